@@ -1,0 +1,122 @@
+package fsm
+
+// Result is what became of a command.
+type Result struct {
+	// Index is the log index that did it; for a repeated request, of the first time.
+	Index uint64 `json:"index"`
+	// Object is the id or name of what was made or changed.
+	Object string `json:"object,omitempty"`
+	// Refusal is nil when the command was done.
+	Refusal *Refusal `json:"refusal,omitempty"`
+	// Refused lists the assignments that were not done while others were.
+	Refused []string `json:"refused,omitempty"`
+	// Repeated says that the key was known and nothing was done a second time.
+	Repeated bool `json:"repeated,omitempty"`
+}
+
+// Apply carries out one committed command at a log index and returns the next state.
+// It is total: whatever the command says, it is done whole or refused whole, and a
+// refusal leaves everything but the index as it was. The error is ErrCommandVersion or
+// ErrCommandCorrupt; the caller must then stop applying.
+func Apply(s *State, index uint64, c Command) (*State, Result, error) {
+	if err := c.open(); err != nil {
+		return s, Result{}, err
+	}
+	if len(c.Key) > MaxKey {
+		return s.at(index), refused(index, Refuse(CodeTooLong, "the idempotency key has %d bytes, at most %d", len(c.Key), MaxKey)), nil
+	}
+	if c.Key != "" {
+		if r, ok := s.Answered(c); ok {
+			return s.at(index), r, nil
+		}
+	}
+	next := s.clone()
+	next.Index = index
+	object, refusedParts, refusal := next.do(c)
+	if refusal != nil {
+		return s.at(index), refused(index, refusal), nil
+	}
+	res := Result{Index: index, Object: object, Refused: refusedParts}
+	if c.Key != "" {
+		next.answered = appendRing(next.answered, answered{Key: c.Key, Hash: c.fingerprint(), Index: index, Result: res}, MaxAnswered)
+	}
+	return next, res, nil
+}
+
+// Answered returns the result of an earlier command with the same key, or a refusal when
+// that command was another one.
+func (s *State) Answered(c Command) (Result, bool) {
+	for i := len(s.answered) - 1; i >= 0; i-- {
+		a := s.answered[i]
+		if a.Key != c.Key {
+			continue
+		}
+		if a.Hash != c.fingerprint() {
+			return refused(s.Index, Refuse(CodeKeyMismatch, "idempotency key %q was used for another request (log index %d); use a new key", c.Key, a.Index)), true
+		}
+		r := a.Result
+		r.Repeated = true
+		return r, true
+	}
+	return Result{}, false
+}
+
+func refused(index uint64, r *Refusal) Result { return Result{Index: index, Refusal: r} }
+
+// at is the same state at a later index.
+func (s *State) at(index uint64) *State {
+	n := *s
+	n.Index = index
+	return &n
+}
+
+// do changes s, which is a fresh copy, and returns the object that was made or changed.
+// After a refusal the copy is thrown away, so it may be half changed then.
+func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) {
+	if _, isInit := c.body.(*InitCluster); !isInit && s.Cluster.ID == "" {
+		return "", nil, Refuse(CodeNotReady, "the cluster has not been initialised yet; try again in a moment")
+	}
+	switch b := c.body.(type) {
+	case *InitCluster:
+		refusal = s.initCluster(c, *b)
+	case *CreateToken:
+		object, refusal = s.createToken(c, *b)
+	case *AddNode:
+		object, refusal = s.addNode(c, *b)
+	case *UpdateNode:
+		object, refusal = s.updateNode(c, *b)
+	case *RemoveNode:
+		object, refusal = s.removeNode(c, *b)
+	case *ReportENIs:
+		refusal = s.reportENIs(c, *b)
+	case *SetENI:
+		object, refusal = s.setENI(c, *b)
+	case *CreateSubnet:
+		object, refusal = s.createSubnet(c, *b)
+	case *DeleteSubnet:
+		object, refusal = s.deleteSubnet(c, *b)
+	case *CreateHAVIP:
+		object, refusal = s.createHAVIP(c, *b)
+	case *UpdateHAVIP:
+		object, refusal = s.updateHAVIP(c, *b)
+	case *DeleteHAVIP:
+		object, refusal = s.deleteHAVIP(c, *b)
+	case *OpenSession:
+		refusal = s.openSession(c, *b)
+	case *DrainSession:
+		refusal = s.drainSession(c, *b)
+	case *CloseSession:
+		parts, refusal = s.closeSession(c, *b)
+	case *Place:
+		parts, refusal = s.place(c, *b)
+	case *Release:
+		refusal = s.release(c, *b)
+	case *SetLease:
+		refusal = s.setLease(c, *b)
+	case *SettleLease:
+		refusal = s.settleLease(*b)
+	case *RecordFailover:
+		refusal = s.recordFailover(*b)
+	}
+	return object, parts, refusal
+}

@@ -1,0 +1,240 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// The life of a claim. An assignment makes it the owner, with a new epoch; the next
+// assignment moves it to Draining; it is gone when its holder released it or when its
+// session is closed, and by nothing else. Nobody may answer under a newer claim before
+// (lease protocol, rules 6 and 7).
+
+func (s *State) openSession(c Command, b OpenSession) *Refusal {
+	n, ok := s.Nodes[b.Node]
+	switch {
+	case !ok:
+		return Refuse(CodeNotFound, "node %s is not a member of this cluster; it was removed: wipe its data directory and join again with a new token", b.Node)
+	case n.Removing:
+		return Refuse(CodeUnsupported, "node %s is being removed", n.Name)
+	case n.LastSession != b.Last:
+		return Refuse(CodeStale, "the last session of node %s is %d, not %d", n.Name, n.LastSession, b.Last)
+	case b.Attempt == "" || len(b.Attempt) > MaxKey:
+		return Refuse(CodeMalformed, "a session needs an attempt id of 1 to %d bytes", MaxKey)
+	}
+	if old, ok := s.Sessions[n.LastSession]; ok {
+		s.dropSession(c, old, "the node opened a new session")
+	}
+	n.LastSession = s.Index
+	s.Nodes[n.ID] = n
+	s.Sessions[s.Index] = Session{Number: s.Index, Node: n.ID, Attempt: b.Attempt, Lease: s.Cluster.Lease, Opened: c.At}
+	s.note(c, "session-opened", "", n.Name, fmt.Sprintf("node %s opened session %d", n.Name, s.Index))
+	return nil
+}
+
+func (s *State) drainSession(c Command, b DrainSession) *Refusal {
+	sess, ok := s.Sessions[b.Session]
+	if !ok || sess.Node != b.Node {
+		return Refuse(CodeStale, "session %d of node %s is not open", b.Session, s.NodeName(b.Node))
+	}
+	if !sess.Draining {
+		sess.Draining = true
+		s.Sessions[b.Session] = sess
+		s.note(c, "session-draining", "", s.NodeName(b.Node), fmt.Sprintf("node %s hands over what it owns", s.NodeName(b.Node)))
+	}
+	return nil
+}
+
+func (s *State) closeSession(c Command, b CloseSession) ([]string, *Refusal) {
+	sess, ok := s.Sessions[b.Session]
+	if !ok {
+		return nil, Refuse(CodeStale, "session %d is not open", b.Session)
+	}
+	if len(b.Place) > MaxAssignments {
+		return nil, Refuse(CodeLimit, "%d assignments in one entry, at most %d", len(b.Place), MaxAssignments)
+	}
+	why := "its lease expired at a majority of the voters"
+	if b.Released {
+		why = "the node ended it"
+	}
+	s.dropSession(c, sess, why)
+	var parts []string
+	for _, a := range b.Place {
+		if refusal := s.assign(c, a); refusal != nil {
+			parts = append(parts, refusal.Message)
+		}
+	}
+	return parts, nil
+}
+
+// dropSession ends a session and every claim that it has.
+func (s *State) dropSession(c Command, sess Session, why string) {
+	delete(s.Sessions, sess.Number)
+	name := s.NodeName(sess.Node)
+	s.note(c, "session-closed", "", name, fmt.Sprintf("session %d of node %s is closed: %s", sess.Number, name, why))
+	for _, v := range s.Claimed(sess.Number) {
+		v.Draining = slices.DeleteFunc(slices.Clone(v.Draining), func(cl Claim) bool { return cl.Session == sess.Number })
+		if v.Owner != nil && v.Owner.Session == sess.Number {
+			v.Owner = nil
+			v.Since = c.At
+			v.Reason = fmt.Sprintf("session %d of node %s is closed: %s", sess.Number, name, why)
+		}
+		s.putClaims(c, v)
+	}
+}
+
+// putClaims stores a HAVIP whose claims have changed; one that waited for its last claim
+// to be deleted goes.
+func (s *State) putClaims(c Command, v HAVIP) {
+	if v.Deleting && v.Owner == nil && len(v.Draining) == 0 {
+		delete(s.HAVIPs, v.ID)
+		s.note(c, "havip-deleted", v.Name, "", fmt.Sprintf("HAVIP %s (%s) is deleted", v.Name, v.IP))
+		return
+	}
+	s.HAVIPs[v.ID] = v
+}
+
+func (s *State) place(c Command, b Place) ([]string, *Refusal) {
+	if len(b.Assignments) == 0 || len(b.Assignments) > MaxAssignments {
+		return nil, Refuse(CodeLimit, "%d assignments in one entry, 1 to %d fit", len(b.Assignments), MaxAssignments)
+	}
+	var parts []string
+	var last *Refusal
+	for _, a := range b.Assignments {
+		if last = s.assign(c, a); last != nil {
+			parts = append(parts, last.Message)
+			if len(b.Assignments) == 1 {
+				return nil, last
+			}
+		}
+	}
+	if len(parts) == len(b.Assignments) {
+		return nil, last
+	}
+	return parts, nil
+}
+
+// assign checks one assignment against the hard rules and the epoch it was computed from,
+// and makes the claim.
+func (s *State) assign(c Command, a Assignment) *Refusal {
+	v, ok := s.HAVIPs[a.HAVIP]
+	switch {
+	case !ok:
+		return Refuse(CodeNotFound, "no HAVIP has the id %q", a.HAVIP)
+	case v.Epoch != a.FromEpoch:
+		return Refuse(CodeStale, "HAVIP %s is at epoch %d, the placement was computed from %d; it is computed again", v.Name, v.Epoch, a.FromEpoch)
+	case len(v.Draining) >= MaxDraining:
+		return Refuse(CodeLimit, "%d earlier owners of HAVIP %s have not released it yet; wait until one has", len(v.Draining), v.Name)
+	}
+	var owner *Claim
+	if a.Session != 0 {
+		eni, ok := s.ENIs[a.ENI]
+		if !ok || eni.Node != a.Node {
+			return Refuse(CodeNotFound, "node %s has no ENI %q", s.NodeName(a.Node), a.ENI)
+		}
+		if sess, ok := s.Sessions[a.Session]; !ok || sess.Node != a.Node {
+			return Refuse(CodeStale, "session %d of node %s is not open", a.Session, s.NodeName(a.Node))
+		}
+		if why := s.Ineligible(v, eni, c.At); why != nil {
+			return Refuse(why.code(), "HAVIP %s cannot be on %s: %s", v.Name, eni.ID, why.Text)
+		}
+		owner = &Claim{Epoch: v.Epoch + 1, Node: a.Node, Session: a.Session, ENI: a.ENI}
+	}
+	if owner == nil && v.Owner == nil {
+		return nil // nothing to take away
+	}
+	if v.Owner != nil {
+		v.Draining = append(slices.Clip(v.Draining), *v.Owner)
+	}
+	v.Epoch++
+	v.Owner, v.Since, v.Reason = owner, c.At, clip(a.Reason, MaxReason)
+	to := "nobody"
+	if owner != nil {
+		to = owner.ENI
+	}
+	s.note(c, "placed", v.Name, "", fmt.Sprintf("HAVIP %s goes to %s (epoch %d): %s", v.Name, to, v.Epoch, v.Reason))
+	s.putClaims(c, v)
+	return nil
+}
+
+// release takes away claims that their holders gave back. Unknown ones are not an error:
+// a holder repeats its message until it sees the effect.
+func (s *State) release(c Command, b Release) *Refusal {
+	if len(b.Claims) == 0 || len(b.Claims) > MaxAssignments {
+		return Refuse(CodeLimit, "%d claims in one release, 1 to %d fit", len(b.Claims), MaxAssignments)
+	}
+	for _, r := range b.Claims {
+		v, ok := s.HAVIPs[r.HAVIP]
+		if !ok {
+			continue
+		}
+		is := func(cl Claim) bool { return cl.Epoch == r.Epoch && cl.Session == r.Session }
+		if v.Owner != nil && is(*v.Owner) {
+			if r.Failure != "" {
+				v = s.gaveUp(c, v, *v.Owner, r.Failure)
+			}
+			v.Owner, v.Since = nil, c.At
+			v.Reason = clip("its node gave it back: "+named(r.Failure), MaxReason)
+		} else if !slices.ContainsFunc(v.Draining, is) {
+			continue
+		}
+		v.Draining = slices.DeleteFunc(slices.Clone(v.Draining), is)
+		s.putClaims(c, v)
+	}
+	return nil
+}
+
+func (s *State) gaveUp(c Command, v HAVIP, cl Claim, why string) HAVIP {
+	m := map[string]GaveUp{cl.ENI: {Until: c.At + int64(GiveUpPause), Reason: clip(why, MaxReason)}}
+	for eni, g := range v.GaveUp {
+		if eni != cl.ENI && g.Until > c.At {
+			m[eni] = g
+		}
+	}
+	v.GaveUp = m
+	s.note(c, "gave-up", v.Name, s.NodeName(cl.Node), fmt.Sprintf("%s could not serve HAVIP %s: %s", cl.ENI, v.Name, why))
+	return v
+}
+
+// LeaseMin and LeaseMax bound the lease length.
+const (
+	LeaseMin = 50 * time.Millisecond
+	LeaseMax = time.Minute
+)
+
+func (s *State) setLease(c Command, b SetLease) *Refusal {
+	if b.Lease < LeaseMin || b.Lease > LeaseMax || b.Lease%time.Millisecond != 0 {
+		return Refuse(CodeRange, "a lease of %s is not possible: whole milliseconds from %s to %s", b.Lease, LeaseMin, LeaseMax)
+	}
+	if b.Lease == s.Cluster.Lease {
+		return nil
+	}
+	s.note(c, "lease", "", "", fmt.Sprintf("the lease length changes from %s to %s", s.Cluster.Lease, b.Lease))
+	s.Cluster.Lease = b.Lease
+	s.Cluster.LeaseMax = max(s.Cluster.LeaseMax, b.Lease)
+	s.Cluster.LeaseIndex = s.Index
+	return nil
+}
+
+func (s *State) settleLease(b SettleLease) *Refusal {
+	if b.Index != s.Cluster.LeaseIndex {
+		return Refuse(CodeStale, "the lease length changed again at index %d", s.Cluster.LeaseIndex)
+	}
+	s.Cluster.LeaseMax = s.Cluster.Lease
+	return nil
+}
+
+func (s *State) recordFailover(b RecordFailover) *Refusal {
+	f := b.Failover
+	if len(f.Steps) > MaxFailoverSteps {
+		return Refuse(CodeLimit, "%d steps in a failover, at most %d", len(f.Steps), MaxFailoverSteps)
+	}
+	for _, old := range s.Failovers {
+		if old.HAVIP == f.HAVIP && old.Epoch == f.Epoch {
+			return nil
+		}
+	}
+	s.Failovers = appendRing(s.Failovers, f, MaxFailovers)
+	return nil
+}

@@ -1,0 +1,436 @@
+package fsm
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+var subnetName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,59}$`)
+
+func (s *State) createSubnet(c Command, b CreateSubnet) (string, *Refusal) {
+	sub := b.Subnet
+	if sub.VPC == "" {
+		sub.VPC = DefaultVPC
+	}
+	switch {
+	case !subnetName.MatchString(sub.Name):
+		return "", Refuse(CodeMalformed, "%q cannot name a subnet: use 1 to 60 letters, digits, '.', '_' and '-'", sub.Name)
+	case !subnetName.MatchString(sub.VPC):
+		return "", Refuse(CodeMalformed, "%q cannot name a VPC: use 1 to 60 letters, digits, '.', '_' and '-'", sub.VPC)
+	case !sub.CIDR.IsValid() || sub.CIDR != sub.CIDR.Masked():
+		return "", Refuse(CodeMalformed, "%q is not a network in CIDR form, such as 10.0.0.0/24 (host bits must be zero)", sub.CIDR)
+	case sub.CIDR.Bits() == 0 || sub.CIDR.Addr().IsMulticast() || sub.CIDR.Addr().IsLoopback():
+		return "", Refuse(CodeRange, "%s cannot be a subnet", sub.CIDR)
+	case sub.Gateway.IsValid() && !sub.CIDR.Contains(sub.Gateway):
+		return "", Refuse(CodeRange, "gateway %s is not in %s", sub.Gateway, sub.CIDR)
+	case len(sub.Reserved) > MaxReserved:
+		return "", Refuse(CodeLimit, "%d reserved addresses, at most %d", len(sub.Reserved), MaxReserved)
+	case len(s.Subnets) >= MaxSubnets:
+		return "", Refuse(CodeLimit, "the cluster has %d subnets, at most %d", len(s.Subnets), MaxSubnets)
+	}
+	for _, r := range sub.Reserved {
+		if !sub.CIDR.Contains(r) {
+			return "", Refuse(CodeRange, "reserved address %s is not in %s", r, sub.CIDR)
+		}
+	}
+	if _, ok := s.Subnets[sub.Name]; ok {
+		return "", Refuse(CodeDuplicate, "subnet %s exists already", sub.Name)
+	}
+	for _, old := range s.SubnetList() {
+		if old.VPC != sub.VPC || !old.CIDR.Overlaps(sub.CIDR) {
+			continue
+		}
+		if !old.Auto || s.subnetInUse(old.Name) != nil {
+			return "", Refuse(CodeInUse, "%s overlaps subnet %s (%s) of %s", sub.CIDR, old.Name, old.CIDR, old.VPC)
+		}
+		delete(s.Subnets, old.Name) // the operator's word replaces what a node registered
+	}
+	slices.SortFunc(sub.Reserved, netip.Addr.Compare)
+	sub.Auto, sub.Cursor = false, netip.Addr{}
+	s.Subnets[sub.Name] = sub
+	s.refreshSubnets()
+	s.note(c, "subnet-created", "", "", fmt.Sprintf("subnet %s (%s) was created", sub.Name, sub.CIDR))
+	return sub.Name, nil
+}
+
+// refreshSubnets looks up every ENI's subnet again after the subnets changed.
+func (s *State) refreshSubnets() {
+	for _, e := range s.ENIList() {
+		if e.SetSubnet != "" {
+			if _, ok := s.Subnets[e.SetSubnet]; !ok {
+				e.SetSubnet = ""
+			}
+		}
+		e.Subnet = s.subnetOf(e)
+		s.ENIs[e.ID] = e
+	}
+}
+
+func (s *State) subnetInUse(name string) *Refusal {
+	for _, v := range s.HAVIPList() {
+		if v.Subnet == name {
+			return Refuse(CodeInUse, "subnet %s holds HAVIP %s (%s); delete that first", name, v.Name, v.IP)
+		}
+	}
+	return nil
+}
+
+func (s *State) deleteSubnet(c Command, b DeleteSubnet) (string, *Refusal) {
+	if _, ok := s.Subnets[b.Name]; !ok {
+		return "", Refuse(CodeNotFound, "no subnet is called %q; `subnet list` shows those there are", b.Name)
+	}
+	if r := s.subnetInUse(b.Name); r != nil {
+		return "", r
+	}
+	delete(s.Subnets, b.Name)
+	s.refreshSubnets()
+	s.note(c, "subnet-deleted", "", "", fmt.Sprintf("subnet %s was deleted", b.Name))
+	return b.Name, nil
+}
+
+// checkName is rule R1.
+func checkName(name string) (string, *Refusal) {
+	name = strings.TrimSpace(name)
+	switch {
+	case name == "":
+		return "", Refuse(CodeMissing, "a HAVIP needs a name")
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
+		return "", Refuse(CodeMalformed, "%q has control characters or is not UTF-8; use plain text", name)
+	case utf8.RuneCountInString(name) > MaxNameRunes:
+		return "", Refuse(CodeTooLong, "the name has %d characters, at most %d", utf8.RuneCountInString(name), MaxNameRunes)
+	case strings.HasPrefix(name, "havip-"):
+		return "", Refuse(CodeMalformed, "%q looks like an id; choose a name that does not start with havip-", name)
+	}
+	return name, nil
+}
+
+func (s *State) createHAVIP(c Command, b CreateHAVIP) (string, *Refusal) {
+	name, refusal := checkName(b.Name)
+	if refusal != nil {
+		return "", refusal
+	}
+	if len(s.HAVIPs) >= MaxHAVIPs {
+		return "", Refuse(CodeLimit, "the cluster has %d HAVIPs, at most %d", len(s.HAVIPs), MaxHAVIPs)
+	}
+	sub, refusal := s.subnetFor(b)
+	if refusal != nil {
+		return "", refusal
+	}
+	v := HAVIP{
+		ID: s.newID("havip-"), Name: name, Subnet: sub.Name, VPC: sub.VPC,
+		Enabled: true, Created: c.At, Since: c.At, Reason: "new",
+	}
+	if _, taken := s.HAVIPs[v.ID]; taken {
+		return "", Refuse(CodeDuplicate, "the id %s is taken; try again", v.ID)
+	}
+	if b.IP.IsValid() {
+		if refusal := s.addressFree(sub, b.IP); refusal != nil {
+			return "", refusal
+		}
+		v.IP = b.IP
+	} else if v.IP, refusal = s.chooseAddress(&sub); refusal != nil {
+		return "", refusal
+	}
+	s.Subnets[sub.Name] = sub
+	if refusal := s.setHAVIP(&v, UpdateHAVIP{Range: &b.Range, Prefer: &b.Prefer, Failback: &b.Failback, Priority: &b.Priority}); refusal != nil {
+		return "", refusal
+	}
+	s.HAVIPs[v.ID] = v
+	s.note(c, "havip-created", v.Name, "", fmt.Sprintf("HAVIP %s (%s) was created in subnet %s", v.Name, v.IP, v.Subnet))
+	return v.ID, nil
+}
+
+// subnetFor is rules R3, R4 and R6: the subnet that was named, else the one that holds
+// the address.
+func (s *State) subnetFor(b CreateHAVIP) (Subnet, *Refusal) {
+	if b.Subnet != "" {
+		sub, ok := s.Subnets[b.Subnet]
+		switch {
+		case !ok:
+			return sub, Refuse(CodeSubnetNotExist, "no subnet is called %q; `subnet list` shows those there are", b.Subnet)
+		case b.VPC != "" && b.VPC != sub.VPC:
+			return sub, Refuse(CodeParameter, "subnet %s belongs to %s, not %s", sub.Name, sub.VPC, b.VPC)
+		case b.IP.IsValid() && !sub.CIDR.Contains(b.IP):
+			return sub, Refuse(CodeRange, "%s is not in subnet %s (%s)", b.IP, sub.Name, sub.CIDR)
+		}
+		return sub, nil
+	}
+	if !b.IP.IsValid() {
+		return Subnet{}, Refuse(CodeMissing, "say which address (--ip) or which subnet (--subnet)")
+	}
+	for _, sub := range s.SubnetList() {
+		if sub.CIDR.Contains(b.IP) && (b.VPC == "" || b.VPC == sub.VPC) {
+			return sub, nil
+		}
+	}
+	return Subnet{}, Refuse(CodeRange, "no subnet holds %s; `subnet list` shows those there are, `subnet create` makes one", b.IP)
+}
+
+// reserved is rule R7, of the provider profile lan: network, gateway and broadcast,
+// counted from the prefix. The first host address is the gateway unless one is named.
+func (sub Subnet) reserved(ip netip.Addr) string {
+	switch {
+	case ip == sub.CIDR.Addr():
+		return "network"
+	case ip == sub.Gateway:
+		return "gateway"
+	case ip.Is4() && sub.CIDR.Bits() <= 30 && ip == lastAddr(sub.CIDR):
+		return "broadcast"
+	case slices.Contains(sub.Reserved, ip):
+		return "by its subnet"
+	}
+	return ""
+}
+
+// lastAddr is the highest address of a prefix.
+func lastAddr(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+// addressFree is rules R7 and R8.
+func (s *State) addressFree(sub Subnet, ip netip.Addr) *Refusal {
+	if why := sub.reserved(ip); why != "" {
+		return Refuse(CodeReserved, "%s is reserved (%s) in subnet %s (%s)", ip, why, sub.Name, sub.CIDR)
+	}
+	for _, v := range s.HAVIPList() {
+		if v.IP == ip && v.VPC == sub.VPC {
+			return Refuse(CodeInUse, "%s is used by HAVIP %s (%s)", ip, v.Name, v.ID)
+		}
+	}
+	for _, e := range s.ENIList() {
+		for _, p := range e.Prefixes {
+			if p.Addr() == ip {
+				return Refuse(CodeInUse, "%s is used by ENI %s (node %s)", ip, e.ID, s.NodeName(e.Node))
+			}
+		}
+	}
+	for _, n := range s.NodeList() {
+		if n.Address == ip.String() {
+			return Refuse(CodeInUse, "%s is used by node %s", ip, n.Name)
+		}
+	}
+	return nil
+}
+
+// chooseTries bounds the search for a free address.
+const chooseTries = 1 << 16
+
+// chooseAddress is rule R5: the lowest free address above the cursor, then from the
+// start of the subnet.
+func (s *State) chooseAddress(sub *Subnet) (netip.Addr, *Refusal) {
+	ip := sub.Cursor
+	if !ip.IsValid() {
+		ip = sub.CIDR.Addr()
+	}
+	for range chooseTries {
+		if ip = ip.Next(); !sub.CIDR.Contains(ip) {
+			ip = sub.CIDR.Addr()
+		}
+		first := ip == sub.CIDR.Addr().Next() && !sub.Gateway.IsValid() // may be the gateway
+		if !first && s.addressFree(*sub, ip) == nil {
+			sub.Cursor = ip
+			return ip, nil
+		}
+		if ip == sub.Cursor || (!sub.Cursor.IsValid() && ip == sub.CIDR.Addr()) {
+			break // once around
+		}
+	}
+	return netip.Addr{}, Refuse(CodeInsufficient, "subnet %s (%s) has no free address", sub.Name, sub.CIDR)
+}
+
+func (s *State) updateHAVIP(c Command, b UpdateHAVIP) (string, *Refusal) {
+	v, ok := s.HAVIPs[b.ID]
+	if !ok {
+		return "", Refuse(CodeNotFound, "no HAVIP has the id %q", b.ID)
+	}
+	if v.Deleting {
+		return "", Refuse(CodeUnsupported, "HAVIP %s is being deleted", v.Name)
+	}
+	if refusal := s.setHAVIP(&v, b); refusal != nil {
+		return "", refusal
+	}
+	if v.Owner != nil && v.Enabled {
+		if n := s.Nodes[v.Owner.Node]; v.outOfRange(n, s.ENIs[v.Owner.ENI]) != nil {
+			return "", Refuse(CodeInUse, "%s owns HAVIP %s and would leave its range; move it first with `havip move %s --to ...`", v.Owner.ENI, v.Name, v.Name)
+		}
+	}
+	s.HAVIPs[v.ID] = v
+	s.note(c, "havip-changed", v.Name, "", fmt.Sprintf("HAVIP %s was changed", v.Name))
+	if !v.Enabled && v.Owner != nil {
+		return v.ID, s.assign(c, Assignment{HAVIP: v.ID, FromEpoch: v.Epoch, Reason: "the HAVIP was disabled"})
+	}
+	return v.ID, nil
+}
+
+// setHAVIP checks and sets what is not nil.
+func (s *State) setHAVIP(v *HAVIP, b UpdateHAVIP) *Refusal {
+	if b.Name != nil {
+		name, refusal := checkName(*b.Name)
+		if refusal != nil {
+			return refusal
+		}
+		v.Name = name
+	}
+	if b.Range != nil {
+		r, refusal := s.checkRange(*v, *b.Range)
+		if refusal != nil {
+			return refusal
+		}
+		v.Range = r
+	}
+	if b.Prefer != nil {
+		if refusal := s.checkScores(*b.Prefer); refusal != nil {
+			return refusal
+		}
+		v.Prefer = maps.Clone(*b.Prefer)
+	}
+	if b.Bans != nil {
+		if len(*b.Bans) > MaxBans {
+			return Refuse(CodeLimit, "%d bans, at most %d", len(*b.Bans), MaxBans)
+		}
+		v.Bans = slices.Compact(slices.Sorted(slices.Values(*b.Bans)))
+	}
+	if b.Failback != nil {
+		if refusal := checkFailback(*b.Failback); refusal != nil {
+			return refusal
+		}
+		if v.Failback = *b.Failback; v.Failback == "" {
+			v.Failback = "never"
+		}
+	}
+	if b.Priority != nil {
+		if *b.Priority < -ScoreLimit || *b.Priority > ScoreLimit {
+			return Refuse(CodeRange, "priority %d is not between %d and %d", *b.Priority, -ScoreLimit, ScoreLimit)
+		}
+		v.Priority = *b.Priority
+	}
+	if b.Enabled != nil {
+		v.Enabled = *b.Enabled
+	}
+	return nil
+}
+
+// FailbackMax is the longest delay of a failback.
+const FailbackMax = 24 * time.Hour
+
+func checkFailback(f string) *Refusal {
+	if f == "" || f == "never" || f == "immediate" {
+		return nil
+	}
+	if d, err := time.ParseDuration(f); err != nil || d <= 0 || d > FailbackMax {
+		return Refuse(CodeParameter, "%q is not a failback: never, immediate, or a delay such as 5m, up to %s", f, FailbackMax)
+	}
+	return nil
+}
+
+func (s *State) checkScores(scores map[string]int) *Refusal {
+	if len(scores) > MaxPrefer {
+		return Refuse(CodeLimit, "%d preferences, at most %d", len(scores), MaxPrefer)
+	}
+	for _, who := range slices.Sorted(maps.Keys(scores)) {
+		if refusal := s.checkTarget(who); refusal != nil {
+			return refusal
+		}
+		if n := scores[who]; n < -ScoreLimit || n > ScoreLimit {
+			return Refuse(CodeRange, "the score %d for %s is not between %d and %d", n, who, -ScoreLimit, ScoreLimit)
+		}
+	}
+	return nil
+}
+
+// checkTarget refuses what is neither a node's name nor an ENI's id.
+func (s *State) checkTarget(who string) *Refusal {
+	if n, ok := s.NodeNamed(who); ok && n.Name == who {
+		return nil
+	}
+	if _, ok := s.ENIs[who]; ok {
+		return nil
+	}
+	return Refuse(CodeNotFound, "%q is neither a node nor an ENI; `node list` and `eni list` show those there are", who)
+}
+
+// checkRange is rules R11 and R13 to R17. A member that was in the range before may have
+// gone since; only new ones are checked against the inventory.
+func (s *State) checkRange(v HAVIP, r Range) (Range, *Refusal) {
+	if len(r.Members) > MaxRangeMembers {
+		return r, Refuse(CodeLimit, "a range holds %d members, %d asked", MaxRangeMembers, len(r.Members))
+	}
+	if len(r.Members) == 0 {
+		return Range{Limit: r.Limit}, nil
+	}
+	if r.Type != RangeCVM && r.Type != RangeENI {
+		return r, Refuse(CodeParameter, "%q is not a type of range: cvm or eni", r.Type)
+	}
+	members := slices.Sorted(slices.Values(r.Members))
+	if len(slices.Compact(slices.Clone(members))) != len(members) {
+		return r, Refuse(CodeDuplicate, "the range names a member twice: %s", strings.Join(members, ", "))
+	}
+	for _, m := range members {
+		if v.Range.Type == r.Type && slices.Contains(v.Range.Members, m) {
+			continue
+		}
+		if refusal := s.checkMember(v, r.Type, m); refusal != nil {
+			return r, refusal
+		}
+	}
+	return Range{Type: r.Type, Members: members, Limit: r.Limit}, nil
+}
+
+func (s *State) checkMember(v HAVIP, t RangeType, m string) *Refusal {
+	if t == RangeENI {
+		e, ok := s.ENIs[m]
+		switch {
+		case !ok:
+			return Refuse(CodeNotFound, "no ENI has the id %q; `eni list` shows those there are", m)
+		case e.Detached:
+			return Refuse(CodeParameter, "ENI %s is not attached to its node", m)
+		case e.IsPrimary():
+			return Refuse(CodeParameter, "ENI %s is the primary ENI of node %s; use a range of type cvm", m, s.NodeName(e.Node))
+		case e.Subnet != v.Subnet:
+			return Refuse(CodeParameter, "ENI %s is in subnet %s; the HAVIP is in %s", m, named(e.Subnet), v.Subnet)
+		}
+		return nil
+	}
+	n, ok := s.NodeNamed(m)
+	if !ok || n.Name != m {
+		return Refuse(CodeNotFound, "no node is called %q; `node list` shows those there are", m)
+	}
+	if n.Role == RoleWitness {
+		return Refuse(CodeParameter, "node %s is a witness and owns nothing", m)
+	}
+	for _, e := range s.ENIList() {
+		if e.Node == n.ID && e.Subnet == v.Subnet {
+			return nil
+		}
+	}
+	return Refuse(CodeParameter, "node %s has no ENI in subnet %s", m, v.Subnet)
+}
+
+func (s *State) deleteHAVIP(c Command, b DeleteHAVIP) (string, *Refusal) {
+	v, ok := s.HAVIPs[b.ID]
+	if !ok {
+		return "", Refuse(CodeNotFound, "no HAVIP has the id %q", b.ID)
+	}
+	if v.Owner != nil && !b.Force {
+		return "", Refuse(CodeUnsupported, "HAVIP %s is owned by %s; disable it first, or delete it with --force, which lets the owner release it first", v.Name, v.Owner.ENI)
+	}
+	v.Deleting = true
+	if v.Owner == nil {
+		s.putClaims(c, v)
+		return v.ID, nil
+	}
+	s.HAVIPs[v.ID] = v
+	return v.ID, s.assign(c, Assignment{HAVIP: v.ID, FromEpoch: v.Epoch, Reason: "the HAVIP is being deleted"})
+}

@@ -1,0 +1,279 @@
+package fsm
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+)
+
+var nodeName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,62}$`)
+
+// CheckNodeName refuses a name that is no host-name label list: 1 to 63 lower-case
+// letters, digits, dots and dashes, not starting with a dot or dash.
+func CheckNodeName(name string) *Refusal {
+	if !nodeName.MatchString(name) {
+		return Refuse(CodeMalformed, "%q cannot name a node: use 1 to 63 lower-case letters, digits, '-' and '.', starting with a letter or digit", name)
+	}
+	return nil
+}
+
+func (s *State) initCluster(c Command, b InitCluster) *Refusal {
+	if s.Cluster.ID != "" {
+		return Refuse(CodeInUse, "cluster %s exists already", s.Cluster.ID)
+	}
+	if b.ID == "" || b.Lease < LeaseMin || b.Lease > LeaseMax {
+		return Refuse(CodeParameter, "a cluster needs an id and a lease from %s to %s", LeaseMin, LeaseMax)
+	}
+	s.Cluster = Cluster{ID: b.ID, Profile: b.Profile, Lease: b.Lease, LeaseMax: b.Lease}
+	return s.admit(c, b.Node)
+}
+
+func (s *State) createToken(c Command, b CreateToken) (string, *Refusal) {
+	t := b.Token
+	if r := CheckNodeName(t.Node); r != nil {
+		return "", r
+	}
+	if n, ok := s.NodeNamed(t.Node); ok {
+		return "", Refuse(CodeInUse, "node %s is a member already; remove it first with `node remove %s`, or choose another name", n.Name, n.Name)
+	}
+	switch t.Role {
+	case RoleVoter, RoleWitness, RoleAgent:
+	default:
+		return "", Refuse(CodeParameter, "%q is not a role: voter, witness or agent", t.Role)
+	}
+	if t.ID == "" || t.SecretHash == "" || t.Expires <= c.At {
+		return "", Refuse(CodeParameter, "a join token needs an id, a secret and an end in the future")
+	}
+	for id, old := range s.Tokens {
+		if old.Expires <= c.At || old.Node == t.Node {
+			delete(s.Tokens, id) // a new token for a name replaces the older one
+		}
+	}
+	if len(s.Tokens) >= MaxTokens {
+		return "", Refuse(CodeLimit, "%d join tokens are open, at most %d; wait until some expire", len(s.Tokens), MaxTokens)
+	}
+	t.UsedBy, t.NodeID = "", ""
+	s.Tokens[t.ID] = t
+	s.note(c, "token-created", "", t.Node, fmt.Sprintf("a join token for node %s (%s) was made", t.Node, t.Role))
+	return t.ID, nil
+}
+
+func (s *State) addNode(c Command, b AddNode) (string, *Refusal) {
+	t, ok := s.Tokens[b.Token]
+	switch {
+	case !ok:
+		return "", Refuse(CodeTokenRefused, "the join token is unknown here: it was replaced by a newer one for that node, or it has expired, or it is of another cluster; make a new one with `node add`")
+	case t.SecretHash != b.SecretHash:
+		return "", Refuse(CodeTokenRefused, "the secret of the join token is wrong")
+	case t.Expires <= c.At:
+		return "", Refuse(CodeTokenRefused, "the join token for node %s has expired; make a new one with `node add %s`", t.Node, t.Node)
+	case t.Node != b.Node.Name:
+		return "", Refuse(CodeTokenRefused, "the join token is for node %s, not %s", t.Node, b.Node.Name)
+	case t.UsedBy != "" && t.UsedBy != b.Node.KeyHash:
+		return "", Refuse(CodeTokenRefused, "the join token for node %s was used already; if that was not you, remove the node; make a new token with `node add`", t.Node)
+	case t.UsedBy != "":
+		return t.NodeID, nil // the answer was lost; the same key asks again
+	}
+	b.Node.Role = t.Role
+	if r := s.admit(c, b.Node); r != nil {
+		return "", r
+	}
+	t.UsedBy, t.NodeID = b.Node.KeyHash, b.Node.ID
+	s.Tokens[t.ID] = t
+	return b.Node.ID, nil
+}
+
+// admit puts a new node into the state.
+func (s *State) admit(c Command, n Node) *Refusal {
+	if r := CheckNodeName(n.Name); r != nil {
+		return r
+	}
+	if n.ID == "" || len(n.ID) > MaxNameRunes {
+		return Refuse(CodeMalformed, "node %s needs an id of 1 to %d bytes", n.Name, MaxNameRunes)
+	}
+	if addr, err := netip.ParseAddr(n.Address); err != nil || addr.IsUnspecified() || addr.IsMulticast() {
+		return Refuse(CodeMalformed, "%q is not an address at which node %s can be reached", n.Address, n.Name)
+	}
+	if len(s.Nodes) >= MaxNodes {
+		return Refuse(CodeLimit, "the cluster has %d nodes, at most %d", len(s.Nodes), MaxNodes)
+	}
+	for _, old := range sorted(s.Nodes) {
+		switch {
+		case old.Name == n.Name || old.ID == n.ID:
+			return Refuse(CodeInUse, "node %s is a member already", old.Name)
+		case old.Address == n.Address && (old.RaftPort == n.RaftPort || old.APIPort == n.APIPort || old.GossipPort == n.GossipPort):
+			return Refuse(CodeInUse, "address %s with one of the ports %d, %d, %d belongs to node %s", n.Address, n.APIPort, n.RaftPort, n.GossipPort, old.Name)
+		}
+	}
+	n.LastSession, n.Removing, n.Joined = 0, false, c.At
+	s.Nodes[n.ID] = n
+	s.note(c, "node-added", "", n.Name, fmt.Sprintf("node %s (%s, %s) is a member", n.Name, n.Role, n.Address))
+	return nil
+}
+
+func (s *State) updateNode(c Command, b UpdateNode) (string, *Refusal) {
+	n, ok := s.Nodes[b.ID]
+	if !ok {
+		return "", Refuse(CodeNotFound, "no node has the id %q", b.ID)
+	}
+	note := func(on bool, what string) {
+		word := "is no longer"
+		if on {
+			word = "is now"
+		}
+		s.note(c, "node-changed", "", n.Name, fmt.Sprintf("node %s %s %s", n.Name, word, what))
+	}
+	if b.Standby != nil && *b.Standby != n.Standby {
+		n.Standby = *b.Standby
+		note(n.Standby, "in standby")
+	}
+	if b.Maintenance != nil && *b.Maintenance != n.Maintenance {
+		n.Maintenance = *b.Maintenance
+		note(n.Maintenance, "in maintenance")
+	}
+	if b.Removing != nil && *b.Removing != n.Removing {
+		n.Removing = *b.Removing
+		note(n.Removing, "being removed")
+	}
+	if b.Version != nil {
+		n.Version = clip(*b.Version, MaxNameRunes)
+	}
+	s.Nodes[n.ID] = n
+	return n.ID, nil
+}
+
+func (s *State) removeNode(c Command, b RemoveNode) (string, *Refusal) {
+	n, ok := s.Nodes[b.ID]
+	if !ok {
+		return "", Refuse(CodeNotFound, "no node has the id %q", b.ID)
+	}
+	if sess, open := s.SessionOf(n.ID); open {
+		return "", Refuse(CodeInUse, "session %d of node %s is still open; it ends by itself when the node hands over or its lease runs out", sess.Number, n.Name)
+	}
+	delete(s.Nodes, n.ID)
+	for id, e := range s.ENIs {
+		if e.Node == n.ID {
+			delete(s.ENIs, id)
+		}
+	}
+	s.note(c, "node-removed", "", n.Name, fmt.Sprintf("node %s is no longer a member", n.Name))
+	return n.ID, nil
+}
+
+func (s *State) reportENIs(c Command, b ReportENIs) *Refusal {
+	n, ok := s.Nodes[b.Node]
+	if !ok {
+		return Refuse(CodeNotFound, "node %s is not a member of this cluster", b.Node)
+	}
+	if len(b.ENIs) > MaxENIsPerNode {
+		return Refuse(CodeLimit, "node %s reports %d ENIs, at most %d", n.Name, len(b.ENIs), MaxENIsPerNode)
+	}
+	reported := map[string]bool{}
+	for _, e := range b.ENIs {
+		if e.Device == "" || len(e.Device) > MaxNameRunes || len(e.Prefixes) > MaxPrefixesPerENI {
+			return Refuse(CodeMalformed, "node %s reports an ENI with device %q and %d addresses; 1 to %d bytes and at most %d addresses", n.Name, e.Device, len(e.Prefixes), MaxNameRunes, MaxPrefixesPerENI)
+		}
+		e.ID, e.Node, e.Detached = n.Name+"/"+e.Device, n.ID, false
+		old := s.ENIs[e.ID]
+		e.SetSubnet, e.SetPrimary = old.SetSubnet, old.SetPrimary
+		s.registerSubnets(c, n, e)
+		e.Subnet = s.subnetOf(e)
+		reported[e.ID] = true
+		if old.ID == "" || old.Up != e.Up || old.Detached {
+			s.note(c, "eni", "", n.Name, fmt.Sprintf("ENI %s: %s", e.ID, linkWord(e)))
+		}
+		s.ENIs[e.ID] = e
+	}
+	for _, old := range sorted(s.ENIs) {
+		if old.Node == n.ID && !reported[old.ID] && !old.Detached {
+			old.Detached, old.Up = true, false
+			s.ENIs[old.ID] = old
+			s.note(c, "eni", "", n.Name, fmt.Sprintf("ENI %s: %s", old.ID, linkWord(old)))
+		}
+	}
+	return nil
+}
+
+func linkWord(e ENI) string {
+	switch {
+	case e.Detached:
+		return "detached"
+	case e.Up:
+		return "link up"
+	}
+	return "link down"
+}
+
+func (s *State) setENI(c Command, b SetENI) (string, *Refusal) {
+	e, ok := s.ENIs[b.ID]
+	if !ok {
+		return "", Refuse(CodeNotFound, "no ENI has the id %q; `eni list` shows those there are", b.ID)
+	}
+	if b.Subnet != nil {
+		if _, ok := s.Subnets[*b.Subnet]; !ok && *b.Subnet != "" {
+			return "", Refuse(CodeSubnetNotExist, "no subnet is called %q; `subnet list` shows those there are", *b.Subnet)
+		}
+		e.SetSubnet = *b.Subnet
+	}
+	if b.Primary != nil {
+		e.SetPrimary = b.Primary
+	}
+	e.Subnet = s.subnetOf(e)
+	s.ENIs[e.ID] = e
+	s.note(c, "eni", "", s.NodeName(e.Node), fmt.Sprintf("ENI %s was set: subnet %s, primary %s", e.ID, named(e.Subnet), strconv.FormatBool(e.IsPrimary())))
+	return e.ID, nil
+}
+
+// subnetOf finds the subnet that holds the ENI's addresses; the operator's word wins.
+func (s *State) subnetOf(e ENI) string {
+	if e.SetSubnet != "" {
+		return e.SetSubnet
+	}
+	for _, p := range e.Prefixes {
+		for _, sub := range s.SubnetList() {
+			if sub.CIDR.Contains(p.Addr()) {
+				return sub.Name
+			}
+		}
+	}
+	return ""
+}
+
+// registerSubnets makes a subnet of each network of an ENI that no subnet holds yet.
+// Link-local networks and single hosts are none.
+func (s *State) registerSubnets(c Command, n Node, e ENI) {
+	for _, p := range e.Prefixes {
+		cidr := p.Masked()
+		held := slices.ContainsFunc(s.SubnetList(), func(sub Subnet) bool { return sub.CIDR.Overlaps(cidr) })
+		if held || cidr.IsSingleIP() || cidr.Addr().IsLinkLocalUnicast() || cidr.Addr().IsLoopback() || len(s.Subnets) >= MaxSubnets {
+			continue
+		}
+		sub := Subnet{Name: autoName(cidr), VPC: DefaultVPC, CIDR: cidr, Auto: true}
+		if cidr.Contains(e.Gateway) {
+			sub.Gateway = e.Gateway
+		}
+		s.Subnets[sub.Name] = sub
+		s.note(c, "subnet-created", "", n.Name, fmt.Sprintf("subnet %s was registered from ENI %s", sub.Name, e.ID))
+	}
+}
+
+// autoName names a subnet after its network, in letters that a subnet's name may have.
+func autoName(cidr netip.Prefix) string {
+	b := []byte(cidr.String())
+	for i, ch := range b {
+		if ch == '/' || ch == ':' {
+			b[i] = '-'
+		}
+	}
+	return "net-" + string(b)
+}
+
+// newID derives an id from the cluster and the log index: the same on every replica.
+func (s *State) newID(prefix string) string {
+	sum := sha256.Sum256([]byte(s.Cluster.ID + "/" + strconv.FormatUint(s.Index, 10)))
+	return prefix + hex.EncodeToString(sum[:4])
+}

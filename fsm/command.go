@@ -1,0 +1,316 @@
+package fsm
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+)
+
+// CommandVersion is the version of the encoding that this program writes. It reads every
+// version up to it. An unknown version halts the node's FSM visibly: guessing would make
+// replicas differ.
+const CommandVersion = 1
+
+// Errors of DecodeCommand and of decoding a body. A node that meets one in the log stops
+// applying; the API refuses such a command before it gets there.
+var (
+	// ErrCommandVersion is returned when a command was written by a newer program.
+	ErrCommandVersion = errors.New("fsm: command of an unknown version or kind: this node runs an older program than the one that wrote the log; upgrade it")
+	// ErrCommandCorrupt is returned when the bytes are not a command.
+	ErrCommandCorrupt = errors.New("fsm: corrupt command")
+)
+
+// Command is one entry of the log.
+type Command struct {
+	Kind string `json:"kind"`
+	// At is the proposer's wall clock in unix nanoseconds: for records and expiry, never
+	// for safety.
+	At int64  `json:"at"`
+	By string `json:"by,omitempty"` // node id of the proposer
+	// Key is the caller's idempotency key, at most MaxKey bytes; "" = none.
+	Key  string          `json:"key,omitempty"`
+	Body json.RawMessage `json:"body"`
+
+	body Body // what open decoded: always a pointer to one of the types below
+}
+
+// Body is the content of a command: one of the types below.
+type Body interface{ kind() string }
+
+// NewCommand makes a command.
+func NewCommand(at int64, by, key string, body Body) (Command, error) {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return Command{}, fmt.Errorf("fsm: encode %s: %w", body.kind(), err)
+	}
+	return Command{Kind: body.kind(), At: at, By: by, Key: key, Body: raw}, nil
+}
+
+// Encode gives the bytes of the log entry: one byte of version, then JSON.
+func (c Command) Encode() ([]byte, error) {
+	raw, err := json.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("fsm: encode command: %w", err)
+	}
+	if len(raw)+1 > MaxCommand {
+		return nil, Refuse(CodeLimit, "the command has %d bytes, at most %d fit into one log entry; split the request", len(raw)+1, MaxCommand)
+	}
+	return append([]byte{CommandVersion}, raw...), nil
+}
+
+// DecodeCommand reads what Encode wrote. Unknown fields are an error: a program that
+// ignored them would diverge from one that does not.
+func DecodeCommand(b []byte) (Command, error) {
+	if len(b) < 2 || len(b) > MaxCommand {
+		return Command{}, fmt.Errorf("%w: %d bytes", ErrCommandCorrupt, len(b))
+	}
+	if b[0] != CommandVersion {
+		return Command{}, fmt.Errorf("%w (version %d)", ErrCommandVersion, b[0])
+	}
+	var c Command
+	if err := decodeStrict(b[1:], &c); err != nil {
+		return Command{}, err
+	}
+	if err := c.open(); err != nil {
+		return Command{}, err
+	}
+	return c, nil
+}
+
+// open decodes the body, once.
+func (c *Command) open() error {
+	if c.body != nil {
+		return nil
+	}
+	body, ok := newBody(c.Kind)
+	if !ok {
+		return fmt.Errorf("%w (kind %q)", ErrCommandVersion, c.Kind)
+	}
+	if err := decodeStrict(c.Body, body); err != nil {
+		return err
+	}
+	c.body = body
+	return nil
+}
+
+func decodeStrict(b []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf("%w: %w", ErrCommandCorrupt, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: bytes after the end", ErrCommandCorrupt)
+	}
+	return nil
+}
+
+// fingerprint identifies kind and content, to tell a repeated request from another one
+// under the same key.
+func (c Command) fingerprint() string {
+	h := sha256.New()
+	h.Write([]byte(c.Kind))
+	h.Write([]byte{0})
+	h.Write(c.Body)
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// InitCluster is the first command of a cluster. A second one is refused.
+type InitCluster struct {
+	ID      string        `json:"id"`
+	Profile string        `json:"profile"`
+	Lease   time.Duration `json:"lease"`
+	Node    Node          `json:"node"`
+}
+
+// CreateToken records a join token.
+type CreateToken struct {
+	Token Token `json:"token"`
+}
+
+// AddNode admits a node by its token and uses the token up.
+type AddNode struct {
+	Token      string `json:"token"`
+	SecretHash string `json:"secret_hash"`
+	Node       Node   `json:"node"`
+}
+
+// UpdateNode changes what is not nil.
+type UpdateNode struct {
+	ID          string  `json:"id"`
+	Standby     *bool   `json:"standby,omitempty"`
+	Maintenance *bool   `json:"maintenance,omitempty"`
+	Removing    *bool   `json:"removing,omitempty"`
+	Version     *string `json:"version,omitempty"`
+}
+
+// RemoveNode takes a node out of the state. Refused while its session is open (rule 9).
+type RemoveNode struct {
+	ID string `json:"id"`
+}
+
+// ReportENIs is a node's inventory; an ENI that it no longer names is detached.
+type ReportENIs struct {
+	Node string `json:"node"`
+	ENIs []ENI  `json:"enis"`
+}
+
+// SetENI is the operator's word about an ENI; nil leaves a field, "" takes it back.
+type SetENI struct {
+	ID      string  `json:"id"`
+	Subnet  *string `json:"subnet,omitempty"`
+	Primary *bool   `json:"primary,omitempty"`
+}
+
+// CreateSubnet registers a subnet.
+type CreateSubnet struct {
+	Subnet Subnet `json:"subnet"`
+}
+
+// DeleteSubnet forgets a subnet without HAVIPs.
+type DeleteSubnet struct {
+	Name string `json:"name"`
+}
+
+// CreateHAVIP makes a HAVIP. A zero IP means that one is chosen; an empty Subnet is the
+// one that holds the address. The id comes from the cluster id and the log index.
+type CreateHAVIP struct {
+	Name     string         `json:"name"`
+	IP       netip.Addr     `json:"ip,omitzero"`
+	Subnet   string         `json:"subnet,omitempty"`
+	VPC      string         `json:"vpc,omitempty"`
+	Range    Range          `json:"range"`
+	Prefer   map[string]int `json:"prefer,omitempty"`
+	Failback string         `json:"failback,omitempty"`
+	Priority int            `json:"priority,omitempty"`
+}
+
+// UpdateHAVIP changes what is not nil.
+type UpdateHAVIP struct {
+	ID       string          `json:"id"`
+	Name     *string         `json:"name,omitempty"`
+	Range    *Range          `json:"range,omitempty"`
+	Prefer   *map[string]int `json:"prefer,omitempty"`
+	Bans     *[]string       `json:"bans,omitempty"`
+	Failback *string         `json:"failback,omitempty"`
+	Priority *int            `json:"priority,omitempty"`
+	Enabled  *bool           `json:"enabled,omitempty"`
+}
+
+// DeleteHAVIP removes a HAVIP. While it is owned it is refused, unless Force: then the
+// owner releases first, and the HAVIP goes with its last claim.
+type DeleteHAVIP struct {
+	ID    string `json:"id"`
+	Force bool   `json:"force,omitempty"`
+}
+
+// OpenSession opens a node's new session and closes the older one (rule 1). It is
+// refused unless Last is the node's last session: a delayed request of a dead process
+// must not close a living session.
+type OpenSession struct {
+	Node    string `json:"node"`
+	Last    uint64 `json:"last"`
+	Attempt string `json:"attempt"`
+}
+
+// DrainSession says that the holder is about to end its session.
+type DrainSession struct {
+	Node    string `json:"node"`
+	Session uint64 `json:"session"`
+}
+
+// CloseSession closes a session and places what it held, in one entry (rule 5). The
+// proposer has a majority of endorsements, or the holder's own word (Released).
+type CloseSession struct {
+	Session  uint64       `json:"session"`
+	Released bool         `json:"released,omitempty"`
+	Place    []Assignment `json:"place,omitempty"`
+}
+
+// Assignment gives a HAVIP a new owner, or none (Session 0). It is guarded by the epoch
+// it was computed from.
+type Assignment struct {
+	HAVIP     string `json:"havip"`
+	FromEpoch Epoch  `json:"from_epoch"`
+	Node      string `json:"node,omitempty"`
+	Session   uint64 `json:"session,omitempty"`
+	ENI       string `json:"eni,omitempty"`
+	Reason    string `json:"reason"`
+}
+
+// Place carries out a placement that the leader has decided. Each assignment is done or
+// refused by itself; the command is refused when none was done.
+type Place struct {
+	Assignments []Assignment `json:"assignments"`
+}
+
+// Release says that a holder answers no longer for some claims, and never will again.
+type Release struct {
+	Claims []ReleasedClaim `json:"claims"`
+}
+
+// ReleasedClaim names one claim and, where the holder gave it up by itself, why.
+type ReleasedClaim struct {
+	HAVIP   string `json:"havip"`
+	Epoch   Epoch  `json:"epoch"`
+	Session uint64 `json:"session"`
+	Failure string `json:"failure,omitempty"`
+}
+
+// SetLease changes the lease length (rule 8).
+type SetLease struct {
+	Lease time.Duration `json:"lease"`
+}
+
+// SettleLease says that the longest lease before the change at Index has run out
+// everywhere. The leader proposes it after waiting twice that promise.
+type SettleLease struct {
+	Index uint64 `json:"index"`
+}
+
+// RecordFailover keeps the timeline of a failover.
+type RecordFailover struct {
+	Failover Failover `json:"failover"`
+}
+
+func (InitCluster) kind() string    { return "init-cluster" }
+func (CreateToken) kind() string    { return "create-token" }
+func (AddNode) kind() string        { return "add-node" }
+func (UpdateNode) kind() string     { return "update-node" }
+func (RemoveNode) kind() string     { return "remove-node" }
+func (ReportENIs) kind() string     { return "report-enis" }
+func (SetENI) kind() string         { return "set-eni" }
+func (CreateSubnet) kind() string   { return "create-subnet" }
+func (DeleteSubnet) kind() string   { return "delete-subnet" }
+func (CreateHAVIP) kind() string    { return "create-havip" }
+func (UpdateHAVIP) kind() string    { return "update-havip" }
+func (DeleteHAVIP) kind() string    { return "delete-havip" }
+func (OpenSession) kind() string    { return "open-session" }
+func (DrainSession) kind() string   { return "drain-session" }
+func (CloseSession) kind() string   { return "close-session" }
+func (Place) kind() string          { return "place" }
+func (Release) kind() string        { return "release" }
+func (SetLease) kind() string       { return "set-lease" }
+func (SettleLease) kind() string    { return "settle-lease" }
+func (RecordFailover) kind() string { return "record-failover" }
+
+// newBody gives an empty body to decode into.
+func newBody(kind string) (Body, bool) {
+	for _, b := range []Body{
+		&InitCluster{}, &CreateToken{}, &AddNode{}, &UpdateNode{}, &RemoveNode{}, &ReportENIs{}, &SetENI{},
+		&CreateSubnet{}, &DeleteSubnet{}, &CreateHAVIP{}, &UpdateHAVIP{}, &DeleteHAVIP{},
+		&OpenSession{}, &DrainSession{}, &CloseSession{}, &Place{}, &Release{},
+		&SetLease{}, &SettleLease{}, &RecordFailover{},
+	} {
+		if b.kind() == kind {
+			return b, true
+		}
+	}
+	return nil, false
+}

@@ -1,0 +1,12 @@
+// Package fsm is what the cluster has agreed on: the types, the rules, the versioned
+// commands, Apply and the snapshot.
+//
+// It is a pure core. A State is immutable; Apply takes one and a command and returns
+// the next one with a Result. There is no clock, no randomness, no I/O, no float and
+// no map order in here: time enters as Command.At, written by the proposer, and every
+// list leaves sorted. So the same log gives the same bytes on every replica.
+//
+// Reading order: types.go (the nouns), command.go (the verbs), apply.go (the dispatch),
+// apply_claims.go (who may own what, and when an old claim is gone), eligible.go (the
+// hard rules), snapshot.go (the bytes).
+package fsm

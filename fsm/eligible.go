@@ -1,0 +1,92 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Obstacle is the first reason why an ENI may not own a HAVIP.
+type Obstacle struct {
+	Rule string `json:"rule"` // stable name
+	Text string `json:"text"`
+}
+
+func (o *Obstacle) code() Code {
+	if o.Rule == "not-in-range" {
+		return CodeRangeDenied
+	}
+	return CodeUnsupported
+}
+
+// Ineligible returns why eni must not own v, or nil. These are the hard rules: the
+// placement asks them before it decides, and Apply asks them again. at is the
+// proposer's clock in unix nanoseconds.
+func (s *State) Ineligible(v HAVIP, eni ENI, at int64) *Obstacle {
+	no := func(rule, format string, args ...any) *Obstacle {
+		return &Obstacle{Rule: rule, Text: fmt.Sprintf(format, args...)}
+	}
+	n, known := s.Nodes[eni.Node]
+	sess, open := s.SessionOf(eni.Node)
+	switch {
+	case !v.Enabled:
+		return no("disabled", "the HAVIP is disabled; `havip enable %s`", v.Name)
+	case v.Deleting:
+		return no("deleting", "the HAVIP is being deleted")
+	case !known:
+		return no("no-node", "node %s is not a member", eni.Node)
+	case eni.Detached:
+		return no("detached", "the node no longer reports this ENI")
+	case eni.Subnet != v.Subnet:
+		return no("other-subnet", "it is in subnet %s, the HAVIP is in %s", named(eni.Subnet), v.Subnet)
+	case n.Role == RoleWitness:
+		return no("witness", "node %s is a witness: it votes and owns nothing", n.Name)
+	}
+	if why := v.outOfRange(n, eni); why != nil {
+		return why
+	}
+	switch {
+	case slices.Contains(v.Bans, n.Name), slices.Contains(v.Bans, eni.ID):
+		return no("banned", "it is banned; `havip unban %s %s`", v.Name, eni.ID)
+	case n.Removing:
+		return no("removing", "node %s is being removed", n.Name)
+	case n.Standby:
+		return no("standby", "node %s is in standby; `node activate %s`", n.Name, n.Name)
+	case !open:
+		return no("no-session", "node %s has no session: it is down, cut off, or has just started", n.Name)
+	case sess.Draining:
+		return no("draining", "node %s is handing over what it owns", n.Name)
+	case !eni.Up:
+		return no("link-down", "the link is down")
+	}
+	if g, ok := v.GaveUp[eni.ID]; ok && g.Until > at {
+		return no("gave-up", "it failed there %s ago and pauses for %s: %s",
+			time.Duration(at-g.Until+int64(GiveUpPause)).Round(time.Second), GiveUpPause, g.Reason)
+	}
+	return nil
+}
+
+// outOfRange checks rules R12 to R16.
+func (v HAVIP) outOfRange(n Node, eni ENI) *Obstacle {
+	if !v.Range.Limit {
+		return nil
+	}
+	switch {
+	case len(v.Range.Members) == 0:
+		return &Obstacle{"not-in-range", fmt.Sprintf("the range is empty and limited: nobody may own the HAVIP; `havip range add %s ...`", v.Name)}
+	case v.Range.Type == RangeCVM && !slices.Contains(v.Range.Members, n.Name):
+		return &Obstacle{"not-in-range", fmt.Sprintf("node %s is not in the range", n.Name)}
+	case v.Range.Type == RangeENI && !slices.Contains(v.Range.Members, eni.ID):
+		return &Obstacle{"not-in-range", fmt.Sprintf("ENI %s is not in the range", eni.ID)}
+	case v.Range.Type == RangeENI && eni.IsPrimary():
+		return &Obstacle{"primary", fmt.Sprintf("it is the primary ENI of node %s, which only a range of type cvm may use", n.Name)}
+	}
+	return nil
+}
+
+func named(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}

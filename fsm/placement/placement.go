@@ -1,0 +1,229 @@
+// Package placement says who should own what, and why. Compute is a pure function of the
+// state and a clock reading: the leader runs it on its applied state and puts the
+// concrete result into the log, `explain` prints it. The same input gives the same
+// answer, and computing again after carrying the answer out changes nothing.
+//
+// Order of goals, for each HAVIP by priority and then name: the hard rules
+// (fsm.Ineligible); the present owner; the best preference; the emptiest node, then the
+// emptiest ENI; the ENI's id. With failback the best preference comes before the present
+// owner, once the preferred node has been back for the delay.
+package placement
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"havip-cluster/fsm"
+)
+
+// Candidate is one ENI as seen by one HAVIP.
+type Candidate struct {
+	ENI      string `json:"eni"`
+	Node     string `json:"node"` // name
+	Eligible bool   `json:"eligible"`
+	// Rule and Why are the first reason against it, "" when it is eligible.
+	Rule    string `json:"rule,omitempty"`
+	Why     string `json:"why,omitempty"`
+	Present bool   `json:"present"` // owns the HAVIP now
+	Score   int    `json:"score"`   // preference for the ENI plus that for its node
+	OnNode  int    `json:"on_node"` // HAVIPs that its node owns beside this one
+	OnENI   int    `json:"on_eni"`
+
+	nodeID  string
+	session uint64
+	settled bool // its session is old enough for this HAVIP's failback
+}
+
+// Decision is where one HAVIP should be.
+type Decision struct {
+	HAVIP string `json:"havip"` // id
+	Name  string `json:"name"`
+	// To is the ENI that should own it, "" for nobody.
+	To         string      `json:"to"`
+	Reason     string      `json:"reason"`
+	Moves      bool        `json:"moves"` // To differs from the present owner
+	Candidates []Candidate `json:"candidates"`
+
+	assignment fsm.Assignment
+}
+
+// Assignment is the decision as a command for the log.
+func (d Decision) Assignment() fsm.Assignment { return d.assignment }
+
+// load counts the HAVIPs that each node and each ENI owns or is about to own.
+type load struct{ node, eni map[string]int }
+
+func (l load) add(c Candidate, n int) {
+	l.node[c.nodeID] += n
+	l.eni[c.ENI] += n
+}
+
+// Compute decides for every HAVIP. at is the reader's clock in unix nanoseconds; it
+// matters only for pauses after a failure and for delayed failback.
+func Compute(s *fsm.State, at int64) []Decision {
+	havips := s.HAVIPList()
+	slices.SortStableFunc(havips, func(a, b fsm.HAVIP) int { return cmp.Compare(b.Priority, a.Priority) })
+	l := load{node: map[string]int{}, eni: map[string]int{}}
+	candidates := make([][]Candidate, len(havips))
+	for i, v := range havips {
+		candidates[i] = weigh(s, v, at)
+		for _, c := range candidates[i] {
+			if c.Present && c.Eligible {
+				l.add(c, 1)
+			}
+		}
+	}
+	out := make([]Decision, len(havips))
+	for i, v := range havips {
+		out[i] = decide(s, v, candidates[i], l)
+	}
+	return out
+}
+
+// weigh looks at every ENI for one HAVIP.
+func weigh(s *fsm.State, v fsm.HAVIP, at int64) []Candidate {
+	var out []Candidate
+	for _, e := range s.ENIList() {
+		c := Candidate{ENI: e.ID, Node: s.NodeName(e.Node), nodeID: e.Node, settled: true}
+		c.Score = v.Prefer[e.ID] + v.Prefer[c.Node]
+		if sess, ok := s.SessionOf(e.Node); ok {
+			c.session = sess.Number
+			if delay, err := time.ParseDuration(v.Failback); err == nil {
+				c.settled = at-sess.Opened >= int64(delay)
+			}
+		}
+		c.Present = v.Owner != nil && v.Owner.ENI == e.ID && v.Owner.Session == c.session
+		if why := s.Ineligible(v, e, at); why != nil {
+			c.Rule, c.Why = why.Rule, why.Text
+		} else {
+			c.Eligible = true
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// decide picks among the candidates of one HAVIP and books the choice into the load.
+func decide(s *fsm.State, v fsm.HAVIP, candidates []Candidate, l load) Decision {
+	d := Decision{HAVIP: v.ID, Name: v.Name, Candidates: candidates}
+	d.assignment = fsm.Assignment{HAVIP: v.ID, FromEpoch: v.Epoch}
+	var eligible []Candidate
+	for i := range candidates {
+		c := &candidates[i]
+		own := 0
+		if c.Present && c.Eligible {
+			own = 1
+		}
+		c.OnNode, c.OnENI = l.node[c.nodeID]-nodeOwn(candidates, c.nodeID), l.eni[c.ENI]-own
+		if c.Eligible {
+			eligible = append(eligible, *c)
+		}
+	}
+	if s.Nodes[ownerNode(v)].Maintenance {
+		d.To, d.Reason = v.Owner.ENI, "its node is in maintenance: it stays where it is"
+		return d
+	}
+	if len(eligible) == 0 {
+		d.Reason = nobody(candidates)
+		d.Moves = v.Owner != nil
+		d.assignment.Reason = d.Reason
+		return d
+	}
+	best := slices.MinFunc(eligible, func(a, b Candidate) int { return order(v, a, b) })
+	for _, c := range candidates {
+		if c.Present && c.Eligible {
+			l.add(c, -1)
+		}
+	}
+	l.add(best, 1)
+	d.To, d.Moves, d.Reason = best.ENI, !best.Present, reason(v, best, eligible)
+	d.assignment.Node, d.assignment.Session, d.assignment.ENI = best.nodeID, best.session, best.ENI
+	d.assignment.Reason = d.Reason
+	return d
+}
+
+func ownerNode(v fsm.HAVIP) string {
+	if v.Owner == nil {
+		return ""
+	}
+	return v.Owner.Node
+}
+
+// nodeOwn is 1 when the HAVIP itself is counted in the load of that node.
+func nodeOwn(candidates []Candidate, node string) int {
+	for _, c := range candidates {
+		if c.nodeID == node && c.Present && c.Eligible {
+			return 1
+		}
+	}
+	return 0
+}
+
+// order sorts better candidates first. With failback the score comes before the present
+// owner, but the score of a node that has not been back for the delay does not count yet.
+func order(v fsm.HAVIP, a, b Candidate) int {
+	byPresent, byScore := cmp.Compare(bit(b.Present), bit(a.Present)), cmp.Compare(b.Score, a.Score)
+	rest := cmp.Or(cmp.Compare(a.OnNode, b.OnNode), cmp.Compare(a.OnENI, b.OnENI), cmp.Compare(a.ENI, b.ENI))
+	if v.Failback == "" || v.Failback == "never" {
+		return cmp.Or(byPresent, byScore, rest)
+	}
+	return cmp.Or(cmp.Compare(b.counted(), a.counted()), byPresent, byScore, rest)
+}
+
+// counted is the score as failback sees it.
+func (c Candidate) counted() int {
+	if c.Present || c.settled {
+		return c.Score
+	}
+	return math.MinInt
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// reason says which goal decided, against the runner-up.
+func reason(v fsm.HAVIP, best Candidate, eligible []Candidate) string {
+	if len(eligible) == 1 {
+		return best.ENI + " is the only one eligible"
+	}
+	var others []Candidate
+	for _, c := range eligible {
+		if c.ENI != best.ENI {
+			others = append(others, c)
+		}
+	}
+	next := slices.MinFunc(others, func(a, b Candidate) int { return order(v, a, b) })
+	switch {
+	case best.Present:
+		return best.ENI + " owns it and may keep it"
+	case best.Score != next.Score:
+		return fmt.Sprintf("%s is preferred (score %d, next is %s with %d)", best.ENI, best.Score, next.ENI, next.Score)
+	case best.OnNode != next.OnNode:
+		return fmt.Sprintf("node %s owns fewer HAVIPs (%d, next is %s with %d)", best.Node, best.OnNode, next.Node, next.OnNode)
+	case best.OnENI != next.OnENI:
+		return fmt.Sprintf("%s owns fewer HAVIPs (%d, next is %s with %d)", best.ENI, best.OnENI, next.ENI, next.OnENI)
+	}
+	return fmt.Sprintf("%s comes first among %d that are equal", best.ENI, len(eligible))
+}
+
+// nobody says why no ENI is eligible; ENIs of other subnets are left out.
+func nobody(candidates []Candidate) string {
+	var why []string
+	for _, c := range candidates {
+		if c.Rule != "other-subnet" {
+			why = append(why, c.ENI+": "+c.Why)
+		}
+	}
+	if len(why) == 0 {
+		return "no ENI is in the HAVIP's subnet"
+	}
+	return "no ENI is eligible: " + strings.Join(why, "; ")
+}

@@ -1,0 +1,183 @@
+package fsm
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// State is everything the log has agreed on, at Index. It is immutable: whoever has one
+// may read it for as long as he likes, without a lock.
+type State struct {
+	Index    uint64 // of the last applied command
+	Cluster  Cluster
+	Nodes    map[string]Node    // by node id
+	Sessions map[uint64]Session // by number; open ones only
+	ENIs     map[string]ENI     // by id
+	Subnets  map[string]Subnet  // by name
+	HAVIPs   map[string]HAVIP   // by id
+	Tokens   map[string]Token   // by id
+
+	answered  []answered // ascending Index, at most MaxAnswered
+	Events    []Event    // ascending Index, at most MaxEvents
+	Failovers []Failover // oldest first, at most MaxFailovers
+}
+
+// New returns the empty state, before the first command.
+func New() *State {
+	return &State{
+		Nodes:    map[string]Node{},
+		Sessions: map[uint64]Session{},
+		ENIs:     map[string]ENI{},
+		Subnets:  map[string]Subnet{},
+		HAVIPs:   map[string]HAVIP{},
+		Tokens:   map[string]Token{},
+	}
+}
+
+// clone copies the maps, so that a command can change the copy. Values are replaced
+// whole, and no slice or map inside a value is ever written to.
+func (s *State) clone() *State {
+	n := *s
+	n.Nodes = maps.Clone(s.Nodes)
+	n.Sessions = maps.Clone(s.Sessions)
+	n.ENIs = maps.Clone(s.ENIs)
+	n.Subnets = maps.Clone(s.Subnets)
+	n.HAVIPs = maps.Clone(s.HAVIPs)
+	n.Tokens = maps.Clone(s.Tokens)
+	return &n
+}
+
+// sorted returns the values of a map in the order of its keys.
+func sorted[K interface{ ~string | ~uint64 }, V any](m map[K]V) []V {
+	out := make([]V, 0, len(m))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, m[k])
+	}
+	return out
+}
+
+// NodeList returns the nodes in the order of their names.
+func (s *State) NodeList() []Node {
+	out := sorted(s.Nodes)
+	slices.SortStableFunc(out, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// HAVIPList returns the HAVIPs in the order of their names, then ids.
+func (s *State) HAVIPList() []HAVIP {
+	out := sorted(s.HAVIPs)
+	slices.SortStableFunc(out, func(a, b HAVIP) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// ENIList returns the ENIs in the order of their ids.
+func (s *State) ENIList() []ENI { return sorted(s.ENIs) }
+
+// SubnetList returns the subnets in the order of their names.
+func (s *State) SubnetList() []Subnet { return sorted(s.Subnets) }
+
+// SessionList returns the open sessions in the order of their numbers.
+func (s *State) SessionList() []Session { return sorted(s.Sessions) }
+
+// TokenList returns the join tokens in the order of their ids.
+func (s *State) TokenList() []Token { return sorted(s.Tokens) }
+
+// NodeNamed finds a node by its name or id.
+func (s *State) NodeNamed(name string) (Node, bool) {
+	if n, ok := s.Nodes[name]; ok {
+		return n, true
+	}
+	for _, n := range sorted(s.Nodes) {
+		if n.Name == name {
+			return n, true
+		}
+	}
+	return Node{}, false
+}
+
+// NodeName gives the name of a node id, or the id itself for a node that has gone.
+func (s *State) NodeName(id string) string {
+	if n, ok := s.Nodes[id]; ok {
+		return n.Name
+	}
+	return id
+}
+
+// SessionOf returns the open session of a node.
+func (s *State) SessionOf(node string) (Session, bool) {
+	n, ok := s.Nodes[node]
+	if !ok {
+		return Session{}, false
+	}
+	sess, ok := s.Sessions[n.LastSession]
+	return sess, ok && sess.Node == node
+}
+
+// HAVIPNamed finds a HAVIP by id or by name. A name that several share is refused with
+// the candidates, so that nobody changes the wrong one (R1).
+func (s *State) HAVIPNamed(name string) (HAVIP, *Refusal) {
+	if v, ok := s.HAVIPs[name]; ok {
+		return v, nil
+	}
+	var found []HAVIP
+	for _, v := range sorted(s.HAVIPs) {
+		if v.Name == name {
+			found = append(found, v)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return HAVIP{}, Refuse(CodeNotFound, "no HAVIP is called %q; `havip list` shows those there are", name)
+	case 1:
+		return found[0], nil
+	}
+	var ids []string
+	for _, v := range found {
+		ids = append(ids, v.ID+" ("+v.IP.String()+")")
+	}
+	return HAVIP{}, Refuse(CodeDuplicate, "%d HAVIPs are called %q: name one by its id: %s", len(found), name, strings.Join(ids, ", "))
+}
+
+// Claims returns all claims of a HAVIP, earliest epoch first.
+func (v HAVIP) Claims() []Claim {
+	out := slices.Clone(v.Draining)
+	if v.Owner != nil {
+		out = append(out, *v.Owner)
+	}
+	return out
+}
+
+// Claimed returns the HAVIPs on which a session has any claim, in the order of ids.
+func (s *State) Claimed(session uint64) []HAVIP {
+	var out []HAVIP
+	for _, v := range sorted(s.HAVIPs) {
+		if slices.ContainsFunc(v.Claims(), func(c Claim) bool { return c.Session == session }) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func (s *State) note(c Command, kind, havip, node, text string) {
+	ev := Event{Index: s.Index, At: c.At, Kind: kind, HAVIP: havip, Node: node, Text: clip(text, MaxReason)}
+	s.Events = appendRing(s.Events, ev, MaxEvents)
+}
+
+// appendRing returns a new ring with x at its end and at most limit entries. It copies,
+// so that no two states ever share an array that one of them could write to.
+func appendRing[T any](ring []T, x T, limit int) []T {
+	if len(ring) >= limit {
+		ring = ring[len(ring)-limit+1:]
+	}
+	return append(slices.Clip(ring), x)
+}
+
+// clip shortens a text to at most n bytes, at a rune boundary.
+func clip(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	text = text[:n]
+	return strings.ToValidUTF8(text, "")
+}

@@ -1,0 +1,243 @@
+package fsm
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Epoch counts the changes of owner of one HAVIP. It only grows; every claim carries
+// the epoch it was made with.
+type Epoch uint64
+
+// Role says what a node does in the cluster.
+type Role string
+
+const (
+	RoleVoter   Role = "voter"   // votes in Raft and owns HAVIPs
+	RoleWitness Role = "witness" // votes, never owns
+	RoleAgent   Role = "agent"   // owns HAVIPs, only replicates
+)
+
+// Cluster is what the cluster knows of itself.
+type Cluster struct {
+	ID      string `json:"id"`      // "c-" and 16 hex digits, random, given by bootstrap
+	Profile string `json:"profile"` // fast, lan or wan
+	// Lease is the length of every lease that is renewed from now on.
+	Lease time.Duration `json:"lease"`
+	// LeaseMax is the longest lease that may still be running. Acceptors derive their
+	// silence from it (lease protocol, rule 8). Invariant: LeaseMax >= Lease.
+	LeaseMax time.Duration `json:"lease_max"`
+	// LeaseIndex is the log index of the last change of Lease; SettleLease names it.
+	LeaseIndex uint64 `json:"lease_index,omitempty"`
+}
+
+// Node is a member: one agent on one instance.
+type Node struct {
+	ID         string `json:"id"`   // "n-" and 16 hex digits, random, for life; the Raft server id
+	Name       string `json:"name"` // unique among present nodes
+	Address    string `json:"address"`
+	APIPort    int    `json:"api_port"`
+	RaftPort   int    `json:"raft_port"`
+	GossipPort int    `json:"gossip_port"`
+	Role       Role   `json:"role"`
+	Version    string `json:"version,omitempty"`
+	Standby    bool   `json:"standby,omitempty"`
+	// Maintenance freezes the placement of what the node owns.
+	Maintenance bool `json:"maintenance,omitempty"`
+	// Removing is set by `node remove`; the node gets nothing any more and goes when its
+	// session is closed (lease protocol, rule 9).
+	Removing bool `json:"removing,omitempty"`
+	// LastSession is the number of the node's newest session, open or closed; 0 = none yet.
+	LastSession uint64 `json:"last_session,omitempty"`
+	// KeyHash is the SHA-256 of the public key in the node's certificate.
+	KeyHash string `json:"key_hash,omitempty"`
+	Joined  int64  `json:"joined"` // Command.At of its admission
+}
+
+// Session is one life of a node's lease. Only open sessions are in the State.
+type Session struct {
+	Number uint64 `json:"number"` // the log index that opened it, so it only grows
+	Node   string `json:"node"`
+	// Attempt is the random id that the opener gave this one request, so that it
+	// recognises its own session and knows when it asked for it.
+	Attempt string        `json:"attempt"`
+	Lease   time.Duration `json:"lease"`
+	Opened  int64         `json:"opened"` // Command.At
+	// Draining says that the holder is about to end the session: it gets nothing new.
+	Draining bool `json:"draining,omitempty"`
+}
+
+// ENI is a network interface of a node.
+type ENI struct {
+	ID       string         `json:"id"` // NODE/DEVICE
+	Node     string         `json:"node"`
+	Device   string         `json:"device"`
+	MAC      string         `json:"mac"`
+	Subnet   string         `json:"subnet,omitempty"` // name of the subnet, "" if none holds its addresses
+	Prefixes []netip.Prefix `json:"prefixes,omitempty"`
+	Gateway  netip.Addr     `json:"gateway,omitzero"`
+	Primary  bool           `json:"primary,omitempty"`
+	Up       bool           `json:"up,omitempty"`
+	Detached bool           `json:"detached,omitempty"` // no longer reported by its node
+	// SetSubnet and SetPrimary are the operator's word, which wins over the report.
+	SetSubnet  string `json:"set_subnet,omitempty"`
+	SetPrimary *bool  `json:"set_primary,omitempty"`
+}
+
+// IsPrimary reports whether the ENI counts as its node's primary one.
+func (e ENI) IsPrimary() bool {
+	if e.SetPrimary != nil {
+		return *e.SetPrimary
+	}
+	return e.Primary
+}
+
+// Subnet holds HAVIPs and ENIs.
+type Subnet struct {
+	Name     string       `json:"name"`
+	VPC      string       `json:"vpc"`
+	CIDR     netip.Prefix `json:"cidr"`
+	Gateway  netip.Addr   `json:"gateway,omitzero"`
+	Reserved []netip.Addr `json:"reserved,omitempty"`
+	// Auto says that it was registered from a node's own ENI.
+	Auto bool `json:"auto,omitempty"`
+	// Cursor is the last address given out automatically, so that a freed address is not
+	// given out again at once (DOMAIN rule R5).
+	Cursor netip.Addr `json:"cursor,omitzero"`
+}
+
+// RangeType says what the members of a range are; the two never mix (R13).
+type RangeType string
+
+const (
+	RangeCVM RangeType = "cvm" // nodes: each of their ENIs in the subnet
+	RangeENI RangeType = "eni"
+)
+
+// Range is the set of those that may own a HAVIP.
+type Range struct {
+	Type    RangeType `json:"type,omitempty"` // "" when there are no members
+	Members []string  `json:"members,omitempty"`
+	// Limit enforces the range; without it any ENI of the subnet may own (R12).
+	Limit bool `json:"limit"`
+}
+
+// Claim is the right of one session to own a HAVIP on one ENI.
+type Claim struct {
+	Epoch   Epoch  `json:"epoch"`
+	Node    string `json:"node"`
+	Session uint64 `json:"session"`
+	ENI     string `json:"eni"`
+}
+
+// GaveUp records that a node could not serve a HAVIP on an ENI.
+type GaveUp struct {
+	Until  int64  `json:"until"` // unix nanoseconds; until then the ENI is not eligible
+	Reason string `json:"reason"`
+}
+
+// HAVIP is a floating address.
+type HAVIP struct {
+	ID       string         `json:"id"` // "havip-" and 8 of [a-z0-9]
+	Name     string         `json:"name"`
+	IP       netip.Addr     `json:"ip"`
+	Subnet   string         `json:"subnet"`
+	VPC      string         `json:"vpc"`
+	Range    Range          `json:"range"`
+	Prefer   map[string]int `json:"prefer,omitempty"` // node name or ENI id: score, -1000000..1000000
+	Bans     []string       `json:"bans,omitempty"`   // node names or ENI ids, sorted
+	Failback string         `json:"failback"`         // never, immediate, or a Go duration
+	Priority int            `json:"priority,omitempty"`
+	Enabled  bool           `json:"enabled"`
+	// Deleting: the HAVIP goes when its last claim is gone.
+	Deleting bool  `json:"deleting,omitempty"`
+	Created  int64 `json:"created"`
+
+	// Epoch is that of the newest claim ever made. Invariant: Owner.Epoch <= Epoch.
+	Epoch Epoch `json:"epoch"`
+	// Owner is the present claim, nil without an owner.
+	Owner *Claim `json:"owner,omitempty"`
+	// Draining are earlier claims whose holder has neither released them nor lost its
+	// session. Nobody may answer under Owner while one is left (rule 6). Ascending epochs.
+	Draining []Claim `json:"draining,omitempty"`
+	Since    int64   `json:"since,omitempty"`  // Command.At of the last change of owner
+	Reason   string  `json:"reason,omitempty"` // why the owner is what it is
+	// GaveUp is keyed by ENI id.
+	GaveUp map[string]GaveUp `json:"gave_up,omitempty"`
+}
+
+// Token is a join token as the cluster keeps it: never the secret, only its hash.
+type Token struct {
+	ID         string `json:"id"`
+	SecretHash string `json:"secret_hash"`
+	Node       string `json:"node"` // the name it admits
+	Role       Role   `json:"role"`
+	Expires    int64  `json:"expires"` // unix nanoseconds
+	// UsedBy is the hash of the public key that used it. The same key may repeat its
+	// request, because an answer can be lost; another key is refused.
+	UsedBy string `json:"used_by,omitempty"`
+	NodeID string `json:"node_id,omitempty"` // the id it gave out
+}
+
+// Event is one line of the cluster's journal.
+type Event struct {
+	Index uint64 `json:"index"`
+	At    int64  `json:"at"`
+	Kind  string `json:"kind"`
+	HAVIP string `json:"havip,omitempty"`
+	Node  string `json:"node,omitempty"`
+	Text  string `json:"text"`
+}
+
+// Failover is the timeline of one change of owner that was not asked for.
+type Failover struct {
+	HAVIP string         `json:"havip"`
+	Epoch Epoch          `json:"epoch"`
+	From  string         `json:"from"`
+	To    string         `json:"to"`
+	At    int64          `json:"at"` // unix nanoseconds of the last step
+	Steps []FailoverStep `json:"steps"`
+}
+
+// FailoverStep is one step of a Failover: what happened, and how long after the first.
+type FailoverStep struct {
+	What  string        `json:"what"`
+	After time.Duration `json:"after"`
+}
+
+// answered remembers the result of a request for its repetition.
+type answered struct {
+	Key    string `json:"key"`
+	Hash   string `json:"hash"`
+	Index  uint64 `json:"index"`
+	Result Result `json:"result"`
+}
+
+// Limits. Every list in the state has one.
+const (
+	MaxNodes          = 128
+	MaxVoters         = 5
+	MaxENIsPerNode    = 64
+	MaxPrefixesPerENI = 32
+	MaxSubnets        = 1024
+	MaxReserved       = 256
+	MaxHAVIPs         = 10000
+	MaxRangeMembers   = 10 // R11
+	MaxPrefer         = 64
+	MaxBans           = 64
+	MaxDraining       = 32 // claims of one HAVIP that wait for a release
+	MaxTokens         = 256
+	MaxAnswered       = 4096
+	MaxEvents         = 1000
+	MaxFailovers      = 200
+	MaxFailoverSteps  = 16
+	MaxNameRunes      = 60  // R1
+	MaxKey            = 128 // bytes of an idempotency key
+	MaxReason         = 300 // bytes of a reason or an event's text
+	MaxAssignments    = 1000
+	MaxCommand        = 1 << 20 // bytes of an encoded command
+	ScoreLimit        = 1000000
+	// GiveUpPause is how long an ENI is not eligible after it failed to serve a HAVIP.
+	GiveUpPause = 10 * time.Second
+	DefaultVPC  = "vpc-default"
+)
