@@ -27,6 +27,9 @@ func Apply(s *State, index uint64, c Command) (*State, Result, error) {
 	}
 	if c.Key != "" {
 		if r, ok := s.Answered(c); ok {
+			if r.Refusal != nil {
+				r.Index = index
+			}
 			return s.at(index), r, nil
 		}
 	}
@@ -41,6 +44,16 @@ func Apply(s *State, index uint64, c Command) (*State, Result, error) {
 		next.answered = appendRing(next.answered, answered{Key: c.Key, Hash: c.fingerprint(), Index: index, Result: res}, MaxAnswered)
 	}
 	return next, res, nil
+}
+
+// ApplyEntry is Apply for an entry of the given Raft term. A command that names another
+// term does nothing: its proposer decided as the leader of that term, and what it knew
+// may be out of date (lease protocol, rule 5).
+func ApplyEntry(s *State, index, term uint64, c Command) (*State, Result, error) {
+	if c.Term != 0 && c.Term != term {
+		return s.at(index), refused(index, Refuse(CodeStale, "decided in term %d, appended in term %d; it is decided again", c.Term, term)), nil
+	}
+	return Apply(s, index, c)
 }
 
 // Answered returns the result of an earlier command with the same key, or a refusal when

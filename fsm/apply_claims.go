@@ -174,8 +174,10 @@ func (s *State) release(c Command, b Release) *Refusal {
 			if r.Failure != "" {
 				v = s.gaveUp(c, v, *v.Owner, r.Failure)
 			}
-			v.Owner, v.Since = nil, c.At
-			v.Reason = clip("its node gave it back: "+named(r.Failure), MaxReason)
+			v.Owner, v.Since, v.Reason = nil, c.At, "its node gave it back"
+			if r.Failure != "" {
+				v.Reason = clip(v.Reason+": "+r.Failure, MaxReason)
+			}
 		} else if !slices.ContainsFunc(v.Draining, is) {
 			continue
 		}
@@ -230,10 +232,15 @@ func (s *State) recordFailover(b RecordFailover) *Refusal {
 	if len(f.Steps) > MaxFailoverSteps {
 		return Refuse(CodeLimit, "%d steps in a failover, at most %d", len(f.Steps), MaxFailoverSteps)
 	}
+	f.HAVIP, f.From, f.To = clip(f.HAVIP, MaxReason), clip(f.From, MaxReason), clip(f.To, MaxReason)
 	for _, old := range s.Failovers {
 		if old.HAVIP == f.HAVIP && old.Epoch == f.Epoch {
 			return nil
 		}
+	}
+	f.Steps = slices.Clone(f.Steps)
+	for i := range f.Steps {
+		f.Steps[i].What = clip(f.Steps[i].What, MaxReason)
 	}
 	s.Failovers = appendRing(s.Failovers, f, MaxFailovers)
 	return nil

@@ -26,7 +26,7 @@ func (s *State) createSubnet(c Command, b CreateSubnet) (string, *Refusal) {
 		return "", Refuse(CodeMalformed, "%q cannot name a VPC: use 1 to 60 letters, digits, '.', '_' and '-'", sub.VPC)
 	case !sub.CIDR.IsValid() || sub.CIDR != sub.CIDR.Masked():
 		return "", Refuse(CodeMalformed, "%q is not a network in CIDR form, such as 10.0.0.0/24 (host bits must be zero)", sub.CIDR)
-	case sub.CIDR.Bits() == 0 || sub.CIDR.Addr().IsMulticast() || sub.CIDR.Addr().IsLoopback():
+	case !possibleSubnet(sub.CIDR):
 		return "", Refuse(CodeRange, "%s cannot be a subnet", sub.CIDR)
 	case sub.Gateway.IsValid() && !sub.CIDR.Contains(sub.Gateway):
 		return "", Refuse(CodeRange, "gateway %s is not in %s", sub.Gateway, sub.CIDR)
@@ -52,7 +52,7 @@ func (s *State) createSubnet(c Command, b CreateSubnet) (string, *Refusal) {
 		}
 		delete(s.Subnets, old.Name) // the operator's word replaces what a node registered
 	}
-	slices.SortFunc(sub.Reserved, netip.Addr.Compare)
+	sub.Reserved = slices.SortedFunc(slices.Values(sub.Reserved), netip.Addr.Compare)
 	sub.Auto, sub.Cursor = false, netip.Addr{}
 	s.Subnets[sub.Name] = sub
 	s.refreshSubnets()
@@ -60,16 +60,22 @@ func (s *State) createSubnet(c Command, b CreateSubnet) (string, *Refusal) {
 	return sub.Name, nil
 }
 
+// possibleSubnet says whether hosts can share a network. A v4-mapped one would hold the
+// same addresses as its IPv4 form under another spelling (R6).
+func possibleSubnet(p netip.Prefix) bool {
+	a := p.Addr()
+	return p.IsValid() && p.Bits() > 0 && !a.IsMulticast() && !a.IsLoopback() && !a.Is4In6()
+}
+
 // refreshSubnets looks up every ENI's subnet again after the subnets changed.
 func (s *State) refreshSubnets() {
-	for _, e := range s.ENIList() {
-		if e.SetSubnet != "" {
-			if _, ok := s.Subnets[e.SetSubnet]; !ok {
-				e.SetSubnet = ""
-			}
+	subnets := s.SubnetList()
+	for id, e := range s.ENIs {
+		if _, ok := s.Subnets[e.SetSubnet]; !ok {
+			e.SetSubnet = ""
 		}
-		e.Subnet = s.subnetOf(e)
-		s.ENIs[e.ID] = e
+		e.Subnet = subnetOf(e, subnets)
+		s.ENIs[id] = e
 	}
 }
 
@@ -179,7 +185,7 @@ func (sub Subnet) reserved(ip netip.Addr) string {
 	switch {
 	case ip == sub.CIDR.Addr():
 		return "network"
-	case ip == sub.Gateway:
+	case ip == sub.Gateway, !sub.Gateway.IsValid() && ip == sub.CIDR.Addr().Next():
 		return "gateway"
 	case ip.Is4() && sub.CIDR.Bits() <= 30 && ip == lastAddr(sub.CIDR):
 		return "broadcast"
@@ -204,24 +210,32 @@ func (s *State) addressFree(sub Subnet, ip netip.Addr) *Refusal {
 	if why := sub.reserved(ip); why != "" {
 		return Refuse(CodeReserved, "%s is reserved (%s) in subnet %s (%s)", ip, why, sub.Name, sub.CIDR)
 	}
-	for _, v := range s.HAVIPList() {
-		if v.IP == ip && v.VPC == sub.VPC {
-			return Refuse(CodeInUse, "%s is used by HAVIP %s (%s)", ip, v.Name, v.ID)
+	if user, ok := s.addressUsers(sub.VPC)[ip]; ok {
+		return Refuse(CodeInUse, "%s is used by %s", ip, user)
+	}
+	return nil
+}
+
+// addressUsers maps each address that is taken in a VPC to the one who uses it. The
+// addresses of nodes and ENIs count in every VPC.
+func (s *State) addressUsers(vpc string) map[netip.Addr]string {
+	users := make(map[netip.Addr]string, len(s.HAVIPs)+len(s.ENIs))
+	for _, n := range s.NodeList() {
+		if ip, err := netip.ParseAddr(n.Address); err == nil {
+			users[ip] = "node " + n.Name
 		}
 	}
 	for _, e := range s.ENIList() {
 		for _, p := range e.Prefixes {
-			if p.Addr() == ip {
-				return Refuse(CodeInUse, "%s is used by ENI %s (node %s)", ip, e.ID, s.NodeName(e.Node))
-			}
+			users[p.Addr()] = "ENI " + e.ID + " (node " + s.NodeName(e.Node) + ")"
 		}
 	}
-	for _, n := range s.NodeList() {
-		if n.Address == ip.String() {
-			return Refuse(CodeInUse, "%s is used by node %s", ip, n.Name)
+	for id, v := range s.HAVIPs { // no two share an address
+		if v.VPC == vpc {
+			users[v.IP] = "HAVIP " + v.Name + " (" + id + ")"
 		}
 	}
-	return nil
+	return users
 }
 
 // chooseTries bounds the search for a free address.
@@ -230,20 +244,21 @@ const chooseTries = 1 << 16
 // chooseAddress is rule R5: the lowest free address above the cursor, then from the
 // start of the subnet.
 func (s *State) chooseAddress(sub *Subnet) (netip.Addr, *Refusal) {
-	ip := sub.Cursor
-	if !ip.IsValid() {
-		ip = sub.CIDR.Addr()
+	start := sub.Cursor
+	if !start.IsValid() {
+		start = sub.CIDR.Addr()
 	}
+	users := s.addressUsers(sub.VPC)
+	ip := start
 	for range chooseTries {
 		if ip = ip.Next(); !sub.CIDR.Contains(ip) {
 			ip = sub.CIDR.Addr()
 		}
-		first := ip == sub.CIDR.Addr().Next() && !sub.Gateway.IsValid() // may be the gateway
-		if !first && s.addressFree(*sub, ip) == nil {
+		if _, taken := users[ip]; !taken && sub.reserved(ip) == "" {
 			sub.Cursor = ip
 			return ip, nil
 		}
-		if ip == sub.Cursor || (!sub.Cursor.IsValid() && ip == sub.CIDR.Addr()) {
+		if ip == start {
 			break // once around
 		}
 	}
@@ -261,7 +276,7 @@ func (s *State) updateHAVIP(c Command, b UpdateHAVIP) (string, *Refusal) {
 	if refusal := s.setHAVIP(&v, b); refusal != nil {
 		return "", refusal
 	}
-	if v.Owner != nil && v.Enabled {
+	if v.Owner != nil && v.Enabled && b.Range != nil {
 		if n := s.Nodes[v.Owner.Node]; v.outOfRange(n, s.ENIs[v.Owner.ENI]) != nil {
 			return "", Refuse(CodeInUse, "%s owns HAVIP %s and would leave its range; move it first with `havip move %s --to ...`", v.Owner.ENI, v.Name, v.Name)
 		}
@@ -291,14 +306,14 @@ func (s *State) setHAVIP(v *HAVIP, b UpdateHAVIP) *Refusal {
 		v.Range = r
 	}
 	if b.Prefer != nil {
-		if refusal := s.checkScores(*b.Prefer); refusal != nil {
+		if refusal := s.checkScores(v.Prefer, *b.Prefer); refusal != nil {
 			return refusal
 		}
 		v.Prefer = maps.Clone(*b.Prefer)
 	}
 	if b.Bans != nil {
-		if len(*b.Bans) > MaxBans {
-			return Refuse(CodeLimit, "%d bans, at most %d", len(*b.Bans), MaxBans)
+		if refusal := s.checkBans(v.Bans, *b.Bans); refusal != nil {
+			return refusal
 		}
 		v.Bans = slices.Compact(slices.Sorted(slices.Values(*b.Bans)))
 	}
@@ -335,16 +350,35 @@ func checkFailback(f string) *Refusal {
 	return nil
 }
 
-func (s *State) checkScores(scores map[string]int) *Refusal {
+// checkScores allows a target that had a score before: it may have gone since.
+func (s *State) checkScores(before, scores map[string]int) *Refusal {
 	if len(scores) > MaxPrefer {
 		return Refuse(CodeLimit, "%d preferences, at most %d", len(scores), MaxPrefer)
 	}
 	for _, who := range slices.Sorted(maps.Keys(scores)) {
-		if refusal := s.checkTarget(who); refusal != nil {
-			return refusal
+		if _, known := before[who]; !known {
+			if refusal := s.checkTarget(who); refusal != nil {
+				return refusal
+			}
 		}
 		if n := scores[who]; n < -ScoreLimit || n > ScoreLimit {
 			return Refuse(CodeRange, "the score %d for %s is not between %d and %d", n, who, -ScoreLimit, ScoreLimit)
+		}
+	}
+	return nil
+}
+
+// checkBans allows a target that was banned before: it may have gone since.
+func (s *State) checkBans(before, bans []string) *Refusal {
+	if len(bans) > MaxBans {
+		return Refuse(CodeLimit, "%d bans, at most %d", len(bans), MaxBans)
+	}
+	for _, who := range bans {
+		if slices.Contains(before, who) {
+			continue
+		}
+		if refusal := s.checkTarget(who); refusal != nil {
+			return refusal
 		}
 	}
 	return nil

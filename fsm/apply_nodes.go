@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -40,10 +41,8 @@ func (s *State) createToken(c Command, b CreateToken) (string, *Refusal) {
 	if n, ok := s.NodeNamed(t.Node); ok {
 		return "", Refuse(CodeInUse, "node %s is a member already; remove it first with `node remove %s`, or choose another name", n.Name, n.Name)
 	}
-	switch t.Role {
-	case RoleVoter, RoleWitness, RoleAgent:
-	default:
-		return "", Refuse(CodeParameter, "%q is not a role: voter, witness or agent", t.Role)
+	if r := s.checkRole(t.Role); r != nil {
+		return "", r
 	}
 	if t.ID == "" || t.SecretHash == "" || t.Expires <= c.At {
 		return "", Refuse(CodeParameter, "a join token needs an id, a secret and an end in the future")
@@ -56,27 +55,55 @@ func (s *State) createToken(c Command, b CreateToken) (string, *Refusal) {
 	if len(s.Tokens) >= MaxTokens {
 		return "", Refuse(CodeLimit, "%d join tokens are open, at most %d; wait until some expire", len(s.Tokens), MaxTokens)
 	}
+	if old, ok := s.Tokens[t.ID]; ok {
+		return "", Refuse(CodeDuplicate, "the id of the join token is taken by one for node %s; try again", old.Node)
+	}
 	t.UsedBy, t.NodeID = "", ""
 	s.Tokens[t.ID] = t
 	s.note(c, "token-created", "", t.Node, fmt.Sprintf("a join token for node %s (%s) was made", t.Node, t.Role))
 	return t.ID, nil
 }
 
+// checkRole refuses what is not a role, and a voter too many.
+func (s *State) checkRole(role Role) *Refusal {
+	switch role {
+	case RoleAgent:
+		return nil
+	case RoleVoter, RoleWitness:
+	default:
+		return Refuse(CodeParameter, "%q is not a role: voter, witness or agent", role)
+	}
+	voters := 0
+	for _, n := range s.Nodes {
+		if n.Role != RoleAgent {
+			voters++
+		}
+	}
+	if voters >= MaxVoters {
+		return Refuse(CodeLimit, "the cluster has %d nodes that vote, at most %d; add this one with the role agent", voters, MaxVoters)
+	}
+	return nil
+}
+
 func (s *State) addNode(c Command, b AddNode) (string, *Refusal) {
 	t, ok := s.Tokens[b.Token]
+	used := t.NodeID != ""
+	_, present := s.Nodes[t.NodeID]
 	switch {
 	case !ok:
 		return "", Refuse(CodeTokenRefused, "the join token is unknown here: it was replaced by a newer one for that node, or it has expired, or it is of another cluster; make a new one with `node add`")
 	case t.SecretHash != b.SecretHash:
 		return "", Refuse(CodeTokenRefused, "the secret of the join token is wrong")
-	case t.Expires <= c.At:
-		return "", Refuse(CodeTokenRefused, "the join token for node %s has expired; make a new one with `node add %s`", t.Node, t.Node)
 	case t.Node != b.Node.Name:
 		return "", Refuse(CodeTokenRefused, "the join token is for node %s, not %s", t.Node, b.Node.Name)
-	case t.UsedBy != "" && t.UsedBy != b.Node.KeyHash:
+	case used && t.UsedBy != b.Node.KeyHash:
 		return "", Refuse(CodeTokenRefused, "the join token for node %s was used already; if that was not you, remove the node; make a new token with `node add`", t.Node)
-	case t.UsedBy != "":
-		return t.NodeID, nil // the answer was lost; the same key asks again
+	case used && !present:
+		return "", Refuse(CodeTokenRefused, "node %s has been removed since it used the join token; make a new one with `node add %s`", t.Node, t.Node)
+	case used:
+		return t.NodeID, nil // the answer was lost; the same key asks again, however late
+	case t.Expires <= c.At:
+		return "", Refuse(CodeTokenRefused, "the join token for node %s has expired; make a new one with `node add %s`", t.Node, t.Node)
 	}
 	b.Node.Role = t.Role
 	if r := s.admit(c, b.Node); r != nil {
@@ -98,6 +125,9 @@ func (s *State) admit(c Command, n Node) *Refusal {
 	if addr, err := netip.ParseAddr(n.Address); err != nil || addr.IsUnspecified() || addr.IsMulticast() {
 		return Refuse(CodeMalformed, "%q is not an address at which node %s can be reached", n.Address, n.Name)
 	}
+	if r := s.checkRole(n.Role); r != nil {
+		return r
+	}
 	if len(s.Nodes) >= MaxNodes {
 		return Refuse(CodeLimit, "the cluster has %d nodes, at most %d", len(s.Nodes), MaxNodes)
 	}
@@ -109,7 +139,7 @@ func (s *State) admit(c Command, n Node) *Refusal {
 			return Refuse(CodeInUse, "address %s with one of the ports %d, %d, %d belongs to node %s", n.Address, n.APIPort, n.RaftPort, n.GossipPort, old.Name)
 		}
 	}
-	n.LastSession, n.Removing, n.Joined = 0, false, c.At
+	n.LastSession, n.Removing, n.Joined, n.Version = 0, false, c.At, clip(n.Version, MaxNameRunes)
 	s.Nodes[n.ID] = n
 	s.note(c, "node-added", "", n.Name, fmt.Sprintf("node %s (%s, %s) is a member", n.Name, n.Role, n.Address))
 	return nil
@@ -174,14 +204,17 @@ func (s *State) reportENIs(c Command, b ReportENIs) *Refusal {
 	}
 	reported := map[string]bool{}
 	for _, e := range b.ENIs {
-		if e.Device == "" || len(e.Device) > MaxNameRunes || len(e.Prefixes) > MaxPrefixesPerENI {
+		switch {
+		case e.Device == "" || len(e.Device) > MaxNameRunes || len(e.MAC) > MaxNameRunes || len(e.Prefixes) > MaxPrefixesPerENI:
 			return Refuse(CodeMalformed, "node %s reports an ENI with device %q and %d addresses; 1 to %d bytes and at most %d addresses", n.Name, e.Device, len(e.Prefixes), MaxNameRunes, MaxPrefixesPerENI)
+		case reported[n.Name+"/"+e.Device]:
+			return Refuse(CodeDuplicate, "node %s reports device %s twice", n.Name, e.Device)
 		}
 		e.ID, e.Node, e.Detached = n.Name+"/"+e.Device, n.ID, false
 		old := s.ENIs[e.ID]
 		e.SetSubnet, e.SetPrimary = old.SetSubnet, old.SetPrimary
 		s.registerSubnets(c, n, e)
-		e.Subnet = s.subnetOf(e)
+		e.Subnet = subnetOf(e, s.SubnetList())
 		reported[e.ID] = true
 		if old.ID == "" || old.Up != e.Up || old.Detached {
 			s.note(c, "eni", "", n.Name, fmt.Sprintf("ENI %s: %s", e.ID, linkWord(e)))
@@ -195,7 +228,55 @@ func (s *State) reportENIs(c Command, b ReportENIs) *Refusal {
 			s.note(c, "eni", "", n.Name, fmt.Sprintf("ENI %s: %s", old.ID, linkWord(old)))
 		}
 	}
+	s.forgetENIs(n)
 	return nil
+}
+
+// forgetENIs drops detached ENIs of a node that has more than MaxENIsPerNode, in the order
+// of their ids: the devices of containers come and go under ever new names. One under a
+// claim stays, because its node still has to release it, and so does the operator's word
+// as long as there is another to drop.
+func (s *State) forgetENIs(n Node) {
+	var detached []ENI
+	count := 0
+	for _, e := range sorted(s.ENIs) {
+		if e.Node == n.ID {
+			count++
+			if e.Detached {
+				detached = append(detached, e)
+			}
+		}
+	}
+	if count <= MaxENIsPerNode {
+		return
+	}
+	claimed := map[string]bool{}
+	for _, v := range s.HAVIPs {
+		for _, cl := range v.Claims() {
+			claimed[cl.ENI] = true
+		}
+	}
+	slices.SortStableFunc(detached, func(a, b ENI) int {
+		return cmp.Compare(a.operatorWords(), b.operatorWords())
+	})
+	for _, e := range detached {
+		if count > MaxENIsPerNode && !claimed[e.ID] {
+			delete(s.ENIs, e.ID)
+			count--
+		}
+	}
+}
+
+// operatorWords counts the fields that the operator set.
+func (e ENI) operatorWords() int {
+	n := 0
+	if e.SetSubnet != "" {
+		n++
+	}
+	if e.SetPrimary != nil {
+		n++
+	}
+	return n
 }
 
 func linkWord(e ENI) string {
@@ -222,19 +303,19 @@ func (s *State) setENI(c Command, b SetENI) (string, *Refusal) {
 	if b.Primary != nil {
 		e.SetPrimary = b.Primary
 	}
-	e.Subnet = s.subnetOf(e)
+	e.Subnet = subnetOf(e, s.SubnetList())
 	s.ENIs[e.ID] = e
 	s.note(c, "eni", "", s.NodeName(e.Node), fmt.Sprintf("ENI %s was set: subnet %s, primary %s", e.ID, named(e.Subnet), strconv.FormatBool(e.IsPrimary())))
 	return e.ID, nil
 }
 
 // subnetOf finds the subnet that holds the ENI's addresses; the operator's word wins.
-func (s *State) subnetOf(e ENI) string {
+func subnetOf(e ENI, subnets []Subnet) string {
 	if e.SetSubnet != "" {
 		return e.SetSubnet
 	}
 	for _, p := range e.Prefixes {
-		for _, sub := range s.SubnetList() {
+		for _, sub := range subnets {
 			if sub.CIDR.Contains(p.Addr()) {
 				return sub.Name
 			}
@@ -248,8 +329,11 @@ func (s *State) subnetOf(e ENI) string {
 func (s *State) registerSubnets(c Command, n Node, e ENI) {
 	for _, p := range e.Prefixes {
 		cidr := p.Masked()
-		held := slices.ContainsFunc(s.SubnetList(), func(sub Subnet) bool { return sub.CIDR.Overlaps(cidr) })
-		if held || cidr.IsSingleIP() || cidr.Addr().IsLinkLocalUnicast() || cidr.Addr().IsLoopback() || len(s.Subnets) >= MaxSubnets {
+		if !possibleSubnet(cidr) || cidr.IsSingleIP() || cidr.Addr().IsLinkLocalUnicast() || len(s.Subnets) >= MaxSubnets {
+			continue
+		}
+		_, named := s.Subnets[autoName(cidr)] // the operator may have given the name to another network
+		if named || s.overlapped(cidr) {
 			continue
 		}
 		sub := Subnet{Name: autoName(cidr), VPC: DefaultVPC, CIDR: cidr, Auto: true}
@@ -259,6 +343,16 @@ func (s *State) registerSubnets(c Command, n Node, e ENI) {
 		s.Subnets[sub.Name] = sub
 		s.note(c, "subnet-created", "", n.Name, fmt.Sprintf("subnet %s was registered from ENI %s", sub.Name, e.ID))
 	}
+}
+
+// overlapped reports whether any subnet, of any VPC, shares addresses with a network.
+func (s *State) overlapped(cidr netip.Prefix) bool {
+	for _, sub := range s.Subnets {
+		if sub.CIDR.Overlaps(cidr) {
+			return true
+		}
+	}
+	return false
 }
 
 // autoName names a subnet after its network, in letters that a subnet's name may have.

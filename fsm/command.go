@@ -33,6 +33,8 @@ type Command struct {
 	// for safety.
 	At int64  `json:"at"`
 	By string `json:"by,omitempty"` // node id of the proposer
+	// Term binds the command to one term of Raft; 0 = any. See ApplyEntry.
+	Term uint64 `json:"term,omitempty"`
 	// Key is the caller's idempotency key, at most MaxKey bytes; "" = none.
 	Key  string          `json:"key,omitempty"`
 	Body json.RawMessage `json:"body"`
@@ -100,13 +102,21 @@ func (c *Command) open() error {
 }
 
 func decodeStrict(b []byte, into any) error {
+	if err := decodeJSON(b, into); err != nil {
+		return fmt.Errorf("%w: %w", ErrCommandCorrupt, err)
+	}
+	return nil
+}
+
+// decodeJSON reads exactly one JSON value, without unknown fields.
+func decodeJSON(b []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
-		return fmt.Errorf("%w: %w", ErrCommandCorrupt, err)
+		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: bytes after the end", ErrCommandCorrupt)
+		return errors.New("bytes after the end")
 	}
 	return nil
 }

@@ -90,9 +90,7 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 		return nil, fmt.Errorf("%w: checksum differs", ErrSnapshotCorrupt)
 	}
 	var im image
-	d := json.NewDecoder(bytes.NewReader(b[snapshotHeader:end]))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&im); err != nil {
+	if err := decodeJSON(b[snapshotHeader:end], &im); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSnapshotCorrupt, err)
 	}
 	return im.state(), nil

@@ -36,7 +36,8 @@ func New() *State {
 }
 
 // clone copies the maps, so that a command can change the copy. Values are replaced
-// whole, and no slice or map inside a value is ever written to.
+// whole, and no slice or map inside a value is ever written to. The rings are clipped, so
+// that the first entry added to the copy moves them to an array of their own.
 func (s *State) clone() *State {
 	n := *s
 	n.Nodes = maps.Clone(s.Nodes)
@@ -45,6 +46,7 @@ func (s *State) clone() *State {
 	n.Subnets = maps.Clone(s.Subnets)
 	n.HAVIPs = maps.Clone(s.HAVIPs)
 	n.Tokens = maps.Clone(s.Tokens)
+	n.answered, n.Events, n.Failovers = slices.Clip(s.answered), slices.Clip(s.Events), slices.Clip(s.Failovers)
 	return &n
 }
 
@@ -151,11 +153,13 @@ func (v HAVIP) Claims() []Claim {
 // Claimed returns the HAVIPs on which a session has any claim, in the order of ids.
 func (s *State) Claimed(session uint64) []HAVIP {
 	var out []HAVIP
-	for _, v := range sorted(s.HAVIPs) {
-		if slices.ContainsFunc(v.Claims(), func(c Claim) bool { return c.Session == session }) {
+	for _, v := range s.HAVIPs {
+		if (v.Owner != nil && v.Owner.Session == session) ||
+			slices.ContainsFunc(v.Draining, func(c Claim) bool { return c.Session == session }) {
 			out = append(out, v)
 		}
 	}
+	slices.SortFunc(out, func(a, b HAVIP) int { return strings.Compare(a.ID, b.ID) })
 	return out
 }
 
@@ -164,13 +168,13 @@ func (s *State) note(c Command, kind, havip, node, text string) {
 	s.Events = appendRing(s.Events, ev, MaxEvents)
 }
 
-// appendRing returns a new ring with x at its end and at most limit entries. It copies,
-// so that no two states ever share an array that one of them could write to.
+// appendRing adds x to the end of a ring of at most limit entries. The ring must come from
+// a clone, so that no two states ever share an array that one of them could write to.
 func appendRing[T any](ring []T, x T, limit int) []T {
 	if len(ring) >= limit {
 		ring = ring[len(ring)-limit+1:]
 	}
-	return append(slices.Clip(ring), x)
+	return append(ring, x)
 }
 
 // clip shortens a text to at most n bytes, at a rune boundary.

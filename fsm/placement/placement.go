@@ -54,10 +54,17 @@ type Decision struct {
 // Assignment is the decision as a command for the log.
 func (d Decision) Assignment() fsm.Assignment { return d.assignment }
 
+// site is an ENI with what every HAVIP asks about it.
+type site struct {
+	eni     fsm.ENI
+	node    string // name
+	session fsm.Session
+}
+
 // load counts the HAVIPs that each node and each ENI owns or is about to own.
 type load struct{ node, eni map[string]int }
 
-func (l load) add(c Candidate, n int) {
+func (l load) add(c *Candidate, n int) {
 	l.node[c.nodeID] += n
 	l.eni[c.ENI] += n
 }
@@ -65,16 +72,19 @@ func (l load) add(c Candidate, n int) {
 // Compute decides for every HAVIP. at is the reader's clock in unix nanoseconds; it
 // matters only for pauses after a failure and for delayed failback.
 func Compute(s *fsm.State, at int64) []Decision {
+	var sites []site
+	for _, e := range s.ENIList() {
+		sess, _ := s.SessionOf(e.Node)
+		sites = append(sites, site{eni: e, node: s.NodeName(e.Node), session: sess})
+	}
 	havips := s.HAVIPList()
 	slices.SortStableFunc(havips, func(a, b fsm.HAVIP) int { return cmp.Compare(b.Priority, a.Priority) })
 	l := load{node: map[string]int{}, eni: map[string]int{}}
 	candidates := make([][]Candidate, len(havips))
 	for i, v := range havips {
-		candidates[i] = weigh(s, v, at)
-		for _, c := range candidates[i] {
-			if c.Present && c.Eligible {
-				l.add(c, 1)
-			}
+		candidates[i] = weigh(s, v, sites, at)
+		if c := counted(s, v, candidates[i]); c != nil {
+			l.add(c, 1)
 		}
 	}
 	out := make([]Decision, len(havips))
@@ -85,97 +95,114 @@ func Compute(s *fsm.State, at int64) []Decision {
 }
 
 // weigh looks at every ENI for one HAVIP.
-func weigh(s *fsm.State, v fsm.HAVIP, at int64) []Candidate {
-	var out []Candidate
-	for _, e := range s.ENIList() {
-		c := Candidate{ENI: e.ID, Node: s.NodeName(e.Node), nodeID: e.Node, settled: true}
+func weigh(s *fsm.State, v fsm.HAVIP, sites []site, at int64) []Candidate {
+	delay, err := time.ParseDuration(v.Failback)
+	if err != nil {
+		delay = math.MinInt64 // never or immediate: nobody waits
+	}
+	out := make([]Candidate, len(sites))
+	for i := range sites {
+		e, sess := &sites[i].eni, &sites[i].session
+		c := Candidate{ENI: e.ID, Node: sites[i].node, nodeID: e.Node, session: sess.Number}
 		c.Score = v.Prefer[e.ID] + v.Prefer[c.Node]
-		if sess, ok := s.SessionOf(e.Node); ok {
-			c.session = sess.Number
-			if delay, err := time.ParseDuration(v.Failback); err == nil {
-				c.settled = at-sess.Opened >= int64(delay)
-			}
-		}
-		c.Present = v.Owner != nil && v.Owner.ENI == e.ID && v.Owner.Session == c.session
-		if why := s.Ineligible(v, e, at); why != nil {
+		c.settled = at-sess.Opened >= int64(delay)
+		c.Present = v.Owner != nil && v.Owner.ENI == e.ID && v.Owner.Session == sess.Number
+		if why := s.Ineligible(v, *e, at); why != nil {
 			c.Rule, c.Why = why.Rule, why.Text
 		} else {
 			c.Eligible = true
 		}
-		out = append(out, c)
+		out[i] = c
 	}
 	return out
+}
+
+// frozen says why a HAVIP stays where it is, whatever else holds; "" if it does not.
+func frozen(s *fsm.State, v fsm.HAVIP) string {
+	switch {
+	case v.Owner != nil && s.Nodes[v.Owner.Node].Maintenance:
+		return "its node is in maintenance: it stays where it is"
+	case len(v.Draining) >= fsm.MaxDraining:
+		return fmt.Sprintf("%d earlier owners have not released it yet: it stays where it is", len(v.Draining))
+	}
+	return ""
+}
+
+// counted returns the present owner if it is part of the load: it may keep the HAVIP, or
+// must.
+func counted(s *fsm.State, v fsm.HAVIP, candidates []Candidate) *Candidate {
+	for i := range candidates {
+		if c := &candidates[i]; c.Present && (c.Eligible || frozen(s, v) != "") {
+			return c
+		}
+	}
+	return nil
 }
 
 // decide picks among the candidates of one HAVIP and books the choice into the load.
 func decide(s *fsm.State, v fsm.HAVIP, candidates []Candidate, l load) Decision {
 	d := Decision{HAVIP: v.ID, Name: v.Name, Candidates: candidates}
 	d.assignment = fsm.Assignment{HAVIP: v.ID, FromEpoch: v.Epoch}
-	var eligible []Candidate
+	present := counted(s, v, candidates)
+	if present != nil {
+		l.add(present, -1) // each candidate is compared by what it owns beside this HAVIP
+	}
+	var eligible []*Candidate
 	for i := range candidates {
 		c := &candidates[i]
-		own := 0
-		if c.Present && c.Eligible {
-			own = 1
+		c.OnNode, c.OnENI = l.node[c.nodeID], l.eni[c.ENI]
+		if present == nil {
+			c.settled = true // nobody serves it, so nobody is worth waiting for
 		}
-		c.OnNode, c.OnENI = l.node[c.nodeID]-nodeOwn(candidates, c.nodeID), l.eni[c.ENI]-own
 		if c.Eligible {
-			eligible = append(eligible, *c)
+			eligible = append(eligible, c)
 		}
 	}
-	if s.Nodes[ownerNode(v)].Maintenance {
-		d.To, d.Reason = v.Owner.ENI, "its node is in maintenance: it stays where it is"
+	if why := frozen(s, v); why != "" {
+		if present != nil {
+			l.add(present, 1)
+		}
+		if d.Reason = why; v.Owner != nil {
+			d.To = v.Owner.ENI
+		}
 		return d
 	}
 	if len(eligible) == 0 {
 		d.Reason = nobody(candidates)
 		d.Moves = v.Owner != nil
-		d.assignment.Reason = d.Reason
+		d.assignment.Reason = clip(d.Reason)
 		return d
 	}
-	best := slices.MinFunc(eligible, func(a, b Candidate) int { return order(v, a, b) })
-	for _, c := range candidates {
-		if c.Present && c.Eligible {
-			l.add(c, -1)
-		}
-	}
+	best := slices.MinFunc(eligible, func(a, b *Candidate) int { return order(v, a, b) })
 	l.add(best, 1)
 	d.To, d.Moves, d.Reason = best.ENI, !best.Present, reason(v, best, eligible)
 	d.assignment.Node, d.assignment.Session, d.assignment.ENI = best.nodeID, best.session, best.ENI
-	d.assignment.Reason = d.Reason
+	d.assignment.Reason = clip(d.Reason)
 	return d
 }
 
-func ownerNode(v fsm.HAVIP) string {
-	if v.Owner == nil {
-		return ""
+// clip keeps a reason within what the log keeps, so that fsm.MaxAssignments fit into one
+// command.
+func clip(text string) string {
+	if len(text) <= fsm.MaxReason {
+		return text
 	}
-	return v.Owner.Node
-}
-
-// nodeOwn is 1 when the HAVIP itself is counted in the load of that node.
-func nodeOwn(candidates []Candidate, node string) int {
-	for _, c := range candidates {
-		if c.nodeID == node && c.Present && c.Eligible {
-			return 1
-		}
-	}
-	return 0
+	return strings.ToValidUTF8(text[:fsm.MaxReason], "")
 }
 
 // order sorts better candidates first. With failback the score comes before the present
 // owner, but the score of a node that has not been back for the delay does not count yet.
-func order(v fsm.HAVIP, a, b Candidate) int {
+func order(v fsm.HAVIP, a, b *Candidate) int {
 	byPresent, byScore := cmp.Compare(bit(b.Present), bit(a.Present)), cmp.Compare(b.Score, a.Score)
 	rest := cmp.Or(cmp.Compare(a.OnNode, b.OnNode), cmp.Compare(a.OnENI, b.OnENI), cmp.Compare(a.ENI, b.ENI))
 	if v.Failback == "" || v.Failback == "never" {
 		return cmp.Or(byPresent, byScore, rest)
 	}
-	return cmp.Or(cmp.Compare(b.counted(), a.counted()), byPresent, byScore, rest)
+	return cmp.Or(cmp.Compare(b.failbackScore(), a.failbackScore()), byPresent, byScore, rest)
 }
 
-// counted is the score as failback sees it.
-func (c Candidate) counted() int {
+// failbackScore is the score as failback sees it.
+func (c *Candidate) failbackScore() int {
 	if c.Present || c.settled {
 		return c.Score
 	}
@@ -190,17 +217,19 @@ func bit(b bool) int {
 }
 
 // reason says which goal decided, against the runner-up.
-func reason(v fsm.HAVIP, best Candidate, eligible []Candidate) string {
+func reason(v fsm.HAVIP, best *Candidate, eligible []*Candidate) string {
 	if len(eligible) == 1 {
 		return best.ENI + " is the only one eligible"
 	}
-	var others []Candidate
-	for _, c := range eligible {
-		if c.ENI != best.ENI {
-			others = append(others, c)
+	others := slices.DeleteFunc(slices.Clone(eligible), func(c *Candidate) bool { return c == best })
+	next := slices.MinFunc(others, func(a, b *Candidate) int { return order(v, a, b) })
+	if best.Present {
+		for _, c := range others {
+			if !c.settled && c.Score > best.Score {
+				return fmt.Sprintf("%s owns it; %s is preferred (score %d against %d) once its session is %s old", best.ENI, c.ENI, c.Score, best.Score, v.Failback)
+			}
 		}
 	}
-	next := slices.MinFunc(others, func(a, b Candidate) int { return order(v, a, b) })
 	switch {
 	case best.Present:
 		return best.ENI + " owns it and may keep it"

@@ -1,0 +1,173 @@
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"havip-cluster/membership/identity"
+)
+
+// peerKey is the context key of who is at the other end.
+type peerKey struct{}
+
+// peer is who is at the other end of a connection: a node, the owner of the socket, or
+// nobody in particular.
+type peer struct {
+	node  string // id from a verified certificate
+	local bool   // root or our own user, over the unix socket
+	err   error  // why it is neither
+}
+
+// peerOf gives the peer of a request.
+func peerOf(ctx context.Context) peer {
+	p, _ := ctx.Value(peerKey{}).(peer)
+	return p
+}
+
+// withPeer looks at a new connection: the kernel says who is at the other end of a unix
+// socket. The file's mode says so too; this is the second look.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	if u, ok := c.(*net.UnixConn); ok {
+		return context.WithValue(ctx, peerKey{}, unixPeer(u))
+	}
+	return ctx
+}
+
+func unixPeer(c *net.UnixConn) peer {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return peer{err: fmt.Errorf("api: unix socket: %w", err)}
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil || credErr != nil {
+		return peer{err: fmt.Errorf("api: unix socket: %w %w", err, credErr)}
+	}
+	if cred.Uid != 0 && int(cred.Uid) != os.Getuid() {
+		return peer{err: fmt.Errorf("api: user %d may not use this socket; be root", cred.Uid)}
+	}
+	return peer{local: true}
+}
+
+// open lists what needs no certificate: a joining node has none yet, and probes never do.
+func open(r *http.Request) bool {
+	switch r.Method + " " + r.URL.Path {
+	case "POST /v1/join", "GET /healthz", "GET /readyz":
+		return true
+	}
+	return false
+}
+
+// authenticate lets only members and the local root in. That a certificate is of this
+// cluster, TLS has verified; that its node is still a member, the state says.
+func (s *Server) authenticate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p := peerOf(r.Context())
+		if r.TLS != nil {
+			p = tlsPeer(*r.TLS)
+		} else if !p.local && p.err == nil {
+			p.err = fmt.Errorf("api: neither TLS nor the local socket")
+		}
+		if p.err != nil && !(r.TLS != nil && open(r)) {
+			writeProblem(w, problem(http.StatusUnauthorized, CodeAuth, "%s; use the socket of the local agent as root, or --data-dir with a node's certificate", plain(p.err)))
+			return
+		}
+		if p.node != "" && !open(r) {
+			if refusal := s.checkMember(r.Context(), p.node); refusal != nil {
+				writeProblem(w, refusal)
+				return
+			}
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), peerKey{}, p)))
+	})
+}
+
+func tlsPeer(cs tls.ConnectionState) peer {
+	node, err := identity.PeerNodeID(cs)
+	return peer{node: node, err: err}
+}
+
+// checkMember refuses the certificate of a node that was removed. This node may be behind
+// and not know a new member yet, so it asks for the newest state before it refuses.
+func (s *Server) checkMember(ctx context.Context, node string) *Problem {
+	st := s.Backend.State()
+	if _, ok := st.Nodes[node]; ok || st.Cluster.ID == "" {
+		return nil // without a state every request gets NotReady anyway
+	}
+	st, err := s.newest(ctx)
+	if err != nil {
+		return problemOf(err)
+	}
+	if _, ok := st.Nodes[node]; !ok {
+		return problem(http.StatusForbidden, CodeAuth, "node %s is not a member of this cluster; it was removed: wipe its data directory and join again with a new token", node)
+	}
+	return nil
+}
+
+// joinLimiter counts refused joins by address. A token's secret has 256 bits, so this
+// does not protect it; it keeps a confused or hostile host from filling logs and CPU.
+type joinLimiter struct {
+	mu       sync.Mutex
+	window   time.Time
+	failures map[string]int
+}
+
+// allow reports whether an address may try now.
+func (l *joinLimiter) allow(addr string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.window) >= joinFailureWindow {
+		l.window, l.failures = now, map[string]int{}
+	}
+	n, known := l.failures[addr]
+	return n < joinFailuresMax && (known || len(l.failures) < joinAddressesMax)
+}
+
+// failed counts a refused join.
+func (l *joinLimiter) failed(addr string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failures != nil {
+		l.failures[addr]++
+	}
+}
+
+// remoteHost is the address of a caller without its port.
+func remoteHost(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// guardJoin applies the join limits to callers without a certificate; a node that
+// forwards somebody's join has counted it itself.
+func (s *Server) guardJoin(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	if p := peerOf(r.Context()); p.node != "" || p.local {
+		next.ServeHTTP(w, r)
+		return
+	}
+	host := remoteHost(r)
+	if !s.joins.allow(host, time.Now()) {
+		w.Header().Set("Retry-After", fmt.Sprint(int(joinFailureWindow/time.Second)))
+		writeProblem(w, problem(http.StatusTooManyRequests, CodeTooMany, "%d joins from %s were refused in the last minute; wait a minute", joinFailuresMax, host))
+		return
+	}
+	sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	next.ServeHTTP(sw, r)
+	if sw.status >= http.StatusBadRequest && sw.status < http.StatusInternalServerError {
+		s.joins.failed(host)
+		s.Log.Warn("a node asked to join and was refused", "address", host, "status", sw.status)
+	}
+}

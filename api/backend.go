@@ -1,0 +1,153 @@
+// Package api is how operators, programs and the other nodes speak with a node: JSON over
+// HTTP, on a TLS port for the cluster and on a unix socket for root of the same host. It
+// holds the server, which forwards changes to the leader, and the client, which repeats
+// them safely.
+//
+// The server decides nothing: it translates between requests and what its Backend does.
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"time"
+
+	"havip-cluster/fsm"
+	"havip-cluster/membership/identity"
+)
+
+// Errors that a Backend returns when the Raft cluster cannot do what was asked. Both
+// become problem NoLeader, which a client may repeat.
+var (
+	// ErrNotLeader is returned by what only the leader does, at any other node.
+	ErrNotLeader = errors.New("api: this node is not the leader")
+	// ErrNoLeader is returned when no leader is known, or none answered in time.
+	ErrNoLeader = errors.New("api: no leader")
+)
+
+// Backend is what the API needs of the node it runs in. All methods may be called at the
+// same time; those with a context return soon after it ends.
+type Backend interface {
+	// Self is the id of this node.
+	Self() string
+	// State is what this node has applied; never nil.
+	State() *fsm.State
+	// Linearizable works at any node. What it returns holds every change that was
+	// acknowledged before the call.
+	Linearizable(ctx context.Context) (*fsm.State, error)
+	// ReadIndex is that promise for other nodes: at the leader, the index which they must
+	// have applied before they answer.
+	ReadIndex(ctx context.Context) (uint64, error)
+	// Propose carries a change through the log; leader only. When it returns without an
+	// error, State holds the result. A refusal is a result, not an error.
+	Propose(ctx context.Context, body fsm.Body, key string) (fsm.Result, error)
+	// ProposeFor does the same for a command of node's own life; leader only. node is the
+	// id in the certificate of the caller. It refuses kinds and bodies that are not node's.
+	ProposeFor(ctx context.Context, node, kind string, body json.RawMessage) (fsm.Result, error)
+	// Leader is the present leader as this node knows it; not ok when it knows none.
+	Leader() (fsm.Node, bool)
+	// IsLeader is true once this node leads and has applied all that was committed before.
+	IsLeader() bool
+	// Live is what this node sees of each node, by node id.
+	Live() map[string]Live
+	// Local is what only this node knows of itself.
+	Local() Local
+	// Admit lets a node in, by its token; leader only.
+	Admit(ctx context.Context, req JoinRequest) (JoinAnswer, error)
+	// RemoveNode takes a node out and waits for it within ctx; leader only.
+	RemoveNode(ctx context.Context, name string, force bool) error
+	// MoveHAVIP moves a HAVIP to a node (its name) or an ENI (its id); leader only.
+	MoveHAVIP(ctx context.Context, id, to, key string) (fsm.Result, error)
+}
+
+// Statuses of a node as another one sees it.
+const (
+	StatusAlive   = "alive"
+	StatusSuspect = "suspect" // it missed some answers
+	StatusLost    = "lost"    // it is silent
+	StatusLeft    = "left"    // it said good-bye
+)
+
+// Live is what one node sees of another one: a hint, never a reason to own something.
+type Live struct {
+	Status         string        // alive, suspect, lost, left
+	LeaseRemaining time.Duration // of its session, as far as it is known here
+	Version        string        // of its program
+	AppliedIndex   uint64
+	Suffrage       string // voter, nonvoter or "" when not in Raft's configuration
+}
+
+// Local is what only the node itself knows: the columns "leased" and "observed".
+type Local struct {
+	Fence          string // ebpf, nftables, or none
+	Session        uint64 // 0 = none
+	LeaseRemaining time.Duration
+	Observed       []Observation // sorted by HAVIP
+	LogBytes       int64         // size of the log's file
+}
+
+// Observation is one HAVIP as this host's kernel shows it.
+type Observation struct {
+	HAVIP   string `json:"havip" doc:"Name"`
+	ENI     string `json:"eni"`
+	Address string `json:"address"`
+	Epoch   uint64 `json:"epoch"`
+	Present bool   `json:"present" doc:"The address is on the interface"`
+	Open    bool   `json:"open" doc:"The fence lets its frames pass"`
+	Problem string `json:"problem,omitempty"`
+}
+
+// JoinRequest is a node's request to be let in, with its token taken apart.
+type JoinRequest struct {
+	TokenID   string
+	Secret    identity.Secret
+	Name      string
+	Advertise netip.Addr
+	Ports     identity.Ports
+	CSR       []byte // PEM
+}
+
+// JoinAnswer is everything a new node needs for its data directory.
+type JoinAnswer struct {
+	ClusterID   string   `json:"cluster_id"`
+	NodeID      string   `json:"node_id"`
+	Profile     string   `json:"profile"`
+	LeaseMS     int64    `json:"lease_ms"`
+	Role        string   `json:"role"`
+	Certificate string   `json:"certificate" doc:"PEM"`
+	CA          string   `json:"ca" doc:"PEM"`
+	CAKey       string   `json:"ca_key,omitempty" doc:"PEM; only for nodes that vote"`
+	GossipKey   []byte   `json:"gossip_key"`
+	Peers       []string `json:"peers" doc:"API addresses (host:port) of the members"`
+}
+
+// Limits of the server.
+const (
+	bodyMax           = 1 << 20  // bytes of a request's body; as long as a log entry
+	joinBodyMax       = 16 << 10 // bytes of a join request
+	headerMax         = 32 << 10 // bytes of a request's header
+	headerTimeout     = 5 * time.Second
+	bodyTimeout       = 10 * time.Second
+	requestTimeout    = 60 * time.Second // longest wait of a request, `node remove` included
+	idleTimeout       = 2 * time.Minute
+	writeGrace        = 5 * time.Second        // to send an answer after requestTimeout
+	stopGrace         = 5 * time.Second        // to finish requests when the server stops
+	leaderWait        = 5 * time.Second        // for a leader to forward to
+	leaderPoll        = 20 * time.Millisecond  // between two looks for one
+	forwardBodyMax    = 8 << 20                // bytes of a forwarded answer
+	followersMax      = 64                     // event streams at the same time
+	followPoll        = 100 * time.Millisecond // between two looks at the state
+	followHeartbeat   = 15 * time.Second       // of an idle stream, so that a dead reader is found
+	followWrite       = 10 * time.Second       // for one piece of a stream to be taken
+	joinFailuresMax   = 10                     // refused joins of one address per joinFailureWindow
+	joinFailureWindow = time.Minute
+	joinAddressesMax  = 1024 // addresses remembered per window; beyond it all are refused
+	tokenTTLMax       = 7 * 24 * time.Hour
+)
+
+const (
+	headerIndex = "X-Havip-Index"   // Raft index of the state that an answer was made from
+	headerKey   = "Idempotency-Key" // the same key and request are done once
+	headerHops  = "X-Havip-Hops"    // a request that was forwarded is not forwarded again
+)

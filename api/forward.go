@@ -1,0 +1,170 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"havip-cluster/fsm"
+	"havip-cluster/membership/identity"
+)
+
+// route decides who answers a request: a stream, this node, or the leader.
+func (s *Server) route(next http.Handler) http.Handler {
+	changes := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.change(w, r, next) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case follows(r):
+			s.follow(w, r)
+		case r.Method == http.MethodGet, r.Method == http.MethodHead, strings.HasPrefix(r.URL.Path, "/v1/internal/"):
+			next.ServeHTTP(w, r) // internal ones carry the caller's identity, so nobody else can send them
+		case r.URL.Path == "/v1/join":
+			s.guardJoin(w, r, changes)
+		default:
+			changes.ServeHTTP(w, r)
+		}
+	})
+}
+
+// change carries a change out at the leader: here when this node leads, else there. It
+// waits for a leader for leaderWait, and a request travels at most once, so that two nodes
+// that take each other for the leader do not play ball with it.
+func (s *Server) change(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	if s.Backend.IsLeader() {
+		next.ServeHTTP(w, r)
+		return
+	}
+	if r.Header.Get(headerHops) != "" {
+		writeProblem(w, problem(http.StatusServiceUnavailable, CodeNotLeader, "this node does not lead, and the request was forwarded once already; nothing was done"))
+		return
+	}
+	body, _ := r.Context().Value(bodyKey{}).([]byte)
+	waited := errors.New("no leader is known")
+	for end := time.Now().Add(leaderWait); time.Now().Before(end); {
+		if s.Backend.IsLeader() {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if node, ok := s.Backend.Leader(); ok && node.ID != s.Backend.Self() {
+			var again bool
+			if again, waited = s.forward(w, r, node, body); !again {
+				return
+			}
+		}
+		if !poll(r.Context(), leaderPoll) {
+			break
+		}
+	}
+	writeProblem(w, problem(http.StatusServiceUnavailable, CodeNoLeader, "no leader took the change within %s: %v; repeat it", leaderWait, waited))
+}
+
+// forward sends a change to a node and copies the answer. again says that nothing was
+// done there, so another attempt is safe, and why.
+func (s *Server) forward(w http.ResponseWriter, r *http.Request, to fsm.Node, body []byte) (again bool, why error) {
+	url := "https://" + net.JoinHostPort(to.Address, strconv.Itoa(to.APIPort)) + r.URL.RequestURI()
+	req, err := http.NewRequestWithContext(r.Context(), r.Method, url, bytes.NewReader(body))
+	if err != nil {
+		writeProblem(w, problemOf(err))
+		return false, nil
+	}
+	for _, h := range []string{"Content-Type", "Accept", headerKey} {
+		if v := r.Header.Get(h); v != "" {
+			req.Header.Set(h, v)
+		}
+	}
+	req.Header.Set(headerHops, "1")
+	resp, err := s.leader.to(s.Identity, to).RoundTrip(req)
+	if err != nil {
+		if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
+			return true, err
+		}
+		writeProblem(w, problem(http.StatusBadGateway, CodeAnswerLost,
+			"the answer of the leader, node %s, was lost (%v); the change may have been done: repeat it with the same %s", to.Name, err, headerKey))
+		return false, nil
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, forwardBodyMax))
+	if err != nil {
+		writeProblem(w, problem(http.StatusBadGateway, CodeAnswerLost, "the answer of the leader, node %s, was cut off; repeat it with the same %s", to.Name, headerKey))
+		return false, nil
+	}
+	if p := decodeProblem(resp.StatusCode, answer); p != nil && p.Code == CodeNotLeader {
+		return true, p
+	}
+	s.forwarded.Inc()
+	for _, h := range []string{"Content-Type", headerIndex, "Retry-After", "Allow"} {
+		if v := resp.Header.Get(h); v != "" {
+			w.Header().Set(h, v)
+		}
+	}
+	w.WriteHeader(resp.StatusCode)
+	_, _ = w.Write(answer)
+	return false, nil
+}
+
+// decodeProblem reads a problem, or returns nil when the status is none.
+func decodeProblem(status int, body []byte) *Problem {
+	if status < http.StatusBadRequest {
+		return nil
+	}
+	p := &Problem{}
+	if json.Unmarshal(body, p) != nil || p.Code == "" {
+		return problem(status, CodeInternal, "HTTP status %d: %s", status, strings.TrimSpace(string(body[:min(len(body), valueMax)])))
+	}
+	p.Status = status
+	return p
+}
+
+// leaderLink keeps the connections to the present leader.
+type leaderLink struct {
+	mu        sync.Mutex
+	node      string
+	transport *http.Transport
+}
+
+// to gives the transport to a node, which must show the certificate of that very node.
+func (l *leaderLink) to(id *identity.Identity, node fsm.Node) *http.Transport {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.transport == nil || l.node != node.ID {
+		if l.transport != nil {
+			l.transport.CloseIdleConnections()
+		}
+		l.node, l.transport = node.ID, newTransport()
+		l.transport.TLSClientConfig = id.ClientTLSTo(node.ID)
+	}
+	return l.transport
+}
+
+func (l *leaderLink) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.transport != nil {
+		l.transport.CloseIdleConnections()
+	}
+}
+
+const (
+	dialTimeout  = 2 * time.Second
+	idleConnsMax = 8
+)
+
+// newTransport makes an HTTP transport with our limits; whoever wants TLS sets it.
+func newTransport() *http.Transport {
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	return &http.Transport{
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, addr)
+		},
+		TLSHandshakeTimeout: dialTimeout, MaxIdleConns: idleConnsMax, IdleConnTimeout: idleTimeout,
+		MaxResponseHeaderBytes: headerMax, ForceAttemptHTTP2: false,
+	}
+}

@@ -1,0 +1,156 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"havip-cluster/fsm"
+)
+
+// Consistency is the parameter of every read.
+type Consistency struct {
+	Consistency string `query:"consistency" enum:"linearizable,stale" default:"linearizable" doc:"stale: what this node has applied, without asking the leader"`
+}
+
+func (c *Consistency) stale() bool { return c.Consistency == "stale" }
+
+// Key is the parameter of every change.
+type Key struct {
+	Key string `header:"Idempotency-Key" maxLength:"128" doc:"A repeat with the same key and content is done once"`
+}
+
+// reply is an answer: the body, and the index of the state that it was made from.
+type reply[T any] struct {
+	Index uint64 `header:"X-Havip-Index" doc:"Raft index of the state that the answer was made from"`
+	Body  T
+}
+
+// read registers a GET. show makes the answer from one state.
+func read[I any, P interface {
+	*I
+	stale() bool
+}, T any](s *Server, path, id, summary string, show func(st *fsm.State, in *I) (T, error)) {
+	op := huma.Operation{Method: http.MethodGet, Path: path, OperationID: id, Summary: summary, Errors: readErrors}
+	huma.Register(s.huma, op, func(ctx context.Context, in *I) (*reply[T], error) {
+		st := s.Backend.State()
+		if !P(in).stale() {
+			var err error
+			if st, err = s.newest(ctx); err != nil {
+				return nil, err
+			}
+		}
+		body, err := show(st, in)
+		if err != nil {
+			return nil, problemOf(err)
+		}
+		return &reply[T]{Index: st.Index, Body: body}, nil
+	})
+}
+
+// newest is the Backend's Linearizable with the patience that changes have, too: a new
+// leader is usually there within a second.
+func (s *Server) newest(ctx context.Context) (*fsm.State, error) {
+	for end := time.Now().Add(leaderWait); ; {
+		st, err := s.Backend.Linearizable(ctx)
+		if err == nil {
+			return st, nil
+		}
+		p := problemOf(err)
+		if p.Status == http.StatusInternalServerError {
+			p = problemOf(fmt.Errorf("%w: %w", ErrNoLeader, err)) // reading fails for no other reason
+		}
+		if p.Status != http.StatusServiceUnavailable || time.Now().After(end) || !poll(ctx, leaderPoll) {
+			return nil, p
+		}
+	}
+}
+
+var (
+	readErrors  = []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusServiceUnavailable}
+	writeErrors = append([]int{http.StatusForbidden, http.StatusConflict, http.StatusBadGateway}, readErrors...)
+)
+
+// write registers a change. act does it, at the leader; show makes the answer from the
+// state that holds it.
+func write[I, T any](s *Server, method, path, id, summary string,
+	act func(ctx context.Context, in *I) (fsm.Result, error), show func(st *fsm.State, in *I, res fsm.Result) (T, error)) {
+	op := huma.Operation{Method: method, Path: path, OperationID: id, Summary: summary, Errors: writeErrors, MaxBodyBytes: -1, BodyReadTimeout: -1}
+	if method == http.MethodPost && id[:6] == "create" {
+		op.DefaultStatus = http.StatusCreated
+	}
+	huma.Register(s.huma, op, func(ctx context.Context, in *I) (*reply[T], error) {
+		res, err := act(ctx, in)
+		if err != nil {
+			return nil, problemOf(err)
+		}
+		if res.Refusal != nil {
+			return nil, problemOf(res.Refusal)
+		}
+		st := s.Backend.State() // the leader has applied what it acknowledges
+		body, err := show(st, in, res)
+		if err != nil {
+			return nil, problemOf(err)
+		}
+		return &reply[T]{Index: st.Index, Body: body}, nil
+	})
+}
+
+// done is the show of changes that leave nothing behind.
+func done[I any](_ *fsm.State, _ *I, res fsm.Result) (Done, error) {
+	return Done{Object: res.Object, Index: res.Index, Repeated: res.Repeated}, nil
+}
+
+// errNothing is returned by a prepare when the state is already as it was asked for.
+var errNothing = errors.New("api: nothing to do")
+
+// prepare turns a request into a command, by a state in which it looks up names.
+type prepare func(st *fsm.State) (fsm.Body, error)
+
+// commit proposes what make makes of the leader's state. A leader that was deposed does
+// not know it yet and may look things up in an old state; its proposal then fails by
+// itself, but a refusal or a "nothing to do" would not. So those are given only after a
+// second look, at a state that is certainly the newest.
+func (s *Server) commit(ctx context.Context, key string, make prepare) (fsm.Result, error) {
+	body, err := make(s.Backend.State())
+	if err != nil {
+		st, stErr := s.newest(ctx)
+		if stErr != nil {
+			return fsm.Result{}, stErr
+		}
+		body, err = make(st)
+		if errors.Is(err, errNothing) {
+			return fsm.Result{Index: st.Index}, nil
+		}
+		if err != nil {
+			return fsm.Result{}, err
+		}
+	}
+	return s.Backend.Propose(ctx, body, key)
+}
+
+// commitList is commit for a command that replaces a whole list computed from the present
+// one (bans, range): one at a time, else the later of two would undo the other. All of
+// them pass through the leader, so one place is enough.
+func (s *Server) commitList(ctx context.Context, key string, make prepare) (fsm.Result, error) {
+	select {
+	case s.lists <- struct{}{}:
+		defer func() { <-s.lists }()
+	case <-ctx.Done():
+		return fsm.Result{}, ctx.Err()
+	}
+	return s.commit(ctx, key, make)
+}
+
+// routes registers every operation.
+func (s *Server) routes() {
+	s.clusterRoutes()
+	s.nodeRoutes()
+	s.networkRoutes()
+	s.havipRoutes()
+	s.internalRoutes()
+}

@@ -1,0 +1,234 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"havip-cluster/fsm"
+	"havip-cluster/membership/identity"
+)
+
+// Cluster is what the cluster knows of itself.
+type Cluster struct {
+	ID         string  `json:"id"`
+	Profile    string  `json:"profile"`
+	LeaseMS    int64   `json:"lease_ms"`
+	LeaseMaxMS int64   `json:"lease_max_ms" doc:"The longest lease that may still be running"`
+	Leader     *string `json:"leader"`
+	Nodes      int     `json:"nodes"`
+	Voters     int     `json:"voters" doc:"Voters and witnesses"`
+	HAVIPs     int     `json:"havips"`
+	Index      uint64  `json:"index"`
+}
+
+// ClusterChange is a change of the cluster; what is absent stays.
+type ClusterChange struct {
+	LeaseMS *int64 `json:"lease_ms,omitempty" minimum:"1" maximum:"60000"`
+}
+
+// Health of the whole.
+const (
+	HealthGreen  = "green"  // all is well
+	HealthYellow = "yellow" // everything works, less may fail than should
+	HealthRed    = "red"    // no leader, or an enabled HAVIP has no owner
+)
+
+// Status is the cluster's health at a glance, as one node sees it.
+type Status struct {
+	Cluster
+	Health   string    `json:"health" enum:"green,yellow,red"`
+	Problems []string  `json:"problems"`
+	Owned    int       `json:"owned" doc:"HAVIPs with an owner"`
+	Members  []Node    `json:"members"`
+	Local    LocalView `json:"local"`
+}
+
+// LocalView is what only the answering node knows.
+type LocalView struct {
+	Node             string        `json:"node"`
+	Version          string        `json:"version"`
+	Fence            string        `json:"fence"`
+	Session          uint64        `json:"session"`
+	LeaseRemainingMS int64         `json:"lease_remaining_ms"`
+	Observed         []Observation `json:"observed"`
+	LogBytes         int64         `json:"log_bytes"`
+}
+
+type clusterBody struct {
+	Key
+	Body ClusterChange
+}
+
+type eventsQuery struct {
+	Consistency
+	Since  uint64 `query:"since" doc:"Only those after this index"`
+	HAVIP  string `query:"havip" doc:"Only those of this HAVIP"`
+	Follow bool   `query:"follow" doc:"Server-sent events, without end; so does Accept: text/event-stream"`
+}
+
+type failoversQuery struct {
+	Consistency
+	HAVIP string `query:"havip" doc:"Only those of this HAVIP"`
+}
+
+func (s *Server) clusterRoutes() {
+	read(s, "/v1/status", "show-status", "Health at a glance", func(st *fsm.State, _ *Consistency) (Status, error) {
+		return s.status(st), nil
+	})
+	read(s, "/v1/cluster", "show-cluster", "The cluster", func(st *fsm.State, _ *Consistency) (Cluster, error) {
+		return s.clusterView(st), nil
+	})
+	read(s, "/v1/events", "list-events", "What happened, oldest first; as a stream with follow", func(st *fsm.State, in *eventsQuery) ([]Event, error) {
+		return eventsSince(st, in.Since, in.HAVIP), nil
+	})
+	read(s, "/v1/failovers", "list-failovers", "Timelines of failovers, oldest first", failovers)
+	write(s, http.MethodPatch, "/v1/cluster", "update-cluster", "Change the lease length", s.updateCluster,
+		func(st *fsm.State, _ *clusterBody, _ fsm.Result) (Cluster, error) { return s.clusterView(st), nil })
+}
+
+func (s *Server) clusterView(st *fsm.State) Cluster {
+	c := Cluster{
+		ID: st.Cluster.ID, Profile: st.Cluster.Profile, LeaseMS: st.Cluster.Lease.Milliseconds(), LeaseMaxMS: st.Cluster.LeaseMax.Milliseconds(),
+		Nodes: len(st.Nodes), HAVIPs: len(st.HAVIPs), Index: st.Index,
+	}
+	if n, ok := s.Backend.Leader(); ok {
+		c.Leader = orNull(n.Name)
+	}
+	for _, n := range st.Nodes {
+		if n.Role != fsm.RoleAgent {
+			c.Voters++
+		}
+	}
+	return c
+}
+
+// updateCluster changes the lease, if the profile's hosts can keep the new one.
+func (s *Server) updateCluster(ctx context.Context, in *clusterBody) (fsm.Result, error) {
+	if in.Body.LeaseMS == nil {
+		return fsm.Result{}, fsm.Refuse(fsm.CodeMissing, "say what to change: lease_ms")
+	}
+	lease := time.Duration(*in.Body.LeaseMS) * time.Millisecond
+	profile := identity.Profile(s.Backend.State().Cluster.Profile)
+	if _, err := identity.TimersFor(profile, lease); err != nil {
+		return fsm.Result{}, fsm.Refuse(fsm.CodeRange, "%s", plain(err))
+	}
+	return s.Backend.Propose(ctx, fsm.SetLease{Lease: lease}, in.Key.Key)
+}
+
+func (s *Server) status(st *fsm.State) Status {
+	l := s.Backend.Local()
+	out := Status{
+		Cluster: s.clusterView(st), Health: HealthGreen, Problems: []string{}, Members: s.nodeViews(st, st.NodeList()),
+		Local: LocalView{
+			Node: st.NodeName(s.Backend.Self()), Version: s.Version, Fence: l.Fence, Session: l.Session,
+			LeaseRemainingMS: max(0, l.LeaseRemaining.Milliseconds()), Observed: list(l.Observed), LogBytes: l.LogBytes,
+		},
+	}
+	worse := func(health, format string, args ...any) {
+		if out.Health != HealthRed {
+			out.Health = health
+		}
+		out.Problems = append(out.Problems, fmt.Sprintf(format, args...))
+	}
+	if out.Leader == nil {
+		worse(HealthRed, "no leader is known; running HAVIPs keep running while a majority of the voters answers, and nothing can be changed")
+	}
+	for _, n := range out.Members {
+		if n.Status != StatusAlive {
+			worse(HealthYellow, "node %s is %s", n.Name, n.Status)
+		}
+		if n.Standby || n.Maintenance || n.Removing {
+			worse(HealthYellow, "node %s is set aside (standby %t, maintenance %t, being removed %t)", n.Name, n.Standby, n.Maintenance, n.Removing)
+		}
+	}
+	if out.Voters > 0 && out.Voters < 3 {
+		worse(HealthYellow, "%d voters: the loss of one stops the cluster; add nodes until there are 3", out.Voters)
+	}
+	for _, v := range st.HAVIPList() {
+		switch {
+		case v.Owner != nil:
+			out.Owned++
+		case v.Enabled && !v.Deleting:
+			worse(HealthRed, "HAVIP %s has no owner: %s", v.Name, v.Reason)
+		}
+	}
+	for _, o := range l.Observed {
+		if o.Problem != "" {
+			worse(HealthYellow, "HAVIP %s at this node: %s", o.HAVIP, o.Problem)
+		}
+	}
+	return out
+}
+
+func failovers(st *fsm.State, in *failoversQuery) ([]Failover, error) {
+	name := in.HAVIP
+	if name != "" {
+		if v, refusal := st.HAVIPNamed(name); refusal == nil {
+			name = v.Name
+		}
+	}
+	out := []Failover{}
+	for _, f := range st.Failovers {
+		if v := failoverView(st, f); name == "" || v.HAVIP == name {
+			out = append(out, v)
+		}
+	}
+	return out, nil
+}
+
+// InternalCommand is a command of a node's own life.
+type InternalCommand struct {
+	Kind string          `json:"kind" maxLength:"64"`
+	Body json.RawMessage `json:"body"`
+}
+
+// ReadIndex is what a node must have applied before it answers a linearizable read.
+type ReadIndex struct {
+	Index uint64 `json:"index"`
+}
+
+// internalRoutes are for the other nodes only; they are not in the OpenAPI document, and
+// change with the program. They are never forwarded: the caller's certificate says whose
+// command it is, so it must reach the leader itself.
+func (s *Server) internalRoutes() {
+	huma.Register(s.huma, huma.Operation{
+		Method: http.MethodPost, Path: "/v1/internal/commands", OperationID: "propose-own", Hidden: true, MaxBodyBytes: -1, BodyReadTimeout: -1,
+		SkipValidateBody: true, // the body is the state machine's, which reads it strictly
+	}, func(ctx context.Context, in *struct{ Body InternalCommand }) (*reply[fsm.Result], error) {
+		node, err := s.callingNode(ctx)
+		if err != nil {
+			return nil, err
+		}
+		res, err := s.Backend.ProposeFor(ctx, node, in.Body.Kind, in.Body.Body)
+		if err != nil {
+			return nil, problemOf(err)
+		}
+		return &reply[fsm.Result]{Index: s.Backend.State().Index, Body: res}, nil
+	})
+	huma.Register(s.huma, huma.Operation{
+		Method: http.MethodGet, Path: "/v1/internal/readindex", OperationID: "read-index", Hidden: true,
+	}, func(ctx context.Context, _ *struct{}) (*reply[ReadIndex], error) {
+		if _, err := s.callingNode(ctx); err != nil {
+			return nil, err
+		}
+		index, err := s.Backend.ReadIndex(ctx)
+		if err != nil {
+			return nil, problemOf(err)
+		}
+		return &reply[ReadIndex]{Index: index, Body: ReadIndex{Index: index}}, nil
+	})
+}
+
+// callingNode is the member whose certificate the caller has shown.
+func (s *Server) callingNode(ctx context.Context) (string, error) {
+	node := peerOf(ctx).node
+	if _, ok := s.Backend.State().Nodes[node]; !ok {
+		return "", problem(http.StatusForbidden, CodeAuth, "only members may use this endpoint, with their own certificate")
+	}
+	return node, nil
+}

@@ -1,0 +1,203 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"havip-cluster/fsm"
+	"havip-cluster/membership/identity"
+)
+
+// NodeChange is a change of a node; what is absent stays.
+type NodeChange struct {
+	Standby     *bool `json:"standby,omitempty" doc:"It owns nothing"`
+	Maintenance *bool `json:"maintenance,omitempty" doc:"What it owns stays where it is"`
+}
+
+// TokenSpec asks for a join token.
+type TokenSpec struct {
+	Node       string `json:"node" doc:"Name of the node to come"`
+	Role       string `json:"role,omitempty" enum:"voter,witness,agent" default:"voter"`
+	TTLSeconds int64  `json:"ttl_seconds,omitempty" minimum:"60" maximum:"604800" default:"3600"`
+}
+
+// Token is a join token, shown this once.
+type Token struct {
+	Node    string    `json:"node"`
+	Role    string    `json:"role"`
+	Token   string    `json:"token" doc:"A secret"`
+	Expires time.Time `json:"expires"`
+	Command string    `json:"command" doc:"To type at the new node"`
+}
+
+// Join is a node's request to be let in.
+type Join struct {
+	Token      string `json:"token" maxLength:"512"`
+	Name       string `json:"name" maxLength:"63"`
+	Advertise  string `json:"advertise" maxLength:"64" doc:"Address by which the others reach it"`
+	APIPort    int    `json:"api_port" minimum:"1" maximum:"65535"`
+	RaftPort   int    `json:"raft_port" minimum:"1" maximum:"65535"`
+	GossipPort int    `json:"gossip_port" minimum:"1" maximum:"65535"`
+	CSR        string `json:"csr" maxLength:"8192" doc:"Certificate request, PEM"`
+}
+
+type nodeBody struct {
+	Key
+	Name string `path:"name" doc:"Name or id"`
+	Body NodeChange
+}
+
+type nodeRemove struct {
+	Key
+	Name  string `path:"name" doc:"Name or id"`
+	Force bool   `query:"force" doc:"Do not talk with the node; its lease is waited for all the same"`
+}
+
+type tokenCreate struct {
+	Key
+	Body TokenSpec
+}
+
+type joinInput struct{ Body Join }
+
+func (s *Server) nodeRoutes() {
+	read(s, "/v1/nodes", "list-nodes", "All nodes", func(st *fsm.State, _ *Consistency) ([]Node, error) {
+		return s.nodeViews(st, st.NodeList()), nil
+	})
+	read(s, "/v1/nodes/{name}", "show-node", "One node", func(st *fsm.State, in *namePath) (Node, error) {
+		return s.showNode(st, in.Name)
+	})
+	write(s, http.MethodPatch, "/v1/nodes/{name}", "update-node", "Standby and maintenance",
+		func(ctx context.Context, in *nodeBody) (fsm.Result, error) {
+			return s.commit(ctx, in.Key.Key, func(st *fsm.State) (fsm.Body, error) {
+				n, err := findNode(st, in.Name)
+				return fsm.UpdateNode{ID: n.ID, Standby: in.Body.Standby, Maintenance: in.Body.Maintenance}, err
+			})
+		},
+		func(st *fsm.State, in *nodeBody, _ fsm.Result) (Node, error) { return s.showNode(st, in.Name) })
+	write(s, http.MethodDelete, "/v1/nodes/{name}", "remove-node", "Remove a node, after its session has ended",
+		func(ctx context.Context, in *nodeRemove) (fsm.Result, error) {
+			err := s.Backend.RemoveNode(ctx, in.Name, in.Force)
+			return fsm.Result{Object: in.Name, Index: s.Backend.State().Index}, err
+		}, done)
+	s.tokenRoute()
+	s.joinRoute()
+}
+
+func findNode(st *fsm.State, name string) (fsm.Node, error) {
+	n, ok := st.NodeNamed(name)
+	if !ok {
+		return n, fsm.Refuse(fsm.CodeNotFound, "no node is called %q; `node list` shows those there are", name)
+	}
+	return n, nil
+}
+
+func (s *Server) showNode(st *fsm.State, name string) (Node, error) {
+	n, err := findNode(st, name)
+	if err != nil {
+		return Node{}, err
+	}
+	return s.nodeViews(st, []fsm.Node{n})[0], nil
+}
+
+// tokenRoute makes join tokens. The secret is drawn anew for every request, so the key of
+// a repeat is of no use here; but a new token for a name replaces the older one, so there
+// is never more than one that works.
+func (s *Server) tokenRoute() {
+	op := huma.Operation{
+		Method: http.MethodPost, Path: "/v1/tokens", OperationID: "create-token", Summary: "Make a one-time join token",
+		DefaultStatus: http.StatusCreated, Errors: writeErrors, MaxBodyBytes: -1, BodyReadTimeout: -1,
+	}
+	huma.Register(s.huma, op, func(ctx context.Context, in *tokenCreate) (*reply[Token], error) {
+		st := s.Backend.State()
+		expires := time.Now().Add(time.Duration(in.Body.TTLSeconds) * time.Second)
+		t, err := identity.NewToken(st.Cluster.ID, identity.Fingerprint(s.Identity.CACert), in.Body.Node, identity.Role(in.Body.Role), expires)
+		if err != nil {
+			return nil, problemOf(err)
+		}
+		res, err := s.Backend.Propose(ctx, fsm.CreateToken{Token: fsm.Token{
+			ID: t.ID, SecretHash: identity.SecretHash(t.Secret), Node: t.Name, Role: fsm.Role(t.Role), Expires: t.Expires.UnixNano(),
+		}}, "")
+		if err != nil {
+			return nil, problemOf(err)
+		}
+		if res.Refusal != nil {
+			return nil, problemOf(res.Refusal)
+		}
+		return &reply[Token]{Index: res.Index, Body: Token{
+			Node: t.Name, Role: string(t.Role), Token: t.Text(), Expires: t.Expires,
+			Command: fmt.Sprintf("havip-cluster join --node %s --advertise IP --token %s %s", t.Name, t.Text(), s.peerAddress()),
+		}}, nil
+	})
+}
+
+// peerAddress is where a joining node finds this one.
+func (s *Server) peerAddress() string {
+	if n, ok := s.Backend.State().Nodes[s.Backend.Self()]; ok {
+		return apiAddress(n)
+	}
+	return net.JoinHostPort(s.Identity.Advertise.String(), strconv.Itoa(s.Identity.Ports.API))
+}
+
+func apiAddress(n fsm.Node) string { return net.JoinHostPort(n.Address, strconv.Itoa(n.APIPort)) }
+
+// joinRoute lets nodes in. It is the only operation without a certificate, so everything
+// about it is bounded, and nothing of the token is repeated in an answer.
+func (s *Server) joinRoute() {
+	op := huma.Operation{
+		Method: http.MethodPost, Path: "/v1/join", OperationID: "join", Summary: "Let a node in, by its token",
+		Description: "Needs no client certificate.", Errors: writeErrors, MaxBodyBytes: -1, BodyReadTimeout: -1,
+	}
+	huma.Register(s.huma, op, func(ctx context.Context, in *joinInput) (*reply[JoinAnswer], error) {
+		req, err := s.parseJoin(in.Body, time.Now())
+		if err != nil {
+			return nil, problemOf(err)
+		}
+		answer, err := s.Backend.Admit(ctx, req)
+		if err != nil {
+			return nil, problemOf(err)
+		}
+		if answer.Peers == nil {
+			answer.Peers = []string{}
+		}
+		return &reply[JoinAnswer]{Index: s.Backend.State().Index, Body: answer}, nil
+	})
+}
+
+// parseJoin takes a request apart and refuses what the leader need not be asked about.
+func (s *Server) parseJoin(b Join, now time.Time) (JoinRequest, error) {
+	t, err := identity.ParseToken(b.Token)
+	if err != nil {
+		return JoinRequest{}, err
+	}
+	if err := t.CheckExpiry(now); err != nil {
+		return JoinRequest{}, err
+	}
+	ours := s.Backend.State().Cluster.ID
+	switch {
+	case ours == "":
+		return JoinRequest{}, fsm.Refuse(fsm.CodeNotReady, "the cluster has not been initialised yet; try again in a moment")
+	case t.ClusterID != ours:
+		return JoinRequest{}, fsm.Refuse(fsm.CodeTokenRefused, "the join token is for cluster %s, this is %s", t.ClusterID, ours)
+	case t.Name != b.Name:
+		return JoinRequest{}, fsm.Refuse(fsm.CodeTokenRefused, "the join token is for node %s, not %s", t.Name, b.Name)
+	}
+	addr, err := netip.ParseAddr(b.Advertise)
+	if err != nil {
+		return JoinRequest{}, fsm.Refuse(fsm.CodeMalformed, "advertise %q is not an address such as 10.0.0.2", b.Advertise)
+	}
+	ports := identity.Ports{API: b.APIPort, Raft: b.RaftPort, Gossip: b.GossipPort}
+	for _, err := range []error{identity.CheckAdvertise(addr), ports.Check()} {
+		if err != nil {
+			return JoinRequest{}, err
+		}
+	}
+	return JoinRequest{TokenID: t.ID, Secret: t.Secret, Name: b.Name, Advertise: addr, Ports: ports, CSR: []byte(b.CSR)}, nil
+}

@@ -1,0 +1,311 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"havip-cluster/fsm"
+	"havip-cluster/membership/identity"
+)
+
+// Config is what a Server is made of.
+type Config struct {
+	Backend  Backend
+	Identity *identity.Identity
+	Version  string
+	// Registry is what /metrics shows; the server adds its own counters. nil = an empty one.
+	Registry *prometheus.Registry
+	Log      *slog.Logger // nil = silent
+}
+
+// Server answers requests. It is made by New and lives in Run.
+type Server struct {
+	Config
+	mux     *http.ServeMux
+	huma    huma.API
+	openapi []byte
+	handler http.Handler
+
+	lists     chan struct{} // holds one token: see commitList
+	followers chan struct{} // one place for each event stream
+	stopping  chan struct{} // closed when Run ends: event streams end with it
+	joins     joinLimiter
+	leader    leaderLink
+
+	requests  *prometheus.CounterVec
+	forwarded prometheus.Counter
+}
+
+// New makes a Server. It starts nothing.
+func New(c Config) *Server {
+	if c.Registry == nil {
+		c.Registry = prometheus.NewRegistry()
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		Config: c, mux: http.NewServeMux(),
+		lists: make(chan struct{}, 1), followers: make(chan struct{}, followersMax), stopping: make(chan struct{}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "havip_api_requests_total", Help: "Requests answered by this node, by method and HTTP status.",
+		}, []string{"method", "status"}),
+		forwarded: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "havip_api_forwarded_total", Help: "Requests that this node passed on to the leader.",
+		}),
+	}
+	c.Registry.MustRegister(s.requests, s.forwarded)
+	conf := huma.DefaultConfig("havip-cluster", c.Version)
+	conf.CreateHooks = nil // no "$schema" in answers: lists are arrays, objects have our fields only
+	conf.OpenAPIPath, conf.DocsPath, conf.SchemasPath = "", "", ""
+	conf.RejectUnknownQueryParameters = true
+	conf.Formats = map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat}
+	s.huma = humago.New(s.mux, conf)
+	s.routes()
+	openapi, err := json.Marshal(s.huma.OpenAPI())
+	if err != nil {
+		panic(fmt.Sprintf("api: the OpenAPI document cannot be encoded: %v", err))
+	}
+	s.openapi = openapi
+	s.plainRoutes()
+	s.handler = s.count(s.limit(s.authenticate(s.receive(s.route(s.mux)))))
+	return s
+}
+
+// Handler is the whole API as one handler, for Run and for tests.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// plainRoutes are those without an operation in the OpenAPI document.
+func (s *Server) plainRoutes() {
+	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	s.mux.HandleFunc("GET /readyz", s.ready)
+	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/openapi+json")
+		_, _ = w.Write(s.openapi)
+	})
+	s.mux.Handle("GET /metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}))
+	s.mux.HandleFunc("/", s.unknown)
+}
+
+// ready says whether requests make sense here: the state is there and a leader is known.
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	leader, ok := s.Backend.Leader()
+	switch st := s.Backend.State(); {
+	case st.Cluster.ID == "":
+		writeProblem(w, problem(http.StatusServiceUnavailable, "NotReady", "this node has no state yet; it waits for the log"))
+	case !ok:
+		writeProblem(w, problem(http.StatusServiceUnavailable, CodeNoLeader, "no leader is known at this node"))
+	default:
+		writeJSON(w, http.StatusOK, map[string]any{"status": "ok", "leader": leader.Name, "index": st.Index})
+	}
+}
+
+// unknown answers what no endpoint is made for. The mux gives it other methods of known
+// paths too, because it matches everything; those get 405.
+func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
+	var allow []string
+	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
+		probe := *r
+		probe.Method = m
+		if _, pattern := s.mux.Handler(&probe); pattern != "/" {
+			allow = append(allow, m)
+		}
+	}
+	if len(allow) > 0 {
+		w.Header().Set("Allow", strings.Join(allow, ", "))
+		writeProblem(w, problem(http.StatusMethodNotAllowed, CodeAction, "%s knows %s, not %s", r.URL.Path, strings.Join(allow, ", "), r.Method))
+		return
+	}
+	writeProblem(w, problem(http.StatusNotFound, CodeAction, "there is no endpoint %s; GET /openapi.json lists all", r.URL.Path))
+}
+
+// limit bounds the time of every request but streams.
+func (s *Server) limit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !follows(r) {
+			ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+			defer cancel()
+			r = r.WithContext(ctx)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// receive reads the body, once the caller may speak at all: it may have to be sent twice,
+// and a read deadline that is still set when the answer takes long would end the request.
+func (s *Server) receive(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		limit := int64(bodyMax)
+		if r.URL.Path == "/v1/join" {
+			limit = joinBodyMax
+		}
+		control := http.NewResponseController(w)
+		_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // not supported only by test recorders
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+		_ = control.SetReadDeadline(time.Time{})
+		if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
+			writeProblem(w, problem(http.StatusRequestEntityTooLarge, string(fsm.CodeLimit), "the request's body is longer than %d bytes", limit))
+			return
+		}
+		if err != nil {
+			writeProblem(w, problem(http.StatusBadRequest, string(fsm.CodeMalformed), "the request's body cannot be read: %v", err))
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), bodyKey{}, body)))
+	})
+}
+
+// bodyKey is the context key of the body that receive has read.
+type bodyKey struct{}
+
+// count keeps the request counter.
+func (s *Server) count(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(sw, r)
+		s.requests.WithLabelValues(methodLabel(r.Method), http.StatusText(sw.status)).Inc()
+	})
+}
+
+// methodLabel bounds the number of time series: a method is the caller's choice.
+func methodLabel(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete:
+		return m
+	}
+	return "other"
+}
+
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the reader has gone if this fails
+}
+
+func writeProblem(w http.ResponseWriter, p *Problem) {
+	w.Header().Set("Content-Type", p.ContentType(""))
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p)
+}
+
+// ListenLocal opens the unix socket of the local API, which only its owner may use. A
+// socket that a dead agent left behind is replaced: the caller holds the data directory's
+// lock, so no living one can have it.
+func ListenLocal(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("api: replace socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("api: %w", err)
+	}
+	// Between Listen and Chmod the directory's mode 0700 keeps others out.
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("api: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+// Run serves on both listeners until ctx ends or one fails: public with TLS, local (a
+// unix socket) without. Either may be nil. It closes them. It may be called once.
+func (s *Server) Run(ctx context.Context, public, local net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var group sync.WaitGroup
+	errs := make(chan error, 2)
+	serve := func(l net.Listener, secure bool) {
+		if l == nil {
+			return
+		}
+		group.Go(func() {
+			defer cancel() // one without the other is half a node
+			errs <- s.serve(ctx, l, secure)
+		})
+	}
+	serve(public, true)
+	serve(local, false)
+	<-ctx.Done()
+	close(s.stopping) // first: a stream never ends by itself, and Shutdown would wait for it
+	group.Wait()
+	close(errs)
+	s.leader.close()
+	var all []error
+	for err := range errs {
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}
+
+func (s *Server) serve(ctx context.Context, l net.Listener, secure bool) error {
+	srv := &http.Server{
+		Handler: s.handler, ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+		ReadHeaderTimeout: headerTimeout, // receive bounds the rest
+		WriteTimeout:      requestTimeout + writeGrace, IdleTimeout: idleTimeout, MaxHeaderBytes: headerMax,
+		ConnContext: withPeer,
+	}
+	done := make(chan error, 1)
+	go func() {
+		if !secure {
+			done <- srv.Serve(l)
+			return
+		}
+		srv.TLSConfig = s.Identity.ServerTLS(false)
+		done <- srv.ServeTLS(l, "", "")
+	}()
+	select {
+	case err := <-done:
+		return fmt.Errorf("api: serve %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+	defer cancel()
+	if err := srv.Shutdown(stop); err != nil {
+		_ = srv.Close() // requests still at work after the grace are cut off
+	}
+	<-done
+	return nil
+}
+
+// poll waits for d, or less when ctx ends; then it returns false.
+func poll(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,286 @@
+package api
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"havip-cluster/fsm"
+)
+
+// Done is the answer to a change after which there is nothing to show.
+type Done struct {
+	Object   string `json:"object"`
+	Index    uint64 `json:"index" doc:"Raft index of the change"`
+	Repeated bool   `json:"repeated,omitempty" doc:"The Idempotency-Key was known; nothing was done again"`
+}
+
+// States of a HAVIP, as the cloud's own list names them.
+const (
+	StateAvailable = "AVAILABLE" // it has an owner
+	StateUnbind    = "UNBIND"    // it has none
+)
+
+// Placement says who owns a HAVIP.
+type Placement struct {
+	ID      string    `json:"id"`
+	Name    string    `json:"name"`
+	IP      string    `json:"ip"`
+	Subnet  string    `json:"subnet"`
+	State   string    `json:"state" enum:"AVAILABLE,UNBIND"`
+	ENI     *string   `json:"eni" doc:"null without an owner"`
+	Node    *string   `json:"node" doc:"Name; null without an owner"`
+	Session uint64    `json:"session" doc:"0 without an owner"`
+	Epoch   uint64    `json:"epoch"`
+	Since   time.Time `json:"since"`
+	Index   uint64    `json:"index"`
+	Reason  string    `json:"reason"`
+}
+
+// Range is the set of those that may own a HAVIP.
+type Range struct {
+	Type    string   `json:"type" enum:"cvm,eni,"`
+	Members []string `json:"members"`
+	Limit   bool     `json:"limit" doc:"false: any ENI of the subnet may own it"`
+}
+
+// HAVIP is everything about a HAVIP.
+type HAVIP struct {
+	Placement
+	VPC      string         `json:"vpc"`
+	Range    Range          `json:"range"`
+	EIP      *string        `json:"eip"`
+	Failback string         `json:"failback"`
+	Priority int            `json:"priority"`
+	Prefer   map[string]int `json:"prefer"`
+	Bans     []string       `json:"bans"`
+	Enabled  bool           `json:"enabled"`
+	Deleting bool           `json:"deleting,omitempty"`
+	Draining []string       `json:"draining,omitempty" doc:"ENIs of earlier owners that have not released it yet"`
+	Created  time.Time      `json:"created"`
+}
+
+// Node is a member.
+type Node struct {
+	Name             string    `json:"name"`
+	ID               string    `json:"id"`
+	Role             string    `json:"role" enum:"voter,witness,agent"`
+	Address          string    `json:"address"`
+	Status           string    `json:"status" enum:"alive,suspect,lost,left"`
+	Leader           bool      `json:"leader"`
+	Session          uint64    `json:"session" doc:"0: none is open"`
+	LeaseRemainingMS int64     `json:"lease_remaining_ms"`
+	Standby          bool      `json:"standby"`
+	Maintenance      bool      `json:"maintenance"`
+	Version          string    `json:"version"`
+	HAVIPs           int       `json:"havips" doc:"How many it owns"`
+	Removing         bool      `json:"removing,omitempty"`
+	APIPort          int       `json:"api_port"`
+	RaftPort         int       `json:"raft_port"`
+	GossipPort       int       `json:"gossip_port"`
+	Suffrage         string    `json:"suffrage,omitempty"`
+	AppliedIndex     uint64    `json:"applied_index,omitempty"`
+	Joined           time.Time `json:"joined"`
+}
+
+// Subnet holds HAVIPs and ENIs.
+type Subnet struct {
+	Name     string   `json:"name"`
+	VPC      string   `json:"vpc"`
+	CIDR     string   `json:"cidr"`
+	Gateway  *string  `json:"gateway"`
+	Reserved []string `json:"reserved"`
+	Auto     bool     `json:"auto" doc:"Registered from a node's ENI"`
+	HAVIPs   int      `json:"havips"`
+}
+
+// ENI is a network interface of a node.
+type ENI struct {
+	ID         string   `json:"id"`
+	Node       string   `json:"node"`
+	Device     string   `json:"device"`
+	MAC        string   `json:"mac"`
+	Subnet     *string  `json:"subnet"`
+	Addresses  []string `json:"addresses"`
+	Gateway    *string  `json:"gateway"`
+	Primary    bool     `json:"primary"`
+	Up         bool     `json:"up"`
+	Detached   bool     `json:"detached"`
+	SetSubnet  *string  `json:"set_subnet" doc:"The operator's word"`
+	SetPrimary *bool    `json:"set_primary" doc:"The operator's word"`
+	HAVIPs     []string `json:"havips" doc:"Names of those it owns"`
+}
+
+// Event is one line of the journal. Those of one change share its index.
+type Event struct {
+	Index uint64    `json:"index"`
+	At    time.Time `json:"at"`
+	Kind  string    `json:"kind"`
+	HAVIP string    `json:"havip,omitempty"`
+	Node  string    `json:"node,omitempty"`
+	Text  string    `json:"text"`
+}
+
+// Failover is the timeline of a change of owner that nobody asked for.
+type Failover struct {
+	HAVIP   string         `json:"havip"`
+	Epoch   uint64         `json:"epoch"`
+	From    string         `json:"from"`
+	To      string         `json:"to"`
+	At      time.Time      `json:"at" doc:"Of the last step"`
+	TotalUS int64          `json:"total_us"`
+	Steps   []FailoverStep `json:"steps"`
+}
+
+// FailoverStep is one step of a Failover.
+type FailoverStep struct {
+	What    string `json:"what"`
+	AfterUS int64  `json:"after_us" doc:"Microseconds after the first step"`
+}
+
+// wall gives a proposer's clock reading; 0 is no time at all.
+func wall(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
+}
+
+// orNull is nil for "".
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func addrOrNull(a netip.Addr) *string {
+	if !a.IsValid() {
+		return nil
+	}
+	return orNull(a.String())
+}
+
+// list is s, but never nil: lists are arrays in JSON.
+func list[T any](s []T) []T { return append([]T{}, s...) }
+
+func placementView(st *fsm.State, v fsm.HAVIP) Placement {
+	p := Placement{
+		ID: v.ID, Name: v.Name, IP: v.IP.String(), Subnet: v.Subnet, State: StateUnbind,
+		Epoch: uint64(v.Epoch), Since: wall(v.Since), Index: st.Index, Reason: v.Reason,
+	}
+	if o := v.Owner; o != nil {
+		p.State, p.ENI, p.Node, p.Session = StateAvailable, orNull(o.ENI), orNull(st.NodeName(o.Node)), o.Session
+	}
+	return p
+}
+
+func havipView(st *fsm.State, v fsm.HAVIP) HAVIP {
+	out := HAVIP{
+		Placement: placementView(st, v), VPC: v.VPC,
+		Range:    Range{Type: string(v.Range.Type), Members: list(v.Range.Members), Limit: v.Range.Limit},
+		Failback: v.Failback, Priority: v.Priority, Prefer: v.Prefer, Bans: list(v.Bans),
+		Enabled: v.Enabled, Deleting: v.Deleting, Created: wall(v.Created),
+	}
+	if out.Prefer == nil {
+		out.Prefer = map[string]int{}
+	}
+	for _, c := range v.Draining {
+		out.Draining = append(out.Draining, c.ENI)
+	}
+	return out
+}
+
+// nodeViews shows nodes with what this node sees of them.
+func (s *Server) nodeViews(st *fsm.State, nodes []fsm.Node) []Node {
+	live := s.Backend.Live()
+	leader, _ := s.Backend.Leader()
+	owned := map[string]int{}
+	for _, v := range st.HAVIPs {
+		if v.Owner != nil {
+			owned[v.Owner.Node]++
+		}
+	}
+	out := []Node{}
+	for _, n := range nodes {
+		l := live[n.ID]
+		if l.Status == "" {
+			l.Status = StatusLost // never seen
+		}
+		if l.Version == "" {
+			l.Version = n.Version
+		}
+		sess, _ := st.SessionOf(n.ID)
+		out = append(out, Node{
+			Name: n.Name, ID: n.ID, Role: string(n.Role), Address: n.Address, Status: l.Status, Leader: n.ID == leader.ID,
+			Session: sess.Number, LeaseRemainingMS: max(0, l.LeaseRemaining.Milliseconds()),
+			Standby: n.Standby, Maintenance: n.Maintenance, Version: l.Version, HAVIPs: owned[n.ID], Removing: n.Removing,
+			APIPort: n.APIPort, RaftPort: n.RaftPort, GossipPort: n.GossipPort,
+			Suffrage: l.Suffrage, AppliedIndex: l.AppliedIndex, Joined: wall(n.Joined),
+		})
+	}
+	return out
+}
+
+func subnetView(st *fsm.State, n fsm.Subnet) Subnet {
+	out := Subnet{Name: n.Name, VPC: n.VPC, CIDR: n.CIDR.String(), Gateway: addrOrNull(n.Gateway), Reserved: []string{}, Auto: n.Auto}
+	for _, a := range n.Reserved {
+		out.Reserved = append(out.Reserved, a.String())
+	}
+	for _, v := range st.HAVIPs {
+		if v.Subnet == n.Name {
+			out.HAVIPs++
+		}
+	}
+	return out
+}
+
+func eniView(st *fsm.State, e fsm.ENI) ENI {
+	out := ENI{
+		ID: e.ID, Node: st.NodeName(e.Node), Device: e.Device, MAC: e.MAC, Subnet: orNull(e.Subnet), Addresses: []string{},
+		Gateway: addrOrNull(e.Gateway), Primary: e.IsPrimary(), Up: e.Up, Detached: e.Detached,
+		SetSubnet: orNull(e.SetSubnet), SetPrimary: e.SetPrimary, HAVIPs: []string{},
+	}
+	for _, p := range e.Prefixes {
+		out.Addresses = append(out.Addresses, p.String())
+	}
+	for _, v := range st.HAVIPList() {
+		if v.Owner != nil && v.Owner.ENI == e.ID {
+			out.HAVIPs = append(out.HAVIPs, v.Name)
+		}
+	}
+	return out
+}
+
+func eventView(e fsm.Event) Event {
+	return Event{Index: e.Index, At: wall(e.At), Kind: e.Kind, HAVIP: e.HAVIP, Node: e.Node, Text: e.Text}
+}
+
+func failoverView(st *fsm.State, f fsm.Failover) Failover {
+	out := Failover{HAVIP: f.HAVIP, Epoch: uint64(f.Epoch), From: f.From, To: f.To, At: wall(f.At), Steps: []FailoverStep{}}
+	if v, ok := st.HAVIPs[f.HAVIP]; ok {
+		out.HAVIP = v.Name
+	}
+	for _, step := range f.Steps {
+		out.Steps = append(out.Steps, FailoverStep{What: step.What, AfterUS: step.After.Microseconds()})
+		out.TotalUS = max(out.TotalUS, step.After.Microseconds())
+	}
+	return out
+}
+
+// eventsSince gives the events after an index, of one HAVIP or of all.
+func eventsSince(st *fsm.State, since uint64, havip string) []Event {
+	if v, ok := st.HAVIPs[havip]; ok {
+		havip = v.Name
+	}
+	start, _ := slices.BinarySearchFunc(st.Events, since+1, func(e fsm.Event, index uint64) int {
+		return int(int64(e.Index) - int64(index))
+	})
+	out := []Event{}
+	for _, e := range st.Events[start:] {
+		if havip == "" || e.HAVIP == havip {
+			out = append(out, eventView(e))
+		}
+	}
+	return out
+}

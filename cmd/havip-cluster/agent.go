@@ -1,0 +1,347 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"havip-cluster/api"
+	"havip-cluster/failover"
+	"havip-cluster/fsm"
+	"havip-cluster/membership"
+	"havip-cluster/membership/identity"
+	"havip-cluster/netdev/fence"
+)
+
+const (
+	handOverWait = 10 * time.Second // for all HAVIPs to leave, at SIGTERM
+	watchdogTick = 200 * time.Millisecond
+)
+
+func init() {
+	bootstrapRaft = func(dir string, id *identity.Identity) error {
+		return membership.Bootstrap(identity.RaftDir(dir), id.NodeID, raftAddress(id))
+	}
+	prepareRaft = func(dir string) error { return membership.Prepare(identity.RaftDir(dir)) }
+}
+
+func newAgentCommand(g *globals) *cobra.Command {
+	var verbose, noFence bool
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Run this node in the foreground",
+		Long: "Run this node in the foreground. Logs go to stderr.\n\n" +
+			"SIGTERM or SIGINT hands every HAVIP over to another node and then stops; a second one stops at once.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			level := slog.LevelInfo
+			if verbose {
+				level = slog.LevelDebug
+			}
+			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+			return runAgent(cmd.Context(), g.dataDir, log, noFence)
+		},
+	}
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what Raft and gossip do, too")
+	cmd.Flags().BoolVar(&noFence, "no-fence", false, "do without the kernel's fence: only this process then ends a lease in time (for kernels without eBPF and nftables)")
+	return cmd
+}
+
+// agent is everything that runs in a node, in the order in which it starts.
+type agent struct {
+	log      *slog.Logger
+	id       *identity.Identity
+	fence    fence.Fence // nil: none
+	edge     *failover.NetEdge
+	node     *membership.Node
+	gossip   *membership.Gossip
+	member   *failover.Member
+	backend  *backend
+	server   *api.Server
+	public   net.Listener
+	local    net.Listener
+	founding *fsm.InitCluster
+}
+
+func runAgent(ctx context.Context, dir string, log *slog.Logger, noFence bool) error {
+	id, err := identity.Load(dir)
+	if err != nil {
+		return err
+	}
+	unlock, err := identity.Lock(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	a := &agent{log: log.With("node", id.Name), id: id}
+	defer a.close()
+	if err := a.open(dir, noFence); err != nil {
+		return err
+	}
+	return a.run(ctx)
+}
+
+// open starts what the others need, first things first.
+func (a *agent) open(dir string, noFence bool) error {
+	// The own side is made clean before this node says a word to anyone: an earlier
+	// life may have left an address that another node owns by now.
+	if err := a.openEdge(dir, noFence); err != nil {
+		return err
+	}
+	var err error
+	if a.public, err = net.Listen("tcp", a.listen(a.id.Ports.API).String()); err != nil {
+		return fmt.Errorf("listen for the API: %w; is another agent running, or is %s no address of this host?", err, a.id.Advertise)
+	}
+	if a.local, err = api.ListenLocal(identity.SocketPath(dir)); err != nil {
+		return err
+	}
+	timers := a.id.Timers()
+	a.node, err = membership.Open(membership.Config{
+		Dir: identity.RaftDir(dir), Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Raft),
+		Server: a.id.ServerTLS(true), Client: a.id.ClientTLS(),
+		Heartbeat: timers.RaftHeartbeat, LeaderLease: timers.RaftLeaderLease, Logger: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.backend = &backend{id: a.id, node: a.node, edge: a.edge, fence: a.fenceName(), clients: map[string]*api.Client{}}
+	a.gossip, err = membership.OpenGossip(membership.GossipConfig{
+		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Gossip), Key: a.id.GossipKey,
+		Version: version, Logger: a.log,
+		Receive: func(b []byte) {
+			if m := a.backend.running.Load(); m != nil {
+				m.Receive(b)
+			}
+		},
+		Changed: func() {
+			if m := a.backend.running.Load(); m != nil && m.Agent != nil {
+				m.Agent.AnnounceAgain("a node appeared or disappeared")
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	a.openMember()
+	return nil
+}
+
+func (a *agent) openEdge(dir string, noFence bool) error {
+	if a.id.Role == identity.RoleWitness {
+		return nil
+	}
+	why := "switched off by --no-fence"
+	if !noFence {
+		f, reason, err := fence.New(fence.Config{Dir: filepath.Join(dir, "bpf"), Table: "havip_" + a.id.NodeID[2:10]})
+		if err != nil {
+			return fmt.Errorf("no fence is possible on this kernel: %w; --no-fence does without, at the risk that its help text names", err)
+		}
+		a.fence, why = f, reason
+	}
+	a.log.Info("fence", "kind", a.fenceName(), "why", why)
+	var err error
+	a.edge, err = failover.NewNetEdge(a.log, a.fence, func() *fsm.State {
+		if a.node == nil {
+			return fsm.New()
+		}
+		return a.node.State()
+	})
+	if err != nil {
+		return err
+	}
+	return a.edge.Clean()
+}
+
+// openMember makes the part that owns HAVIPs.
+func (a *agent) openMember() {
+	cfg := failover.Config{
+		Node: a.id.NodeID, Log: raftLog{a.node}, Submit: a.backend.submit, Post: a.gossip, Clock: failover.Boot,
+		Logger: a.log, Owner: a.edge != nil, Lease: a.id.Lease,
+	}
+	if a.edge != nil {
+		cfg.Edge = a.edge
+	}
+	a.member = failover.New(cfg)
+	a.backend.gossip, a.backend.member = a.gossip, a.member
+	a.backend.running.Store(a.member)
+	registry := prometheus.NewRegistry()
+	a.server = api.New(api.Config{Backend: a.backend, Identity: a.id, Version: version, Registry: registry, Log: a.log})
+	a.founding = &fsm.InitCluster{
+		ID: a.id.ClusterID, Profile: string(a.id.Profile), Lease: a.id.Lease,
+		Node: fsm.Node{
+			ID: a.id.NodeID, Name: a.id.Name, Address: a.id.Advertise.String(), Role: fsm.Role(a.id.Role),
+			APIPort: a.id.Ports.API, RaftPort: a.id.Ports.Raft, GossipPort: a.id.Ports.Gossip,
+		},
+	}
+}
+
+// run works until a signal, an error of one part, or the removal of this node.
+func (a *agent) run(parent context.Context) error {
+	ctx, stop := context.WithCancelCause(parent)
+	defer stop(nil)
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+
+	var parts sync.WaitGroup
+	part := func(name string, run func(context.Context) error) {
+		parts.Go(func() {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				stop(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	part("api", func(ctx context.Context) error { return a.server.Run(ctx, a.public, a.local) })
+	part("failover", a.member.Run)
+	part("watch", a.watch)
+	if a.edge != nil {
+		part("edge", func(ctx context.Context) error { a.edge.Run(ctx); return nil })
+	}
+	part("rejoin", func(ctx context.Context) error { a.gossip.RunRejoin(ctx, a.node.State); return nil })
+	part("membership", func(ctx context.Context) error {
+		r := membership.Reconciler{Node: a.node, Founder: a.founding, Alive: a.gossip.Alive, Applied: a.member.Controller.Applied}
+		r.Run(ctx)
+		return nil
+	})
+	a.log.Info("agent runs", "cluster", a.id.ClusterID, "id", a.id.NodeID, "version", version,
+		"next", "havip-cluster --data-dir "+a.id.Dir+" status")
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
+
+	a.awaitEnd(ctx, signals)
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+	stop(nil)
+	parts.Wait()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// awaitEnd returns when the node may stop: after a signal, when it has handed over.
+func (a *agent) awaitEnd(ctx context.Context, signals <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				a.log.Info("SIGHUP: there is no configuration file to read again")
+				continue
+			}
+			a.log.Info("stopping: handing over first; a second signal stops at once", "signal", sig.String())
+			a.handOver(ctx, signals)
+			return
+		}
+	}
+}
+
+// handOver gives the HAVIPs away, then leadership: in this order, because the hand-over
+// needs a leader. Each step has a limit, and a second signal ends the wait.
+func (a *agent) handOver(ctx context.Context, signals <-chan os.Signal) {
+	ctx, cancel := context.WithTimeout(ctx, handOverWait)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if a.member.Keeper != nil {
+			if err := a.member.Keeper.Close(ctx); err != nil {
+				a.log.Warn("not everything could be handed over; what is left fails over when the lease ends", "err", err)
+			}
+		}
+		if _, leads := a.node.Leading(); leads && len(a.node.Servers()) > 1 {
+			if err := a.node.TransferLeadership(); err != nil {
+				a.log.Warn("leadership could not be handed over", "err", err)
+			}
+		}
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				a.log.Warn("second signal: stopping at once")
+				cancel()
+				return
+			}
+		}
+	}
+}
+
+// watch ends the agent when its state machine or Raft has stopped: a node that cannot
+// follow the log must not look alive.
+func (a *agent) watch(ctx context.Context) error {
+	tick := time.NewTicker(watchdogTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := a.node.Halted(); err != nil {
+			return err
+		}
+		if a.node.Stopped() {
+			return failover.ErrRemoved
+		}
+	}
+}
+
+// close stops in the reverse order of open: gossip first, so that the others hear a
+// good-bye; Raft after it; the edge last, because until then something may still have to
+// be taken down.
+func (a *agent) close() {
+	var errs []error
+	if a.gossip != nil {
+		errs = append(errs, a.gossip.Close())
+	}
+	if a.node != nil {
+		errs = append(errs, a.node.Close())
+	}
+	for _, l := range []net.Listener{a.public, a.local} {
+		if l != nil {
+			_ = l.Close() // closed already if the server ran
+		}
+	}
+	if a.edge != nil {
+		errs = append(errs, a.edge.Clean(), a.edge.Close())
+	}
+	if a.fence != nil {
+		errs = append(errs, a.fence.Uninstall())
+	}
+	if err := errors.Join(errs...); err != nil {
+		a.log.Warn("stopped, with errors", "err", err)
+		return
+	}
+	a.log.Info("stopped")
+}
+
+func (a *agent) fenceName() string {
+	if a.fence == nil {
+		return "none"
+	}
+	return string(a.fence.Kind())
+}
+
+func (a *agent) listen(port int) netip.AddrPort {
+	return netip.AddrPortFrom(a.id.Advertise, uint16(port))
+}
+
+func raftAddress(id *identity.Identity) raft.ServerAddress {
+	return membership.RaftAddress(fsm.Node{Address: id.Advertise.String(), RaftPort: id.Ports.Raft})
+}

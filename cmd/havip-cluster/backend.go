@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"havip-cluster/api"
+	"havip-cluster/failover"
+	"havip-cluster/failover/lease"
+	"havip-cluster/fsm"
+	"havip-cluster/membership"
+	"havip-cluster/membership/identity"
+)
+
+// backend joins the parts of a running node for the API, and carries this node's own
+// commands to whoever leads.
+type backend struct {
+	id     *identity.Identity
+	node   *membership.Node
+	gossip *membership.Gossip
+	member *failover.Member
+	// running is the same Member for datagrams, which may come before it is made.
+	running atomic.Pointer[failover.Member]
+	edge    *failover.NetEdge // nil in a witness
+	fence   string
+
+	mu      sync.Mutex
+	clients map[string]*api.Client // by API address; one for each node ever called
+}
+
+var _ api.Backend = (*backend)(nil)
+
+// raftLog is the log as the failover package sees it.
+type raftLog struct{ *membership.Node }
+
+// VoterSet implements failover.Log.
+func (l raftLog) VoterSet() lease.VoterSet {
+	ids, index := l.Voters()
+	set := lease.NewVoterSet(ids)
+	set.Index = index
+	return set
+}
+
+func (b *backend) Self() string      { return b.id.NodeID }
+func (b *backend) State() *fsm.State { return b.node.State() }
+
+func (b *backend) IsLeader() bool {
+	_, ok := b.node.Leading()
+	return ok
+}
+
+func (b *backend) Leader() (fsm.Node, bool) {
+	n, ok := b.node.State().Nodes[b.node.LeaderID()]
+	return n, ok
+}
+
+// client returns the connection to another node's API.
+func (b *backend) client(n fsm.Node) *api.Client {
+	address := fmt.Sprintf("[%s]:%d", n.Address, n.APIPort)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.clients[address]
+	if c == nil {
+		c = api.NewClient(address, b.id.ClientTLSTo(n.ID))
+		b.clients[address] = c
+	}
+	return c
+}
+
+// apiError says in the API's words why Raft did not do it.
+func apiError(err error) error {
+	switch {
+	case errors.Is(err, membership.ErrNotLeader):
+		return fmt.Errorf("%w: %w", api.ErrNotLeader, err)
+	case errors.Is(err, membership.ErrUnknownOutcome):
+		return fmt.Errorf("%w: %w", api.ErrNoLeader, err)
+	}
+	return err
+}
+
+func (b *backend) Linearizable(ctx context.Context) (*fsm.State, error) {
+	index, err := b.node.ReadIndex(ctx)
+	if errors.Is(err, membership.ErrNotLeader) {
+		leader, ok := b.Leader()
+		if !ok || leader.ID == b.Self() {
+			return nil, api.ErrNoLeader
+		}
+		index, err = b.client(leader).ReadIndex(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b.node.WaitIndex(ctx, index)
+}
+
+func (b *backend) ReadIndex(ctx context.Context) (uint64, error) {
+	index, err := b.node.ReadIndex(ctx)
+	return index, apiError(err)
+}
+
+func (b *backend) Propose(ctx context.Context, body fsm.Body, key string) (fsm.Result, error) {
+	res, err := b.node.Propose(ctx, 0, key, body)
+	return res, apiError(err)
+}
+
+// submit carries a command of this node's own life to the leader.
+func (b *backend) submit(ctx context.Context, body fsm.Body) (fsm.Result, error) {
+	res, err := b.node.Propose(ctx, 0, "", body)
+	if !errors.Is(err, membership.ErrNotLeader) {
+		return res, err
+	}
+	leader, ok := b.Leader()
+	if !ok || leader.ID == b.Self() {
+		return b.ask(ctx, body)
+	}
+	return b.client(leader).Command(ctx, body)
+}
+
+// ask tries every other node while none is known to lead: a node that was removed hears
+// of no leader any more, and this is how it learns why.
+func (b *backend) ask(ctx context.Context, body fsm.Body) (fsm.Result, error) {
+	err := error(api.ErrNoLeader)
+	if !b.node.State().Nodes[b.Self()].Removing {
+		return fsm.Result{}, err
+	}
+	for _, n := range b.node.State().NodeList() {
+		if n.ID == b.Self() {
+			continue
+		}
+		var res fsm.Result
+		if res, err = b.client(n).Command(ctx, body); err == nil {
+			return res, nil
+		}
+	}
+	return fsm.Result{}, err
+}
+
+// ProposeFor lets a node speak for itself and for nobody else.
+func (b *backend) ProposeFor(ctx context.Context, node, kind string, raw json.RawMessage) (fsm.Result, error) {
+	body, refusal := fsm.OwnCommand(b.node.State(), node, kind, raw)
+	if refusal != nil {
+		return fsm.Result{Refusal: refusal}, nil
+	}
+	res, err := b.node.ProposeFor(ctx, node, 0, "", body)
+	return res, apiError(err)
+}
+
+func (b *backend) Live() map[string]api.Live {
+	servers := b.node.Suffrages()
+	out := map[string]api.Live{}
+	for id, n := range b.node.State().Nodes {
+		l := api.Live{Status: b.gossip.Status(id), Version: n.Version, Suffrage: servers[id]}
+		if id == b.Self() {
+			l.Status, l.Version = api.StatusAlive, version
+		}
+		if l.Status == "" {
+			l.Status = api.StatusLost
+		}
+		if v := b.gossip.Version(id); v != "" {
+			l.Version = v
+		}
+		if sess, ok := b.node.State().SessionOf(id); ok {
+			left, _ := b.member.Voter.Promised(lease.Session{Node: id, Number: sess.Number})
+			l.LeaseRemaining = max(left, 0)
+		}
+		l.AppliedIndex, _ = b.member.Controller.Applied(id)
+		out[id] = l
+	}
+	return out
+}
+
+func (b *backend) Local() api.Local {
+	out := api.Local{Fence: b.fence, LogBytes: b.node.Disk().Bytes}
+	if b.member.Keeper == nil {
+		return out
+	}
+	session, deadline := b.member.Keeper.Lease()
+	if out.Session = session; session != 0 {
+		out.LeaseRemaining = max(deadline.Sub(failover.Boot()), 0)
+	}
+	for _, h := range b.member.Agent.Holdings() {
+		o := api.Observation{HAVIP: h.HAVIP.Name, ENI: h.ENI.ID, Address: h.HAVIP.IP.String(), Epoch: uint64(h.Claim.Epoch)}
+		var err error
+		if o.Present, o.Open, err = b.edge.Observe(h); err != nil {
+			o.Problem = err.Error()
+		}
+		out.Observed = append(out.Observed, o)
+	}
+	return out
+}
+
+func (b *backend) Admit(ctx context.Context, req api.JoinRequest) (api.JoinAnswer, error) {
+	got, err := membership.Admit(ctx, b.node, b.id, membership.Applicant(req))
+	if err != nil {
+		return api.JoinAnswer{}, apiError(err)
+	}
+	s := b.node.State()
+	answer := api.JoinAnswer{
+		ClusterID: s.Cluster.ID, NodeID: got.Node.ID, Profile: s.Cluster.Profile, LeaseMS: got.Lease.Milliseconds(),
+		Role: string(got.Node.Role), Certificate: string(got.Cert), CA: string(identity.CertPEM(b.id.CACert)),
+		CAKey: string(got.CAKey), GossipKey: b.id.GossipKey,
+	}
+	for _, n := range s.NodeList() {
+		if n.ID != got.Node.ID {
+			answer.Peers = append(answer.Peers, fmt.Sprintf("%s:%d", n.Address, n.APIPort))
+		}
+	}
+	return answer, nil
+}
+
+func (b *backend) RemoveNode(ctx context.Context, name string, force bool) error {
+	return apiError(membership.RemoveNode(ctx, b.node, name, force, b.gossip.Alive))
+}
+
+func (b *backend) MoveHAVIP(ctx context.Context, id, to, key string) (fsm.Result, error) {
+	place, refusal := failover.Move(b.node.State(), id, to)
+	if refusal != nil {
+		return fsm.Result{Refusal: refusal}, nil
+	}
+	return b.Propose(ctx, place, key)
+}

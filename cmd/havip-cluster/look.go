@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"havip-cluster/api"
+	"havip-cluster/fsm/placement"
+)
+
+func newPlacementCommand(g *globals) *cobra.Command {
+	var stale bool
+	c := verb("placement", "Who owns what", []string{"[HAVIP...]"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
+		list, err := c.Placement(ctx, args, stale)
+		return emitList(g, list, err, "No HAVIPs; create one with `havip-cluster havip create NAME --ip ADDRESS`.", placementColumns)
+	}))
+	c.Flags().BoolVar(&stale, "stale", false, "what the asked node has applied, without asking the leader")
+	return c
+}
+
+var placementColumns = []column[api.Placement]{
+	{"NAME", func(p api.Placement) string { return p.Name }},
+	{"IP", func(p api.Placement) string { return p.IP }},
+	{"STATE", func(p api.Placement) string { return p.State }},
+	{"ENI", func(p api.Placement) string { return text(p.ENI) }},
+	{"NODE", func(p api.Placement) string { return text(p.Node) }},
+	{"EPOCH", func(p api.Placement) string { return strconv.FormatUint(p.Epoch, 10) }},
+	{"SINCE", func(p api.Placement) string { return when(p.Since) }},
+	{"REASON", func(p api.Placement) string { return p.Reason }},
+}
+
+func newExplainCommand(g *globals) *cobra.Command {
+	return verb("explain", "Why a HAVIP is where it is, ENI by ENI", []string{"HAVIP"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
+		e, err := c.Explain(ctx, args[0])
+		return emit(g, e, err, func(w io.Writer, e api.Explanation) {
+			to := e.To
+			if to == "" {
+				to = "nobody"
+			}
+			fmt.Fprintf(w, "HAVIP %s (%s) belongs to %s: %s\n\n", oneLine(e.Name), e.HAVIP, to, oneLine(e.Reason))
+			if len(e.Candidates) == 0 {
+				fmt.Fprintln(g.stderr, "No ENIs; the nodes report theirs when they start: `havip-cluster node list`.")
+				return
+			}
+			printTable(w, e.Candidates, candidateColumns(e.To))
+		})
+	}))
+}
+
+func candidateColumns(winner string) []column[placement.Candidate] {
+	return []column[placement.Candidate]{
+		{"ENI", func(c placement.Candidate) string { return c.ENI }},
+		{"ELIGIBLE", func(c placement.Candidate) string { return yesNo(c.Eligible) }},
+		{"CHOSEN", func(c placement.Candidate) string { return map[bool]string{true: "yes"}[c.ENI == winner] }},
+		{"PRESENT", func(c placement.Candidate) string { return map[bool]string{true: "yes"}[c.Present] }},
+		{"SCORE", func(c placement.Candidate) string { return strconv.Itoa(c.Score) }},
+		{"ON-NODE", func(c placement.Candidate) string { return strconv.Itoa(c.OnNode) }},
+		{"ON-ENI", func(c placement.Candidate) string { return strconv.Itoa(c.OnENI) }},
+		{"WHY-NOT", func(c placement.Candidate) string { return c.Why }},
+	}
+}
+
+func newEventsCommand(g *globals) *cobra.Command {
+	var follow bool
+	var havip string
+	c := verb("events", "What happened, oldest first", none, func(cmd *cobra.Command, _ []string) error {
+		c, err := g.client()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if follow {
+			ctx, cancel := interruptible(cmd.Context())
+			defer cancel()
+			return c.Follow(ctx, havip, func(e api.Event) error { return line(g, e, printEvent) })
+		}
+		list, err := c.Events(cmd.Context(), havip)
+		return emit(g, list, err, func(w io.Writer, list []api.Event) {
+			if len(list) == 0 {
+				fmt.Fprintln(g.stderr, "No events.")
+			}
+			for _, e := range list {
+				printEvent(w, e)
+			}
+		})
+	})
+	c.Flags().BoolVar(&follow, "follow", false, "go on with those to come")
+	c.Flags().StringVar(&havip, "havip", "", "only those of this HAVIP")
+	return c
+}
+
+func printEvent(w io.Writer, e api.Event) {
+	fmt.Fprintf(w, "%s  %6d  %-16s  %s\n", e.At.UTC().Format("2006-01-02T15:04:05.000Z"), e.Index, e.Kind, oneLine(e.Text))
+}
+
+func newFailoversCommand(g *globals) *cobra.Command {
+	return verb("failovers", "The timeline of each failover", []string{"[HAVIP]"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
+		list, err := c.Failovers(ctx, strings.Join(args, ""))
+		return emit(g, list, err, func(w io.Writer, list []api.Failover) {
+			if len(list) == 0 {
+				fmt.Fprintln(g.stderr, "No failovers.")
+			}
+			for _, f := range list {
+				fmt.Fprintf(w, "%s  HAVIP %s, epoch %d: %s -> %s, %s\n", f.At.UTC().Format("2006-01-02T15:04:05.000Z"),
+					oneLine(f.HAVIP), f.Epoch, oneLine(f.From), oneLine(f.To), micros(f.TotalUS))
+				for _, s := range f.Steps {
+					fmt.Fprintf(w, "  %12s  %s\n", "+"+micros(s.AfterUS), oneLine(s.What))
+				}
+			}
+		})
+	}))
+}
+
+func micros(us int64) string { return fmt.Sprintf("%.3fms", float64(us)/1000) }
+
+// statusPatience is how long `status` waits for a leader before it asks without one.
+const statusPatience = 2 * time.Second
+
+// watchPause is how often `status --watch` looks.
+const watchPause = time.Second
+
+func newStatusCommand(g *globals) *cobra.Command {
+	var watch bool
+	c := verb("status", "Health at a glance", none, func(cmd *cobra.Command, _ []string) error {
+		c, err := g.client()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if !watch {
+			return g.status(cmd.Context(), c)
+		}
+		ctx, cancel := interruptible(cmd.Context())
+		defer cancel()
+		for {
+			st, err := c.Status(ctx, true)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if err := line(g, st, func(w io.Writer, st api.Status) {
+				fmt.Fprint(w, "\x1b[H\x1b[2J") // a clear screen
+				printStatus(w, st)
+			}); err != nil {
+				return err
+			}
+			select {
+			case <-time.After(watchPause):
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
+	c.Flags().BoolVar(&watch, "watch", false, "look again every second, at what the asked node knows")
+	return c
+}
+
+// status prints the health. When no leader answers, it prints what the asked node knows,
+// and the exit code says so: then it is needed most.
+func (g *globals) status(ctx context.Context, c *api.Client) error {
+	c.Timeout = min(g.timeout, statusPatience)
+	st, err := c.Status(ctx, false)
+	if api.ExitCode(err) != api.ExitUnreachable {
+		return emit(g, st, err, printStatus)
+	}
+	st, staleErr := c.Status(ctx, true)
+	if staleErr != nil {
+		return err
+	}
+	fmt.Fprintln(g.stderr, "No leader answers; this is what the asked node knows:")
+	if err := emit(g, st, nil, printStatus); err != nil {
+		return err
+	}
+	return err
+}
+
+func printStatus(w io.Writer, st api.Status) {
+	printPairs(w, []pair{
+		{"HEALTH", strings.ToUpper(st.Health)},
+		{"CLUSTER", fmt.Sprintf("%s, %s with %s, index %d", st.ID, plural(st.Nodes, "node"), plural(st.Voters, "voter"), st.Index)},
+		{"LEADER", text(st.Leader)},
+		{"LEASE", fmt.Sprintf("%s (profile %s)", millis(st.LeaseMS), st.Profile)},
+		{"HAVIPS", fmt.Sprintf("%d, %d with an owner", st.HAVIPs, st.Owned)},
+		{"THIS NODE", fmt.Sprintf("%s, fence %s, session %d, log %d KiB", st.Local.Node, oneLine(st.Local.Fence), st.Local.Session, st.Local.LogBytes>>10)},
+	})
+	for _, p := range st.Problems {
+		fmt.Fprintln(w, "! "+oneLine(p))
+	}
+	if len(st.Members) > 0 {
+		fmt.Fprintln(w)
+		printTable(w, st.Members, nodeColumns)
+	}
+}
+
+func newClusterCommand(g *globals) *cobra.Command {
+	var change api.ClusterChange
+	set := verb("set", "Change the lease length: lease=DURATION", []string{"lease=DURATION"}, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
+		v, err := c.UpdateCluster(ctx, change)
+		return emitPairs(g, v, err, clusterPairs)
+	}))
+	set.PreRunE = func(_ *cobra.Command, args []string) error {
+		name, value, ok := strings.Cut(args[0], "=")
+		if !ok || name != "lease" {
+			return usage("%q is not a setting; there is lease=DURATION", args[0])
+		}
+		d, err := time.ParseDuration(value)
+		if err != nil || d <= 0 || d%time.Millisecond != 0 {
+			return usage("lease=%s is not a duration in whole milliseconds, such as 500ms", value)
+		}
+		ms := d.Milliseconds()
+		change.LeaseMS = &ms
+		return nil
+	}
+	return group("cluster", "The cluster as a whole", set,
+		verb("show", "The cluster", none, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
+			v, err := c.Cluster(ctx)
+			return emitPairs(g, v, err, clusterPairs)
+		})))
+}
+
+func clusterPairs(c api.Cluster) []pair {
+	lease := millis(c.LeaseMS)
+	if c.LeaseMaxMS != c.LeaseMS {
+		lease += fmt.Sprintf(" (one of %s may still be running)", millis(c.LeaseMaxMS))
+	}
+	return []pair{
+		{"ID", c.ID}, {"PROFILE", c.Profile}, {"LEASE", lease}, {"LEADER", text(c.Leader)},
+		{"NODES", strconv.Itoa(c.Nodes)}, {"VOTERS", strconv.Itoa(c.Voters)}, {"HAVIPS", strconv.Itoa(c.HAVIPs)}, {"INDEX", strconv.FormatUint(c.Index, 10)},
+	}
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"havip-cluster/api"
+	"havip-cluster/membership/identity"
+)
+
+func newNodeCommand(g *globals) *cobra.Command {
+	standby := func(name, short string, on bool) *cobra.Command {
+		return verb(name, short, []string{"NODE"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
+			n, err := c.UpdateNode(ctx, args[0], api.NodeChange{Standby: &on})
+			return emitPairs(g, n, err, nodePairs)
+		}))
+	}
+	return group("node", "Members of the cluster",
+		newNodeAddCommand(g), newNodeRemoveCommand(g), newMaintenanceCommand(g),
+		verb("list", "All nodes", none, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
+			nodes, err := c.Nodes(ctx)
+			return emitList(g, nodes, err, "No nodes.", nodeColumns)
+		})),
+		verb("show", "One node", []string{"NODE"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
+			n, err := c.Node(ctx, args[0])
+			return emitPairs(g, n, err, nodePairs)
+		})),
+		standby("standby", "Let a node own nothing", true),
+		standby("activate", "End standby", false),
+	)
+}
+
+func newNodeAddCommand(g *globals) *cobra.Command {
+	var role string
+	var ttl time.Duration
+	c := verb("add", "Make a one-time token with which a new node joins", []string{"NAME"},
+		g.ask(func(ctx context.Context, c *api.Client, args []string) error {
+			t, err := c.CreateToken(ctx, api.TokenSpec{Node: args[0], Role: role, TTLSeconds: int64(ttl / time.Second)})
+			if err != nil {
+				return err
+			}
+			err = emit(g, t, nil, func(w io.Writer, t api.Token) {
+				printPairs(w, []pair{{"NODE", t.Node}, {"ROLE", t.Role}, {"EXPIRES", when(t.Expires)}, {"TOKEN", t.Token}, {"COMMAND", t.Command}})
+			})
+			g.next("at host %s, type the command above with the host's own address as --advertise", t.Node)
+			return err
+		}))
+	c.Flags().StringVar(&role, "role", string(identity.RoleVoter), "voter, witness or agent")
+	c.Flags().DurationVar(&ttl, "ttl", time.Hour, "how long the token is good for, 1m to 168h")
+	c.PreRunE = func(_ *cobra.Command, args []string) error {
+		if err := identity.CheckNodeName(args[0]); err != nil {
+			return asUsage(err)
+		}
+		if _, err := identity.ParseRole(role); err != nil {
+			return asUsage(err)
+		}
+		if ttl < time.Minute || ttl > 7*24*time.Hour {
+			return usage("--ttl %s is not between 1m and 168h", ttl)
+		}
+		return nil
+	}
+	return c
+}
+
+func newNodeRemoveCommand(g *globals) *cobra.Command {
+	var force bool
+	c := verb("remove", "Remove a node, after its session has ended", []string{"NODE"},
+		g.ask(func(ctx context.Context, c *api.Client, args []string) error {
+			d, err := c.RemoveNode(ctx, args[0], force)
+			return emit(g, d, err, func(w io.Writer, _ api.Done) { fmt.Fprintf(w, "node %s is removed\n", args[0]) })
+		}))
+	c.Flags().BoolVar(&force, "force", false, "do not talk with the node; its lease is waited for all the same")
+	return c
+}
+
+func newMaintenanceCommand(g *globals) *cobra.Command {
+	c := verb("maintenance", "Freeze what a node owns where it is, or end that", []string{"NODE", "on|off"},
+		g.ask(func(ctx context.Context, c *api.Client, args []string) error {
+			on := args[1] == "on"
+			n, err := c.UpdateNode(ctx, args[0], api.NodeChange{Maintenance: &on})
+			return emitPairs(g, n, err, nodePairs)
+		}))
+	c.PreRunE = func(_ *cobra.Command, args []string) error {
+		if args[1] != "on" && args[1] != "off" {
+			return usage("maintenance is on or off, not %q", args[1])
+		}
+		return nil
+	}
+	return c
+}
+
+var nodeColumns = []column[api.Node]{
+	{"NAME", func(n api.Node) string { return n.Name }},
+	{"ROLE", func(n api.Node) string { return n.Role }},
+	{"ADDRESS", func(n api.Node) string { return n.Address }},
+	{"STATUS", func(n api.Node) string { return n.Status }},
+	{"LEADER", func(n api.Node) string { return map[bool]string{true: "yes"}[n.Leader] }},
+	{"SESSION", session},
+	{"LEASE", func(n api.Node) string { return map[bool]string{true: millis(n.LeaseRemainingMS)}[n.Session != 0] }},
+	{"HAVIPS", func(n api.Node) string { return strconv.Itoa(n.HAVIPs) }},
+	{"MODE", mode},
+	{"VERSION", func(n api.Node) string { return n.Version }},
+}
+
+func session(n api.Node) string {
+	if n.Session == 0 {
+		return ""
+	}
+	return strconv.FormatUint(n.Session, 10)
+}
+
+// mode lists what sets a node aside.
+func mode(n api.Node) string {
+	var words []string
+	for _, m := range []struct {
+		on   bool
+		word string
+	}{{n.Standby, "standby"}, {n.Maintenance, "maintenance"}, {n.Removing, "removing"}} {
+		if m.on {
+			words = append(words, m.word)
+		}
+	}
+	return strings.Join(words, ",")
+}
+
+func nodePairs(n api.Node) []pair {
+	return []pair{
+		{"NAME", n.Name}, {"ID", n.ID}, {"ROLE", n.Role}, {"ADDRESS", n.Address},
+		{"PORTS", fmt.Sprintf("api %d, raft %d, gossip %d", n.APIPort, n.RaftPort, n.GossipPort)},
+		{"STATUS", n.Status}, {"LEADER", yesNo(n.Leader)}, {"SESSION", session(n)}, {"LEASE", millis(n.LeaseRemainingMS)},
+		{"MODE", mode(n)}, {"HAVIPS", strconv.Itoa(n.HAVIPs)}, {"SUFFRAGE", n.Suffrage}, {"VERSION", n.Version}, {"JOINED", when(n.Joined)},
+	}
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/goccy/go-yaml"
+)
+
+// emit prints a result: as JSON or YAML with the API's fields, or as table does it.
+func emit[T any](g *globals, v T, err error, table func(w io.Writer, v T)) error {
+	if err != nil {
+		return err
+	}
+	if g.output == "table" {
+		table(g.stdout, v)
+		return nil
+	}
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode the result: %w", err)
+	}
+	if g.output == "yaml" {
+		if text, err = yaml.JSONToYAML(text); err != nil {
+			return fmt.Errorf("encode the result: %w", err)
+		}
+	}
+	fmt.Fprintln(g.stdout, strings.TrimSuffix(string(text), "\n"))
+	return nil
+}
+
+// line prints one object of a stream: a line of JSON, a YAML document, or as table does it.
+func line[T any](g *globals, v T, table func(w io.Writer, v T)) error {
+	switch g.output {
+	case "json":
+		return json.NewEncoder(g.stdout).Encode(v)
+	case "yaml":
+		fmt.Fprintln(g.stdout, "---")
+	}
+	return emit(g, v, nil, table)
+}
+
+// column is one column of a table.
+type column[T any] struct {
+	head string
+	cell func(T) string
+}
+
+// emitList prints a list; of an empty one a person gets a hint.
+func emitList[T any](g *globals, rows []T, err error, hint string, columns []column[T]) error {
+	return emit(g, rows, err, func(w io.Writer, rows []T) {
+		if len(rows) == 0 {
+			fmt.Fprintln(g.stderr, hint)
+			return
+		}
+		printTable(w, rows, columns)
+	})
+}
+
+func printTable[T any](w io.Writer, rows []T, columns []column[T]) {
+	b := &strings.Builder{}
+	t := tabwriter.NewWriter(b, 0, 0, 3, ' ', 0)
+	heads := make([]string, len(columns))
+	for i, c := range columns {
+		heads[i] = c.head
+	}
+	fmt.Fprintln(t, strings.Join(heads, "\t"))
+	for _, row := range rows {
+		cells := make([]string, len(columns))
+		for i, c := range columns {
+			cells[i] = oneLine(c.cell(row))
+		}
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
+	}
+	_ = t.Flush() // into memory
+	for l := range strings.Lines(b.String()) {
+		fmt.Fprintln(w, strings.TrimRight(l, " \n"))
+	}
+}
+
+// pair is one line of what `show` prints.
+type pair struct{ name, value string }
+
+// emitPairs prints one object.
+func emitPairs[T any](g *globals, v T, err error, pairs func(T) []pair) error {
+	return emit(g, v, err, func(w io.Writer, v T) { printPairs(w, pairs(v)) })
+}
+
+func printPairs(w io.Writer, pairs []pair) {
+	width := 0
+	for _, p := range pairs {
+		width = max(width, len(p.name))
+	}
+	for _, p := range pairs {
+		fmt.Fprintf(w, "%-*s   %s\n", width, p.name, oneLine(p.value))
+	}
+}
+
+// oneLine keeps a value from breaking a table, and the terminal from obeying it.
+func oneLine(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || 0x80 <= r && r < 0xa0 {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func when(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02 15:04:05Z")
+}
+
+func millis(ms int64) string { return (time.Duration(ms) * time.Millisecond).String() }
+
+// plural is "1 node", "2 nodes".
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,123 @@
+package failover
+
+import (
+	"context"
+	"time"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/fsm"
+)
+
+// The close of a dead session: rule 5 of the lease protocol. A hint says that a promise
+// ran out somewhere; the leader asks all voters at once; a majority of endorsements of
+// that one question makes the session dead for good; the close goes into the log
+// together with the new places of what the session had.
+
+// hint notes that a voter's promise to a session has run out, and asks.
+func (c *Controller) hint(now lease.Instant, s lease.Session) {
+	if sess, open := c.cfg.Log.State().Sessions[s.Number]; !open || sess.Node != s.Node {
+		return
+	}
+	q := c.reign.asking[s]
+	if q == nil {
+		if len(c.reign.asking) >= lease.NodesMax {
+			return
+		}
+		q = &inquiry{hinted: now}
+		c.reign.asking[s] = q
+	}
+	if q.dead || q.asked != 0 && now.Sub(q.asked) < askPause {
+		return
+	}
+	c.ask(s, q)
+}
+
+// ask sends a new question to every voter. The answer of this node itself arrives before
+// the function returns.
+func (c *Controller) ask(s lease.Session, q *inquiry) {
+	now := c.cfg.Clock()
+	q.asked = now
+	set := c.cfg.Log.VoterSet()
+	if c.cfg.Log.Applied() < set.Index {
+		return // the state must have come as far as the voter set
+	}
+	question := c.reign.closer.Ask(now, s, set, c.cfg.Log.State().Cluster.LeaseMax)
+	for _, voter := range set.Voters {
+		c.mail.send(voter, message{Question: &question})
+	}
+}
+
+// endorsed counts an endorsement.
+func (c *Controller) endorsed(now lease.Instant, e lease.Endorsement) {
+	c.reign.closer.UseVoterSet(c.cfg.Log.VoterSet())
+	dead, _ := c.reign.closer.Count(now, e)
+	if q := c.reign.asking[e.Session]; dead && q != nil {
+		q.dead = true
+		c.reign.timeline.dead(now, e.Session.Number, q.hinted, q.asked)
+	}
+}
+
+// closeDead commits the close of every session that a majority has endorsed.
+func (c *Controller) closeDead(ctx context.Context) error {
+	state := c.cfg.Log.State()
+	for s, q := range c.reign.asking {
+		sess, open := state.Sessions[s.Number]
+		if !open {
+			c.reign.closer.Forget(s)
+			delete(c.reign.asking, s)
+			continue
+		}
+		if !q.dead {
+			continue
+		}
+		heard := time.Duration(-1)
+		if left, ok := c.voter.Promised(s); ok {
+			heard = lease.Promise(sess.Lease) - left
+		}
+		res, err := c.propose(ctx, fsm.CloseSession{Session: s.Number, Place: placedWithout(state, s.Number)})
+		if err != nil {
+			return err
+		}
+		if res.Refusal == nil {
+			c.reign.timeline.closed(c.cfg.Clock(), state, c.cfg.Log.State(), s.Number, heard)
+			c.cfg.Logger.Info("session closed", "node", state.NodeName(s.Node), "session", s.Number)
+		}
+		state = c.cfg.Log.State()
+	}
+	return nil
+}
+
+// placedWithout computes where things go once a session is closed: on a copy of the
+// state in which it is.
+func placedWithout(s *fsm.State, session uint64) []fsm.Assignment {
+	cmd, err := fsm.NewCommand(wall(), "", "", fsm.CloseSession{Session: session})
+	if err != nil {
+		return nil
+	}
+	without, _, err := fsm.Apply(s, s.Index+1, cmd)
+	if err != nil {
+		return nil
+	}
+	return moves(without)
+}
+
+// askWhatIsOpen asks again about what is not settled, and says when to come back.
+func (c *Controller) askWhatIsOpen() time.Duration {
+	pause := controlTick
+	for s, q := range c.reign.asking {
+		if q.dead {
+			continue
+		}
+		if left := askAgain - c.cfg.Clock().Sub(q.asked); left > 0 {
+			pause = min(pause, left)
+			continue
+		}
+		if c.cfg.Clock().Sub(q.hinted) > c.cfg.Log.State().Cluster.LeaseMax {
+			delete(c.reign.asking, s) // the holder is back, or the hints go on
+			continue
+		}
+		c.ask(s, q)
+		pause = min(pause, askAgain)
+	}
+	return pause
+}

@@ -1,0 +1,384 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/fsm"
+	"havip-cluster/netdev"
+	"havip-cluster/netdev/fence"
+)
+
+// NetEdge is the real Edge: netdev and the fence.
+type NetEdge struct {
+	log     *slog.Logger
+	state   func() *fsm.State
+	addrs   *netdev.Addresses
+	fence   fence.Fence
+	watcher *netdev.Watcher
+	changes chan struct{}
+	// late takes deadlines to a fence for which each one is a transaction.
+	late     chan struct{}
+	deadline atomic.Int64
+	clearing sync.WaitGroup
+
+	mu         sync.Mutex
+	announcers map[int]*netdev.Announcer // by interface index
+	devices    map[string]netdev.ENI     // by name, from the last Inventory
+	flux       map[string]bool           // devices whose ARP settings were checked
+}
+
+// NewNetEdge opens the kernel's side. f may be nil: then this process alone shuts at the
+// deadline, which a stopped process cannot.
+func NewNetEdge(log *slog.Logger, f fence.Fence, state func() *fsm.State) (*NetEdge, error) {
+	addrs, err := netdev.NewAddresses()
+	if err != nil {
+		return nil, fmt.Errorf("failover: %w", err)
+	}
+	return &NetEdge{
+		log: log, state: state, addrs: addrs, fence: f,
+		watcher: netdev.NewWatcher(), changes: make(chan struct{}, 1), late: make(chan struct{}, 1),
+		announcers: map[int]*netdev.Announcer{}, devices: map[string]netdev.ENI{}, flux: map[string]bool{},
+	}, nil
+}
+
+// Run watches the kernel until ctx ends.
+func (e *NetEdge) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := e.watcher.Run(ctx); err != nil && ctx.Err() == nil {
+			e.log.Error("the watch of the interfaces has ended", "err", err)
+		}
+	})
+	wg.Go(func() { e.storeDeadlines(ctx) })
+	defer wg.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.watcher.C():
+		}
+		select {
+		case e.changes <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Changes implements Edge.
+func (e *NetEdge) Changes() <-chan struct{} { return e.changes }
+
+// Close releases the sockets. The fence stays in the kernel.
+func (e *NetEdge) Close() error {
+	e.clearing.Wait()
+	e.addrs.Close()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var errs []error
+	for _, a := range e.announcers {
+		errs = append(errs, a.Close())
+	}
+	clear(e.announcers)
+	return errors.Join(errs...)
+}
+
+// SetDeadline implements Edge.
+func (e *NetEdge) SetDeadline(t lease.Instant) {
+	if e.fence == nil {
+		return
+	}
+	e.deadline.Store(int64(t))
+	if e.fence.Kind() == fence.EBPF {
+		if err := e.fence.SetDeadline(int64(t)); err != nil {
+			e.log.Error("the fence did not take the deadline", "err", err)
+		}
+		return
+	}
+	select {
+	case e.late <- struct{}{}:
+	default:
+	}
+}
+
+// storeDeadlines gives the newest deadline to a fence that takes its time. That it
+// arrives late only makes the fence shut earlier.
+func (e *NetEdge) storeDeadlines(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.late:
+		}
+		if err := e.fence.SetDeadline(e.deadline.Load()); err != nil {
+			e.log.Warn("the fence did not take the deadline", "err", err)
+		}
+	}
+}
+
+// Clean implements Edge.
+func (e *NetEdge) Clean() error {
+	var errs []error
+	if e.fence != nil {
+		errs = append(errs, e.shutAll())
+	}
+	swept, err := e.addrs.Sweep()
+	for _, h := range swept {
+		e.log.Info("removed a leftover address", "ip", h.IP, "device", h.Device)
+	}
+	errs = append(errs, err, netdev.SweepRoutes())
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return e.forgetAll()
+}
+
+func (e *NetEdge) shutAll() error {
+	errs := []error{e.fence.SetDeadline(0)}
+	entries, err := e.fence.Guarded()
+	errs = append(errs, err)
+	for _, g := range entries {
+		errs = append(errs, e.fence.Shut(g.IP))
+	}
+	return errors.Join(errs...)
+}
+
+// forgetAll ends the guard over what is no HAVIP any more.
+func (e *NetEdge) forgetAll() error {
+	if e.fence == nil {
+		return nil
+	}
+	entries, err := e.fence.Guarded()
+	errs := []error{err}
+	for _, g := range entries {
+		if !e.managed(g.IP) {
+			errs = append(errs, e.fence.Forget(g.IP))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (e *NetEdge) managed(ip netip.Addr) bool {
+	for _, v := range e.state().HAVIPs {
+		if v.IP == ip {
+			return true
+		}
+	}
+	return false
+}
+
+// Inventory implements Edge. It also puts the fence on every ENI, and looks after the
+// ARP settings where two ENIs share a subnet.
+func (e *NetEdge) Inventory() ([]fsm.ENI, error) {
+	list, err := netdev.Inventory(e.managed)
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	clear(e.devices)
+	for _, d := range list {
+		e.devices[d.Device] = d
+	}
+	e.mu.Unlock()
+	e.calmARP(list)
+	out := make([]fsm.ENI, 0, len(list))
+	for _, d := range list {
+		if e.fence != nil {
+			if err := e.fence.Attach(d.Index); err != nil && !errors.Is(err, fence.ErrNoDevice) {
+				e.log.Error("the fence does not stand on an interface", "device", d.Device, "err", err)
+			}
+		}
+		out = append(out, fsm.ENI{
+			Device: d.Device, MAC: d.MAC.String(), Prefixes: d.Prefixes, Gateway: d.Gateway, Primary: d.Primary, Up: d.Up,
+		})
+	}
+	return out, nil
+}
+
+// calmARP sets arp_ignore and arp_announce where two ENIs have addresses of one network:
+// otherwise each answers for the addresses of the other (ARP flux, ip-sysctl.rst).
+func (e *NetEdge) calmARP(list []netdev.ENI) {
+	shares := func(a, b netdev.ENI) bool {
+		for _, p := range a.Prefixes {
+			for _, q := range b.Prefixes {
+				if a.Index != b.Index && p.Addr().Is4() && p.Overlaps(q) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for _, a := range list {
+		for _, b := range list {
+			if e.flux[a.Device] || !shares(a, b) {
+				continue
+			}
+			e.flux[a.Device] = true
+			changes, err := netdev.EnsureARP(a.Device)
+			for _, c := range changes {
+				e.log.Info("changed an ARP setting, because two ENIs share a subnet", "device", c.Device, "key", c.Key, "old", c.Old, "new", c.New)
+			}
+			if err != nil {
+				e.log.Warn("cannot set ARP settings: two ENIs that share a subnet may answer for each other", "device", a.Device, "err", err)
+			}
+		}
+	}
+}
+
+// device finds the ENI's device on this host: by its MAC first, because a device may be
+// renamed.
+func (e *NetEdge) device(eni fsm.ENI) (netdev.ENI, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, d := range e.devices {
+		if strings.EqualFold(d.MAC.String(), eni.MAC) && (d.Device == eni.Device || e.devices[eni.Device].Index == 0) {
+			return d, nil
+		}
+	}
+	return netdev.ENI{}, fmt.Errorf("failover: no device of this host has the MAC %s of ENI %s", eni.MAC, eni.ID)
+}
+
+// Up implements Edge, in this order: the fence knows the address and is shut; the
+// address is there; the fence opens.
+func (e *NetEdge) Up(h Holding) error {
+	d, err := e.device(h.ENI)
+	if err != nil {
+		return err
+	}
+	ip := h.HAVIP.IP
+	if e.fence != nil {
+		if err := e.fence.Attach(d.Index); err != nil {
+			return err
+		}
+		if err := e.fence.Guard(ip); err != nil {
+			return err
+		}
+	}
+	if err := e.addrs.Add(d.Index, ip, h.Lifetime); err != nil {
+		return err
+	}
+	if has, err := e.addrs.Has(d.Index, ip); err != nil || !has {
+		return errors.Join(err, fmt.Errorf("failover: the kernel does not show %s on %s", ip, d.Device))
+	}
+	if !d.Primary && d.Gateway.IsValid() {
+		if err := netdev.Steer(ip, d); err != nil {
+			return err
+		}
+	}
+	if e.fence == nil {
+		return nil
+	}
+	if err := e.fence.Open(ip); err != nil {
+		return err
+	}
+	return e.fence.Healthy(d.Index)
+}
+
+// Down implements Edge: the fence shuts first, so that the wire is silent whatever comes
+// after; then the address goes, from whichever device has it.
+func (e *NetEdge) Down(h Holding) error {
+	ip := h.HAVIP.IP
+	var errs []error
+	if e.fence != nil {
+		errs = append(errs, e.fence.Shut(ip))
+	}
+	held, err := e.addrs.Holding()
+	errs = append(errs, err)
+	for _, a := range held {
+		if a.IP == ip {
+			errs = append(errs, e.addrs.Remove(a.Index, ip), netdev.Unsteer(ip, a.Index))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	// Connections over the address hang otherwise; that they end is not worth a gap.
+	e.clearing.Go(func() {
+		if err := errors.Join(netdev.DestroySockets(ip), netdev.FlushConntrack(ip)); err != nil {
+			e.log.Debug("could not end all connections over a HAVIP that left", "ip", ip, "err", err)
+		}
+	})
+	return nil
+}
+
+// Keep implements Edge.
+func (e *NetEdge) Keep(h Holding) (repairs []string, err error) {
+	d, err := e.device(h.ENI)
+	if err != nil {
+		return nil, err
+	}
+	has, err := e.addrs.Has(d.Index, h.HAVIP.IP)
+	if err != nil {
+		return nil, err
+	}
+	if !has {
+		repairs = append(repairs, "the address was gone")
+	}
+	if err := e.addrs.Add(d.Index, h.HAVIP.IP, h.Lifetime); err != nil {
+		return repairs, err
+	}
+	if e.fence == nil {
+		return repairs, nil
+	}
+	if sick := e.fence.Healthy(d.Index); sick != nil {
+		repairs = append(repairs, "the fence was damaged: "+sick.Error())
+		if err := e.fence.Attach(d.Index); err != nil {
+			return repairs, err
+		}
+		if err := errors.Join(e.fence.Guard(h.HAVIP.IP), e.fence.Open(h.HAVIP.IP)); err != nil {
+			return repairs, err
+		}
+	}
+	return repairs, nil
+}
+
+// Announce implements Edge. An announcer is bound to a device's MAC, so a new one is made
+// after a failure.
+func (e *NetEdge) Announce(h Holding) error {
+	d, err := e.device(h.ENI)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for try := 0; ; try++ {
+		a := e.announcers[d.Index]
+		if a == nil {
+			if a, err = netdev.NewAnnouncer(d.Index); err != nil {
+				return err
+			}
+			e.announcers[d.Index] = a
+		}
+		if _, err = a.Announce(h.HAVIP.IP); err == nil || try > 0 {
+			return err
+		}
+		delete(e.announcers, d.Index)
+		_ = a.Close()
+	}
+}
+
+// Observe reads back what the kernel shows for a holding: the address is there, and the
+// fence lets its frames pass.
+func (e *NetEdge) Observe(h Holding) (present, open bool, err error) {
+	d, err := e.device(h.ENI)
+	if err != nil {
+		return false, false, err
+	}
+	present, err = e.addrs.Has(d.Index, h.HAVIP.IP)
+	if err != nil || e.fence == nil {
+		return present, present, err
+	}
+	entries, err := e.fence.Guarded()
+	for _, g := range entries {
+		if g.IP == h.HAVIP.IP {
+			open = g.Open && e.fence.Deadline() > int64(Boot())
+		}
+	}
+	return present, open, err
+}

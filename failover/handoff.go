@@ -1,0 +1,232 @@
+package failover
+
+import (
+	"slices"
+	"time"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/fsm"
+	"havip-cluster/internal/mutant"
+)
+
+// Handoff decides what one session of this node may do with each HAVIP: rules 6 and 7 of
+// the lease protocol. It is a pure core: it reads no clock and sends nothing. The Agent
+// tells it what it hears and does, and carries out the steps that Decide returns, in
+// their order. A new session begins with a new Handoff.
+//
+// It does not know the lease: the Agent asks it only while the lease runs, and takes
+// everything down when it does not.
+type Handoff struct {
+	session uint64
+	// patience is how long a draining owner waits for its successor's word that it is
+	// ready, so that the gap holds one trip and not two commits. Serving on meanwhile is
+	// safe: the successor waits for the release.
+	patience time.Duration
+
+	active   map[string]fsm.Claim            // by HAVIP id: what this node answers for
+	released map[string]fsm.Epoch            // never activate this epoch or an earlier one
+	heard    map[string]map[fsm.Epoch]uint64 // released by others, directly: epoch, session
+	ready    map[string]fsm.Epoch            // the newest epoch whose owner said it is ready
+	draining map[string]lease.Instant        // since when an active claim is draining
+}
+
+// heardMax bounds how many direct releases of one HAVIP are remembered.
+const heardMax = 2 * fsm.MaxDraining
+
+// NewHandoff begins the memory of one session.
+func NewHandoff(session uint64, patience time.Duration) *Handoff {
+	return &Handoff{
+		session: session, patience: patience,
+		active: map[string]fsm.Claim{}, released: map[string]fsm.Epoch{},
+		heard: map[string]map[fsm.Epoch]uint64{}, ready: map[string]fsm.Epoch{},
+		draining: map[string]lease.Instant{},
+	}
+}
+
+// StepKind is what the Agent has to do.
+type StepKind string
+
+const (
+	// StepActivate: answer for the HAVIP under this claim.
+	StepActivate StepKind = "activate"
+	// StepRelabel: go on answering, now under this claim; nothing changes on the wire.
+	StepRelabel StepKind = "relabel"
+	// StepDeactivate: stop answering, then say Released.
+	StepDeactivate StepKind = "deactivate"
+	// StepReleased: say that this claim was never used and never will be, or was given up.
+	StepReleased StepKind = "released"
+	// StepReady: tell the earlier owners that this node waits only for them.
+	StepReady StepKind = "ready"
+)
+
+// Step is one thing to do, about one claim.
+type Step struct {
+	Kind  StepKind
+	HAVIP string
+	Claim fsm.Claim
+	// To are the nodes to tell, for StepReady, StepReleased and StepDeactivate, beside the leader.
+	To []string
+}
+
+// Decide compares the log with what this node does. The steps are sorted by HAVIP, and
+// what ends comes before what begins.
+func (h *Handoff) Decide(now lease.Instant, s *fsm.State) []Step {
+	var ends, begins []Step
+	for _, id := range h.known(s) {
+		v, exists := s.HAVIPs[id]
+		e, b := h.decide(now, v, exists, id)
+		ends, begins = append(ends, e...), append(begins, b...)
+	}
+	return append(ends, begins...)
+}
+
+// known lists the HAVIPs that concern this session.
+func (h *Handoff) known(s *fsm.State) []string {
+	var ids []string
+	for id := range h.active {
+		ids = append(ids, id)
+	}
+	for id, v := range s.HAVIPs {
+		if _, done := h.active[id]; done {
+			continue
+		}
+		if v.Owner != nil && v.Owner.Session == h.session || slices.ContainsFunc(v.Draining, h.mine) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (h *Handoff) mine(c fsm.Claim) bool { return c.Session == h.session }
+
+func (h *Handoff) decide(now lease.Instant, v fsm.HAVIP, exists bool, id string) (ends, begins []Step) {
+	act, isActive := h.active[id]
+	if isActive && (!exists || !slices.Contains(v.Claims(), act)) {
+		// The log has taken the claim away: the session was closed, or the release done.
+		return []Step{{Kind: StepDeactivate, HAVIP: id, Claim: act}}, nil
+	}
+	successor := h.successor(v)
+	for _, c := range v.Draining {
+		if h.mine(c) && !(isActive && c == act) {
+			ends = append(ends, Step{Kind: StepReleased, HAVIP: id, Claim: c, To: successor})
+		}
+	}
+	own := v.Owner
+	switch {
+	case own != nil && h.mine(*own) && own.Epoch <= h.released[id]:
+		ends = append(ends, Step{Kind: StepReleased, HAVIP: id, Claim: *own}) // given up; until the log knows
+	case own != nil && h.mine(*own) && (!isActive || act != *own):
+		e, b := h.take(v, act, isActive)
+		ends, begins = append(ends, e...), append(begins, b...)
+	case isActive && (own == nil || act != *own) && h.drained(now, v):
+		ends = append(ends, Step{Kind: StepDeactivate, HAVIP: id, Claim: act, To: successor})
+	}
+	return ends, begins
+}
+
+// successor is whom a release concerns beside the leader.
+func (h *Handoff) successor(v fsm.HAVIP) []string {
+	if v.Owner == nil || h.mine(*v.Owner) {
+		return nil
+	}
+	return []string{v.Owner.Node}
+}
+
+// take says how to come to the newest claim, which is this session's. act is an earlier
+// claim of this same session, if it still answers under one.
+func (h *Handoff) take(v fsm.HAVIP, act fsm.Claim, isActive bool) (ends, begins []Step) {
+	if waits := h.waitsFor(v); len(waits) > 0 {
+		return nil, []Step{{Kind: StepReady, HAVIP: v.ID, Claim: *v.Owner, To: waits}}
+	}
+	switch {
+	case isActive && act.ENI == v.Owner.ENI:
+		return nil, []Step{{Kind: StepRelabel, HAVIP: v.ID, Claim: *v.Owner}}
+	case isActive: // between two ENIs of this node: off before on
+		ends = []Step{{Kind: StepDeactivate, HAVIP: v.ID, Claim: act}}
+	}
+	return ends, []Step{{Kind: StepActivate, HAVIP: v.ID, Claim: *v.Owner}}
+}
+
+// waitsFor lists the nodes whose earlier claims are not known to be released. A claim of
+// this session itself is no obstacle: it is this node that would use it.
+func (h *Handoff) waitsFor(v fsm.HAVIP) []string {
+	if mutant.Active("handoff-early") {
+		return nil
+	}
+	var nodes []string
+	for _, c := range v.Draining {
+		if h.mine(c) || h.heard[v.ID][c.Epoch] == c.Session {
+			continue
+		}
+		nodes = append(nodes, c.Node)
+		if mutant.Active("handoff-last-only") {
+			nodes = nodes[len(nodes)-1:]
+		}
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
+}
+
+// drained reports whether a draining claim that still answers should stop now.
+func (h *Handoff) drained(now lease.Instant, v fsm.HAVIP) bool {
+	if v.Owner == nil || h.ready[v.ID] >= v.Owner.Epoch {
+		return true
+	}
+	since, known := h.draining[v.ID]
+	if !known {
+		h.draining[v.ID] = now
+		return h.patience <= 0
+	}
+	return now.Sub(since) >= h.patience
+}
+
+// HeardReleased notes another node's word that it answers no longer under a claim. The
+// session must be named: an epoch alone could be a message of long ago.
+func (h *Handoff) HeardReleased(havip string, epoch fsm.Epoch, session uint64) {
+	m := h.heard[havip]
+	if m == nil {
+		m = map[fsm.Epoch]uint64{}
+		h.heard[havip] = m
+	}
+	if len(m) >= heardMax {
+		delete(m, slices.Min(keys(m)))
+	}
+	m[epoch] = session
+}
+
+// HeardReady notes that the owner of an epoch waits only for its predecessors.
+func (h *Handoff) HeardReady(havip string, epoch fsm.Epoch) {
+	h.ready[havip] = max(h.ready[havip], epoch)
+}
+
+// Activated notes that this node answers under the claim.
+func (h *Handoff) Activated(havip string, c fsm.Claim) {
+	h.active[havip] = c
+	delete(h.draining, havip)
+}
+
+// Deactivated notes that this node does not answer under the claim, and never will.
+func (h *Handoff) Deactivated(havip string, c fsm.Claim) {
+	if h.active[havip] == c {
+		delete(h.active, havip)
+		delete(h.draining, havip)
+	}
+	if !mutant.Active("handoff-forget-release") {
+		h.released[havip] = max(h.released[havip], c.Epoch)
+	}
+}
+
+// Active returns the claim under which this node answers for a HAVIP.
+func (h *Handoff) Active(havip string) (fsm.Claim, bool) {
+	c, ok := h.active[havip]
+	return c, ok
+}
+
+func keys[V any](m map[fsm.Epoch]V) []fsm.Epoch {
+	out := make([]fsm.Epoch, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	return out
+}

@@ -1,0 +1,295 @@
+package failover
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/fsm"
+)
+
+// ErrRemoved is returned by Keeper.Run when the cluster no longer knows this node.
+var ErrRemoved = errors.New("failover: this node was removed from the cluster; to come back, move its data directory away and join with a new token")
+
+const (
+	openPauseMin = 20 * time.Millisecond // between two attempts to open a session
+	openPauseMax = time.Second
+	submitWait   = 5 * time.Second // for one request to the leader
+)
+
+// Keeper is the shell around the lease's Holder. It has a session opened, renews it with
+// the voters every fifth of a lease, and stores the deadline into the fence.
+//
+// It never opens a session before the Agent has confirmed that this node's own side is
+// clean (rule 1).
+type Keeper struct {
+	cfg   Config
+	mail  *mail
+	agent *Agent
+
+	mu      sync.Mutex // never held across a send
+	holder  *lease.Holder
+	length  time.Duration
+	lastAck map[string]lease.Instant // by voter
+	rounds  uint64
+	ending  bool // Release was called; nothing is opened any more
+}
+
+func newKeeper(cfg Config, m *mail) *Keeper {
+	return &Keeper{cfg: cfg, mail: m, lastAck: map[string]lease.Instant{}}
+}
+
+// Lease returns the present session and its deadline; session 0 when there is none. The
+// caller compares the deadline with its own reading of the clock.
+func (k *Keeper) Lease() (session uint64, deadline lease.Instant) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.holder == nil || !k.holder.Alive(k.cfg.Clock()) {
+		return 0, 0
+	}
+	return k.holder.Session().Number, k.holder.Deadline()
+}
+
+// Run opens and keeps sessions until ctx ends. The error is ErrRemoved.
+func (k *Keeper) Run(ctx context.Context) error {
+	pause := openPauseMin
+	for {
+		if err := k.agent.clean(ctx); err != nil {
+			return nil // only when ctx has ended
+		}
+		opened, err := k.open(ctx)
+		if err != nil {
+			return err
+		}
+		if opened {
+			pause = openPauseMin
+			k.renew(ctx)
+			k.agent.poke()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+			pause = min(2*pause, openPauseMax)
+		}
+	}
+}
+
+// open asks for a new session. The deadline counts from before the request was sent.
+func (k *Keeper) open(ctx context.Context) (bool, error) {
+	s := k.cfg.Log.State()
+	me, known := s.Nodes[k.cfg.Node]
+	k.mu.Lock()
+	ending := k.ending
+	k.mu.Unlock()
+	if !known || ending {
+		return false, nil
+	}
+	attempt := rand.Text()
+	sent := k.cfg.Clock()
+	wait, cancel := context.WithTimeout(ctx, submitWait)
+	defer cancel()
+	res, err := k.cfg.Submit(wait, fsm.OpenSession{Node: k.cfg.Node, Last: me.LastSession, Attempt: attempt})
+	switch {
+	case err == nil && res.Refusal != nil && res.Refusal.Code == fsm.CodeNotFound:
+		return false, fmt.Errorf("%w: %w", ErrRemoved, res.Refusal)
+	case err == nil && res.Refusal != nil:
+		k.cfg.Logger.Info("no session yet", "reason", res.Refusal.Message)
+		return false, nil
+	case err != nil:
+		k.cfg.Logger.Debug("no session yet", "reason", err)
+	}
+	// The answer may be lost and the session opened all the same: the log tells.
+	sess, ok := k.await(wait, attempt)
+	if !ok {
+		return false, nil
+	}
+	h := lease.NewHolder(lease.Session{Node: sess.Node, Number: sess.Number}, sent, sess.Lease)
+	if !h.Alive(k.cfg.Clock()) {
+		k.cfg.Logger.Info("the session came too late", "session", sess.Number)
+		return false, nil
+	}
+	k.mu.Lock()
+	k.holder, k.length = h, sess.Lease
+	k.mu.Unlock()
+	k.cfg.Edge.SetDeadline(h.Deadline())
+	k.cfg.Logger.Info("session opened", "session", sess.Number, "lease", sess.Lease)
+	k.agent.poke()
+	return true, nil
+}
+
+// await waits until the log shows the session of an attempt, at most one lease long.
+func (k *Keeper) await(ctx context.Context, attempt string) (fsm.Session, bool) {
+	watch, stop := k.cfg.Log.Watch()
+	defer stop()
+	limit := time.NewTimer(max(k.cfg.Log.State().Cluster.LeaseMax, k.cfg.Lease))
+	defer limit.Stop()
+	for {
+		if sess, ok := k.cfg.Log.State().SessionOf(k.cfg.Node); ok && sess.Attempt == attempt {
+			return sess, true
+		}
+		select {
+		case <-ctx.Done():
+			return fsm.Session{}, false
+		case <-limit.C:
+			return fsm.Session{}, false
+		case <-watch:
+		}
+	}
+}
+
+// renew keeps the session alive until it is over: not renewed in time, closed by the
+// log, or released.
+func (k *Keeper) renew(ctx context.Context) {
+	watch, stop := k.cfg.Log.Watch()
+	defer stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			k.Release()
+			return
+		case <-watch:
+		case <-timer.C:
+		}
+		pause, alive := k.round()
+		if !alive || k.leave(ctx) {
+			return
+		}
+		timer.Reset(pause)
+	}
+}
+
+// leave ends the session of a node that is being removed, once it owns nothing (rule 9).
+func (k *Keeper) leave(ctx context.Context) bool {
+	s := k.cfg.Log.State()
+	session, _ := k.Lease()
+	if !s.Nodes[k.cfg.Node].Removing || session == 0 || len(s.Claimed(session)) > 0 {
+		return false
+	}
+	k.cfg.Logger.Info("this node is being removed and owns nothing any more", "session", session)
+	wait, cancel := context.WithTimeout(ctx, submitWait)
+	defer cancel()
+	if err := k.Close(wait); err != nil {
+		k.cfg.Logger.Warn("the session could not be ended; it ends with its lease", "err", err)
+	}
+	k.mu.Lock()
+	k.ending = false // open finds out whether the removal is complete
+	k.mu.Unlock()
+	return true
+}
+
+// round sends a renewal if one is due, and says when to come back.
+func (k *Keeper) round() (pause time.Duration, alive bool) {
+	s := k.cfg.Log.State()
+	set := k.cfg.Log.VoterSet()
+	now := k.cfg.Clock()
+	k.mu.Lock()
+	session := k.holder.Session()
+	if _, open := s.Sessions[session.Number]; !open {
+		k.holder.Release()
+	}
+	alive = k.holder.Alive(now)
+	var renewal lease.Renewal
+	due := false
+	if alive && !now.Before(k.holder.NextRenewal()) {
+		k.length = s.Cluster.Lease
+		renewal, due = k.holder.Begin(now, set, k.length)
+		k.rounds++
+	}
+	pause = max(min(k.holder.NextRenewal(), k.holder.Deadline()).Sub(now), 0)
+	k.mu.Unlock()
+	if !alive {
+		k.cfg.Logger.Warn("the lease is over", "session", session.Number)
+		return 0, false
+	}
+	if due {
+		for _, voter := range set.Voters {
+			k.mail.send(voter, message{Renewal: &renewal})
+		}
+	}
+	return pause, true
+}
+
+// ack takes a voter's acknowledgement.
+func (k *Keeper) ack(a lease.Ack) {
+	now := k.cfg.Clock()
+	k.mu.Lock()
+	if k.holder == nil {
+		k.mu.Unlock()
+		return
+	}
+	deadline, moved := k.holder.Ack(now, a)
+	last, known := k.lastAck[a.From]
+	back := known && now.Sub(last) > 2*k.length
+	if a.Session == k.holder.Session() && len(k.lastAck) < lease.NodesMax {
+		k.lastAck[a.From] = now
+	}
+	if moved {
+		// In the same critical section as the decision, so that a later, longer
+		// deadline is never overwritten by an earlier one.
+		k.cfg.Edge.SetDeadline(deadline)
+	}
+	k.mu.Unlock()
+	if back {
+		k.agent.AnnounceAgain("a voter is reachable again")
+	}
+}
+
+// Release ends the session by this node's own will, for good when the process ends. The
+// Agent has taken everything down before, or does so now.
+func (k *Keeper) Release() {
+	k.mu.Lock()
+	if k.holder != nil {
+		k.holder.Release()
+	}
+	k.mu.Unlock()
+	k.cfg.Edge.SetDeadline(0)
+	k.agent.poke()
+}
+
+// Close hands over and ends the session: the leader moves every HAVIP away, one trip
+// each, and then closes the session without waiting for a lease to run out. It returns
+// when nothing is owned any more, or with an error when ctx ends first; the fence is shut
+// in both cases.
+func (k *Keeper) Close(ctx context.Context) error {
+	k.mu.Lock()
+	k.ending = true
+	k.mu.Unlock()
+	session, _ := k.Lease()
+	if session == 0 {
+		return nil
+	}
+	_, err := k.cfg.Submit(ctx, fsm.DrainSession{Node: k.cfg.Node, Session: session})
+	if err == nil {
+		err = k.awaitNothing(ctx, session)
+	}
+	k.Release()
+	if cleanErr := k.agent.clean(ctx); cleanErr != nil {
+		return errors.Join(err, cleanErr)
+	}
+	if _, closeErr := k.cfg.Submit(ctx, fsm.CloseSession{Session: session, Released: true}); closeErr != nil {
+		err = errors.Join(err, closeErr)
+	}
+	return err
+}
+
+func (k *Keeper) awaitNothing(ctx context.Context, session uint64) error {
+	watch, stop := k.cfg.Log.Watch()
+	defer stop()
+	for {
+		if s := k.cfg.Log.State(); len(s.Claimed(session)) == 0 {
+			return nil
+		}
+		select {
+		case <-watch:
+		case <-ctx.Done():
+			return fmt.Errorf("failover: session %d still owns something: %w", session, ctx.Err())
+		}
+	}
+}

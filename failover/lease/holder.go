@@ -1,0 +1,121 @@
+package lease
+
+import (
+	"slices"
+	"time"
+
+	"havip-cluster/internal/mutant"
+)
+
+// Holder keeps the lease of one session at its own node (rules 1, 2 and 3). All instants
+// are readings of that node's clock.
+type Holder struct {
+	session  Session
+	deadline Instant // Invariant: never moves back.
+	dead     bool    // Invariant: once true, true for ever.
+
+	lastRound   uint64
+	nextRenewal Instant
+	rounds      []round // Invariant: ascending by number, at most RoundsMax.
+}
+
+// round is one renewal that is still worth an answer.
+type round struct {
+	renewal Renewal
+	acks    ballot
+}
+
+// NewHolder starts the lease of a session that the log has opened. The request is the
+// first renewal: the deadline is the instant at which it was sent plus its length (rule
+// 1), so the lease may be over before its holder hears of it. A length that CheckLength
+// refuses gives a lease that is over.
+func NewHolder(s Session, requested Instant, length time.Duration) *Holder {
+	h := &Holder{session: s, deadline: requested.Add(length), nextRenewal: requested}
+	if CheckLength(length) != nil {
+		h.deadline, h.dead = requested, true
+	}
+	return h
+}
+
+// Session returns whose lease this is.
+func (h *Holder) Session() Session { return h.session }
+
+// Deadline returns the instant before which the session may keep its HAVIPs active, if
+// the holder is alive: the value for the fence.
+func (h *Holder) Deadline() Instant { return h.deadline }
+
+// Alive reports whether the lease runs at now. The answer false is final.
+//
+// Rule 3 (continuity): a deadline that was found passed stays passed. A voter that
+// endorsed the expiry and restarted has forgotten so and acknowledges again; only the
+// holder's own memory of the missed deadline keeps that from reviving a closed session.
+func (h *Holder) Alive(now Instant) bool {
+	if !now.Before(h.deadline) && !mutant.Active("lease-continuity") {
+		h.dead = true
+	}
+	return !h.dead
+}
+
+// Release ends the lease by the holder's own will. The caller has shut the fence before;
+// from here on every acknowledgement is useless.
+func (h *Holder) Release() { h.dead, h.rounds = true, nil }
+
+// NextRenewal returns when the next round is due: a fifth of the length after the round
+// before (rule 2).
+func (h *Holder) NextRenewal() Instant { return h.nextRenewal }
+
+// Begin starts a round: the renewal goes to every voter of the set, the own node
+// included if it is one. The set is the one by which the answers are counted, whatever
+// set the node uses later. It returns false if the lease is over, or if CheckLength
+// refuses the length.
+func (h *Holder) Begin(now Instant, set VoterSet, length time.Duration) (Renewal, bool) {
+	if !h.Alive(now) || CheckLength(length) != nil {
+		return Renewal{}, false
+	}
+	if len(h.rounds) == RoundsMax {
+		h.rounds = slices.Delete(h.rounds, 0, 1) // the oldest is worth the least
+	}
+	h.lastRound++
+	r := Renewal{Session: h.session, Round: h.lastRound, Sent: now, Length: length, Config: set.ID}
+	h.rounds = append(h.rounds, round{renewal: r, acks: newBallot(set)})
+	h.nextRenewal = now.Add(length / renewalsPerLease)
+	return r, true
+}
+
+// Ack counts an acknowledgement and returns the deadline and whether it moved.
+//
+// Rule 2 (renew): when a majority of the round's own voter set has answered, the deadline
+// is the instant at which the round was *sent* plus its length. Each of these voters has
+// promised P from receipt, which is later; counting from the receipt of the answers would
+// add the time of the way back, in which the promises already run.
+func (h *Holder) Ack(now Instant, a Ack) (deadline Instant, moved bool) {
+	if !h.Alive(now) { // rule 3 (continuity), where the deadline moves
+		return h.deadline, false
+	}
+	i := slices.IndexFunc(h.rounds, func(r round) bool { return r.answeredBy(a) })
+	if i < 0 {
+		return h.deadline, false
+	}
+	r := &h.rounds[i]
+	if !r.acks.add(a.From) || !r.acks.won() {
+		return h.deadline, false
+	}
+	reached := r.end()
+	if mutant.Active("lease-send-time-deadline") {
+		reached = now.Add(a.Length)
+	}
+	if !reached.After(h.deadline) {
+		return h.deadline, false
+	}
+	h.deadline = reached
+	h.rounds = slices.DeleteFunc(h.rounds, func(r round) bool { return !r.end().After(h.deadline) })
+	return h.deadline, true
+}
+
+// end is the deadline that the round gives once it is won.
+func (r *round) end() Instant { return r.renewal.Sent.Add(r.renewal.Length) }
+
+// answeredBy reports whether a repeats the round's renewal, whoever sent it.
+func (r *round) answeredBy(a Ack) bool {
+	return r.renewal == Renewal{Session: a.Session, Round: a.Round, Sent: a.Sent, Length: a.Length, Config: a.Config}
+}

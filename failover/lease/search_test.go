@@ -1,0 +1,86 @@
+package lease
+
+import (
+	"fmt"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The number of histories takes a few seconds on one core, or a minute under the race
+// detector. A nightly run sets HAVIP_SEARCH_HISTORIES and HAVIP_SEARCH_SEED.
+const (
+	searchHistories = 600
+	searchSeed      = 1
+)
+
+func searchSetting(t *testing.T, name string, otherwise uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	value, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return value
+}
+
+// TestSearch plays random histories of faults: never two owners, and service again after
+// the faults.
+func TestSearch(t *testing.T) {
+	histories := searchSetting(t, "HAVIP_SEARCH_HISTORIES", searchHistories)
+	seed := searchSetting(t, "HAVIP_SEARCH_SEED", searchSeed)
+	t.Logf("seed %d, %d histories", seed, histories)
+	begin := time.Now()
+	var total simStats
+	for i := range histories {
+		s := newSim(seed+i, false)
+		s.run()
+		s.stats.Histories = 1
+		total.add(s.stats)
+		if s.violation != "" {
+			t.Fatal(replay(seed + i))
+		}
+	}
+	t.Logf("%+v in %v", total, time.Since(begin).Round(ms))
+	total.mustAllHaveHappened(t)
+}
+
+// replay plays a history again, with a record of what happened.
+func replay(seed uint64) string {
+	const lines = 80
+	s := newSim(seed, true)
+	s.run()
+	trace := s.trace[max(0, len(s.trace)-lines):]
+	return fmt.Sprintf("HAVIP_SEARCH_SEED=%d HAVIP_SEARCH_HISTORIES=1: at %v, %s\n%+v\n%s",
+		seed, s.now, s.violation, s.profile, strings.Join(trace, "\n"))
+}
+
+func TestSearchReplays(t *testing.T) {
+	if a, b := replay(searchSeed), replay(searchSeed); a != b {
+		t.Errorf("one seed, two histories:\n%s\n\n%s", a, b)
+	}
+}
+
+func (st *simStats) add(more simStats) {
+	sum, v := reflect.ValueOf(st).Elem(), reflect.ValueOf(more)
+	for i := range v.NumField() {
+		sum.Field(i).SetInt(sum.Field(i).Int() + v.Field(i).Int())
+	}
+}
+
+// mustAllHaveHappened: a search in which something never happens proves nothing about it.
+func (st *simStats) mustAllHaveHappened(t *testing.T) {
+	t.Helper()
+	v := reflect.ValueOf(*st)
+	for i := range v.NumField() {
+		if v.Field(i).Int() == 0 {
+			t.Errorf("%s never happened", v.Type().Field(i).Name)
+		}
+	}
+}

@@ -1,0 +1,347 @@
+package lease
+
+import "time"
+
+// simNode is one host: a clock, a disk (in simRaft), a kernel, and a process that does
+// what the shell around this package does, with all its duties.
+type simNode struct {
+	sim   *sim
+	id    int
+	name  string
+	rate  clock
+	boot  uint64 // counts processes from 1
+	up    bool
+	first time.Duration // lease length before the log says anything
+
+	stoppedUntil time.Duration // true time
+
+	// kernel is what survives the process: the fence and the address.
+	kernel struct {
+		session Session
+		until   Instant
+		active  bool
+	}
+
+	simRaft // only term and log survive the process
+
+	state     simState
+	onDisk    int    // length of the log at start
+	lastTerm  uint64 // and the term of its last entry
+	acceptor  *Acceptor
+	caughtUp  bool
+	holder    *Holder
+	requests  map[uint64]Instant // when each request to open a session was sent
+	requestAt Instant
+
+	closer      *Closer // while leading
+	askedAt     map[Session]Instant
+	wantChanges int
+	wantGrow    bool
+	settleAt    Instant
+}
+
+func newSimNode(s *sim, id int, genesis *simEntry) *simNode {
+	n := &simNode{sim: s, id: id, name: simNames[id], first: s.profile.length}
+	n.rate.offset = time.Duration(s.rng.Int64N(int64(time.Hour)))
+	n.rate.ppm = pick(s, -5_000, 5_000, s.rng.Int64N(10_001)-5_000)
+	n.setLog([]*simEntry{genesis})
+	return n
+}
+
+func (n *simNode) clock() Instant { return n.rate.read(n.sim.now) }
+
+// kernelOpen is the fence's own comparison: it needs no process.
+func (n *simNode) kernelOpen() bool { return n.clock().Before(n.kernel.until) }
+
+// start is a new process: it cleans its own side first (rule 1) and replays its log as
+// far as a leader confirms it.
+func (n *simNode) start() {
+	n.clean()
+	n.up = true
+	n.boot++
+	n.simRaft = simRaft{term: n.term, log: n.log, voters: n.voters, heardAt: n.sim.now}
+	n.patience = n.drawPatience()
+	n.state = newSimState(n.first)
+	n.onDisk, n.lastTerm, n.caughtUp = len(n.log), n.log[len(n.log)-1].term, false
+	n.acceptor = NewAcceptor(n.name, n.clock(), Promise(n.first))
+	n.requests, n.requestAt = map[uint64]Instant{}, n.clock()
+	n.askedAt = map[Session]Instant{}
+	n.wantChanges = 0
+	n.sim.after(n.id, n.sim.upTo(n.sim.profile.length/20), n.tick)
+}
+
+// clean shuts the fence and removes the address; without a lease there is nothing else.
+func (n *simNode) clean() {
+	n.holder = nil
+	n.kernel.until, n.kernel.active = 0, false
+}
+
+func (n *simNode) drawPatience() time.Duration {
+	return n.sim.profile.length + n.sim.upTo(3*n.sim.profile.length)
+}
+
+// tick is everything that the process does by itself.
+func (n *simNode) tick() {
+	n.tickHolder()
+	n.acceptor.UseVoterSet(n.clock(), n.voters)
+	for _, expired := range n.acceptor.Expired(n.clock()) {
+		for _, to := range n.sim.nodes {
+			n.sim.send(n, to, func(to *simNode) { to.onHint(expired) })
+		}
+	}
+	if n.leading {
+		n.tickLeader()
+	} else if n.sim.now-n.heardAt > n.patience {
+		n.heardAt, n.patience = n.sim.now, n.drawPatience()
+		n.elect()
+	}
+	next := n.sim.profile.length/20 + n.sim.upTo(n.sim.profile.length/10)
+	if expiry, ok := n.acceptor.NextExpiry(n.clock()); ok {
+		// The same instant on another clock, but for the rate: good enough for a timer.
+		next = min(next, expiry.Sub(n.clock())+time.Microsecond)
+	}
+	n.sim.after(n.id, next, n.tick)
+}
+
+func (n *simNode) tickHolder() {
+	now := n.clock()
+	if n.holder != nil && !n.holder.Alive(now) {
+		n.sim.logf("%s finds %v over", n.name, n.holder.Session())
+		n.clean()
+		n.requestAt = now.Add(n.sim.upTo(n.sim.profile.rest))
+	}
+	if n.holder == nil {
+		n.requestSession(now)
+		return
+	}
+	n.activate()
+	if now.Before(n.holder.NextRenewal()) {
+		return
+	}
+	set := n.voters
+	renewal, ok := n.holder.Begin(now, set, n.state.use)
+	if !ok {
+		return
+	}
+	for _, to := range n.sim.nodes {
+		if set.Has(to.name) {
+			n.sim.send(n, to, func(to *simNode) { to.onRenewal(n, renewal) })
+		}
+	}
+}
+
+// requestSession sends OpenSession; each request is one of its own, with its own time.
+func (n *simNode) requestSession(now Instant) {
+	if n.id >= simHolders || !n.caughtUp || now.Before(n.requestAt) {
+		return
+	}
+	n.requestAt = now.Add(n.sim.profile.length / 2)
+	attempt := n.boot<<16 + uint64(len(n.requests))
+	n.requests[attempt] = now
+	e := simEntry{kind: entryOpen, session: Session{Node: n.name}, attempt: attempt, last: n.state.last[n.name], length: n.state.use}
+	for _, to := range n.sim.nodes {
+		n.sim.send(n, to, func(to *simNode) {
+			if to.acting() {
+				request := e
+				to.propose(&request)
+			}
+		})
+	}
+}
+
+func (n *simNode) onRenewal(from *simNode, r Renewal) {
+	now := n.clock()
+	n.acceptor.UseVoterSet(now, n.voters)
+	ack, refusal := n.acceptor.Renew(now, r)
+	if refusal != "" {
+		n.sim.logf("%s refuses %v round %d: %s", n.name, r.Session, r.Round, refusal)
+		return
+	}
+	n.sim.logf("%s acknowledges %v round %d", n.name, r.Session, r.Round)
+	n.sim.send(n, from, func(to *simNode) { to.onAck(ack) })
+}
+
+func (n *simNode) onAck(a Ack) {
+	if n.holder == nil {
+		return
+	}
+	if deadline, moved := n.holder.Ack(n.clock(), a); moved {
+		n.sim.stats.Renewals++
+		n.kernel.until = deadline
+		n.sim.logf("%s extends %v by round %d, %v left", n.name, a.Session, a.Round, deadline.Sub(n.clock()))
+	}
+	n.activate()
+}
+
+// activate is rule 6 (activate) without hand-offs.
+func (n *simNode) activate() {
+	active := n.holder.Alive(n.clock()) && n.state.owner == n.holder.Session()
+	if active && !n.kernel.active {
+		n.sim.stats.Takeovers++
+		n.sim.logf("%s activates under %v", n.name, n.holder.Session())
+	}
+	n.kernel.active = active
+}
+
+func (n *simNode) release() {
+	if !n.up || n.holder == nil || n.stoppedUntil > n.sim.now {
+		return
+	}
+	s := n.holder.Session()
+	n.holder.Release()
+	n.clean()
+	n.requestAt = n.clock().Add(n.sim.profile.length / 4)
+	n.sim.logf("%s releases %v", n.name, s)
+	for _, to := range n.sim.nodes {
+		n.sim.send(n, to, func(to *simNode) { to.close(s, 0) })
+	}
+}
+
+// learnCommit applies what is new, one entry after the other, some time later.
+func (n *simNode) learnCommit(index int) {
+	for n.commit < index {
+		n.commit++
+		n.lastApply = max(n.lastApply, n.sim.now+n.sim.drawApplyLag())
+		n.sim.after(n.id, n.lastApply-n.sim.now, n.applyNext)
+	}
+}
+
+// applyNext is called once for each committed entry. A stop can put these calls in
+// another order, but they are all the same.
+func (n *simNode) applyNext() {
+	now, e := n.clock(), n.log[n.state.index]
+	opened, closed := n.state.apply(e)
+	for _, s := range closed {
+		n.acceptor.Closed(now, s)
+		if n.holder != nil && n.holder.Session() == s {
+			n.clean()
+		}
+	}
+	if opened.Number != 0 {
+		n.acceptor.Opened(now, opened, e.length)
+		if sent, mine := n.requests[e.attempt]; mine && opened.Node == n.name {
+			n.begin(opened, sent, e.length)
+		}
+	}
+	if e.kind == entryLength || e.kind == entrySettle {
+		n.acceptor.SetSilence(now, Promise(n.state.longest))
+	}
+	// The log on disk may have an end that never gets committed; an entry of a newer term
+	// shows that everything before it which was is applied.
+	if (n.state.index >= n.onDisk || e.term > n.lastTerm) && !n.caughtUp {
+		n.caughtUp = true
+		n.acceptor.CaughtUp(now)
+	}
+	if n.holder != nil {
+		n.activate()
+	}
+}
+
+func (n *simNode) begin(s Session, sent Instant, length time.Duration) {
+	n.holder = NewHolder(s, sent, length)
+	n.kernel.session, n.kernel.until = s, n.holder.Deadline()
+	if !n.holder.Alive(n.clock()) {
+		n.sim.stats.LateLeases++
+	}
+	n.sim.logf("%s holds %v, %v left", n.name, s, n.holder.Deadline().Sub(n.clock()))
+}
+
+// Leader.
+
+func (n *simNode) tickLeader() {
+	n.replicate()
+	if !n.acting() {
+		return
+	}
+	n.tryVoterChange()
+	n.trySettle()
+	if !n.state.isOpen(n.state.owner) {
+		if heir := n.heir(Session{}); heir.Number != 0 {
+			n.propose(&simEntry{kind: entryAssign, session: heir})
+		}
+	}
+}
+
+// trySettle ends a change of length when every node has applied it and the longer promise
+// has run out since (duty 8). How a leader learns what others applied is no matter here.
+func (n *simNode) trySettle() {
+	if n.state.use == n.state.longest {
+		n.settleAt = 0
+		return
+	}
+	if n.settleAt == 0 {
+		for _, m := range n.sim.nodes {
+			if !m.up || m.state.use != n.state.use || m.state.longest != n.state.longest {
+				return
+			}
+		}
+		n.settleAt = n.clock().Add(Promise(n.state.longest))
+	}
+	if !n.clock().Before(n.settleAt) {
+		n.propose(&simEntry{kind: entrySettle})
+	}
+}
+
+// heir is one of the holders.
+func (n *simNode) heir(except Session) Session {
+	for i := range simHolders {
+		s := Session{simNames[i], n.state.open[simNames[i]]}
+		if s.Number != 0 && s != except {
+			return s
+		}
+	}
+	return Session{}
+}
+
+func (n *simNode) onHint(s Session) {
+	now := n.clock()
+	if !n.acting() || !n.state.isOpen(s) || n.state.index < int(n.voters.Index) || now.Before(n.askedAt[s]) {
+		return
+	}
+	n.askedAt[s] = now.Add(n.sim.profile.askAgain)
+	q := n.closer.Ask(now, s, n.voters, n.state.longest)
+	n.sim.logf("%s asks %d about %v", n.name, q.ID.Number, s)
+	n.sendQuestion(q, n.voters)
+	for range 4 {
+		n.sim.after(n.id, n.sim.upTo(2*n.sim.profile.length), func() { n.sendQuestion(q, n.voters) })
+	}
+}
+
+func (n *simNode) sendQuestion(q Question, voters VoterSet) {
+	for _, to := range n.sim.nodes {
+		if voters.Has(to.name) {
+			n.sim.send(n, to, func(to *simNode) { to.onQuestion(n, q) })
+		}
+	}
+}
+
+func (n *simNode) onQuestion(from *simNode, q Question) {
+	now := n.clock()
+	n.acceptor.UseVoterSet(now, n.voters)
+	e, refusal := n.acceptor.Endorse(now, q)
+	if refusal != "" {
+		n.sim.logf("%s does not endorse %v: %s", n.name, q.Session, refusal)
+		return
+	}
+	n.sim.logf("%s endorses %d about %v", n.name, q.ID.Number, q.Session)
+	n.sim.send(n, from, func(to *simNode) { to.onEndorsement(e) })
+}
+
+// onEndorsement runs in a leader, or in one that does not know yet that it is none.
+func (n *simNode) onEndorsement(e Endorsement) {
+	if n.closer == nil || !n.leading {
+		return
+	}
+	n.closer.UseVoterSet(n.voters)
+	if dead, _ := n.closer.Count(n.clock(), e); dead {
+		n.sim.stats.Verdicts++
+		n.sim.logf("%s finds %v dead", n.name, e.Session)
+		n.sim.after(n.id, n.sim.upTo(n.sim.profile.delay), func() { n.close(e.Session, e.Question.Term) })
+	}
+}
+
+func (n *simNode) close(s Session, asked uint64) {
+	if n.acting() {
+		n.propose(&simEntry{kind: entryClose, session: s, asked: asked, heir: n.heir(s)})
+	}
+}

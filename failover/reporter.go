@@ -1,0 +1,122 @@
+package failover
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"havip-cluster/fsm"
+)
+
+const (
+	reportEvery = 5 * time.Second        // look again even if nothing seemed to change
+	reportPause = 200 * time.Millisecond // after a report that did not get through
+)
+
+// reporter keeps the log's picture of this node's ENIs up to date.
+type reporter struct {
+	cfg   Config
+	agent *Agent
+	wake  chan struct{}
+}
+
+func newReporter(cfg Config, a *Agent) *reporter {
+	return &reporter{cfg: cfg, agent: a, wake: make(chan struct{}, 1)}
+}
+
+func (r *reporter) poke() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run reports until ctx ends.
+func (r *reporter) run(ctx context.Context) {
+	up := map[string]bool{}
+	watch, stop := r.cfg.Log.Watch()
+	defer stop()
+	for {
+		pause := reportEvery
+		enis, err := r.cfg.Edge.Inventory()
+		switch {
+		case err != nil:
+			r.cfg.Logger.Warn("cannot list this node's interfaces", "err", err)
+			pause = reportPause
+		case !r.report(ctx, enis):
+			pause = reportPause
+		}
+		for _, e := range enis {
+			if was, known := up[e.Device]; known && !was && e.Up {
+				r.agent.AnnounceAgain("link up: " + e.Device)
+			}
+			up[e.Device] = e.Up
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-r.wake:
+		case <-timer.C:
+		case <-watch: // the operator may have changed subnets, or the log may be there at last
+			if pause == reportPause {
+				sleep(ctx, reportPause)
+			}
+		}
+		timer.Stop()
+	}
+}
+
+// report tells the leader what differs; false means that it must be tried again.
+func (r *reporter) report(ctx context.Context, enis []fsm.ENI) bool {
+	s := r.cfg.Log.State()
+	if _, member := s.Nodes[r.cfg.Node]; !member {
+		return false
+	}
+	if !differs(s, r.cfg.Node, enis) {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, submitWait)
+	defer cancel()
+	res, err := r.cfg.Submit(ctx, fsm.ReportENIs{Node: r.cfg.Node, ENIs: enis})
+	if err != nil {
+		r.cfg.Logger.Debug("inventory not reported yet", "reason", err)
+		return false
+	}
+	if res.Refusal != nil {
+		r.cfg.Logger.Warn("inventory refused", "reason", res.Refusal.Message)
+		return false
+	}
+	return true
+}
+
+// differs compares an inventory with what the log knows.
+func differs(s *fsm.State, node string, enis []fsm.ENI) bool {
+	known := 0
+	for _, e := range s.ENIs {
+		if e.Node == node && !e.Detached {
+			known++
+		}
+	}
+	if known != len(enis) {
+		return true
+	}
+	name := s.NodeName(node)
+	for _, e := range enis {
+		k, ok := s.ENIs[name+"/"+e.Device]
+		if !ok || k.Detached || k.Up != e.Up || k.MAC != e.MAC || k.Primary != e.Primary || k.Gateway != e.Gateway || !slices.Equal(k.Prefixes, e.Prefixes) {
+			return true
+		}
+	}
+	return false
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

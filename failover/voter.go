@@ -1,0 +1,150 @@
+package failover
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/fsm"
+)
+
+// statusEvery is how often a node tells the leader how far it has applied the log.
+const statusEvery = 250 * time.Millisecond
+
+// Voter is the shell around the lease's Acceptor. It feeds it from the log, answers
+// renewals and questions, and tells the leader when a promise runs out.
+type Voter struct {
+	cfg       Config
+	mail      *mail
+	malformed atomic.Uint64
+
+	mu       sync.Mutex // never held across a send
+	acceptor *lease.Acceptor
+	fed      *fsm.State // what the acceptor knows
+	refusals map[lease.Refusal]uint64
+	granted  uint64
+}
+
+func newVoter(cfg Config, m *mail) *Voter {
+	return &Voter{
+		cfg: cfg, mail: m,
+		acceptor: lease.NewAcceptor(cfg.Node, cfg.Clock(), lease.Promise(cfg.Lease)),
+		fed:      fsm.New(),
+		refusals: map[lease.Refusal]uint64{},
+	}
+}
+
+// prepare brings the acceptor up to date; call it with mu held, before each use. The
+// clock is read after the message has come, as the lease package demands.
+func (v *Voter) prepare() lease.Instant {
+	now := v.cfg.Clock()
+	v.acceptor.UseVoterSet(now, v.cfg.Log.VoterSet())
+	if v.cfg.Log.CaughtUp() {
+		v.acceptor.CaughtUp(now)
+	}
+	s := v.cfg.Log.State()
+	if s == v.fed {
+		return now
+	}
+	if s.Cluster.LeaseMax != v.fed.Cluster.LeaseMax {
+		v.acceptor.SetSilence(now, lease.Promise(s.Cluster.LeaseMax))
+	}
+	for _, known := range v.acceptor.Sessions() {
+		if _, open := s.Sessions[known.Number]; !open {
+			v.acceptor.Closed(now, known)
+		}
+	}
+	for _, sess := range s.SessionList() {
+		if _, known := v.fed.Sessions[sess.Number]; !known {
+			v.acceptor.Opened(now, lease.Session{Node: sess.Node, Number: sess.Number}, sess.Lease)
+		}
+	}
+	v.fed = s
+	return now
+}
+
+func (v *Voter) renewal(r lease.Renewal) {
+	v.mu.Lock()
+	ack, refusal := v.acceptor.Renew(v.prepare(), r)
+	if refusal != "" {
+		v.refusals[refusal]++
+	} else {
+		v.granted++
+	}
+	v.mu.Unlock()
+	if refusal == "" {
+		v.mail.send(r.Session.Node, message{Ack: &ack})
+	}
+}
+
+func (v *Voter) question(from string, q lease.Question) {
+	v.mu.Lock()
+	e, refusal := v.acceptor.Endorse(v.prepare(), q)
+	if refusal != "" {
+		v.refusals[refusal]++
+	}
+	v.mu.Unlock()
+	if refusal == "" {
+		v.mail.send(from, message{Endorsement: &e})
+	}
+}
+
+// Run tells the leader of expired promises, at once and again while the session stays
+// open, until ctx ends.
+func (v *Voter) Run(ctx context.Context) {
+	watch, stop := v.cfg.Log.Watch()
+	defer stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var lastStatus lease.Instant
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-watch:
+		case <-timer.C:
+		}
+		v.mu.Lock()
+		now := v.prepare()
+		expired := v.acceptor.Expired(now)
+		next, waiting := v.acceptor.NextExpiry(now)
+		again := v.fed.Cluster.LeaseMax / 10
+		v.mu.Unlock()
+		if len(expired) > 0 {
+			v.mail.sendLeader(message{Hint: expired})
+		}
+		if now.Sub(lastStatus) >= statusEvery {
+			lastStatus = now
+			v.mail.sendLeader(message{Status: &statusWord{Applied: v.cfg.Log.Applied()}})
+		}
+		pause := statusEvery
+		if waiting {
+			pause = min(pause, max(next.Sub(now), 0))
+		}
+		if len(expired) > 0 {
+			pause = min(pause, max(again, time.Millisecond))
+		}
+		timer.Reset(pause)
+	}
+}
+
+// Promised returns for how long this node's own promise to a session still runs.
+func (v *Voter) Promised(s lease.Session) (time.Duration, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	until, ok := v.acceptor.PromisedUntil(s)
+	return until.Sub(v.cfg.Clock()), ok
+}
+
+// Figures returns how many renewals this voter acknowledged and, by reason, refused.
+func (v *Voter) Figures() (granted uint64, refused map[string]uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	refused = map[string]uint64{}
+	for r, n := range v.refusals {
+		refused[string(r)] = n
+	}
+	return v.granted, refused
+}

@@ -1,0 +1,243 @@
+package failover
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/fsm"
+)
+
+// A datagram is: one byte of version, one of kind, the sender's node id, then the fields
+// in the order in which the structs have them. Integers are 8 bytes big-endian, strings
+// have one byte of length. The carrier encrypts and authenticates; the sender's id is
+// what the sender says, which is as much as one shared key can give.
+const wireVersion = 1
+
+type kind byte
+
+const (
+	kindRenewal kind = 1 + iota
+	kindAck
+	kindHint
+	kindQuestion
+	kindEndorsement
+	kindReleased
+	kindReady
+	kindActivated
+	kindStatus
+)
+
+const (
+	maxString = 120 // bytes
+	maxHints  = 24  // sessions in one hint; the rest goes into the next
+)
+
+// errDatagram is returned by decode for what is no datagram of ours.
+var errDatagram = errors.New("failover: malformed datagram")
+
+// message is one decoded datagram: exactly one of the pointers is set.
+type message struct {
+	From        string
+	Renewal     *lease.Renewal
+	Ack         *lease.Ack
+	Hint        []lease.Session
+	Question    *lease.Question
+	Endorsement *lease.Endorsement
+	Released    *claimWord
+	Ready       *claimWord
+	Activated   *activatedWord
+	Status      *statusWord
+}
+
+// claimWord speaks of one claim: "I released it", or "I am ready for it".
+type claimWord struct {
+	HAVIP   string
+	Epoch   fsm.Epoch
+	Session uint64
+	Failure string
+}
+
+// activatedWord tells the leader that an owner answers, and how long its steps took.
+type activatedWord struct {
+	HAVIP   string
+	Epoch   fsm.Epoch
+	Session uint64
+	Waited  time.Duration // from learning of the claim until it might act
+	Took    time.Duration // address, fence and first announcement
+}
+
+// statusWord tells the leader how far a node is.
+type statusWord struct {
+	Applied uint64
+}
+
+type encoder []byte
+
+func (e *encoder) u64(v uint64) { *e = binary.BigEndian.AppendUint64(*e, v) }
+func (e *encoder) str(s string) {
+	if len(s) > maxString {
+		s = s[:maxString]
+	}
+	*e = append(append(*e, byte(len(s))), s...)
+}
+func (e *encoder) session(s lease.Session) { e.str(s.Node); e.u64(s.Number) }
+
+// encode gives the bytes of a message, into buf if it is large enough.
+func encode(buf []byte, m message) []byte {
+	e := encoder(append(buf[:0], wireVersion, 0))
+	e.str(m.From)
+	var k kind
+	switch {
+	case m.Renewal != nil:
+		k = kindRenewal
+		r := m.Renewal
+		e.session(r.Session)
+		e.u64(r.Round)
+		e.u64(uint64(r.Sent))
+		e.u64(uint64(r.Length))
+		e.u64(uint64(r.Config))
+	case m.Ack != nil:
+		k = kindAck
+		a := m.Ack
+		e.session(a.Session)
+		e.u64(a.Round)
+		e.u64(uint64(a.Sent))
+		e.u64(uint64(a.Length))
+		e.u64(uint64(a.Config))
+		e.str(a.From)
+	case m.Hint != nil:
+		k = kindHint
+		n := min(len(m.Hint), maxHints)
+		e.u64(uint64(n))
+		for _, s := range m.Hint[:n] {
+			e.session(s)
+		}
+	case m.Question != nil:
+		k = kindQuestion
+		e.question(m.Question.ID)
+		e.session(m.Question.Session)
+		e.u64(uint64(m.Question.Config))
+		e.u64(uint64(m.Question.Length))
+	case m.Endorsement != nil:
+		k = kindEndorsement
+		e.question(m.Endorsement.Question)
+		e.session(m.Endorsement.Session)
+		e.u64(uint64(m.Endorsement.Config))
+		e.str(m.Endorsement.From)
+	case m.Released != nil:
+		k = kindReleased
+		e.claim(*m.Released)
+	case m.Ready != nil:
+		k = kindReady
+		e.claim(*m.Ready)
+	case m.Activated != nil:
+		k = kindActivated
+		a := m.Activated
+		e.str(a.HAVIP)
+		e.u64(uint64(a.Epoch))
+		e.u64(a.Session)
+		e.u64(uint64(a.Waited))
+		e.u64(uint64(a.Took))
+	case m.Status != nil:
+		k = kindStatus
+		e.u64(m.Status.Applied)
+	}
+	e[1] = byte(k)
+	return e
+}
+
+func (e *encoder) question(q lease.QuestionID) {
+	e.str(q.Leader)
+	e.u64(q.Term)
+	e.u64(q.Number)
+}
+
+func (e *encoder) claim(c claimWord) {
+	e.str(c.HAVIP)
+	e.u64(uint64(c.Epoch))
+	e.u64(c.Session)
+	e.str(c.Failure)
+}
+
+// decoder reads fields until something is missing; then bad stays true.
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *decoder) u64() uint64 {
+	if len(d.b) < 8 {
+		d.bad = true
+		return 0
+	}
+	v := binary.BigEndian.Uint64(d.b)
+	d.b = d.b[8:]
+	return v
+}
+
+func (d *decoder) str() string {
+	if len(d.b) < 1 || len(d.b) < 1+int(d.b[0]) || d.b[0] > maxString {
+		d.bad = true
+		return ""
+	}
+	n := int(d.b[0])
+	s := string(d.b[1 : 1+n])
+	d.b = d.b[1+n:]
+	return s
+}
+
+func (d *decoder) session() lease.Session { return lease.Session{Node: d.str(), Number: d.u64()} }
+func (d *decoder) length() time.Duration  { return time.Duration(d.u64()) }
+func (d *decoder) question() lease.QuestionID {
+	return lease.QuestionID{Leader: d.str(), Term: d.u64(), Number: d.u64()}
+}
+
+func (d *decoder) claim() *claimWord {
+	return &claimWord{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64(), Failure: d.str()}
+}
+
+// decode reads one datagram. It never panics; what is cut, too long or unknown gives
+// errDatagram.
+func decode(b []byte) (message, error) {
+	if len(b) < 3 || b[0] != wireVersion {
+		return message{}, fmt.Errorf("%w: %d bytes of an unknown version", errDatagram, len(b))
+	}
+	k := kind(b[1])
+	d := &decoder{b: b[2:]}
+	m := message{From: d.str()}
+	switch k {
+	case kindRenewal:
+		m.Renewal = &lease.Renewal{Session: d.session(), Round: d.u64(), Sent: lease.Instant(d.u64()), Length: d.length(), Config: lease.ConfigID(d.u64())}
+	case kindAck:
+		m.Ack = &lease.Ack{Session: d.session(), Round: d.u64(), Sent: lease.Instant(d.u64()), Length: d.length(), Config: lease.ConfigID(d.u64()), From: d.str()}
+	case kindHint:
+		n := d.u64()
+		if n == 0 || n > maxHints {
+			return message{}, fmt.Errorf("%w: a hint of %d sessions", errDatagram, n)
+		}
+		for range n {
+			m.Hint = append(m.Hint, d.session())
+		}
+	case kindQuestion:
+		m.Question = &lease.Question{ID: d.question(), Session: d.session(), Config: lease.ConfigID(d.u64()), Length: d.length()}
+	case kindEndorsement:
+		m.Endorsement = &lease.Endorsement{Question: d.question(), Session: d.session(), Config: lease.ConfigID(d.u64()), From: d.str()}
+	case kindReleased:
+		m.Released = d.claim()
+	case kindReady:
+		m.Ready = d.claim()
+	case kindActivated:
+		m.Activated = &activatedWord{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64(), Waited: d.length(), Took: d.length()}
+	case kindStatus:
+		m.Status = &statusWord{Applied: d.u64()}
+	default:
+		return message{}, fmt.Errorf("%w: kind %d", errDatagram, k)
+	}
+	if d.bad || len(d.b) != 0 || m.From == "" {
+		return message{}, fmt.Errorf("%w: kind %d of %d bytes", errDatagram, k, len(b))
+	}
+	return m, nil
+}

@@ -1,0 +1,363 @@
+package netns
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	ns "github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+func TestOptions(t *testing.T) {
+	for _, o := range []Options{
+		{}, {Nodes: 10}, {Nodes: 1, ENIs: 3}, {Nodes: 1, Clients: 10},
+		{Nodes: 1, Subnet: netip.MustParsePrefix("10.0.0.0/25")}, {Nodes: 1, Subnet: netip.MustParsePrefix("fd00::/24")},
+	} {
+		if l, err := New(o); err == nil {
+			t.Errorf("%+v: accepted", o)
+			_ = l.Close()
+		}
+	}
+}
+
+func TestEverybodyReachesEverybody(t *testing.T) {
+	l := newLab(t, Options{Nodes: 3, ENIs: 2, Clients: 2})
+	for _, from := range append(l.Nodes(), l.Clients()...) {
+		for _, to := range l.Nodes() {
+			for eni := range 2 {
+				if !reaches(t, from, to.IP(eni), patienceOpen) {
+					t.Errorf("%s does not reach %s at %v", from.Name, to.Name, to.IP(eni))
+				}
+			}
+		}
+	}
+	if got := l.Node(2).IP(1).String(); got != "10.77.0.22" {
+		t.Errorf("second ENI of node 2 has %s", got)
+	}
+}
+
+func TestHostSeesOnlyItsDevices(t *testing.T) {
+	l := newLab(t, Options{Nodes: 1, ENIs: 2})
+	var names []string
+	must(t, l.Node(1).Do(func() error {
+		links, err := net.Interfaces()
+		for _, link := range links {
+			names = append(names, link.Name)
+		}
+		return err
+	}))
+	if slices.Sort(names); !slices.Equal(names, []string{"eth0", "eth1", "lo"}) {
+		t.Errorf("devices %v", names)
+	}
+}
+
+// TestDoLeavesThreadsAlone: many calls at once, leave no thread of the process in another namespace.
+func TestDoLeavesThreadsAlone(t *testing.T) {
+	l := newLab(t, Options{Nodes: 2})
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			h := l.Node(1 + i%2)
+			err := h.Do(func() error {
+				here, err := ns.Get()
+				if err != nil {
+					return err
+				}
+				defer here.Close()
+				if !here.Equal(h.ns) {
+					return fmt.Errorf("%s: in %v", h.Name, here)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	eventually(t, "threads in a namespace of the lab", func() bool { return len(holders(t, inodes(l), "task")) == 0 })
+}
+
+func TestSideBySide(t *testing.T) {
+	a, b := newLab(t, Options{Nodes: 1}), newLab(t, Options{Nodes: 2})
+	if !reaches(t, a.Client(), a.Node(1).IP(0), patienceOpen) || !reaches(t, b.Client(), b.Node(2).IP(0), patienceOpen) {
+		t.Error("a lab does not work beside another")
+	}
+	if reaches(t, a.Client(), b.Node(2).IP(0), patienceCut) {
+		t.Error("two labs with the same addresses reach each other")
+	}
+}
+
+func TestLinkCut(t *testing.T) {
+	l := newLab(t, Options{Nodes: 2})
+	n := l.Node(1)
+	for range 2 {
+		must(t, n.SetLink(0, false))
+		if up := try(t, func() (bool, error) { return n.Carrier(0) }); up {
+			t.Error("the node still sees a carrier")
+		}
+		if reaches(t, l.Client(), n.IP(0), patienceCut) || reaches(t, n, l.Node(2).IP(0), patienceCut) {
+			t.Error("traffic over a cut link")
+		}
+		if !reaches(t, l.Client(), l.Node(2).IP(0), patienceOpen) {
+			t.Error("the other node is cut too")
+		}
+		start := time.Now()
+		must(t, n.SetLink(0, true))
+		t.Logf("link up after %v", time.Since(start))
+		if !reaches(t, l.Client(), n.IP(0), patienceOpen) {
+			t.Error("no traffic after the link came back")
+		}
+	}
+}
+
+func TestPartition(t *testing.T) {
+	l := newLab(t, Options{Nodes: 3, ENIs: 2})
+	n, client := l.Nodes(), l.Client()
+	check := func(when string, from, to *Host, want bool) {
+		t.Helper()
+		patience := patienceCut
+		if want {
+			patience = patienceOpen
+		}
+		if got := reaches(t, from, to.IP(0), patience); got != want {
+			t.Errorf("%s: %s reaches %s: %v, want %v", when, from.Name, to.Name, got, want)
+		}
+	}
+	must(t, l.Partition([]*Host{n[0], client}, []*Host{n[1], n[2], client}))
+	check("client in both groups", n[0], n[1], false)
+	check("client in both groups", n[2], n[0], false)
+	check("client in both groups", n[1], n[2], true)
+	check("client in both groups", client, n[0], true)
+	check("client in both groups", client, n[2], true)
+
+	must(t, l.Partition([]*Host{n[0]}, []*Host{n[1]}))
+	check("node 3 in no group", n[0], n[1], false)
+	check("node 3 in no group", n[0], n[2], true)
+	check("node 3 in no group", client, n[1], true)
+
+	must(t, l.Heal())
+	check("healed", n[0], n[1], true)
+}
+
+// TestOneWay: what is dropped in one direction arrives in the other.
+func TestOneWay(t *testing.T) {
+	l := newLab(t, Options{Nodes: 2})
+	a, b := l.Node(1), l.Node(2)
+	if !reaches(t, a, b.IP(0), patienceOpen) { // both now know each other's MAC
+		t.Fatal("no connection to begin with")
+	}
+	must(t, l.OneWay(a, b))
+	listen := func(h *Host) *net.UDPConn {
+		return try(t, func() (s *net.UDPConn, err error) {
+			err = h.Do(func() (err error) { s, err = net.ListenUDP("udp4", &net.UDPAddr{Port: 9}); return err })
+			return s, err
+		})
+	}
+	socketA, socketB := listen(a), listen(b)
+	defer socketA.Close()
+	defer socketB.Close()
+	arrives := func(from, to *net.UDPConn, at netip.Addr) bool {
+		_, err := from.WriteToUDPAddrPort([]byte("x"), netip.AddrPortFrom(at, 9))
+		must(t, err)
+		_ = to.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		_, _, err = to.ReadFromUDP(make([]byte, 1))
+		return err == nil
+	}
+	if arrives(socketA, socketB, b.IP(0)) {
+		t.Error("the cut direction is open")
+	}
+	if !arrives(socketB, socketA, a.IP(0)) {
+		t.Error("the open direction is cut")
+	}
+	must(t, l.Heal())
+	if !arrives(socketA, socketB, b.IP(0)) {
+		t.Error("not healed")
+	}
+}
+
+func TestLoss(t *testing.T) {
+	l := newLab(t, Options{Nodes: 1})
+	if l.Loss(101) == nil || l.Loss(-1) == nil {
+		t.Error("impossible loss accepted")
+	}
+	p := probe(t, l, l.Node(1).IP(0))
+	time.Sleep(50 * time.Millisecond) // resolve the MAC address first
+	must(t, l.Loss(30))
+	time.Sleep(time.Second)
+	p.Stop()
+	r := p.Report(0)
+	t.Logf("%d of %d probes answered", r.Answered, r.Sent)
+	// Each round trip crosses the switch twice: 49 % arrive.
+	if share := float64(r.Answered) / float64(r.Sent); r.Sent < 300 || share < 0.35 || share > 0.7 {
+		t.Errorf("%d of %d answered under 30 %% loss", r.Answered, r.Sent)
+	}
+}
+
+func TestChildEndsWithLab(t *testing.T) {
+	l := newLab(t, Options{Nodes: 1})
+	cmd := l.Node(1).Command("sleep", "1000")
+	must(t, l.Node(1).Start(cmd))
+	time.Sleep(300 * time.Millisecond) // outlives the thread that would be reused otherwise
+	link := readlink(t, fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid))
+	if !slices.Contains(inodes(l), link) {
+		t.Errorf("child runs in %s, not in the lab", link)
+	}
+	must(t, l.Close())
+	if err := cmd.Wait(); !killed(err) {
+		t.Errorf("child ended with %v, want SIGKILL", err)
+	}
+	if err := l.Node(1).Start(l.Node(1).Command("true")); !errors.Is(err, ErrClosed) {
+		t.Errorf("start in a closed lab: %v", err)
+	}
+}
+
+func killed(err error) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
+}
+
+// TestCloseLeavesNothing: after Close no process, thread, descriptor or mount holds any of the
+// lab's namespaces, so the kernel has freed them, and no named one has appeared.
+func TestCloseLeavesNothing(t *testing.T) {
+	named := namedNamespaces(t)
+	l, err := New(Options{Nodes: 2})
+	must(t, err)
+	stop, err := l.Node(1).Respond(DefaultPort)
+	must(t, err)
+	must(t, l.Partition([]*Host{l.Node(1)}, []*Host{l.Node(2)}))
+	p, o := probe(t, l, l.Node(1).IP(0)), observe(t, l, l.Address(100))
+	all := inodes(l)
+	if len(holders(t, all, "fd")) == 0 {
+		t.Fatal("the search does not even find the open lab")
+	}
+	p.Stop()
+	o.Stop()
+	stop()
+	must(t, l.Close())
+	must(t, l.Close())
+	eventually(t, "something holds a namespace", func() bool { return len(holders(t, all, "")) == 0 })
+	if now := namedNamespaces(t); !slices.Equal(named, now) {
+		t.Errorf("named namespaces were %v and are %v", named, now)
+	}
+}
+
+// TestKilledProcessLeavesNothing: SIGKILL of a process with a lab ends its children and frees
+// its namespaces.
+func TestKilledProcessLeavesNothing(t *testing.T) {
+	named := namedNamespaces(t)
+	owner := exec.Command(try(t, os.Executable))
+	owner.Env = append(os.Environ(), labEnv+"=1")
+	owner.Stderr = os.Stderr
+	out, err := owner.StdoutPipe()
+	must(t, err)
+	must(t, owner.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		_ = owner.Process.Kill()
+		t.Fatal(err)
+	}
+	fields := strings.Fields(line)
+	child, all := fields[0], fields[1:]
+	if got := readlink(t, filepath.Join("/proc", child, "ns/net")); !slices.Contains(all, got) {
+		t.Errorf("child in %s, not in one of %v", got, all)
+	}
+	must(t, owner.Process.Kill())
+	_ = owner.Wait()
+	eventually(t, "something holds a namespace", func() bool { return len(holders(t, all, "")) == 0 })
+	if now := namedNamespaces(t); !slices.Equal(named, now) {
+		t.Errorf("named namespaces were %v and are %v", named, now)
+	}
+}
+
+// liveUntilKilled builds a lab with a child, prints the child's pid and the namespaces, and waits.
+func liveUntilKilled() error {
+	l, err := New(Options{Nodes: 2})
+	if err != nil {
+		return err
+	}
+	cmd := l.Node(1).Command("sleep", "1000")
+	if err := l.Node(1).Start(cmd); err != nil {
+		return err
+	}
+	fmt.Println(cmd.Process.Pid, strings.Join(inodes(l), " "))
+	time.Sleep(time.Minute)
+	return errors.New("nobody killed me")
+}
+
+// inodes names the lab's namespaces as links in /proc do.
+func inodes(l *Lab) []string {
+	var list []string
+	for _, h := range append(append([]*Host{l.sw}, l.Nodes()...), l.Clients()...) {
+		var stat unix.Stat_t
+		if unix.Fstat(int(h.ns), &stat) == nil {
+			list = append(list, fmt.Sprintf("net:[%d]", stat.Ino))
+		}
+	}
+	return list
+}
+
+// holders lists what holds one of the namespaces: "task" (threads), "fd" or, if kind is empty,
+// those and mounts. A process that ends while being looked at is no holder.
+func holders(t *testing.T, namespaces []string, kind string) []string {
+	t.Helper()
+	var found []string
+	for _, pattern := range []string{"/proc/[0-9]*/task/*/ns/net", "/proc/[0-9]*/fd/*"} {
+		if kind != "" && !strings.Contains(pattern, kind) {
+			continue
+		}
+		links, err := filepath.Glob(pattern)
+		must(t, err)
+		for _, link := range links {
+			if to, err := os.Readlink(link); err == nil && slices.Contains(namespaces, to) {
+				found = append(found, link)
+			}
+		}
+	}
+	if kind == "" {
+		mounts, err := os.ReadFile("/proc/self/mountinfo")
+		must(t, err)
+		for _, n := range namespaces {
+			if strings.Contains(string(mounts), n) {
+				found = append(found, "mount of "+n)
+			}
+		}
+	}
+	return found
+}
+
+func readlink(t *testing.T, path string) string {
+	t.Helper()
+	to, err := os.Readlink(path)
+	must(t, err)
+	return to
+}
+
+func namedNamespaces(t *testing.T) []string {
+	t.Helper()
+	names, err := filepath.Glob("/run/netns/*")
+	must(t, err)
+	return names
+}
+
+// eventually waits for the kernel to finish what it does in the background.
+func eventually(t *testing.T, failure string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(failure)
+		}
+	}
+}

@@ -1,0 +1,202 @@
+package membership
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"havip-cluster/fsm"
+)
+
+const (
+	// rejoinEvery is how often a node tries the peers that it does not see alive:
+	// memberlist never heals a split by itself after 30 s (memberlist#222).
+	rejoinEvery   = 5 * time.Second
+	reclaimAfter  = 30 * time.Second // a name may come back from another address
+	leaveTimeout  = 500 * time.Millisecond
+	gossipTCPWait = 2 * time.Second
+	// MaxDatagram is the longest message that Send takes, in bytes: with memberlist's
+	// overhead it fits into one Ethernet frame.
+	MaxDatagram = 1200
+)
+
+// GossipConfig says where and with which secret a node gossips.
+type GossipConfig struct {
+	Cluster string // goes into every packet as authenticated label
+	Node    string // id; names are node ids, which never change
+	Listen  netip.AddrPort
+	Key     []byte // 32 bytes, AES-GCM
+	Version string
+	Logger  *slog.Logger
+	// Receive is called for each datagram, in memberlist's goroutine: it must not block.
+	Receive func(msg []byte)
+	// Changed is called when a node appears or disappears. It must not block.
+	Changed func()
+}
+
+// Gossip is discovery, a hint who is alive, and the carrier of encrypted datagrams.
+type Gossip struct {
+	cfg  GossipConfig
+	list *memberlist.Memberlist
+	mu   sync.Mutex
+	seen map[string]sighting // by node id
+}
+
+// sighting is what gossip thinks of a node.
+type sighting struct{ status, version string }
+
+// meta is what a node tells of itself; at most memberlist.MetaMaxSize bytes.
+type meta struct {
+	Version string `json:"v"`
+}
+
+// OpenGossip starts to listen. It knows nobody until Rejoin.
+func OpenGossip(cfg GossipConfig) (*Gossip, error) {
+	g := &Gossip{cfg: cfg, seen: map[string]sighting{}}
+	c := memberlist.DefaultLANConfig()
+	c.Name = cfg.Node
+	c.Label = cfg.Cluster
+	c.BindAddr, c.AdvertiseAddr = cfg.Listen.Addr().String(), cfg.Listen.Addr().String()
+	c.BindPort, c.AdvertisePort = int(cfg.Listen.Port()), int(cfg.Listen.Port())
+	c.SecretKey = cfg.Key
+	c.DeadNodeReclaimTime = reclaimAfter
+	c.TCPTimeout = gossipTCPWait
+	c.Delegate, c.Events = gossipDelegate{g}, gossipDelegate{g}
+	c.LogOutput = slogWriter{cfg.Logger}
+	list, err := memberlist.Create(c)
+	if err != nil {
+		return nil, fmt.Errorf("membership: gossip on %s: %w", cfg.Listen, err)
+	}
+	g.list = list
+	return g, nil
+}
+
+// Send sends one datagram to a node, encrypted. Nobody knows whether it arrives.
+func (g *Gossip) Send(to fsm.Node, msg []byte) error {
+	if len(msg) > MaxDatagram {
+		return fmt.Errorf("membership: datagram of %d bytes, at most %d", len(msg), MaxDatagram)
+	}
+	err := g.list.SendToAddress(memberlist.Address{Addr: hostPort(to.Address, to.GossipPort), Name: to.ID}, msg)
+	if err != nil {
+		return fmt.Errorf("membership: datagram to %s: %w", to.Name, err)
+	}
+	return nil
+}
+
+// Status returns what gossip thinks of a node: alive, suspect, lost, left, or "" for one
+// never heard of.
+func (g *Gossip) Status(node string) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.seen[node].status
+}
+
+// Version returns the version of the program that a node runs, "" if unknown.
+func (g *Gossip) Version(node string) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.seen[node].version
+}
+
+// Alive reports whether gossip sees the node.
+func (g *Gossip) Alive(node string) bool {
+	return node == g.cfg.Node || g.Status(node) == "alive"
+}
+
+// RunRejoin tries, until ctx ends, every node of the state that is not seen alive.
+func (g *Gossip) RunRejoin(ctx context.Context, state func() *fsm.State) {
+	tick := time.NewTicker(rejoinEvery)
+	defer tick.Stop()
+	for {
+		var missing []string
+		for _, n := range state().NodeList() {
+			if !g.Alive(n.ID) {
+				missing = append(missing, n.ID+"/"+hostPort(n.Address, n.GossipPort))
+			}
+		}
+		g.Join(missing)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Join tells peers, given as host:port or id/host:port, that this node is there. Those
+// that do not answer are tried again by RunRejoin.
+func (g *Gossip) Join(peers []string) {
+	if len(peers) == 0 {
+		return
+	}
+	if n, err := g.list.Join(peers); err != nil {
+		g.cfg.Logger.Debug("gossip: some peers did not answer", "answered", n, "err", err)
+	}
+}
+
+// Close says goodbye, so that nobody suspects a failure, and stops.
+func (g *Gossip) Close() error {
+	err := g.list.Leave(leaveTimeout)
+	return errors.Join(err, g.list.Shutdown())
+}
+
+type gossipDelegate struct{ g *Gossip }
+
+func (d gossipDelegate) NodeMeta(limit int) []byte {
+	b, err := json.Marshal(meta{Version: d.g.cfg.Version})
+	if err != nil || len(b) > limit {
+		return nil
+	}
+	return b
+}
+func (d gossipDelegate) NotifyMsg(b []byte)              { d.g.cfg.Receive(b) }
+func (d gossipDelegate) GetBroadcasts(int, int) [][]byte { return nil }
+func (d gossipDelegate) LocalState(bool) []byte          { return nil }
+func (d gossipDelegate) MergeRemoteState([]byte, bool)   {}
+
+func (d gossipDelegate) NotifyJoin(n *memberlist.Node)   { d.set(n, "alive") }
+func (d gossipDelegate) NotifyUpdate(n *memberlist.Node) { d.set(n, "alive") }
+func (d gossipDelegate) NotifyLeave(n *memberlist.Node) {
+	if n.State == memberlist.StateLeft {
+		d.set(n, "left")
+		return
+	}
+	d.set(n, "lost")
+}
+
+func (d gossipDelegate) set(n *memberlist.Node, status string) {
+	var m meta
+	_ = json.Unmarshal(n.Meta, &m) // what cannot be read is unknown
+	d.g.mu.Lock()
+	d.g.seen[n.Name] = sighting{status, m.Version}
+	d.g.mu.Unlock()
+	d.g.cfg.Changed()
+}
+
+// slogWriter takes memberlist's log lines, "2006/01/02 15:04:05 [WARN] memberlist: text".
+type slogWriter struct{ l *slog.Logger }
+
+func (w slogWriter) Write(p []byte) (int, error) {
+	line := strings.TrimSpace(string(p))
+	level := slog.LevelDebug
+	if i := strings.Index(line, "["); i >= 0 {
+		line = line[i:]
+	}
+	if strings.HasPrefix(line, "[ERR") {
+		level = slog.LevelInfo // its errors are peers that do not answer
+	}
+	w.l.Log(context.Background(), level, line)
+	return len(p), nil
+}
+
+func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }

@@ -1,0 +1,256 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	formatVersion  = 1  // of identity.json
+	gossipKeyBytes = 32 // AES-256 in memberlist
+)
+
+// Settings are what identity.json says. What the cluster has agreed since (another lease
+// length, another role) is in the log and wins over it; these are the start values.
+type Settings struct {
+	ClusterID string
+	NodeID    string
+	Name      string     // unique in the cluster, see CheckNodeName
+	Advertise netip.Addr // where the other nodes reach this one
+	Ports     Ports
+	Role      Role
+	Profile   Profile
+	Lease     time.Duration // never 0, see TimersFor
+	Created   time.Time     // of this data directory
+}
+
+// Check returns ErrInvalid for the first setting that is not acceptable.
+func (s Settings) Check() error {
+	_, roleErr := ParseRole(string(s.Role))
+	_, leaseErr := TimersFor(s.Profile, s.Lease)
+	if leaseErr == nil && s.Lease == 0 {
+		leaseErr = fmt.Errorf("%w: the lease is missing", ErrInvalid)
+	}
+	var createdErr error
+	if s.Created.IsZero() {
+		createdErr = fmt.Errorf("%w: the time of creation is missing", ErrInvalid)
+	}
+	return firstError(CheckClusterID(s.ClusterID), CheckNodeID(s.NodeID), CheckNodeName(s.Name),
+		CheckAdvertise(s.Advertise), s.Ports.Check(), roleErr, leaseErr, createdErr)
+}
+
+// Spec is the content of a data directory: the settings, and the text of every file
+// beside identity.json.
+type Spec struct {
+	Settings
+	CACert    []byte // PEM
+	CAKey     []byte // PEM; empty on a node that may not let others in
+	Cert      []byte // PEM
+	Key       []byte // PEM
+	GossipKey []byte // base64, see NewGossipKey
+}
+
+// NewGossipKey returns a random key for gossip: 32 bytes in base64, one line.
+func NewGossipKey() []byte {
+	var key [gossipKeyBytes]byte
+	rand.Read(key[:])
+	return append(base64.StdEncoding.AppendEncode(nil, key[:]), '\n')
+}
+
+// NewCluster returns the content of the first node's data directory: a new cluster id,
+// node id, CA, certificate and gossip key, created at now. From s it takes name,
+// address, ports, profile and lease, where a lease of 0 is the profile's; the role is
+// voter. It returns ErrInvalid for what s must not be.
+func NewCluster(s Settings, now time.Time) (Spec, error) {
+	timers, err := TimersFor(s.Profile, s.Lease)
+	if err != nil {
+		return Spec{}, err
+	}
+	s.ClusterID, s.NodeID = NewClusterID(), NewNodeID()
+	s.Role, s.Lease, s.Created = RoleVoter, timers.Lease, now.UTC().Truncate(time.Second)
+	if err := s.Check(); err != nil {
+		return Spec{}, err
+	}
+	spec := Spec{Settings: s, GossipKey: NewGossipKey()}
+	ca, err := NewCA(s.ClusterID, now)
+	if err != nil {
+		return Spec{}, err
+	}
+	spec.CACert = ca.CertPEM()
+	if spec.CAKey, err = ca.KeyPEM(); err != nil {
+		return Spec{}, err
+	}
+	csr, key, err := NewCSR()
+	if err != nil {
+		return Spec{}, err
+	}
+	spec.Key = key
+	spec.Cert, err = SignCSR(ca, csr, s.NodeID, s.Name, s.Advertise, now)
+	return spec, err
+}
+
+// Identity is a node's identity, loaded and verified. Its methods may be called from any
+// goroutine; a copy must not be made.
+type Identity struct {
+	Settings
+	Dir       string            // the data directory
+	CACert    *x509.Certificate // of the cluster
+	CA        *CA               // nil on a node that may not let others in
+	GossipKey []byte            // 32 bytes
+
+	key  *ecdsa.PrivateKey
+	cert atomic.Pointer[tls.Certificate] // leaf and CA; replaced by ReplaceCert
+}
+
+// Leaf returns the node's present certificate.
+func (id *Identity) Leaf() *x509.Certificate { return id.cert.Load().Leaf }
+
+// Timers returns the timers that the node starts with.
+func (id *Identity) Timers() Timers {
+	timers, err := TimersFor(id.Profile, id.Lease)
+	if err != nil {
+		panic("identity: Timers of an unverified identity: " + err.Error())
+	}
+	return timers
+}
+
+// assemble verifies that the parts of a spec are well-formed and go together at now, and
+// returns the identity that they make. Create calls it before it writes and Load after
+// it has read, so nothing is written that could not be read.
+func assemble(s Spec, now time.Time) (*Identity, error) {
+	if err := s.Check(); err != nil {
+		return nil, err
+	}
+	id := &Identity{Settings: s.Settings}
+	var err error
+	if id.CACert, err = ParseCert(fileCACert, s.CACert); err != nil {
+		return nil, err
+	}
+	if err := checkCluster(id.CACert, s.ClusterID); err != nil {
+		return nil, fmt.Errorf("%s: %w", fileCACert, err)
+	}
+	if id.CACert.CheckSignatureFrom(id.CACert) != nil {
+		return nil, fmt.Errorf("%w: %s is not a CA's own certificate", ErrCorrupt, fileCACert)
+	}
+	if len(s.CAKey) > 0 {
+		if id.CA, err = ParseCA(s.CACert, s.CAKey); err != nil {
+			return nil, err
+		}
+	}
+	if id.key, err = parseKey(fileKey, s.Key); err != nil {
+		return nil, err
+	}
+	if id.GossipKey, err = parseGossipKey(s.GossipKey); err != nil {
+		return nil, err
+	}
+	cert, err := id.acceptCert(s.Cert, now)
+	if err != nil {
+		return nil, err
+	}
+	id.cert.Store(cert)
+	return id, nil
+}
+
+func parseGossipKey(text []byte) ([]byte, error) {
+	key, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(text)))
+	if err != nil || len(key) != gossipKeyBytes {
+		return nil, fmt.Errorf("%w: %s is not %d bytes in base64", ErrCorrupt, fileGossipKey, gossipKeyBytes)
+	}
+	return key, nil
+}
+
+// acceptCert verifies that a certificate is this node's: its key, its CA, its id, name
+// and address, its time.
+func (id *Identity) acceptCert(certPEM []byte, now time.Time) (*tls.Certificate, error) {
+	leaf, err := ParseCert(fileCert, certPEM)
+	if err != nil {
+		return nil, err
+	}
+	if !id.key.PublicKey.Equal(leaf.PublicKey) {
+		return nil, fmt.Errorf("%w: %s is not the key of %s", ErrCorrupt, fileKey, fileCert)
+	}
+	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
+		if err := verifyNode(leaf, id.CACert, usage, now); err != nil {
+			return nil, fmt.Errorf("%s: %w", fileCert, err)
+		}
+	}
+	if leaf.Subject.CommonName != id.NodeID {
+		return nil, fmt.Errorf("%w: %s is of node %s, %s says %s",
+			ErrForeign, fileCert, leaf.Subject.CommonName, fileIdentity, id.NodeID)
+	}
+	if !slices.Contains(leaf.DNSNames, id.Name) {
+		return nil, fmt.Errorf("%w: %s is for the names %q, %s says %s", ErrForeign, fileCert, leaf.DNSNames, fileIdentity, id.Name)
+	}
+	if leaf.VerifyHostname(id.Advertise.String()) != nil {
+		return nil, fmt.Errorf("%w: %s is for the address %v, %s says %s", ErrForeign, fileCert, leaf.IPAddresses, fileIdentity, id.Advertise)
+	}
+	return &tls.Certificate{Certificate: [][]byte{leaf.Raw, id.CACert.Raw}, PrivateKey: id.key, Leaf: leaf}, nil
+}
+
+// identityFile is identity.json. Fields are only ever added, with a new formatVersion.
+type identityFile struct {
+	Format     int        `json:"format"`
+	Cluster    string     `json:"cluster"`
+	Node       string     `json:"node"`
+	Name       string     `json:"name"`
+	Advertise  netip.Addr `json:"advertise"`
+	APIPort    int        `json:"api_port"`
+	RaftPort   int        `json:"raft_port"`
+	GossipPort int        `json:"gossip_port"`
+	Role       Role       `json:"role"`
+	Profile    Profile    `json:"profile"`
+	Lease      string     `json:"lease"` // as time.ParseDuration reads it
+	Created    time.Time  `json:"created"`
+}
+
+func encodeSettings(s Settings) ([]byte, error) {
+	text, err := json.MarshalIndent(identityFile{
+		Format: formatVersion, Cluster: s.ClusterID, Node: s.NodeID, Name: s.Name, Advertise: s.Advertise,
+		APIPort: s.Ports.API, RaftPort: s.Ports.Raft, GossipPort: s.Ports.Gossip,
+		Role: s.Role, Profile: s.Profile, Lease: s.Lease.String(), Created: s.Created,
+	}, "", "  ")
+	return append(text, '\n'), err
+}
+
+// decodeSettings reads identity.json, or returns ErrCorrupt or ErrFormat. The values still
+// need Check.
+func decodeSettings(text []byte) (Settings, error) {
+	bad := func(why error) (Settings, error) {
+		return Settings{}, fmt.Errorf("%w: %s: %w", ErrCorrupt, fileIdentity, why)
+	}
+	var head struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(text, &head); err != nil {
+		return bad(err)
+	}
+	if head.Format != formatVersion {
+		return Settings{}, fmt.Errorf("%w: %s has format %d, this version of havip-cluster reads format %d; use the version that wrote it, or a newer one",
+			ErrFormat, fileIdentity, head.Format, formatVersion)
+	}
+	var f identityFile
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&f); err != nil {
+		return bad(err)
+	}
+	lease, err := time.ParseDuration(f.Lease)
+	if err != nil {
+		return bad(err)
+	}
+	return Settings{
+		ClusterID: f.Cluster, NodeID: f.Node, Name: f.Name, Advertise: f.Advertise,
+		Ports: Ports{API: f.APIPort, Raft: f.RaftPort, Gossip: f.GossipPort},
+		Role:  f.Role, Profile: f.Profile, Lease: lease, Created: f.Created,
+	}, nil
+}

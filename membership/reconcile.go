@@ -1,0 +1,175 @@
+package membership
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"havip-cluster/fsm"
+)
+
+const reconcileEvery = 250 * time.Millisecond
+
+// Reconciler is the leader's loop that makes Raft's servers follow the cluster's nodes.
+// In a node that does not lead it does nothing.
+type Reconciler struct {
+	Node *Node
+	// Founder is the first command of the cluster: set in the node that was bootstrapped.
+	Founder *fsm.InitCluster
+	// Alive and Applied say what is known of a node; they decide who may become a voter.
+	Alive   func(node string) bool
+	Applied func(node string) (index uint64, fresh bool)
+}
+
+// Run works until ctx ends.
+func (r *Reconciler) Run(ctx context.Context) {
+	watch, stop := r.Node.Watch()
+	defer stop()
+	tick := time.NewTicker(reconcileEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-watch:
+		case <-tick.C:
+		}
+		if err := r.step(ctx); err != nil {
+			r.Node.cfg.Logger.Info("membership change failed, trying again", "err", err)
+		}
+	}
+}
+
+// step does at most one thing: gather, decide, act.
+func (r *Reconciler) step(ctx context.Context) error {
+	term, leads := r.Node.Leading()
+	if !leads {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	s := r.Node.State()
+	if s.Cluster.ID == "" {
+		if r.Founder == nil {
+			return nil
+		}
+		_, err := r.Node.Propose(ctx, term, "", *r.Founder)
+		return err
+	}
+	if change, due := NextChange(s, r.Node.Servers(), r.ready); due {
+		return r.act(ctx, s, change)
+	}
+	return r.forget(ctx, term, s)
+}
+
+func (r *Reconciler) ready(node string) bool {
+	applied, fresh := r.Applied(node)
+	return fresh && r.Alive(node) && r.Node.Ready(applied)
+}
+
+func (r *Reconciler) act(ctx context.Context, s *fsm.State, c Change) error {
+	if c.Kind == Remove && c.Node == r.Node.Self() {
+		// A leader that removes itself leaves the others without one for an election.
+		return r.Node.TransferLeadership()
+	}
+	r.Node.cfg.Logger.Info("membership", "change", string(c.Kind), "node", s.NodeName(c.Node), "why", c.Why)
+	return r.Node.Change(ctx, c)
+}
+
+// forget takes a node out of the state once Raft has no server of it any more.
+func (r *Reconciler) forget(ctx context.Context, term uint64, s *fsm.State) error {
+	in := map[string]bool{}
+	for _, srv := range r.Node.Servers() {
+		in[string(srv.ID)] = true
+	}
+	for _, n := range s.NodeList() {
+		if _, open := s.SessionOf(n.ID); !n.Removing || open || in[n.ID] {
+			continue
+		}
+		res, err := r.Node.Propose(ctx, term, "", fsm.RemoveNode{ID: n.ID})
+		if err == nil && res.Refusal != nil {
+			err = res.Refusal
+		}
+		return err
+	}
+	return nil
+}
+
+// RemoveNode takes a node out of the cluster and waits for it. Only the leader can. The
+// node hands over what it owns and ends its session; one that does not answer loses its
+// session when its lease runs out. Without force it is refused when the removal would
+// leave a HAVIP without an owner, or the cluster without a majority.
+func RemoveNode(ctx context.Context, n *Node, name string, force bool, alive func(string) bool) error {
+	s := n.State()
+	node, ok := s.NodeNamed(name)
+	if !ok {
+		return fsm.Refuse(fsm.CodeNotFound, "no node is called %q; `node list` shows those there are", name)
+	}
+	voters, _ := n.Voters()
+	if refusal := mayRemove(s, voters, node, alive); refusal != nil && !force {
+		return refusal
+	}
+	yes := true
+	res, err := n.Propose(ctx, 0, "", fsm.UpdateNode{ID: node.ID, Removing: &yes})
+	if err != nil {
+		return err
+	}
+	if res.Refusal != nil {
+		return res.Refusal
+	}
+	watch, stop := n.Watch()
+	defer stop()
+	for {
+		if _, there := n.State().Nodes[node.ID]; !there {
+			return nil
+		}
+		if _, leads := n.Leading(); !leads {
+			return fmt.Errorf("%w: the removal of %s goes on under the next leader; `node list` shows when it is done", ErrUnknownOutcome, node.Name)
+		}
+		select {
+		case <-watch:
+		case <-ctx.Done():
+			return fmt.Errorf("membership: the removal of %s was begun and goes on; `node list` shows when it is done: %w", node.Name, ctx.Err())
+		}
+	}
+}
+
+// mayRemove refuses what --force would have to override.
+func mayRemove(s *fsm.State, voters []string, node fsm.Node, alive func(string) bool) *fsm.Refusal {
+	left, up := 0, 0
+	for _, v := range voters {
+		if v == node.ID {
+			continue
+		}
+		left++
+		if alive(v) {
+			up++
+		}
+	}
+	if left == 0 {
+		return fsm.Refuse(fsm.CodeUnsupported, "node %s is the last voter; the cluster ends with it: stop its agent and delete its data directory instead", node.Name)
+	}
+	if up < left/2+1 {
+		return fsm.Refuse(fsm.CodeUnsupported, "without node %s only %d of %d voters are alive, which is no majority; bring the others back first", node.Name, up, left)
+	}
+	sess, open := s.SessionOf(node.ID)
+	if !open {
+		return nil
+	}
+	for _, v := range s.Claimed(sess.Number) {
+		if v.Owner == nil || v.Owner.Session != sess.Number || elsewhere(s, v, node.ID) {
+			continue
+		}
+		return fsm.Refuse(fsm.CodeInUse, "HAVIP %s would have no owner without node %s; `explain %s` says why; repeat with --force to remove the node all the same", v.Name, node.Name, v.Name)
+	}
+	return nil
+}
+
+func elsewhere(s *fsm.State, v fsm.HAVIP, node string) bool {
+	for _, e := range s.ENIs {
+		if e.Node != node && s.Ineligible(v, e, time.Now().UnixNano()) == nil {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,253 @@
+package fence
+
+import (
+	"bufio"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+)
+
+const (
+	childLease = 500 * time.Millisecond
+	// lateMax is how long after the deadline the last answer may be stamped:
+	// the way from the fence to the peer, and the reading of two clocks.
+	lateMax = 5 * time.Millisecond
+	// earlyMax is how long before the deadline the answers may end: nothing
+	// with eBPF but the probe's own pace, slackMin and ticks with nftables.
+	earlyMax = 100 * time.Millisecond
+)
+
+// child is a process that owns a HAVIP until it is killed or stopped.
+func child(role string) int {
+	env := func(name string) string { return os.Getenv("FENCE_" + name) }
+	fail := func(err error) int {
+		fmt.Println("child:", err)
+		return 1
+	}
+	if role == "userns" {
+		return inUserNamespace(env("DIR"), fail)
+	}
+	f, _, err := New(Config{Dir: env("DIR"), Prefer: Kind(env("KIND")), Hook: env("HOOK"), Table: "fence_test"})
+	if err != nil {
+		return fail(err)
+	}
+	index, _ := strconv.Atoi(env("INDEX"))
+	ip := netip.MustParseAddr(env("IP"))
+	for _, step := range []func() error{
+		func() error { return f.Attach(index) },
+		func() error { return f.Guard(ip) },
+		func() error { return f.SetDeadline(BootNow() + childLease.Nanoseconds()) },
+		func() error { return f.Open(ip) },
+	} {
+		if err := step(); err != nil {
+			return fail(err)
+		}
+	}
+	fmt.Println(f.Deadline())
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		deadline, _ := strconv.ParseInt(in.Text(), 10, 64)
+		fmt.Println("stored", f.SetDeadline(deadline))
+	}
+	return 0
+}
+
+func inUserNamespace(dir string, fail func(error) int) int {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "eni0"
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "peer0"}); err != nil {
+		return fail(err)
+	}
+	l, err := netlink.LinkByName("eni0")
+	if err != nil {
+		return fail(err)
+	}
+	f, why, err := New(Config{Dir: dir})
+	if err != nil {
+		return fail(err)
+	}
+	if f.Kind() != NFTables || !strings.Contains(why, "eBPF refused") {
+		return fail(fmt.Errorf("kind %s: %s", f.Kind(), why))
+	}
+	ip := host4(1, 1)
+	for _, step := range []func() error{
+		func() error { return f.Attach(index(l)) },
+		func() error { return f.Guard(ip) },
+		func() error { return f.Open(ip) },
+		func() error { return f.SetDeadline(BootNow() + time.Minute.Nanoseconds()) },
+		func() error { return f.Healthy(index(l)) },
+		f.Uninstall,
+	} {
+		if err := step(); err != nil {
+			return fail(err)
+		}
+	}
+	return 0
+}
+
+// owner is a running child and the deadline it stored.
+type owner struct {
+	cmd      *exec.Cmd
+	in       interface{ WriteString(string) (int, error) }
+	out      *bufio.Reader
+	deadline int64
+}
+
+func (w *world) owner(ip netip.Addr) *owner {
+	w.t.Helper()
+	cmd := exec.Command(os.Args[0]) // inherits the namespaces of this thread
+	cmd.Env = append(os.Environ(), "FENCE_TEST_CHILD=hold", "FENCE_DIR="+w.dir, "FENCE_KIND="+string(w.kind),
+		"FENCE_HOOK="+w.hook, "FENCE_IP="+ip.String(), "FENCE_INDEX="+strconv.Itoa(index(w.eni)))
+	r, stdin, err := os.Pipe()
+	w.must("pipe", err)
+	cmd.Stdin = r
+	stdout, err := cmd.StdoutPipe()
+	w.must("pipe", err)
+	w.must("child", cmd.Start())
+	r.Close()
+	w.t.Cleanup(func() {
+		stdin.Close()
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	o := &owner{cmd: cmd, in: stdin, out: bufio.NewReader(stdout)}
+	line, err := o.out.ReadString('\n')
+	w.must("child's answer", err)
+	if o.deadline, err = strconv.ParseInt(strings.TrimSpace(line), 10, 64); err != nil {
+		w.t.Fatalf("child says %q", line)
+	}
+	return o
+}
+
+// client asks for a HAVIP by ARP every millisecond from the peer.
+type client struct {
+	s       *socket
+	ip      netip.Addr
+	answers []int64
+}
+
+// address gives the ENI the HAVIP, so that the node's own stack answers for it.
+func (w *world) address(ip netip.Addr) {
+	for _, s := range []string{"10.1.255.254/16", ip.String() + "/32"} {
+		a, err := netlink.ParseAddr(s)
+		w.must("address", err)
+		w.must("address", netlink.AddrAdd(w.eni, a))
+	}
+}
+
+func (w *world) client(ip netip.Addr) *client {
+	w.address(ip)
+	c := &client{s: w.socket(w.peer), ip: ip}
+	tick, stop, done := time.NewTicker(time.Millisecond), make(chan struct{}), make(chan struct{})
+	request := plain(0x0806, arpFrame(1, addr("10.1.255.1"), ip)[14:]...)
+	copy(request, []byte{255, 255, 255, 255, 255, 255})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-tick.C:
+				c.s.send(request)
+			case <-stop:
+				return
+			}
+		}
+	}()
+	w.t.Cleanup(func() {
+		tick.Stop()
+		close(stop)
+		<-done
+	})
+	return c
+}
+
+// until records answers up to that time and returns those stamped after from.
+func (c *client) until(from, boot int64) (n int) {
+	for BootNow() < boot {
+		a, ok := c.s.next()
+		if ok && len(a.frame) >= 42 && a.frame[21] == 2 && netip.AddrFrom4([4]byte(a.frame[28:32])) == c.ip {
+			c.answers = append(c.answers, a.boot)
+		}
+	}
+	for _, at := range c.answers {
+		if at > from {
+			n++
+		}
+	}
+	return n
+}
+
+// silentAt checks that the answers ran up to the deadline and no further.
+func (c *client) silentAt(t testing.TB, deadline int64) {
+	t.Helper()
+	late := c.until(deadline+lateMax.Nanoseconds(), deadline+(300*time.Millisecond).Nanoseconds())
+	if len(c.answers) < 20 {
+		t.Fatalf("only %d answers before the deadline: nothing was proved", len(c.answers))
+	}
+	last := time.Duration(c.answers[len(c.answers)-1] - deadline)
+	if late > 0 || last < -earlyMax {
+		t.Errorf("last of %d answers %v after the deadline, %d late", len(c.answers), last, late)
+	}
+	t.Logf("last of %d answers %v after the deadline", len(c.answers), last)
+}
+
+// TestKilled: SIGKILL right after opening. The HAVIP speaks to the deadline and
+// not beyond it, and the next process finds the fence as it was.
+func TestKilled(t *testing.T) {
+	eachKind(t, func(w *world) {
+		w.wire()
+		ip := host4(1, 1)
+		c, o := w.client(ip), w.owner(ip)
+		w.must("kill", o.cmd.Process.Kill())
+		c.silentAt(w.t, o.deadline)
+
+		f := w.newFence()
+		entries, err := f.Guarded()
+		w.must("guarded", err)
+		if len(entries) != 1 || entries[0] != (Entry{ip, true}) || f.Deadline() != o.deadline {
+			w.t.Errorf("adopted %v until %d, want %v until %d", entries, f.Deadline(), ip, o.deadline)
+		}
+		now := BootNow()
+		w.must("renew", f.SetDeadline(now+time.Minute.Nanoseconds()))
+		if c.until(now, now+(200*time.Millisecond).Nanoseconds()) == 0 {
+			w.t.Error("no answers after adoption and renewal")
+		}
+		w.must("shut", f.Shut(ip))
+		now = BootNow() + lateMax.Nanoseconds()
+		if n := c.until(now, now+(200*time.Millisecond).Nanoseconds()); n > 0 {
+			w.t.Errorf("%d answers after Shut", n)
+		}
+		w.must("uninstall", f.Uninstall())
+	})
+}
+
+// TestStopped: SIGSTOP, and after SIGCONT a renewal that was on its way: its
+// time has passed as well, so nothing may open.
+func TestStopped(t *testing.T) {
+	eachKind(t, func(w *world) {
+		w.wire()
+		ip := host4(1, 1)
+		c, o := w.client(ip), w.owner(ip)
+		w.must("stop", o.cmd.Process.Signal(syscall.SIGSTOP))
+		late := o.deadline + (100 * time.Millisecond).Nanoseconds()
+		_, err := o.in.WriteString(fmt.Sprintln(late))
+		w.must("write", err)
+		c.silentAt(w.t, o.deadline)
+		w.must("continue", o.cmd.Process.Signal(syscall.SIGCONT))
+		line, err := o.out.ReadString('\n')
+		w.must("child's answer", err)
+		if line != "stored <nil>\n" {
+			w.t.Errorf("child says %q", line)
+		}
+		now := BootNow()
+		if n := c.until(o.deadline+lateMax.Nanoseconds(), now+(200*time.Millisecond).Nanoseconds()); n > 0 {
+			w.t.Errorf("%d answers after a late renewal", n)
+		}
+	})
+}
