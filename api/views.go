@@ -56,7 +56,7 @@ type HAVIP struct {
 	Bans     []string       `json:"bans"`
 	Enabled  bool           `json:"enabled"`
 	Deleting bool           `json:"deleting,omitempty"`
-	Draining []string       `json:"draining,omitempty" doc:"ENIs of earlier owners that have not released it yet"`
+	Draining []string       `json:"draining" doc:"ENIs of earlier owners that have not released it yet"`
 	Created  time.Time      `json:"created"`
 }
 
@@ -180,7 +180,7 @@ func havipView(st *fsm.State, v fsm.HAVIP) HAVIP {
 		Placement: placementView(st, v), VPC: v.VPC,
 		Range:    Range{Type: string(v.Range.Type), Members: list(v.Range.Members), Limit: v.Range.Limit},
 		Failback: v.Failback, Priority: v.Priority, Prefer: v.Prefer, Bans: list(v.Bans),
-		Enabled: v.Enabled, Deleting: v.Deleting, Created: wall(v.Created),
+		Enabled: v.Enabled, Deleting: v.Deleting, Draining: []string{}, Created: wall(v.Created),
 	}
 	if out.Prefer == nil {
 		out.Prefer = map[string]int{}

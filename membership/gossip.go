@@ -22,6 +22,7 @@ const (
 	// rejoinEvery is how often a node tries the peers that it does not see alive:
 	// memberlist never heals a split by itself after 30 s (memberlist#222).
 	rejoinEvery   = 5 * time.Second
+	meetEvery     = 250 * time.Millisecond
 	reclaimAfter  = 30 * time.Second // a name may come back from another address
 	leaveTimeout  = 500 * time.Millisecond
 	gossipTCPWait = 2 * time.Second
@@ -113,16 +114,22 @@ func (g *Gossip) Alive(node string) bool {
 	return node == g.cfg.Node || g.Status(node) == "alive"
 }
 
-// RunRejoin tries, until ctx ends, every node of the state that is not seen alive.
+// RunRejoin tries, until ctx ends, every node of the state that is not seen alive: one
+// that was never heard of soon, one that was lost every rejoinEvery.
 func (g *Gossip) RunRejoin(ctx context.Context, state func() *fsm.State) {
-	tick := time.NewTicker(rejoinEvery)
+	tick := time.NewTicker(meetEvery)
 	defer tick.Stop()
+	var last time.Time
 	for {
 		var missing []string
+		again := time.Since(last) >= rejoinEvery
 		for _, n := range state().NodeList() {
-			if !g.Alive(n.ID) {
+			if !g.Alive(n.ID) && (again || g.Status(n.ID) == "") {
 				missing = append(missing, n.ID+"/"+hostPort(n.Address, n.GossipPort))
 			}
+		}
+		if again {
+			last = time.Now()
 		}
 		g.Join(missing)
 		select {

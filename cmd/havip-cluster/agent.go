@@ -318,11 +318,18 @@ func (a *agent) close() {
 			_ = l.Close() // closed already if the server ran
 		}
 	}
+	clean := false
 	if a.edge != nil {
-		errs = append(errs, a.edge.Clean(), a.edge.Close())
+		err := a.edge.Clean()
+		clean = err == nil
+		errs = append(errs, err, a.edge.Close())
 	}
-	if a.fence != nil {
+	switch {
+	case a.fence == nil:
+	case clean:
 		errs = append(errs, a.fence.Uninstall())
+	default: // an address may be left: the fence keeps it silent
+		errs = append(errs, a.fence.Close())
 	}
 	if err := errors.Join(errs...); err != nil {
 		a.log.Warn("stopped, with errors", "err", err)

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"havip-cluster/api"
 	"havip-cluster/failover"
@@ -14,6 +17,13 @@ import (
 	"havip-cluster/fsm"
 	"havip-cluster/membership"
 	"havip-cluster/membership/identity"
+)
+
+const (
+	// leaderPatience is how long a node waits for an answer of the one that it takes for
+	// the leader, before it looks again who that is.
+	leaderPatience = time.Second
+	leaderPause    = 20 * time.Millisecond
 )
 
 // backend joins the parts of a running node for the API, and carries this node's own
@@ -60,7 +70,7 @@ func (b *backend) Leader() (fsm.Node, bool) {
 
 // client returns the connection to another node's API.
 func (b *backend) client(n fsm.Node) *api.Client {
-	address := fmt.Sprintf("[%s]:%d", n.Address, n.APIPort)
+	address := apiAddress(n)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := b.clients[address]
@@ -70,6 +80,8 @@ func (b *backend) client(n fsm.Node) *api.Client {
 	}
 	return c
 }
+
+func apiAddress(n fsm.Node) string { return net.JoinHostPort(n.Address, strconv.Itoa(n.APIPort)) }
 
 // apiError says in the API's words why Raft did not do it.
 func apiError(err error) error {
@@ -83,18 +95,32 @@ func apiError(err error) error {
 }
 
 func (b *backend) Linearizable(ctx context.Context) (*fsm.State, error) {
-	index, err := b.node.ReadIndex(ctx)
-	if errors.Is(err, membership.ErrNotLeader) {
-		leader, ok := b.Leader()
-		if !ok || leader.ID == b.Self() {
-			return nil, api.ErrNoLeader
+	for {
+		index, err := b.readIndex(ctx)
+		if err == nil {
+			return b.node.WaitIndex(ctx, index)
 		}
-		index, err = b.client(leader).ReadIndex(ctx)
+		select { // the leader may be changing: look again who it is
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", api.ErrNoLeader, err)
+		case <-time.After(leaderPause):
+		}
 	}
-	if err != nil {
-		return nil, err
+}
+
+// readIndex asks whoever seems to lead, once, and not for long: it may be gone.
+func (b *backend) readIndex(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, leaderPatience)
+	defer cancel()
+	index, err := b.node.ReadIndex(ctx)
+	if !errors.Is(err, membership.ErrNotLeader) {
+		return index, err
 	}
-	return b.node.WaitIndex(ctx, index)
+	leader, ok := b.Leader()
+	if !ok || leader.ID == b.Self() {
+		return 0, api.ErrNoLeader
+	}
+	return b.client(leader).ReadIndex(ctx)
 }
 
 func (b *backend) ReadIndex(ctx context.Context) (uint64, error) {
@@ -117,6 +143,8 @@ func (b *backend) submit(ctx context.Context, body fsm.Body) (fsm.Result, error)
 	if !ok || leader.ID == b.Self() {
 		return b.ask(ctx, body)
 	}
+	ctx, cancel := context.WithTimeout(ctx, leaderPatience)
+	defer cancel()
 	return b.client(leader).Command(ctx, body)
 }
 
@@ -206,7 +234,7 @@ func (b *backend) Admit(ctx context.Context, req api.JoinRequest) (api.JoinAnswe
 	}
 	for _, n := range s.NodeList() {
 		if n.ID != got.Node.ID {
-			answer.Peers = append(answer.Peers, fmt.Sprintf("%s:%d", n.Address, n.APIPort))
+			answer.Peers = append(answer.Peers, apiAddress(n))
 		}
 	}
 	return answer, nil

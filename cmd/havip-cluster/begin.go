@@ -211,7 +211,7 @@ func (g *globals) join(ctx context.Context, f nodeFlags, addr netip.Addr, token 
 		CACert: []byte(answer.CA), CAKey: []byte(answer.CAKey), Cert: []byte(answer.Certificate), Key: key,
 		GossipKey: append(base64.StdEncoding.AppendEncode(nil, answer.GossipKey), '\n'),
 	}
-	if err := identity.Create(g.dataDir, spec); err != nil {
+	if err := makeNode(g.dataDir, spec, func() error { return emptyLog(g.dataDir) }); err != nil {
 		return fmt.Errorf("the cluster let node %s in, but its data directory cannot be made: %w; then run `havip-cluster node remove %s` at a member and begin again with a new token", f.name, err, f.name)
 	}
 	return g.madeNode(spec.Settings, "node %s joins cluster %s, from %s")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -164,22 +165,20 @@ func newStatusCommand(g *globals) *cobra.Command {
 }
 
 // status prints the health. When no leader answers, it prints what the asked node knows,
-// and the exit code says so: then it is needed most.
+// and the exit code says so: then it is needed most. That is asked first, so that a host
+// without an agent is told at once.
 func (g *globals) status(ctx context.Context, c *api.Client) error {
 	c.Timeout = min(g.timeout, statusPatience)
+	known, err := c.Status(ctx, true)
+	if err != nil {
+		return err
+	}
 	st, err := c.Status(ctx, false)
 	if api.ExitCode(err) != api.ExitUnreachable {
 		return emit(g, st, err, printStatus)
 	}
-	st, staleErr := c.Status(ctx, true)
-	if staleErr != nil {
-		return err
-	}
 	fmt.Fprintln(g.stderr, "No leader answers; this is what the asked node knows:")
-	if err := emit(g, st, nil, printStatus); err != nil {
-		return err
-	}
-	return err
+	return errors.Join(emit(g, known, nil, printStatus), err)
 }
 
 func printStatus(w io.Writer, st api.Status) {

@@ -68,8 +68,9 @@ func (s silence) at(now Instant) time.Duration {
 	return s.inForce
 }
 
-// CaughtUp is called once the log has been applied up to its last entry on disk at start.
-// Until then the acceptor may not know a length that it has promised before.
+// CaughtUp is called once the log has been applied up to its last entry on disk at start,
+// or up to any entry of a later term than that one: the end of a log on disk may never be
+// committed. Until then the acceptor may not know a length that it has promised before.
 func (a *Acceptor) CaughtUp(Instant) { a.caughtUp = true }
 
 // UseVoterSet tells the voter set that the node uses now: call it before each message.

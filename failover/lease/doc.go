@@ -16,7 +16,8 @@
 //  1. Serialise the calls of one structure.
 //  2. For each message: receive it, then read CLOCK_BOOTTIME, then read the voter set
 //     (the latest one in the Raft log, committed or not) and pass it to UseVoterSet,
-//     then call. A clock read before the message arrived would break rule 3.
+//     then call. A clock read before the message arrived would break rule 3. Set
+//     [VoterSet.Index].
 //  3. Start an acceptor only when the process that served this voter before is dead.
 //  4. Feed Opened, Closed and SetSilence in log order; after installing a snapshot call
 //     Closed for each of [Acceptor.Sessions] that the snapshot does not have.
@@ -28,6 +29,7 @@
 //     force, once the leader's applied state has reached its latest voter set. Commit a
 //     verdict only in the term of its question: the entry carries that term, and Apply
 //     refuses it in an entry of another term.
-//  8. Propose nothing that lowers the longest length in force before every voter has
-//     applied the shorter one and the old promise length has passed since (rule 8).
+//  8. While a change of length is under way, holders use the shorter of the two lengths,
+//     acceptors and questions the longer. End it with an entry of its own, proposed when
+//     every node has applied the change and the longer promise has run out since.
 package lease

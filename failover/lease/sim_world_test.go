@@ -38,7 +38,7 @@ type simProfile struct {
 type simStats struct {
 	Events, Lost, Repeated                       int
 	Renewals, Openings, Superseded, LateLeases   int
-	Verdicts, Closes, Releases, RefusedCloses    int
+	Verdicts, Closes, Releases, RefusedCloses    int // refused: closed before, or another term
 	Takeovers, VoterChanges, LengthChanges       int
 	Elections, Restarts, Stalls, Cuts, Histories int
 }

@@ -216,31 +216,42 @@ func bit(b bool) int {
 	return 0
 }
 
-// reason says which goal decided, against the runner-up.
+// reason says which goal decided: the first one that tells the best from any other, and
+// the best of those that lost by it.
 func reason(v fsm.HAVIP, best *Candidate, eligible []*Candidate) string {
 	if len(eligible) == 1 {
 		return best.ENI + " is the only one eligible"
 	}
-	others := slices.DeleteFunc(slices.Clone(eligible), func(c *Candidate) bool { return c == best })
-	next := slices.MinFunc(others, func(a, b *Candidate) int { return order(v, a, b) })
 	if best.Present {
-		for _, c := range others {
-			if !c.settled && c.Score > best.Score {
-				return fmt.Sprintf("%s owns it; %s is preferred (score %d against %d) once its session is %s old", best.ENI, c.ENI, c.Score, best.Score, v.Failback)
-			}
-		}
+		return keeps(v, best, eligible)
 	}
-	switch {
-	case best.Present:
-		return best.ENI + " owns it and may keep it"
-	case best.Score != next.Score:
-		return fmt.Sprintf("%s is preferred (score %d, next is %s with %d)", best.ENI, best.Score, next.ENI, next.Score)
-	case best.OnNode != next.OnNode:
-		return fmt.Sprintf("node %s owns fewer HAVIPs (%d, next is %s with %d)", best.Node, best.OnNode, next.Node, next.OnNode)
-	case best.OnENI != next.OnENI:
-		return fmt.Sprintf("%s owns fewer HAVIPs (%d, next is %s with %d)", best.ENI, best.OnENI, next.ENI, next.OnENI)
+	next := func(value func(c *Candidate) int) *Candidate {
+		losers := slices.DeleteFunc(slices.Clone(eligible), func(c *Candidate) bool { return value(c) == value(best) })
+		if len(losers) == 0 {
+			return nil
+		}
+		return slices.MinFunc(losers, func(a, b *Candidate) int { return order(v, a, b) })
+	}
+	if c := next(func(c *Candidate) int { return c.Score }); c != nil {
+		return fmt.Sprintf("%s is preferred (score %d, next is %s with %d)", best.ENI, best.Score, c.ENI, c.Score)
+	}
+	if c := next(func(c *Candidate) int { return c.OnNode }); c != nil {
+		return fmt.Sprintf("node %s owns fewer HAVIPs (%d, next is %s with %d)", best.Node, best.OnNode, c.Node, c.OnNode)
+	}
+	if c := next(func(c *Candidate) int { return c.OnENI }); c != nil {
+		return fmt.Sprintf("%s owns fewer HAVIPs (%d, next is %s with %d)", best.ENI, best.OnENI, c.ENI, c.OnENI)
 	}
 	return fmt.Sprintf("%s comes first among %d that are equal", best.ENI, len(eligible))
+}
+
+// keeps says that the owner stays, and until when if a preferred node has to wait.
+func keeps(v fsm.HAVIP, best *Candidate, eligible []*Candidate) string {
+	for _, c := range eligible {
+		if !c.settled && c.Score > best.Score {
+			return fmt.Sprintf("%s owns it; %s is preferred (score %d against %d) once its session is %s old", best.ENI, c.ENI, c.Score, best.Score, v.Failback)
+		}
+	}
+	return best.ENI + " owns it and may keep it"
 }
 
 // nobody says why no ENI is eligible; ENIs of other subnets are left out.

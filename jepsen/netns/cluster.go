@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Ports and times of a cluster under test.
@@ -50,6 +52,8 @@ type Cluster struct {
 	Dir     string   // data directories DIR/nodeN and logs DIR/nodeN.log
 	Profile string   // of bootstrap; NewCluster sets lan
 	Env     []string // in addition to this process's
+	// AgentArgs are further flags of the agents.
+	AgentArgs []string
 
 	mu     sync.Mutex
 	agents map[int]*agent
@@ -176,7 +180,7 @@ func (c *Cluster) Start(i int) error {
 		return fmt.Errorf("netns: agent's log: %w", err)
 	}
 	defer log.Close() // the child has its own
-	a := &agent{cmd: c.command(i, "agent"), done: make(chan struct{})}
+	a := &agent{cmd: c.command(i, append([]string{"agent"}, c.AgentArgs...)...), done: make(chan struct{})}
 	a.cmd.Stdout, a.cmd.Stderr = log, log
 	if err := c.Lab.Node(i).Start(a.cmd); err != nil {
 		return fmt.Errorf("netns: agent of %s: %w", c.NodeName(i), err)
@@ -260,6 +264,8 @@ func (c *Cluster) Close() error {
 				return err
 			}
 		}
+		// A killed agent leaves its pinned fence, and so its mount, on purpose.
+		_ = unix.Unmount(filepath.Join(c.DataDir(i+1), "bpf"), unix.MNT_DETACH)
 	}
 	return nil
 }

@@ -131,3 +131,11 @@ func (c *Cluster) wait(what string, timeout time.Duration, ready func() error) e
 		}
 	}
 }
+
+// Voters is how many nodes vote in Raft, as the first node that answers says.
+func (c *Cluster) Voters() (int, error) {
+	var status struct {
+		Voters int `json:"voters"`
+	}
+	return status.Voters, c.anywhere(&status, "status")
+}

@@ -1,0 +1,405 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"havip-cluster/fsm"
+	"havip-cluster/membership/identity"
+)
+
+// ask sends a bare request over the socket of node i.
+func (w *world) ask(t *testing.T, i int, method, path, body string, header ...string) (*http.Response, []byte) {
+	t.Helper()
+	req, err := http.NewRequest(method, "http://local"+path, strings.NewReader(body))
+	must(t, err)
+	for j := 0; j+1 < len(header); j += 2 {
+		req.Header.Set(header[j], header[j+1])
+	}
+	return roundTrip(t, w.curl(i), req)
+}
+
+func roundTrip(t *testing.T, c *http.Client, req *http.Request) (*http.Response, []byte) {
+	t.Helper()
+	resp, err := c.Do(req)
+	must(t, err)
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	must(t, err)
+	return resp, answer
+}
+
+const webBody = `{"name":"web","ip":"10.77.0.100"}`
+
+// TestEndpoints goes through every operation: what it answers and with which fields.
+func TestEndpoints(t *testing.T) {
+	w := newWorld(t)
+	rows := []struct {
+		method, path, body string
+		status             int
+		fields             string // of the answer, or of its first element
+	}{
+		{"GET", "/healthz", "", 200, "status"},
+		{"GET", "/readyz", "", 200, "index leader status"},
+		{"POST", "/v1/havips", webBody, 201, havipFields},
+		{"GET", "/v1/havips", "", 200, havipFields},
+		{"GET", "/v1/havips/web", "", 200, havipFields},
+		{"GET", "/v1/placement", "", 200, placementFields},
+		{"GET", "/v1/placement?havip=web&consistency=stale", "", 200, placementFields},
+		{"GET", "/v1/havips/web/explain", "", 200, "candidates havip index moves name reason to"},
+		{"PATCH", "/v1/havips/web", `{"priority":5,"prefer":{"node-1":10}}`, 200, havipFields},
+		{"POST", "/v1/havips/web/move", `{"to":"node-2"}`, 200, havipFields},
+		{"POST", "/v1/havips/web/range", `{"type":"cvm","add":["node-1","node-2"]}`, 200, havipFields},
+		{"POST", "/v1/havips/web/bans", `{"add":["node-1"]}`, 200, havipFields},
+		{"POST", "/v1/havips/web/disable", "", 200, havipFields},
+		{"POST", "/v1/havips/web/enable", "", 200, havipFields},
+		{"GET", "/v1/events", "", 200, "at index kind node text"},
+		{"GET", "/v1/events?havip=web", "", 200, "at havip index kind text"},
+		{"GET", "/v1/failovers", "", 200, ""},
+		{"GET", "/v1/nodes", "", 200, nodeFields},
+		{"GET", "/v1/nodes/node-2", "", 200, nodeFields},
+		{"PATCH", "/v1/nodes/node-2", `{"standby":true}`, 200, nodeFields},
+		{"PATCH", "/v1/nodes/node-2", `{"standby":false,"maintenance":true}`, 200, nodeFields},
+		{"GET", "/v1/subnets", "", 200, subnetFields},
+		{"POST", "/v1/subnets", `{"name":"s2","cidr":"10.78.0.0/24","gateway":"10.78.0.1","reserved":["10.78.0.9"]}`, 201, subnetFields},
+		{"GET", "/v1/subnets/s2", "", 200, subnetFields},
+		{"DELETE", "/v1/subnets/s2", "", 200, "index object"},
+		{"GET", "/v1/enis", "", 200, eniFields},
+		{"GET", "/v1/enis/node-1%2Feth0", "", 200, eniFields},
+		{"PATCH", "/v1/enis/node-1%2Feth0", `{"primary":false}`, 200, eniFields},
+		{"GET", "/v1/cluster", "", 200, clusterFields},
+		{"PATCH", "/v1/cluster", `{"lease_ms":400}`, 200, clusterFields},
+		{"GET", "/v1/status", "", 200, clusterFields + " health local members owned problems"},
+		{"POST", "/v1/tokens", `{"node":"node-3"}`, 201, "command expires node role token"},
+		{"DELETE", "/v1/havips/web?force=true", "", 200, "index object"},
+	}
+	for _, row := range rows {
+		resp, answer := w.ask(t, 0, row.method, row.path, row.body)
+		if resp.StatusCode != row.status {
+			t.Fatalf("%s %s: %d %s", row.method, row.path, resp.StatusCode, answer)
+		}
+		if strings.HasPrefix(row.path, "/v1/") && resp.Header.Get(headerIndex) == "" {
+			t.Errorf("%s %s: no %s", row.method, row.path, headerIndex)
+		}
+		if diff := cmp.Diff(sortedWords(row.fields), fieldsOf(t, answer)); diff != "" {
+			t.Errorf("%s %s: fields (-want +got)\n%s", row.method, row.path, diff)
+		}
+		w.log.place(t)
+	}
+	if resp, _ := w.ask(t, 0, "GET", "/metrics", ""); resp.StatusCode != 200 {
+		t.Errorf("metrics: %d", resp.StatusCode)
+	}
+}
+
+const (
+	placementFields = "id name ip subnet state eni node session epoch since index reason"
+	havipFields     = placementFields + " vpc range eip failback priority prefer bans enabled draining created"
+	nodeFields      = "name id role address status leader session lease_remaining_ms standby maintenance version havips api_port raft_port gossip_port suffrage joined"
+	subnetFields    = "name vpc cidr gateway reserved auto havips"
+	eniFields       = "id node device mac subnet addresses gateway primary up detached set_subnet set_primary havips"
+	clusterFields   = "id profile lease_ms lease_max_ms leader nodes voters havips index"
+)
+
+// TestProblems checks status, code and the naming of value and field.
+func TestProblems(t *testing.T) {
+	w := newWorld(t)
+	w.ask(t, 0, "POST", "/v1/havips", webBody)
+	rows := []struct {
+		method, path, body string
+		status             int
+		code, says         string
+	}{
+		{"GET", "/v1/havips/nope", "", 404, "ResourceNotFound", `"nope"`},
+		{"GET", "/v1/placement?havip=nope", "", 404, "ResourceNotFound", `"nope"`},
+		{"GET", "/v1/nodes/nope", "", 404, "ResourceNotFound", `"nope"`},
+		{"DELETE", "/v1/nodes/nope", "", 404, "ResourceNotFound", `"nope"`},
+		{"DELETE", "/v1/nodes/node-2", "", 409, "ResourceInUse", "session"},
+		{"POST", "/v1/havips", `{"name":"x"}`, 400, "MissingParameter", "--ip"},
+		{"POST", "/v1/havips", `{"name":"x","ip":"10.77.0.300"}`, 400, "InvalidParameterValue.Malformed", "10.77.0.300"},
+		{"POST", "/v1/havips", `{"name":"x","ip":"10.99.0.1"}`, 400, "InvalidParameterValue.Range", "10.99.0.1"},
+		{"POST", "/v1/havips", `{"name":"x","ip":"10.77.0.0"}`, 400, "InvalidParameterValue.Reserved", "10.77.0.0"},
+		{"POST", "/v1/havips", `{"name":"x","ip":"10.77.0.100"}`, 409, "ResourceInUse", "web"},
+		{"POST", "/v1/havips", `{"name":"` + strings.Repeat("x", 61) + `","ip":"10.77.0.9"}`, 400, "InvalidParameterValue.TooLong", "61"},
+		{"POST", "/v1/havips", `{"name":5,"ip":"10.77.0.9"}`, 400, "InvalidParameterValue", "body.name (5)"},
+		{"POST", "/v1/havips", `{"ip":"10.77.0.9"}`, 400, "InvalidParameterValue", "name"},
+		{"POST", "/v1/havips", `{"name":"x","colour":"red"}`, 400, "InvalidParameterValue", "colour"},
+		{"POST", "/v1/havips", `{"name":`, 400, "InvalidParameterValue.Malformed", "body"},
+		{"POST", "/v1/havips", ``, 400, "InvalidParameterValue.Malformed", "body"},
+		{"POST", "/v1/havips", `{"name":"x","ip":"10.77.0.9","range":{"type":"cvm","members":["nope"]}}`, 404, "ResourceNotFound", "nope"},
+		{"POST", "/v1/havips/web/move", `{"to":"nope"}`, 404, "ResourceNotFound", "nope"},
+		{"POST", "/v1/havips/web/bans", `{"add":["nope"]}`, 404, "ResourceNotFound", "nope"},
+		{"PATCH", "/v1/cluster", `{"lease_ms":60}`, 400, "InvalidParameterValue.Range", "60ms"},
+		{"PATCH", "/v1/cluster", `{}`, 400, "MissingParameter", "lease_ms"},
+		{"POST", "/v1/tokens", `{"node":"node-2"}`, 409, "ResourceInUse", "node-2"},
+		{"POST", "/v1/tokens", `{"node":"Bad Name"}`, 400, "InvalidParameterValue", "Bad Name"},
+		{"POST", "/v1/tokens", `{"node":"n3","ttl_seconds":5}`, 400, "InvalidParameterValue", "ttl_seconds"},
+		{"POST", "/v1/subnets", `{"name":"s","cidr":"10.0.0.1/24"}`, 400, "InvalidParameterValue.Malformed", "10.0.0.1/24"},
+		{"POST", "/v1/subnets", `{"name":"s","cidr":"ten"}`, 400, "InvalidParameterValue.Malformed", "ten"},
+		{"GET", "/v1/havips?consistency=maybe", "", 400, "InvalidParameterValue", "maybe"},
+		{"GET", "/v1/havips?colour=red", "", 400, "InvalidParameterValue", "colour"},
+		{"GET", "/v1/nothing", "", 404, "InvalidAction", "/v1/nothing"},
+		{"PUT", "/v1/havips", "", 405, "InvalidAction", "GET, POST"},
+		{"POST", "/v1/internal/commands", `{"kind":"x","body":{}}`, 403, "AuthFailure", "members"},
+		{"GET", "/v1/events?follow=true&since=x", "", 400, "InvalidParameterValue.Malformed", `"x"`},
+		{"POST", "/v1/havips", `"` + strings.Repeat("x", bodyMax) + `"`, 413, "LimitExceeded", "1048576"},
+		{"POST", "/v1/join", `"` + strings.Repeat("x", joinBodyMax) + `"`, 413, "LimitExceeded", "16384"},
+	}
+	for _, row := range rows {
+		resp, answer := w.ask(t, 0, row.method, row.path, row.body)
+		var p Problem
+		if err := json.Unmarshal(answer, &p); err != nil {
+			t.Errorf("%s %s: %v: %s", row.method, row.path, err, answer)
+			continue
+		}
+		if resp.StatusCode != row.status || p.Status != row.status || p.Code != row.code || !strings.Contains(p.Detail, row.says) ||
+			resp.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s %s %.80s: %d %s\n want %d %s with %q", row.method, row.path, row.body, resp.StatusCode, answer, row.status, row.code, row.says)
+		}
+	}
+}
+
+func TestIdempotencyKey(t *testing.T) {
+	w := newWorld(t)
+	_, first := w.ask(t, 0, "POST", "/v1/havips", webBody, headerKey, "k1")
+	resp, second := w.ask(t, 1, "POST", "/v1/havips", webBody, headerKey, "k1")
+	if resp.StatusCode != 201 || len(w.log.now().HAVIPs) != 1 {
+		t.Fatalf("the repeat: %d, %d HAVIPs\n%s\n%s", resp.StatusCode, len(w.log.now().HAVIPs), first, second)
+	}
+	resp, answer := w.ask(t, 0, "POST", "/v1/havips", `{"name":"other","ip":"10.77.0.101"}`, headerKey, "k1")
+	if resp.StatusCode != 409 || !bytes.Contains(answer, []byte("IdempotentParameterMismatch")) {
+		t.Fatalf("another request under the same key: %d %s", resp.StatusCode, answer)
+	}
+	id := w.log.now().HAVIPList()[0].ID
+	for range 2 {
+		if resp, answer := w.ask(t, 0, "DELETE", "/v1/havips/"+id, "", headerKey, "k2"); resp.StatusCode != 200 {
+			t.Fatalf("delete: %d %s", resp.StatusCode, answer)
+		}
+	}
+	if resp, answer := w.ask(t, 0, "GET", "/v1/havips", "", headerKey, strings.Repeat("k", 129)); resp.StatusCode != 200 {
+		t.Fatalf("a read has no use for a key: %d %s", resp.StatusCode, answer)
+	}
+	if resp, answer := w.ask(t, 0, "POST", "/v1/havips/web/enable", "", headerKey, strings.Repeat("k", 129)); resp.StatusCode != 400 {
+		t.Fatalf("a key of 129 bytes: %d %s", resp.StatusCode, answer)
+	}
+}
+
+func TestConsistency(t *testing.T) {
+	w := newWorld(t)
+	w.nodes[1].freeze(w.log.now())
+	w.ask(t, 0, "POST", "/v1/havips", webBody)
+	if _, answer := w.ask(t, 1, "GET", "/v1/havips?consistency=stale", ""); strings.TrimSpace(string(answer)) != "[]" {
+		t.Errorf("stale: %s", answer)
+	}
+	if _, answer := w.ask(t, 1, "GET", "/v1/havips", ""); !bytes.Contains(answer, []byte(`"web"`)) {
+		t.Errorf("linearizable: %s", answer)
+	}
+	w.log.lead("")
+	if resp, _ := w.ask(t, 1, "GET", "/v1/status?consistency=stale", ""); resp.StatusCode != 200 {
+		t.Errorf("stale without a leader: %d", resp.StatusCode)
+	}
+	began := time.Now()
+	resp, answer := w.ask(t, 1, "GET", "/v1/havips", "")
+	if resp.StatusCode != 503 || !bytes.Contains(answer, []byte(CodeNoLeader)) || time.Since(began) < leaderWait {
+		t.Errorf("linearizable without a leader: %d %s after %s", resp.StatusCode, answer, time.Since(began))
+	}
+}
+
+func TestForward(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	v, err := w.local(1).CreateHAVIP(ctx, HAVIPSpec{Name: "web", IP: "10.77.0.100"})
+	must(t, err)
+	if v.Name != "web" || len(w.log.now().HAVIPs) != 1 {
+		t.Fatalf("%+v", v)
+	}
+	// A request that was forwarded once is not forwarded again.
+	resp, answer := w.ask(t, 1, "POST", "/v1/havips", webBody, headerHops, "1")
+	if resp.StatusCode != 503 || !bytes.Contains(answer, []byte(CodeNotLeader)) {
+		t.Errorf("second hop: %d %s", resp.StatusCode, answer)
+	}
+	// Without a leader a change waits for one.
+	w.log.lead("")
+	time.AfterFunc(300*time.Millisecond, func() { w.log.lead(w.nodes[0].id.NodeID) })
+	if resp, answer := w.ask(t, 1, "PATCH", "/v1/havips/web", `{"priority":3}`); resp.StatusCode != 200 {
+		t.Errorf("with a late leader: %d %s", resp.StatusCode, answer)
+	}
+	// And after a change of leader it is done here.
+	w.log.lead(w.nodes[1].id.NodeID)
+	if resp, answer := w.ask(t, 1, "DELETE", "/v1/havips/web", ""); resp.StatusCode != 200 {
+		t.Errorf("at the new leader: %d %s", resp.StatusCode, answer)
+	}
+	// Refusals pass through unchanged.
+	resp, answer = w.ask(t, 0, "DELETE", "/v1/havips/web", "")
+	if resp.StatusCode != 404 || resp.Header.Get("Content-Type") != "application/problem+json" {
+		t.Errorf("refusal through a follower: %d %s", resp.StatusCode, answer)
+	}
+}
+
+func TestNoLeaderForChange(t *testing.T) {
+	w := newWorld(t)
+	w.log.lead("")
+	c := w.local(0)
+	c.Timeout = 6 * time.Second
+	_, err := c.CreateHAVIP(context.Background(), HAVIPSpec{Name: "web", IP: "10.77.0.100"})
+	if ExitCode(err) != ExitUnreachable {
+		t.Fatalf("%v", err)
+	}
+}
+
+// TestTLS checks who gets in with which certificate.
+func TestTLS(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	member := NewClient(w.addrs[0], w.nodes[1].id.ClientTLS())
+	_, err := member.Nodes(ctx)
+	must(t, err)
+	index, err := member.ReadIndex(ctx)
+	must(t, err)
+	if index != w.log.now().Index {
+		t.Errorf("read index %d", index)
+	}
+	res, err := member.Command(ctx, fsm.DrainSession{Node: w.nodes[1].id.NodeID, Session: w.log.now().SessionList()[1].Number})
+	if err != nil || res.Refusal != nil {
+		t.Fatalf("own command: %v %v", err, res.Refusal)
+	}
+	res, err = member.Command(ctx, fsm.DrainSession{Node: w.nodes[0].id.NodeID, Session: 1})
+	if err != nil || res.Refusal == nil {
+		t.Fatalf("another node's command: %v %v", err, res)
+	}
+	if _, err := NewClient(w.addrs[1], w.nodes[0].id.ClientTLS()).ReadIndex(ctx); ExitCode(err) != ExitUnreachable {
+		t.Errorf("read index of a follower: %v", err)
+	}
+
+	// Of this cluster, but no member.
+	stranger := newIdentity(t, "node-9", 7999, w.nodes[0].id)
+	_, err = NewClient(w.addrs[0], stranger.ClientTLS()).Nodes(ctx)
+	wantProblem(t, err, 403, CodeAuth)
+
+	// Of another cluster: either side refuses.
+	foreign := newIdentity(t, "node-1", 7999, nil)
+	c := NewClient(w.addrs[0], foreign.ClientTLS())
+	if _, err := c.Nodes(ctx); err == nil {
+		t.Error("a foreign certificate was accepted")
+	}
+	careless := foreign.ClientTLS()
+	careless.VerifyConnection = nil
+	c = NewClient(w.addrs[0], careless)
+	c.Timeout = time.Second
+	if _, err := c.Nodes(ctx); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("a foreign certificate: %v", err)
+	}
+
+	// Without a certificate only what is open.
+	bare := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	for path, status := range map[string]int{
+		"/healthz": 200, "/readyz": 200, "/v1/nodes": 401, "/metrics": 401, "/openapi.json": 401, "/v1/internal/readindex": 401, "/v1/events?follow=true": 401,
+	} {
+		req, err := http.NewRequest("GET", "https://"+w.addrs[0]+path, nil)
+		must(t, err)
+		if resp, answer := roundTrip(t, bare, req); resp.StatusCode != status {
+			t.Errorf("%s without a certificate: %d %s", path, resp.StatusCode, answer)
+		}
+	}
+}
+
+func wantProblem(t *testing.T, err error, status int, code string) {
+	t.Helper()
+	p, ok := errors.AsType[*Problem](err)
+	if !ok || p.Status != status || p.Code != code {
+		t.Errorf("got %#v, want %d %s", err, status, code)
+	}
+}
+
+// TestJoin lets a node in through a follower, with nothing but its token.
+func TestJoin(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	tok, err := w.local(0).CreateToken(ctx, TokenSpec{Node: "node-3", Role: "agent", TTLSeconds: 60})
+	must(t, err)
+	token, err := identity.ParseToken(tok.Token)
+	must(t, err)
+	csr, key, err := identity.NewCSR()
+	must(t, err)
+	join := Join{Token: tok.Token, Name: "node-3", Advertise: "127.0.0.1", APIPort: 7400, RaftPort: 7401, GossipPort: 7402, CSR: string(csr)}
+	c := NewClient(w.addrs[1], identity.JoinTLS(token.ClusterID, token.Fingerprint))
+	wrong := join
+	wrong.Name = "node-4"
+	_, err = c.Join(ctx, wrong)
+	wantProblem(t, err, 403, "TokenRefused")
+	wrong = join
+	wrong.Token = strings.Replace(join.Token, join.Token[40:44], "AAAA", 1)
+	_, err = c.Join(ctx, wrong)
+	wantProblem(t, err, 403, "TokenRefused")
+	if strings.Contains(err.Error(), join.Token[:20]) {
+		t.Error("the answer repeats the token")
+	}
+	answer, err := c.Join(ctx, join)
+	must(t, err)
+	if answer.Role != "agent" || len(answer.GossipKey) != 32 || len(key) == 0 {
+		t.Fatalf("%+v", answer)
+	}
+	for range joinFailuresMax {
+		_, err = c.Join(ctx, wrong)
+	}
+	wantProblem(t, err, 429, CodeTooMany)
+}
+
+func TestOpenAPI(t *testing.T) {
+	w := newWorld(t)
+	_, answer := w.ask(t, 0, "GET", "/openapi.json", "")
+	var doc struct {
+		OpenAPI string                    `json:"openapi"`
+		Paths   map[string]map[string]any `json:"paths"`
+	}
+	must(t, json.Unmarshal(answer, &doc))
+	if doc.OpenAPI == "" || doc.Paths["/v1/havips/{id}"]["patch"] == nil || doc.Paths["/v1/join"]["post"] == nil {
+		t.Errorf("openapi %s with %d paths", doc.OpenAPI, len(doc.Paths))
+	}
+	if doc.Paths["/v1/internal/commands"] != nil {
+		t.Error("the internal endpoints are in the document")
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	r := prometheus.NewRegistry()
+	id := newIdentity(t, "node-1", 7400, nil)
+	New(Config{Backend: &fakeNode{t: t, log: &fakeLog{state: fsm.New()}, id: id}, Identity: id, Registry: r})
+	families, err := r.Gather()
+	must(t, err)
+	if len(families) == 0 {
+		t.Error("nothing is registered")
+	}
+}
+
+// FuzzJoin: whatever a stranger sends, he gets a problem, and nothing of a token is said.
+func FuzzJoin(f *testing.F) {
+	id := newIdentity(f, "node-1", 7400, nil)
+	log := &fakeLog{state: fsm.New(), leader: id.NodeID}
+	s := New(Config{Backend: &fakeNode{t: f, log: log, id: id}, Identity: id})
+	f.Add([]byte(`{"token":"havip1.AAAA","name":"n","advertise":"10.0.0.1","api_port":1,"raft_port":2,"gossip_port":3,"csr":""}`))
+	f.Add([]byte(`{"token":5}`))
+	f.Add([]byte(`[`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r := httptest.NewRequest("POST", "/v1/join", bytes.NewReader(body))
+		r.TLS = &tls.ConnectionState{}
+		r.RemoteAddr = identity.NewNodeID() + ":1" // never the same twice: the limit has its own test
+		s.joins = joinLimiter{}
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, r)
+		if w.Code < 400 || w.Code == 500 || strings.Contains(w.Body.String(), "havip1.AAAA") {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	})
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"havip-cluster/api"
+	"havip-cluster/fsm/placement"
+	"havip-cluster/membership/identity"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew; commit the difference only if it is understood")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"havip-cluster": main})
+}
+
+// TestScript runs testdata/script: what a person types, and what comes back.
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("TOKEN_N3", token(t, "n3", time.Hour))
+			e.Setenv("TOKEN_N4_OLD", token(t, "n4", -time.Hour))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": exitCode},
+	})
+}
+
+// exitCode is `code N command...`: the command must end with exit code N.
+func exitCode(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func token(t *testing.T, node string, ttl time.Duration) string {
+	t.Helper()
+	tok, err := identity.NewToken(identity.NewClusterID(), strings.Repeat("ab", 32), node, identity.RoleVoter, time.Now().Add(ttl))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok.Text()
+}
+
+var at = time.Date(2026, 3, 4, 5, 6, 7, 89e6, time.UTC)
+
+func ptr[T any](v T) *T { return &v }
+
+// answers is what the agent in these tests says, whatever it is asked to do.
+func answers() map[string]any {
+	owned := api.Placement{
+		ID: "havip-1a2b3c4d", Name: "web", IP: "10.77.0.100", Subnet: "s1", State: api.StateAvailable, ENI: ptr("node-1/eth0"), Node: ptr("node-1"),
+		Session: 12, Epoch: 3, Since: at, Index: 40, Reason: "node-1/eth0 is the only one eligible",
+	}
+	free := api.Placement{ID: "havip-5e6f7a8b", Name: "evil\x1b[2J\nname", IP: "10.77.0.101", Subnet: "s1", State: api.StateUnbind, Since: at, Index: 40, Reason: "new"}
+	web := api.HAVIP{
+		Placement: owned, VPC: "vpc-default", Range: api.Range{Type: "cvm", Members: []string{"node-1", "node-2"}, Limit: true}, Failback: "never",
+		Prefer: map[string]int{"node-1": 100, "node-2": -5}, Bans: []string{"node-3"}, Enabled: true, Draining: []string{}, Created: at,
+	}
+	off := api.HAVIP{Placement: free, VPC: "vpc-default", Range: api.Range{Members: []string{}}, Failback: "5m", Prefer: map[string]int{}, Bans: []string{}, Draining: []string{}, Created: at}
+	nodes := []api.Node{
+		{Name: "node-1", ID: "n-1", Role: "voter", Address: "10.0.0.1", Status: "alive", Leader: true, Session: 12, LeaseRemainingMS: 432, Version: "v1.0.0", HAVIPs: 1, APIPort: 7400, RaftPort: 7401, GossipPort: 7402, Suffrage: "voter", Joined: at},
+		{Name: "node-2", ID: "n-2", Role: "witness", Address: "10.0.0.2", Status: "lost", Standby: true, Maintenance: true, APIPort: 7400, RaftPort: 7401, GossipPort: 7402, Joined: at},
+	}
+	cluster := api.Cluster{ID: "c-0123456789abcdef", Profile: "lan", LeaseMS: 500, LeaseMaxMS: 3000, Leader: ptr("node-1"), Nodes: 2, Voters: 2, HAVIPs: 2, Index: 40}
+	subnet := api.Subnet{Name: "s1", VPC: "vpc-default", CIDR: "10.77.0.0/24", Gateway: ptr("10.77.0.1"), Reserved: []string{"10.77.0.9"}, HAVIPs: 2}
+	eni := api.ENI{ID: "node-1/eth0", Node: "node-1", Device: "eth0", MAC: "02:00:00:00:00:01", Subnet: ptr("s1"), Addresses: []string{"10.77.0.11/24"}, Primary: true, Up: true, SetPrimary: ptr(true), HAVIPs: []string{"web"}}
+	return map[string]any{
+		"/v1/placement": []api.Placement{owned, free}, "/v1/havips": []api.HAVIP{web, off}, "/v1/havips/web": web, "/v1/havips/web/move": web,
+		"/v1/havips/web/explain": api.Explanation{Index: 40, Decision: placement.Decision{
+			HAVIP: owned.ID, Name: "web", To: "node-1/eth0", Reason: owned.Reason, Candidates: []placement.Candidate{
+				{ENI: "node-1/eth0", Node: "node-1", Eligible: true, Present: true, Score: 100},
+				{ENI: "node-2/eth0", Node: "node-2", Rule: "standby", Why: "node node-2 is in standby; `node activate node-2`", OnNode: 1},
+			},
+		}},
+		"/v1/nodes": nodes, "/v1/nodes/node-1": nodes[0], "/v1/cluster": cluster, "/v1/subnets": []api.Subnet{subnet}, "/v1/subnets/s1": subnet,
+		"/v1/enis": []api.ENI{eni}, "/v1/enis/node-1/eth0": eni,
+		"/v1/status": api.Status{
+			Cluster: cluster, Health: api.HealthRed, Problems: []string{"node node-2 is lost", "HAVIP db has no owner: new"}, Owned: 1, Members: nodes,
+			Local: api.LocalView{Node: "node-1", Version: "v1.0.0", Fence: "ebpf", Session: 12, LeaseRemainingMS: 432, Observed: []api.Observation{}, LogBytes: 65536},
+		},
+		"/v1/events":    []api.Event{{Index: 7, At: at, Kind: "placed", HAVIP: "web", Text: "HAVIP web goes to node-1/eth0"}},
+		"/v1/failovers": []api.Failover{{HAVIP: "web", Epoch: 3, From: "node-2/eth0", To: "node-1/eth0", At: at, TotalUS: 451200, Steps: []api.FailoverStep{{What: "last renewal", AfterUS: 0}, {What: "announced", AfterUS: 451200}}}},
+		"/v1/tokens":    api.Token{Node: "node-3", Role: "voter", Token: "havip1.T", Expires: at, Command: "havip-cluster join --node node-3 --advertise IP --token havip1.T 10.0.0.1:7400"},
+	}
+}
+
+// agentWith serves fixed answers on the socket of a data directory.
+func agentWith(t *testing.T, answers map[string]any) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	l, err := api.ListenLocal(identity.SocketPath(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v, ok := answers[r.URL.Path]
+		if !ok {
+			v = api.Problem{Status: 404, Code: "ResourceNotFound", Detail: "no HAVIP is called \"nope\""}
+		}
+		if p, ok := v.(api.Problem); ok {
+			w.WriteHeader(p.Status)
+		}
+		if r.URL.Query().Get("consistency") == "stale" && answers["stale"] != nil {
+			v = answers["stale"]
+		}
+		_ = json.NewEncoder(w).Encode(v)
+	})}
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(func() { _ = srv.Close() })
+	return dir
+}
+
+// TestGolden compares what the verbs print with testdata/golden.
+func TestGolden(t *testing.T) {
+	dir := agentWith(t, answers())
+	for _, name := range []string{
+		"placement", "placement -o json", "placement -o yaml", "havip list", "havip show web", "havip show web -o json", "havip move web --to node-2",
+		"explain web", "node list", "node list -o json", "node show node-1", "node add node-3", "node add node-3 -o json", "subnet list", "subnet show s1",
+		"eni list", "eni show node-1/eth0", "status", "events", "failovers web", "failovers -o json", "cluster show", "cluster show -o json",
+	} {
+		t.Run(name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			if code := run(append(strings.Fields(name), "--data-dir", dir), &stdout, &stderr); code != 0 {
+				t.Fatalf("exit code %d: %s", code, &stderr)
+			}
+			file := filepath.Join("testdata", "golden", strings.NewReplacer(" ", "_", "/", "_").Replace(name)+".txt")
+			if *update {
+				if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(file, stdout.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if stdout.String() != string(want) {
+				t.Errorf("got\n%s\nwant\n%s", &stdout, want)
+			}
+		})
+	}
+}
+
+// TestEmpty: an empty list leaves stdout empty and hints at what to do; as JSON it is [].
+func TestEmpty(t *testing.T) {
+	dir := agentWith(t, map[string]any{"/v1/havips": []int{}, "/v1/placement": []int{}, "/v1/subnets": []int{}, "/v1/enis": []int{}, "/v1/events": []int{}, "/v1/failovers": []int{}})
+	for _, name := range []string{"havip list", "placement", "subnet list", "eni list", "events", "failovers"} {
+		var stdout, stderr bytes.Buffer
+		run(append(strings.Fields(name), "--data-dir", dir), &stdout, &stderr)
+		if stdout.Len() > 0 || !strings.HasPrefix(stderr.String(), "No ") {
+			t.Errorf("%s: %q %q", name, &stdout, &stderr)
+		}
+		stdout.Reset()
+		run(append(strings.Fields(name), "--data-dir", dir, "-o", "json"), &stdout, &stderr)
+		if stdout.String() != "[]\n" {
+			t.Errorf("%s -o json: %q", name, &stdout)
+		}
+	}
+}
+
+// TestExitCodes: what a refusal becomes.
+func TestExitCodes(t *testing.T) {
+	dir := agentWith(t, map[string]any{
+		"/v1/subnets": api.Problem{Status: 409, Code: "ResourceInUse", Detail: "10.0.0.0/24 overlaps subnet s1"},
+		"/v1/cluster": api.Problem{Status: 503, Code: "NoLeader", Detail: "no leader is known"},
+		"/v1/status":  api.Problem{Status: 503, Code: "NoLeader", Detail: "no leader is known"},
+	})
+	for _, row := range []struct {
+		line, says string
+		code       int
+	}{
+		{"havip show nope", `Error: no HAVIP is called "nope" [ResourceNotFound]`, 4},
+		{"subnet create s --cidr 10.0.0.0/24", "Error: 10.0.0.0/24 overlaps subnet s1 [ResourceInUse]", 1},
+		{"cluster show --timeout 300ms", "no leader is known [NoLeader]", 3},
+		{"status --timeout 300ms", "NoLeader", 3},
+		{"havip move", "needs HAVIP", 2},
+	} {
+		var stdout, stderr bytes.Buffer
+		code := run(append(strings.Fields(row.line), "--data-dir", dir), &stdout, &stderr)
+		if code != row.code || !strings.Contains(stderr.String(), row.says) || stdout.Len() > 0 {
+			t.Errorf("%s: %d %q %q", row.line, code, &stdout, &stderr)
+		}
+	}
+}

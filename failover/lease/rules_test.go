@@ -1,0 +1,354 @@
+package lease
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+)
+
+// Boundaries of each rule, to the nanosecond.
+
+var (
+	s7       = Session{Node: "A", Number: 7}
+	promised = Promise(length)
+)
+
+// acceptorB is up and has used the set for long; the log opens s7 there at 0.
+func acceptorB(t *testing.T) *Acceptor {
+	t.Helper()
+	a := NewAcceptor("B", -Instant(time.Minute), promised)
+	a.UseVoterSet(-Instant(time.Minute), abc)
+	a.CaughtUp(-Instant(time.Minute))
+	a.Opened(0, s7, length)
+	return a
+}
+
+func aRenewal(set VoterSet) Renewal {
+	return Renewal{Session: s7, Round: 1, Length: length, Config: set.ID}
+}
+
+func aQuestion(set VoterSet) Question {
+	return Question{ID: QuestionID{Leader: "C", Term: 3, Number: 1}, Session: s7, Config: set.ID, Length: length}
+}
+
+func wantRenew(t *testing.T, a *Acceptor, now Instant, r Renewal, want Refusal) {
+	t.Helper()
+	if _, got := a.Renew(now, r); got != want {
+		t.Errorf("renewal at %d: refusal %q, want %q", now, got, want)
+	}
+}
+
+func wantEndorse(t *testing.T, a *Acceptor, now Instant, q Question, want Refusal) {
+	t.Helper()
+	if _, got := a.Endorse(now, q); got != want {
+		t.Errorf("question at %d: refusal %q, want %q", now, got, want)
+	}
+}
+
+func TestPromiseOutlastsTheLeaseOnTheWorstClocks(t *testing.T) {
+	for length := LengthMin; length <= LengthMax; length += 9_999_991 {
+		// The voter's clock is 0.5 % fast, the holder's 0.5 % slow.
+		if got, least := Promise(length), length*1_005/995; got <= least {
+			t.Fatalf("promise of %v is %v, not above %v", length, got, least)
+		}
+	}
+	if got, want := Promise(500*ms), 512*ms; got != want {
+		t.Errorf("Promise(500ms) = %v, want %v", got, want)
+	}
+}
+
+func TestCheckLength(t *testing.T) {
+	for _, c := range []struct {
+		length time.Duration
+		ok     bool
+	}{{LengthMin - 1, false}, {LengthMin, true}, {LengthMax, true}, {LengthMax + 1, false}, {0, false}, {-1, false}} {
+		err := CheckLength(c.length)
+		if (err == nil) != c.ok || err != nil && !errors.Is(err, ErrLength) {
+			t.Errorf("CheckLength(%d) = %v", c.length, err)
+		}
+	}
+}
+
+func TestVoterSet(t *testing.T) {
+	if a, b := NewVoterSet([]string{"b", "a", "b"}), NewVoterSet([]string{"a", "b"}); a.ID != b.ID || !slices.Equal(a.Voters, b.Voters) {
+		t.Errorf("order and repetition matter: %v, %v", a, b)
+	}
+	if NewVoterSet([]string{"ab"}).ID == NewVoterSet([]string{"a", "b"}).ID {
+		t.Error("the borders between names do not matter")
+	}
+	for voters, want := range []int{1, 1, 2, 2, 3, 3, 4} {
+		if got := (VoterSet{Voters: make([]string, voters)}).Majority(); got != want {
+			t.Errorf("majority of %d is %d, want %d", voters, got, want)
+		}
+	}
+}
+
+func TestRule1FirstDeadlineIsFromTheRequest(t *testing.T) {
+	h := NewHolder(s7, 1_000, length)
+	if want := Instant(1_000).Add(length); h.Deadline() != want || !h.Alive(want-1) || h.Alive(want) {
+		t.Errorf("deadline %d, want %d, alive before it and not at it", h.Deadline(), want)
+	}
+	if NewHolder(s7, 0, LengthMin-1).Alive(0) {
+		t.Error("a lease of no permitted length is alive")
+	}
+}
+
+func TestRule1FirstPromise(t *testing.T) {
+	end := Instant(promised)
+	wantEndorse(t, acceptorB(t), end-1, aQuestion(abc), RefusedPromised)
+	wantEndorse(t, acceptorB(t), end, aQuestion(abc), "")
+}
+
+func TestRule2DeadlineIsFromTheSending(t *testing.T) {
+	h := NewHolder(s7, 0, length)
+	r, _ := h.Begin(10, abc, length)
+	ack := Ack{r.Session, r.Round, r.Sent, r.Length, r.Config, "A"}
+	for _, step := range []struct {
+		from  string
+		moved bool
+	}{{"A", false}, {"A", false}, {"D", false}, {"B", true}, {"C", false}} {
+		ack.From = step.from
+		if _, moved := h.Ack(50, ack); moved != step.moved {
+			t.Errorf("ack of %s moved the deadline: %v", step.from, moved)
+		}
+	}
+	if want := Instant(10).Add(length); h.Deadline() != want {
+		t.Errorf("deadline %d, want %d", h.Deadline(), want)
+	}
+	if want := Instant(10).Add(length / 5); h.NextRenewal() != want {
+		t.Errorf("next renewal %d, want %d", h.NextRenewal(), want)
+	}
+}
+
+func TestRule2AckOfAnotherRoundIsIgnored(t *testing.T) {
+	h := NewHolder(s7, 0, length)
+	r, _ := h.Begin(10, NewVoterSet([]string{"B"}), length)
+	good := Ack{r.Session, r.Round, r.Sent, r.Length, r.Config, "B"}
+	for name, spoil := range map[string]func(*Ack){
+		"session": func(a *Ack) { a.Session.Number++ },
+		"round":   func(a *Ack) { a.Round++ },
+		"sent":    func(a *Ack) { a.Sent++ },
+		"length":  func(a *Ack) { a.Length++ },
+		"config":  func(a *Ack) { a.Config++ },
+		"from":    func(a *Ack) { a.From = "C" },
+	} {
+		bad := good
+		spoil(&bad)
+		if _, moved := h.Ack(11, bad); moved {
+			t.Errorf("an ack with another %s counts", name)
+		}
+	}
+	if _, moved := h.Ack(11, good); !moved {
+		t.Error("the right ack does not count")
+	}
+}
+
+func TestRule2OldRoundsAreForgotten(t *testing.T) {
+	h := NewHolder(s7, 0, length)
+	var first, last Renewal
+	for i := range Instant(RoundsMax + 1) {
+		last, _ = h.Begin(10+i, NewVoterSet([]string{"B"}), length)
+		if i == 0 {
+			first = last
+		}
+	}
+	for r, want := range map[Renewal]bool{first: false, last: true} {
+		if _, moved := h.Ack(50, Ack{r.Session, r.Round, r.Sent, r.Length, r.Config, "B"}); moved != want {
+			t.Errorf("ack of round %d moved the deadline: %v", r.Round, moved)
+		}
+	}
+	if len(h.rounds) != 0 {
+		t.Errorf("%d rounds are kept that cannot move the deadline", len(h.rounds))
+	}
+}
+
+func TestRule2SilenceAfterStart(t *testing.T) {
+	start := func() *Acceptor {
+		a := NewAcceptor("B", 0, promised)
+		a.UseVoterSet(0, abc)
+		a.CaughtUp(0)
+		a.Opened(0, s7, length)
+		return a
+	}
+	end := Instant(promised)
+	wantRenew(t, start(), end-1, aRenewal(abc), RefusedStarting)
+	wantRenew(t, start(), end, aRenewal(abc), "")
+	wantEndorse(t, start(), end-1, aQuestion(abc), RefusedStarting)
+	wantEndorse(t, start(), end, aQuestion(abc), "")
+	if got := start().Expired(end - 1); got != nil {
+		t.Errorf("a silent acceptor hints %v", got)
+	}
+}
+
+func TestRule3AMissedDeadlineStaysMissed(t *testing.T) {
+	for name, notice := range map[string]func(*Holder, Instant){
+		"nobody looked": func(*Holder, Instant) {},
+		"Alive":         func(h *Holder, now Instant) { h.Alive(now) },
+		"Begin":         func(h *Holder, now Instant) { h.Begin(now, abc, length) },
+	} {
+		h := NewHolder(s7, 0, length)
+		r, _ := h.Begin(10, NewVoterSet([]string{"B"}), length)
+		notice(h, h.Deadline())
+		if _, moved := h.Ack(h.Deadline(), Ack{r.Session, r.Round, r.Sent, r.Length, r.Config, "B"}); moved || h.Alive(20) {
+			t.Errorf("%s: the deadline moved: %v, alive: %v", name, moved, h.Alive(20))
+		}
+	}
+}
+
+func TestReleaseIsFinal(t *testing.T) {
+	h := NewHolder(s7, 0, length)
+	r, _ := h.Begin(10, NewVoterSet([]string{"B"}), length)
+	h.Release()
+	if _, moved := h.Ack(20, Ack{r.Session, r.Round, r.Sent, r.Length, r.Config, "B"}); moved || h.Alive(20) {
+		t.Error("a released lease moves or is alive")
+	}
+	if _, ok := h.Begin(20, abc, length); ok {
+		t.Error("a released lease renews")
+	}
+}
+
+func TestRule4EndorsedOnceRefusedForEver(t *testing.T) {
+	a := acceptorB(t)
+	end := Instant(promised)
+	wantEndorse(t, a, end, aQuestion(abc), "")
+	wantRenew(t, a, end+1, aRenewal(abc), RefusedRevoked)
+	wantEndorse(t, a, end+2, aQuestion(abc), "") // another question, or the same again
+	a.Opened(end+3, s7, length)                  // replayed: changes nothing
+	wantRenew(t, a, end+4, aRenewal(abc), RefusedRevoked)
+}
+
+func TestRule4AgeOfTheVoterSet(t *testing.T) {
+	const changed = Instant(time.Second)
+	a := acceptorB(t)
+	a.UseVoterSet(changed, abcd)
+	wantRenew(t, a, changed, aRenewal(abcd), "") // renewals need no age
+	a = acceptorB(t)
+	a.UseVoterSet(changed, abcd)
+	wantEndorse(t, a, changed.Add(promised)-1, aQuestion(abcd), RefusedYoungVoterSet)
+	wantEndorse(t, a, changed.Add(promised), aQuestion(abcd), "")
+}
+
+func TestAcceptorRefuses(t *testing.T) {
+	with := func(change func(*Renewal)) Renewal {
+		r := aRenewal(abc)
+		change(&r)
+		return r
+	}
+	for _, c := range []struct {
+		name string
+		r    Renewal
+		want Refusal
+	}{
+		{"another voter set", aRenewal(abcd), RefusedVoterSet},
+		{"a node the log never opened", with(func(r *Renewal) { r.Session.Node = "C" }), RefusedUnknown},
+		{"a session that is not open yet", with(func(r *Renewal) { r.Session.Number = 8 }), RefusedUnknown},
+		{"an older session", with(func(r *Renewal) { r.Session.Number = 6 }), RefusedSuperseded},
+		{"a length not in force", with(func(r *Renewal) { r.Length++ }), RefusedLength},
+		{"no length", with(func(r *Renewal) { r.Length = 0 }), RefusedLength},
+	} {
+		a := acceptorB(t)
+		wantRenew(t, a, 1, c.r, c.want)
+		q := Question{Session: c.r.Session, Config: c.r.Config, Length: c.r.Length}
+		wantEndorse(t, a, Instant(time.Second), q, c.want)
+	}
+	a := acceptorB(t)
+	a.UseVoterSet(1, NewVoterSet([]string{"A", "C"}))
+	wantRenew(t, a, 2, aRenewal(a.voters), RefusedNotVoter)
+	a = acceptorB(t)
+	a.Closed(1, s7)
+	wantRenew(t, a, 2, aRenewal(abc), RefusedUnknown)
+}
+
+func TestRule4Hints(t *testing.T) {
+	a := acceptorB(t)
+	end := Instant(promised)
+	if next, ok := a.NextExpiry(0); !ok || next != end {
+		t.Errorf("next expiry %d, %v, want %d", next, ok, end)
+	}
+	if got := a.Expired(end - 1); got != nil {
+		t.Errorf("expired too early: %v", got)
+	}
+	a.Opened(1, Session{"0", 8}, length)
+	for range 2 { // again while the session stays open, endorsed or not
+		if got, want := a.Expired(end+1), []Session{{"0", 8}, s7}; !slices.Equal(got, want) {
+			t.Errorf("expired %v, want %v", got, want)
+		}
+		wantEndorse(t, a, end+1, aQuestion(abc), "")
+	}
+	if _, ok := a.NextExpiry(end + 1); ok {
+		t.Error("there is nothing left to expire")
+	}
+}
+
+func TestRule5AgeOfTheQuestion(t *testing.T) {
+	for _, c := range []struct {
+		age  time.Duration
+		dead bool
+		why  Refusal
+	}{{length / 2, true, ""}, {length/2 + 1, false, RefusedOld}} {
+		closer := NewCloser("C", 3)
+		q := closer.Ask(100, s7, abc, length)
+		closer.Count(101, Endorsement{q.ID, s7, abc.ID, "A"})
+		if dead, why := closer.Count(Instant(100).Add(c.age), Endorsement{q.ID, s7, abc.ID, "B"}); dead != c.dead || why != c.why {
+			t.Errorf("age %v: dead %v, %q", c.age, dead, why)
+		}
+	}
+}
+
+func TestRule5WhatCounts(t *testing.T) {
+	closer := NewCloser("C", 3)
+	old := closer.Ask(0, s7, abc, length)
+	q := closer.Ask(1, s7, abc, length)
+	for _, c := range []struct {
+		name string
+		e    Endorsement
+		dead bool
+		why  Refusal
+	}{
+		{"an earlier question", Endorsement{old.ID, s7, abc.ID, "A"}, false, RefusedQuestion},
+		{"another leader's question", Endorsement{QuestionID{"D", 3, q.ID.Number}, s7, abc.ID, "A"}, false, RefusedQuestion},
+		{"an earlier term's question", Endorsement{QuestionID{"C", 2, q.ID.Number}, s7, abc.ID, "A"}, false, RefusedQuestion},
+		{"another voter set", Endorsement{q.ID, s7, abcd.ID, "A"}, false, RefusedVoterSet},
+		{"not a voter", Endorsement{q.ID, s7, abc.ID, "D"}, false, RefusedNotVoter},
+		{"the first", Endorsement{q.ID, s7, abc.ID, "A"}, false, ""},
+		{"the first again", Endorsement{q.ID, s7, abc.ID, "A"}, false, RefusedRepeated},
+		{"the second", Endorsement{q.ID, s7, abc.ID, "B"}, true, ""},
+		{"one more than needed", Endorsement{q.ID, s7, abc.ID, "C"}, false, RefusedQuestion},
+	} {
+		if dead, why := closer.Count(2, c.e); dead != c.dead || why != c.why {
+			t.Errorf("%s: dead %v, %q, want %v, %q", c.name, dead, why, c.dead, c.why)
+		}
+	}
+}
+
+func TestRule8SilenceLapses(t *testing.T) {
+	a := acceptorB(t)
+	a.SetSilence(1_000, Promise(short))
+	wantRenew(t, a, 1_001, aRenewal(abc), RefusedLength) // at once
+	for at, want := range map[Instant]time.Duration{
+		Instant(1_000).Add(promised) - 1: promised,
+		Instant(1_000).Add(promised):     Promise(short),
+	} {
+		if got := a.silence.at(at); got != want {
+			t.Errorf("silence at %d is %v, want %v", at, got, want)
+		}
+	}
+	a.SetSilence(2_000, Promise(long))
+	if got := a.silence.at(2_000); got != Promise(long) {
+		t.Errorf("a longer silence is %v, not in force at once", got)
+	}
+}
+
+func TestLimits(t *testing.T) {
+	a, c := acceptorB(t), NewCloser("C", 3)
+	for i := range uint64(2 * NodesMax) {
+		s := Session{Node: string(rune('a' + i)), Number: i + 100}
+		a.Opened(0, s, length)
+		c.Ask(0, s, abc, length)
+	}
+	if len(a.promises) != NodesMax || len(c.open) != NodesMax {
+		t.Errorf("%d promises, %d questions, want %d", len(a.promises), len(c.open), NodesMax)
+	}
+	wantRenew(t, a, 1, aRenewal(abc), "") // those who were there first stay
+}

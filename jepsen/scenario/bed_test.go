@@ -1,0 +1,268 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"havip-cluster/jepsen/checker"
+	"havip-cluster/jepsen/netns"
+)
+
+const (
+	port       = netns.DefaultPort
+	ownedWait  = 20 * time.Second
+	settleTime = 300 * time.Millisecond // of ordinary service before a fault
+	// Lease is that of profile lan, which all scenarios use.
+	Lease = 500 * time.Millisecond
+)
+
+// binary builds havip-cluster once for all tests of the process.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "havip-bin-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "havip-cluster")
+	args := []string{"build", "-trimpath", "-o", path, "havip-cluster/cmd/havip-cluster"}
+	cmd := exec.Command("go", args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w: %s", err, out)
+	}
+	return path, nil
+})
+
+// Bed is a running cluster with its client and its observer.
+type Bed struct {
+	t       *testing.T
+	Lab     *netns.Lab
+	Cluster *netns.Cluster
+	HAVIP   netip.Addr
+}
+
+// NewBed forms a cluster of n nodes, all voters, and makes the HAVIP "web", owned by some
+// node. It ends with the test.
+func NewBed(t *testing.T, n int) *Bed {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lab, err := netns.New(netns.Options{Nodes: n})
+	if err != nil {
+		t.Fatalf("this test needs root (or a user namespace with a network of its own): %v", err)
+	}
+	t.Cleanup(func() {
+		if err := lab.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	dir, err := os.MkdirTemp("", "havip-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &Bed{t: t, Lab: lab, Cluster: netns.NewCluster(lab, path, dir), HAVIP: lab.Address(100)}
+	t.Cleanup(func() {
+		if keep := os.Getenv("HAVIP_KEEP"); keep != "" {
+			t.Logf("data and logs are kept in %s", dir)
+			return
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if os.Getenv("HAVIP_VERBOSE") != "" {
+		b.Cluster.AgentArgs = []string{"--verbose"}
+	}
+	b.Cluster.LogOnFailure(t)
+	b.must(b.Cluster.Bootstrap())
+	b.must(b.Cluster.JoinAll())
+	b.WaitVoters(min(n, 5))
+	b.WaitSessions(n)
+	for _, h := range lab.Nodes() {
+		_, err := h.Respond(port)
+		b.must(err)
+	}
+	b.CLI(1, "havip", "create", "web", "--ip", b.HAVIP.String(), "--no-range-limit")
+	b.Owner()
+	return b
+}
+
+func (b *Bed) must(err error) {
+	b.t.Helper()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// CLI runs a command at node i; it must succeed.
+func (b *Bed) CLI(i int, args ...string) []byte {
+	b.t.Helper()
+	out, err := b.Cluster.CLI(i, args...)
+	b.must(err)
+	return out
+}
+
+// Owner waits until the HAVIP has an owner, and returns its number.
+func (b *Bed) Owner() int {
+	b.t.Helper()
+	i, err := b.Cluster.WaitOwned("web", ownedWait)
+	b.must(err)
+	return i
+}
+
+// NewOwner waits until another node than old owns the HAVIP, as node at sees it.
+func (b *Bed) NewOwner(at, old int) int {
+	b.t.Helper()
+	var owner int
+	b.Eventually("a new owner", func() bool {
+		list, err := b.Cluster.PlacementAt(at, true)
+		if err != nil {
+			return false
+		}
+		for _, p := range list {
+			for i := range b.Lab.Nodes() {
+				if p.Name == "web" && p.Owner() == b.Cluster.NodeName(i+1) && i+1 != old {
+					owner = i + 1
+				}
+			}
+		}
+		return owner != 0
+	})
+	return owner
+}
+
+// Leader is the number of the leader.
+func (b *Bed) Leader() int {
+	b.t.Helper()
+	leader := 0
+	b.Eventually("a leader", func() bool {
+		i, err := b.Cluster.Leader()
+		leader = i
+		return err == nil
+	})
+	return leader
+}
+
+// Eventually polls until ok, and fails the test when that takes too long.
+func (b *Bed) Eventually(what string, ok func() bool) {
+	b.t.Helper()
+	for end := time.Now().Add(ownedWait); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	b.t.Fatalf("%s: not within %s", what, ownedWait)
+}
+
+// WaitSessions waits until n nodes have a session.
+func (b *Bed) WaitSessions(n int) {
+	b.t.Helper()
+	b.Eventually(fmt.Sprintf("%d sessions", n), func() bool {
+		nodes, err := b.Cluster.Nodes()
+		have := 0
+		for _, x := range nodes {
+			if x.Session != 0 {
+				have++
+			}
+		}
+		return err == nil && have >= n
+	})
+}
+
+// WaitVoters waits until the cluster has n voters.
+func (b *Bed) WaitVoters(n int) {
+	b.t.Helper()
+	b.Eventually(fmt.Sprintf("%d voters", n), func() bool {
+		voters, err := b.Cluster.Voters()
+		return err == nil && voters >= n
+	})
+}
+
+// Place moves the HAVIP to a node, unless it is there.
+func (b *Bed) Place(node int) {
+	b.t.Helper()
+	if b.Owner() == node {
+		return
+	}
+	b.CLI(node, "havip", "move", "web", "--to", b.Cluster.NodeName(node))
+	b.Eventually("the move", func() bool { return b.Owner() == node })
+	time.Sleep(2 * settleTime)
+}
+
+// Measured is what the instruments saw during one fault.
+type Measured struct {
+	Gap   time.Duration // the longest
+	Lost  int           // probes without an answer
+	Dual  checker.Dual
+	After string // who answered last
+}
+
+// Watch runs the client and the observer around a fault. They start settleTime before it
+// and end when it has returned.
+func (b *Bed) Watch(fault func()) Measured {
+	b.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	prober, err := b.Lab.Probe(ctx, b.Lab.Client(), b.HAVIP, port, time.Millisecond)
+	b.must(err)
+	observer, err := b.Lab.Observe(ctx, []netip.Addr{b.HAVIP}, port, 2*time.Millisecond)
+	b.must(err)
+	time.Sleep(settleTime)
+	fault()
+	time.Sleep(settleTime)
+	prober.Stop()
+	observer.Stop()
+	m := Measured{Dual: observer.Report().Dual}
+	for _, g := range prober.Gaps(2 * time.Millisecond) {
+		m.Lost += g.Lost
+		m.Gap = max(m.Gap, g.Duration)
+		m.After = g.ToNode
+	}
+	return m
+}
+
+// Runs is how often a scenario is repeated: HAVIP_RUNS, else the given number.
+func Runs(n int) int {
+	if v, err := strconv.Atoi(os.Getenv("HAVIP_RUNS")); err == nil && v > 0 {
+		return v
+	}
+	return n
+}
+
+// Series is the outcome of one scenario repeated.
+type Series struct {
+	Name string
+	Gaps []time.Duration
+	Dual time.Duration
+}
+
+// Add takes one run.
+func (s *Series) Add(m Measured) {
+	s.Gaps = append(s.Gaps, m.Gap)
+	s.Dual = max(s.Dual, m.Dual.Certain)
+}
+
+// Quantile is the q-th of the sorted gaps, 0..1.
+func (s *Series) Quantile(q float64) time.Duration {
+	sorted := slices.Sorted(slices.Values(s.Gaps))
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+}
+
+func (s *Series) String() string {
+	return fmt.Sprintf("%-44s runs %3d   gap min %8s  p50 %8s  max %8s   dual-owner %s", s.Name, len(s.Gaps),
+		s.Quantile(0).Round(100*time.Microsecond), s.Quantile(0.5).Round(100*time.Microsecond),
+		s.Quantile(1).Round(100*time.Microsecond), s.Dual)
+}

@@ -1,0 +1,95 @@
+package scenario
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"havip-cluster/jepsen/netns"
+)
+
+func TestMain(m *testing.M) {
+	code, done, err := netns.Isolate()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if done {
+		os.Exit(code)
+	}
+	os.Exit(m.Run())
+}
+
+// noDual is the only acceptable value.
+func noDual(t *testing.T, m Measured) {
+	t.Helper()
+	if m.Dual.Certain > 0 {
+		t.Errorf("two nodes answered for the HAVIP during %s: %+v", m.Dual.Certain, m.Dual.Overlaps)
+	}
+}
+
+// report prints a series and, in a measuring run, holds it to its budget. A CI machine is
+// noisy, so there only the order of magnitude counts.
+func report(t *testing.T, s *Series, budget time.Duration) {
+	t.Helper()
+	t.Log(s)
+	if os.Getenv("HAVIP_MEASURE") != "" && s.Quantile(1) > budget {
+		t.Errorf("%s: the longest gap is %s, the budget %s", s.Name, s.Quantile(1), budget)
+	}
+	if s.Quantile(1) > 20*budget {
+		t.Errorf("%s: the longest gap is %s, far beyond %s", s.Name, s.Quantile(1), budget)
+	}
+}
+
+// other is a node that is none of the given ones.
+func (b *Bed) other(not ...int) int {
+	for i := range b.Lab.Nodes() {
+		ok := true
+		for _, n := range not {
+			ok = ok && n != i+1
+		}
+		if ok {
+			return i + 1
+		}
+	}
+	b.t.Fatal("no other node")
+	return 0
+}
+
+// cut takes the link of a node away until the HAVIP has a new owner, and gives it back.
+func (b *Bed) cut(node int) Measured {
+	b.t.Helper()
+	m := b.Watch(func() {
+		b.must(b.Lab.Node(node).SetLink(0, false))
+		b.NewOwner(b.other(node), node)
+		time.Sleep(settleTime)
+	})
+	b.must(b.Lab.Node(node).SetLink(0, true))
+	b.WaitSessions(len(b.Lab.Nodes()))
+	return m
+}
+
+func TestHostLossOfAnOrdinaryOwner(t *testing.T) {
+	b := NewBed(t, 3)
+	s := &Series{Name: "host loss, owner is not the leader, 3 nodes"}
+	for range Runs(3) {
+		b.Place(b.other(b.Leader()))
+		m := b.cut(b.Owner())
+		noDual(t, m)
+		s.Add(m)
+	}
+	report(t, s, Lease*12/10)
+}
+
+func TestHostLossOfALeadingOwner(t *testing.T) {
+	b := NewBed(t, 3)
+	s := &Series{Name: "host loss, owner is the leader, 3 nodes"}
+	for range Runs(3) {
+		b.Place(b.Leader())
+		m := b.cut(b.Owner())
+		noDual(t, m)
+		s.Add(m)
+	}
+	report(t, s, 3*Lease)
+}
