@@ -65,7 +65,6 @@ type fakeNode struct {
 	id     *identity.Identity
 	mu     sync.Mutex
 	frozen *fsm.State // what State returns, nil = the newest
-	lie    bool       // believes that it leads, whoever does
 }
 
 func (n *fakeNode) Self() string { return n.id.NodeID }

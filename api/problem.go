@@ -187,7 +187,7 @@ func ExitCode(err error) int {
 	if errors.As(err, &own) {
 		return own.ExitCode()
 	}
-	if errors.Is(err, ErrUnreachable) {
+	if errors.Is(err, ErrUnreachable) || errors.Is(err, ErrNoLeader) {
 		return ExitUnreachable
 	}
 	p, ok := errors.AsType[*Problem](err)

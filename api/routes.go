@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -55,7 +54,9 @@ func read[I any, P interface {
 // newest is the Backend's Linearizable with the patience that changes have, too: a new
 // leader is usually there within a second.
 func (s *Server) newest(ctx context.Context) (*fsm.State, error) {
-	for end := time.Now().Add(leaderWait); ; {
+	ctx, cancel := context.WithTimeout(ctx, leaderWait)
+	defer cancel()
+	for {
 		st, err := s.Backend.Linearizable(ctx)
 		if err == nil {
 			return st, nil
@@ -64,7 +65,7 @@ func (s *Server) newest(ctx context.Context) (*fsm.State, error) {
 		if p.Status == http.StatusInternalServerError {
 			p = problemOf(fmt.Errorf("%w: %w", ErrNoLeader, err)) // reading fails for no other reason
 		}
-		if p.Status != http.StatusServiceUnavailable || time.Now().After(end) || !poll(ctx, leaderPoll) {
+		if p.Status != http.StatusServiceUnavailable || !poll(ctx, leaderPoll) {
 			return nil, p
 		}
 	}

@@ -294,7 +294,9 @@ func (s *Server) serve(ctx context.Context, l net.Listener, secure bool) error {
 	if err := srv.Shutdown(stop); err != nil {
 		_ = srv.Close() // requests still at work after the grace are cut off
 	}
-	<-done
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("api: serve %s: %w", l.Addr(), err)
+	}
 	return nil
 }
 

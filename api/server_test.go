@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -98,7 +99,7 @@ func TestEndpoints(t *testing.T) {
 		}
 		w.log.place(t)
 	}
-	if resp, _ := w.ask(t, 0, "GET", "/metrics", ""); resp.StatusCode != 200 {
+	if resp, _ := w.ask(t, 0, "GET", "/metrics", ""); resp.StatusCode != http.StatusOK {
 		t.Errorf("metrics: %d", resp.StatusCode)
 	}
 }
@@ -174,23 +175,23 @@ func TestIdempotencyKey(t *testing.T) {
 	w := newWorld(t)
 	_, first := w.ask(t, 0, "POST", "/v1/havips", webBody, headerKey, "k1")
 	resp, second := w.ask(t, 1, "POST", "/v1/havips", webBody, headerKey, "k1")
-	if resp.StatusCode != 201 || len(w.log.now().HAVIPs) != 1 {
+	if resp.StatusCode != http.StatusCreated || len(w.log.now().HAVIPs) != 1 {
 		t.Fatalf("the repeat: %d, %d HAVIPs\n%s\n%s", resp.StatusCode, len(w.log.now().HAVIPs), first, second)
 	}
 	resp, answer := w.ask(t, 0, "POST", "/v1/havips", `{"name":"other","ip":"10.77.0.101"}`, headerKey, "k1")
-	if resp.StatusCode != 409 || !bytes.Contains(answer, []byte("IdempotentParameterMismatch")) {
+	if resp.StatusCode != http.StatusConflict || !bytes.Contains(answer, []byte("IdempotentParameterMismatch")) {
 		t.Fatalf("another request under the same key: %d %s", resp.StatusCode, answer)
 	}
 	id := w.log.now().HAVIPList()[0].ID
 	for range 2 {
-		if resp, answer := w.ask(t, 0, "DELETE", "/v1/havips/"+id, "", headerKey, "k2"); resp.StatusCode != 200 {
+		if resp, answer := w.ask(t, 0, "DELETE", "/v1/havips/"+id, "", headerKey, "k2"); resp.StatusCode != http.StatusOK {
 			t.Fatalf("delete: %d %s", resp.StatusCode, answer)
 		}
 	}
-	if resp, answer := w.ask(t, 0, "GET", "/v1/havips", "", headerKey, strings.Repeat("k", 129)); resp.StatusCode != 200 {
+	if resp, answer := w.ask(t, 0, "GET", "/v1/havips", "", headerKey, strings.Repeat("k", 129)); resp.StatusCode != http.StatusOK {
 		t.Fatalf("a read has no use for a key: %d %s", resp.StatusCode, answer)
 	}
-	if resp, answer := w.ask(t, 0, "POST", "/v1/havips/web/enable", "", headerKey, strings.Repeat("k", 129)); resp.StatusCode != 400 {
+	if resp, answer := w.ask(t, 0, "POST", "/v1/havips/web/enable", "", headerKey, strings.Repeat("k", 129)); resp.StatusCode != http.StatusBadRequest {
 		t.Fatalf("a key of 129 bytes: %d %s", resp.StatusCode, answer)
 	}
 }
@@ -206,12 +207,12 @@ func TestConsistency(t *testing.T) {
 		t.Errorf("linearizable: %s", answer)
 	}
 	w.log.lead("")
-	if resp, _ := w.ask(t, 1, "GET", "/v1/status?consistency=stale", ""); resp.StatusCode != 200 {
+	if resp, _ := w.ask(t, 1, "GET", "/v1/status?consistency=stale", ""); resp.StatusCode != http.StatusOK {
 		t.Errorf("stale without a leader: %d", resp.StatusCode)
 	}
 	began := time.Now()
 	resp, answer := w.ask(t, 1, "GET", "/v1/havips", "")
-	if resp.StatusCode != 503 || !bytes.Contains(answer, []byte(CodeNoLeader)) || time.Since(began) < leaderWait {
+	if resp.StatusCode != http.StatusServiceUnavailable || !bytes.Contains(answer, []byte(CodeNoLeader)) || time.Since(began) < leaderWait {
 		t.Errorf("linearizable without a leader: %d %s after %s", resp.StatusCode, answer, time.Since(began))
 	}
 }
@@ -226,25 +227,84 @@ func TestForward(t *testing.T) {
 	}
 	// A request that was forwarded once is not forwarded again.
 	resp, answer := w.ask(t, 1, "POST", "/v1/havips", webBody, headerHops, "1")
-	if resp.StatusCode != 503 || !bytes.Contains(answer, []byte(CodeNotLeader)) {
+	if resp.StatusCode != http.StatusServiceUnavailable || !bytes.Contains(answer, []byte(CodeNotLeader)) {
 		t.Errorf("second hop: %d %s", resp.StatusCode, answer)
 	}
 	// Without a leader a change waits for one.
 	w.log.lead("")
 	time.AfterFunc(300*time.Millisecond, func() { w.log.lead(w.nodes[0].id.NodeID) })
-	if resp, answer := w.ask(t, 1, "PATCH", "/v1/havips/web", `{"priority":3}`); resp.StatusCode != 200 {
+	if resp, answer := w.ask(t, 1, "PATCH", "/v1/havips/web", `{"priority":3}`); resp.StatusCode != http.StatusOK {
 		t.Errorf("with a late leader: %d %s", resp.StatusCode, answer)
 	}
 	// And after a change of leader it is done here.
 	w.log.lead(w.nodes[1].id.NodeID)
-	if resp, answer := w.ask(t, 1, "DELETE", "/v1/havips/web", ""); resp.StatusCode != 200 {
+	if resp, answer := w.ask(t, 1, "DELETE", "/v1/havips/web", ""); resp.StatusCode != http.StatusOK {
 		t.Errorf("at the new leader: %d %s", resp.StatusCode, answer)
 	}
 	// Refusals pass through unchanged.
 	resp, answer = w.ask(t, 0, "DELETE", "/v1/havips/web", "")
-	if resp.StatusCode != 404 || resp.Header.Get("Content-Type") != "application/problem+json" {
+	if resp.StatusCode != http.StatusNotFound || resp.Header.Get("Content-Type") != "application/problem+json" {
 		t.Errorf("refusal through a follower: %d %s", resp.StatusCode, answer)
 	}
+}
+
+// TestBansAtOnce: of two changes of one list at the same time, none is lost.
+func TestBansAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.ask(t, 0, "POST", "/v1/havips", webBody)
+	var group sync.WaitGroup
+	for i, who := range []string{"node-1", "node-2", "node-1/eth0", "node-2/eth0"} {
+		group.Go(func() {
+			if _, err := w.local(i%2).ChangeBans(context.Background(), "web", Members{Add: []string{who}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if got := w.log.now().HAVIPList()[0].Bans; len(got) != 4 {
+		t.Errorf("bans %v", got)
+	}
+	// What is so already is no error, and no entry in the log.
+	index := w.log.now().Index
+	v, err := w.local(0).ChangeBans(context.Background(), "web", Members{Add: []string{"node-1"}})
+	if err != nil || len(v.Bans) != 4 || w.log.now().Index != index {
+		t.Errorf("the same ban again: %v %v, index %d after %d", v.Bans, err, w.log.now().Index, index)
+	}
+}
+
+// TestLostAnswer: the connection breaks after the change was done. The client repeats it
+// with the same key, and it is done once.
+func TestLostAnswer(t *testing.T) {
+	w := newWorld(t)
+	c := w.local(0)
+	c.http.Transport = &forgetful{next: c.http.Transport}
+	ctx := context.Background()
+	v, err := c.CreateHAVIP(ctx, HAVIPSpec{Name: "web", IP: "10.77.0.100"})
+	if err != nil || len(w.log.now().HAVIPs) != 1 {
+		t.Fatalf("%+v %v", v, err)
+	}
+	if _, err := c.UpdateHAVIP(ctx, "web", HAVIPChange{Name: &v.IP}); err != nil {
+		t.Errorf("rename: %v", err)
+	}
+	if _, err := c.DeleteHAVIP(ctx, v.IP, false); err != nil || len(w.log.now().HAVIPs) != 0 {
+		t.Errorf("delete: %v", err)
+	}
+}
+
+// forgetful loses the first answer to every change.
+type forgetful struct {
+	next http.RoundTripper
+	seen map[string]bool
+}
+
+func (f *forgetful) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := f.next.RoundTrip(r)
+	key := r.Header.Get(headerKey)
+	if err != nil || key == "" || f.seen[key] {
+		return resp, err
+	}
+	f.seen = map[string]bool{key: true}
+	return nil, errors.Join(io.ErrUnexpectedEOF, resp.Body.Close())
 }
 
 func TestNoLeaderForChange(t *testing.T) {
@@ -306,7 +366,7 @@ func TestTLS(t *testing.T) {
 	for path, status := range map[string]int{
 		"/healthz": 200, "/readyz": 200, "/v1/nodes": 401, "/metrics": 401, "/openapi.json": 401, "/v1/internal/readindex": 401, "/v1/events?follow=true": 401,
 	} {
-		req, err := http.NewRequest("GET", "https://"+w.addrs[0]+path, nil)
+		req, err := http.NewRequest(http.MethodGet, "https://"+w.addrs[0]+path, nil)
 		must(t, err)
 		if resp, answer := roundTrip(t, bare, req); resp.StatusCode != status {
 			t.Errorf("%s without a certificate: %d %s", path, resp.StatusCode, answer)
@@ -392,7 +452,7 @@ func FuzzJoin(f *testing.F) {
 	f.Add([]byte(`{"token":5}`))
 	f.Add([]byte(`[`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		r := httptest.NewRequest("POST", "/v1/join", bytes.NewReader(body))
+		r := httptest.NewRequest(http.MethodPost, "/v1/join", bytes.NewReader(body))
 		r.TLS = &tls.ConnectionState{}
 		r.RemoteAddr = identity.NewNodeID() + ":1" // never the same twice: the limit has its own test
 		s.joins = joinLimiter{}

@@ -346,9 +346,6 @@ func (a *Agent) announce(h *holding) {
 		pause = announceNext
 	}
 	h.nextAnnounce = a.cfg.Clock().Add(pause)
-	if h.nextKeep == 0 {
-		h.nextKeep = a.cfg.Clock().Add(keepEvery)
-	}
 }
 
 // announceAll begins a burst for everything: now, and once more after announceNext.

@@ -33,6 +33,8 @@ type NetEdge struct {
 	announcers map[int]*netdev.Announcer // by interface index
 	devices    map[string]netdev.ENI     // by name, from the last Inventory
 	flux       map[string]bool           // devices whose ARP settings were checked
+	guarded    map[netip.Addr]bool       // what the fence knows; Guard shuts, so it is done once
+	fenced     map[int]bool              // devices on which the fence was seen standing
 }
 
 // NewNetEdge opens the kernel's side. f may be nil: then this process alone shuts at the
@@ -46,6 +48,7 @@ func NewNetEdge(log *slog.Logger, f fence.Fence, state func() *fsm.State) (*NetE
 		log: log, state: state, addrs: addrs, fence: f,
 		watcher: netdev.NewWatcher(), changes: make(chan struct{}, 1), late: make(chan struct{}, 1),
 		announcers: map[int]*netdev.Announcer{}, devices: map[string]netdev.ENI{}, flux: map[string]bool{},
+		guarded: map[netip.Addr]bool{}, fenced: map[int]bool{},
 	}, nil
 }
 
@@ -149,19 +152,70 @@ func (e *NetEdge) shutAll() error {
 	return errors.Join(errs...)
 }
 
-// forgetAll ends the guard over what is no HAVIP any more.
+// forgetAll ends the guard over everything; what is a HAVIP is guarded again at once.
 func (e *NetEdge) forgetAll() error {
 	if e.fence == nil {
 		return nil
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	clear(e.guarded)
 	entries, err := e.fence.Guarded()
 	errs := []error{err}
 	for _, g := range entries {
-		if !e.managed(g.IP) {
-			errs = append(errs, e.fence.Forget(g.IP))
+		if e.managed(g.IP) {
+			e.guarded[g.IP] = true
+			continue
 		}
+		errs = append(errs, e.fence.Forget(g.IP))
 	}
 	return errors.Join(errs...)
+}
+
+// guardAll makes the fence know every HAVIP of the cluster, shut, wherever it is: another
+// program that puts one on this host achieves nothing, and Up has less to do.
+func (e *NetEdge) guardAll() error {
+	if e.fence == nil {
+		return nil
+	}
+	present := map[netip.Addr]bool{}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var errs []error
+	for _, v := range e.state().HAVIPs {
+		present[v.IP] = true
+		errs = append(errs, e.guard(v.IP))
+	}
+	for ip := range e.guarded {
+		if present[ip] {
+			continue
+		}
+		if err := e.fence.Forget(ip); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		delete(e.guarded, ip)
+	}
+	return errors.Join(errs...)
+}
+
+// guard makes the fence know an address, once; call it with mu held.
+func (e *NetEdge) guard(ip netip.Addr) error {
+	if e.guarded[ip] {
+		return nil
+	}
+	if err := e.fence.Guard(ip); err != nil {
+		return err
+	}
+	e.guarded[ip] = true
+	return nil
+}
+
+// stand puts the fence on a device, and notes it; call it with mu held.
+func (e *NetEdge) stand(index int) error {
+	err := e.fence.Attach(index)
+	e.fenced[index] = err == nil
+	return err
 }
 
 func (e *NetEdge) managed(ip netip.Addr) bool {
@@ -187,10 +241,16 @@ func (e *NetEdge) Inventory() ([]fsm.ENI, error) {
 	}
 	e.mu.Unlock()
 	e.calmARP(list)
+	if err := e.guardAll(); err != nil {
+		e.log.Error("the fence does not know every HAVIP", "err", err)
+	}
 	out := make([]fsm.ENI, 0, len(list))
 	for _, d := range list {
 		if e.fence != nil {
-			if err := e.fence.Attach(d.Index); err != nil && !errors.Is(err, fence.ErrNoDevice) {
+			e.mu.Lock()
+			err := e.stand(d.Index)
+			e.mu.Unlock()
+			if err != nil && !errors.Is(err, fence.ErrNoDevice) {
 				e.log.Error("the fence does not stand on an interface", "device", d.Device, "err", err)
 			}
 		}
@@ -245,20 +305,15 @@ func (e *NetEdge) device(eni fsm.ENI) (netdev.ENI, error) {
 }
 
 // Up implements Edge, in this order: the fence knows the address and is shut; the
-// address is there; the fence opens.
+// address is there; the fence opens. Keep, which follows at once, reads the fence back.
 func (e *NetEdge) Up(h Holding) error {
 	d, err := e.device(h.ENI)
 	if err != nil {
 		return err
 	}
 	ip := h.HAVIP.IP
-	if e.fence != nil {
-		if err := e.fence.Attach(d.Index); err != nil {
-			return err
-		}
-		if err := e.fence.Guard(ip); err != nil {
-			return err
-		}
+	if err := e.ready(d.Index, ip); err != nil {
+		return err
 	}
 	if err := e.addrs.Add(d.Index, ip, h.Lifetime); err != nil {
 		return err
@@ -274,10 +329,25 @@ func (e *NetEdge) Up(h Holding) error {
 	if e.fence == nil {
 		return nil
 	}
-	if err := e.fence.Open(ip); err != nil {
+	if err := e.fence.Open(ip); !errors.Is(err, fence.ErrNotGuarded) {
 		return err
 	}
-	return e.fence.Healthy(d.Index)
+	return errors.Join(e.fence.Guard(ip), e.fence.Open(ip)) // somebody emptied the fence
+}
+
+// ready has the fence stand on the device and know the address.
+func (e *NetEdge) ready(index int, ip netip.Addr) error {
+	if e.fence == nil {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.fenced[index] {
+		if err := e.stand(index); err != nil {
+			return err
+		}
+	}
+	return e.guard(ip)
 }
 
 // Down implements Edge: the fence shuts first, so that the wire is silent whatever comes

@@ -43,7 +43,9 @@ func story(t testing.TB) *world {
 	w.must(CreateHAVIP{Name: "v6", IP: addr("2001:db8::5")})
 	w.must(CreateHAVIP{Name: "gone", Subnet: "net"})
 	w.must(Place{[]Assignment{w.to("wéb", "n1/eth0"), w.to("auto", "n1/eth1"), w.to("gone", "n2/eth1")}})
+	w.term = 1
 	w.place("wéb", "n2/eth0")
+	w.term = 0
 	w.place("auto", "n3/eth0")
 	w.must(DeleteHAVIP{ID: w.get("gone").ID, Force: true})
 	w.must(Release{[]ReleasedClaim{{HAVIP: w.get("auto").ID, Epoch: 1, Session: w.session("n1")}}})

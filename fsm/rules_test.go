@@ -427,3 +427,25 @@ func TestAnsweredRequestsAreBounded(t *testing.T) {
 		t.Error("the oldest request is still remembered")
 	}
 }
+
+// Two placements computed on one state give two lists of draining claims that share no
+// memory, however much room the first list had left.
+func TestForkedClaims(t *testing.T) {
+	w := trio(t)
+	w.havip("web", "10.0.0.100")
+	for i := range 12 {
+		w.place("web", []string{"n1/eth0", "n2/eth0", "n3/eth0"}[i%3])
+		if i == 6 {
+			w.must(Release{[]ReleasedClaim{{HAVIP: w.get("web").ID, Epoch: 3, Session: w.session("n3")}}})
+		}
+		left, right := *w, *w
+		left.place("web", "n1/eth1")
+		left.place("web", "n2/eth1")
+		image := snapshot(t, left.state)
+		right.place("web", "n3/eth1")
+		right.place("web", "n1/eth1")
+		if string(snapshot(t, left.state)) != string(image) {
+			t.Fatalf("with %d draining claims, one placement changed the other", len(w.get("web").Draining))
+		}
+	}
+}

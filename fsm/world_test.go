@@ -16,6 +16,7 @@ type world struct {
 	state *State
 	at    int64
 	log   [][]byte // every entry so far, encoded
+	term  uint64   // that the commands are bound to, 0 for none
 }
 
 // epoch0 is when every test begins, in unix nanoseconds.
@@ -74,6 +75,7 @@ func (w *world) command(key string, body Body) Command {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	c.Term = w.term
 	return c
 }
 

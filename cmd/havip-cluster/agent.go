@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"havip-cluster/api"
 	"havip-cluster/failover"
@@ -87,12 +89,37 @@ func runAgent(ctx context.Context, dir string, log *slog.Logger, noFence bool) e
 		return err
 	}
 	defer unlock()
+	if err := raisePriority(); err != nil {
+		log.Warn("this process keeps its ordinary priority: on a busy host it may renew too late", "err", err)
+	}
 	a := &agent{log: log.With("node", id.Name), id: id}
 	defer a.close()
 	if err := a.open(dir, noFence); err != nil {
 		return err
 	}
 	return a.run(ctx)
+}
+
+// niceness of the agent: a lease is lost when the process waits too long for a core.
+const niceness = -15
+
+// raisePriority sets the priority of every thread; those to come inherit it
+// (setpriority(2): on Linux the nice value is per thread).
+func raisePriority() error {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	for _, t := range threads {
+		id, err := strconv.Atoi(t.Name())
+		if err != nil {
+			continue
+		}
+		if err := unix.Setpriority(unix.PRIO_PROCESS, id, niceness); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("setpriority: %w", err)
+		}
+	}
+	return nil
 }
 
 // open starts what the others need, first things first.

@@ -143,9 +143,19 @@ func (b *backend) submit(ctx context.Context, body fsm.Body) (fsm.Result, error)
 	if !ok || leader.ID == b.Self() {
 		return b.ask(ctx, body)
 	}
+	return b.command(ctx, leader, body)
+}
+
+// command sends one command to another node. That this node is no member any more comes
+// as a refusal, as it would from the log.
+func (b *backend) command(ctx context.Context, to fsm.Node, body fsm.Body) (fsm.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaderPatience)
 	defer cancel()
-	return b.client(leader).Command(ctx, body)
+	res, err := b.client(to).Command(ctx, body)
+	if p, ok := errors.AsType[*api.Problem](err); ok && p.Code == api.CodeAuth {
+		return fsm.Result{Refusal: &fsm.Refusal{Code: fsm.CodeNotFound, Message: p.Detail}}, nil
+	}
+	return res, err
 }
 
 // ask tries every other node while none is known to lead: a node that was removed hears
@@ -160,7 +170,7 @@ func (b *backend) ask(ctx context.Context, body fsm.Body) (fsm.Result, error) {
 			continue
 		}
 		var res fsm.Result
-		if res, err = b.client(n).Command(ctx, body); err == nil {
+		if res, err = b.command(ctx, n, body); err == nil {
 			return res, nil
 		}
 	}

@@ -231,7 +231,7 @@ func banVerb(g *globals, name, short string, members func(who string) api.Member
 var havipColumns = []column[api.HAVIP]{
 	{"NAME", func(v api.HAVIP) string { return v.Name }},
 	{"IP", func(v api.HAVIP) string { return v.IP }},
-	{"STATE", func(v api.HAVIP) string { return havipState(v) }},
+	{"STATE", havipState},
 	{"ENI", func(v api.HAVIP) string { return text(v.ENI) }},
 	{"SUBNET", func(v api.HAVIP) string { return v.Subnet }},
 	{"RANGE", rangeText},

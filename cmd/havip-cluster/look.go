@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -177,8 +176,10 @@ func (g *globals) status(ctx context.Context, c *api.Client) error {
 	if api.ExitCode(err) != api.ExitUnreachable {
 		return emit(g, st, err, printStatus)
 	}
-	fmt.Fprintln(g.stderr, "No leader answers; this is what the asked node knows:")
-	return errors.Join(emit(g, known, nil, printStatus), err)
+	if err := emit(g, known, nil, printStatus); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: no leader answers, so this is what the asked node knows; nothing can be changed until a majority of the voters is back", api.ErrNoLeader)
 }
 
 func printStatus(w io.Writer, st api.Status) {

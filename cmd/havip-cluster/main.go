@@ -98,7 +98,7 @@ func newRoot(g *globals) *cobra.Command {
 			"First node:  havip-cluster bootstrap --node NAME --advertise IP, then havip-cluster agent\n" +
 			"Other nodes: havip-cluster node add NAME at a member, then the join command that it prints",
 		SilenceErrors: true, SilenceUsage: true,
-		Args: func(cmd *cobra.Command, args []string) error { return unknownVerb(cmd, args) },
+		Args: unknownVerb,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			return g.check(cmd.Flags().Changed("address"))

@@ -121,11 +121,11 @@ func agentWith(t *testing.T, answers map[string]any) (dir string) {
 		if !ok {
 			v = api.Problem{Status: 404, Code: "ResourceNotFound", Detail: "no HAVIP is called \"nope\""}
 		}
+		if stale, ok := answers["stale"]; ok && r.URL.Query().Get("consistency") == "stale" {
+			v = stale
+		}
 		if p, ok := v.(api.Problem); ok {
 			w.WriteHeader(p.Status)
-		}
-		if r.URL.Query().Get("consistency") == "stale" && answers["stale"] != nil {
-			v = answers["stale"]
 		}
 		_ = json.NewEncoder(w).Encode(v)
 	})}
@@ -198,7 +198,7 @@ func TestExitCodes(t *testing.T) {
 		{"havip show nope", `Error: no HAVIP is called "nope" [ResourceNotFound]`, 4},
 		{"subnet create s --cidr 10.0.0.0/24", "Error: 10.0.0.0/24 overlaps subnet s1 [ResourceInUse]", 1},
 		{"cluster show --timeout 300ms", "no leader is known [NoLeader]", 3},
-		{"status --timeout 300ms", "NoLeader", 3},
+		{"status --timeout 300ms", "no leader is known [NoLeader]", 3},
 		{"havip move", "needs HAVIP", 2},
 	} {
 		var stdout, stderr bytes.Buffer
@@ -206,5 +206,18 @@ func TestExitCodes(t *testing.T) {
 		if code != row.code || !strings.Contains(stderr.String(), row.says) || stdout.Len() > 0 {
 			t.Errorf("%s: %d %q %q", row.line, code, &stdout, &stderr)
 		}
+	}
+}
+
+// TestStatusWithoutLeader: what the node knows is printed all the same.
+func TestStatusWithoutLeader(t *testing.T) {
+	dir := agentWith(t, map[string]any{
+		"stale":      answers()["/v1/status"],
+		"/v1/status": api.Problem{Status: 503, Code: "NoLeader", Detail: "no leader is known"},
+	})
+	var stdout, stderr bytes.Buffer
+	code := run([]string{"status", "--data-dir", dir, "--timeout", "300ms"}, &stdout, &stderr)
+	if code != 3 || !strings.Contains(stdout.String(), "node-2") || !strings.Contains(stderr.String(), "no leader answers") {
+		t.Errorf("%d %q %q", code, &stdout, &stderr)
 	}
 }

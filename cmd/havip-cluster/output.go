@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,24 +21,42 @@ func emit[T any](g *globals, v T, err error, table func(w io.Writer, v T)) error
 		table(g.stdout, v)
 		return nil
 	}
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
+	var b bytes.Buffer
+	if err := encoder(&b, "  ").Encode(v); err != nil {
 		return fmt.Errorf("encode the result: %w", err)
 	}
+	out := b.String()
 	if g.output == "yaml" {
-		if text, err = yaml.JSONToYAML(text); err != nil {
+		text, err := yaml.JSONToYAML(b.Bytes())
+		if err != nil {
 			return fmt.Errorf("encode the result: %w", err)
 		}
+		out = strings.Map(yamlRune, string(text))
 	}
-	fmt.Fprintln(g.stdout, strings.TrimSuffix(string(text), "\n"))
-	return nil
+	_, err = io.WriteString(g.stdout, out)
+	return err
+}
+
+func encoder(w io.Writer, indent string) *json.Encoder {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false) // a terminal is no browser
+	e.SetIndent("", indent)
+	return e
+}
+
+// yamlRune drops control characters, which YAML does not allow and the encoder lets pass.
+func yamlRune(r rune) rune {
+	if r < ' ' && r != '\n' && r != '\t' || r == 0x7f {
+		return -1
+	}
+	return r
 }
 
 // line prints one object of a stream: a line of JSON, a YAML document, or as table does it.
 func line[T any](g *globals, v T, table func(w io.Writer, v T)) error {
 	switch g.output {
 	case "json":
-		return json.NewEncoder(g.stdout).Encode(v)
+		return encoder(g.stdout, "").Encode(v)
 	case "yaml":
 		fmt.Fprintln(g.stdout, "---")
 	}

@@ -97,7 +97,10 @@ func (a *Acceptor) UseVoterSet(now Instant, set VoterSet) {
 // gets neither acknowledgements nor endorsements here: safe, but of no use to the node.
 func (a *Acceptor) Opened(now Instant, s Session, length time.Duration) {
 	known := a.promises[s.Node]
-	if known == nil && len(a.promises) >= NodesMax || known != nil && known.session.Number >= s.Number {
+	if known != nil && known.session.Number >= s.Number {
+		return
+	}
+	if known == nil && len(a.promises) >= NodesMax {
 		return
 	}
 	until := now.Add(Promise(length))
