@@ -9,11 +9,13 @@ import (
 
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
+	"havip-cluster/internal/mutant"
 )
 
 const (
 	wordsPending = 1024                    // datagrams that wait for the Agent; more are dropped, senders repeat
 	wordRepeat   = 10 * time.Millisecond   // until a Ready or Released has its effect in the log
+	saidMax      = 4096                    // words whose time is remembered; beyond, old ones are forgotten
 	announceNext = 1100 * time.Millisecond // outlasts a neighbour's lock time of 1 s (metallb#172)
 	announceSlow = 5 * time.Second         // for switches and clients that forgot or missed it
 	keepEvery    = time.Second             // refresh of the addresses' lifetime
@@ -42,6 +44,7 @@ type Agent struct {
 	failed   map[string]string   // why a HAVIP was given up, by id
 	said     map[wordKey]lease.Instant
 	isClean  bool
+	retry    bool // something could not be taken down in this turn
 }
 
 // holding is one HAVIP that this node answers for.
@@ -50,6 +53,7 @@ type holding struct {
 	nextAnnounce lease.Instant
 	second       bool // the next announcement is the second of a burst
 	nextKeep     lease.Instant
+	givenUp      bool // it could not be served, and may answer until it is down
 }
 
 // wordKey is one thing said to others, so that it is repeated at a bounded rate.
@@ -153,6 +157,7 @@ func (a *Agent) Run(ctx context.Context) {
 			a.reporter.poke()
 		case m := <-a.words:
 			a.note(m)
+			a.noteRest()
 		case done := <-a.cleanup:
 			waiting = append(waiting, done)
 		}
@@ -164,6 +169,18 @@ func (a *Agent) Run(ctx context.Context) {
 			waiting = nil
 		}
 		timer.Reset(pause)
+	}
+}
+
+// noteRest takes what else waits, so that one turn handles it all.
+func (a *Agent) noteRest() {
+	for range wordsPending {
+		select {
+		case m := <-a.words:
+			a.note(m)
+		default:
+			return
+		}
 	}
 }
 
@@ -196,20 +213,44 @@ func (a *Agent) turn() time.Duration {
 		}
 		a.begin(session)
 	}
-	now := a.cfg.Clock()
-	for _, step := range a.handoff.Decide(now, a.cfg.Log.State()) {
-		a.do(step, deadline)
+	a.retry = false
+	now, s := a.cfg.Clock(), a.cfg.Log.State()
+	a.forget(now, s)
+	a.giveUpAgain()
+	for _, step := range a.handoff.Decide(now, s) {
+		a.do(s, step, deadline)
 	}
 	a.refresh(now, deadline)
 	a.publish()
 	return a.nextTurn(deadline)
 }
 
-// do carries out one step.
-func (a *Agent) do(step Step, deadline lease.Instant) {
+// forget bounds what is remembered in a session that lasts for months.
+func (a *Agent) forget(now lease.Instant, s *fsm.State) {
+	a.handoff.Forget(s)
+	maps.DeleteFunc(a.failed, func(id string, _ string) bool {
+		_, exists := s.HAVIPs[id]
+		return !exists
+	})
+	if len(a.said) > saidMax {
+		maps.DeleteFunc(a.said, func(_ wordKey, at lease.Instant) bool { return now.Sub(at) >= wordRepeat })
+	}
+}
+
+// giveUpAgain takes down what was given up and would not go.
+func (a *Agent) giveUpAgain() {
+	for _, id := range slices.Sorted(maps.Keys(a.holdings)) {
+		if h := a.holdings[id]; h.givenUp {
+			a.giveUp(h)
+		}
+	}
+}
+
+// do carries out one step, decided on s.
+func (a *Agent) do(s *fsm.State, step Step, deadline lease.Instant) {
 	switch step.Kind {
 	case StepActivate:
-		a.activate(step, deadline)
+		a.activate(s, step, deadline)
 	case StepRelabel:
 		if h := a.holdings[step.HAVIP]; h != nil {
 			h.Claim = step.Claim
@@ -217,6 +258,9 @@ func (a *Agent) do(step Step, deadline lease.Instant) {
 		a.handoff.Activated(step.HAVIP, step.Claim)
 		a.tellActivated(step, 0)
 	case StepDeactivate:
+		if mutant.Active("agent-release-early") {
+			a.say(step, "")
+		}
 		if a.deactivate(step.HAVIP) {
 			a.handoff.Deactivated(step.HAVIP, step.Claim)
 			a.say(step, a.failed[step.HAVIP])
@@ -231,11 +275,13 @@ func (a *Agent) do(step Step, deadline lease.Instant) {
 
 // activate puts the address up, if there is still time, and gives the HAVIP up if that
 // does not work: holding a claim without serving is worse than having none.
-func (a *Agent) activate(step Step, deadline lease.Instant) {
-	s := a.cfg.Log.State()
+func (a *Agent) activate(s *fsm.State, step Step, deadline lease.Instant) {
 	start := a.cfg.Clock()
 	if !start.Before(deadline) {
 		return
+	}
+	if a.holdings[step.HAVIP] != nil && !mutant.Active("agent-activate-over") {
+		return // it may still answer on another ENI: off before on
 	}
 	h := &holding{Holding: Holding{
 		HAVIP: s.HAVIPs[step.HAVIP], Claim: step.Claim, ENI: s.ENIs[step.Claim.ENI],
@@ -246,12 +292,8 @@ func (a *Agent) activate(step Step, deadline lease.Instant) {
 	if err := a.cfg.Edge.Up(h.Holding); err != nil {
 		a.cfg.Logger.Error("cannot serve a HAVIP, giving it up", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "err", err)
 		a.failed[step.HAVIP] = err.Error()
-		if a.deactivate(step.HAVIP) {
-			a.handoff.Deactivated(step.HAVIP, step.Claim)
-			a.say(step, err.Error())
-		} else {
-			a.handoff.Activated(step.HAVIP, step.Claim) // it may answer; try again to take it down
-		}
+		a.handoff.Activated(step.HAVIP, step.Claim) // it may answer
+		a.giveUp(h)
 		return
 	}
 	delete(a.failed, step.HAVIP)
@@ -268,6 +310,18 @@ func (a *Agent) tellActivated(step Step, took time.Duration) {
 	}})
 }
 
+// giveUp takes down what cannot be served, and says so. What will not go is tried again
+// each turn; until then nothing is released and nothing is announced.
+func (a *Agent) giveUp(h *holding) {
+	h.givenUp = true
+	id, claim := h.HAVIP.ID, h.Claim
+	if !a.deactivate(id) {
+		return
+	}
+	a.handoff.Deactivated(id, claim)
+	a.say(Step{Kind: StepReleased, HAVIP: id, Claim: claim}, a.failed[id])
+}
+
 // deactivate takes one HAVIP down. False means that it may still answer.
 func (a *Agent) deactivate(havip string) bool {
 	h := a.holdings[havip]
@@ -276,6 +330,7 @@ func (a *Agent) deactivate(havip string) bool {
 	}
 	if err := a.cfg.Edge.Down(h.Holding); err != nil {
 		a.cfg.Logger.Error("cannot take a HAVIP down, trying again", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "err", err)
+		a.retry = true
 		return false
 	}
 	delete(a.holdings, havip)
@@ -327,11 +382,14 @@ func (a *Agent) dropAll(why string) {
 func (a *Agent) refresh(now, deadline lease.Instant) {
 	for _, id := range slices.Sorted(maps.Keys(a.holdings)) {
 		h := a.holdings[id]
+		if h.givenUp {
+			continue
+		}
 		if !now.Before(h.nextKeep) {
 			a.keep(h)
 		}
 		// The lease is read again right before a frame leaves, not once per turn.
-		if !now.Before(h.nextAnnounce) && a.cfg.Clock().Before(deadline) {
+		if !h.givenUp && !now.Before(h.nextAnnounce) && a.cfg.Clock().Before(deadline) {
 			a.announce(h)
 		}
 	}
@@ -373,12 +431,8 @@ func (a *Agent) keep(h *holding) {
 		return
 	}
 	a.cfg.Logger.Error("cannot keep a HAVIP, giving it up", "havip", h.HAVIP.Name, "eni", h.ENI.ID, "err", err)
-	id, claim := h.HAVIP.ID, h.Claim
-	a.failed[id] = err.Error()
-	if a.deactivate(id) {
-		a.handoff.Deactivated(id, claim)
-		a.say(Step{Kind: StepReleased, HAVIP: id, Claim: claim}, err.Error())
-	}
+	a.failed[h.HAVIP.ID] = err.Error()
+	a.giveUp(h)
 }
 
 // publish shows others what this node answers for.
@@ -393,8 +447,13 @@ func (a *Agent) publish() {
 // nextTurn is when something is due without a new event.
 func (a *Agent) nextTurn(deadline lease.Instant) time.Duration {
 	next := min(deadline, a.cfg.Clock().Add(idlePause))
+	if a.retry {
+		next = min(next, a.cfg.Clock().Add(wordRepeat))
+	}
 	for _, h := range a.holdings {
-		next = min(next, h.nextAnnounce, h.nextKeep)
+		if !h.givenUp {
+			next = min(next, h.nextAnnounce, h.nextKeep)
+		}
 	}
 	s := a.cfg.Log.State()
 	for id := range s.HAVIPs {

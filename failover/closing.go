@@ -2,19 +2,26 @@ package failover
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
+	"havip-cluster/internal/mutant"
 )
 
 // The close of a dead session: rule 5 of the lease protocol. A hint says that a promise
-// ran out somewhere; the leader asks all voters at once; a majority of endorsements of
-// that one question makes the session dead for good; the close goes into the log
-// together with the new places of what the session had.
+// ran out somewhere; once a majority of the voters has hinted, the leader asks all of
+// them at once; a majority of endorsements of that one question makes the session dead
+// for good; the close goes into the log together with the new places of what the session
+// had.
+//
+// A question costs: a voter that endorses refuses that session for the rest of its life.
+// So nobody is asked because one voter was cut off from the holder, or has just started.
+// That loses no time, because fewer than a majority cannot close a session anyway.
 
 // hint notes that a voter's promise to a session has run out, and asks.
-func (c *Controller) hint(now lease.Instant, s lease.Session) {
+func (c *Controller) hint(now lease.Instant, s lease.Session, voter string) {
 	if sess, open := c.cfg.Log.State().Sessions[s.Number]; !open || sess.Node != s.Node {
 		return
 	}
@@ -23,13 +30,45 @@ func (c *Controller) hint(now lease.Instant, s lease.Session) {
 		if len(c.reign.asking) >= lease.NodesMax {
 			return
 		}
-		q = &inquiry{hinted: now}
+		q = &inquiry{hinted: now, hints: map[string]lease.Instant{}}
 		c.reign.asking[s] = q
 	}
-	if q.dead || q.asked != 0 && now.Sub(q.asked) < askPause {
+	set := c.cfg.Log.VoterSet()
+	if set.Has(voter) {
+		q.hints[voter] = now
+	}
+	if q.dead || !q.majorityHints(now, set, c.hintFresh()) || q.asked != 0 && now.Sub(q.asked) < askPause {
 		return
 	}
 	c.ask(s, q)
+}
+
+// hintFresh is for how long a hint counts; voters repeat it every tenth of a lease.
+func (c *Controller) hintFresh() time.Duration { return c.cfg.Log.State().Cluster.LeaseMax / 2 }
+
+// majorityHints reports whether most voters have hinted lately.
+func (q *inquiry) majorityHints(now lease.Instant, set lease.VoterSet, fresh time.Duration) bool {
+	if mutant.Active("closing-first-hint") {
+		return true
+	}
+	n := 0
+	for _, voter := range set.Voters {
+		if at, hinted := q.hints[voter]; hinted && now.Sub(at) <= fresh {
+			n++
+		}
+	}
+	return n >= set.Majority()
+}
+
+// hintedByMajority counts the voters whose hint is not older than a lease.
+func (c *Controller) hintedByMajority(now lease.Instant, set lease.VoterSet, q *inquiry) bool {
+	n := 0
+	for _, voter := range set.Voters {
+		if at, ok := q.by[voter]; ok && now.Sub(at) <= c.cfg.Log.State().Cluster.LeaseMax {
+			n++
+		}
+	}
+	return n >= set.Majority()
 }
 
 // ask sends a new question to every voter. The answer of this node itself arrives before
@@ -104,16 +143,22 @@ func placedWithout(s *fsm.State, session uint64) []fsm.Assignment {
 // askWhatIsOpen asks again about what is not settled, and says when to come back.
 func (c *Controller) askWhatIsOpen() time.Duration {
 	pause := controlTick
+	set := c.cfg.Log.VoterSet()
 	for s, q := range c.reign.asking {
+		now := c.cfg.Clock()
 		if q.dead {
 			continue
 		}
-		if left := askAgain - c.cfg.Clock().Sub(q.asked); left > 0 {
-			pause = min(pause, left)
+		if !q.majorityHints(now, set, c.hintFresh()) {
+			maps.DeleteFunc(q.hints, func(_ string, at lease.Instant) bool { return now.Sub(at) > c.hintFresh() })
+			if len(q.hints) == 0 {
+				c.reign.closer.Forget(s)
+				delete(c.reign.asking, s) // the holder is back
+			}
 			continue
 		}
-		if c.cfg.Clock().Sub(q.hinted) > c.cfg.Log.State().Cluster.LeaseMax {
-			delete(c.reign.asking, s) // the holder is back, or the hints go on
+		if left := askAgain - now.Sub(q.asked); q.asked != 0 && left > 0 {
+			pause = min(pause, left)
 			continue
 		}
 		c.ask(s, q)

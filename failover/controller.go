@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -54,8 +55,10 @@ type reign struct {
 
 // inquiry is the question whether one session is dead.
 type inquiry struct {
-	hinted lease.Instant // first hint
-	asked  lease.Instant
+	hinted lease.Instant            // first hint
+	by     map[string]lease.Instant // the last hint of each voter
+	hints  map[string]lease.Instant // the last one, by voter
+	asked  lease.Instant            // 0: not yet
 	dead   bool
 }
 
@@ -137,7 +140,7 @@ func (c *Controller) take(m message) {
 	switch {
 	case m.Hint != nil:
 		for _, s := range m.Hint {
-			c.hint(now, s)
+			c.hint(now, s, m.From)
 		}
 	case m.Endorsement != nil:
 		c.endorsed(now, *m.Endorsement)
@@ -169,7 +172,7 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 	for _, act := range []func(context.Context) error{c.commitReleases, c.closeDead, c.placeAll, c.settleLease, c.recordFailovers} {
 		if err := act(ctx); err != nil {
 			c.cfg.Logger.Debug("a proposal failed, trying again", "err", err)
-			return retryPause
+			return min(retryPause, c.askWhatIsOpen())
 		}
 	}
 	return c.askWhatIsOpen()
@@ -203,13 +206,8 @@ func (c *Controller) commitReleases(ctx context.Context) error {
 		return nil
 	}
 	slices.SortFunc(claims, func(a, b fsm.ReleasedClaim) int {
-		if a.HAVIP != b.HAVIP {
-			if a.HAVIP < b.HAVIP {
-				return -1
-			}
-			return 1
-		}
-		return int(int64(a.Epoch) - int64(b.Epoch))
+		// Of two words about one claim the one with a reason comes first, and counts.
+		return cmp.Or(cmp.Compare(a.HAVIP, b.HAVIP), cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(b.Failure, a.Failure))
 	})
 	_, err := c.propose(ctx, fsm.Release{Claims: claims})
 	return err
@@ -249,7 +247,7 @@ func moves(s *fsm.State) []fsm.Assignment {
 }
 
 // settleLease ends the time in which the longer of two lease lengths counts: every voter
-// has applied the change, and twice the longer promise has passed since.
+// and every holder has applied the change, and twice the longer promise has passed since.
 func (c *Controller) settleLease(ctx context.Context) error {
 	s := c.cfg.Log.State()
 	st := &c.reign.settle
@@ -261,10 +259,8 @@ func (c *Controller) settleLease(ctx context.Context) error {
 		*st = settling{index: s.Cluster.LeaseIndex}
 	}
 	if st.known == 0 {
-		for _, voter := range c.cfg.Log.VoterSet().Voters {
-			if applied, fresh := c.Applied(voter); !fresh || applied < st.index {
-				return nil
-			}
+		if !c.allApplied(s, st.index) {
+			return nil
 		}
 		st.known = now
 	}
@@ -273,6 +269,21 @@ func (c *Controller) settleLease(ctx context.Context) error {
 	}
 	_, err := c.propose(ctx, fsm.SettleLease{Index: st.index})
 	return err
+}
+
+// allApplied reports whether every voter, and every node that may still renew by an older
+// length, has applied the log up to index.
+func (c *Controller) allApplied(s *fsm.State, index uint64) bool {
+	nodes := slices.Clone(c.cfg.Log.VoterSet().Voters)
+	for _, sess := range s.SessionList() {
+		nodes = append(nodes, sess.Node)
+	}
+	for _, node := range nodes {
+		if applied, fresh := c.Applied(node); !fresh || applied < index {
+			return false
+		}
+	}
+	return true
 }
 
 // recordFailovers commits the timelines that are complete.
@@ -305,6 +316,13 @@ func Move(s *fsm.State, havip, to string) (fsm.Place, *fsm.Refusal) {
 }
 
 func moveTo(s *fsm.State, v fsm.HAVIP, to string, found []placement.Candidate) (fsm.Place, *fsm.Refusal) {
+	if n, known := s.NodeNamed(to); known && len(found) == 0 {
+		why := "it has no ENI"
+		if n.Role == fsm.RoleWitness {
+			why = "it is a witness: it votes and owns nothing"
+		}
+		return fsm.Place{}, fsm.Refuse(fsm.CodeUnsupported, "HAVIP %s cannot go to node %s: %s", v.Name, to, why)
+	}
 	if len(found) == 0 {
 		return fsm.Place{}, fsm.Refuse(fsm.CodeNotFound, "%q is neither a node nor an ENI of the cluster; `node list` and `eni list` show those there are", to)
 	}

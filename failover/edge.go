@@ -30,11 +30,12 @@ type NetEdge struct {
 	clearing sync.WaitGroup
 
 	mu         sync.Mutex
-	announcers map[int]*netdev.Announcer // by interface index
-	devices    map[string]netdev.ENI     // by name, from the last Inventory
-	flux       map[string]bool           // devices whose ARP settings were checked
-	guarded    map[netip.Addr]bool       // what the fence knows; Guard shuts, so it is done once
-	fenced     map[int]bool              // devices on which the fence was seen standing
+	announcers map[int]*netdev.Announcer    // by interface index
+	devices    map[string]netdev.ENI        // by name, from the last Inventory
+	flux       map[string]bool              // devices whose ARP settings were checked
+	guarded    map[netip.Addr]bool          // what the fence knows; Guard shuts, so it is done once
+	fenced     map[int]bool                 // devices on which the fence was seen standing
+	refreshed  map[netip.Addr]lease.Instant // when Keep last extended an address's lifetime
 }
 
 // NewNetEdge opens the kernel's side. f may be nil: then this process alone shuts at the
@@ -48,7 +49,7 @@ func NewNetEdge(log *slog.Logger, f fence.Fence, state func() *fsm.State) (*NetE
 		log: log, state: state, addrs: addrs, fence: f,
 		watcher: netdev.NewWatcher(), changes: make(chan struct{}, 1), late: make(chan struct{}, 1),
 		announcers: map[int]*netdev.Announcer{}, devices: map[string]netdev.ENI{}, flux: map[string]bool{},
-		guarded: map[netip.Addr]bool{}, fenced: map[int]bool{},
+		guarded: map[netip.Addr]bool{}, fenced: map[int]bool{}, refreshed: map[netip.Addr]lease.Instant{},
 	}, nil
 }
 
@@ -368,6 +369,9 @@ func (e *NetEdge) Down(h Holding) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	e.mu.Lock()
+	delete(e.refreshed, ip)
+	e.mu.Unlock()
 	// Connections over the address hang otherwise; that they end is not worth a gap.
 	e.clearing.Go(func() {
 		if err := errors.Join(netdev.DestroySockets(ip), netdev.FlushConntrack(ip)); err != nil {
@@ -390,8 +394,10 @@ func (e *NetEdge) Keep(h Holding) (repairs []string, err error) {
 	if !has {
 		repairs = append(repairs, "the address was gone")
 	}
-	if err := e.addrs.Add(d.Index, h.HAVIP.IP, h.Lifetime); err != nil {
-		return repairs, err
+	if !has || e.refreshDue(h.HAVIP.IP) {
+		if err := e.addrs.Add(d.Index, h.HAVIP.IP, h.Lifetime); err != nil {
+			return repairs, err
+		}
 	}
 	if e.fence == nil {
 		return repairs, nil
@@ -406,6 +412,21 @@ func (e *NetEdge) Keep(h Holding) (repairs []string, err error) {
 		}
 	}
 	return repairs, nil
+}
+
+// refreshDue reports whether it is time to extend an address's lifetime, and notes that it
+// is done. The kernel tells every extension to those who watch, this process included: an
+// extension at every change would go round without end.
+func (e *NetEdge) refreshDue(ip netip.Addr) bool {
+	now := Boot()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	last, known := e.refreshed[ip]
+	if known && now.Sub(last) < keepEvery/2 {
+		return false
+	}
+	e.refreshed[ip] = now
+	return true
 }
 
 // Announce implements Edge. An announcer is bound to a device's MAC, so a new one is made

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -108,13 +109,13 @@ func (h *Handoff) decide(now lease.Instant, v fsm.HAVIP, exists bool, id string)
 	}
 	successor := h.successor(v)
 	for _, c := range v.Draining {
-		if h.mine(c) && !(isActive && c == act) {
+		if h.mine(c) && !(isActive && c == act) && !mutant.Active("handoff-never-activated") {
 			ends = append(ends, Step{Kind: StepReleased, HAVIP: id, Claim: c, To: successor})
 		}
 	}
 	own := v.Owner
 	switch {
-	case own != nil && h.mine(*own) && own.Epoch <= h.released[id]:
+	case own != nil && h.mine(*own) && own.Epoch <= h.released[id] && !mutant.Active("handoff-reactivate"):
 		ends = append(ends, Step{Kind: StepReleased, HAVIP: id, Claim: *own}) // given up; until the log knows
 	case own != nil && h.mine(*own) && (!isActive || act != *own):
 		e, b := h.take(v, act, isActive)
@@ -136,11 +137,12 @@ func (h *Handoff) successor(v fsm.HAVIP) []string {
 // take says how to come to the newest claim, which is this session's. act is an earlier
 // claim of this same session, if it still answers under one.
 func (h *Handoff) take(v fsm.HAVIP, act fsm.Claim, isActive bool) (ends, begins []Step) {
-	if waits := h.waitsFor(v); len(waits) > 0 {
+	sameENI := isActive && act.ENI == v.Owner.ENI
+	if waits := h.waitsFor(v); len(waits) > 0 && !(sameENI && mutant.Active("handoff-relabel-early")) {
 		return nil, []Step{{Kind: StepReady, HAVIP: v.ID, Claim: *v.Owner, To: waits}}
 	}
 	switch {
-	case isActive && act.ENI == v.Owner.ENI:
+	case sameENI:
 		return nil, []Step{{Kind: StepRelabel, HAVIP: v.ID, Claim: *v.Owner}}
 	case isActive: // between two ENIs of this node: off before on
 		ends = []Step{{Kind: StepDeactivate, HAVIP: v.ID, Claim: act}}
@@ -156,7 +158,7 @@ func (h *Handoff) waitsFor(v fsm.HAVIP) []string {
 	}
 	var nodes []string
 	for _, c := range v.Draining {
-		if h.mine(c) || h.heard[v.ID][c.Epoch] == c.Session {
+		if h.mine(c) || h.toldReleased(v.ID, c) {
 			continue
 		}
 		nodes = append(nodes, c.Node)
@@ -166,6 +168,12 @@ func (h *Handoff) waitsFor(v fsm.HAVIP) []string {
 	}
 	slices.Sort(nodes)
 	return slices.Compact(nodes)
+}
+
+// toldReleased reports whether the claim's own session said that it is released.
+func (h *Handoff) toldReleased(id string, c fsm.Claim) bool {
+	session, told := h.heard[id][c.Epoch]
+	return told && (session == c.Session || mutant.Active("handoff-session-tie"))
 }
 
 // drained reports whether a draining claim that still answers should stop now.
@@ -215,6 +223,19 @@ func (h *Handoff) Deactivated(havip string, c fsm.Claim) {
 	if !mutant.Active("handoff-forget-release") {
 		h.released[havip] = max(h.released[havip], c.Epoch)
 	}
+}
+
+// Forget drops what is known of HAVIPs that the log no longer has. Their ids never come
+// back. One that still answers here stays known until it is taken down.
+func (h *Handoff) Forget(s *fsm.State) {
+	gone := func(id string) bool {
+		_, exists := s.HAVIPs[id]
+		_, answers := h.active[id]
+		return !exists && !answers
+	}
+	maps.DeleteFunc(h.released, func(id string, _ fsm.Epoch) bool { return gone(id) })
+	maps.DeleteFunc(h.heard, func(id string, _ map[fsm.Epoch]uint64) bool { return gone(id) })
+	maps.DeleteFunc(h.ready, func(id string, _ fsm.Epoch) bool { return gone(id) })
 }
 
 // Active returns the claim under which this node answers for a HAVIP.

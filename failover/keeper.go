@@ -10,6 +10,7 @@ import (
 
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
+	"havip-cluster/internal/mutant"
 )
 
 // ErrRemoved is returned by Keeper.Run when the cluster no longer knows this node.
@@ -33,7 +34,9 @@ type Keeper struct {
 
 	mu      sync.Mutex // never held across a send
 	holder  *lease.Holder
-	length  time.Duration
+	length  time.Duration            // of the newest round
+	held    time.Duration            // of the round that gave the deadline
+	sent    lease.Instant            // the newest round
 	lastAck map[string]lease.Instant // by voter
 	rounds  uint64
 	ending  bool // Release was called; nothing is opened any more
@@ -113,13 +116,24 @@ func (k *Keeper) open(ctx context.Context) (bool, error) {
 		k.cfg.Logger.Info("the session came too late", "session", sess.Number)
 		return false, nil
 	}
-	k.mu.Lock()
-	k.holder, k.length = h, sess.Lease
-	k.mu.Unlock()
-	k.cfg.Edge.SetDeadline(h.Deadline())
+	if !k.begin(h, sent, sess.Lease) {
+		return false, nil
+	}
 	k.cfg.Logger.Info("session opened", "session", sess.Number, "lease", sess.Lease)
 	k.agent.poke()
 	return true, nil
+}
+
+// begin makes h the present lease, unless the node is about to end.
+func (k *Keeper) begin(h *lease.Holder, sent lease.Instant, length time.Duration) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ending {
+		return false
+	}
+	k.holder, k.length, k.held, k.sent = h, length, length, sent
+	k.cfg.Edge.SetDeadline(h.Deadline()) // under the lock, as everywhere: see ack
+	return true
 }
 
 // await waits until the log shows the session of an attempt, at most one lease long.
@@ -193,16 +207,17 @@ func (k *Keeper) round() (pause time.Duration, alive bool) {
 	session := k.holder.Session()
 	if _, open := s.Sessions[session.Number]; !open {
 		k.holder.Release()
+		k.cfg.Edge.SetDeadline(0)
 	}
 	alive = k.holder.Alive(now)
 	var renewal lease.Renewal
 	due := false
-	if alive && !now.Before(k.holder.NextRenewal()) {
-		k.length = s.Cluster.Lease
+	if alive && !now.Before(k.nextRound()) {
+		k.length, k.sent = s.Cluster.Lease, now
 		renewal, due = k.holder.Begin(now, set, k.length)
 		k.rounds++
 	}
-	pause = max(min(k.holder.NextRenewal(), k.holder.Deadline()).Sub(now), 0)
+	pause = max(min(k.nextRound(), k.holder.Deadline()).Sub(now), 0)
 	k.mu.Unlock()
 	if !alive {
 		k.cfg.Logger.Warn("the lease is over", "session", session.Number)
@@ -214,6 +229,17 @@ func (k *Keeper) round() (pause time.Duration, alive bool) {
 		}
 	}
 	return pause, true
+}
+
+// nextRound is when the next renewal is due. While the deadline still comes from a shorter
+// lease, a fifth of that one counts: voters that have not applied the change yet refuse
+// the longer length, and a fifth of it may be more than what is left. Call with mu held.
+func (k *Keeper) nextRound() lease.Instant {
+	next := k.holder.NextRenewal()
+	if k.held < k.length && !mutant.Active("keeper-longer-pace") {
+		next = min(next, k.sent.Add(k.held/5))
+	}
+	return next
 }
 
 // ack takes a voter's acknowledgement.
@@ -231,6 +257,7 @@ func (k *Keeper) ack(a lease.Ack) {
 		k.lastAck[a.From] = now
 	}
 	if moved {
+		k.held = a.Length
 		// In the same critical section as the decision, so that a later, longer
 		// deadline is never overwritten by an earlier one.
 		k.cfg.Edge.SetDeadline(deadline)
@@ -248,8 +275,9 @@ func (k *Keeper) Release() {
 	if k.holder != nil {
 		k.holder.Release()
 	}
-	k.mu.Unlock()
+	// Under the lock: a late acknowledgement finds the holder dead, or came before this.
 	k.cfg.Edge.SetDeadline(0)
+	k.mu.Unlock()
 	k.agent.poke()
 }
 

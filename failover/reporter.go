@@ -11,6 +11,7 @@ import (
 const (
 	reportEvery = 5 * time.Second        // look again even if nothing seemed to change
 	reportPause = 200 * time.Millisecond // after a report that did not get through
+	lookPause   = 100 * time.Millisecond // between looks because the log changed, which it may do often
 )
 
 // reporter keeps the log's picture of this node's ENIs up to date.
@@ -60,9 +61,7 @@ func (r *reporter) run(ctx context.Context) {
 		case <-r.wake:
 		case <-timer.C:
 		case <-watch: // the operator may have changed subnets, or the log may be there at last
-			if pause == reportPause {
-				sleep(ctx, reportPause)
-			}
+			r.rest(ctx, lookPause)
 		}
 		timer.Stop()
 	}
@@ -112,11 +111,13 @@ func differs(s *fsm.State, node string, enis []fsm.ENI) bool {
 	return false
 }
 
-func sleep(ctx context.Context, d time.Duration) {
+// rest waits, unless the interfaces change.
+func (r *reporter) rest(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
+	case <-r.wake:
 	case <-t.C:
 	}
 }

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -112,8 +113,8 @@ func (v *Voter) Run(ctx context.Context) {
 		next, waiting := v.acceptor.NextExpiry(now)
 		again := v.fed.Cluster.LeaseMax / 10
 		v.mu.Unlock()
-		if len(expired) > 0 {
-			v.mail.sendLeader(message{Hint: expired})
+		for some := range slices.Chunk(expired, maxHints) {
+			v.mail.sendLeader(message{Hint: some})
 		}
 		if now.Sub(lastStatus) >= statusEvery {
 			lastStatus = now

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"havip-cluster/failover/lease"
@@ -31,8 +32,11 @@ const (
 )
 
 const (
-	maxString = 120 // bytes
-	maxHints  = 24  // sessions in one hint; the rest goes into the next
+	maxString   = 120  // bytes
+	maxDatagram = 1200 // bytes: with the carrier's overhead it fits into one Ethernet frame
+	// maxHints is how many sessions fit into one hint, however long the ids are. The
+	// sender makes several hints of more.
+	maxHints = (maxDatagram - 2 - (1 + maxString) - 8) / (1 + maxString + 8)
 )
 
 // errDatagram is returned by decode for what is no datagram of ours.
@@ -79,7 +83,7 @@ type encoder []byte
 func (e *encoder) u64(v uint64) { *e = binary.BigEndian.AppendUint64(*e, v) }
 func (e *encoder) str(s string) {
 	if len(s) > maxString {
-		s = s[:maxString]
+		s = strings.ToValidUTF8(s[:maxString], "") // only a reason can be that long
 	}
 	*e = append(append(*e, byte(len(s))), s...)
 }

@@ -41,7 +41,7 @@ func (s *State) createToken(c Command, b CreateToken) (string, *Refusal) {
 	if n, ok := s.NodeNamed(t.Node); ok {
 		return "", Refuse(CodeInUse, "node %s is a member already; remove it first with `node remove %s`, or choose another name", n.Name, n.Name)
 	}
-	if r := s.checkRole(t.Role); r != nil {
+	if r := checkRole(t.Role); r != nil {
 		return "", r
 	}
 	if t.ID == "" || t.SecretHash == "" || t.Expires <= c.At {
@@ -64,25 +64,14 @@ func (s *State) createToken(c Command, b CreateToken) (string, *Refusal) {
 	return t.ID, nil
 }
 
-// checkRole refuses what is not a role, and a voter too many.
-func (s *State) checkRole(role Role) *Refusal {
+// checkRole refuses what is not a role. There may be more nodes of role voter than
+// MaxVoters: those beyond replicate, and one of them votes when a voter leaves.
+func checkRole(role Role) *Refusal {
 	switch role {
-	case RoleAgent:
+	case RoleAgent, RoleVoter, RoleWitness:
 		return nil
-	case RoleVoter, RoleWitness:
-	default:
-		return Refuse(CodeParameter, "%q is not a role: voter, witness or agent", role)
 	}
-	voters := 0
-	for _, n := range s.Nodes {
-		if n.Role != RoleAgent {
-			voters++
-		}
-	}
-	if voters >= MaxVoters {
-		return Refuse(CodeLimit, "the cluster has %d nodes that vote, at most %d; add this one with the role agent", voters, MaxVoters)
-	}
-	return nil
+	return Refuse(CodeParameter, "%q is not a role: voter, witness or agent", role)
 }
 
 func (s *State) addNode(c Command, b AddNode) (string, *Refusal) {
@@ -125,7 +114,7 @@ func (s *State) admit(c Command, n Node) *Refusal {
 	if addr, err := netip.ParseAddr(n.Address); err != nil || addr.IsUnspecified() || addr.IsMulticast() {
 		return Refuse(CodeMalformed, "%q is not an address at which node %s can be reached", n.Address, n.Name)
 	}
-	if r := s.checkRole(n.Role); r != nil {
+	if r := checkRole(n.Role); r != nil {
 		return r
 	}
 	if len(s.Nodes) >= MaxNodes {

@@ -181,8 +181,6 @@ var tokenRefusals = []refusal{
 			s.Tokens[id] = Token{ID: id, SecretHash: "x", Node: id, Role: RoleAgent, Expires: epoch0 + int64(time.Hour)}
 		}
 	}), token(func(*Token) {}), CodeLimit, "256 join tokens are open"},
-	{"sixth voter", func(w *world) { w.join("v4", RoleVoter, 14); w.join("v5", RoleVoter, 15) },
-		token(func(t *Token) { t.Role = RoleWitness }), CodeLimit, "5 nodes that vote"},
 }
 
 // joining makes an AddNode for n9 with one thing changed.
@@ -224,11 +222,6 @@ var joinRefusals = []refusal{
 			s.Nodes[n.ID] = n
 		}
 	})), joining(func(*AddNode) {}), CodeLimit, "128 nodes"},
-	{"sixth voter", func(w *world) {
-		w.join("v4", RoleVoter, 14)
-		w.must(CreateToken{w.token("n9", RoleVoter)}) // the fifth is still free
-		w.join("v5", RoleVoter, 15)
-	}, joining(func(*AddNode) {}), CodeLimit, "with the role agent"},
 }
 
 var nodeRefusals = []refusal{

@@ -216,7 +216,7 @@ type answered struct {
 // Limits. Every list in the state has one.
 const (
 	MaxNodes          = 128
-	MaxVoters         = 5
+	MaxVoters         = 5 // of those who vote at one time, see membership.NextChange
 	MaxENIsPerNode    = 64
 	MaxPrefixesPerENI = 32
 	MaxSubnets        = 1024

@@ -66,10 +66,11 @@ type Node struct {
 	path   string
 	notify chan bool
 	lead   atomic.Uint64 // the term in which this node leads and is up to date, or 0
-	// startIndex is the last log index on disk at start; see CaughtUp.
-	startIndex uint64
-	wg         sync.WaitGroup
-	done       chan struct{}
+	// The last log entry on disk at start; see CaughtUp.
+	startIndex, startTerm uint64
+	caughtUp              atomic.Bool
+	wg                    sync.WaitGroup
+	done                  chan struct{}
 }
 
 // Prepare makes the empty log of a node that joins.
@@ -139,6 +140,13 @@ func (n *Node) start() error {
 	}
 	if n.startIndex, err = n.bolt.LastIndex(); err != nil {
 		return fmt.Errorf("membership: read %s: %w", n.path, err)
+	}
+	if n.startIndex > 0 {
+		var last raft.Log
+		if err := n.bolt.GetLog(n.startIndex, &last); err != nil {
+			return fmt.Errorf("membership: read %s: %w", n.path, err)
+		}
+		n.startTerm = last.Term
 	}
 	n.guard = newGuardedLog(n.bolt, 2*n.cfg.Heartbeat)
 	cache, err := raft.NewLogCache(logCacheLength, n.guard)
@@ -254,9 +262,24 @@ func (n *Node) Suffrages() map[string]string {
 	return out
 }
 
-// CaughtUp reports whether everything that was in the log when the process started has
-// been applied, so that no earlier promise of this node is unknown to it.
-func (n *Node) CaughtUp() bool { return n.raft.AppliedIndex() >= n.startIndex }
+// CaughtUp reports whether everything in the log when the process started that was ever
+// committed has been applied, so that no earlier promise of this node is unknown to it.
+// The end of the log on disk may never have been committed: an applied entry of a later
+// term says the same.
+func (n *Node) CaughtUp() bool {
+	if n.caughtUp.Load() {
+		return true
+	}
+	applied := n.raft.AppliedIndex()
+	if applied < n.startIndex {
+		var entry raft.Log
+		if n.bolt.GetLog(applied, &entry) != nil || entry.Term <= n.startTerm {
+			return false
+		}
+	}
+	n.caughtUp.Store(true)
+	return true
+}
 
 // Applied returns the index up to which the log is applied here.
 func (n *Node) Applied() uint64 { return n.raft.AppliedIndex() }

@@ -148,7 +148,7 @@ func (a *agent) open(dir string, noFence bool) error {
 	a.backend = &backend{id: a.id, node: a.node, edge: a.edge, fence: a.fenceName(), clients: map[string]*api.Client{}}
 	a.gossip, err = membership.OpenGossip(membership.GossipConfig{
 		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Gossip), Key: a.id.GossipKey,
-		Version: version, Logger: a.log,
+		Version: programVersion(), Logger: a.log,
 		Receive: func(b []byte) {
 			if m := a.backend.running.Load(); m != nil {
 				m.Receive(b)
@@ -206,7 +206,7 @@ func (a *agent) openMember() {
 	a.backend.gossip, a.backend.member = a.gossip, a.member
 	a.backend.running.Store(a.member)
 	registry := prometheus.NewRegistry()
-	a.server = api.New(api.Config{Backend: a.backend, Identity: a.id, Version: version, Registry: registry, Log: a.log})
+	a.server = api.New(api.Config{Backend: a.backend, Identity: a.id, Version: programVersion(), Registry: registry, Log: a.log})
 	a.founding = &fsm.InitCluster{
 		ID: a.id.ClusterID, Profile: string(a.id.Profile), Lease: a.id.Lease,
 		Node: fsm.Node{
@@ -244,7 +244,7 @@ func (a *agent) run(parent context.Context) error {
 		r.Run(ctx)
 		return nil
 	})
-	a.log.Info("agent runs", "cluster", a.id.ClusterID, "id", a.id.NodeID, "version", version,
+	a.log.Info("agent runs", "cluster", a.id.ClusterID, "id", a.id.NodeID, "version", programVersion(),
 		"next", "havip-cluster --data-dir "+a.id.Dir+" status")
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 

@@ -193,7 +193,7 @@ func (b *backend) Live() map[string]api.Live {
 	for id, n := range b.node.State().Nodes {
 		l := api.Live{Status: b.gossip.Status(id), Version: n.Version, Suffrage: servers[id]}
 		if id == b.Self() {
-			l.Status, l.Version = api.StatusAlive, version
+			l.Status, l.Version = api.StatusAlive, programVersion()
 		}
 		if l.Status == "" {
 			l.Status = api.StatusLost

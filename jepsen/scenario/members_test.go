@@ -75,7 +75,7 @@ func TestWipedDisk(t *testing.T) {
 	b := NewBed(t, 3)
 	b.must(b.Cluster.Stop(3))
 	b.must(os.RemoveAll(filepath.Join(b.Cluster.DataDir(3), "raft")))
-	b.refused(3, 1, "join again", "agent")
+	b.refused(3, 1, "join it again", "agent")
 	b.must(os.RemoveAll(b.Cluster.DataDir(3)))
 	b.refused(3, 1, "bootstrap", "agent")
 	b.refused(1, 1, "remove", "node", "add", "node-3")
