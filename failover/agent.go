@@ -79,7 +79,9 @@ func newAgent(cfg Config, m *mail, k *Keeper) *Agent {
 
 // begin forgets the session before.
 func (a *Agent) begin(session uint64) {
-	a.handoff = NewHandoff(session, a.cfg.Log.State().Cluster.Lease)
+	// Twice a lease: if the successor is dead, its session is closed before that, and this
+	// node may get the HAVIP back without ever having let go of it.
+	a.handoff = NewHandoff(session, 2*a.cfg.Log.State().Cluster.LeaseMax)
 	a.failed = map[string]string{}
 	a.said = map[wordKey]lease.Instant{}
 }

@@ -60,17 +60,6 @@ func (q *inquiry) majorityHints(now lease.Instant, set lease.VoterSet, fresh tim
 	return n >= set.Majority()
 }
 
-// hintedByMajority counts the voters whose hint is not older than a lease.
-func (c *Controller) hintedByMajority(now lease.Instant, set lease.VoterSet, q *inquiry) bool {
-	n := 0
-	for _, voter := range set.Voters {
-		if at, ok := q.by[voter]; ok && now.Sub(at) <= c.cfg.Log.State().Cluster.LeaseMax {
-			n++
-		}
-	}
-	return n >= set.Majority()
-}
-
 // ask sends a new question to every voter. The answer of this node itself arrives before
 // the function returns.
 func (c *Controller) ask(s lease.Session, q *inquiry) {

@@ -56,7 +56,6 @@ type reign struct {
 // inquiry is the question whether one session is dead.
 type inquiry struct {
 	hinted lease.Instant            // first hint
-	by     map[string]lease.Instant // the last hint of each voter
 	hints  map[string]lease.Instant // the last one, by voter
 	asked  lease.Instant            // 0: not yet
 	dead   bool

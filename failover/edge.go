@@ -212,10 +212,12 @@ func (e *NetEdge) guard(ip netip.Addr) error {
 	return nil
 }
 
-// stand puts the fence on a device, and notes it; call it with mu held.
+// stand puts the fence on a device, and notes it.
 func (e *NetEdge) stand(index int) error {
 	err := e.fence.Attach(index)
+	e.mu.Lock()
 	e.fenced[index] = err == nil
+	e.mu.Unlock()
 	return err
 }
 
@@ -248,10 +250,7 @@ func (e *NetEdge) Inventory() ([]fsm.ENI, error) {
 	out := make([]fsm.ENI, 0, len(list))
 	for _, d := range list {
 		if e.fence != nil {
-			e.mu.Lock()
-			err := e.stand(d.Index)
-			e.mu.Unlock()
-			if err != nil && !errors.Is(err, fence.ErrNoDevice) {
+			if err := e.stand(d.Index); err != nil && !errors.Is(err, fence.ErrNoDevice) {
 				e.log.Error("the fence does not stand on an interface", "device", d.Device, "err", err)
 			}
 		}
@@ -342,12 +341,15 @@ func (e *NetEdge) ready(index int, ip netip.Addr) error {
 		return nil
 	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.fenced[index] {
+	stands := e.fenced[index]
+	e.mu.Unlock()
+	if !stands {
 		if err := e.stand(index); err != nil {
 			return err
 		}
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	return e.guard(ip)
 }
 

@@ -156,15 +156,16 @@ func (h *Handoff) waitsFor(v fsm.HAVIP) []string {
 	if mutant.Active("handoff-early") {
 		return nil
 	}
+	draining := v.Draining
+	if n := len(draining); n > 1 && mutant.Active("handoff-last-only") {
+		draining = draining[n-1:]
+	}
 	var nodes []string
-	for _, c := range v.Draining {
+	for _, c := range draining {
 		if h.mine(c) || h.toldReleased(v.ID, c) {
 			continue
 		}
 		nodes = append(nodes, c.Node)
-		if mutant.Active("handoff-last-only") {
-			nodes = nodes[len(nodes)-1:]
-		}
 	}
 	slices.Sort(nodes)
 	return slices.Compact(nodes)

@@ -11,7 +11,6 @@ import (
 const (
 	reportEvery = 5 * time.Second        // look again even if nothing seemed to change
 	reportPause = 200 * time.Millisecond // after a report that did not get through
-	lookPause   = 100 * time.Millisecond // between looks because the log changed, which it may do often
 )
 
 // reporter keeps the log's picture of this node's ENIs up to date.
@@ -32,26 +31,28 @@ func (r *reporter) poke() {
 	}
 }
 
-// run reports until ctx ends.
+// run reports until ctx ends. The kernel is asked when it says that something changed, and
+// every reportEvery; a change of the log only has the last answer compared again.
 func (r *reporter) run(ctx context.Context) {
 	up := map[string]bool{}
 	watch, stop := r.cfg.Log.Watch()
 	defer stop()
-	for {
+	var enis []fsm.ENI
+	look := true
+	for ctx.Err() == nil {
 		pause := reportEvery
-		enis, err := r.cfg.Edge.Inventory()
-		switch {
-		case err != nil:
-			r.cfg.Logger.Warn("cannot list this node's interfaces", "err", err)
-			pause = reportPause
-		case !r.report(ctx, enis):
-			pause = reportPause
-		}
-		for _, e := range enis {
-			if was, known := up[e.Device]; known && !was && e.Up {
-				r.agent.AnnounceAgain("link up: " + e.Device)
+		if look {
+			seen, err := r.cfg.Edge.Inventory()
+			if err != nil {
+				r.cfg.Logger.Warn("cannot list this node's interfaces", "err", err)
+				r.rest(ctx, reportPause)
+				continue // what was not seen is not gone
 			}
-			up[e.Device] = e.Up
+			enis, look = seen, false
+			r.noticeLinks(up, enis)
+		}
+		if !r.report(ctx, enis) {
+			pause = reportPause
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -59,11 +60,26 @@ func (r *reporter) run(ctx context.Context) {
 			timer.Stop()
 			return
 		case <-r.wake:
+			look = true
 		case <-timer.C:
+			look = true
 		case <-watch: // the operator may have changed subnets, or the log may be there at last
-			r.rest(ctx, lookPause)
+			if pause == reportPause {
+				r.rest(ctx, reportPause)
+				look = true
+			}
 		}
 		timer.Stop()
+	}
+}
+
+// noticeLinks has everything announced again when a link comes up.
+func (r *reporter) noticeLinks(up map[string]bool, enis []fsm.ENI) {
+	for _, e := range enis {
+		if was, known := up[e.Device]; known && !was && e.Up {
+			r.agent.AnnounceAgain("link up: " + e.Device)
+		}
+		up[e.Device] = e.Up
 	}
 }
 

@@ -42,9 +42,17 @@ func Admit(ctx context.Context, n *Node, id *identity.Identity, a Applicant) (Ad
 	if refusal != nil {
 		return Admitted{}, refusal
 	}
+	now := time.Now()
 	node := fsm.Node{
 		ID: identity.NewNodeID(), Name: a.Name, Address: a.Advertise.String(),
 		APIPort: a.Ports.API, RaftPort: a.Ports.Raft, GossipPort: a.Ports.Gossip, KeyHash: keyHash,
+	}
+	// What cannot be signed must not use the token up, and must not become a member.
+	if err := a.Ports.Check(); err != nil {
+		return Admitted{}, fsm.Refuse(fsm.CodeParameter, "%v", err)
+	}
+	if _, err := identity.SignCSR(id.CA, a.CSR, node.ID, a.Name, a.Advertise, now); err != nil {
+		return Admitted{}, fsm.Refuse(fsm.CodeParameter, "no certificate can be made for node %s: %v", a.Name, err)
 	}
 	res, err := n.Propose(ctx, 0, "", fsm.AddNode{Token: a.TokenID, SecretHash: identity.SecretHash(a.Secret), Node: node})
 	if err != nil {
@@ -56,7 +64,7 @@ func Admit(ctx context.Context, n *Node, id *identity.Identity, a Applicant) (Ad
 	}
 	s := n.State()
 	out := Admitted{Node: s.Nodes[res.Object], Lease: s.Cluster.Lease}
-	out.Cert, err = identity.SignCSR(id.CA, a.CSR, out.Node.ID, out.Node.Name, a.Advertise, time.Now())
+	out.Cert, err = identity.SignCSR(id.CA, a.CSR, out.Node.ID, out.Node.Name, a.Advertise, now)
 	if err != nil {
 		return Admitted{}, err
 	}

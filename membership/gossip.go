@@ -39,10 +39,13 @@ type GossipConfig struct {
 	Key     []byte // 32 bytes, AES-GCM
 	Version string
 	Logger  *slog.Logger
-	// Receive is called for each datagram, in memberlist's goroutine: it must not block.
+	// Receive is called for each datagram, in memberlist's goroutine: it must not block,
+	// and must not keep msg.
 	Receive func(msg []byte)
 	// Changed is called when a node appears or disappears. It must not block.
 	Changed func()
+
+	tune func(*memberlist.Config) // nil; a test shortens the timers
 }
 
 // Gossip is discovery, a hint who is alive, and the carrier of encrypted datagrams.
@@ -51,6 +54,9 @@ type Gossip struct {
 	list *memberlist.Memberlist
 	mu   sync.Mutex
 	seen map[string]sighting // by node id
+
+	closing  sync.Once
+	closeErr error
 }
 
 // sighting is what gossip thinks of a node.
@@ -72,6 +78,10 @@ func OpenGossip(cfg GossipConfig) (*Gossip, error) {
 	c.SecretKey = cfg.Key
 	c.DeadNodeReclaimTime = reclaimAfter
 	c.TCPTimeout = gossipTCPWait
+	c.EnableCompression = false // a datagram of leases is shorter than its dictionary
+	if cfg.tune != nil {
+		cfg.tune(c)
+	}
 	c.Delegate, c.Events = gossipDelegate{g}, gossipDelegate{g}
 	c.LogOutput = slogWriter{cfg.Logger}
 	list, err := memberlist.Create(c)
@@ -94,8 +104,8 @@ func (g *Gossip) Send(to fsm.Node, msg []byte) error {
 	return nil
 }
 
-// Status returns what gossip thinks of a node: alive, suspect, lost, left, or "" for one
-// never heard of.
+// Status returns what gossip thinks of a node: alive, lost, left, or "" for one never
+// heard of.
 func (g *Gossip) Status(node string) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -121,17 +131,17 @@ func (g *Gossip) RunRejoin(ctx context.Context, state func() *fsm.State) {
 	defer tick.Stop()
 	var last time.Time
 	for {
-		var missing []string
 		again := time.Since(last) >= rejoinEvery
 		for _, n := range state().NodeList() {
-			if !g.Alive(n.ID) && (again || g.Status(n.ID) == "") {
-				missing = append(missing, n.ID+"/"+hostPort(n.Address, n.GossipPort))
+			// One at a time: a peer that does not answer takes up to gossipTCPWait, and one
+			// that does may tell of the others.
+			if ctx.Err() == nil && !g.Alive(n.ID) && (again || g.Status(n.ID) == "") {
+				g.Join([]string{n.ID + "/" + hostPort(n.Address, n.GossipPort)})
 			}
 		}
 		if again {
 			last = time.Now()
 		}
-		g.Join(missing)
 		select {
 		case <-ctx.Done():
 			return
@@ -151,10 +161,14 @@ func (g *Gossip) Join(peers []string) {
 	}
 }
 
-// Close says goodbye, so that nobody suspects a failure, and stops.
+// Close says goodbye, so that nobody suspects a failure, and stops. Calling it again
+// changes nothing.
 func (g *Gossip) Close() error {
-	err := g.list.Leave(leaveTimeout)
-	return errors.Join(err, g.list.Shutdown())
+	g.closing.Do(func() {
+		err := g.list.Leave(leaveTimeout)
+		g.closeErr = errors.Join(err, g.list.Shutdown())
+	})
+	return g.closeErr
 }
 
 type gossipDelegate struct{ g *Gossip }

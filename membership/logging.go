@@ -2,6 +2,7 @@ package membership
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -19,6 +20,19 @@ type hclogBridge struct {
 func newHCLog(l *slog.Logger) hclog.Logger { return hclogBridge{hclog.NewNullLogger(), l} }
 
 func (b hclogBridge) log(level slog.Level, msg string, args []any) {
+	if !b.l.Enabled(context.Background(), level) {
+		return
+	}
+	for i, a := range args {
+		switch a := a.(type) {
+		case hclog.Format:
+			if text, ok := a[0].(string); ok {
+				args[i] = fmt.Sprintf(text, a[1:]...)
+			}
+		case fmt.Stringer: // Raft passes itself, which nobody else may look into
+			args[i] = a.String()
+		}
+	}
 	b.l.Log(context.Background(), level, "raft: "+msg, args...)
 }
 

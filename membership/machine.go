@@ -12,11 +12,19 @@ import (
 	"havip-cluster/fsm"
 )
 
+var (
+	_ raft.FSM                = (*Machine)(nil)
+	_ raft.ConfigurationStore = (*Machine)(nil)
+)
+
 // Machine is the raft.FSM around the pure state: it keeps the present one where any
 // goroutine may read it, and wakes those who watch.
 type Machine struct {
 	state  atomic.Pointer[fsm.State]
 	halted atomic.Pointer[error]
+	// reached is the last entry that the machine has seen: a command, a configuration, or
+	// the end of a snapshot. Every command up to it is in the state.
+	reached atomic.Uint64
 
 	mu       sync.Mutex
 	watchers map[chan struct{}]struct{}
@@ -93,7 +101,17 @@ func (m *Machine) Apply(l *raft.Log) any {
 		return m.halt(fmt.Errorf("membership: log entry %d: %w", l.Index, err))
 	}
 	m.publish(next)
+	m.reached.Store(l.Index)
 	return res
+}
+
+// StoreConfiguration is called by Raft between two Apply, for each committed
+// configuration. It only counts: the state says nothing of Raft's servers.
+func (m *Machine) StoreConfiguration(index uint64, _ raft.Configuration) {
+	if m.Halted() == nil {
+		m.reached.Store(index)
+		m.wake()
+	}
 }
 
 // Snapshot is called by Raft between two Apply; the state is immutable, so it is only
@@ -113,6 +131,7 @@ func (m *Machine) Restore(rc io.ReadCloser) error {
 		return m.halt(err)
 	}
 	m.publish(s)
+	m.reached.Store(max(s.Index, snapshotIndex(rc)))
 	return nil
 }
 

@@ -16,8 +16,6 @@ import (
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-
-	"havip-cluster/fsm"
 )
 
 var (
@@ -43,13 +41,17 @@ type Config struct {
 	LeaderLease time.Duration
 
 	Logger *slog.Logger
+
+	wrap func(raft.LogStore) raft.LogStore // nil; a test puts a bad disk in between
 }
 
 const (
 	applyTimeout   = 5 * time.Second // for a place in Raft's queue
 	barrierTimeout = 5 * time.Second
 	transferWait   = 3 * time.Second
-	readyLag       = 64 // entries that a future voter may be behind
+	leadPause      = 20 * time.Millisecond // between two tries to begin to lead
+	closeWait      = 15 * time.Second      // for Raft's calls to others, and for the disk
+	readyLag       = 64                    // entries that a future voter may be behind
 	// commitPause is when an idle leader tells its followers how far it has committed.
 	// Propose does not wait for that: it follows each command with a no-op.
 	commitPause = 25 * time.Millisecond
@@ -60,17 +62,24 @@ type Node struct {
 	*Machine
 	cfg    Config
 	raft   *raft.Raft
+	inner  atomic.Pointer[raft.Raft] // raft, for callbacks that may come before it is set
 	trans  *raft.NetworkTransport
 	bolt   *raftboltdb.BoltStore
 	guard  *guardedLog
+	book   *ledger
 	path   string
 	notify chan bool
-	lead   atomic.Uint64 // the term in which this node leads and is up to date, or 0
-	// The last log entry on disk at start; see CaughtUp.
-	startIndex, startTerm uint64
-	caughtUp              atomic.Bool
-	wg                    sync.WaitGroup
-	done                  chan struct{}
+
+	reignMu sync.Mutex
+	reign   uint64        // counts the changes of leadership that Raft has told
+	lead    atomic.Uint64 // the term in which this node leads and is up to date, or 0; written with reignMu held
+	telling atomic.Bool   // a no-op waits for its place in the log
+
+	wg        sync.WaitGroup
+	done      chan struct{}
+	closing   sync.Once
+	closeErr  error
+	closeWait time.Duration
 }
 
 // Prepare makes the empty log of a node that joins.
@@ -111,14 +120,18 @@ func Bootstrap(dir, node string, address raft.ServerAddress) error {
 // Open starts the node. Close ends it.
 func Open(cfg Config) (*Node, error) {
 	path := filepath.Join(cfg.Dir, logFile)
-	if _, err := os.Stat(path); err != nil {
+	// bbolt would make a new log of a file without content.
+	if st, err := os.Stat(path); err != nil || st.Size() == 0 {
 		return nil, fmt.Errorf("%w (%s): move the data directory away, remove this node on another one, and join again with a new token", ErrNoLog, path)
 	}
 	bolt, err := openBolt(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{Machine: NewMachine(), cfg: cfg, bolt: bolt, path: path, notify: make(chan bool, 8), done: make(chan struct{})}
+	n := &Node{
+		Machine: NewMachine(), cfg: cfg, bolt: bolt, path: path,
+		notify: make(chan bool, 8), done: make(chan struct{}), closeWait: closeWait,
+	}
 	if err := n.start(); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -138,17 +151,10 @@ func (n *Node) start() error {
 	if err != nil {
 		return fmt.Errorf("membership: %w", err)
 	}
-	if n.startIndex, err = n.bolt.LastIndex(); err != nil {
+	if n.book, err = newLedger(n.bolt); err != nil {
 		return fmt.Errorf("membership: read %s: %w", n.path, err)
 	}
-	if n.startIndex > 0 {
-		var last raft.Log
-		if err := n.bolt.GetLog(n.startIndex, &last); err != nil {
-			return fmt.Errorf("membership: read %s: %w", n.path, err)
-		}
-		n.startTerm = last.Term
-	}
-	n.guard = newGuardedLog(n.bolt, 2*n.cfg.Heartbeat)
+	n.guard = n.newGuard()
 	cache, err := raft.NewLogCache(logCacheLength, n.guard)
 	if err != nil {
 		return fmt.Errorf("membership: %w", err)
@@ -161,12 +167,39 @@ func (n *Node) start() error {
 	conf.NotifyCh = n.notify
 	conf.Logger = logger
 	conf.NoLegacyTelemetry = true
-	if n.raft, err = raft.NewRaft(conf, n.Machine, cache, n.bolt, snaps, n.trans); err != nil {
+	if n.raft, err = raft.NewRaft(conf, n.Machine, cache, n.bolt, notedSnapshots{snaps, n.book}, n.trans); err != nil {
 		return fmt.Errorf("membership: start raft on %s: %w", n.cfg.Dir, err)
 	}
+	n.inner.Store(n.raft)
 	n.wg.Go(n.followLeadership)
 	n.wg.Go(n.followObservations)
 	return nil
+}
+
+func (n *Node) newGuard() *guardedLog {
+	disk := raft.LogStore(n.bolt)
+	if n.cfg.wrap != nil {
+		disk = n.cfg.wrap(disk)
+	}
+	return &guardedLog{
+		LogStore: disk, limit: 2 * n.cfg.Heartbeat, book: n.book, origin: time.Now(),
+		leads: func() bool {
+			r := n.inner.Load()
+			return r != nil && r.State() == raft.Leader
+		},
+		applied: func() uint64 {
+			if r := n.inner.Load(); r != nil {
+				return r.AppliedIndex()
+			}
+			return 0
+		},
+		broken: func(err error) {
+			_ = n.halt(err)
+			if r := n.inner.Load(); r != nil {
+				r.Shutdown() // does not wait
+			}
+		},
+	}
 }
 
 // followLeadership drains Raft's notifications at once, because Raft waits for their
@@ -178,25 +211,55 @@ func (n *Node) followLeadership() {
 		case <-n.done:
 			return
 		case leads := <-n.notify:
-			n.lead.Store(0)
+			reign := n.changeReign()
 			if leads {
-				n.wg.Go(n.becomeLeader)
+				n.wg.Go(func() { n.becomeLeader(reign) })
 			}
 			n.wake()
 		}
 	}
 }
 
-func (n *Node) becomeLeader() {
-	term := n.raft.CurrentTerm()
-	if err := n.raft.Barrier(barrierTimeout).Error(); err != nil {
-		n.cfg.Logger.Info("leadership ended before it began", "term", term, "err", err)
-		return
+// changeReign ends this node's leadership, if any, and whatever is about to begin one.
+func (n *Node) changeReign() uint64 {
+	n.reignMu.Lock()
+	defer n.reignMu.Unlock()
+	n.lead.Store(0)
+	n.reign++
+	return n.reign
+}
+
+// begin makes this node the leader of a term, unless Raft has told otherwise since.
+func (n *Node) begin(reign, term uint64) bool {
+	n.reignMu.Lock()
+	defer n.reignMu.Unlock()
+	if n.reign != reign || n.raft.State() != raft.Leader || n.raft.CurrentTerm() != term {
+		return false
 	}
-	if n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term {
-		n.lead.Store(term)
-		n.cfg.Logger.Info("this node leads the cluster", "term", term)
-		n.wake()
+	n.lead.Store(term)
+	return true
+}
+
+// becomeLeader tries as long as Raft calls this node leader: one that never begins would
+// keep the others from having another.
+func (n *Node) becomeLeader(reign uint64) {
+	for n.raft.State() == raft.Leader {
+		term := n.raft.CurrentTerm()
+		err := n.raft.Barrier(barrierTimeout).Error()
+		if err == nil && n.begin(reign, term) {
+			n.cfg.Logger.Info("this node leads the cluster", "term", term)
+			n.wake()
+			return
+		}
+		if !errors.Is(err, raft.ErrEnqueueTimeout) && !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+			n.cfg.Logger.Info("leadership ended before it began", "term", term, "err", err)
+			return
+		}
+		select {
+		case <-n.done:
+			return
+		case <-time.After(leadPause):
+		}
 	}
 }
 
@@ -244,13 +307,13 @@ func (n *Node) Servers() []raft.Server {
 // Voters returns the ids of those who vote by the latest configuration in the log, and
 // the index of that entry. The lease protocol counts by it, as Raft does.
 func (n *Node) Voters() (ids []string, index uint64) {
-	f := n.raft.GetConfiguration()
-	for _, s := range f.Configuration().Servers {
+	servers := n.Servers()
+	for _, s := range servers {
 		if s.Suffrage == raft.Voter {
 			ids = append(ids, string(s.ID))
 		}
 	}
-	return ids, f.Index()
+	return ids, n.book.indexOf(servers)
 }
 
 // Suffrages returns what each server of Raft is, by node id: voter or nonvoter.
@@ -262,138 +325,39 @@ func (n *Node) Suffrages() map[string]string {
 	return out
 }
 
-// CaughtUp reports whether everything in the log when the process started that was ever
-// committed has been applied, so that no earlier promise of this node is unknown to it.
-// The end of the log on disk may never have been committed: an applied entry of a later
-// term says the same.
-func (n *Node) CaughtUp() bool {
-	if n.caughtUp.Load() {
-		return true
-	}
-	applied := n.raft.AppliedIndex()
-	if applied < n.startIndex {
-		var entry raft.Log
-		if n.bolt.GetLog(applied, &entry) != nil || entry.Term <= n.startTerm {
-			return false
-		}
-	}
-	n.caughtUp.Store(true)
-	return true
-}
+// CaughtUp reports whether everything that was in the log when the process started is in
+// the state, so that no earlier promise of this node is unknown to it. What was cut off
+// since does not count: it was never committed.
+func (n *Node) CaughtUp() bool { return n.reached.Load() >= n.book.atStart() }
 
-// Applied returns the index up to which the log is applied here.
-func (n *Node) Applied() uint64 { return n.raft.AppliedIndex() }
-
-// Propose commits a command through this node, which must lead. term 0 means any term.
-// The error is ErrNotLeader (nothing happened), ErrUnknownOutcome, or that of a halted
-// machine; a refusal by the rules is in the Result.
-func (n *Node) Propose(ctx context.Context, term uint64, key string, body fsm.Body) (fsm.Result, error) {
-	return n.ProposeFor(ctx, n.cfg.Node, term, key, body)
-}
-
-// ProposeFor is Propose in the name of another node.
-func (n *Node) ProposeFor(ctx context.Context, by string, term uint64, key string, body fsm.Body) (fsm.Result, error) {
-	if _, ok := n.Leading(); !ok {
-		return fsm.Result{}, ErrNotLeader
+// Applied returns the index up to which the log is in the state. Raft's own figure counts
+// entries that still wait for the machine; it is right once the machine has seen the
+// newest one in the log. The order of the three readings matters.
+func (n *Node) Applied() uint64 {
+	queued := n.raft.AppliedIndex()
+	newest := n.book.newest()
+	reached := n.reached.Load()
+	if newest <= reached {
+		return max(queued, reached)
 	}
-	c, err := fsm.NewCommand(time.Now().UnixNano(), by, key, body)
-	if err != nil {
-		return fsm.Result{}, err
-	}
-	c.Term = term
-	raw, err := c.Encode()
-	if err != nil {
-		if refusal := (*fsm.Refusal)(nil); errors.As(err, &refusal) {
-			return fsm.Result{Refusal: refusal}, nil
-		}
-		return fsm.Result{}, err
-	}
-	f := n.raft.Apply(raw, applyTimeout)
-	// A follower learns what is committed with the next message. Send one at once.
-	defer n.raft.Barrier(barrierTimeout)
-	if err := wait(ctx, f); err != nil {
-		return fsm.Result{}, outcome(err)
-	}
-	switch r := f.Response().(type) {
-	case fsm.Result:
-		return r, nil
-	case error:
-		return fsm.Result{}, r
-	default:
-		return fsm.Result{}, fmt.Errorf("membership: the machine answered with %T", r)
-	}
-}
-
-// wait waits for a future, but not longer than the context.
-func wait(ctx context.Context, f raft.Future) error {
-	done := make(chan error, 1)
-	go func() { done <- f.Error() }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func outcome(err error) error {
-	if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipTransferInProgress) || errors.Is(err, raft.ErrEnqueueTimeout) {
-		return fmt.Errorf("%w: %w", ErrNotLeader, err)
-	}
-	return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
-}
-
-// ReadIndex proves that this node leads and returns an index: a state that has it holds
-// everything that was acknowledged before the call.
-func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
-	if _, ok := n.Leading(); !ok {
-		return 0, ErrNotLeader
-	}
-	if err := wait(ctx, n.raft.VerifyLeader()); err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrNotLeader, err)
-	}
-	if err := wait(ctx, n.raft.Barrier(barrierTimeout)); err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrNotLeader, err)
-	}
-	return n.State().Index, nil
-}
-
-// WaitIndex waits until this node's state has an index.
-func (n *Node) WaitIndex(ctx context.Context, index uint64) (*fsm.State, error) {
-	ch, stop := n.Watch()
-	defer stop()
-	for {
-		if s := n.State(); s.Index >= index {
-			return s, nil
-		}
-		if err := n.Halted(); err != nil {
-			return nil, err
-		}
-		select {
-		case <-ch:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("membership: this node has applied the log up to %d, not yet %d: %w", n.State().Index, index, ctx.Err())
-		}
-	}
+	return reached
 }
 
 // Change carries out one change of Raft's servers. Only the leader can.
 func (n *Node) Change(ctx context.Context, c Change) error {
 	id := raft.ServerID(c.Node)
-	var f raft.IndexFuture
+	var f func() raft.IndexFuture
 	switch c.Kind {
-	case AddReplica:
-		f = n.raft.AddNonvoter(id, c.Address, 0, applyTimeout)
+	case AddReplica, Readdress: // it keeps the suffrage of a voter
+		f = func() raft.IndexFuture { return n.raft.AddNonvoter(id, c.Address, 0, applyTimeout) }
 	case Promote:
-		f = n.raft.AddVoter(id, c.Address, 0, applyTimeout)
-	case Readdress:
-		f = n.raft.AddNonvoter(id, c.Address, 0, applyTimeout) // keeps the suffrage of a voter
+		f = func() raft.IndexFuture { return n.raft.AddVoter(id, c.Address, 0, applyTimeout) }
 	case Remove:
-		f = n.raft.RemoveServer(id, 0, applyTimeout)
+		f = func() raft.IndexFuture { return n.raft.RemoveServer(id, 0, applyTimeout) }
 	default:
 		return fmt.Errorf("membership: unknown change %q", c.Kind)
 	}
-	if err := wait(ctx, f); err != nil {
+	if _, err := wait(ctx, f); err != nil {
 		return fmt.Errorf("membership: %s %s: %w", c.Kind, c.Node, err)
 	}
 	return nil
@@ -408,7 +372,7 @@ func (n *Node) Ready(applied uint64) bool {
 func (n *Node) TransferLeadership() error {
 	ctx, cancel := context.WithTimeout(context.Background(), transferWait)
 	defer cancel()
-	if err := wait(ctx, n.raft.LeadershipTransfer()); err != nil {
+	if _, err := wait(ctx, n.raft.LeadershipTransfer); err != nil {
 		return fmt.Errorf("membership: hand leadership over: %w", err)
 	}
 	return nil
@@ -427,16 +391,32 @@ type Disk struct {
 
 // Disk returns the present figures.
 func (n *Node) Disk() Disk {
-	d := Disk{Worst: time.Duration(n.guard.worst.Load()), Stalled: n.guard.Stalled()}
+	d := Disk{Worst: time.Duration(n.guard.longest.Load()), Stalled: n.guard.Stalled()}
 	if st, err := os.Stat(n.path); err == nil {
 		d.Bytes = st.Size()
 	}
 	return d
 }
 
-// Close stops Raft, then what it uses: the transport last, because Raft's goroutines
-// wait for their calls to return, and the file after them, because they still write.
+// Close stops the node. It gives up after a while, because a disk that hangs would hold
+// it; then ErrDiskStalled says so, and only the end of the process frees the log's file.
+// Calling it again changes nothing.
 func (n *Node) Close() error {
+	n.closing.Do(func() {
+		ended := make(chan error, 1)
+		go func() { ended <- n.close() }()
+		select {
+		case n.closeErr = <-ended:
+		case <-time.After(n.closeWait):
+			n.closeErr = fmt.Errorf("%w: raft has not stopped within %s", ErrDiskStalled, n.closeWait)
+		}
+	})
+	return n.closeErr
+}
+
+// close stops Raft, then what it uses: the transport later, because Raft's goroutines
+// wait for their calls to return, and the file last, because they still write.
+func (n *Node) close() error {
 	var errs []error
 	if n.raft != nil {
 		errs = append(errs, n.raft.Shutdown().Error())
@@ -444,7 +424,11 @@ func (n *Node) Close() error {
 	close(n.done)
 	n.wg.Wait()
 	if n.trans != nil {
+		n.trans.CloseStreams()
 		errs = append(errs, n.trans.Close())
+	}
+	if n.guard != nil {
+		n.guard.rest()
 	}
 	return errors.Join(append(errs, n.bolt.Close())...)
 }

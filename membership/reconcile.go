@@ -53,8 +53,7 @@ func (r *Reconciler) step(ctx context.Context) error {
 		if r.Founder == nil {
 			return nil
 		}
-		_, err := r.Node.Propose(ctx, term, "", *r.Founder)
-		return err
+		return r.propose(ctx, term, *r.Founder)
 	}
 	if change, due := NextChange(s, r.Node.Servers(), r.ready); due {
 		return r.act(ctx, s, change)
@@ -86,19 +85,24 @@ func (r *Reconciler) forget(ctx context.Context, term uint64, s *fsm.State) erro
 		if _, open := s.SessionOf(n.ID); !n.Removing || open || in[n.ID] {
 			continue
 		}
-		res, err := r.Node.Propose(ctx, term, "", fsm.RemoveNode{ID: n.ID})
-		if err == nil && res.Refusal != nil {
-			err = res.Refusal
-		}
-		return err
+		return r.propose(ctx, term, fsm.RemoveNode{ID: n.ID})
 	}
 	return nil
+}
+
+func (r *Reconciler) propose(ctx context.Context, term uint64, body fsm.Body) error {
+	res, err := r.Node.Propose(ctx, term, "", body)
+	if err == nil && res.Refusal != nil {
+		err = res.Refusal
+	}
+	return err
 }
 
 // RemoveNode takes a node out of the cluster and waits for it. Only the leader can. The
 // node hands over what it owns and ends its session; one that does not answer loses its
 // session when its lease runs out. Without force it is refused when the removal would
-// leave a HAVIP without an owner, or the cluster without a majority.
+// leave a HAVIP without an owner, or the cluster without a majority. The last voter is
+// never removed: it would lose its session and stay in Raft, owning nothing for ever.
 func RemoveNode(ctx context.Context, n *Node, name string, force bool, alive func(string) bool) error {
 	s := n.State()
 	node, ok := s.NodeNamed(name)
@@ -106,7 +110,7 @@ func RemoveNode(ctx context.Context, n *Node, name string, force bool, alive fun
 		return fsm.Refuse(fsm.CodeNotFound, "no node is called %q; `node list` shows those there are", name)
 	}
 	voters, _ := n.Voters()
-	if refusal := mayRemove(s, voters, node, alive); refusal != nil && !force {
+	if refusal := mayRemove(s, voters, node, force, alive); refusal != nil {
 		return refusal
 	}
 	yes := true
@@ -134,11 +138,11 @@ func RemoveNode(ctx context.Context, n *Node, name string, force bool, alive fun
 	}
 }
 
-// mayRemove refuses what --force would have to override.
-func mayRemove(s *fsm.State, voters []string, node fsm.Node, alive func(string) bool) *fsm.Refusal {
+// mayRemove refuses a removal. Voters whose removal has begun count as gone.
+func mayRemove(s *fsm.State, voters []string, node fsm.Node, force bool, alive func(string) bool) *fsm.Refusal {
 	left, up := 0, 0
 	for _, v := range voters {
-		if v == node.ID {
+		if v == node.ID || s.Nodes[v].Removing {
 			continue
 		}
 		left++
@@ -149,8 +153,11 @@ func mayRemove(s *fsm.State, voters []string, node fsm.Node, alive func(string) 
 	if left == 0 {
 		return fsm.Refuse(fsm.CodeUnsupported, "node %s is the last voter; the cluster ends with it: stop its agent and delete its data directory instead", node.Name)
 	}
+	if force {
+		return nil
+	}
 	if up < left/2+1 {
-		return fsm.Refuse(fsm.CodeUnsupported, "without node %s only %d of %d voters are alive, which is no majority; bring the others back first", node.Name, up, left)
+		return fsm.Refuse(fsm.CodeUnsupported, "without node %s only %d of %d voters are alive, which is no majority; bring the others back first, or repeat with --force if they are there and only gossip does not see them", node.Name, up, left)
 	}
 	sess, open := s.SessionOf(node.ID)
 	if !open {

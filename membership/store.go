@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,12 +22,15 @@ const (
 	logCacheLength = 512 // entries
 )
 
-// ErrDiskStalled is returned when a write to the log takes longer than the guard's
-// limit, and by every write until that one has ended and was taken back. A leader that
-// gets it steps down, which is the point: its heartbeats run in another goroutine, so
-// without the guard a hanging disk would leave a leader that nobody replaces
-// (hashicorp/raft#503).
+// ErrDiskStalled is returned when a leader's write to the log takes longer than the
+// guard's limit, and by every write until that one has ended. A leader that gets it steps
+// down, which is the point: its heartbeats run in another goroutine, so without the guard
+// a hanging disk would leave a leader that nobody replaces (hashicorp/raft#503).
 var ErrDiskStalled = errors.New("membership: the disk does not take the log's writes in time")
+
+// ErrContradiction is why a node halts when a write failed after Raft had acted on it:
+// what Raft believes in is not what the log holds. A new start reads the log again.
+var ErrContradiction = errors.New("membership: a write to the log failed half way; the agent has to start again")
 
 // openBolt opens the log's file below dir. NoFreelistSync spares a rewrite of the free
 // list at each commit (rqlite#968); the list is rebuilt when the file is opened.
@@ -48,53 +52,140 @@ func openBolt(dir string) (*raftboltdb.BoltStore, error) {
 	return store, nil
 }
 
-// guardedLog is a log store whose writes fail instead of hanging.
+// guardedLog is a log store on which a leader's writes fail instead of hanging, and which
+// keeps the ledger.
 //
-// A write that came too late is taken back as soon as it ends, before any other one is
-// let through. So the disk never holds entries behind the ones that Raft believes in.
+// A write that failed or came too late is taken back before any other one is let through.
+// So the disk never holds entries behind the ones that Raft believes in.
+//
+// Only a leader needs the limit. A follower's write waits: its leader does without it,
+// and Raft does not get over a write that fails after conflicting entries were removed.
 type guardedLog struct {
 	raft.LogStore
 	limit time.Duration
+	book  *ledger
 
-	mu      sync.Mutex // held by the goroutine that writes; never while waiting for limit
-	stalled atomic.Bool
-	worst   atomic.Int64 // longest finished write, ns
+	// What Raft tells: whether this node leads, and how far it has applied. Both are
+	// called in Raft's goroutines.
+	leads   func() bool
+	applied func() uint64
+	// broken is called once Raft believes something that the log does not hold.
+	broken func(error)
+
+	mu   sync.Mutex // held by the goroutine that writes; never while waiting for limit
+	owed span       // entries to take back before the next write; guarded by mu
+
+	cutOff  atomic.Bool // entries were removed, and none written in their place yet
+	late    atomic.Bool // a write has missed its limit and still runs
+	began   atomic.Int64
+	origin  time.Time
+	longest atomic.Int64 // finished write, ns
 }
 
-func newGuardedLog(s raft.LogStore, limit time.Duration) *guardedLog {
-	return &guardedLog{LogStore: s, limit: limit}
+// span is the entries from first to last; first is 0 when there are none.
+type span struct{ first, last uint64 }
+
+// GetLog reads an entry.
+func (g *guardedLog) GetLog(index uint64, l *raft.Log) error {
+	err := g.LogStore.GetLog(index, l)
+	if err == nil {
+		g.book.read(l)
+	}
+	return err
 }
 
 // StoreLog is StoreLogs for one entry.
 func (g *guardedLog) StoreLog(l *raft.Log) error { return g.StoreLogs([]*raft.Log{l}) }
 
-// StoreLogs writes entries, or returns ErrDiskStalled after the limit.
+// StoreLogs writes entries. For a leader it returns ErrDiskStalled after the limit.
 func (g *guardedLog) StoreLogs(logs []*raft.Log) error {
 	if len(logs) == 0 {
 		return nil
 	}
-	if g.stalled.Load() {
+	leads := g.leads()
+	var err error
+	if leads {
+		err = g.writeInTime(logs)
+	} else {
+		err = g.write(logs)
+	}
+	if err == nil {
+		g.cutOff.Store(false)
+		g.book.stored(logs...)
+		return nil
+	}
+	isConfig := func(l *raft.Log) bool { return l.Type == raft.LogConfiguration }
+	switch {
+	case leads && slices.ContainsFunc(logs, isConfig):
+		g.broken(fmt.Errorf("%w: the voters of entry %d count in memory only: %w", ErrContradiction, logs[0].Index, err))
+	case g.cutOff.Load():
+		g.broken(fmt.Errorf("%w: the entries from %d on were removed and not replaced: %w", ErrContradiction, logs[0].Index, err))
+	}
+	return err
+}
+
+// write pays what is owed and writes, however long it takes.
+func (g *guardedLog) write(logs []*raft.Log) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.put(logs)
+}
+
+// put writes with mu held.
+func (g *guardedLog) put(logs []*raft.Log) error {
+	start := time.Now()
+	g.began.Store(int64(start.Sub(g.origin)))
+	defer g.began.Store(0)
+	if err := g.takeBack(); err != nil {
+		return fmt.Errorf("membership: take back an earlier write: %w", err)
+	}
+	err := g.LogStore.StoreLogs(logs)
+	if err != nil { // bbolt may have written even so
+		g.owe(logs)
+	}
+	g.longest.Store(max(g.longest.Load(), int64(time.Since(start))))
+	return err
+}
+
+func (g *guardedLog) owe(logs []*raft.Log) {
+	first, last := logs[0].Index, logs[len(logs)-1].Index
+	if g.owed.first != 0 {
+		first, last = min(first, g.owed.first), max(last, g.owed.last)
+	}
+	g.owed = span{first, last}
+}
+
+// takeBack deletes what is owed, with mu held.
+func (g *guardedLog) takeBack() error {
+	if g.owed.first == 0 {
+		return nil
+	}
+	if err := g.LogStore.DeleteRange(g.owed.first, g.owed.last); err != nil {
+		return err
+	}
+	g.owed = span{}
+	return nil
+}
+
+// writeInTime writes, or returns ErrDiskStalled when the limit is over.
+func (g *guardedLog) writeInTime(logs []*raft.Log) error {
+	if g.late.Load() {
 		return ErrDiskStalled
 	}
-	// late decides, exactly once, whether the caller still waits when the write ends.
-	var late atomic.Int32
+	// settled decides, exactly once, whether the caller still waits when the write ends.
+	var settled atomic.Bool
 	done := make(chan error, 1)
 	go func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		start := time.Now()
-		err := g.LogStore.StoreLogs(logs)
-		g.worst.Store(max(g.worst.Load(), int64(time.Since(start))))
-		if late.CompareAndSwap(0, 1) {
+		err := g.put(logs)
+		if settled.CompareAndSwap(false, true) {
 			done <- err
 			return
 		}
-		if err == nil {
-			err = g.DeleteRange(logs[0].Index, logs[len(logs)-1].Index)
-		}
-		if err == nil {
-			g.stalled.Store(false)
-		}
+		g.owe(logs)
+		_ = g.takeBack() // what fails now is tried again before the next write
+		g.late.Store(false)
 	}()
 	timer := time.NewTimer(g.limit)
 	defer timer.Stop()
@@ -103,13 +194,44 @@ func (g *guardedLog) StoreLogs(logs []*raft.Log) error {
 		return err
 	case <-timer.C:
 	}
-	g.stalled.Store(true) // before the swap, so that the writer's Store(false) comes after it
-	if late.CompareAndSwap(0, 2) {
+	g.late.Store(true) // before settled, so that the writer's Store(false) comes after it
+	if settled.CompareAndSwap(false, true) {
 		return ErrDiskStalled
 	}
-	g.stalled.Store(false) // it ended just now
+	g.late.Store(false) // it ended just now
 	return <-done
 }
 
-// Stalled reports whether a write hangs now.
-func (g *guardedLog) Stalled() bool { return g.stalled.Load() }
+// DeleteRange removes entries: old ones that a snapshot holds, or the end of the log when
+// it conflicts with the leader's. The latter were never applied.
+func (g *guardedLog) DeleteRange(lo, hi uint64) error {
+	end := lo > g.applied()
+	err := g.LogStore.DeleteRange(lo, hi)
+	if !end {
+		return err
+	}
+	newest := uint64(0)
+	if err == nil {
+		newest, err = lastSeen(g.LogStore, lo-1)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: remove entries %d to %d: %w", ErrContradiction, lo, hi, err)
+		g.broken(err)
+		return err
+	}
+	g.cutOff.Store(true)
+	g.book.cut(lo, newest)
+	return nil
+}
+
+// Stalled reports whether a write has been running for longer than the limit.
+func (g *guardedLog) Stalled() bool {
+	began := g.began.Load()
+	return g.late.Load() || began != 0 && time.Since(g.origin)-time.Duration(began) > g.limit
+}
+
+// rest returns when no write runs any more.
+func (g *guardedLog) rest() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+}

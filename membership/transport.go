@@ -17,6 +17,7 @@ import (
 const (
 	handshakeTimeout  = 5 * time.Second
 	handshakesPending = 64 // at once; further connections wait in the kernel's backlog
+	acceptPause       = 10 * time.Millisecond
 )
 
 // tlsStream is Raft's stream layer over mutual TLS. The handshake is done before Raft
@@ -26,10 +27,14 @@ type tlsStream struct {
 	client   *tls.Config
 	log      *slog.Logger
 
-	ready chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-	wg    sync.WaitGroup
+	ready  chan net.Conn
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	once   sync.Once
+	wg     sync.WaitGroup
+
+	mu    sync.Mutex
+	conns map[net.Conn]struct{} // raw ones that are open here; nil once Close has begun
 }
 
 // listenTLS listens on addr. It accepts only what server demands.
@@ -38,7 +43,8 @@ func listenTLS(addr netip.AddrPort, server, client *tls.Config, log *slog.Logger
 	if err != nil {
 		return nil, fmt.Errorf("membership: listen for raft: %w; is another agent running, or is %s no address of this host?", err, addr.Addr())
 	}
-	s := &tlsStream{listener: l, client: client, log: log, ready: make(chan net.Conn), done: make(chan struct{})}
+	s := &tlsStream{listener: l, client: client, log: log, ready: make(chan net.Conn), conns: map[net.Conn]struct{}{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.wg.Go(func() { s.acceptLoop(server) })
 	return s, nil
 }
@@ -52,10 +58,18 @@ func (s *tlsStream) acceptLoop(server *tls.Config) {
 		}
 		if err != nil {
 			s.log.Warn("raft: accept", "err", err)
-			time.Sleep(10 * time.Millisecond) // out of descriptors, most likely
+			time.Sleep(acceptPause) // out of descriptors, most likely
 			continue
 		}
-		slots <- struct{}{}
+		if !s.enter(conn) {
+			_ = conn.Close()
+			return
+		}
+		select {
+		case slots <- struct{}{}:
+		case <-s.ctx.Done(): // Close closes conn
+			return
+		}
 		s.wg.Go(func() {
 			defer func() { <-slots }()
 			s.handshake(tls.Server(conn, server))
@@ -63,20 +77,51 @@ func (s *tlsStream) acceptLoop(server *tls.Config) {
 	}
 }
 
+// enter counts a connection as open; false once Close has begun.
+func (s *tlsStream) enter(raw net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conns == nil {
+		return false
+	}
+	s.conns[raw] = struct{}{}
+	return true
+}
+
+func (s *tlsStream) leave(raw net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, raw)
+}
+
+// accepted is a connection that Raft reads. Raft does not close those when it ends, so
+// the stream does.
+type accepted struct {
+	*tls.Conn
+	s *tlsStream
+}
+
+// Close implements net.Conn.
+func (c accepted) Close() error {
+	c.s.leave(c.NetConn())
+	return c.Conn.Close()
+}
+
 func (s *tlsStream) handshake(conn *tls.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
+	c := accepted{conn, s}
+	ctx, cancel := context.WithTimeout(s.ctx, handshakeTimeout)
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
-		s.log.Warn("raft: connection refused", "from", conn.RemoteAddr().String(), "reason", err)
-		_ = conn.Close()
+		if s.ctx.Err() == nil {
+			s.log.Warn("raft: connection refused", "from", conn.RemoteAddr().String(), "reason", err)
+		}
+		_ = c.Close()
 		return
 	}
 	select {
-	case s.ready <- conn:
-	case <-s.done:
-		_ = conn.Close()
+	case s.ready <- c:
 	case <-ctx.Done():
-		_ = conn.Close()
+		_ = c.Close()
 	}
 }
 
@@ -85,17 +130,25 @@ func (s *tlsStream) Accept() (net.Conn, error) {
 	select {
 	case c := <-s.ready:
 		return c, nil
-	case <-s.done:
+	case <-s.ctx.Done():
 		return nil, net.ErrClosed
 	}
 }
 
-// Close implements net.Listener. It returns when every handshake has ended.
+// Close implements net.Listener. It ends every connection that came in, and returns when
+// no handshake is left.
 func (s *tlsStream) Close() error {
 	var err error
 	s.once.Do(func() {
 		err = s.listener.Close()
-		close(s.done)
+		s.cancel()
+		s.mu.Lock()
+		open := s.conns
+		s.conns = nil
+		s.mu.Unlock()
+		for raw := range open {
+			_ = raw.Close() // no good-bye: the peer may not read any more
+		}
 		s.wg.Wait()
 	})
 	return err

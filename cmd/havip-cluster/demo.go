@@ -44,6 +44,7 @@ func newDemoCommand(g *globals) *cobra.Command {
 				}
 				return nil
 			}
+			netns.RaisePriority()
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			return runDemo(ctx, g.stdout)

@@ -114,7 +114,9 @@ func (h *Host) Start(cmd *exec.Cmd) error {
 			return
 		}
 		defer h.leave()
+		ordinary(true) // a child inherits the priority of the thread that makes it
 		err := cmd.Start()
+		ordinary(false)
 		if err == nil && pidfd < 0 {
 			err = errors.Join(errors.New("netns: kernel without pidfd"), cmd.Process.Kill())
 		}

@@ -71,6 +71,7 @@ type Lab struct {
 	mu        sync.Mutex // guards what follows, and the namespace handles against Close
 	closed    bool
 	observers []*Host
+	idle      []*Host             // of observers that have stopped
 	children  map[int]*os.Process // started and not yet known to have ended
 }
 

@@ -107,13 +107,23 @@ func (l *Lab) Observe(ctx context.Context, havips []netip.Addr, port int, every 
 		time.Sleep(graceWait)
 		o.close()
 		receivers.Wait()
+		l.mu.Lock()
+		l.idle = append(l.idle, o.host)
+		l.mu.Unlock()
 	})
 	context.AfterFunc(ctx, o.end)
 	return o, nil
 }
 
+// attachObserver takes the host of an observer that has stopped, or makes one.
 func (l *Lab) attachObserver() (*Host, error) {
 	l.mu.Lock()
+	if n := len(l.idle); n > 0 && !l.closed {
+		host := l.idle[n-1]
+		l.idle = l.idle[:n-1]
+		l.mu.Unlock()
+		return host, nil
+	}
 	number := len(l.observers) + 1
 	if number > observersMax || l.closed {
 		l.mu.Unlock()

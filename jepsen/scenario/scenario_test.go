@@ -18,6 +18,7 @@ func TestMain(m *testing.M) {
 	if done {
 		os.Exit(code)
 	}
+	netns.RaisePriority()
 	os.Exit(m.Run())
 }
 

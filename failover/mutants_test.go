@@ -1,0 +1,37 @@
+//go:build mutants
+
+package failover
+
+import (
+	"testing"
+
+	"havip-cluster/internal/mutant"
+)
+
+// mutantHistories: within so many the search must notice each planted bug. That is a
+// third of what an ordinary run plays, so that it does not become blind unnoticed.
+const mutantHistories = searchHistories / 3
+
+// TestMutantHandoff: each part of rules 6 and 7, broken, must give two owners or a claim
+// that nobody ever releases.
+func TestMutantHandoff(t *testing.T) {
+	for _, m := range []string{
+		"handoff-early", "handoff-last-only", "handoff-session-tie", "handoff-relabel-early",
+		"handoff-forget-release", "handoff-reactivate", "handoff-never-activated",
+		"shell-release-early", "shell-activate-over",
+	} {
+		t.Run(m, func(t *testing.T) {
+			mutant.Set(m)
+			defer mutant.Set("")
+			seed := setting(t, "HAVIP_HANDOFF_SEED", searchSeed)
+			for i := range setting(t, "HAVIP_HANDOFF_HISTORIES", mutantHistories) {
+				h := newHistory(seed + i)
+				if bad := h.run(); bad != "" {
+					t.Logf("history %d: %s", i+1, bad)
+					return
+				}
+			}
+			t.Error("it survived")
+		})
+	}
+}

@@ -1,0 +1,197 @@
+package failover
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/fsm"
+)
+
+var (
+	wireSession  = lease.Session{Node: "n-0123456789abcdef", Number: 1234}
+	wireQuestion = lease.QuestionID{Leader: "n-fedcba9876543210", Term: 7, Number: 99}
+)
+
+// wireMessages has one message of each kind, with a different value in every field. The
+// order is that of the golden file: add at the end.
+var wireMessages = []struct {
+	name string
+	m    message
+}{
+	{"renewal", message{From: "a", Renewal: &lease.Renewal{Session: wireSession, Round: 5, Sent: 6, Length: 7, Config: 8}}},
+	{"ack", message{From: "a", Ack: &lease.Ack{Session: wireSession, Round: 5, Sent: 6, Length: 7, Config: 8, From: "b"}}},
+	{"hint", message{From: "a", Hint: []lease.Session{wireSession, {Node: "c", Number: 2}}}},
+	{"question", message{From: "a", Question: &lease.Question{ID: wireQuestion, Session: wireSession, Config: 8, Length: 7}}},
+	{"endorsement", message{From: "a", Endorsement: &lease.Endorsement{Question: wireQuestion, Session: wireSession, Config: 8, From: "b"}}},
+	{"released", message{From: "a", Released: &claimWord{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Failure: "no such device"}}},
+	{"ready", message{From: "a", Ready: &claimWord{HAVIP: "havip-00000001", Epoch: 3, Session: 4}}},
+	{"activated", message{From: "a", Activated: &activatedWord{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Waited: 5, Took: 6}}},
+	{"status", message{From: "a", Status: &statusWord{Applied: 1 << 40}}},
+	{"negative", message{From: "a", Renewal: &lease.Renewal{Session: wireSession, Sent: -1, Length: -2}}},
+}
+
+func TestWireRoundTrip(t *testing.T) {
+	kinds := map[byte]bool{}
+	for _, c := range wireMessages {
+		b := encode(nil, c.m)
+		kinds[b[1]] = true
+		got, err := decode(b)
+		if err != nil || !reflect.DeepEqual(got, c.m) {
+			t.Errorf("%s: %+v, %v, want %+v", c.name, got, err, c.m)
+		}
+		if again := encode(nil, got); !bytes.Equal(again, b) {
+			t.Errorf("%s: encoded again it is %x, first %x", c.name, again, b)
+		}
+	}
+	if len(kinds) != int(kindStatus) {
+		t.Errorf("%d kinds of message were tried, there are %d", len(kinds), kindStatus)
+	}
+}
+
+// TestWireGolden: nodes of two versions talk to each other, so these bytes never change.
+func TestWireGolden(t *testing.T) {
+	var got strings.Builder
+	for _, c := range wireMessages {
+		fmt.Fprintf(&got, "%s %s\n", c.name, hex.EncodeToString(encode(nil, c.m)))
+	}
+	const file = "testdata/wire-v1.txt"
+	if *rewrite {
+		if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil || got.String() != string(want) {
+		t.Errorf("the encoding has changed (%v):\n%s\nwant\n%s", err, got.String(), want)
+	}
+}
+
+func TestWireRefuses(t *testing.T) {
+	for _, c := range wireMessages {
+		b := encode(nil, c.m)
+		for n := range b {
+			if _, err := decode(b[:n]); !errors.Is(err, errDatagram) {
+				t.Errorf("%s cut to %d of %d bytes: %v", c.name, n, len(b), err)
+			}
+		}
+		if _, err := decode(append(bytes.Clone(b), 0)); !errors.Is(err, errDatagram) {
+			t.Errorf("%s with a byte too many: %v", c.name, err)
+		}
+	}
+	status := encode(nil, message{From: "a", Status: &statusWord{}})
+	hint := func(n uint64) []byte {
+		e := encoder{wireVersion, byte(kindHint), 1, 'a'}
+		e.u64(n)
+		for range min(n, 100) {
+			e.session(lease.Session{Node: "c", Number: 1})
+		}
+		return e
+	}
+	if _, err := decode(hint(maxHints)); err != nil {
+		t.Errorf("a hint of %d sessions: %v", maxHints, err)
+	}
+	for name, b := range map[string][]byte{
+		"nothing":              nil,
+		"another version":      append([]byte{wireVersion + 1}, status[1:]...),
+		"kind 0":               append([]byte{wireVersion, 0}, status[2:]...),
+		"a kind of the future": append([]byte{wireVersion, byte(kindStatus) + 1}, status[2:]...),
+		"no sender":            encode(nil, message{Status: &statusWord{}}),
+		"a hint of nobody":     hint(0),
+		"a hint of too many":   hint(maxHints + 1),
+		"a hint of 2^63":       hint(1 << 63),
+		"a string too long":    append([]byte{wireVersion, byte(kindStatus), maxString + 1}, bytes.Repeat([]byte("a"), maxString+9)...),
+		"no kind was said":     encode(nil, message{From: "a"}),
+	} {
+		if m, err := decode(b); !errors.Is(err, errDatagram) {
+			t.Errorf("%s: %+v, %v", name, m, err)
+		}
+	}
+}
+
+// TestWireFits: whatever is in a message, it fits into one datagram of the carrier, and
+// what had to be cut can still be read.
+func TestWireFits(t *testing.T) {
+	long := strings.Repeat("ü", 500)
+	id := strings.Repeat("n", 500)
+	s := lease.Session{Node: id, Number: 1<<64 - 1}
+	q := lease.QuestionID{Leader: id, Term: 1<<64 - 1, Number: 1<<64 - 1}
+	many := make([]lease.Session, 1000)
+	for i := range many {
+		many[i] = s
+	}
+	for _, m := range []message{
+		{From: id, Renewal: &lease.Renewal{Session: s}},
+		{From: id, Ack: &lease.Ack{Session: s, From: id}},
+		{From: id, Hint: many},
+		{From: id, Question: &lease.Question{ID: q, Session: s}},
+		{From: id, Endorsement: &lease.Endorsement{Question: q, Session: s, From: id}},
+		{From: id, Released: &claimWord{HAVIP: id, Failure: long}},
+		{From: id, Activated: &activatedWord{HAVIP: id}},
+		{From: id, Status: &statusWord{}},
+	} {
+		b := encode(nil, m)
+		got, err := decode(b)
+		if len(b) > maxDatagram || err != nil {
+			t.Errorf("%d bytes, at most %d; %v: %+v", len(b), maxDatagram, err, m)
+		}
+		if w := got.Released; w != nil && w.Failure != strings.Repeat("ü", maxString/2) {
+			t.Errorf("a reason of %d bytes became %q", len(long), w.Failure)
+		}
+	}
+	if maxHints < 8 || fsm.MaxNameRunes > maxString {
+		t.Errorf("%d hints, ids of %d bytes", maxHints, fsm.MaxNameRunes)
+	}
+}
+
+// TestWireAllocations: a renewal is sent to every voter five times per lease.
+func TestWireAllocations(t *testing.T) {
+	m := wireMessages[0].m
+	buf := make([]byte, 0, 256)
+	if n := testing.AllocsPerRun(100, func() { encode(buf, m) }); n != 0 {
+		t.Errorf("encoding a renewal allocates %v times", n)
+	}
+}
+
+func BenchmarkWireRenewal(b *testing.B) {
+	m := wireMessages[0].m
+	buf := make([]byte, 0, 256)
+	raw := encode(nil, m)
+	b.Run("encode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			encode(buf, m)
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := decode(raw); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// FuzzDecode: nothing from the network panics, and what is understood means the same when
+// it is sent on.
+func FuzzDecode(f *testing.F) {
+	for _, c := range wireMessages {
+		f.Add(encode(nil, c.m))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := decode(b)
+		if err != nil {
+			return
+		}
+		if again := encode(nil, m); !bytes.Equal(again, b) {
+			t.Errorf("%x\nbecame\n%x", b, again)
+		}
+	})
+}

@@ -1,0 +1,250 @@
+package failover
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/fsm"
+)
+
+// process is one life of an agent on a host: the ports that its Member was given. When it
+// is killed, nothing that its goroutines still do has any effect.
+type process struct {
+	*host
+	alive bool // under world.mu
+}
+
+var errKilled = errors.New("the process is dead")
+
+// process makes p the one that runs; call it with world.mu held.
+func (h *host) process(p *process) { h.current = p }
+
+// kill ends the process as SIGKILL does: the kernel keeps what it has.
+func (h *host) kill() {
+	h.w.mu.Lock()
+	h.alive, h.current.alive = false, false
+	cancel := h.cancel
+	h.w.mu.Unlock()
+	cancel()
+}
+
+func (p *process) dead() bool {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	return !p.alive
+}
+
+// Log.
+
+func (p *process) State() *fsm.State {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	return p.w.states[p.applied]
+}
+
+func (p *process) Watch() (<-chan struct{}, func()) {
+	ch := make(chan struct{}, 1)
+	ch <- struct{}{}
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	p.watchers[ch] = true
+	return ch, func() {
+		p.w.mu.Lock()
+		defer p.w.mu.Unlock()
+		delete(p.watchers, ch)
+	}
+}
+
+func (p *process) VoterSet() lease.VoterSet { return p.w.voterSet() }
+func (p *process) CaughtUp() bool           { return true }
+func (p *process) Applied() uint64          { return p.State().Index }
+
+func (p *process) Leading() (uint64, bool) {
+	if p.dead() {
+		return 0, false
+	}
+	return p.host.Leading()
+}
+
+func (p *process) LeaderID() string {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	return p.w.leader
+}
+
+func (p *process) Propose(ctx context.Context, term uint64, _ string, body fsm.Body) (fsm.Result, error) {
+	if p.dead() {
+		return fsm.Result{}, errKilled
+	}
+	return p.w.propose(ctx, p.host, term, body)
+}
+
+func (p *process) submit(ctx context.Context, body fsm.Body) (fsm.Result, error) {
+	leader := p.LeaderID()
+	if p.dead() || ctx.Err() != nil {
+		return fsm.Result{}, errKilled
+	}
+	if leader == "" || !p.w.reaches(p.node.ID, leader) || !p.w.host(leader).running() {
+		time.Sleep(20 * time.Millisecond)
+		return fsm.Result{}, errWorld
+	}
+	time.Sleep(worldTrip)
+	res, err := p.w.propose(ctx, p.w.host(leader), 0, body)
+	time.Sleep(worldTrip)
+	if err == nil && !p.w.reaches(leader, p.node.ID) {
+		return fsm.Result{}, errWorld
+	}
+	return res, err
+}
+
+func (h *host) running() bool {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	return h.alive
+}
+
+// Post.
+
+func (p *process) Send(to fsm.Node, msg []byte) error {
+	if p.dead() {
+		return errKilled
+	}
+	w, other := p.w, p.w.host(to.ID)
+	if len(msg) > maxDatagram {
+		w.fault("a datagram of %d bytes", len(msg))
+	}
+	b := bytes.Clone(msg)
+	w.mu.Lock()
+	w.packets[kind(b[1])]++
+	copies := 1
+	switch n := w.rng.IntN(100); {
+	case n < w.loss:
+		copies = 0
+	case n < w.loss+w.dup:
+		copies = 2
+	}
+	delays := []time.Duration{}
+	for range copies {
+		delays = append(delays, worldTrip+time.Duration(w.rng.Int64N(int64(worldTrip))))
+	}
+	w.mu.Unlock()
+	for _, d := range delays {
+		time.AfterFunc(d, func() {
+			w.mu.Lock()
+			m, alive := other.member, other.alive
+			w.mu.Unlock()
+			if alive && w.reaches(p.node.ID, to.ID) {
+				m.Receive(b)
+			}
+		})
+	}
+	return nil
+}
+
+func (w *world) fault(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.violation == "" {
+		w.violation = fmt.Sprintf(format, args...)
+	}
+}
+
+// Edge.
+
+// call counts a call and takes its time; the error is what the test wants it to be.
+func (p *process) call(what string) error {
+	time.Sleep(200 * time.Microsecond)
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	p.calls[what]++
+	switch {
+	case !p.alive:
+		return errKilled
+	case p.fails[what]:
+		return fmt.Errorf("%s fails here", what)
+	}
+	return nil
+}
+
+// fail makes calls of the edge fail, or work again.
+func (h *host) fail(what string, fails bool) {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	h.fails[what] = fails
+}
+
+func (h *host) called(what string) int {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	return h.calls[what]
+}
+
+func (p *process) Clean() error {
+	if err := p.call("clean"); err != nil {
+		return err
+	}
+	p.w.mu.Lock()
+	clear(p.kernel)
+	p.deadline = 0
+	p.w.mu.Unlock()
+	p.w.look()
+	return nil
+}
+
+// Up puts the address up whatever happens then: a failure may come late.
+func (p *process) Up(h Holding) error {
+	p.w.mu.Lock()
+	if p.alive {
+		if p.kernel[h.HAVIP.ID] == nil {
+			p.kernel[h.HAVIP.ID] = map[string]bool{}
+		}
+		p.kernel[h.HAVIP.ID][h.ENI.ID] = true
+		if len(p.kernel[h.HAVIP.ID]) > 1 && p.w.violation == "" {
+			p.w.violation = fmt.Sprintf("%s is on two ENIs of %s", h.HAVIP.Name, p.node.ID)
+		}
+	}
+	p.w.mu.Unlock()
+	p.w.look()
+	return p.call("up")
+}
+
+func (p *process) Down(h Holding) error {
+	if err := p.call("down"); err != nil {
+		return err
+	}
+	p.w.mu.Lock()
+	delete(p.kernel, h.HAVIP.ID)
+	p.w.mu.Unlock()
+	p.w.look()
+	return nil
+}
+
+func (p *process) Keep(Holding) ([]string, error) { return nil, p.call("keep") }
+func (p *process) Announce(Holding) error         { return p.call("announce") }
+func (p *process) Changes() <-chan struct{}       { return p.links }
+
+func (p *process) SetDeadline(t lease.Instant) {
+	p.w.mu.Lock()
+	if p.alive {
+		p.deadline = t
+	}
+	p.w.mu.Unlock()
+	p.w.look()
+}
+
+func (p *process) Inventory() ([]fsm.ENI, error) {
+	host := 10 + int(p.node.ID[0]-'A')
+	out := []fsm.ENI{}
+	for i, device := range []string{"eth0", "eth1"} {
+		out = append(out, fsm.ENI{
+			Device: device, MAC: "02:00:00:00:00:01", Up: true, Primary: i == 0,
+			Prefixes: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(host + 20*i)}), 24)},
+		})
+	}
+	return out, nil
+}

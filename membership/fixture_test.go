@@ -1,0 +1,351 @@
+package membership
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"havip-cluster/fsm"
+	"havip-cluster/membership/identity"
+)
+
+// patience is how long a test waits for what must happen. It is long because the host may
+// be busy; a test that works never uses it up.
+const patience = 40 * time.Second
+
+// Slow enough that a busy host holds no elections by itself.
+const (
+	testHeartbeat = 400 * time.Millisecond
+	testLease     = 500 * time.Millisecond
+)
+
+var loopback = netip.MustParseAddr("127.0.0.1")
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func must[T any](t testing.TB) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		check(t, err)
+		return v
+	}
+}
+
+// eventually fails unless cond becomes true.
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if cond() {
+			return
+		}
+	}
+	t.Fatalf("never: %s", what)
+}
+
+// throughout fails unless cond stays true for a moment.
+func throughout(t testing.TB, d time.Duration, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if !cond() {
+			t.Fatalf("not any more: %s", what)
+		}
+	}
+}
+
+func soon(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// wantRefusal fails unless err is a refusal with the code whose message has the fragment.
+func wantRefusal(t testing.TB, err error, code fsm.Code, fragment string) {
+	t.Helper()
+	var refusal *fsm.Refusal
+	if !errors.As(err, &refusal) || refusal.Code != code || !strings.Contains(refusal.Message, fragment) {
+		t.Fatalf("got %v, want a refusal %s that says %q", err, code, fragment)
+	}
+}
+
+// freePorts returns ports that nobody uses, for TCP and UDP.
+func freePorts(t testing.TB, n int) []int {
+	t.Helper()
+	var ports []int
+	for tries := 0; len(ports) < n && tries < 100*n; tries++ {
+		l := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
+		port := l.Addr().(*net.TCPAddr).Port
+		u, err := net.ListenPacket("udp", l.Addr().String())
+		if err == nil {
+			ports = append(ports, port)
+			defer u.Close()
+		}
+		defer l.Close()
+	}
+	if len(ports) < n {
+		t.Fatal("no free ports")
+	}
+	return ports
+}
+
+// logBook keeps what a node logs.
+type logBook struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBook) says(fragment string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.b.String(), fragment)
+}
+
+func (l *logBook) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func tempDir(t testing.TB) string {
+	t.Helper()
+	dir := must[string](t)(os.MkdirTemp("", "mb")) // short, because of the socket below it
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// peer is one node of a test cluster.
+type peer struct {
+	t    testing.TB
+	id   *identity.Identity
+	cfg  Config
+	node *Node
+	log  *logBook
+	rec  *Reconciler
+	stop func() // ends the reconciler
+}
+
+func settings(t testing.TB, name string) identity.Settings {
+	p := freePorts(t, 3)
+	return identity.Settings{
+		Name: name, Advertise: loopback, Ports: identity.Ports{API: p[0], Raft: p[1], Gossip: p[2]},
+		Profile: identity.ProfileLAN,
+	}
+}
+
+// newPeer makes a data directory of a spec, without a log.
+func newPeer(t testing.TB, spec identity.Spec) *peer {
+	t.Helper()
+	dir := filepath.Join(tempDir(t), "d")
+	check(t, identity.Create(dir, spec))
+	p := &peer{t: t, id: must[*identity.Identity](t)(identity.Load(dir)), log: &logBook{}, stop: func() {}}
+	p.cfg = Config{
+		Dir: identity.RaftDir(dir), Node: p.id.NodeID,
+		Listen: netip.AddrPortFrom(loopback, uint16(p.id.Ports.Raft)),
+		Server: p.id.ServerTLS(true), Client: p.id.ClientTLS(),
+		Heartbeat: testHeartbeat, LeaderLease: testHeartbeat, Logger: p.log.logger(),
+	}
+	t.Cleanup(func() { p.close() })
+	return p
+}
+
+func (p *peer) asNode() fsm.Node {
+	return fsm.Node{
+		ID: p.id.NodeID, Name: p.id.Name, Address: p.id.Advertise.String(), Role: fsm.Role(p.id.Role),
+		APIPort: p.id.Ports.API, RaftPort: p.id.Ports.Raft, GossipPort: p.id.Ports.Gossip,
+	}
+}
+
+// newFounder makes the first node of a cluster, not yet running.
+func newFounder(t testing.TB) *peer {
+	t.Helper()
+	p := newPeer(t, must[identity.Spec](t)(identity.NewCluster(settings(t, "node-1"), time.Now())))
+	check(t, Bootstrap(p.cfg.Dir, p.cfg.Node, RaftAddress(p.asNode())))
+	return p
+}
+
+// open starts the node.
+func (p *peer) open() *peer {
+	p.t.Helper()
+	p.node = must[*Node](p.t)(Open(p.cfg))
+	return p
+}
+
+// reconcile starts the loop that only does something in a leader.
+func (p *peer) reconcile(all func() []*peer) {
+	p.rec = &Reconciler{
+		Node:  p.node,
+		Alive: func(string) bool { return true },
+		Applied: func(id string) (uint64, bool) {
+			for _, q := range all() {
+				if q.id.NodeID == id && q.node != nil {
+					return q.node.Applied(), true
+				}
+			}
+			return 0, false
+		},
+		Founder: &fsm.InitCluster{ID: p.id.ClusterID, Profile: "lan", Lease: testLease, Node: p.asNode()},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); p.rec.Run(ctx) }()
+	p.stop = func() { cancel(); <-done }
+}
+
+// close stops the node as a crash would, as far as the others can tell.
+func (p *peer) close() {
+	p.stop()
+	p.stop = func() {}
+	if p.node != nil {
+		if err := p.node.Close(); err != nil {
+			p.t.Errorf("close %s: %v", p.id.Name, err)
+		}
+		p.node = nil
+	}
+}
+
+// cluster is some peers that run.
+type cluster struct {
+	t     testing.TB
+	mu    sync.Mutex
+	peers []*peer
+}
+
+func (c *cluster) all() []*peer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]*peer(nil), c.peers...)
+}
+
+func (c *cluster) add(p *peer) *peer {
+	c.mu.Lock()
+	c.peers = append(c.peers, p)
+	c.mu.Unlock()
+	p.reconcile(c.all)
+	return p
+}
+
+// startCluster runs a founder and further voters, which join by a token each.
+func startCluster(t testing.TB, voters int) *cluster {
+	t.Helper()
+	c := &cluster{t: t}
+	c.add(newFounder(t).open())
+	c.leader()
+	for i := 2; i <= voters; i++ {
+		c.join(fmt.Sprintf("node-%d", i), identity.RoleVoter)
+	}
+	eventually(t, fmt.Sprintf("%d voters", voters), func() bool {
+		ids, _ := c.leader().node.Voters()
+		return len(ids) == voters
+	})
+	return c
+}
+
+// leader waits for one that knows its cluster.
+func (c *cluster) leader() *peer {
+	c.t.Helper()
+	var found *peer
+	eventually(c.t, "a leader", func() bool {
+		for _, p := range c.all() {
+			if p.node == nil {
+				continue
+			}
+			if _, ok := p.node.Leading(); ok && p.node.State().Cluster.ID != "" {
+				found = p
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+func (c *cluster) followers() []*peer {
+	c.t.Helper()
+	leader := c.leader()
+	var out []*peer
+	for _, p := range c.all() {
+		if p != leader && p.node != nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// do commits a command, whoever leads, and fails on a refusal.
+func (c *cluster) do(body fsm.Body) fsm.Result {
+	c.t.Helper()
+	var res fsm.Result
+	eventually(c.t, "a leader that commits", func() bool {
+		var err error
+		res, err = c.leader().node.Propose(soon(c.t), 0, "", body)
+		return err == nil
+	})
+	if res.Refusal != nil {
+		c.t.Fatalf("%T was refused: %s", body, res.Refusal)
+	}
+	return res
+}
+
+// token makes a join token as the API does.
+func (c *cluster) token(name string, role identity.Role, life time.Duration) (string, identity.Secret) {
+	c.t.Helper()
+	var secret identity.Secret
+	copy(secret[:], "0123456789abcdef0123456789abcdef"+name)
+	id := "t-" + name
+	c.do(fsm.CreateToken{Token: fsm.Token{
+		ID: id, SecretHash: identity.SecretHash(secret), Node: name, Role: fsm.Role(role),
+		Expires: time.Now().Add(life).UnixNano(),
+	}})
+	return id, secret
+}
+
+// admit lets a node in and makes its data directory with an empty log.
+func (c *cluster) admit(name string, role identity.Role) *peer {
+	c.t.Helper()
+	id, secret := c.token(name, role, time.Hour)
+	s := settings(c.t, name)
+	csr, key, err := identity.NewCSR()
+	check(c.t, err)
+	leader := c.leader()
+	got, err := Admit(soon(c.t), leader.node, leader.id, Applicant{id, secret, name, s.Advertise, s.Ports, csr})
+	check(c.t, err)
+	s.ClusterID, s.NodeID, s.Role = leader.id.ClusterID, got.Node.ID, role
+	s.Lease, s.Created = got.Lease, time.Now()
+	p := newPeer(c.t, identity.Spec{
+		Settings: s, CACert: identity.CertPEM(leader.id.CACert), CAKey: got.CAKey, Cert: got.Cert, Key: key,
+		GossipKey: identity.NewGossipKey(),
+	})
+	check(c.t, Prepare(p.cfg.Dir))
+	return p
+}
+
+// join lets a node in and runs it.
+func (c *cluster) join(name string, role identity.Role) *peer {
+	c.t.Helper()
+	return c.add(c.admit(name, role).open())
+}
+
+// openSession gives a node a session, as its own life would.
+func (c *cluster) openSession(id string) uint64 {
+	c.t.Helper()
+	return c.do(fsm.OpenSession{Node: id, Last: c.leader().node.State().Nodes[id].LastSession, Attempt: "a"}).Index
+}

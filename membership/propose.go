@@ -1,0 +1,134 @@
+package membership
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"havip-cluster/fsm"
+)
+
+// Propose commits a command through this node, which must lead. term 0 means any term.
+// The error is ErrNotLeader (nothing happened), ErrUnknownOutcome, or that of a halted
+// machine; a refusal by the rules is in the Result.
+func (n *Node) Propose(ctx context.Context, term uint64, key string, body fsm.Body) (fsm.Result, error) {
+	return n.ProposeFor(ctx, n.cfg.Node, term, key, body)
+}
+
+// ProposeFor is Propose in the name of another node.
+func (n *Node) ProposeFor(ctx context.Context, by string, term uint64, key string, body fsm.Body) (fsm.Result, error) {
+	if err := n.mayLead(); err != nil {
+		return fsm.Result{}, err
+	}
+	c, err := fsm.NewCommand(time.Now().UnixNano(), by, key, body)
+	if err != nil {
+		return fsm.Result{}, err
+	}
+	c.Term = term
+	raw, err := c.Encode()
+	if err != nil {
+		if refusal := (*fsm.Refusal)(nil); errors.As(err, &refusal) {
+			return fsm.Result{Refusal: refusal}, nil
+		}
+		return fsm.Result{}, err
+	}
+	f, err := wait(ctx, func() raft.ApplyFuture { return n.raft.Apply(raw, applyTimeout) })
+	if err != nil {
+		return fsm.Result{}, outcome(err)
+	}
+	n.tellCommit()
+	switch r := f.Response().(type) {
+	case fsm.Result:
+		return r, nil
+	case error:
+		return fsm.Result{}, r
+	default:
+		return fsm.Result{}, fmt.Errorf("membership: the machine answered with %T", r)
+	}
+}
+
+// mayLead returns nil in a leader that is up to date and can read its log.
+func (n *Node) mayLead() error {
+	if _, ok := n.Leading(); !ok {
+		return ErrNotLeader
+	}
+	return n.Halted()
+}
+
+// tellCommit appends a no-op, because a follower learns what is committed only with the
+// next message. One that waits for its place serves everybody who came before it.
+func (n *Node) tellCommit() {
+	if !n.telling.CompareAndSwap(false, true) {
+		return
+	}
+	go func() { // ends with Raft at the latest
+		n.raft.Barrier(barrierTimeout)
+		n.telling.Store(false)
+	}()
+}
+
+// wait starts something that Raft does and waits for it, but not longer than the context:
+// Raft's own limits cover a place in its queue only. What was started goes on.
+func wait[F raft.Future](ctx context.Context, start func() F) (F, error) {
+	type ended struct {
+		f   F
+		err error
+	}
+	var none F
+	if err := ctx.Err(); err != nil {
+		return none, err
+	}
+	done := make(chan ended, 1)
+	go func() {
+		f := start()
+		done <- ended{f, f.Error()}
+	}()
+	select {
+	case e := <-done:
+		return e.f, e.err
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+}
+
+func outcome(err error) error {
+	if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipTransferInProgress) || errors.Is(err, raft.ErrEnqueueTimeout) {
+		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+	}
+	return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+}
+
+// ReadIndex returns an index: a state that has it holds everything that was acknowledged
+// before the call. The proof is an entry that a majority takes in this term. Raft's
+// VerifyLeader would be none: it counts the answers of non-voters as well.
+func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
+	if err := n.mayLead(); err != nil {
+		return 0, err
+	}
+	if _, err := wait(ctx, func() raft.Future { return n.raft.Barrier(barrierTimeout) }); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrNotLeader, err)
+	}
+	return n.State().Index, n.Halted()
+}
+
+// WaitIndex waits until this node's state has an index.
+func (n *Node) WaitIndex(ctx context.Context, index uint64) (*fsm.State, error) {
+	ch, stop := n.Watch()
+	defer stop()
+	for {
+		if s := n.State(); s.Index >= index {
+			return s, nil
+		}
+		if err := n.Halted(); err != nil {
+			return nil, err
+		}
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("membership: this node has applied the log up to %d, not yet %d: %w", n.State().Index, index, ctx.Err())
+		}
+	}
+}
