@@ -124,6 +124,8 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 		parts, refusal = s.place(c, *b)
 	case *Release:
 		refusal = s.release(c, *b)
+	case *ReportEvent:
+		refusal = s.reportEvent(c, *b)
 	case *SetLease:
 		refusal = s.setLease(c, *b)
 	case *SettleLease:

@@ -76,7 +76,7 @@ func (s *State) dropSession(c Command, sess Session, why string) {
 	for _, v := range s.Claimed(sess.Number) {
 		v.Draining = slices.DeleteFunc(slices.Clone(v.Draining), func(cl Claim) bool { return cl.Session == sess.Number })
 		if v.Owner != nil && v.Owner.Session == sess.Number {
-			v.Owner = nil
+			v.Last, v.Owner = v.Owner.ENI, nil
 			v.Since = c.At
 			v.Reason = fmt.Sprintf("session %d of node %s is closed: %s", sess.Number, name, why)
 		}
@@ -146,12 +146,13 @@ func (s *State) assign(c Command, a Assignment) *Refusal {
 	}
 	if v.Owner != nil {
 		v.Draining = append(slices.Clip(v.Draining), *v.Owner)
+		v.Last = v.Owner.ENI
 	}
 	v.Epoch++
 	v.Owner, v.Since, v.Reason = owner, c.At, clip(a.Reason, MaxReason)
 	to := "nobody"
 	if owner != nil {
-		to = owner.ENI
+		to, v.Last = owner.ENI, ""
 	}
 	s.note(c, "placed", v.Name, "", fmt.Sprintf("HAVIP %s goes to %s (epoch %d): %s", v.Name, to, v.Epoch, v.Reason))
 	s.putClaims(c, v)
@@ -174,7 +175,7 @@ func (s *State) release(c Command, b Release) *Refusal {
 			if r.Failure != "" {
 				v = s.gaveUp(c, v, *v.Owner, r.Failure)
 			}
-			v.Owner, v.Since, v.Reason = nil, c.At, "its node gave it back"
+			v.Last, v.Owner, v.Since, v.Reason = v.Owner.ENI, nil, c.At, "its node gave it back"
 			if r.Failure != "" {
 				v.Reason = clip(v.Reason+": "+r.Failure, MaxReason)
 			}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 var nodeName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,62}$`)
@@ -205,6 +206,9 @@ func (s *State) reportENIs(c Command, b ReportENIs) *Refusal {
 		s.registerSubnets(c, n, e)
 		e.Subnet = subnetOf(e, s.SubnetList())
 		reported[e.ID] = true
+		if e.Fault = clip(e.Fault, MaxReason); e.Fault != old.Fault {
+			s.note(c, "fault", "", n.Name, fmt.Sprintf("ENI %s: %s", e.ID, cmp.Or(e.Fault, "sound again")))
+		}
 		if old.ID == "" || old.Up != e.Up || old.Detached {
 			s.note(c, "eni", "", n.Name, fmt.Sprintf("ENI %s: %s", e.ID, linkWord(e)))
 		}
@@ -266,6 +270,23 @@ func (e ENI) operatorWords() int {
 		n++
 	}
 	return n
+}
+
+// EventKinds are the kinds of event that a node may report.
+var EventKinds = []string{"repaired", "conflict", "fault", "guard"}
+
+func (s *State) reportEvent(c Command, b ReportEvent) *Refusal {
+	n, ok := s.Nodes[b.Node]
+	switch {
+	case !ok:
+		return Refuse(CodeNotFound, "node %s is not a member of this cluster", b.Node)
+	case !slices.Contains(EventKinds, b.Kind):
+		return Refuse(CodeParameter, "%q is not a kind of event that a node reports: %s", b.Kind, strings.Join(EventKinds, ", "))
+	case len(b.HAVIP) > 4*MaxNameRunes:
+		return Refuse(CodeTooLong, "the event names a HAVIP with %d bytes, at most %d", len(b.HAVIP), 4*MaxNameRunes)
+	}
+	s.note(c, b.Kind, b.HAVIP, n.Name, b.Text)
+	return nil
 }
 
 func linkWord(e ENI) string {

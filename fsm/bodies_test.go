@@ -20,7 +20,7 @@ var everyKind = []string{
 	"init-cluster", "create-token", "add-node", "update-node", "remove-node", "report-enis", "set-eni",
 	"create-subnet", "delete-subnet", "create-havip", "update-havip", "delete-havip",
 	"open-session", "drain-session", "close-session", "place", "release",
-	"set-lease", "settle-lease", "record-failover",
+	"report-event", "set-lease", "settle-lease", "record-failover",
 }
 
 func TestEveryKindIsKnown(t *testing.T) {

@@ -273,6 +273,14 @@ type ReleasedClaim struct {
 	Failure string `json:"failure,omitempty"`
 }
 
+// ReportEvent puts what a node saw at its own interfaces into the journal.
+type ReportEvent struct {
+	Node  string `json:"node"`
+	Kind  string `json:"kind"` // repaired, conflict, fault, guard
+	HAVIP string `json:"havip,omitempty"`
+	Text  string `json:"text"`
+}
+
 // SetLease changes the lease length (rule 8).
 type SetLease struct {
 	Lease time.Duration `json:"lease"`
@@ -306,6 +314,7 @@ func (DrainSession) kind() string   { return "drain-session" }
 func (CloseSession) kind() string   { return "close-session" }
 func (Place) kind() string          { return "place" }
 func (Release) kind() string        { return "release" }
+func (ReportEvent) kind() string    { return "report-event" }
 func (SetLease) kind() string       { return "set-lease" }
 func (SettleLease) kind() string    { return "settle-lease" }
 func (RecordFailover) kind() string { return "record-failover" }
@@ -315,7 +324,7 @@ func newBody(kind string) (Body, bool) {
 	for _, b := range []Body{
 		&InitCluster{}, &CreateToken{}, &AddNode{}, &UpdateNode{}, &RemoveNode{}, &ReportENIs{}, &SetENI{},
 		&CreateSubnet{}, &DeleteSubnet{}, &CreateHAVIP{}, &UpdateHAVIP{}, &DeleteHAVIP{},
-		&OpenSession{}, &DrainSession{}, &CloseSession{}, &Place{}, &Release{},
+		&OpenSession{}, &DrainSession{}, &CloseSession{}, &Place{}, &Release{}, &ReportEvent{},
 		&SetLease{}, &SettleLease{}, &RecordFailover{},
 	} {
 		if b.kind() == kind {

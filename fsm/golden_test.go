@@ -55,6 +55,7 @@ func story(t testing.TB) *world {
 	w.must(DrainSession{Node: "n-n1", Session: w.session("n1")})
 	w.must(CloseSession{Session: w.session("n1"), Released: true, Place: []Assignment{w.to("auto", "n2/eth1"), w.to("wéb", "n1/eth0")}})
 	w.open("n1")
+	w.must(ReportEvent{Node: nodeID("n1"), Kind: "conflict", HAVIP: "web", Text: "a foreign MAC claims it"})
 	w.must(RecordFailover{Failover{
 		HAVIP: w.get("wéb").ID, Epoch: 2, From: "n1/eth0", To: "n2/eth0", At: w.at,
 		Steps: []FailoverStep{{What: "lease expired", After: 0}, {What: "placed", After: 12 * time.Millisecond}},

@@ -17,6 +17,8 @@ func OwnCommand(s *State, node, kind string, raw json.RawMessage) (Body, *Refusa
 		owner = b.Node
 	case *ReportENIs:
 		owner = b.Node
+	case *ReportEvent:
+		owner = b.Node
 	case *CloseSession:
 		// Only the holder's own word closes without a majority of endorsements.
 		if b.Released && len(b.Place) == 0 {

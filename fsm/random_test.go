@@ -231,6 +231,7 @@ func (c chooser) body() Body {
 		"close-session":   func() Body { return CloseSession{session, c.flag(), c.assignments()} },
 		"place":           func() Body { return Place{c.assignments()} },
 		"release":         func() Body { return c.release() },
+		"report-event":    func() Body { return ReportEvent{node, pick(c, "event", append(EventKinds, "rumour")), "web", "seen"} },
 		"set-lease":       func() Body { return SetLease{time.Duration(c.number("lease", 45, 60)) * time.Millisecond} },
 		"settle-lease":    func() Body { return SettleLease{c.s.Cluster.LeaseIndex + uint64(c.number("off", 0, 1))} },
 		"record-failover": func() Body { return RecordFailover{c.failover()} },

@@ -228,6 +228,9 @@ var nodeRefusals = []refusal{
 	{"update unknown", nil, does(UpdateNode{ID: "n-none"}), CodeNotFound, `"n-none"`},
 	{"update by name", nil, does(UpdateNode{ID: "n1"}), CodeNotFound, `"n1"`},
 	{"remove unknown", nil, does(RemoveNode{"n-none"}), CodeNotFound, `"n-none"`},
+	{"event of nobody", nil, does(ReportEvent{Node: "n-none", Kind: "fault"}), CodeNotFound, "n-none is not a member"},
+	{"event of an unknown kind", nil, does(ReportEvent{Node: "n-n1", Kind: "rumour"}), CodeParameter, `"rumour"`},
+	{"event about a long name", nil, does(ReportEvent{Node: "n-n1", Kind: "fault", HAVIP: strings.Repeat("x", 241)}), CodeTooLong, "241 bytes"},
 	{"remove with open session", nil, does(RemoveNode{"n-n1"}), CodeInUse, "of node n1 is still open"},
 }
 

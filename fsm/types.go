@@ -79,6 +79,9 @@ type ENI struct {
 	Primary  bool           `json:"primary,omitempty"`
 	Up       bool           `json:"up,omitempty"`
 	Detached bool           `json:"detached,omitempty"` // no longer reported by its node
+	// Fault is why the node itself does not trust the ENI, such as a gateway that does not
+	// answer. A HAVIP leaves for an ENI without one, and stays where all have one.
+	Fault string `json:"fault,omitempty"`
 	// SetSubnet and SetPrimary are the operator's word, which wins over the report.
 	SetSubnet  string `json:"set_subnet,omitempty"`
 	SetPrimary *bool  `json:"set_primary,omitempty"`
@@ -157,6 +160,9 @@ type HAVIP struct {
 	Epoch Epoch `json:"epoch"`
 	// Owner is the present claim, nil without an owner.
 	Owner *Claim `json:"owner,omitempty"`
+	// Last is the ENI of the owner that was lost, "" while there is one: after a restart of
+	// the whole cluster everything goes back to where it was.
+	Last string `json:"last,omitempty"`
 	// Draining are earlier claims whose holder has neither released them nor lost its
 	// session. Nobody may answer under Owner while one is left (rule 6). Ascending epochs.
 	Draining []Claim `json:"draining,omitempty"`

@@ -4,7 +4,8 @@
 // answer, and computing again after carrying the answer out changes nothing.
 //
 // Order of goals, for each HAVIP by priority and then name: the hard rules
-// (fsm.Ineligible); the present owner; the best preference; the emptiest node, then the
+// (fsm.Ineligible); an ENI without a fault; the present owner; the best preference; the
+// last owner, where there is none now; the emptiest node, then the
 // emptiest ENI; the ENI's id. With failback the best preference comes before the present
 // owner, once the preferred node has been back for the delay.
 package placement
@@ -28,9 +29,11 @@ type Candidate struct {
 	// Rule and Why are the first reason against it, "" when it is eligible.
 	Rule    string `json:"rule,omitempty"`
 	Why     string `json:"why,omitempty"`
-	Present bool   `json:"present"` // owns the HAVIP now
-	Score   int    `json:"score"`   // preference for the ENI plus that for its node
-	OnNode  int    `json:"on_node"` // HAVIPs that its node owns beside this one
+	Present bool   `json:"present"`         // owns the HAVIP now
+	Was     bool   `json:"was,omitempty"`   // owned it last, and nobody does now
+	Fault   string `json:"fault,omitempty"` // why its node does not trust it
+	Score   int    `json:"score"`           // preference for the ENI plus that for its node
+	OnNode  int    `json:"on_node"`         // HAVIPs that its node owns beside this one
 	OnENI   int    `json:"on_eni"`
 
 	nodeID  string
@@ -107,6 +110,7 @@ func weigh(s *fsm.State, v fsm.HAVIP, sites []site, at int64) []Candidate {
 		c.Score = v.Prefer[e.ID] + v.Prefer[c.Node]
 		c.settled = at-sess.Opened >= int64(delay)
 		c.Present = v.Owner != nil && v.Owner.ENI == e.ID && v.Owner.Session == sess.Number
+		c.Was, c.Fault = v.Owner == nil && v.Last == e.ID, e.Fault
 		if why := s.Ineligible(v, *e, at); why != nil {
 			c.Rule, c.Why = why.Rule, why.Text
 		} else {
@@ -173,12 +177,23 @@ func decide(s *fsm.State, v fsm.HAVIP, candidates []Candidate, l load) Decision 
 		d.assignment.Reason = clip(d.Reason)
 		return d
 	}
+	eligible = sound(eligible)
 	best := slices.MinFunc(eligible, func(a, b *Candidate) int { return order(v, a, b) })
 	l.add(best, 1)
 	d.To, d.Moves, d.Reason = best.ENI, !best.Present, reason(v, best, eligible)
 	d.assignment.Node, d.assignment.Session, d.assignment.ENI = best.nodeID, best.session, best.ENI
 	d.assignment.Reason = clip(d.Reason)
 	return d
+}
+
+// sound leaves out the ENIs with a fault, unless all have one: then it is no reason to
+// prefer any, and none to move.
+func sound(eligible []*Candidate) []*Candidate {
+	out := slices.DeleteFunc(slices.Clone(eligible), func(c *Candidate) bool { return c.Fault != "" })
+	if len(out) == 0 {
+		return eligible
+	}
+	return out
 }
 
 // clip keeps a reason within what the log keeps, so that fsm.MaxAssignments fit into one
@@ -194,7 +209,7 @@ func clip(text string) string {
 // owner, but the score of a node that has not been back for the delay does not count yet.
 func order(v fsm.HAVIP, a, b *Candidate) int {
 	byPresent, byScore := cmp.Compare(bit(b.Present), bit(a.Present)), cmp.Compare(b.Score, a.Score)
-	rest := cmp.Or(cmp.Compare(a.OnNode, b.OnNode), cmp.Compare(a.OnENI, b.OnENI), cmp.Compare(a.ENI, b.ENI))
+	rest := cmp.Or(cmp.Compare(bit(b.Was), bit(a.Was)), cmp.Compare(a.OnNode, b.OnNode), cmp.Compare(a.OnENI, b.OnENI), cmp.Compare(a.ENI, b.ENI))
 	if v.Failback == "" || v.Failback == "never" {
 		return cmp.Or(byPresent, byScore, rest)
 	}
@@ -234,6 +249,9 @@ func reason(v fsm.HAVIP, best *Candidate, eligible []*Candidate) string {
 	}
 	if c := next(func(c *Candidate) int { return c.Score }); c != nil {
 		return fmt.Sprintf("%s is preferred (score %d, next is %s with %d)", best.ENI, best.Score, c.ENI, c.Score)
+	}
+	if best.Was {
+		return best.ENI + " owned it last"
 	}
 	if c := next(func(c *Candidate) int { return c.OnNode }); c != nil {
 		return fmt.Sprintf("node %s owns fewer HAVIPs (%d, next is %s with %d)", best.Node, best.OnNode, c.Node, c.OnNode)

@@ -91,6 +91,7 @@ var actions = map[string]func(t *rapid.T, w *world){
 		n := anyNode(t, w)
 		w.try(fsm.DrainSession{Node: "n-" + n, Session: w.session(n)})
 	},
+	"fault":       func(t *rapid.T, w *world) { w.fault(anyNode(t, w), one(t, "fault", []string{"", "gateway"})) },
 	"link":        func(t *rapid.T, w *world) { w.link(anyNode(t, w), *anyFlag(t)) },
 	"maintenance": func(t *rapid.T, w *world) { w.node(anyNode(t, w), fsm.UpdateNode{Maintenance: anyFlag(t)}) },
 	"open": func(t *rapid.T, w *world) {
@@ -239,6 +240,9 @@ func ownerOf(v fsm.HAVIP) string {
 // obviousBest is the choice again, goal after goal, as the documentation tells it.
 func obviousBest(w *world, v fsm.HAVIP, candidates []placement.Candidate) string {
 	left := slices.DeleteFunc(slices.Clone(candidates), func(c placement.Candidate) bool { return !c.Eligible })
+	if sound := slices.DeleteFunc(slices.Clone(left), func(c placement.Candidate) bool { return w.state.ENIs[c.ENI].Fault != "" }); len(sound) > 0 {
+		left = sound
+	}
 	present := slices.IndexFunc(left, func(c placement.Candidate) bool { return c.Present })
 	if present >= 0 {
 		owner := left[present]
@@ -249,6 +253,12 @@ func obviousBest(w *world, v fsm.HAVIP, candidates []placement.Candidate) string
 	}
 	for _, goal := range []func(c placement.Candidate) int{
 		func(c placement.Candidate) int { return -c.Score },
+		func(c placement.Candidate) int {
+			if v.Owner == nil && v.Last == c.ENI {
+				return 0
+			}
+			return 1
+		},
 		func(c placement.Candidate) int { return c.OnNode },
 		func(c placement.Candidate) int { return c.OnENI },
 	} {

@@ -94,6 +94,21 @@ func (w *world) link(node string, up bool) {
 	w.must(fsm.ReportENIs{Node: "n-" + node, ENIs: enis})
 }
 
+// fault has a node report a fault of its eth0, or that there is none any more.
+func (w *world) fault(node, fault string) {
+	w.t.Helper()
+	var enis []fsm.ENI
+	for _, e := range w.state.ENIList() {
+		if e.Node == "n-"+node {
+			if e.Device == "eth0" {
+				e.Fault = fault
+			}
+			enis = append(enis, e)
+		}
+	}
+	w.must(fsm.ReportENIs{Node: "n-" + node, ENIs: enis})
+}
+
 func (w *world) session(node string) uint64 { return w.state.Nodes["n-"+node].LastSession }
 
 func (w *world) open(node string) {
