@@ -202,7 +202,7 @@ func (s *Server) internalRoutes() {
 	}, func(ctx context.Context, in *struct{ Body InternalCommand }) (*reply[fsm.Result], error) {
 		node, err := s.callingNode(ctx)
 		if err != nil {
-			return nil, err
+			return nil, problemOf(err)
 		}
 		res, err := s.Backend.ProposeFor(ctx, node, in.Body.Kind, in.Body.Body)
 		if err != nil {
@@ -214,7 +214,7 @@ func (s *Server) internalRoutes() {
 		Method: http.MethodGet, Path: "/v1/internal/readindex", OperationID: "read-index", Hidden: true,
 	}, func(ctx context.Context, _ *struct{}) (*reply[ReadIndex], error) {
 		if _, err := s.callingNode(ctx); err != nil {
-			return nil, err
+			return nil, problemOf(err)
 		}
 		index, err := s.Backend.ReadIndex(ctx)
 		if err != nil {
@@ -227,7 +227,13 @@ func (s *Server) internalRoutes() {
 // callingNode is the member whose certificate the caller has shown.
 func (s *Server) callingNode(ctx context.Context) (string, error) {
 	node := peerOf(ctx).node
-	if _, ok := s.Backend.State().Nodes[node]; !ok {
+	_, ok := s.Backend.State().Nodes[node]
+	// Only the leader's state is the present one: a node that has just started knows nobody
+	// yet, and a member that it took for a stranger would believe that it was removed.
+	if !ok && !s.Backend.IsLeader() {
+		return "", ErrNotLeader
+	}
+	if !ok {
 		return "", problem(http.StatusForbidden, CodeAuth, "only members may use this endpoint, with their own certificate")
 	}
 	return node, nil

@@ -31,6 +31,8 @@ type Agent struct {
 	keeper *Keeper
 	// reporter is told when the interfaces changed.
 	reporter *reporter
+	journal  *journal
+	defended atomic.Int64 // when a foreign claim was last answered, on the Clock
 
 	wake    chan struct{}
 	words   chan message
@@ -254,9 +256,11 @@ func (a *Agent) do(s *fsm.State, step Step, deadline lease.Instant) {
 	case StepActivate:
 		a.activate(s, step, deadline)
 	case StepRelabel:
-		if h := a.holdings[step.HAVIP]; h != nil {
-			h.Claim = step.Claim
+		h := a.holdings[step.HAVIP]
+		if h == nil {
+			return // it was given up since; the next turn activates
 		}
+		h.Claim = step.Claim
 		a.handoff.Activated(step.HAVIP, step.Claim)
 		a.tellActivated(step, 0)
 	case StepDeactivate:
@@ -424,9 +428,16 @@ func (a *Agent) keepAll() {
 // keep extends an address's lifetime and repairs it. What cannot be repaired is given up.
 func (a *Agent) keep(h *holding) {
 	h.nextKeep = a.cfg.Clock().Add(keepEvery)
+	if eni, known := a.cfg.Log.State().ENIs[h.ENI.ID]; known {
+		if h.ENI.MAC != eni.MAC {
+			h.nextAnnounce, h.second = 0, false
+		}
+		h.ENI = eni
+	}
 	repairs, err := a.cfg.Edge.Keep(h.Holding)
 	for _, r := range repairs {
 		a.cfg.Logger.Warn("repaired", "havip", h.HAVIP.Name, "eni", h.ENI.ID, "what", r)
+		a.journal.note("repaired", h.HAVIP.Name, h.ENI.ID+": "+r)
 		h.nextAnnounce, h.second = 0, false
 	}
 	if err == nil {

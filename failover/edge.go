@@ -35,6 +35,7 @@ type NetEdge struct {
 	flux       map[string]bool              // devices whose ARP settings were checked
 	guarded    map[netip.Addr]bool          // what the fence knows; Guard shuts, so it is done once
 	fenced     map[int]bool                 // devices on which the fence was seen standing
+	faults     map[string]string            // by device: why an ENI is not to be trusted
 	refreshed  map[netip.Addr]lease.Instant // when Keep last extended an address's lifetime
 }
 
@@ -50,6 +51,7 @@ func NewNetEdge(log *slog.Logger, f fence.Fence, state func() *fsm.State) (*NetE
 		watcher: netdev.NewWatcher(), changes: make(chan struct{}, 1), late: make(chan struct{}, 1),
 		announcers: map[int]*netdev.Announcer{}, devices: map[string]netdev.ENI{}, flux: map[string]bool{},
 		guarded: map[netip.Addr]bool{}, fenced: map[int]bool{}, refreshed: map[netip.Addr]lease.Instant{},
+		faults: map[string]string{},
 	}, nil
 }
 
@@ -68,11 +70,15 @@ func (e *NetEdge) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-e.watcher.C():
+			e.changed()
 		}
-		select {
-		case e.changes <- struct{}{}:
-		default:
-		}
+	}
+}
+
+func (e *NetEdge) changed() {
+	select {
+	case e.changes <- struct{}{}:
+	default:
 	}
 }
 
@@ -255,10 +261,16 @@ func (e *NetEdge) Inventory() ([]fsm.ENI, error) {
 			}
 		}
 		out = append(out, fsm.ENI{
-			Device: d.Device, MAC: d.MAC.String(), Prefixes: d.Prefixes, Gateway: d.Gateway, Primary: d.Primary, Up: d.Up,
+			Device: d.Device, MAC: d.MAC.String(), Prefixes: d.Prefixes, Gateway: d.Gateway, Primary: d.Primary, Up: d.Up, Fault: e.fault(d.Device),
 		})
 	}
 	return out, nil
+}
+
+func (e *NetEdge) fault(device string) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.faults[device]
 }
 
 // calmARP sets arp_ignore and arp_announce where two ENIs have addresses of one network:
@@ -292,16 +304,23 @@ func (e *NetEdge) calmARP(list []netdev.ENI) {
 }
 
 // device finds the ENI's device on this host: by its MAC first, because a device may be
-// renamed.
+// renamed, and then by its name, because its MAC may have been changed.
 func (e *NetEdge) device(eni fsm.ENI) (netdev.ENI, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	named, exists := e.devices[eni.Device]
+	if exists && strings.EqualFold(named.MAC.String(), eni.MAC) {
+		return named, nil
+	}
 	for _, d := range e.devices {
-		if strings.EqualFold(d.MAC.String(), eni.MAC) && (d.Device == eni.Device || e.devices[eni.Device].Index == 0) {
+		if strings.EqualFold(d.MAC.String(), eni.MAC) {
 			return d, nil
 		}
 	}
-	return netdev.ENI{}, fmt.Errorf("failover: no device of this host has the MAC %s of ENI %s", eni.MAC, eni.ID)
+	if exists {
+		return named, nil
+	}
+	return netdev.ENI{}, fmt.Errorf("failover: this host has neither a device %s nor one with the MAC %s of ENI %s", eni.Device, eni.MAC, eni.ID)
 }
 
 // Up implements Edge, in this order: the fence knows the address and is shut; the

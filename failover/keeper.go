@@ -40,6 +40,7 @@ type Keeper struct {
 	lastAck map[string]lease.Instant // by voter
 	rounds  uint64
 	ending  bool // Release was called; nothing is opened any more
+	member  bool // the log knew this node once
 }
 
 func newKeeper(cfg Config, m *mail) *Keeper {
@@ -73,13 +74,39 @@ func (k *Keeper) Run(ctx context.Context) error {
 			k.renew(ctx)
 			k.agent.poke()
 		}
+		if !k.rest(ctx, pause) {
+			return nil
+		}
+		pause = min(2*pause, openPauseMax)
+	}
+}
+
+// rest waits between two attempts, but no longer than until there is another leader to
+// ask. False means that ctx has ended.
+func (k *Keeper) rest(ctx context.Context, pause time.Duration) bool {
+	watch, stop := k.cfg.Log.Watch()
+	defer stop()
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	leader := k.cfg.Log.LeaderID()
+	for {
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
-			pause = min(2*pause, openPauseMax)
+			return false
+		case <-timer.C:
+			return true
+		case <-watch:
+			if k.newLeader(leader) {
+				return true
+			}
 		}
 	}
+}
+
+// newLeader reports whether somebody else leads by now.
+func (k *Keeper) newLeader(before string) bool {
+	now := k.cfg.Log.LeaderID()
+	return now != "" && now != before
 }
 
 // open asks for a new session. The deadline counts from before the request was sent.
@@ -87,12 +114,17 @@ func (k *Keeper) open(ctx context.Context) (bool, error) {
 	s := k.cfg.Log.State()
 	me, known := s.Nodes[k.cfg.Node]
 	k.mu.Lock()
-	ending := k.ending
+	ending, removed := k.ending, k.member && !known
+	k.member = k.member || known
 	k.mu.Unlock()
-	if !known || ending {
+	switch {
+	case removed: // the log came as far as its own removal
+		return false, ErrRemoved
+	case !known || ending:
 		return false, nil
 	}
 	attempt := rand.Text()
+	leader := k.cfg.Log.LeaderID()
 	sent := k.cfg.Clock()
 	wait, cancel := context.WithTimeout(ctx, submitWait)
 	defer cancel()
@@ -107,7 +139,7 @@ func (k *Keeper) open(ctx context.Context) (bool, error) {
 		k.cfg.Logger.Debug("no session yet", "reason", err)
 	}
 	// The answer may be lost and the session opened all the same: the log tells.
-	sess, ok := k.await(wait, attempt)
+	sess, ok := k.await(wait, attempt, func() bool { return err != nil && k.newLeader(leader) })
 	if !ok {
 		return false, nil
 	}
@@ -136,8 +168,9 @@ func (k *Keeper) begin(h *lease.Holder, sent lease.Instant, length time.Duration
 	return true
 }
 
-// await waits until the log shows the session of an attempt, at most one lease long.
-func (k *Keeper) await(ctx context.Context, attempt string) (fsm.Session, bool) {
+// await waits until the log shows the session of an attempt, at most one lease long, or
+// until it is better to ask again.
+func (k *Keeper) await(ctx context.Context, attempt string, askAgain func() bool) (fsm.Session, bool) {
 	watch, stop := k.cfg.Log.Watch()
 	defer stop()
 	limit := time.NewTimer(max(k.cfg.Log.State().Cluster.LeaseMax, k.cfg.Lease))
@@ -145,6 +178,9 @@ func (k *Keeper) await(ctx context.Context, attempt string) (fsm.Session, bool) 
 	for {
 		if sess, ok := k.cfg.Log.State().SessionOf(k.cfg.Node); ok && sess.Attempt == attempt {
 			return sess, true
+		}
+		if askAgain() {
+			return fsm.Session{}, false
 		}
 		select {
 		case <-ctx.Done():
@@ -293,9 +329,11 @@ func (k *Keeper) Close(ctx context.Context) error {
 	if session == 0 {
 		return nil
 	}
-	_, err := k.cfg.Submit(ctx, fsm.DrainSession{Node: k.cfg.Node, Session: session})
+	hand, cancel := mostOf(ctx)
+	defer cancel()
+	_, err := k.cfg.Submit(hand, fsm.DrainSession{Node: k.cfg.Node, Session: session})
 	if err == nil {
-		err = k.awaitNothing(ctx, session)
+		err = k.awaitNothing(hand, session)
 	}
 	k.Release()
 	if cleanErr := k.agent.clean(ctx); cleanErr != nil {
@@ -305,6 +343,16 @@ func (k *Keeper) Close(ctx context.Context) error {
 		err = errors.Join(err, closeErr)
 	}
 	return err
+}
+
+// mostOf ends before ctx does: a session that could not hand over is better closed by its
+// own word, in the time that is left, than by the end of its lease.
+func mostOf(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, limited := ctx.Deadline()
+	if !limited {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, end.Add(-time.Until(end)/4))
 }
 
 func (k *Keeper) awaitNothing(ctx context.Context, session uint64) error {

@@ -8,6 +8,29 @@ import (
 	"havip-cluster/internal/mutant"
 )
 
+// TestMutantWorld: bugs of the shells, each with the test that is made for it.
+func TestMutantWorld(t *testing.T) {
+	for _, m := range []struct {
+		name           string
+		voters, agents int
+		body           func(w *world)
+	}{
+		{"agent-release-early", 3, 0, downFails},
+		{"agent-activate-over", 3, 0, downFailsBetweenENIs},
+		{"keeper-longer-pace", 3, 0, longerLease},
+		{"closing-first-hint", 3, 1, voterWasCutOff},
+	} {
+		t.Run(m.name, func(t *testing.T) {
+			mutant.Set(m.name)
+			defer mutant.Set("")
+			v := playWorld(t, m.voters, m.agents, true, m.body)
+			if t.Log(v); v == "" {
+				t.Error("it survived")
+			}
+		})
+	}
+}
+
 // mutantHistories: within so many the search must notice each planted bug. That is a
 // third of what an ordinary run plays, so that it does not become blind unnoticed.
 const mutantHistories = searchHistories / 3

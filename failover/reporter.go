@@ -34,7 +34,7 @@ func (r *reporter) poke() {
 // run reports until ctx ends. The kernel is asked when it says that something changed, and
 // every reportEvery; a change of the log only has the last answer compared again.
 func (r *reporter) run(ctx context.Context) {
-	up := map[string]bool{}
+	seen := map[string]fsm.ENI{}
 	watch, stop := r.cfg.Log.Watch()
 	defer stop()
 	var enis []fsm.ENI
@@ -42,14 +42,14 @@ func (r *reporter) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause := reportEvery
 		if look {
-			seen, err := r.cfg.Edge.Inventory()
+			list, err := r.cfg.Edge.Inventory()
 			if err != nil {
 				r.cfg.Logger.Warn("cannot list this node's interfaces", "err", err)
 				r.rest(ctx, reportPause)
 				continue // what was not seen is not gone
 			}
-			enis, look = seen, false
-			r.noticeLinks(up, enis)
+			enis, look = list, false
+			r.noticeLinks(seen, enis)
 		}
 		if !r.report(ctx, enis) {
 			pause = reportPause
@@ -73,13 +73,14 @@ func (r *reporter) run(ctx context.Context) {
 	}
 }
 
-// noticeLinks has everything announced again when a link comes up.
-func (r *reporter) noticeLinks(up map[string]bool, enis []fsm.ENI) {
+// noticeLinks has everything announced again when a link comes up or a MAC changes.
+func (r *reporter) noticeLinks(seen map[string]fsm.ENI, enis []fsm.ENI) {
 	for _, e := range enis {
-		if was, known := up[e.Device]; known && !was && e.Up {
-			r.agent.AnnounceAgain("link up: " + e.Device)
+		was, known := seen[e.Device]
+		if known && (!was.Up && e.Up || was.MAC != e.MAC) {
+			r.agent.AnnounceAgain("the link of " + e.Device + " came up, or its MAC changed")
 		}
-		up[e.Device] = e.Up
+		seen[e.Device] = e
 	}
 }
 
@@ -120,7 +121,7 @@ func differs(s *fsm.State, node string, enis []fsm.ENI) bool {
 	name := s.NodeName(node)
 	for _, e := range enis {
 		k, ok := s.ENIs[name+"/"+e.Device]
-		if !ok || k.Detached || k.Up != e.Up || k.MAC != e.MAC || k.Primary != e.Primary || k.Gateway != e.Gateway || !slices.Equal(k.Prefixes, e.Prefixes) {
+		if !ok || k.Detached || k.Up != e.Up || k.Fault != e.Fault || k.MAC != e.MAC || k.Primary != e.Primary || k.Gateway != e.Gateway || !slices.Equal(k.Prefixes, e.Prefixes) {
 			return true
 		}
 	}

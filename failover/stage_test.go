@@ -234,6 +234,9 @@ func (n *actor) step() {
 	case StepActivate:
 		n.activate(s)
 	case StepRelabel:
+		if !n.answers[answer{s.HAVIP, s.Claim.ENI}] {
+			return // it was given up since it was decided
+		}
 		n.stage.stats.Relabels++
 		n.handoff.Activated(s.HAVIP, s.Claim)
 	case StepDeactivate:

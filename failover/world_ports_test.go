@@ -44,6 +44,7 @@ func (p *process) dead() bool {
 func (p *process) State() *fsm.State {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
+	p.reads++
 	return p.w.states[p.applied]
 }
 

@@ -83,6 +83,9 @@ func wantRefusal(t testing.TB, err error, code fsm.Code, fragment string) {
 	}
 }
 
+// portsGiven are those that freePorts has given out: nobody may listen there yet.
+var portsGiven sync.Map
+
 // freePorts returns ports that nobody uses, for TCP and UDP.
 func freePorts(t testing.TB, n int) []int {
 	t.Helper()
@@ -92,7 +95,9 @@ func freePorts(t testing.TB, n int) []int {
 		port := l.Addr().(*net.TCPAddr).Port
 		u, err := net.ListenPacket("udp", l.Addr().String())
 		if err == nil {
-			ports = append(ports, port)
+			if _, given := portsGiven.LoadOrStore(port, true); !given {
+				ports = append(ports, port)
+			}
 			defer u.Close()
 		}
 		defer l.Close()
@@ -348,4 +353,12 @@ func (c *cluster) join(name string, role identity.Role) *peer {
 func (c *cluster) openSession(id string) uint64 {
 	c.t.Helper()
 	return c.do(fsm.OpenSession{Node: id, Last: c.leader().node.State().Nodes[id].LastSession, Attempt: "a"}).Index
+}
+
+func must24(i int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1, byte(i), 0}), 24)
+}
+
+func settingsAddr(t testing.TB) netip.AddrPort {
+	return netip.AddrPortFrom(loopback, uint16(freePorts(t, 1)[0]))
 }

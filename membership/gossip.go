@@ -3,7 +3,6 @@ package membership
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -31,6 +30,14 @@ const (
 	MaxDatagram = 1200
 )
 
+// The first byte of a datagram says what it is.
+const (
+	forReceive byte = iota
+	// goodBye carries the id of a node that stops. memberlist knows who left, and who is
+	// lost, but does not tell: Node.State is not set in its events.
+	goodBye
+)
+
 // GossipConfig says where and with which secret a node gossips.
 type GossipConfig struct {
 	Cluster string // goes into every packet as authenticated label
@@ -54,10 +61,17 @@ type Gossip struct {
 	list *memberlist.Memberlist
 	mu   sync.Mutex
 	seen map[string]sighting // by node id
+	bye  map[string]bool     // who said good-bye and is not back
 
 	closing  sync.Once
 	closeErr error
 }
+
+const (
+	statusAlive = "alive"
+	statusLost  = "lost"
+	statusLeft  = "left"
+)
 
 // sighting is what gossip thinks of a node.
 type sighting struct{ status, version string }
@@ -69,7 +83,7 @@ type meta struct {
 
 // OpenGossip starts to listen. It knows nobody until Rejoin.
 func OpenGossip(cfg GossipConfig) (*Gossip, error) {
-	g := &Gossip{cfg: cfg, seen: map[string]sighting{}}
+	g := &Gossip{cfg: cfg, seen: map[string]sighting{}, bye: map[string]bool{}}
 	c := memberlist.DefaultLANConfig()
 	c.Name = cfg.Node
 	c.Label = cfg.Cluster
@@ -97,7 +111,7 @@ func (g *Gossip) Send(to fsm.Node, msg []byte) error {
 	if len(msg) > MaxDatagram {
 		return fmt.Errorf("membership: datagram of %d bytes, at most %d", len(msg), MaxDatagram)
 	}
-	err := g.list.SendToAddress(memberlist.Address{Addr: hostPort(to.Address, to.GossipPort), Name: to.ID}, msg)
+	err := g.list.SendToAddress(memberlist.Address{Addr: hostPort(to.Address, to.GossipPort), Name: to.ID}, append([]byte{forReceive}, msg...))
 	if err != nil {
 		return fmt.Errorf("membership: datagram to %s: %w", to.Name, err)
 	}
@@ -121,7 +135,7 @@ func (g *Gossip) Version(node string) string {
 
 // Alive reports whether gossip sees the node.
 func (g *Gossip) Alive(node string) bool {
-	return node == g.cfg.Node || g.Status(node) == "alive"
+	return node == g.cfg.Node || g.Status(node) == statusAlive
 }
 
 // RunRejoin tries, until ctx ends, every node of the state that is not seen alive: one
@@ -165,8 +179,17 @@ func (g *Gossip) Join(peers []string) {
 // changes nothing.
 func (g *Gossip) Close() error {
 	g.closing.Do(func() {
-		err := g.list.Leave(leaveTimeout)
-		g.closeErr = errors.Join(err, g.list.Shutdown())
+		for _, n := range g.list.Members() {
+			if n.Name != g.cfg.Node { // best effort: without it the node is lost, not left
+				_ = g.list.SendBestEffort(n, append([]byte{goodBye}, g.cfg.Node...))
+			}
+		}
+		// memberlist waits until it has told often enough, which in a small cluster takes
+		// longer than the others need to hear it: its time-out is no failure.
+		if err := g.list.Leave(leaveTimeout); err != nil {
+			g.cfg.Logger.Debug("gossip: leave", "err", err)
+		}
+		g.closeErr = g.list.Shutdown()
 	})
 	return g.closeErr
 }
@@ -180,25 +203,35 @@ func (d gossipDelegate) NodeMeta(limit int) []byte {
 	}
 	return b
 }
-func (d gossipDelegate) NotifyMsg(b []byte)              { d.g.cfg.Receive(b) }
+func (d gossipDelegate) NotifyMsg(b []byte) {
+	switch {
+	case len(b) == 0:
+	case b[0] == forReceive:
+		d.g.cfg.Receive(b[1:])
+	case b[0] == goodBye:
+		d.g.mu.Lock()
+		defer d.g.mu.Unlock()
+		if id := string(b[1:]); d.g.seen[id].status == statusAlive {
+			d.g.bye[id] = true
+		}
+	}
+}
 func (d gossipDelegate) GetBroadcasts(int, int) [][]byte { return nil }
 func (d gossipDelegate) LocalState(bool) []byte          { return nil }
 func (d gossipDelegate) MergeRemoteState([]byte, bool)   {}
 
-func (d gossipDelegate) NotifyJoin(n *memberlist.Node)   { d.set(n, "alive") }
-func (d gossipDelegate) NotifyUpdate(n *memberlist.Node) { d.set(n, "alive") }
-func (d gossipDelegate) NotifyLeave(n *memberlist.Node) {
-	if n.State == memberlist.StateLeft {
-		d.set(n, "left")
-		return
-	}
-	d.set(n, "lost")
-}
+func (d gossipDelegate) NotifyJoin(n *memberlist.Node)   { d.set(n, statusAlive) }
+func (d gossipDelegate) NotifyUpdate(n *memberlist.Node) { d.set(n, statusAlive) }
+func (d gossipDelegate) NotifyLeave(n *memberlist.Node)  { d.set(n, statusLost) }
 
 func (d gossipDelegate) set(n *memberlist.Node, status string) {
 	var m meta
 	_ = json.Unmarshal(n.Meta, &m) // what cannot be read is unknown
 	d.g.mu.Lock()
+	if status == statusLost && d.g.bye[n.Name] {
+		status = statusLeft
+	}
+	delete(d.g.bye, n.Name)
 	d.g.seen[n.Name] = sighting{status, m.Version}
 	d.g.mu.Unlock()
 	d.g.cfg.Changed()

@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"errors"
 	"io"
 	"math"
 	"slices"
@@ -53,7 +54,11 @@ func lastSeen(s raft.LogStore, upTo uint64) (uint64, error) {
 	}
 	for i := upTo; i >= first; i-- {
 		var l raft.Log
-		if err := s.GetLog(i, &l); err != nil {
+		err := s.GetLog(i, &l)
+		if errors.Is(err, raft.ErrLogNotFound) {
+			return 0, nil // a gap, which a snapshot from the leader leaves: it holds what is below
+		}
+		if err != nil {
 			return 0, err
 		}
 		if l.Type == raft.LogCommand || l.Type == raft.LogConfiguration {

@@ -75,9 +75,9 @@ type guardedLog struct {
 	mu   sync.Mutex // held by the goroutine that writes; never while waiting for limit
 	owed span       // entries to take back before the next write; guarded by mu
 
-	cutOff  atomic.Bool // entries were removed, and none written in their place yet
-	late    atomic.Bool // a write has missed its limit and still runs
-	began   atomic.Int64
+	cutOff  atomic.Bool  // entries were removed, and none written in their place yet
+	late    atomic.Bool  // a write has missed its limit and still runs
+	began   atomic.Int64 // when the write that runs began, ns after origin; 0 = none runs
 	origin  time.Time
 	longest atomic.Int64 // finished write, ns
 }
@@ -134,7 +134,7 @@ func (g *guardedLog) write(logs []*raft.Log) error {
 // put writes with mu held.
 func (g *guardedLog) put(logs []*raft.Log) error {
 	start := time.Now()
-	g.began.Store(int64(start.Sub(g.origin)))
+	g.began.Store(int64(start.Sub(g.origin)) + 1) // never 0
 	defer g.began.Store(0)
 	if err := g.takeBack(); err != nil {
 		return fmt.Errorf("membership: take back an earlier write: %w", err)

@@ -290,7 +290,9 @@ func TestAFollowerHaltsWhenItsLogIsCutAndNotContinued(t *testing.T) {
 
 func TestTheLedger(t *testing.T) {
 	b := newBench(t)
-	servers := func(ids ...string) []raft.Server { return raft.DecodeConfiguration(configuration(0, ids...).Data).Servers }
+	servers := func(ids ...string) []raft.Server {
+		return raft.DecodeConfiguration(configuration(0, ids...).Data).Servers
+	}
 	want := func(newest uint64, index uint64, ids ...string) {
 		t.Helper()
 		if got := b.book.indexOf(servers(ids...)); got != index || b.book.newest() != newest {
@@ -321,6 +323,23 @@ func TestTheLedger(t *testing.T) {
 		t.Errorf("%d configurations are kept", len(b.book.configs))
 	}
 	want(1009, 1009, "n1", "x")
+}
+
+// A snapshot from the leader leaves old entries, a gap, and new ones.
+func TestTheLedgerOfALogWithAGap(t *testing.T) {
+	for _, tc := range []struct {
+		after []*raft.Log
+		want  uint64
+	}{
+		{[]*raft.Log{{Index: 20, Type: raft.LogNoop}}, 0},
+		{[]*raft.Log{{Index: 20, Type: raft.LogCommand}, {Index: 21, Type: raft.LogNoop}}, 20},
+	} {
+		disk := raft.NewInmemStore()
+		check(t, disk.StoreLogs(append(commands(1, 3), tc.after...)))
+		if got := must[*ledger](t)(newLedger(disk)).atStart(); got != tc.want {
+			t.Errorf("the machine has to see %d, want %d", got, tc.want)
+		}
+	}
 }
 
 // What was on disk at start and never committed must not be waited for.

@@ -9,9 +9,9 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,12 +42,14 @@ func init() {
 }
 
 func newAgentCommand(g *globals) *cobra.Command {
-	var verbose, noFence bool
+	var verbose, noFence, noGuard, cleanup bool
 	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Run this node in the foreground",
 		Long: "Run this node in the foreground. Logs go to stderr.\n\n" +
-			"SIGTERM or SIGINT hands every HAVIP over to another node and then stops; a second one stops at once.",
+			"SIGTERM or SIGINT hands every HAVIP over to another node and then stops; a second one stops at once.\n\n" +
+			"The agent runs under a guard, a parent that only waits: should the agent die, the guard takes its HAVIPs\n" +
+			"off and reports its session released, so that failover does not wait for the lease to run out.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			level := slog.LevelInfo
@@ -55,11 +57,19 @@ func newAgentCommand(g *globals) *cobra.Command {
 				level = slog.LevelDebug
 			}
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-			return runAgent(cmd.Context(), g.dataDir, log, noFence)
+			switch {
+			case cleanup:
+				return cleanUp(g.dataDir, log, noFence)
+			case noGuard || os.Getenv(childEnv) != "":
+				return runAgent(cmd.Context(), g.dataDir, log, noFence)
+			}
+			return guardAgent(g.dataDir, log)
 		},
 	}
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what Raft and gossip do, too")
 	cmd.Flags().BoolVar(&noFence, "no-fence", false, "do without the kernel's fence: only this process then ends a lease in time (for kernels without eBPF and nftables)")
+	cmd.Flags().BoolVar(&noGuard, "no-guard", false, "run without the guard (for debugging): if the process dies, its HAVIPs wait for the lease to run out")
+	cmd.Flags().BoolVar(&cleanup, "cleanup", false, "only remove what a dead agent left: addresses, routes, fence; refused while one runs")
 	return cmd
 }
 
@@ -67,6 +77,7 @@ func newAgentCommand(g *globals) *cobra.Command {
 type agent struct {
 	log      *slog.Logger
 	id       *identity.Identity
+	teller   *teller     // nil: no guard
 	fence    fence.Fence // nil: none
 	edge     *failover.NetEdge
 	node     *membership.Node
@@ -77,9 +88,15 @@ type agent struct {
 	public   net.Listener
 	local    net.Listener
 	founding *fsm.InitCluster
+	// handedOver: its session was closed by its own word.
+	handedOver atomic.Bool
 }
 
 func runAgent(ctx context.Context, dir string, log *slog.Logger, noFence bool) error {
+	teller, err := newTeller()
+	if err != nil {
+		return err
+	}
 	id, err := identity.Load(dir)
 	if err != nil {
 		return err
@@ -92,7 +109,12 @@ func runAgent(ctx context.Context, dir string, log *slog.Logger, noFence bool) e
 	if err := raisePriority(); err != nil {
 		log.Warn("this process keeps its ordinary priority: on a busy host it may renew too late", "err", err)
 	}
-	a := &agent{log: log.With("node", id.Name), id: id}
+	if teller != nil {
+		if err := setOOMScore(agentScore); err != nil {
+			log.Debug("this process may be killed for memory like any other", "err", err)
+		}
+	}
+	a := &agent{log: log.With("node", id.Name), id: id, teller: teller}
 	defer a.close()
 	if err := a.open(dir, noFence); err != nil {
 		return err
@@ -128,6 +150,9 @@ func (a *agent) open(dir string, noFence bool) error {
 	// life may have left an address that another node owns by now.
 	if err := a.openEdge(dir, noFence); err != nil {
 		return err
+	}
+	if a.teller != nil { // before anything is attached: the guard opens the same fence
+		a.teller.tell(word{Fence: a.fenceKind()})
 	}
 	var err error
 	if a.public, err = net.Listen("tcp", a.listen(a.id.Ports.API).String()); err != nil {
@@ -173,7 +198,7 @@ func (a *agent) openEdge(dir string, noFence bool) error {
 	}
 	why := "switched off by --no-fence"
 	if !noFence {
-		f, reason, err := fence.New(fence.Config{Dir: filepath.Join(dir, "bpf"), Table: "havip_" + a.id.NodeID[2:10]})
+		f, reason, err := fence.New(fenceConfig(dir, a.id.NodeID))
 		if err != nil {
 			return fmt.Errorf("no fence is possible on this kernel: %w; --no-fence does without, at the risk that its help text names", err)
 		}
@@ -220,8 +245,11 @@ func (a *agent) openMember() {
 func (a *agent) run(parent context.Context) error {
 	ctx, stop := context.WithCancelCause(parent)
 	defer stop(nil)
-	signals := make(chan os.Signal, 4)
+	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	if a.teller != nil {
+		signal.Notify(signals, stopNow)
+	}
 	defer signal.Stop(signals)
 
 	var parts sync.WaitGroup
@@ -235,8 +263,10 @@ func (a *agent) run(parent context.Context) error {
 	part("api", func(ctx context.Context) error { return a.server.Run(ctx, a.public, a.local) })
 	part("failover", a.member.Run)
 	part("watch", a.watch)
+	part("guard", a.tellGuard)
 	if a.edge != nil {
 		part("edge", func(ctx context.Context) error { a.edge.Run(ctx); return nil })
+		part("claims", func(ctx context.Context) error { a.edge.WatchClaims(ctx, a.member.Agent.Foreign); return nil })
 	}
 	part("rejoin", func(ctx context.Context) error { a.gossip.RunRejoin(ctx, a.node.State); return nil })
 	part("membership", func(ctx context.Context) error {
@@ -269,6 +299,9 @@ func (a *agent) awaitEnd(ctx context.Context, signals <-chan os.Signal) {
 				a.log.Info("SIGHUP: there is no configuration file to read again")
 				continue
 			}
+			if sig == stopNow {
+				return
+			}
 			a.log.Info("stopping: handing over first; a second signal stops at once", "signal", sig.String())
 			a.handOver(ctx, signals)
 			return
@@ -285,7 +318,9 @@ func (a *agent) handOver(ctx context.Context, signals <-chan os.Signal) {
 	go func() {
 		defer close(done)
 		if a.member.Keeper != nil {
-			if err := a.member.Keeper.Close(ctx); err != nil {
+			err := a.member.Keeper.Close(ctx)
+			a.handedOver.Store(err == nil)
+			if err != nil {
 				a.log.Warn("not everything could be handed over; what is left fails over when the lease ends", "err", err)
 			}
 		}
@@ -300,13 +335,22 @@ func (a *agent) handOver(ctx context.Context, signals <-chan os.Signal) {
 		case <-done:
 			return
 		case sig := <-signals:
-			if sig != syscall.SIGHUP {
+			if a.atOnce(sig) {
 				a.log.Warn("second signal: stopping at once")
 				cancel()
 				return
 			}
 		}
 	}
+}
+
+// atOnce reports whether a signal during the hand-over ends it. Under a guard only the
+// guard's word does: any other may be the first one, sent to both processes.
+func (a *agent) atOnce(sig os.Signal) bool {
+	if a.teller != nil {
+		return sig == stopNow
+	}
+	return sig != syscall.SIGHUP
 }
 
 // watch ends the agent when its state machine or Raft has stopped: a node that cannot
@@ -367,9 +411,17 @@ func (a *agent) close() {
 
 func (a *agent) fenceName() string {
 	if a.fence == nil {
-		return "none"
+		return string(fence.None)
 	}
 	return string(a.fence.Kind())
+}
+
+// fenceKind is for the guard: "" says that this node puts nothing on its interfaces.
+func (a *agent) fenceKind() fence.Kind {
+	if a.edge == nil {
+		return ""
+	}
+	return fence.Kind(a.fenceName())
 }
 
 func (a *agent) listen(port int) netip.AddrPort {

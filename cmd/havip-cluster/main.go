@@ -51,6 +51,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // report prints an error as a sentence, with its stable code where it has one.
 func report(w io.Writer, cmd *cobra.Command, err error) {
+	if _, said := errors.AsType[agentEnd](err); said {
+		return
+	}
 	code := ""
 	if p, ok := errors.AsType[*api.Problem](err); ok {
 		code = " [" + p.Code + "]"

@@ -59,11 +59,12 @@ type Cluster struct {
 	agents map[int]*agent
 }
 
-// agent is a running or ended agent process.
+// agent is the process that Start started: the guard of the agent proper, or an agent without one.
 type agent struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has been waited for
 	err  error         // of Wait; valid once done
+	left *process      // the agent that outlived its guard; nil: none
 }
 
 // NewCluster describes a cluster; nothing runs yet.
@@ -208,25 +209,11 @@ func (c *Cluster) agent(i int) (*agent, error) {
 	return nil, fmt.Errorf("netns: %s has no agent", c.NodeName(i))
 }
 
-// Running reports whether the agent of node i lives; a stopped one (SIGSTOP) does.
+// Running reports whether the agent's guard lives, and so the agent or what the guard does after its
+// death; stopped ones (SIGSTOP) count.
 func (c *Cluster) Running(i int) bool {
 	a, err := c.agent(i)
 	return err == nil && !a.ended()
-}
-
-// Kill sends any signal to the agent of node i. After SIGKILL it waits for the process to be gone.
-func (c *Cluster) Kill(i int, sig syscall.Signal) error {
-	a, err := c.agent(i)
-	if err != nil {
-		return err
-	}
-	if err := a.cmd.Process.Signal(sig); err != nil {
-		return fmt.Errorf("netns: signal to %s: %w", c.NodeName(i), err)
-	}
-	if sig == syscall.SIGKILL {
-		<-a.done
-	}
-	return nil
 }
 
 // Stop ends the agent of node i in an orderly way and returns what it ended with: nil for exit code 0.
@@ -259,6 +246,7 @@ func (c *Cluster) Restart(i int) error {
 // Close kills all agents and waits for them. It leaves data directories and logs.
 func (c *Cluster) Close() error {
 	for i := range c.Lab.nodes {
+		c.killLeft(i + 1)
 		if c.Running(i + 1) {
 			if err := c.Kill(i+1, syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
 				return err

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"havip-cluster/membership/identity"
+	"havip-cluster/netdev"
+	"havip-cluster/netdev/fence"
+)
+
+// leftovers is what an agent that died may have left in the kernel.
+type leftovers struct {
+	log   *slog.Logger
+	fence fence.Fence // nil: none
+	addrs *netdev.Addresses
+	shut  time.Time // when the fence was read back as shut
+}
+
+func newLeftovers(log *slog.Logger, f fence.Fence) (*leftovers, error) {
+	addrs, err := netdev.NewAddresses()
+	return &leftovers{log: log, fence: f, addrs: addrs}, err
+}
+
+func (l *leftovers) close() { l.addrs.Close() }
+
+// remove silences the wire first and then takes everything off. It returns nil only after
+// it has read back that nothing answers any more. What resists does not protect the rest.
+func (l *leftovers) remove() error {
+	errs := []error{shutFence(l.fence)}
+	l.shut = time.Now()
+	swept, err := l.addrs.Sweep()
+	for _, h := range swept {
+		l.log.Info("removed a leftover address", "ip", h.IP, "device", h.Device)
+	}
+	held, heldErr := l.addrs.Holding()
+	errs = append(errs, err, heldErr)
+	for _, h := range held {
+		errs = append(errs, fmt.Errorf("%s is still on %s", h.IP, h.Device))
+	}
+	return errors.Join(append(errs, netdev.SweepRoutes())...)
+}
+
+// shutFence silences every HAVIP and reads that back.
+func shutFence(f fence.Fence) error {
+	if f == nil {
+		return nil
+	}
+	errs := []error{f.SetDeadline(0)}
+	entries, err := f.Guarded()
+	errs = append(errs, err)
+	for _, e := range entries {
+		if e.Open {
+			errs = append(errs, f.Shut(e.IP))
+		}
+	}
+	entries, err = f.Guarded()
+	errs = append(errs, err)
+	for _, e := range entries {
+		if e.Open {
+			errs = append(errs, fmt.Errorf("the fence is still open for %s", e.IP))
+		}
+	}
+	if d := f.Deadline(); d != 0 {
+		errs = append(errs, fmt.Errorf("the fence still has a deadline: %d", d))
+	}
+	return errors.Join(errs...)
+}
+
+// fenceConfig says where the fence of a node is. Without the node's id it finds only what
+// lives below the data directory, which is all that the eBPF kind has.
+func fenceConfig(dir, nodeID string) fence.Config {
+	cfg := fence.Config{Dir: filepath.Join(dir, "bpf")}
+	if identity.CheckNodeID(nodeID) == nil {
+		cfg.Table = "havip_" + nodeID[2:10]
+	}
+	return cfg
+}
+
+// cleanUp removes what a dead agent left, and nothing else. It needs the data directory,
+// whose lock shows that no agent runs, but no valid identity.
+func cleanUp(dir string, log *slog.Logger, noFence bool) error {
+	unlock, err := identity.Lock(dir)
+	if errors.Is(err, identity.ErrNoState) {
+		return nothingHeld(err)
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var f fence.Fence
+	if !noFence {
+		if f, _, err = fence.New(fenceConfig(dir, storedNodeID(dir))); err != nil {
+			f = nil
+			if _, missing := os.Stat(filepath.Join(dir, "bpf")); errors.Is(missing, fs.ErrNotExist) {
+				log.Warn("no fence is possible on this kernel, so none is left", "err", err)
+				err = nil
+			}
+		}
+	}
+	left, openErr := newLeftovers(log, f)
+	if openErr != nil {
+		return errors.Join(err, openErr)
+	}
+	defer left.close()
+	err = errors.Join(err, left.remove())
+	switch {
+	case f == nil:
+	case err == nil:
+		err = f.Uninstall()
+	default: // an address may be left: the fence keeps it silent
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("not everything could be removed: %w", err)
+	}
+	log.Info("nothing is left of an agent on this host")
+	return nil
+}
+
+// nothingHeld is cleanUp without a data directory: whose the addresses are is unknown then,
+// so none is touched.
+func nothingHeld(missing error) error {
+	addrs, err := netdev.NewAddresses()
+	if err != nil {
+		return err
+	}
+	defer addrs.Close()
+	held, err := addrs.Holding()
+	if err != nil || len(held) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w, but %s is on %s; name the data directory of its agent", missing, held[0].IP, held[0].Device)
+}
+
+// storedNodeID reads the node's id as far as the data directory can still be read.
+func storedNodeID(dir string) string {
+	if id, err := identity.Load(dir); err == nil {
+		return id.NodeID
+	}
+	var file struct {
+		Node string `json:"node"`
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "identity.json"))
+	if err != nil || json.Unmarshal(text, &file) != nil {
+		return ""
+	}
+	return file.Node
+}

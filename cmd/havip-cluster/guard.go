@@ -1,0 +1,305 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"havip-cluster/api"
+	"havip-cluster/fsm"
+	"havip-cluster/membership/identity"
+	"havip-cluster/netdev/fence"
+)
+
+const (
+	// stopNow is the guard's word to the agent that a second stop signal came. The agent
+	// takes any number of SIGTERM and SIGINT for one: a terminal or killall sends them to
+	// both processes, and the guard passes its own on.
+	stopNow = syscall.SIGUSR1
+
+	attemptWait  = 500 * time.Millisecond
+	attemptPause = 25 * time.Millisecond
+	leaderAlone  = 50 * time.Millisecond // until the others are asked, too
+	lastWordWait = 50 * time.Millisecond // should somebody else hold the pipe open
+	guardScore   = -1000                 // oom_score_adj: never killed for memory
+)
+
+// releaseWait bounds the report that the session is released, by the number of signals to
+// stop that came: a person who has asked twice does not wait.
+var releaseWait = [...]time.Duration{3 * time.Second, time.Second, 250 * time.Millisecond}
+
+// guard is the parent of an agent. It waits, and when the agent dies while it has a
+// session, it makes sure that nothing of it answers any more and says so to the leader:
+// then nobody has to wait for the lease to run out. DESIGN.md says why in this order.
+type guard struct {
+	dir string
+	log *slog.Logger
+	id  *identity.Identity
+
+	mu    sync.Mutex
+	heard bool // the agent has spoken
+	last  word
+	fence fence.Fence // opened at the first word; nil: none, or not yet
+	asked int         // signals to stop that came, at most 2
+}
+
+// agentEnd is the exit code of an agent that has said itself what was wrong.
+type agentEnd int
+
+func (e agentEnd) Error() string { return fmt.Sprintf("the agent ended with code %d", int(e)) }
+func (e agentEnd) ExitCode() int { return int(e) }
+
+// guardAgent runs this very program again as the agent, and ends as it does.
+func guardAgent(dir string, log *slog.Logger) error {
+	id, err := identity.Load(dir)
+	if err != nil {
+		return err
+	}
+	g := &guard{dir: dir, log: log.With("node", id.Name, "part", "guard"), id: id}
+	defer g.close()
+	return g.run()
+}
+
+func (g *guard) run() error {
+	// The kernel tells the agent of its guard's death when this *thread* ends (prctl(2),
+	// PR_SET_PDEATHSIG), so it stays with this function.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	// Caught for good: nothing interrupts what comes after the agent's death.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	words, pipe, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer words.Close()
+	cmd, err := startAgent(pipe)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(raisePriority(), setOOMScore(guardScore)); err != nil {
+		g.log.Debug("the guard is not shielded as it should be", "err", err)
+	}
+	go g.forward(signals, cmd.Process)
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		g.listen(bufio.NewScanner(words))
+	}()
+	// Only a process that has been waited for is surely dead. The end of the pipe is no
+	// proof: it comes early when the agent closes it, late when a child of it holds it.
+	waitErr := cmd.Wait()
+	died := time.Now()
+	_ = words.SetReadDeadline(died.Add(lastWordWait))
+	<-read
+	if _, exited := errors.AsType[*exec.ExitError](waitErr); waitErr != nil && !exited {
+		return fmt.Errorf("wait for the agent: %w", waitErr)
+	}
+	return g.after(cmd.ProcessState, died)
+}
+
+// startAgent starts the agent and gives it the writing end of the pipe, which it closes here.
+func startAgent(pipe *os.File) (*exec.Cmd, error) {
+	defer pipe.Close()
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self, os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.ExtraFiles = []*os.File{pipe}
+	cmd.Env = append(os.Environ(), childEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	return cmd, cmd.Start()
+}
+
+// forward passes signals on, until the guard ends.
+func (g *guard) forward(signals <-chan os.Signal, agent *os.Process) {
+	for sig := range signals {
+		if sig != syscall.SIGHUP {
+			g.mu.Lock()
+			sig = syscall.SIGTERM
+			if g.asked > 0 {
+				sig = stopNow
+			}
+			g.asked = min(g.asked+1, len(releaseWait)-1)
+			g.mu.Unlock()
+		}
+		_ = agent.Signal(sig) // it may have ended already
+	}
+}
+
+// listen takes the agent's words until the pipe ends.
+func (g *guard) listen(lines *bufio.Scanner) {
+	lines.Buffer(nil, wordMax)
+	for lines.Scan() {
+		w, ok := parseWord(lines.Bytes())
+		if !ok {
+			continue // half a line, or none of ours: the last good one counts
+		}
+		g.mu.Lock()
+		first := !g.heard
+		g.heard, g.last = true, w
+		g.mu.Unlock()
+		if first {
+			g.prepare(w)
+		}
+	}
+}
+
+// prepare opens the fence that the agent has installed, so that later nothing slow is left
+// to do, and nothing that needs memory.
+func (g *guard) prepare(w word) {
+	if w.Fence == "" || w.Fence == fence.None {
+		return
+	}
+	cfg := fenceConfig(g.dir, g.id.NodeID)
+	cfg.Prefer = w.Fence // another kind would take this one's place
+	f, _, err := fence.New(cfg)
+	if err != nil {
+		g.log.Warn("the guard cannot open the fence; if the agent dies, the HAVIPs wait for its lease", "err", err)
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.fence = f
+}
+
+// after does what is to be done when the agent is dead.
+func (g *guard) after(state *os.ProcessState, died time.Time) error {
+	code := state.ExitCode()
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		code = 128 + int(status.Signal())
+	}
+	g.mu.Lock()
+	heard, last, asked := g.heard, g.last, g.asked
+	g.mu.Unlock()
+	if heard && last.Fence != "" && (code != 0 || last.Session != 0) {
+		log := g.log.With("agent", state.String(), "session", last.Session)
+		if err := g.bury(log, last, died, releaseWait[asked]); err != nil {
+			log.Error("the agent has died, and its session is not reported released: what it owned fails over when its lease ends", "err", err)
+		}
+	}
+	if code != 0 {
+		return agentEnd(code)
+	}
+	return nil
+}
+
+// bury silences what the dead agent owned, reads back that it is silent, and only then has
+// its session closed.
+func (g *guard) bury(log *slog.Logger, last word, died time.Time, limit time.Duration) error {
+	// Without the lock another agent may run here already, which has cleaned up itself.
+	unlock, err := identity.Lock(g.dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	left, err := newLeftovers(log, g.fence)
+	if err != nil {
+		return err
+	}
+	defer left.close()
+	if last.Fence != fence.None && g.fence == nil {
+		err = errors.New("the guard has no hold of the fence")
+	}
+	if err = errors.Join(err, left.remove()); err != nil {
+		return err
+	}
+	silent := time.Since(died)
+	if last.Session == 0 {
+		log.Info("the agent has died without a session; nothing of it is left", "silent", silent)
+		return nil
+	}
+	if err := g.release(last, limit); err != nil {
+		return err
+	}
+	log.Warn("the agent has died; nothing of it answers any more, and its session is released",
+		"shut", left.shut.Sub(died), "silent", silent, "released", time.Since(died))
+	return nil
+}
+
+// release has the session closed: by the leader, if it still leads, else by whoever does.
+func (g *guard) release(last word, limit time.Duration) error {
+	id := g.id
+	if identity.NeedsRenewal(id.Leaf(), time.Now()) {
+		if fresh, err := identity.Load(g.dir); err == nil {
+			id = fresh // renewed since the guard started
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	answers := make(chan error, len(last.Peers))
+	for i, p := range last.Peers {
+		wait := leaderAlone
+		if i == 0 {
+			wait = 0
+		}
+		go func() { answers <- closeAt(ctx, id, p, last.Session, wait) }()
+	}
+	errs := []error{errors.New("no other node took the report")}
+	for range last.Peers {
+		err := <-answers
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// closeAt asks one node to close the session, again and again until it is closed.
+func closeAt(ctx context.Context, id *identity.Identity, p peer, session uint64, wait time.Duration) error {
+	c := api.NewClient(p.API, id.ClientTLSTo(p.Node))
+	defer c.Close()
+	var last error
+	for {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", p.API, errors.Join(last, ctx.Err()))
+		case <-time.After(wait):
+		}
+		wait = attemptPause
+		attempt, cancel := context.WithTimeout(ctx, attemptWait)
+		res, err := c.Command(attempt, fsm.CloseSession{Session: session, Released: true})
+		cancel()
+		switch {
+		case err == nil && (res.Refusal == nil || res.Refusal.Code == fsm.CodeStale):
+			return nil // closed by this, or before
+		case err == nil:
+			return fmt.Errorf("%s: %w", p.API, res.Refusal)
+		}
+		last = err
+	}
+}
+
+// close gives the handles back. The kernel's side stays, shut, for the next agent.
+func (g *guard) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.fence != nil {
+		_ = g.fence.Close()
+	}
+}
+
+// setOOMScore makes this process less likely to be killed for memory.
+func setOOMScore(score int) error {
+	file, err := os.OpenFile("/proc/self/oom_score_adj", os.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(file, score)
+	return errors.Join(err, file.Close())
+}

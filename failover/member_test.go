@@ -1,0 +1,697 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"havip-cluster/fsm"
+)
+
+// owner is the host that answers for a HAVIP.
+func (w *world) owner(havip string) *host {
+	w.t.Helper()
+	who := w.who(havip)
+	if len(who) != 1 {
+		w.t.Fatalf("%q answer for %s\n%s", who, havip, w.describe())
+	}
+	return w.host(who)
+}
+
+// moveTo is what an operator's planned move does.
+func (w *world) moveTo(havip, to string) {
+	w.t.Helper()
+	place, refusal := Move(w.head(), havip, to)
+	if refusal != nil {
+		w.t.Fatal(refusal)
+	}
+	w.do(place)
+}
+
+// moveHere is moveTo, unless the HAVIP is there already.
+func (w *world) moveHere(havip, id string) {
+	w.t.Helper()
+	if w.who(havip) != id {
+		w.moveTo(havip, w.host(id).node.Name)
+	}
+	w.await(id+" answers", time.Second, func() bool { return w.who(havip) == id && w.settled() })
+}
+
+// otherThan is a host that is none of the given ones.
+func (w *world) otherThan(not ...*host) *host {
+	for _, h := range w.hosts {
+		if !slices.Contains(not, h) && h.node.Role != fsm.RoleWitness {
+			return h
+		}
+	}
+	return nil
+}
+
+// settled is true when every HAVIP is answered by exactly its owner and nothing drains.
+func (w *world) settled() bool {
+	for _, v := range w.head().HAVIPs {
+		if v.Owner == nil || len(v.Draining) > 0 || w.who(v.ID) != v.Owner.Node {
+			return false
+		}
+	}
+	return true
+}
+
+func TestColdStart(t *testing.T) {
+	for _, n := range []int{3, 5} {
+		runWorld(t, n, 0, func(w *world) {
+			w.boot()
+			took := w.await("all have sessions", 5*time.Second, func() bool { return len(w.head().Sessions) == n })
+			t.Logf("%d members have sessions %v after the first election", n, took)
+			time.Sleep(2 * time.Second)
+			for i, name := range []string{"web", "db", "mail", "vpn"} {
+				w.havip(name, byte(100+i))
+			}
+			w.await("all is settled", time.Second, w.settled)
+			w.await("the status shows it", time.Second, func() bool {
+				held := 0
+				for _, h := range w.hosts {
+					held += len(h.member.Agent.Holdings())
+				}
+				return held == 4
+			})
+		})
+	}
+}
+
+// TestOwnerDies: the process is killed and its address stays on the interface. The fence
+// shuts at the deadline, and somebody else owns it soon after; the timeline says when.
+func TestOwnerDies(t *testing.T) {
+	for _, leads := range []bool{false, true} {
+		runWorld(t, 3, 2, func(w *world) {
+			w.hosts[1].ppm, w.hosts[2].ppm = 4_000, -4_000
+			w.boot()
+			v := w.havip("web", 100)
+			dies := w.owner(v)
+			if dead := dies.node.ID; leads {
+				w.moveHere(v, "A")
+				dies = w.host("A")
+			} else if dead == w.leader {
+				w.elect(w.otherThan(dies).node.ID)
+			}
+			time.Sleep(2 * time.Second)
+			since := w.now()
+			dies.kill()
+			if leads {
+				time.Sleep(200 * time.Millisecond) // Raft's election
+				w.elect("B")
+			}
+			w.await("another answers", 2*time.Second, func() bool { return w.who(v) != "" && w.who(v) != dies.node.ID })
+			took := w.now() - since
+			t.Logf("killed the leader too: %v; another answers after %v, gap %v", leads, took, w.gap(v, since))
+			if took > worldLease*5/4 || w.gap(v, since) > worldLease/2 {
+				t.Errorf("the failover took %v, the gap was %v; the lease is %v", took, w.gap(v, since), worldLease)
+			}
+			time.Sleep(time.Second)
+			if f := w.head().Failovers; len(f) != 1 || f[0].HAVIP != "web" || len(f[0].Steps) != 6 {
+				t.Errorf("timelines: %+v", f)
+			} else {
+				for i := 1; i < len(f[0].Steps); i++ {
+					if f[0].Steps[i].After < f[0].Steps[i-1].After {
+						t.Errorf("the steps are out of order: %+v", f[0].Steps)
+					}
+				}
+			}
+			dies.boot()
+			w.await("it is back", 3*time.Second, func() bool { _, open := w.head().SessionOf(dies.node.ID); return open })
+			w.await("all is settled", time.Second, w.settled)
+		})
+	}
+}
+
+// TestLeaderChanges: no lease is lost by it, and nobody is without an answer.
+func TestLeaderChanges(t *testing.T) {
+	runWorld(t, 3, 0, func(w *world) {
+		w.boot()
+		v := w.havip("web", 100)
+		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 3 })
+		since, before := w.now(), w.head().SessionList()
+		for _, id := range []string{"B", "", "C", "A"} {
+			w.elect(id)
+			time.Sleep(3 * time.Second)
+		}
+		if gap := w.gap(v, since); gap != 0 || !slices.Equal(w.head().SessionList(), before) {
+			t.Errorf("a gap of %v, sessions %+v, before %+v", gap, w.head().SessionList(), before)
+		}
+	})
+}
+
+// TestPlannedMove: the gap is a trip and the work on the two interfaces, not two commits.
+func TestPlannedMove(t *testing.T) {
+	runWorld(t, 3, 0, func(w *world) {
+		w.boot()
+		v := w.havip("web", 100)
+		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 3 })
+		for range 10 {
+			to := w.otherThan(w.owner(v))
+			since := w.now()
+			w.moveTo(v, to.node.Name)
+			took := w.await("it has moved", time.Second, func() bool { return w.who(v) == to.node.ID })
+			w.await("all is settled", time.Second, w.settled)
+			if gap := w.gap(v, since); gap > 3*time.Millisecond || took > 20*time.Millisecond {
+				t.Errorf("it took %v with a gap of %v", took, gap)
+			}
+		}
+		// Between two ENIs of one node, and the leader cannot be reached when the word is due.
+		h := w.owner(v)
+		eni := h.node.Name + "/eth1"
+		if w.head().HAVIPs[v].Owner.ENI == eni {
+			eni = h.node.Name + "/eth0"
+		}
+		w.moveTo(v, eni)
+		w.await("it is on the other ENI", time.Second, func() bool {
+			held := h.member.Agent.Holdings()
+			return len(held) == 1 && held[0].ENI.ID == eni
+		})
+		w.await("all is settled", time.Second, w.settled)
+	})
+}
+
+// TestMoveToADeadNode: the owner serves on until the successor's session is closed, and
+// then gets the HAVIP back without a gap.
+func TestMoveToADeadNode(t *testing.T) {
+	runWorld(t, 3, 2, func(w *world) {
+		w.boot()
+		v := w.havip("web", 100)
+		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 5 })
+		w.moveHere(v, "E")
+		w.do(fsm.UpdateNode{ID: "A", Standby: ptr(true)})
+		w.do(fsm.UpdateNode{ID: "B", Standby: ptr(true)})
+		w.do(fsm.UpdateNode{ID: "C", Standby: ptr(true)})
+		since := w.now()
+		w.host("D").kill()
+		w.moveTo(v, "d")
+		w.await("it is E's again", 2*time.Second, func() bool {
+			o := w.head().HAVIPs[v].Owner
+			return o != nil && o.Node == "E" && w.settled()
+		})
+		if gap := w.gap(v, since); gap != 0 {
+			t.Errorf("a gap of %v", gap)
+		}
+	})
+}
+
+// TestOwnerIsCutOff: it goes silent by itself, another owns, and both sides heal.
+func TestOwnerIsCutOff(t *testing.T) {
+	runWorld(t, 3, 0, func(w *world) {
+		w.boot()
+		v := w.havip("web", 100)
+		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 3 })
+		old := w.owner(v)
+		if old.node.ID == w.leader {
+			w.elect(w.otherThan(old).node.ID)
+		}
+		time.Sleep(time.Second)
+		since := w.now()
+		w.split(old.node.ID)
+		w.await("another answers", 2*time.Second, func() bool { return w.who(v) != "" && w.who(v) != old.node.ID })
+		if took := w.now() - since; took > worldLease*5/4 {
+			t.Errorf("it took %v", took)
+		}
+		time.Sleep(3 * time.Second)
+		if n := len(old.held()); n != 0 {
+			t.Errorf("the cut-off node still has %d addresses", n)
+		}
+		w.heal()
+		w.await("it is back", 5*time.Second, func() bool { _, open := w.head().SessionOf(old.node.ID); return open && w.settled() })
+	})
+}
+
+// TestQuorumIsLost: nobody owns anything without a majority, and all is well after it.
+func TestQuorumIsLost(t *testing.T) {
+	runWorld(t, 3, 0, func(w *world) {
+		w.boot()
+		v := w.havip("web", 100)
+		w.split("A")
+		w.mu.Lock()
+		w.cut[[2]string{"B", "C"}], w.cut[[2]string{"C", "B"}] = true, true
+		w.mu.Unlock()
+		time.Sleep(worldLease + 50*time.Millisecond)
+		if who := w.who(v); who != "" {
+			t.Errorf("%s answers without a majority", who)
+		}
+		time.Sleep(5 * time.Second)
+		w.heal()
+		w.await("all is settled", 5*time.Second, w.settled)
+	})
+}
+
+// TestOwnerCannotServe: it says why, gives the HAVIP up, and another serves.
+func TestOwnerCannotServe(t *testing.T) {
+	for _, what := range []string{"up", "keep"} {
+		runWorld(t, 3, 0, func(w *world) {
+			w.boot()
+			v := w.havip("web", 100)
+			w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 3 })
+			bad := w.otherThan(w.owner(v))
+			bad.fail(what, true)
+			w.moveTo(v, bad.node.Name)
+			w.await("it is given up", 3*time.Second, func() bool { return len(w.head().HAVIPs[v].GaveUp) > 0 })
+			w.await("all is settled", 3*time.Second, func() bool { return w.settled() && w.who(v) != bad.node.ID })
+		})
+	}
+}
+
+// TestGivenUpAndStuck: it cannot be served and will not go either. That is no service: it
+// is taken down as soon as it goes, and nothing is released before.
+func TestGivenUpAndStuck(t *testing.T) {
+	runWorld(t, 3, 0, func(w *world) {
+		w.boot()
+		v := w.havip("web", 100)
+		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 3 })
+		bad := w.otherThan(w.owner(v))
+		bad.fail("up", true)
+		bad.fail("down", true)
+		w.moveTo(v, bad.node.Name)
+		time.Sleep(2 * time.Second)
+		if o := w.head().HAVIPs[v].Owner; o == nil || o.Node != bad.node.ID || bad.called("announce") != 0 {
+			t.Errorf("owner %+v; announced %d times", o, bad.called("announce"))
+		}
+		bad.fail("down", false)
+		w.await("all is settled", time.Second, func() bool { return w.settled() && w.who(v) != bad.node.ID })
+	})
+}
+
+// downFails: an address that will not go is not released, and nobody else answers.
+func downFails(w *world) {
+	w.boot()
+	v := w.havip("web", 100)
+	w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 3 })
+	old := w.owner(v)
+	to := w.otherThan(old)
+	old.fail("down", true)
+	w.moveTo(v, to.node.Name)
+	time.Sleep(3 * time.Second)
+	if n := len(w.head().HAVIPs[v].Draining); n == 0 && w.violation == "" {
+		w.fault("it was released while it answered")
+	}
+	if n := old.called("down"); n < 50 || n > 1000 {
+		w.fault("%d attempts in 3 s to take it down", n)
+	}
+	old.fail("down", false)
+	w.await("all is settled", time.Second, w.settled)
+}
+
+func TestDownFails(t *testing.T) { runWorld(t, 3, 0, downFails) }
+
+// downFailsBetweenENIs: off before on, also within one node.
+func downFailsBetweenENIs(w *world) {
+	w.boot()
+	v := w.havip("web", 100)
+	h := w.owner(v)
+	h.fail("down", true)
+	eni := h.node.Name + "/eth1"
+	if w.head().HAVIPs[v].Owner.ENI == eni {
+		eni = h.node.Name + "/eth0"
+	}
+	w.moveTo(v, eni)
+	time.Sleep(time.Second)
+	h.fail("down", false)
+	w.await("all is settled", time.Second, w.settled)
+}
+
+func TestDownFailsBetweenENIs(t *testing.T) { runWorld(t, 3, 0, downFailsBetweenENIs) }
+
+// TestFrozenNode: a host that was stopped finds its clock far ahead. What it had is over,
+// whatever it believed before, and it begins anew.
+func TestFrozenNode(t *testing.T) {
+	runWorld(t, 3, 2, func(w *world) {
+		w.boot()
+		v := w.havip("web", 100)
+		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 5 })
+		w.moveHere(v, "E")
+		before, _ := w.head().SessionOf("E")
+		w.mu.Lock()
+		w.host("E").jump += 10_000_000_000
+		w.mu.Unlock()
+		time.Sleep(3 * time.Second)
+		after, open := w.head().SessionOf("E")
+		if !open || after.Number == before.Number {
+			t.Errorf("session %+v, before %+v", after, before)
+		}
+		w.await("all is settled", time.Second, w.settled)
+	})
+}
+
+// TestCloseHandsOver: a node that stops in order leaves no gap worth a lease, and its
+// session is closed when Close returns.
+func TestCloseHandsOver(t *testing.T) {
+	runWorld(t, 3, 0, func(w *world) {
+		w.boot()
+		v := w.havip("web", 100)
+		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 3 })
+		h := w.owner(v)
+		since := w.now()
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		if err := h.member.Keeper.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		if took := w.now() - since; took > 100*time.Millisecond {
+			t.Errorf("it took %v", took)
+		}
+		if _, open := w.head().SessionOf(h.node.ID); open || len(h.held()) > 0 {
+			t.Errorf("open %v, holds %v", open, h.held())
+		}
+		w.await("all is settled", time.Second, w.settled)
+		if gap := w.gap(v, since); gap > 3*time.Millisecond {
+			t.Errorf("a gap of %v", gap)
+		}
+		time.Sleep(2 * time.Second)
+		if _, open := w.head().SessionOf(h.node.ID); open {
+			t.Error("it opened a session after Close")
+		}
+	})
+}
+
+// TestCloseInMaintenance: the placement is frozen, so nothing is handed over. The session
+// is closed all the same, by the node's own word, and then its HAVIPs go elsewhere.
+func TestCloseInMaintenance(t *testing.T) {
+	runWorld(t, 3, 0, func(w *world) {
+		w.boot()
+		v := w.havip("web", 100)
+		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 3 })
+		h := w.owner(v)
+		w.do(fsm.UpdateNode{ID: h.node.ID, Maintenance: ptr(true)})
+		since := w.now()
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if err := h.member.Keeper.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		if _, open := w.head().SessionOf(h.node.ID); open {
+			t.Error("the session is open")
+		}
+		w.await("all is settled", time.Second, w.settled)
+		if gap := w.gap(v, since); gap > 10*time.Millisecond {
+			t.Errorf("a gap of %v", gap)
+		}
+	})
+}
+
+// TestCloseWithoutTime: Close whose context has ended still shuts the fence at once.
+func TestCloseWithoutTime(t *testing.T) {
+	runWorld(t, 3, 0, func(w *world) {
+		w.boot()
+		v := w.havip("web", 100)
+		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 3 })
+		h := w.owner(v)
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := h.member.Keeper.Close(ctx); err == nil {
+			t.Error("it handed over without time")
+		}
+		if h.answers(v) {
+			t.Error("the fence is open")
+		}
+		w.await("all is settled", 2*time.Second, w.settled)
+	})
+}
+
+// TestNodeIsRemoved: it hands over, ends its session, and its Member ends with the reason.
+func TestNodeIsRemoved(t *testing.T) {
+	runWorld(t, 3, 1, func(w *world) {
+		w.boot()
+		v := w.havip("web", 100)
+		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 4 })
+		w.moveHere(v, "D")
+		since := w.now()
+		w.do(fsm.UpdateNode{ID: "D", Removing: ptr(true)})
+		w.await("its session ends", time.Second, func() bool { _, open := w.head().SessionOf("D"); return !open })
+		if gap := w.gap(v, since); gap > 3*time.Millisecond {
+			t.Errorf("a gap of %v", gap)
+		}
+		w.do(fsm.RemoveNode{ID: "D"})
+		select {
+		case err := <-w.host("D").done:
+			if !errors.Is(err, ErrRemoved) {
+				t.Errorf("it ended with %v", err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Error("it goes on")
+		}
+		w.await("all is settled", time.Second, w.settled)
+	})
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// TestLeaseChanges: no lease is lost by it, and LeaseMax follows once all know (rule 8).
+func TestLeaseChanges(t *testing.T) {
+	runWorld(t, 3, 1, func(w *world) {
+		w.boot()
+		v := w.havip("web", 100)
+		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 4 })
+		time.Sleep(4 * time.Second) // a voter is silent for the length in force since its start
+		since, before := w.now(), w.head().SessionList()
+		w.do(fsm.SetLease{Lease: 3 * time.Second})
+		time.Sleep(10 * time.Second)
+		w.mu.Lock()
+		w.cut[[2]string{"C", "A"}] = true // the leader does not hear that C knows
+		w.mu.Unlock()
+		time.Sleep(2 * time.Second)
+		w.do(fsm.SetLease{Lease: 150 * time.Millisecond})
+		time.Sleep(15 * time.Second)
+		if c := w.head().Cluster; c.LeaseMax != 3*time.Second {
+			t.Errorf("settled before every voter was known to know: %+v", c)
+		}
+		w.heal()
+		w.await("it is settled", 9*time.Second, func() bool { return w.head().Cluster.LeaseMax == 150*time.Millisecond })
+		time.Sleep(time.Second)
+		if gap := w.gap(v, since); gap != 0 || !slices.Equal(w.head().SessionList(), before) {
+			t.Errorf("a gap of %v, sessions %+v, before %+v", gap, w.head().SessionList(), before)
+		}
+		old := w.owner(v)
+		if old.node.ID == "A" {
+			w.elect("B")
+		}
+		since = w.now()
+		old.kill()
+		w.await("another answers", time.Second, func() bool { return w.who(v) != "" && w.who(v) != old.node.ID })
+		if took := w.now() - since; took > 200*time.Millisecond {
+			t.Errorf("with a lease of 150 ms a failover takes %v", took)
+		}
+	})
+}
+
+// longerLease: while the voters apply a longer lease late, nobody loses the shorter one.
+func longerLease(w *world) {
+	w.boot()
+	v := w.havip("web", 100)
+	w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 3 })
+	w.mu.Lock()
+	w.host("B").lag, w.host("C").lag = 150*time.Millisecond, 150*time.Millisecond
+	w.mu.Unlock()
+	w.moveHere(v, "A")
+	time.Sleep(21 * time.Second) // a voter is silent for the length in force since its start
+	since, before := w.now(), w.head().SessionList()
+	w.do(fsm.SetLease{Lease: 20 * time.Second})
+	time.Sleep(5 * time.Second)
+	if gap := w.gap(v, since); gap != 0 || !slices.Equal(w.head().SessionList(), before) {
+		w.fault("a longer lease cost a gap of %v", gap)
+	}
+}
+
+func TestLongerLease(t *testing.T) { runWorld(t, 3, 0, longerLease) }
+
+// voterWasCutOff: a voter that did not hear of the holders for some leases acknowledges
+// them again afterwards, so that the next one may fail.
+func voterWasCutOff(w *world) {
+	w.boot()
+	v := w.havip("web", 100)
+	w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 4 })
+	w.moveHere(v, "D")
+	since := w.now()
+	for _, voter := range []string{"B", "C", "B"} {
+		w.mu.Lock()
+		w.cut[[2]string{"D", voter}] = true
+		w.mu.Unlock()
+		time.Sleep(4 * worldLease)
+		w.heal()
+		time.Sleep(worldLease)
+	}
+	if gap := w.gap(v, since); gap != 0 {
+		w.fault("one voter at a time was cut off, and that cost a gap of %v", gap)
+	}
+}
+
+func TestVoterWasCutOff(t *testing.T) { runWorld(t, 3, 1, voterWasCutOff) }
+
+// TestVotersRestart: one after the other, with time for its silence. No lease is lost.
+func TestVotersRestart(t *testing.T) {
+	runWorld(t, 3, 1, func(w *world) {
+		w.boot()
+		v := w.havip("web", 100)
+		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 4 })
+		w.moveHere(v, "D")
+		since, before := w.now(), w.head().Nodes["D"].LastSession
+		for _, id := range []string{"B", "C", "B", "C"} {
+			w.host(id).kill()
+			time.Sleep(30 * time.Millisecond)
+			w.host(id).boot()
+			time.Sleep(4 * worldLease)
+		}
+		if gap := w.gap(v, since); gap != 0 || w.head().Nodes["D"].LastSession != before {
+			t.Errorf("a gap of %v, session %d, before %d", gap, w.head().Nodes["D"].LastSession, before)
+		}
+	})
+}
+
+// TestWitness votes, and owns nothing.
+func TestWitness(t *testing.T) {
+	runWorld(t, 2, 0, func(w *world) {
+		w.commit(fsm.CreateToken{Token: fsm.Token{ID: "C", SecretHash: "s", Node: "c", Role: fsm.RoleWitness, Expires: 1 << 62}})
+		n := fsm.Node{ID: "C", Name: "c", Address: "192.0.2.3", APIPort: 1, RaftPort: 2, GossipPort: 3, Role: fsm.RoleWitness, KeyHash: "C"}
+		w.commit(fsm.AddNode{Token: "C", SecretHash: "s", Node: n})
+		w.hosts = append(w.hosts, &host{
+			w: w, node: n, watchers: map[chan struct{}]bool{}, kernel: map[string]map[string]bool{}, fails: map[string]bool{}, calls: map[string]int{},
+		})
+		w.boot()
+		v := w.havip("web", 100)
+		w.await("both owners have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 2 })
+		if m := w.host("C").member; m.Keeper != nil || m.Agent != nil {
+			t.Error("a witness has a Keeper or an Agent")
+		}
+		old := w.owner(v)
+		if old.node.ID == "A" {
+			w.elect("B")
+		}
+		old.kill() // the other and the witness are a majority
+		w.await("the other answers", worldLease*5/4, func() bool { return w.who(v) != "" && w.who(v) != old.node.ID })
+	})
+}
+
+// TestChaos: a minute of faults of every kind, then service.
+func TestChaos(t *testing.T) {
+	for _, voters := range []int{3, 5} {
+		runWorld(t, voters, 1, func(w *world) {
+			chaos(w, time.Minute)
+			w.await("all is settled", 20*time.Second, func() bool {
+				return len(w.head().Sessions) == len(w.hosts) && w.settled()
+			})
+			t.Logf("%d entries, packets by kind %v", len(w.states), w.packets)
+		})
+	}
+}
+
+func chaos(w *world, length time.Duration) {
+	rng := w.rng
+	draw := func(n int) int { w.mu.Lock(); defer w.mu.Unlock(); return rng.IntN(n) }
+	for _, h := range w.hosts {
+		h.ppm = int64(draw(9_000)) - 4_500
+		h.lag = time.Duration(draw(3_000_000))
+	}
+	w.boot()
+	havips := []string{w.havip("web", 100), w.havip("db", 101), w.havip("mail", 102)}
+	w.mu.Lock()
+	w.loss, w.dup = 5, 5
+	w.mu.Unlock()
+	for end := w.now() + length; w.now() < end; time.Sleep(time.Duration(draw(400)) * time.Millisecond) {
+		h := w.hosts[draw(len(w.hosts))]
+		switch draw(10) {
+		case 0:
+			if h.running() {
+				h.kill()
+			}
+		case 1, 2, 3:
+			if !h.running() {
+				h.boot()
+			}
+		case 4:
+			w.split(h.node.ID)
+		case 5, 6:
+			w.heal()
+		case 7:
+			if h.running() && h.node.Role == fsm.RoleVoter {
+				w.elect(h.node.ID)
+			}
+		case 8:
+			if place, refusal := Move(w.head(), havips[draw(len(havips))], h.node.Name); refusal == nil {
+				w.wg.Go(func() {
+					ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+					defer cancel()
+					w.mu.Lock()
+					leader := w.leader
+					w.mu.Unlock()
+					_, _ = w.propose(ctx, w.host(leader), 0, place)
+				})
+			}
+		case 9:
+			what := []string{"up", "down", "clean", "keep"}[draw(4)]
+			h.fail(what, draw(3) == 0)
+		}
+	}
+	w.mu.Lock()
+	w.loss, w.dup = 0, 0
+	w.mu.Unlock()
+	w.heal()
+	for _, h := range w.hosts {
+		for _, what := range []string{"up", "down", "clean", "keep"} {
+			h.fail(what, false)
+		}
+		if !h.running() {
+			h.boot()
+		}
+	}
+	w.elect("A")
+}
+
+// TestNobodyIsBusy: nothing turns without an end while there is nothing to do, nor while
+// what there is to do cannot be done.
+func TestNobodyIsBusy(t *testing.T) {
+	runWorld(t, 3, 1, func(w *world) {
+		w.boot()
+		v := w.havip("web", 100)
+		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 4 })
+		w.moveHere(v, "D")
+		reads := func(why string, limit int) {
+			t.Helper()
+			const length = 5 * time.Second
+			before := []int{}
+			for _, h := range w.hosts {
+				before = append(before, h.readCount())
+			}
+			time.Sleep(length)
+			for i, h := range w.hosts {
+				if n := (h.readCount() - before[i]) / int(length/time.Second); n > limit {
+					t.Errorf("%s: %s reads the state %d times a second, at most %d", why, h.node.ID, n, limit)
+				} else {
+					t.Logf("%s: %s reads the state %d times a second", why, h.node.ID, n)
+				}
+			}
+		}
+		reads("at rest", 400)
+		w.host("D").fail("down", true)
+		w.moveTo(v, "a")
+		reads("the address will not go", 1000)
+		w.host("D").fail("down", false)
+		w.await("all is settled", time.Second, w.settled)
+		w.moveHere(v, "D")
+		w.elect("") // the release gets into no log
+		w.host("D").fail("keep", true)
+		reads("nobody leads", 1000)
+		w.host("D").fail("keep", false)
+		w.elect("B")
+		w.await("all is settled", time.Second, w.settled)
+		w.host("A").kill()
+		w.host("C").kill()
+		time.Sleep(time.Second)
+		reads("no majority", 1000)
+		w.host("A").boot()
+		w.host("C").boot()
+		w.await("all is settled", 10*time.Second, w.settled)
+	})
+}
+
+func (h *host) readCount() int {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	return h.reads
+}

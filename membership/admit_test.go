@@ -1,0 +1,111 @@
+package membership
+
+import (
+	"crypto/x509"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"havip-cluster/fsm"
+	"havip-cluster/membership/identity"
+)
+
+func applicant(t *testing.T, c *cluster, name string) Applicant {
+	t.Helper()
+	id, secret := c.token(name, identity.RoleVoter, time.Hour)
+	csr, _, err := identity.NewCSR()
+	check(t, err)
+	return Applicant{id, secret, name, loopback, settings(t, name).Ports, csr}
+}
+
+func TestAdmit(t *testing.T) {
+	c := startCluster(t, 1)
+	leader := c.leader()
+	a := applicant(t, c, "node-2")
+	got, err := Admit(soon(t), leader.node, leader.id, a)
+	check(t, err)
+	cert := must[*x509.Certificate](t)(identity.ParseCert("the new node's", got.Cert))
+	if cert.Subject.CommonName != got.Node.ID || identity.ClusterOf(cert) != leader.id.ClusterID || got.Lease != testLease || len(got.CAKey) == 0 {
+		t.Errorf("certificate of %s in %s, lease %s, CA key of %d bytes", cert.Subject.CommonName, identity.ClusterOf(cert), got.Lease, len(got.CAKey))
+	}
+	if n := leader.node.State().Nodes[got.Node.ID]; n.Name != "node-2" || n.Role != fsm.RoleVoter {
+		t.Errorf("member %+v", n)
+	}
+	t.Run("the same request again is the same node", func(t *testing.T) {
+		again, err := Admit(soon(t), leader.node, leader.id, a)
+		check(t, err)
+		if again.Node.ID != got.Node.ID || len(leader.node.State().Nodes) != 2 {
+			t.Errorf("node %s, want %s; %d members", again.Node.ID, got.Node.ID, len(leader.node.State().Nodes))
+		}
+	})
+	t.Run("another key with the same token is refused", func(t *testing.T) {
+		b := a
+		var err error
+		b.CSR, _, err = identity.NewCSR()
+		check(t, err)
+		_, err = Admit(soon(t), leader.node, leader.id, b)
+		wantRefusal(t, err, fsm.CodeTokenRefused, "used already")
+	})
+}
+
+func TestAdmitRefuses(t *testing.T) {
+	c := startCluster(t, 1)
+	leader := c.leader()
+	good := applicant(t, c, "node-2")
+	hour, secret := c.token("node-3", identity.RoleVoter, 200*time.Millisecond)
+	time.Sleep(300 * time.Millisecond)
+	for _, tc := range []struct {
+		name   string
+		change func(*Applicant)
+		code   fsm.Code
+		says   string
+	}{
+		{"an unknown token", func(a *Applicant) { a.TokenID = "t-nothing" }, fsm.CodeTokenRefused, "unknown here"},
+		{"a wrong secret", func(a *Applicant) { a.Secret[0]++ }, fsm.CodeTokenRefused, "secret"},
+		{"another name", func(a *Applicant) { a.Name = "node-9" }, fsm.CodeTokenRefused, "is for node node-2"},
+		{"an expired token", func(a *Applicant) { a.TokenID, a.Secret, a.Name = hour, secret, "node-3" }, fsm.CodeTokenRefused, "expired"},
+		{"no request", func(a *Applicant) { a.CSR = nil }, fsm.CodeMalformed, "not PEM"},
+		{"garbage for a request", func(a *Applicant) {
+			a.CSR = []byte("-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n")
+		}, fsm.CodeMalformed, "cannot be used"},
+		{"a request that somebody changed", func(a *Applicant) { a.CSR = []byte(strings.Replace(string(a.CSR), "M", "N", 1)) }, fsm.CodeMalformed, ""},
+		{"an address that means nothing elsewhere", func(a *Applicant) { a.Advertise = netip.IPv4Unspecified() }, fsm.CodeParameter, "0.0.0.0"},
+		{"a port used twice", func(a *Applicant) { a.Ports.Raft = a.Ports.API }, fsm.CodeParameter, "port"},
+		{"a name that no certificate can have", func(a *Applicant) { a.Name = "node-2." }, fsm.CodeParameter, "node-2."},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			a := good
+			a.CSR = append([]byte(nil), good.CSR...)
+			tc.change(&a)
+			before := len(leader.node.State().Nodes)
+			_, err := Admit(soon(t), leader.node, leader.id, a)
+			wantRefusal(t, err, tc.code, tc.says)
+			s := leader.node.State()
+			if len(s.Nodes) != before || s.Tokens[good.TokenID].NodeID != "" {
+				t.Error("the refusal changed something")
+			}
+		})
+	}
+	t.Run("no CA key", func(t *testing.T) {
+		without := *leader // not the identity itself: it must not be copied
+		var id identity.Identity
+		id.Settings, id.CACert = without.id.Settings, without.id.CACert
+		_, err := Admit(soon(t), leader.node, &id, good)
+		wantRefusal(t, err, fsm.CodeNotReady, "CA key")
+	})
+	// After all that the token still works.
+	if _, err := Admit(soon(t), leader.node, leader.id, good); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAdmitNeedsTheLeader(t *testing.T) {
+	c := startCluster(t, 2)
+	a := applicant(t, c, "node-3")
+	f := c.followers()[0]
+	if _, err := Admit(soon(t), f.node, f.id, a); !errors.Is(err, ErrNotLeader) {
+		t.Errorf("got %v", err)
+	}
+}
