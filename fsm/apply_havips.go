@@ -432,7 +432,7 @@ func (s *State) checkMember(v HAVIP, t RangeType, m string) *Refusal {
 			return Refuse(CodeParameter, "ENI %s is not attached to its node", m)
 		case e.IsPrimary():
 			return Refuse(CodeParameter, "ENI %s is the primary ENI of node %s; use a range of type cvm", m, s.NodeName(e.Node))
-		case e.Subnet != v.Subnet:
+		case !s.InSubnet(e, v.Subnet):
 			return Refuse(CodeParameter, "ENI %s is in subnet %s; the HAVIP is in %s", m, named(e.Subnet), v.Subnet)
 		}
 		return nil
@@ -445,7 +445,7 @@ func (s *State) checkMember(v HAVIP, t RangeType, m string) *Refusal {
 		return Refuse(CodeParameter, "node %s is a witness and owns nothing", m)
 	}
 	for _, e := range s.ENIList() {
-		if e.Node == n.ID && e.Subnet == v.Subnet {
+		if e.Node == n.ID && s.InSubnet(e, v.Subnet) {
 			return nil
 		}
 	}

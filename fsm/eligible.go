@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -37,7 +38,7 @@ func (s *State) Ineligible(v HAVIP, eni ENI, at int64) *Obstacle {
 		return no("no-node", "node %s is not a member", eni.Node)
 	case eni.Detached:
 		return no("detached", "the node no longer reports this ENI")
-	case eni.Subnet != v.Subnet:
+	case !s.InSubnet(eni, v.Subnet):
 		return no("other-subnet", "it is in subnet %s, the HAVIP is in %s", named(eni.Subnet), v.Subnet)
 	case n.Role == RoleWitness:
 		return no("witness", "node %s is a witness: it votes and owns nothing", n.Name)
@@ -89,4 +90,15 @@ func named(s string) string {
 		return "none"
 	}
 	return s
+}
+
+// InSubnet reports whether an ENI is in a subnet: in that which it is said to be in, or,
+// unless an operator said so, in each that holds one of its addresses. An ENI with IPv4 and
+// IPv6 is in two.
+func (s *State) InSubnet(e ENI, subnet string) bool {
+	if e.Subnet == subnet || e.SetSubnet != "" {
+		return e.Subnet == subnet
+	}
+	cidr := s.Subnets[subnet].CIDR
+	return slices.ContainsFunc(e.Prefixes, func(p netip.Prefix) bool { return cidr.Contains(p.Addr()) })
 }

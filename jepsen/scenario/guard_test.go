@@ -23,9 +23,24 @@ import (
 func (b *Bed) restart(node int) {
 	b.t.Helper()
 	b.Eventually("the end of "+b.Cluster.NodeName(node), func() bool { return !b.Cluster.Running(node) })
+	before := b.session(node)
 	b.must(b.Cluster.Start(node))
-	b.WaitSessions(len(b.Lab.Nodes()))
-	time.Sleep(settleTime)
+	b.Eventually("a new session of "+b.Cluster.NodeName(node), func() bool {
+		now := b.session(node)
+		return now != 0 && now != before
+	})
+	time.Sleep(2 * Lease) // a voter that has just started is silent for a promise
+}
+
+// session is that of a node, as the log has it; 0 without one.
+func (b *Bed) session(node int) uint64 {
+	nodes, _ := b.Cluster.Nodes()
+	for _, n := range nodes {
+		if n.Name == b.Cluster.NodeName(node) {
+			return n.Session
+		}
+	}
+	return 0
 }
 
 // signalAgent sends a signal to the agent proper, behind its guard's back.
