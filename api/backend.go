@@ -85,6 +85,7 @@ type Local struct {
 	LeaseRemaining time.Duration
 	Observed       []Observation // sorted by HAVIP
 	LogBytes       int64         // size of the log's file
+	Conditions     []string      // what is wrong with this node, a sentence each
 }
 
 // Observation is one HAVIP as this host's kernel shows it.

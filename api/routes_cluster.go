@@ -149,6 +149,14 @@ func (s *Server) status(st *fsm.State) Status {
 	if out.Voters > 0 && out.Voters < 3 {
 		worse(HealthYellow, "%d voters: the loss of one stops the cluster; add nodes until there are 3", out.Voters)
 	}
+	for _, c := range l.Conditions {
+		worse(HealthYellow, "this node: %s", c)
+	}
+	for _, e := range st.ENIList() {
+		if e.Fault != "" {
+			worse(HealthYellow, "ENI %s: %s", e.ID, e.Fault)
+		}
+	}
 	for _, v := range st.HAVIPList() {
 		switch {
 		case v.Owner != nil:

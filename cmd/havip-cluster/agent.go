@@ -18,6 +18,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
@@ -231,6 +232,7 @@ func (a *agent) openMember() {
 	a.backend.gossip, a.backend.member = a.gossip, a.member
 	a.backend.running.Store(a.member)
 	registry := prometheus.NewRegistry()
+	registry.MustRegister(metrics{a.backend, a.fence}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a.server = api.New(api.Config{Backend: a.backend, Identity: a.id, Version: programVersion(), Registry: registry, Log: a.log})
 	a.founding = &fsm.InitCluster{
 		ID: a.id.ClusterID, Profile: string(a.id.Profile), Lease: a.id.Lease,

@@ -212,7 +212,14 @@ func (b *backend) Live() map[string]api.Live {
 }
 
 func (b *backend) Local() api.Local {
-	out := api.Local{Fence: b.fence, LogBytes: b.node.Disk().Bytes}
+	disk := b.node.Disk()
+	out := api.Local{Fence: b.fence, LogBytes: disk.Bytes}
+	if disk.Stalled {
+		out.Conditions = append(out.Conditions, "its disk does not take the log's writes; it does not lead while that lasts")
+	}
+	if b.fence == "none" && b.edge != nil {
+		out.Conditions = append(out.Conditions, "it has no fence: only the agent itself ends a lease in time")
+	}
 	if b.member.Keeper == nil {
 		return out
 	}
