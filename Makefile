@@ -39,8 +39,9 @@ setup:
 	[ -z "$$missing" ] || { apt-get update -qq && apt-get install -qq -y $$missing >/dev/null; }
 
 .PHONY: test
-test: setup ## all tests with the race detector
-	$(GO) test -race -timeout $(TEST_TIMEOUT) ./...
+test: setup ## all tests with the race detector (root)
+	$(GO) test -race -timeout $(TEST_TIMEOUT) $$($(GO) list ./... | grep -v /jepsen/scenario)
+	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) ./jepsen/scenario
 
 .PHONY: test-short
 test-short: setup ## the tests that take seconds
@@ -77,12 +78,28 @@ sim: ## search for two owners in virtual time
 	$(GO) test -timeout $(TEST_TIMEOUT) -run Search ./failover/lease/
 
 .PHONY: jepsen-short
-jepsen-short: ## real nodes in network namespaces, a few faults (root)
-	$(GO) test -timeout $(TEST_TIMEOUT) -run Short ./jepsen/...
+jepsen-short: ## whole clusters through faults on the real kernel, agents with the race detector (root)
+	HAVIP_RACE=1 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) -run 'Killed|HostLoss|Guard|Repair' ./jepsen/scenario
+
+.PHONY: measure
+measure: ## the table of the README: each fault 20 times, held to its budget (root, a quiet machine, 30 min)
+	HAVIP_MEASURE=1 HAVIP_RUNS=$${HAVIP_RUNS:-20} $(GO) test -count=1 -timeout 2h -v ./jepsen/scenario | grep -E 'runs +[0-9]|^(---|FAIL|ok)'
 
 .PHONY: bench
 bench: ## all benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: generate
+generate: ## compile the fence's eBPF programs again (clang 14, llvm-strip, libbpf headers)
+	$(GO) generate ./netdev/fence
+
+.PHONY: check-generate
+check-generate: ## the committed eBPF objects are what the source gives, where clang 14 is present
+	@if clang --version 2>/dev/null | grep -q 'version 14\.'; then \
+	  cp -r netdev/fence $(BIN)/fence.before && $(GO) generate ./netdev/fence && \
+	  { diff -r netdev/fence $(BIN)/fence.before || { echo "netdev/fence: the committed objects differ from the source"; rm -rf $(BIN)/fence.before; exit 1; }; }; \
+	  rm -rf $(BIN)/fence.before; \
+	else echo "clang 14 is not here: the eBPF objects are taken as committed"; fi
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (10s)
@@ -94,7 +111,7 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 	done
 
 .PHONY: check
-check: tidy lint test sim jepsen-short ## what CI runs
+check: tidy lint check-generate test mutants sim jepsen-short ## what CI runs
 
 .PHONY: clean
 clean: ## remove what make built

@@ -228,8 +228,8 @@ func (c *Controller) placeAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if res.Refusal != nil || len(res.Refused) == len(assignments) {
-		return fmt.Errorf("placement refused: %v %v", res.Refusal, res.Refused)
+	if res.Refusal != nil {
+		return fmt.Errorf("failover: placement refused: %w", res.Refusal)
 	}
 	return nil
 }

@@ -65,6 +65,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		if err := k.agent.clean(ctx); err != nil {
 			return nil // only when ctx has ended
 		}
+		leader := k.cfg.Log.LeaderID()
 		opened, err := k.open(ctx)
 		if err != nil {
 			return err
@@ -74,7 +75,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 			k.renew(ctx)
 			k.agent.poke()
 		}
-		if !k.rest(ctx, pause) {
+		if !k.rest(ctx, pause, leader) {
 			return nil
 		}
 		pause = min(2*pause, openPauseMax)
@@ -82,13 +83,12 @@ func (k *Keeper) Run(ctx context.Context) error {
 }
 
 // rest waits between two attempts, but no longer than until there is another leader to
-// ask. False means that ctx has ended.
-func (k *Keeper) rest(ctx context.Context, pause time.Duration) bool {
+// ask than before the last one. False means that ctx has ended.
+func (k *Keeper) rest(ctx context.Context, pause time.Duration, leader string) bool {
 	watch, stop := k.cfg.Log.Watch()
 	defer stop()
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	leader := k.cfg.Log.LeaderID()
 	for {
 		select {
 		case <-ctx.Done():

@@ -576,7 +576,9 @@ func TestChaos(t *testing.T) {
 			w.await("all is settled", 20*time.Second, func() bool {
 				return len(w.head().Sessions) == len(w.hosts) && w.settled()
 			})
-			t.Logf("%d entries, packets by kind %v", len(w.states), w.packets)
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			t.Logf("%d entries, datagrams by kind %v", len(w.states), w.packets)
 		})
 	}
 }

@@ -224,10 +224,12 @@ func (h *history) word() {
 	if i > 0 {
 		h.stats.Late++
 	}
+	lost := h.percent(15)
+	repeated := !lost && h.percent(15)
 	switch {
-	case h.percent(15):
+	case lost:
 		h.stats.Lost++
-	case h.percent(15):
+	case repeated:
 		h.stats.Repeated++
 		h.deliver(m)
 		return // it stays under way

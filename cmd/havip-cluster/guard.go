@@ -16,8 +16,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"havip-cluster/api"
-	"havip-cluster/fsm"
 	"havip-cluster/membership/identity"
 	"havip-cluster/netdev/fence"
 )
@@ -28,9 +26,6 @@ const (
 	// both processes, and the guard passes its own on.
 	stopNow = syscall.SIGUSR1
 
-	attemptWait  = 500 * time.Millisecond
-	attemptPause = 25 * time.Millisecond
-	leaderAlone  = 50 * time.Millisecond // until the others are asked, too
 	lastWordWait = 50 * time.Millisecond // should somebody else hold the pipe open
 	guardScore   = -1000                 // oom_score_adj: never killed for memory
 )
@@ -198,8 +193,9 @@ func (g *guard) after(state *os.ProcessState, died time.Time) error {
 	return nil
 }
 
-// bury silences what the dead agent owned, reads back that it is silent, and only then has
-// its session closed.
+// bury has the session of a dead agent closed, in an order that is safe and keeps the gap
+// short: a leader is found while the kernel still lets the HAVIPs answer, at most until the
+// deadline; they are silenced; that is read back; only then the session is reported.
 func (g *guard) bury(log *slog.Logger, last word, died time.Time, limit time.Duration) error {
 	// Without the lock another agent may run here already, which has cleaned up itself.
 	unlock, err := identity.Lock(g.dir)
@@ -212,6 +208,14 @@ func (g *guard) bury(log *slog.Logger, last word, died time.Time, limit time.Dur
 		return err
 	}
 	defer left.close()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	r := &release{id: g.freshIdentity(), peers: last.Peers, session: last.Session}
+	defer r.close()
+	if last.Session != 0 {
+		r.findWithin(ctx, remaining(g.fence))
+	}
+	found := time.Since(died)
 	if last.Fence != fence.None && g.fence == nil {
 		err = errors.New("the guard has no hold of the fence")
 	}
@@ -220,69 +224,36 @@ func (g *guard) bury(log *slog.Logger, last word, died time.Time, limit time.Dur
 	}
 	silent := time.Since(died)
 	if last.Session == 0 {
-		log.Info("the agent has died without a session; nothing of it is left", "silent", silent)
+		log.Info("the agent has ended without a session; nothing of it is left", "silent", silent)
 		return nil
 	}
-	if err := g.release(last, limit); err != nil {
+	if err := r.send(ctx); err != nil {
 		return err
 	}
 	log.Warn("the agent has died; nothing of it answers any more, and its session is released",
-		"shut", left.shut.Sub(died), "silent", silent, "released", time.Since(died))
+		"leader", found, "shut", left.shut.Sub(died), "silent", silent, "released", time.Since(died))
 	return nil
 }
 
-// release has the session closed: by the leader, if it still leads, else by whoever does.
-func (g *guard) release(last word, limit time.Duration) error {
-	id := g.id
-	if identity.NeedsRenewal(id.Leaf(), time.Now()) {
-		if fresh, err := identity.Load(g.dir); err == nil {
-			id = fresh // renewed since the guard started
-		}
+// remaining is how long the fence lets HAVIPs answer without being told to; 0 without one.
+func remaining(f fence.Fence) time.Duration {
+	if f == nil {
+		return 0
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	answers := make(chan error, len(last.Peers))
-	for i, p := range last.Peers {
-		wait := leaderAlone
-		if i == 0 {
-			wait = 0
-		}
-		go func() { answers <- closeAt(ctx, id, p, last.Session, wait) }()
+	if _, err := f.Guarded(); err != nil { // nftables reads its deadline along with this
+		return 0
 	}
-	errs := []error{errors.New("no other node took the report")}
-	for range last.Peers {
-		err := <-answers
-		if err == nil {
-			return nil
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+	return time.Duration(f.Deadline() - fence.BootNow())
 }
 
-// closeAt asks one node to close the session, again and again until it is closed.
-func closeAt(ctx context.Context, id *identity.Identity, p peer, session uint64, wait time.Duration) error {
-	c := api.NewClient(p.API, id.ClientTLSTo(p.Node))
-	defer c.Close()
-	var last error
-	for {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", p.API, errors.Join(last, ctx.Err()))
-		case <-time.After(wait):
+// freshIdentity is this node's, with the certificate that it has now.
+func (g *guard) freshIdentity() *identity.Identity {
+	if identity.NeedsRenewal(g.id.Leaf(), time.Now()) {
+		if fresh, err := identity.Load(g.dir); err == nil {
+			return fresh
 		}
-		wait = attemptPause
-		attempt, cancel := context.WithTimeout(ctx, attemptWait)
-		res, err := c.Command(attempt, fsm.CloseSession{Session: session, Released: true})
-		cancel()
-		switch {
-		case err == nil && (res.Refusal == nil || res.Refusal.Code == fsm.CodeStale):
-			return nil // closed by this, or before
-		case err == nil:
-			return fmt.Errorf("%s: %w", p.API, res.Refusal)
-		}
-		last = err
 	}
+	return g.id
 }
 
 // close gives the handles back. The kernel's side stays, shut, for the next agent.

@@ -34,8 +34,13 @@ var binary = sync.OnceValues(func() (string, error) {
 	}
 	path := filepath.Join(dir, "havip-cluster")
 	args := []string{"build", "-trimpath", "-o", path, "havip-cluster/cmd/havip-cluster"}
+	env := append(os.Environ(), "CGO_ENABLED=0")
+	if os.Getenv("HAVIP_RACE") != "" {
+		args = append([]string{"build", "-race"}, args[1:]...)
+		env = append(os.Environ(), "CGO_ENABLED=1")
+	}
 	cmd := exec.Command("go", args...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = env
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build: %w: %s", err, out)
 	}
