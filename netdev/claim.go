@@ -163,5 +163,5 @@ func deviceOf(index int) (device, error) {
 
 // interrupt ends all waiting on conn when ctx ends. The returned function is that of onDone.
 func interrupt(ctx context.Context, conn net.PacketConn) (release func()) {
-	return onDone(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	return onDone(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -189,7 +190,7 @@ func checkSum(t *testing.T, frame []byte) {
 	message := frame[etherLen+ipv6Len:]
 	pseudo := append(bytes.Clone(frame[22:54]), 0, 0, 0, byte(len(message)), 0, 0, 0, unix.IPPROTO_ICMPV6)
 	var sum uint32
-	for all := append(pseudo, message...); len(all) > 0; all = all[2:] {
+	for all := slices.Concat(pseudo, message); len(all) > 0; all = all[2:] {
 		sum += uint32(all[0])<<8 | uint32(all[1])
 	}
 	for sum > 0xffff {

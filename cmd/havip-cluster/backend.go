@@ -161,7 +161,7 @@ func (b *backend) command(ctx context.Context, to fsm.Node, body fsm.Body) (fsm.
 // ask tries every other node while none is known to lead: a node that was removed hears
 // of no leader any more, and this is how it learns why.
 func (b *backend) ask(ctx context.Context, body fsm.Body) (fsm.Result, error) {
-	err := error(api.ErrNoLeader)
+	err := api.ErrNoLeader
 	if !b.node.State().Nodes[b.Self()].Removing {
 		return fsm.Result{}, err
 	}

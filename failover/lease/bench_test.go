@@ -2,7 +2,6 @@ package lease
 
 import (
 	"fmt"
-	"testing"
 	"time"
 )
 
@@ -176,12 +175,5 @@ func (b *bench) check() {
 	if b.closed && b.alive() && b.violation == "" {
 		b.violation = fmt.Sprintf("at %v the session is closed, and alive for another %v",
 			b.now, b.holder.deadline.Sub(b.read(holderNode)))
-	}
-}
-
-func (b *bench) mustBeAlive(t *testing.T, want bool) {
-	t.Helper()
-	if b.alive() != want {
-		t.Errorf("at %v: alive %v, want %v (deadline %d)", b.now, b.alive(), want, b.holder.deadline)
 	}
 }

@@ -211,7 +211,7 @@ func TestThousand(t *testing.T) {
 		}
 		var all []row
 		for _, e := range got {
-			frame := ip4(other4, host4(1, 1), 0)
+			var frame []byte
 			if e.IP.Is4() {
 				frame = ip4(other4, e.IP, 0)
 			} else {

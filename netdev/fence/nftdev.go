@@ -152,8 +152,11 @@ func (f *nftFence) Healthy(index int) error {
 // intact counts the sets and rules that the frames of the device meet.
 func (f *nftFence) intact(c *nftables.Conn, index int, name string) error {
 	sets, err := c.GetSets(f.rules.table)
-	if err != nil || len(sets) < len(f.rules.sets()) {
-		return fmt.Errorf("%w: table %s: %d sets, error %v", ErrUnhealthy, f.rules.table.Name, len(sets), err)
+	if err != nil {
+		return fmt.Errorf("%w: table %s: %w", ErrUnhealthy, f.rules.table.Name, err)
+	}
+	if len(sets) < len(f.rules.sets()) {
+		return fmt.Errorf("%w: table %s: %d sets", ErrUnhealthy, f.rules.table.Name, len(sets))
 	}
 	want := map[string]int{}
 	for chain, n := range f.rules.rules {
@@ -164,8 +167,11 @@ func (f *nftFence) intact(c *nftables.Conn, index int, name string) error {
 	}
 	for chain, n := range want {
 		got, err := c.GetRules(f.rules.table, &nftables.Chain{Name: chain})
-		if err != nil || len(got) != n {
-			return fmt.Errorf("%w: chain %s: %d rules of %d, error %v", ErrUnhealthy, chain, len(got), n, err)
+		if err != nil {
+			return fmt.Errorf("%w: chain %s: %w", ErrUnhealthy, chain, err)
+		}
+		if len(got) != n {
+			return fmt.Errorf("%w: chain %s: %d rules of %d", ErrUnhealthy, chain, len(got), n)
 		}
 	}
 	return nil
