@@ -28,6 +28,7 @@ type NetEdge struct {
 	late     chan struct{}
 	deadline atomic.Int64
 	clearing sync.WaitGroup
+	gateways atomic.Bool
 
 	mu         sync.Mutex
 	announcers map[int]*netdev.Announcer    // by interface index

@@ -3,7 +3,9 @@ package failover
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"havip-cluster/netdev"
@@ -15,7 +17,7 @@ const (
 	gatewayMisses = 3 // in a row, before an ENI is called faulty; one answer makes it sound
 )
 
-// WatchGateways asks each ENI's gateway by ARP, until ctx ends. An ENI whose gateway does
+// WatchGateways asks each ENI's gateway by ARP, until ctx ends, while CheckGateways says so. An ENI whose gateway does
 // not answer is reported with a fault: its HAVIPs leave for an ENI without one, and stay
 // where no other is better.
 func (e *NetEdge) WatchGateways(ctx context.Context) {
@@ -27,6 +29,11 @@ func (e *NetEdge) WatchGateways(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if !e.gateways.Load() {
+			clear(misses)
+			e.clearFaults()
+			continue
 		}
 		for _, d := range e.withGateway() {
 			answers, err := netdev.Probe(ctx, d.Index, d.Gateway, gatewayWait)
@@ -41,6 +48,18 @@ func (e *NetEdge) WatchGateways(ctx context.Context) {
 			}
 			e.setFault(d.Device, fault)
 		}
+	}
+}
+
+// CheckGateways switches WatchGateways on or off.
+func (e *NetEdge) CheckGateways(on bool) { e.gateways.Store(on) }
+
+func (e *NetEdge) clearFaults() {
+	e.mu.Lock()
+	devices := slices.Collect(maps.Keys(e.faults))
+	e.mu.Unlock()
+	for _, device := range devices {
+		e.setFault(device, "")
 	}
 }
 

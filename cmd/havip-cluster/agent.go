@@ -44,6 +44,7 @@ func init() {
 
 func newAgentCommand(g *globals) *cobra.Command {
 	var verbose, noFence, noGuard, cleanup bool
+	var configFile string
 	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Run this node in the foreground",
@@ -53,20 +54,28 @@ func newAgentCommand(g *globals) *cobra.Command {
 			"off and reports its session released, so that failover does not wait for the lease to run out.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			level := slog.LevelInfo
-			if verbose {
-				level = slog.LevelDebug
+			config, err := loadConfig(configFile)
+			if err != nil {
+				return err
 			}
-			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+			floor := slog.LevelInfo
+			if verbose {
+				floor = slog.LevelDebug
+			}
+			var level slog.LevelVar
+			level.Set(min(config.level(), floor))
+			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: &level}))
 			switch {
 			case cleanup:
 				return cleanUp(g.dataDir, log, noFence)
 			case noGuard || os.Getenv(childEnv) != "":
-				return runAgent(cmd.Context(), g.dataDir, log, noFence)
+				a := &agent{log: log, level: &level, floor: floor, configFile: configFile}
+				return a.start(cmd.Context(), g.dataDir, config, noFence)
 			}
 			return guardAgent(g.dataDir, log)
 		},
 	}
+	cmd.Flags().StringVar(&configFile, "config", "", "configuration file (YAML: log, check_gateway); read again at SIGHUP")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what Raft and gossip do, too")
 	cmd.Flags().BoolVar(&noFence, "no-fence", false, "do without the kernel's fence: only this process then ends a lease in time (for kernels without eBPF and nftables)")
 	cmd.Flags().BoolVar(&noGuard, "no-guard", false, "run without the guard (for debugging): if the process dies, its HAVIPs wait for the lease to run out")
@@ -76,7 +85,12 @@ func newAgentCommand(g *globals) *cobra.Command {
 
 // agent is everything that runs in a node, in the order in which it starts.
 type agent struct {
-	log      *slog.Logger
+	log *slog.Logger
+	// level is that of log; floor is the least that the command line asks for.
+	level      *slog.LevelVar
+	floor      slog.Level
+	configFile string
+
 	id       *identity.Identity
 	teller   *teller     // nil: no guard
 	fence    fence.Fence // nil: none
@@ -93,7 +107,9 @@ type agent struct {
 	handedOver atomic.Bool
 }
 
-func runAgent(ctx context.Context, dir string, log *slog.Logger, noFence bool) error {
+// start runs the agent of a data directory until it ends.
+func (a *agent) start(ctx context.Context, dir string, config agentConfig, noFence bool) error {
+	log := a.log
 	teller, err := newTeller()
 	if err != nil {
 		return err
@@ -115,11 +131,12 @@ func runAgent(ctx context.Context, dir string, log *slog.Logger, noFence bool) e
 			log.Debug("this process may be killed for memory like any other", "err", err)
 		}
 	}
-	a := &agent{log: log.With("node", id.Name), id: id, teller: teller}
+	a.log, a.id, a.teller = log.With("node", id.Name), id, teller
 	defer a.close()
 	if err := a.open(dir, noFence); err != nil {
 		return err
 	}
+	a.configure(config)
 	return a.run(ctx)
 }
 
@@ -268,6 +285,7 @@ func (a *agent) run(parent context.Context) error {
 	part("guard", a.tellGuard)
 	if a.edge != nil {
 		part("edge", func(ctx context.Context) error { a.edge.Run(ctx); return nil })
+		part("gateways", func(ctx context.Context) error { a.edge.WatchGateways(ctx); return nil })
 		part("claims", func(ctx context.Context) error { a.edge.WatchClaims(ctx, a.member.Agent.Foreign); return nil })
 	}
 	part("rejoin", func(ctx context.Context) error { a.gossip.RunRejoin(ctx, a.node.State); return nil })
@@ -298,7 +316,7 @@ func (a *agent) awaitEnd(ctx context.Context, signals <-chan os.Signal) {
 			return
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
-				a.log.Info("SIGHUP: there is no configuration file to read again")
+				a.reload()
 				continue
 			}
 			if sig == stopNow {

@@ -162,11 +162,13 @@ func (g *guard) prepare(w word) {
 	}
 	cfg := fenceConfig(g.dir, g.id.NodeID)
 	cfg.Prefer = w.Fence // another kind would take this one's place
+	start := time.Now()
 	f, _, err := fence.New(cfg)
 	if err != nil {
 		g.log.Warn("the guard cannot open the fence; if the agent dies, the HAVIPs wait for its lease", "err", err)
 		return
 	}
+	g.log.Debug("the guard holds the fence", "kind", f.Kind(), "took", time.Since(start))
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.fence = f

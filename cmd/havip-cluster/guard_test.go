@@ -2,10 +2,11 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -90,18 +91,21 @@ func (f *fakeFence) Shut(netip.Addr) error {
 // leader is a member that answers a guard, and notes what it is asked.
 func leader(t *testing.T, id *identity.Identity, j *journal, leads func() bool) peer {
 	t.Helper()
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	l, err := tls.Listen("tcp", "127.0.0.1:0", id.ServerTLS(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !leads() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
 		j.add(r.URL.Path)
 		_, _ = w.Write([]byte("{}"))
-	}))
-	srv.TLS = id.ServerTLS(true)
-	srv.StartTLS()
-	t.Cleanup(srv.Close)
-	return peer{Node: id.NodeID, API: srv.Listener.Addr().String()}
+	})}
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(func() { _ = srv.Close() })
+	return peer{Node: id.NodeID, API: l.Addr().String()}
 }
 
 // alone runs do in a network namespace of its own: what is swept there is nobody's.
@@ -186,8 +190,10 @@ func TestReleaseFindsTheLeader(t *testing.T) {
 	next := leader(t, id, j, func() bool { return time.Now().After(elected) })
 	r := &release{id: id, session: 7, peers: []peer{{Node: id.NodeID, API: "127.0.0.1:1"}, follower, next}}
 	defer r.close()
-	r.findWithin(t.Context(), 50*time.Millisecond)
-	if err := r.send(t.Context()); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	r.findWithin(ctx, 50*time.Millisecond)
+	if err := r.send(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if got := j.all(); !slices.Equal(got, []string{asked, released}) {

@@ -2,6 +2,7 @@ package netns
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,7 @@ bootstrap*|join*) mkdir "$dir" ;;
 agent*)
 	echo "agent of $dir" >&2
 	touch "$WORLD/ready"
+	[ -e "$WORLD/guarded" ] && { sleep 1000 & wait $!; exit 7; }
 	[ -e "$WORLD/stubborn" ] && trap '' TERM || trap 'echo bye >&2; exit 0' TERM
 	while :; do sleep 0.02; done ;;
 "node add") echo '{"node":"'"$3"'","role":"voter","token":"secret","command":"x"}' ;;
@@ -116,6 +118,50 @@ func TestClusterSignals(t *testing.T) {
 	must(t, c.Close())
 	if c.Running(1) {
 		t.Error("alive after Close")
+	}
+}
+
+func TestClusterGuards(t *testing.T) {
+	c, world, _ := newFakeCluster(t)
+	must(t, os.WriteFile(filepath.Join(world, "guarded"), nil, 0o600))
+	agent := func() int {
+		t.Helper()
+		pid := 0
+		must(t, c.Start(1))
+		eventually(t, "no agent below the guard", func() bool {
+			pid, _ = c.AgentPID(1)
+			name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+			return string(name) == "sleep\n"
+		})
+		return pid
+	}
+	lives := func(pid int) bool { // an orphan may stay a zombie: whoever adopts it is slow
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		return err == nil && !strings.Contains(string(stat), ") Z ")
+	}
+	pid := agent()
+	must(t, c.Kill(1, syscall.SIGKILL))
+	if lives(pid) || c.Running(1) {
+		t.Error("SIGKILL did not meet both")
+	}
+	pid = agent()
+	must(t, c.KillAgent(1))
+	eventually(t, "the guard does not notice", func() bool { return !c.Running(1) })
+	if lives(pid) {
+		t.Error("the agent was not killed")
+	}
+	if _, err := c.GuardPID(1); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("pid of a guard that is gone: %v", err)
+	}
+	pid = agent()
+	gone := try(t, func() (<-chan struct{}, error) { return c.KillGuard(1) })
+	if c.Running(1) || !lives(pid) {
+		t.Error("not only the guard was killed")
+	}
+	must(t, c.Close())
+	<-gone
+	if lives(pid) {
+		t.Error("an agent without a guard is alive after Close")
 	}
 }
 

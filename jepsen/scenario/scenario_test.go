@@ -72,25 +72,33 @@ func (b *Bed) cut(node int) Measured {
 }
 
 func TestHostLossOfAnOrdinaryOwner(t *testing.T) {
-	b := NewBed(t, 3)
-	s := &Series{Name: "host loss, owner is not the leader, 3 nodes"}
-	for range Runs(3) {
-		b.Place(b.other(b.Leader()))
-		m := b.cut(b.Owner())
-		noDual(t, m)
-		s.Add(m)
+	for nodes, runs := range map[int]int{3: Runs(3), 5: Runs(1)} {
+		t.Run(fmt.Sprint(nodes), func(t *testing.T) {
+			b := NewBed(t, nodes)
+			s := &Series{Name: fmt.Sprintf("host loss, owner is not the leader, %d nodes", nodes)}
+			for range runs {
+				b.Place(b.other(b.Leader()))
+				m := b.cut(b.Owner())
+				noDual(t, m)
+				s.Add(m)
+			}
+			report(t, s, Lease*12/10)
+		})
 	}
-	report(t, s, Lease*12/10)
 }
 
 func TestHostLossOfALeadingOwner(t *testing.T) {
-	b := NewBed(t, 3)
-	s := &Series{Name: "host loss, owner is the leader, 3 nodes"}
-	for range Runs(3) {
-		b.Place(b.Leader())
-		m := b.cut(b.Owner())
-		noDual(t, m)
-		s.Add(m)
+	for nodes, runs := range map[int]int{3: Runs(3), 5: Runs(1)} {
+		t.Run(fmt.Sprint(nodes), func(t *testing.T) {
+			b := NewBed(t, nodes)
+			s := &Series{Name: fmt.Sprintf("host loss, owner is the leader, %d nodes", nodes)}
+			for range runs {
+				b.Place(b.Leader())
+				m := b.cut(b.Owner())
+				noDual(t, m)
+				s.Add(m)
+			}
+			report(t, s, 3*Lease)
+		})
 	}
-	report(t, s, 3*Lease)
 }
