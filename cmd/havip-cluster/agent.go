@@ -169,6 +169,9 @@ func (a *agent) open(dir string, noFence bool) error {
 	if err := a.openEdge(dir, noFence); err != nil {
 		return err
 	}
+	if err := refuseTwin(a.id); err != nil {
+		return err
+	}
 	if a.teller != nil { // before anything is attached: the guard opens the same fence
 		a.teller.tell(word{Fence: a.fenceKind()})
 	}

@@ -62,6 +62,14 @@ func NewBed(t *testing.T, n int) *Bed { return newBed(t, n, n) }
 // newBed is NewBed in a lab with more hosts than the cluster has nodes at first.
 func newBed(t *testing.T, hosts, n int) *Bed {
 	t.Helper()
+	b := unformed(t, hosts)
+	b.form(n)
+	return b
+}
+
+// unformed is a lab with hosts on which nothing runs yet.
+func unformed(t *testing.T, hosts int) *Bed {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -93,19 +101,24 @@ func newBed(t *testing.T, hosts, n int) *Bed {
 		b.Cluster.AgentArgs = []string{"--verbose"}
 	}
 	b.Cluster.LogOnFailure(t)
+	return b
+}
+
+// form makes a cluster of the first n hosts, and the HAVIP.
+func (b *Bed) form(n int) {
+	b.t.Helper()
 	b.must(b.Cluster.Bootstrap())
 	for i := 2; i <= n; i++ {
 		b.must(b.Cluster.Join(i, "voter"))
 	}
 	b.WaitVoters(min(n, 5))
 	b.WaitSessions(n)
-	for _, h := range lab.Nodes()[:n] {
+	for _, h := range b.Lab.Nodes()[:n] {
 		_, err := h.Respond(port)
 		b.must(err)
 	}
 	b.CLI(1, "havip", "create", "web", "--ip", b.HAVIP.String(), "--no-range-limit")
 	b.Owner()
-	return b
 }
 
 func (b *Bed) must(err error) {
