@@ -55,15 +55,34 @@ func (r *Reconciler) step(ctx context.Context) error {
 		}
 		return r.propose(ctx, term, *r.Founder)
 	}
-	if change, due := NextChange(s, r.Node.Servers(), r.ready); due {
+	if change, due := NextChange(s, r.Node.Servers(), r.ready); due && r.followed(change.Node) {
 		return r.act(ctx, s, change)
 	}
 	return r.forget(ctx, term, s)
 }
 
+// followed reports whether every server that is alive, but for the one to be changed, has
+// applied the latest configuration. A server that is two configurations behind may take
+// another voter for none and refuse it its vote, and with the leader gone nobody could be
+// elected any more: raft's pre-vote looks at the voter's own configuration.
+func (r *Reconciler) followed(but string) bool {
+	_, latest := r.Node.Voters()
+	for _, srv := range r.Node.Servers() {
+		id := string(srv.ID)
+		if id == but || !r.Alive(id) {
+			continue
+		}
+		if applied, fresh := r.Applied(id); !fresh || applied < latest {
+			return false
+		}
+	}
+	return true
+}
+
 func (r *Reconciler) ready(node string) bool {
 	applied, fresh := r.Applied(node)
-	return fresh && r.Alive(node) && r.Node.Ready(applied)
+	_, latest := r.Node.Voters()
+	return fresh && r.Alive(node) && applied >= latest && r.Node.Ready(applied)
 }
 
 func (r *Reconciler) act(ctx context.Context, s *fsm.State, c Change) error {
