@@ -51,6 +51,7 @@ type reign struct {
 	settle   settling
 	placed   *fsm.State // the state for which nothing was to be moved
 	placedAt lease.Instant
+	began    lease.Instant
 }
 
 // inquiry is the question whether one session is dead.
@@ -166,6 +167,7 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 			asking:   map[lease.Session]*inquiry{},
 			releases: map[fsm.ReleasedClaim]bool{},
 			timeline: newTimeline(),
+			began:    c.cfg.Clock(),
 		}
 	}
 	for _, act := range []func(context.Context) error{c.commitReleases, c.closeDead, c.placeAll, c.settleLease, c.recordFailovers} {
@@ -219,7 +221,7 @@ func (c *Controller) placeAll(ctx context.Context) error {
 	if s == c.reign.placed && now.Sub(c.reign.placedAt) < controlTick {
 		return nil
 	}
-	assignments := moves(s)
+	assignments := slices.DeleteFunc(moves(s), func(a fsm.Assignment) bool { return c.awaited(s, now, a) })
 	if len(assignments) == 0 {
 		c.reign.placed, c.reign.placedAt = s, now
 		return nil
@@ -232,6 +234,24 @@ func (c *Controller) placeAll(ctx context.Context) error {
 		return fmt.Errorf("failover: placement refused: %w", res.Refusal)
 	}
 	return nil
+}
+
+// coldGrace is how long after the start of its reign a leader keeps a HAVIP without an
+// owner for the node that had it last.
+const coldGrace = 2 * time.Second
+
+// awaited reports whether a HAVIP should wait for the node that owned it last: after a
+// restart of the whole cluster the nodes come back within moments of each other, and
+// everything should be where it was. A failover does not pass here: it places what it takes
+// away in the same entry.
+func (c *Controller) awaited(s *fsm.State, now lease.Instant, a fsm.Assignment) bool {
+	v := s.HAVIPs[a.HAVIP]
+	last, known := s.ENIs[v.Last]
+	if v.Owner != nil || !known || last.Node == a.Node || now.Sub(c.reign.began) >= coldGrace {
+		return false
+	}
+	_, back := s.SessionOf(last.Node)
+	return !back
 }
 
 // moves is the placement's difference from what the state has, as commands.

@@ -18,7 +18,7 @@ var ErrRemoved = errors.New("failover: this node was removed from the cluster; t
 
 const (
 	openPauseMin = 20 * time.Millisecond // between two attempts to open a session
-	openPauseMax = time.Second
+	openPauseMax = 200 * time.Millisecond
 	submitWait   = 5 * time.Second // for one request to the leader
 )
 

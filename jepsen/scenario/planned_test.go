@@ -110,13 +110,12 @@ func TestPartitionOfTheOwner(t *testing.T) {
 	report(t, healed, time.Second)
 }
 
-// A client that was cut off together with nobody, and comes back: the owner that did not
-// change must announce again.
+// Everything comes back as it was, and nothing is owned before it may be.
 func TestStopOfAllAndColdStart(t *testing.T) {
 	b := NewBed(t, 3)
 	b.CLI(1, "havip", "create", "api", "--ip", b.Lab.Address(101).String(), "--no-range-limit")
 	b.Eventually("both owned", func() bool { return len(b.owners(1)) == 2 })
-	before := b.owners(1)
+	before, sessions := b.owners(1), b.sessions()
 	for i := 1; i <= 3; i++ {
 		b.must(b.Cluster.Kill(i, syscall.SIGKILL))
 	}
@@ -124,13 +123,32 @@ func TestStopOfAllAndColdStart(t *testing.T) {
 		for i := 1; i <= 3; i++ {
 			b.must(b.Cluster.Start(i))
 		}
-		b.WaitSessions(3)
+		b.Eventually("new sessions", func() bool {
+			now := b.sessions()
+			for node, old := range sessions {
+				if now[node] <= old {
+					return false
+				}
+			}
+			return true
+		})
 		b.Eventually("both owned", func() bool { return len(b.owners(1)) == 2 })
 	})
 	noDual(t, m)
+	t.Logf("cold start: %s until all is served again", m.Gap)
 	if after := b.owners(1); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Errorf("before the stop %v, after the cold start %v", before, after)
 	}
+}
+
+// sessions maps each node to its session.
+func (b *Bed) sessions() map[string]uint64 {
+	nodes, _ := b.Cluster.Nodes()
+	out := map[string]uint64{}
+	for _, n := range nodes {
+		out[n.Name] = n.Session
+	}
+	return out
 }
 
 // owners maps each owned HAVIP to its node.
