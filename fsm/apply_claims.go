@@ -24,7 +24,7 @@ func (s *State) openSession(c Command, b OpenSession) *Refusal {
 		return Refuse(CodeMalformed, "a session needs an attempt id of 1 to %d bytes", MaxKey)
 	}
 	if old, ok := s.Sessions[n.LastSession]; ok {
-		s.dropSession(c, old, "the node opened a new session")
+		s.dropSession(c, old, "the node opened a new session", false)
 	}
 	n.LastSession = s.Index
 	s.Nodes[n.ID] = n
@@ -58,7 +58,7 @@ func (s *State) closeSession(c Command, b CloseSession) ([]string, *Refusal) {
 	if b.Released {
 		why = "the node ended it"
 	}
-	s.dropSession(c, sess, why)
+	s.dropSession(c, sess, why, b.Released)
 	var parts []string
 	for _, a := range b.Place {
 		if refusal := s.assign(c, a); refusal != nil {
@@ -68,15 +68,19 @@ func (s *State) closeSession(c Command, b CloseSession) ([]string, *Refusal) {
 	return parts, nil
 }
 
-// dropSession ends a session and every claim that it has.
-func (s *State) dropSession(c Command, sess Session, why string) {
+// dropSession ends a session and every claim that it has. left says that the node ended it
+// by its own word: then nothing waits for it to come back.
+func (s *State) dropSession(c Command, sess Session, why string, left bool) {
 	delete(s.Sessions, sess.Number)
 	name := s.NodeName(sess.Node)
 	s.note(c, "session-closed", "", name, fmt.Sprintf("session %d of node %s is closed: %s", sess.Number, name, why))
 	for _, v := range s.Claimed(sess.Number) {
 		v.Draining = slices.DeleteFunc(slices.Clone(v.Draining), func(cl Claim) bool { return cl.Session == sess.Number })
 		if v.Owner != nil && v.Owner.Session == sess.Number {
-			v.Last, v.Owner = v.Owner.ENI, nil
+			if v.Last = v.Owner.ENI; left {
+				v.Last = ""
+			}
+			v.Owner = nil
 			v.Since = c.At
 			v.Reason = fmt.Sprintf("session %d of node %s is closed: %s", sess.Number, name, why)
 		}
