@@ -21,7 +21,7 @@ func TestLeaderKilledWhileAnotherNodeOwns(t *testing.T) {
 		})
 		noDual(t, m)
 		if now := b.Owner(); now != owner {
-			t.Errorf("the HAVIP went from node-%d to node-%d, though its owner lived", owner, now)
+			timely(t, "the HAVIP went from node-%d to node-%d, though its owner lived", owner, now)
 		}
 		s.Add(m)
 		b.must(b.Cluster.Start(leader))
@@ -49,7 +49,7 @@ func TestPlannedMove(t *testing.T) {
 	}
 	report(t, s, 20*time.Millisecond)
 	if s.Quantile(0.5) > 5*time.Millisecond {
-		t.Logf("p50 of the gap is %s, the budget 5ms", s.Quantile(0.5))
+		timely(t, "p50 of the gap is %s, the budget 5ms", s.Quantile(0.5))
 	}
 }
 
@@ -102,7 +102,7 @@ func TestPartitionOfTheOwner(t *testing.T) {
 		})
 		noDual(t, m)
 		if want := b.Cluster.NodeName(now); b.Cluster.NodeName(b.Owner()) != want {
-			t.Errorf("the heal moved the HAVIP away from %s", want)
+			timely(t, "the heal moved the HAVIP away from %s", want)
 		}
 		healed.Add(m)
 	}
@@ -137,7 +137,7 @@ func TestStopOfAllAndColdStart(t *testing.T) {
 	noDual(t, m)
 	t.Logf("cold start: %s until all is served again", m.Gap)
 	if after := b.owners(1); fmt.Sprint(after) != fmt.Sprint(before) {
-		t.Errorf("before the stop %v, after the cold start %v", before, after)
+		timely(t, "before the stop %v, after the cold start %v", before, after)
 	}
 }
 
