@@ -21,7 +21,7 @@ type Cluster struct {
 	LeaseMaxMS int64   `json:"lease_max_ms" doc:"The longest lease that may still be running"`
 	Leader     *string `json:"leader"`
 	Nodes      int     `json:"nodes"`
-	Voters     int     `json:"voters" doc:"Voters and witnesses"`
+	Voters     int     `json:"voters" doc:"How many vote now; a node that may vote does so once it has caught up"`
 	HAVIPs     int     `json:"havips"`
 	Index      uint64  `json:"index"`
 }
@@ -99,8 +99,8 @@ func (s *Server) clusterView(st *fsm.State) Cluster {
 	if n, ok := s.Backend.Leader(); ok {
 		c.Leader = orNull(n.Name)
 	}
-	for _, n := range st.Nodes {
-		if n.Role != fsm.RoleAgent {
+	for id, l := range s.Backend.Live() {
+		if _, member := st.Nodes[id]; member && l.Suffrage == "voter" {
 			c.Voters++
 		}
 	}
