@@ -214,14 +214,18 @@ func (b *Bed) WaitVoters(n int) {
 	})
 }
 
-// Place moves the HAVIP to a node, unless it is there.
+// Place moves the HAVIP to a node, unless it is there. It asks again when the HAVIP goes
+// elsewhere, as it does when the node's session ends just then.
 func (b *Bed) Place(node int) {
 	b.t.Helper()
 	if b.Owner() == node {
 		return
 	}
-	b.CLI(node, "havip", "move", "web", "--to", b.Cluster.NodeName(node))
-	b.Eventually("the move", func() bool { return b.Owner() == node })
+	b.Eventually("the move", func() bool {
+		_, _ = b.Cluster.CLI(node, "havip", "move", "web", "--to", b.Cluster.NodeName(node))
+		time.Sleep(settleTime)
+		return b.Owner() == node
+	})
 	time.Sleep(2 * settleTime)
 }
 
