@@ -115,6 +115,9 @@ func (d *demo) form(context.Context) error {
 	if err := d.cluster.JoinAll(); err != nil {
 		return err
 	}
+	if err := d.complete(); err != nil {
+		return err
+	}
 	leader, err := d.cluster.Leader()
 	if err != nil {
 		return err
@@ -126,6 +129,28 @@ func (d *demo) form(context.Context) error {
 	d.say("cluster formed: node-1 bootstrapped, node-2 and node-3 joined with one-time tokens; node-%d leads", leader)
 	d.say("lease %d ms, fence: %s", status.LeaseMS, status.Local.Fence)
 	return nil
+}
+
+// complete waits until every node votes and has a session: before that the cluster could
+// not lose one.
+func (d *demo) complete() error {
+	for end := time.Now().Add(demoWait); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		voters, err := d.cluster.Voters()
+		if err != nil || voters < demoNodes {
+			continue
+		}
+		nodes, err := d.cluster.Nodes()
+		ready := 0
+		for _, n := range nodes {
+			if n.Session != 0 {
+				ready++
+			}
+		}
+		if err == nil && ready == demoNodes {
+			return nil
+		}
+	}
+	return fmt.Errorf("not all of the %d nodes had joined within %s", demoNodes, demoWait)
 }
 
 func (d *demo) status() (api.Status, error) {
