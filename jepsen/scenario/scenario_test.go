@@ -78,6 +78,10 @@ func (b *Bed) cut(node int) Measured {
 	})
 	b.must(b.Lab.Node(node).SetLink(0, true))
 	b.WaitSessions(len(b.Lab.Nodes()))
+	if m.Gap < Lease/2 {
+		b.t.Logf("cut of node %d cost only %s: it owned the HAVIP no more\n%s\n%s", node, m.Gap,
+			b.CLI(b.other(node), "events"), b.CLI(b.other(node), "failovers", "web"))
+	}
 	return m
 }
 
