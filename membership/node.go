@@ -74,6 +74,7 @@ type Node struct {
 	reign   uint64        // counts the changes of leadership that Raft has told
 	lead    atomic.Uint64 // the term in which this node leads and is up to date, or 0; written with reignMu held
 	telling atomic.Bool   // a no-op waits for its place in the log
+	removal sync.Mutex    // held while a removal is checked and begun
 
 	wg        sync.WaitGroup
 	done      chan struct{}

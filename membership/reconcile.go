@@ -123,22 +123,9 @@ func (r *Reconciler) propose(ctx context.Context, term uint64, body fsm.Body) er
 // leave a HAVIP without an owner, or the cluster without a majority. The last voter is
 // never removed: it would lose its session and stay in Raft, owning nothing for ever.
 func RemoveNode(ctx context.Context, n *Node, name string, force bool, alive func(string) bool) error {
-	s := n.State()
-	node, ok := s.NodeNamed(name)
-	if !ok {
-		return fsm.Refuse(fsm.CodeNotFound, "no node is called %q; `node list` shows those there are", name)
-	}
-	voters, _ := n.Voters()
-	if refusal := mayRemove(s, voters, node, force, alive); refusal != nil {
-		return refusal
-	}
-	yes := true
-	res, err := n.Propose(ctx, 0, "", fsm.UpdateNode{ID: node.ID, Removing: &yes})
+	node, err := n.beginRemoval(ctx, name, force, alive)
 	if err != nil {
 		return err
-	}
-	if res.Refusal != nil {
-		return res.Refusal
 	}
 	watch, stop := n.Watch()
 	defer stop()
@@ -155,6 +142,32 @@ func RemoveNode(ctx context.Context, n *Node, name string, force bool, alive fun
 			return fmt.Errorf("membership: the removal of %s was begun and goes on; `node list` shows when it is done: %w", node.Name, ctx.Err())
 		}
 	}
+}
+
+// beginRemoval checks and marks the node that goes, one at a time and in one term:
+// two removals that do not know of each other could leave no voter that stays.
+func (n *Node) beginRemoval(ctx context.Context, name string, force bool, alive func(string) bool) (fsm.Node, error) {
+	n.removal.Lock()
+	defer n.removal.Unlock()
+	term, leads := n.Leading()
+	if !leads {
+		return fsm.Node{}, ErrNotLeader
+	}
+	s := n.State()
+	node, ok := s.NodeNamed(name)
+	if !ok {
+		return fsm.Node{}, fsm.Refuse(fsm.CodeNotFound, "no node is called %q; `node list` shows those there are", name)
+	}
+	voters, _ := n.Voters()
+	if refusal := mayRemove(s, voters, node, force, alive); refusal != nil {
+		return fsm.Node{}, refusal
+	}
+	yes := true
+	res, err := n.Propose(ctx, term, "", fsm.UpdateNode{ID: node.ID, Removing: &yes})
+	if err == nil && res.Refusal != nil {
+		err = res.Refusal
+	}
+	return node, err
 }
 
 // mayRemove refuses a removal. Voters whose removal has begun count as gone.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -99,6 +100,26 @@ func TestTheLeaderRemovesItself(t *testing.T) {
 		ids, _ := now.node.Voters()
 		_, there := now.node.State().Nodes[leader.id.NodeID]
 		return now != leader && len(ids) == 2 && !there
+	})
+}
+
+// Removals that do not know of each other must not leave a cluster without a voter.
+func TestRemovalsAtOneMomentLeaveAVoter(t *testing.T) {
+	c := startCluster(t, 3)
+	leader := c.leader()
+	var wg sync.WaitGroup
+	for _, p := range c.all() {
+		wg.Go(func() { _ = RemoveNode(soon(t), leader.node, p.id.Name, true, everybody) })
+	}
+	wg.Wait()
+	eventually(t, "one member stays", func() bool {
+		nodes := c.leader().node.State().Nodes
+		for _, n := range nodes {
+			if n.Removing {
+				return false
+			}
+		}
+		return len(nodes) == 1
 	})
 }
 
