@@ -16,6 +16,10 @@ import (
 // announced by netlink), so this is what keeps a repair below 100 ms.
 const settingsEvery = 50 * time.Millisecond
 
+// repairsMax bounds the repairs that are remembered for a Keep: there is none while a
+// device has no HAVIP.
+const repairsMax = 8
+
 // settings is what is known of a device's sysctls.
 type settings struct {
 	loose   bool // its way back may be through another device
@@ -59,7 +63,7 @@ func (e *NetEdge) settle(device string, loose bool) {
 	if known {
 		return
 	}
-	changes, fault, _ := e.ensure(device)
+	changes, fault, _ := e.ensure(device, s)
 	for _, c := range changes {
 		e.log.Info("changed a network setting that a HAVIP needs", "device", c.Device, "key", c.Key, "old", c.Old, "new", c.New)
 	}
@@ -69,9 +73,8 @@ func (e *NetEdge) settle(device string, loose bool) {
 }
 
 // ensure sets a device's settings. gone: there is no such device any more.
-func (e *NetEdge) ensure(device string) (changes []netdev.Change, fault string, gone bool) {
+func (e *NetEdge) ensure(device string, s *settings) (changes []netdev.Change, fault string, gone bool) {
 	e.mu.Lock()
-	s := e.settings[device]
 	loose := s.loose
 	e.mu.Unlock()
 	changes, err := netdev.EnsureARP(device)
@@ -122,16 +125,18 @@ func (e *NetEdge) watchSettings(ctx context.Context) {
 
 // resettle looks at one device, and reports whether there is news of it.
 func (e *NetEdge) resettle(device string) bool {
-	changes, fault, gone := e.ensure(device)
+	e.mu.Lock()
+	s := e.settings[device]
+	e.mu.Unlock()
+	changes, fault, gone := e.ensure(device, s)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := e.settings[device]
 	if gone {
 		delete(e.settings, device) // Up or Inventory begins again when it is back
 		return false
 	}
 	for _, c := range changes {
-		if len(s.repairs) < len(changes) { // nobody asks while no HAVIP is on it
+		if len(s.repairs) < repairsMax {
 			s.repairs = append(s.repairs, fmt.Sprintf("net.ipv4.conf.%s.%s was %d, needed is %d", c.Device, c.Key, c.Old, c.New))
 		}
 	}

@@ -141,8 +141,8 @@ func TestDeathOfAgentAndGuard(t *testing.T) {
 }
 
 // killAll kills agent and guard of the owner at a random moment, and tells what the
-// instruments saw until there was a new owner.
-func (b *Bed) killAll(owner int) (m Measured, said spoken, killed int64, observer *netns.Observer) {
+// instruments saw until there was a new owner. What comes then is done at once after.
+func (b *Bed) killAll(owner int, then ...func()) (m Measured, said spoken, killed int64, observer *netns.Observer) {
 	b.t.Helper()
 	ctx, cancel := context.WithCancel(b.t.Context())
 	defer cancel()
@@ -154,6 +154,9 @@ func (b *Bed) killAll(owner int) (m Measured, said spoken, killed int64, observe
 		anyMoment()
 		b.must(b.Cluster.Kill(owner, syscall.SIGKILL))
 		killed = b.Lab.Now()
+		for _, more := range then {
+			more()
+		}
 		b.NewOwner(b.other(owner), owner)
 		time.Sleep(Lease) // what a fence that stays open would say
 	})
