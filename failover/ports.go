@@ -32,7 +32,8 @@ type Log interface {
 // Submit commits a command through whoever leads.
 type Submit func(ctx context.Context, body fsm.Body) (fsm.Result, error)
 
-// Post sends a datagram to another node: unreliable, encrypted, at most 1200 bytes.
+// Post sends a datagram to another node: unreliable, encrypted, at most 1200 bytes. It
+// does not keep msg.
 type Post interface {
 	Send(to fsm.Node, msg []byte) error
 }

@@ -168,8 +168,17 @@ func (e *encoder) claim(c claimWord) {
 
 // decoder reads fields until something is missing; then bad stays true.
 type decoder struct {
-	b   []byte
-	bad bool
+	b     []byte
+	bad   bool
+	nodes map[string]fsm.Node
+}
+
+// scratch is what a datagram is decoded into and with, so that those of a renewal, which
+// come all the time, allocate nothing.
+type scratch struct {
+	nodes   map[string]fsm.Node // by id: strings that need not be made again; may be nil
+	renewal lease.Renewal
+	ack     lease.Ack
 }
 
 func (d *decoder) u64() uint64 {
@@ -188,9 +197,12 @@ func (d *decoder) str() string {
 		return ""
 	}
 	n := int(d.b[0])
-	s := string(d.b[1 : 1+n])
+	raw := d.b[1 : 1+n]
 	d.b = d.b[1+n:]
-	return s
+	if known, ok := d.nodes[string(raw)]; ok {
+		return known.ID
+	}
+	return string(raw)
 }
 
 func (d *decoder) session() lease.Session { return lease.Session{Node: d.str(), Number: d.u64()} }
@@ -203,20 +215,25 @@ func (d *decoder) claim() *claimWord {
 	return &claimWord{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64(), Failure: d.str()}
 }
 
-// decode reads one datagram. It never panics; what is cut, too long or unknown gives
-// errDatagram.
-func decode(b []byte) (message, error) {
+// decode is decodeInto with memory of its own.
+func decode(b []byte) (message, error) { return decodeInto(b, new(scratch)) }
+
+// decodeInto reads one datagram. It never panics; what is cut, too long or unknown gives
+// errDatagram. A renewal or an acknowledgement is part of s.
+func decodeInto(b []byte, s *scratch) (message, error) {
 	if len(b) < 3 || b[0] != wireVersion {
 		return message{}, fmt.Errorf("%w: %d bytes of an unknown version", errDatagram, len(b))
 	}
 	k := kind(b[1])
-	d := &decoder{b: b[2:]}
+	d := &decoder{b: b[2:], nodes: s.nodes}
 	m := message{From: d.str()}
 	switch k {
 	case kindRenewal:
-		m.Renewal = &lease.Renewal{Session: d.session(), Round: d.u64(), Sent: lease.Instant(d.u64()), Length: d.length(), Config: lease.ConfigID(d.u64())}
+		s.renewal = lease.Renewal{Session: d.session(), Round: d.u64(), Sent: lease.Instant(d.u64()), Length: d.length(), Config: lease.ConfigID(d.u64())}
+		m.Renewal = &s.renewal
 	case kindAck:
-		m.Ack = &lease.Ack{Session: d.session(), Round: d.u64(), Sent: lease.Instant(d.u64()), Length: d.length(), Config: lease.ConfigID(d.u64()), From: d.str()}
+		s.ack = lease.Ack{Session: d.session(), Round: d.u64(), Sent: lease.Instant(d.u64()), Length: d.length(), Config: lease.ConfigID(d.u64()), From: d.str()}
+		m.Ack = &s.ack
 	case kindHint:
 		n := d.u64()
 		if n == 0 || n > maxHints {

@@ -54,7 +54,7 @@ func TestRepair(t *testing.T) {
 		{"the MAC changes", 3 * Lease, "", func(h *netns.Host) error {
 			return netlink.LinkSetHardwareAddr(eth0(), net.HardwareAddr{0x02, 0x77, 0, 0, 0x99, byte(time.Now().UnixNano())})
 		}},
-		{"the fence is detached from the device", 20 * time.Millisecond, "the fence was damaged", func(h *netns.Host) error {
+		{"the fence is detached from the device", 100 * time.Millisecond, "the fence was damaged", func(h *netns.Host) error {
 			pins, err := filepath.Glob(filepath.Join(b.Cluster.DataDir(b.Owner()), "bpf", "out-*"))
 			if err != nil || len(pins) == 0 {
 				return fmt.Errorf("%d pinned links: %w", len(pins), err)
