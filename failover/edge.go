@@ -38,6 +38,10 @@ type NetEdge struct {
 	fenced     map[int]bool                 // devices on which the fence was seen standing
 	faults     map[string]string            // by device: why an ENI is not to be trusted
 	refreshed  map[netip.Addr]lease.Instant // when Keep last extended an address's lifetime
+
+	seen        *look  // the last one; nil: look again
+	changesSeen uint64 // how often the kernel has told of a change
+	lookDue     bool   // a token for another look is on its way
 }
 
 // NewNetEdge opens the kernel's side. f may be nil: then this process alone shuts at the
@@ -72,6 +76,9 @@ func (e *NetEdge) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-e.watcher.C():
+			e.mu.Lock()
+			e.changesSeen++
+			e.mu.Unlock()
 			e.changed()
 		}
 	}
@@ -299,7 +306,8 @@ func (e *NetEdge) device(eni fsm.ENI) (netdev.ENI, error) {
 }
 
 // Up implements Edge, in this order: the fence knows the address and is shut; the
-// address is there; the fence opens. Keep, which follows at once, reads the fence back.
+// address is there; the fence opens. The kernel has acknowledged each step. Keep, which
+// follows at once, reads address and fence back, for all that came up in a turn together.
 func (e *NetEdge) Up(h Holding) error {
 	d, err := e.device(h.ENI)
 	if err != nil {
@@ -313,9 +321,7 @@ func (e *NetEdge) Up(h Holding) error {
 	if err := e.addrs.Add(d.Index, ip, h.Lifetime); err != nil {
 		return err
 	}
-	if has, err := e.addrs.Has(d.Index, ip); err != nil || !has {
-		return errors.Join(err, fmt.Errorf("failover: the kernel does not show %s on %s", ip, d.Device))
-	}
+	e.forgetLook()
 	if !d.Primary && d.Gateway.IsValid() {
 		if err := netdev.Steer(ip, d); err != nil {
 			return err
@@ -384,23 +390,29 @@ func (e *NetEdge) Keep(h Holding) (repairs []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	has, err := e.addrs.Has(d.Index, h.HAVIP.IP)
+	v, err := e.view()
 	if err != nil {
 		return nil, err
 	}
+	has := v.held[place{d.Index, h.HAVIP.IP}]
 	repairs = e.resettled(d.Device)
 	if !has {
 		repairs = append(repairs, "the address was gone")
 	}
-	if !has || e.refreshDue(h.HAVIP.IP) {
-		if err := e.addrs.Add(d.Index, h.HAVIP.IP, h.Lifetime); err != nil {
-			return repairs, err
-		}
+	switch due := e.refreshDue(h.HAVIP.IP); {
+	case !has:
+		err = e.addrs.Add(d.Index, h.HAVIP.IP, h.Lifetime)
+		e.forgetLook()
+	case due:
+		err = e.addrs.Extend(d.Index, h.HAVIP.IP, h.Lifetime)
+	}
+	if err != nil {
+		return repairs, err
 	}
 	if e.fence == nil {
 		return repairs, nil
 	}
-	if sick := e.fence.Healthy(d.Index); sick != nil {
+	if sick := e.fenceSick(v, d.Index); sick != nil {
 		repairs = append(repairs, "the fence was damaged: "+sick.Error())
 		if err := e.fence.Attach(d.Index); err != nil {
 			return repairs, err
@@ -408,6 +420,7 @@ func (e *NetEdge) Keep(h Holding) (repairs []string, err error) {
 		if err := errors.Join(e.fence.Guard(h.HAVIP.IP), e.fence.Open(h.HAVIP.IP)); err != nil {
 			return repairs, err
 		}
+		e.forgetLook()
 	}
 	return repairs, nil
 }
