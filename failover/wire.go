@@ -69,7 +69,6 @@ type activatedWord struct {
 	HAVIP   string
 	Epoch   fsm.Epoch
 	Session uint64
-	Waited  time.Duration // from learning of the claim until it might act
 	Took    time.Duration // address, fence and first announcement
 }
 
@@ -143,7 +142,7 @@ func encode(buf []byte, m message) []byte {
 		e.str(a.HAVIP)
 		e.u64(uint64(a.Epoch))
 		e.u64(a.Session)
-		e.u64(uint64(a.Waited))
+		e.u64(0) // free since version 1
 		e.u64(uint64(a.Took))
 	case m.Status != nil:
 		k = kindStatus
@@ -207,6 +206,13 @@ func (d *decoder) str() string {
 
 func (d *decoder) session() lease.Session { return lease.Session{Node: d.str(), Number: d.u64()} }
 func (d *decoder) length() time.Duration  { return time.Duration(d.u64()) }
+
+// skip passes over a field that nobody uses; it must be 0.
+func (d *decoder) skip() *decoder {
+	d.bad = d.u64() != 0 || d.bad
+	return d
+}
+
 func (d *decoder) question() lease.QuestionID {
 	return lease.QuestionID{Leader: d.str(), Term: d.u64(), Number: d.u64()}
 }
@@ -251,7 +257,7 @@ func decodeInto(b []byte, s *scratch) (message, error) {
 	case kindReady:
 		m.Ready = d.claim()
 	case kindActivated:
-		m.Activated = &activatedWord{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64(), Waited: d.length(), Took: d.length()}
+		m.Activated = &activatedWord{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64(), Took: d.skip().length()}
 	case kindStatus:
 		m.Status = &statusWord{Applied: d.u64()}
 	default:

@@ -198,6 +198,9 @@ func TestFreezeAndReturn(t *testing.T) {
 				anyMoment()
 				b.must(b.Cluster.Kill(owner, syscall.SIGSTOP))
 				b.NewOwner(b.other(owner), owner)
+				if out := b.CLI(b.other(owner), "status"); !contains(out, "node "+b.Cluster.NodeName(owner)+" is suspect") {
+					timely(t, "the status of another node says nothing of the frozen one:\n%s", out)
+				}
 				time.Sleep(3 * Lease)
 				deadline = b.deadline(owner)
 				b.must(b.Cluster.Kill(owner, syscall.SIGCONT))

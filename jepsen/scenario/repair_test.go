@@ -19,6 +19,9 @@ import (
 	"havip-cluster/jepsen/netns"
 )
 
+// journalQuiet: of one kind the journal has one event per HAVIP in that time.
+const journalQuiet = 5 * time.Second
+
 // Somebody else changes what belongs to the agent. It puts it back while its lease runs,
 // or another node takes over; in no case do two nodes answer.
 func TestRepair(t *testing.T) {
@@ -84,6 +87,9 @@ func TestRepair(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if c.event != "" {
+				time.Sleep(journalQuiet)
+			}
 			s := &Series{Name: c.name}
 			for range Runs(1) {
 				b.WaitSessions(3)
