@@ -117,7 +117,8 @@ func TestStalledDisk(t *testing.T) {
 				})
 				took := b.ledSince(start)
 				t.Logf("there was another leader %s after the stall", took.Round(time.Millisecond))
-				if limit := 4 * election; took > limit { // two for the stalled one to give up, two for the vote
+				// Two for the stalled one to give up, up to two for the others to notice, two for the vote.
+				if limit := 6 * election; took > limit {
 					timely(t, "another leader only after %s, more than %s", took, limit)
 				}
 				if err := <-created; err != nil {

@@ -26,13 +26,9 @@ func TestUnplugAndReplug(t *testing.T) {
 		m = b.Watch(func() {
 			b.must(host.Plug(0, device))
 			b.WaitSessions(3)
-			eni := b.Cluster.NodeName(owner) + "/" + device
-			b.Eventually("the ENI "+eni, func() bool {
-				out, err := b.Cluster.CLI(owner, "havip", "move", "web", "--to", eni)
-				return err == nil || contains(out, eni)
-			})
-			b.Eventually("the HAVIP to be back", func() bool { return b.Owner() == owner })
-			time.Sleep(2 * Lease)
+			// The first report that gets through may still be the one of the empty slot: then
+			// the HAVIP leaves once more, and Place asks again.
+			b.Place(owner)
 		})
 		noDual(t, m)
 		back.Add(m)
