@@ -64,7 +64,7 @@ type Backend interface {
 // Statuses of a node as another one sees it.
 const (
 	StatusAlive   = "alive"
-	StatusSuspect = "suspect" // it missed some answers
+	StatusSuspect = "suspect" // gossip sees it, but it has no session, or has missed some renewals
 	StatusLost    = "lost"    // it is silent
 	StatusLeft    = "left"    // it said good-bye
 )

@@ -33,11 +33,15 @@ type NetEdge struct {
 	mu         sync.Mutex
 	announcers map[int]*netdev.Announcer    // by interface index
 	devices    map[string]netdev.ENI        // by name, from the last Inventory
-	flux       map[string]bool              // devices whose ARP settings were checked
+	settings   map[string]*settings         // by device: those that are watched
 	guarded    map[netip.Addr]bool          // what the fence knows; Guard shuts, so it is done once
 	fenced     map[int]bool                 // devices on which the fence was seen standing
 	faults     map[string]string            // by device: why an ENI is not to be trusted
 	refreshed  map[netip.Addr]lease.Instant // when Keep last extended an address's lifetime
+
+	seen        *look  // the last one; nil: look again
+	changesSeen uint64 // how often the kernel has told of a change
+	lookDue     bool   // a token for another look is on its way
 }
 
 // NewNetEdge opens the kernel's side. f may be nil: then this process alone shuts at the
@@ -50,7 +54,7 @@ func NewNetEdge(log *slog.Logger, f fence.Fence, state func() *fsm.State) (*NetE
 	return &NetEdge{
 		log: log, state: state, addrs: addrs, fence: f,
 		watcher: netdev.NewWatcher(), changes: make(chan struct{}, 1), late: make(chan struct{}, 1),
-		announcers: map[int]*netdev.Announcer{}, devices: map[string]netdev.ENI{}, flux: map[string]bool{},
+		announcers: map[int]*netdev.Announcer{}, devices: map[string]netdev.ENI{}, settings: map[string]*settings{},
 		guarded: map[netip.Addr]bool{}, fenced: map[int]bool{}, refreshed: map[netip.Addr]lease.Instant{},
 		faults: map[string]string{},
 	}, nil
@@ -65,12 +69,16 @@ func (e *NetEdge) Run(ctx context.Context) {
 		}
 	})
 	wg.Go(func() { e.storeDeadlines(ctx) })
+	wg.Go(func() { e.watchSettings(ctx) })
 	defer wg.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-e.watcher.C():
+			e.mu.Lock()
+			e.changesSeen++
+			e.mu.Unlock()
 			e.changed()
 		}
 	}
@@ -250,7 +258,7 @@ func (e *NetEdge) Inventory() ([]fsm.ENI, error) {
 		e.devices[d.Device] = d
 	}
 	e.mu.Unlock()
-	e.calmARP(list)
+	e.calmFlux(list)
 	if err := e.guardAll(); err != nil {
 		e.log.Error("the fence does not know every HAVIP", "err", err)
 	}
@@ -271,37 +279,10 @@ func (e *NetEdge) Inventory() ([]fsm.ENI, error) {
 func (e *NetEdge) fault(device string) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if s := e.settings[device]; s != nil && s.fault != "" {
+		return s.fault
+	}
 	return e.faults[device]
-}
-
-// calmARP sets arp_ignore and arp_announce where two ENIs have addresses of one network:
-// otherwise each answers for the addresses of the other (ARP flux, ip-sysctl.rst).
-func (e *NetEdge) calmARP(list []netdev.ENI) {
-	shares := func(a, b netdev.ENI) bool {
-		for _, p := range a.Prefixes {
-			for _, q := range b.Prefixes {
-				if a.Index != b.Index && p.Addr().Is4() && p.Overlaps(q) {
-					return true
-				}
-			}
-		}
-		return false
-	}
-	for _, a := range list {
-		for _, b := range list {
-			if e.flux[a.Device] || !shares(a, b) {
-				continue
-			}
-			e.flux[a.Device] = true
-			changes, err := netdev.EnsureARP(a.Device)
-			for _, c := range changes {
-				e.log.Info("changed an ARP setting, because two ENIs share a subnet", "device", c.Device, "key", c.Key, "old", c.Old, "new", c.New)
-			}
-			if err != nil {
-				e.log.Warn("cannot set ARP settings: two ENIs that share a subnet may answer for each other", "device", a.Device, "err", err)
-			}
-		}
-	}
 }
 
 // device finds the ENI's device on this host: by its MAC first, because a device may be
@@ -325,7 +306,8 @@ func (e *NetEdge) device(eni fsm.ENI) (netdev.ENI, error) {
 }
 
 // Up implements Edge, in this order: the fence knows the address and is shut; the
-// address is there; the fence opens. Keep, which follows at once, reads the fence back.
+// address is there; the fence opens. The kernel has acknowledged each step. Keep, which
+// follows at once, reads address and fence back, for all that came up in a turn together.
 func (e *NetEdge) Up(h Holding) error {
 	d, err := e.device(h.ENI)
 	if err != nil {
@@ -335,12 +317,11 @@ func (e *NetEdge) Up(h Holding) error {
 	if err := e.ready(d.Index, ip); err != nil {
 		return err
 	}
+	e.settle(d.Device, !d.Primary)
 	if err := e.addrs.Add(d.Index, ip, h.Lifetime); err != nil {
 		return err
 	}
-	if has, err := e.addrs.Has(d.Index, ip); err != nil || !has {
-		return errors.Join(err, fmt.Errorf("failover: the kernel does not show %s on %s", ip, d.Device))
-	}
+	e.forgetLook()
 	if !d.Primary && d.Gateway.IsValid() {
 		if err := netdev.Steer(ip, d); err != nil {
 			return err
@@ -409,22 +390,29 @@ func (e *NetEdge) Keep(h Holding) (repairs []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	has, err := e.addrs.Has(d.Index, h.HAVIP.IP)
+	v, err := e.view()
 	if err != nil {
 		return nil, err
 	}
+	has := v.held[place{d.Index, h.HAVIP.IP}]
+	repairs = e.resettled(d.Device)
 	if !has {
 		repairs = append(repairs, "the address was gone")
 	}
-	if !has || e.refreshDue(h.HAVIP.IP) {
-		if err := e.addrs.Add(d.Index, h.HAVIP.IP, h.Lifetime); err != nil {
-			return repairs, err
-		}
+	switch due := e.refreshDue(h.HAVIP.IP); {
+	case !has:
+		err = e.addrs.Add(d.Index, h.HAVIP.IP, h.Lifetime)
+		e.forgetLook()
+	case due:
+		err = e.addrs.Extend(d.Index, h.HAVIP.IP, h.Lifetime)
+	}
+	if err != nil {
+		return repairs, err
 	}
 	if e.fence == nil {
 		return repairs, nil
 	}
-	if sick := e.fence.Healthy(d.Index); sick != nil {
+	if sick := e.fenceSick(v, d.Index); sick != nil {
 		repairs = append(repairs, "the fence was damaged: "+sick.Error())
 		if err := e.fence.Attach(d.Index); err != nil {
 			return repairs, err
@@ -432,6 +420,7 @@ func (e *NetEdge) Keep(h Holding) (repairs []string, err error) {
 		if err := errors.Join(e.fence.Guard(h.HAVIP.IP), e.fence.Open(h.HAVIP.IP)); err != nil {
 			return repairs, err
 		}
+		e.forgetLook()
 	}
 	return repairs, nil
 }

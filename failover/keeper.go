@@ -37,6 +37,7 @@ type Keeper struct {
 	length  time.Duration            // of the newest round
 	held    time.Duration            // of the round that gave the deadline
 	sent    lease.Instant            // the newest round
+	out     lease.Renewal            // what round sends; only the goroutine of Run
 	lastAck map[string]lease.Instant // by voter
 	rounds  uint64
 	ending  bool // Release was called; nothing is opened any more
@@ -260,8 +261,9 @@ func (k *Keeper) round() (pause time.Duration, alive bool) {
 		return 0, false
 	}
 	if due {
+		k.out = renewal // for a pointer that costs no allocation
 		for _, voter := range set.Voters {
-			k.mail.send(voter, message{Renewal: &renewal})
+			k.mail.send(voter, message{Renewal: &k.out})
 		}
 	}
 	return pause, true

@@ -60,7 +60,10 @@ func (m *Member) Run(ctx context.Context) error {
 
 // Receive takes one datagram from the network. It does not block.
 func (m *Member) Receive(b []byte) {
-	msg, err := decode(b)
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	s.nodes = m.mail.log.State().Nodes
+	msg, err := decodeInto(b, s)
 	if err != nil {
 		m.Voter.malformed.Add(1)
 		return
@@ -68,6 +71,10 @@ func (m *Member) Receive(b []byte) {
 	m.receive(msg)
 }
 
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// receive hands a message on. Of a renewal and an acknowledgement everybody takes a copy:
+// their memory is used again.
 func (m *Member) receive(msg message) {
 	switch {
 	case msg.Renewal != nil:
@@ -110,9 +117,12 @@ func (m *mail) send(to string, msg message) {
 }
 
 func (m *mail) sendTo(n fsm.Node, msg message) {
-	var buf [256]byte
+	buf := datagrams.Get().(*[256]byte)
 	_ = m.post.Send(n, encode(buf[:0], msg)) // lost datagrams are ordinary; senders repeat
+	datagrams.Put(buf)
 }
+
+var datagrams = sync.Pool{New: func() any { return new([256]byte) }}
 
 // sendLeader sends to the present leader, if one is known.
 func (m *mail) sendLeader(msg message) {

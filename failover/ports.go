@@ -32,7 +32,8 @@ type Log interface {
 // Submit commits a command through whoever leads.
 type Submit func(ctx context.Context, body fsm.Body) (fsm.Result, error)
 
-// Post sends a datagram to another node: unreliable, encrypted, at most 1200 bytes.
+// Post sends a datagram to another node: unreliable, encrypted, at most 1200 bytes. It
+// does not keep msg.
 type Post interface {
 	Send(to fsm.Node, msg []byte) error
 }
@@ -42,8 +43,8 @@ type Post interface {
 type Edge interface {
 	// Clean shuts the fence and removes every managed address, whoever put it there.
 	Clean() error
-	// Up puts the address on the ENI and opens the fence for it; it has read both back
-	// when it returns nil.
+	// Up puts the address on the ENI and opens the fence for it; the kernel has
+	// acknowledged both when it returns nil. Keep follows at once and reads them back.
 	Up(h Holding) error
 	// Down shuts the fence for the address and takes it off the ENI. It returns nil only
 	// when nothing answers for it any more.

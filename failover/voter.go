@@ -76,9 +76,15 @@ func (v *Voter) renewal(r lease.Renewal) {
 	}
 	v.mu.Unlock()
 	if refusal == "" {
-		v.mail.send(r.Session.Node, message{Ack: &ack})
+		out := acks.Get().(*lease.Ack)
+		*out = ack
+		v.mail.send(r.Session.Node, message{Ack: out})
+		acks.Put(out)
 	}
 }
+
+// acks holds what Voter.renewal sends: nobody keeps an acknowledgement after send.
+var acks = sync.Pool{New: func() any { return new(lease.Ack) }}
 
 func (v *Voter) question(from string, q lease.Question) {
 	v.mu.Lock()

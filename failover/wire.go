@@ -69,7 +69,6 @@ type activatedWord struct {
 	HAVIP   string
 	Epoch   fsm.Epoch
 	Session uint64
-	Waited  time.Duration // from learning of the claim until it might act
 	Took    time.Duration // address, fence and first announcement
 }
 
@@ -143,7 +142,7 @@ func encode(buf []byte, m message) []byte {
 		e.str(a.HAVIP)
 		e.u64(uint64(a.Epoch))
 		e.u64(a.Session)
-		e.u64(uint64(a.Waited))
+		e.u64(0) // free since version 1
 		e.u64(uint64(a.Took))
 	case m.Status != nil:
 		k = kindStatus
@@ -168,8 +167,17 @@ func (e *encoder) claim(c claimWord) {
 
 // decoder reads fields until something is missing; then bad stays true.
 type decoder struct {
-	b   []byte
-	bad bool
+	b     []byte
+	bad   bool
+	nodes map[string]fsm.Node
+}
+
+// scratch is what a datagram is decoded into and with, so that those of a renewal, which
+// come all the time, allocate nothing.
+type scratch struct {
+	nodes   map[string]fsm.Node // by id: strings that need not be made again; may be nil
+	renewal lease.Renewal
+	ack     lease.Ack
 }
 
 func (d *decoder) u64() uint64 {
@@ -188,13 +196,23 @@ func (d *decoder) str() string {
 		return ""
 	}
 	n := int(d.b[0])
-	s := string(d.b[1 : 1+n])
+	raw := d.b[1 : 1+n]
 	d.b = d.b[1+n:]
-	return s
+	if known, ok := d.nodes[string(raw)]; ok {
+		return known.ID
+	}
+	return string(raw)
 }
 
 func (d *decoder) session() lease.Session { return lease.Session{Node: d.str(), Number: d.u64()} }
 func (d *decoder) length() time.Duration  { return time.Duration(d.u64()) }
+
+// skip passes over a field that nobody uses; it must be 0.
+func (d *decoder) skip() *decoder {
+	d.bad = d.u64() != 0 || d.bad
+	return d
+}
+
 func (d *decoder) question() lease.QuestionID {
 	return lease.QuestionID{Leader: d.str(), Term: d.u64(), Number: d.u64()}
 }
@@ -203,20 +221,25 @@ func (d *decoder) claim() *claimWord {
 	return &claimWord{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64(), Failure: d.str()}
 }
 
-// decode reads one datagram. It never panics; what is cut, too long or unknown gives
-// errDatagram.
-func decode(b []byte) (message, error) {
+// decode is decodeInto with memory of its own.
+func decode(b []byte) (message, error) { return decodeInto(b, new(scratch)) }
+
+// decodeInto reads one datagram. It never panics; what is cut, too long or unknown gives
+// errDatagram. A renewal or an acknowledgement is part of s.
+func decodeInto(b []byte, s *scratch) (message, error) {
 	if len(b) < 3 || b[0] != wireVersion {
 		return message{}, fmt.Errorf("%w: %d bytes of an unknown version", errDatagram, len(b))
 	}
 	k := kind(b[1])
-	d := &decoder{b: b[2:]}
+	d := &decoder{b: b[2:], nodes: s.nodes}
 	m := message{From: d.str()}
 	switch k {
 	case kindRenewal:
-		m.Renewal = &lease.Renewal{Session: d.session(), Round: d.u64(), Sent: lease.Instant(d.u64()), Length: d.length(), Config: lease.ConfigID(d.u64())}
+		s.renewal = lease.Renewal{Session: d.session(), Round: d.u64(), Sent: lease.Instant(d.u64()), Length: d.length(), Config: lease.ConfigID(d.u64())}
+		m.Renewal = &s.renewal
 	case kindAck:
-		m.Ack = &lease.Ack{Session: d.session(), Round: d.u64(), Sent: lease.Instant(d.u64()), Length: d.length(), Config: lease.ConfigID(d.u64()), From: d.str()}
+		s.ack = lease.Ack{Session: d.session(), Round: d.u64(), Sent: lease.Instant(d.u64()), Length: d.length(), Config: lease.ConfigID(d.u64()), From: d.str()}
+		m.Ack = &s.ack
 	case kindHint:
 		n := d.u64()
 		if n == 0 || n > maxHints {
@@ -234,7 +257,7 @@ func decode(b []byte) (message, error) {
 	case kindReady:
 		m.Ready = d.claim()
 	case kindActivated:
-		m.Activated = &activatedWord{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64(), Waited: d.length(), Took: d.length()}
+		m.Activated = &activatedWord{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64(), Took: d.skip().length()}
 	case kindStatus:
 		m.Status = &statusWord{Applied: d.u64()}
 	default:

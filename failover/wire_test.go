@@ -32,7 +32,7 @@ var wireMessages = []struct {
 	{"endorsement", message{From: "a", Endorsement: &lease.Endorsement{Question: wireQuestion, Session: wireSession, Config: 8, From: "b"}}},
 	{"released", message{From: "a", Released: &claimWord{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Failure: "no such device"}}},
 	{"ready", message{From: "a", Ready: &claimWord{HAVIP: "havip-00000001", Epoch: 3, Session: 4}}},
-	{"activated", message{From: "a", Activated: &activatedWord{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Waited: 5, Took: 6}}},
+	{"activated", message{From: "a", Activated: &activatedWord{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Took: 6}}},
 	{"status", message{From: "a", Status: &statusWord{Applied: 1 << 40}}},
 	{"negative", message{From: "a", Renewal: &lease.Renewal{Session: wireSession, Sent: -1, Length: -2}}},
 }

@@ -94,6 +94,28 @@ func (a *Addresses) Add(index int, ip netip.Addr, validFor time.Duration) error 
 	return nil
 }
 
+// Extend refreshes the lifetime of an address that Holding has just listed: one request, where Add would look at all
+// addresses. One that has gone since is added. Errors as for Add.
+func (a *Addresses) Extend(index int, ip netip.Addr, validFor time.Duration) error {
+	ip, err := hostIP(ip)
+	if err != nil {
+		return err
+	}
+	valid, err := lifetime(validFor)
+	if err != nil {
+		return err
+	}
+	dev, err := readDevice(a.links, index)
+	if err != nil && !errors.Is(err, ErrNoMAC) {
+		return err
+	}
+	m := managedAddr(index, dev.Name, ip, valid)
+	if err := a.change(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, m); err != nil {
+		return fmt.Errorf("netdev: extend %v on %s: %w", m.prefix, dev.Name, err)
+	}
+	return nil
+}
+
 // refresh renews the lifetime of an address that exists. The kernel's replacement leaves the flags and the label of an IPv4
 // address as they were (inet_rtm_newaddr), so one without the mark has to go first.
 func (a *Addresses) refresh(m addrMsg) error {
@@ -154,18 +176,25 @@ func (a *Addresses) Holding() ([]Held, error) {
 		return nil, err
 	}
 	held := []Held{}
+	names := map[int]string{} // "": it went, and its addresses with it
 	for _, m := range all {
 		if !a.marked(m) {
 			continue
 		}
-		dev, err := readDevice(a.links, m.index)
-		if errors.Is(err, ErrNoDevice) { // it went, and its addresses with it
-			continue
+		name, known := names[m.index]
+		if !known {
+			dev, err := readDevice(a.links, m.index)
+			if err != nil && !errors.Is(err, ErrNoMAC) && !errors.Is(err, ErrNoDevice) {
+				return nil, err
+			}
+			if !errors.Is(err, ErrNoDevice) {
+				name = dev.Name
+			}
+			names[m.index] = name
 		}
-		if err != nil && !errors.Is(err, ErrNoMAC) {
-			return nil, err
+		if name != "" {
+			held = append(held, Held{m.index, name, m.prefix.Addr()})
 		}
-		held = append(held, Held{m.index, dev.Name, m.prefix.Addr()})
 	}
 	slices.SortFunc(held, func(x, y Held) int { return cmp.Or(cmp.Compare(x.Index, y.Index), x.IP.Compare(y.IP)) })
 	return held, nil

@@ -14,12 +14,15 @@ const (
 	arpIgnoreOwn    = 1 // answer only for addresses of the interface that was asked
 	arpIgnoreSubnet = 2 // and only to senders in the same subnet
 	arpAnnounceBest = 2 // never another interface's address as sender of a question
+	arpIgnoreAll    = 8 // answer nothing
+	pathStrict      = 1 // rp_filter: drop what would not be answered through the same device
+	pathLoose       = 2 // drop only what comes from nowhere
 )
 
 // ErrGlobalSysctl is returned when net.ipv4.conf.all overrides what a device needs; no setting of the device can help.
 var ErrGlobalSysctl = errors.New("netdev: net.ipv4.conf.all overrides the device")
 
-// Change is a sysctl that EnsureARP changed: what Restore needs.
+// Change is a sysctl that EnsureARP or EnsureLoose changed: what Restore needs.
 type Change struct {
 	Device   string // interface name
 	Key      string // e.g. "arp_ignore"
@@ -80,6 +83,25 @@ func Restore(changes []Change) error {
 func ReversePath(device string) (int, error) {
 	global, own, err := readConf(device, "rp_filter")
 	return max(global, own), err
+}
+
+// EnsureLoose replaces a strict rp_filter of the device by a loose one, for an ENI whose way back may be another one. It
+// returns what it changed. ErrNoDevice.
+func EnsureLoose(device string) ([]Change, error) {
+	global, own, err := readConf(device, "rp_filter")
+	if err != nil || max(global, own) != pathStrict {
+		return nil, err
+	}
+	if err := writeSysctl(sysctlPath("ipv4", device, "rp_filter"), pathLoose); err != nil {
+		return nil, err
+	}
+	return []Change{{device, "rp_filter", own, pathLoose}}, nil
+}
+
+// Mute reports whether net.ipv4.conf.all makes every device answer no ARP request at all; no setting of a device helps.
+func Mute() (bool, error) {
+	global, err := readSysctl(sysctlPath("ipv4", "all", "arp_ignore"))
+	return global == arpIgnoreAll, err
 }
 
 // readConf reads net.ipv4.conf.{all,device}.key.

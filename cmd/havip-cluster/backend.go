@@ -205,10 +205,28 @@ func (b *backend) Live() map[string]api.Live {
 			left, _ := b.member.Voter.Promised(lease.Session{Node: id, Number: sess.Number})
 			l.LeaseRemaining = max(left, 0)
 		}
+		if l.Status == api.StatusAlive && id != b.Self() && b.isLate(n, servers[b.Self()] == "voter") {
+			l.Status = api.StatusSuspect
+		}
 		l.AppliedIndex, _ = b.member.Controller.Applied(id)
 		out[id] = l
 	}
 	return out
+}
+
+// isLate reports whether a node that gossip sees does not do its work: it should have a
+// session and has none, or, as far as this node hears its renewals, as a voter does, it has
+// missed some. That is known seconds before gossip calls the node lost.
+func (b *backend) isLate(n fsm.Node, voter bool) bool {
+	if n.Role == fsm.RoleWitness {
+		return false
+	}
+	sess, open := b.node.State().SessionOf(n.ID)
+	if !open {
+		return true
+	}
+	left, promised := b.member.Voter.Promised(lease.Session{Node: n.ID, Number: sess.Number})
+	return voter && promised && left < sess.Lease/2
 }
 
 func (b *backend) Local() api.Local {

@@ -138,21 +138,39 @@ func (s VoterSet) sameEntry(t VoterSet) bool {
 // ballot counts each voter of a set at most once.
 type ballot struct {
 	set   VoterSet
-	voted []bool // parallel to set.Voters
-	count int    // Invariant: the number of true values in voted.
+	voted uint64 // a bit for each of the first 64 of set.Voters: a round allocates nothing
+	more  []bool // for those after them; nil if there are none
+	count int    // Invariant: the number of voters marked in voted and more.
 }
 
+const ballotBits = 64
+
 func newBallot(set VoterSet) ballot {
-	return ballot{set: set, voted: make([]bool, len(set.Voters))}
+	b := ballot{set: set}
+	if n := len(set.Voters); n > ballotBits {
+		b.more = make([]bool, n-ballotBits)
+	}
+	return b
+}
+
+// mark notes the vote of the i-th voter; false if it had voted before.
+func (b *ballot) mark(i int) bool {
+	if i < ballotBits {
+		before := b.voted
+		b.voted |= 1 << i
+		return b.voted != before
+	}
+	before := b.more[i-ballotBits]
+	b.more[i-ballotBits] = true
+	return !before
 }
 
 // add counts a vote. It returns false if the node is no voter or has voted before.
 func (b *ballot) add(node string) bool {
 	i, found := slices.BinarySearch(b.set.Voters, node)
-	if !found || b.voted[i] {
+	if !found || !b.mark(i) {
 		return false
 	}
-	b.voted[i] = true
 	b.count++
 	return true
 }

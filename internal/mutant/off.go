@@ -8,3 +8,6 @@ package mutant
 // Active reports whether the named planted bug is switched on. It is always false
 // without the build tag "mutants".
 func Active(string) bool { return false }
+
+// Pause does nothing without the build tag "mutants".
+func Pause(string) {}

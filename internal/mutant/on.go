@@ -4,7 +4,9 @@ package mutant
 
 import (
 	"os"
+	"strings"
 	"sync/atomic"
+	"time"
 )
 
 var current atomic.Pointer[string]
@@ -23,4 +25,22 @@ func Set(name string) { current.Store(&name) }
 func Active(name string) bool {
 	p := current.Load()
 	return p != nil && *p == name
+}
+
+// $HAVIP_MUTANT_PAUSE, "point=duration": a window between two instructions that
+// is too short to be hit in a test, made wide.
+var pausePoint, pauseLength = func() (string, time.Duration) {
+	point, length, _ := strings.Cut(os.Getenv("HAVIP_MUTANT_PAUSE"), "=")
+	d, err := time.ParseDuration(length)
+	if err != nil {
+		return "", 0
+	}
+	return point, d
+}()
+
+// Pause waits at the named point, if the environment says so. It is no bug by itself.
+func Pause(point string) {
+	if point == pausePoint && point != "" {
+		time.Sleep(pauseLength)
+	}
 }

@@ -28,6 +28,8 @@ type eni struct {
 	ip   netip.Addr
 	mac  net.HardwareAddr
 	port string // link name in the switch's namespace, at most 15 bytes
+	// device is the link name in the host, after a Plug under another one.
+	device string
 }
 
 // errExited is what Do returns if its function ended the goroutine instead of returning.
@@ -40,7 +42,12 @@ func (h *Host) IP(eni int) netip.Addr { return h.enis[eni].ip }
 func (h *Host) MAC(eni int) net.HardwareAddr { return h.enis[eni].mac }
 
 // Device is the link name of an ENI within the host.
-func (h *Host) Device(eni int) string { return fmt.Sprintf("eth%d", eni) }
+func (h *Host) Device(eni int) string {
+	if d := h.enis[eni].device; d != "" {
+		return d
+	}
+	return fmt.Sprintf("eth%d", eni)
+}
 
 // Do runs f in the host's network namespace: sockets that f opens belong to it for good. f runs
 // on a goroutine and a thread of its own and must not hand work to other goroutines, which would
@@ -217,56 +224,4 @@ func (h *Host) waitCarrier(eni int, up bool) error {
 		}
 		time.Sleep(time.Millisecond)
 	}
-}
-
-// plug runs in the switch's namespace: it makes the veth pairs with their far ends in the host.
-func (h *Host) plug() error {
-	bridge, err := netlink.LinkByName(bridgeName)
-	if err != nil {
-		return err
-	}
-	for i, e := range h.enis {
-		veth := &netlink.Veth{
-			LinkAttrs:        netlink.NewLinkAttrs(),
-			PeerName:         h.Device(i),
-			PeerHardwareAddr: e.mac,
-			PeerNamespace:    netlink.NsFd(int(h.ns)),
-		}
-		veth.Name, veth.MasterIndex = e.port, bridge.Attrs().Index
-		if err := netlink.LinkAdd(veth); err != nil {
-			return err
-		}
-		if err := netlink.LinkSetUp(veth); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// configure runs in the host's namespace: links up, one address per ENI, no default route. While a
-// neighbour is unresolved one datagram waits for it, not a hundred as by default: else a client's
-// probes sent in a gap would be answered after it, late instead of lost, and hide the gap.
-func (h *Host) configure() error {
-	for i, e := range h.enis {
-		link, err := netlink.LinkByName(h.Device(i))
-		if err != nil {
-			return err
-		}
-		if err := sysctls(map[string]string{"net/ipv4/neigh/" + h.Device(i) + "/unres_qlen_bytes": "0"}); err != nil {
-			return err
-		}
-		bits := h.lab.options.Subnet.Bits()
-		address := &netlink.Addr{IPNet: &net.IPNet{IP: e.ip.AsSlice(), Mask: net.CIDRMask(bits, 32)}}
-		if err := netlink.AddrAdd(link, address); err != nil {
-			return err
-		}
-		if err := netlink.LinkSetUp(link); err != nil {
-			return err
-		}
-	}
-	lo, err := netlink.LinkByName("lo")
-	if err != nil {
-		return err
-	}
-	return netlink.LinkSetUp(lo)
 }

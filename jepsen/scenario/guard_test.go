@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -117,30 +118,49 @@ func TestDeathOfTheAgentAlone(t *testing.T) {
 	report(t, leading, 3*Lease)
 }
 
+// anyMoment waits for a random part of the renewal cycle.
+func anyMoment() { time.Sleep(rand.N(Lease / 5)) }
+
 // With the guard dead as well, the kernel alone keeps the promise: the address answers
 // until the deadline, and not a moment longer.
 func TestDeathOfAgentAndGuard(t *testing.T) {
-	b := NewBed(t, 3)
-	s := &Series{Name: "SIGKILL of agent and guard"}
-	for range Runs(3) {
-		b.Place(b.other(b.Leader()))
-		owner := b.Owner()
-		ctx, cancel := context.WithCancel(t.Context())
-		observer, err := b.Lab.Observe(ctx, []netip.Addr{b.HAVIP}, port, 2*time.Millisecond)
-		b.must(err)
-		var killed int64
-		m := b.Watch(func() {
-			b.must(b.Cluster.Kill(owner, syscall.SIGKILL))
-			killed = b.Lab.Now()
-			b.NewOwner(b.other(owner), owner)
-		})
-		cancel()
-		noDual(t, m)
-		s.Add(m)
-		b.silentAfter(observer, owner, killed)
-		b.restart(owner)
-	}
-	report(t, s, Lease*12/10)
+	kinds(t, func(t *testing.T, b *Bed, kind string) {
+		s := &Series{Name: "SIGKILL of agent and guard, " + kind}
+		for range Runs(3) {
+			b.Place(b.other(b.Leader()))
+			owner := b.Owner()
+			m, said, killed, observer := b.killAll(owner)
+			noDual(t, m)
+			quiet(t, said)
+			s.Add(m)
+			b.silentAfter(observer, owner, killed)
+			b.restart(owner)
+		}
+		report(t, s, Lease*12/10)
+	})
+}
+
+// killAll kills agent and guard of the owner at a random moment, and tells what the
+// instruments saw until there was a new owner. What comes then is done at once after.
+func (b *Bed) killAll(owner int, then ...func()) (m Measured, said spoken, killed int64, observer *netns.Observer) {
+	b.t.Helper()
+	ctx, cancel := context.WithCancel(b.t.Context())
+	defer cancel()
+	observer, err := b.Lab.Observe(ctx, []netip.Addr{b.HAVIP}, port, 2*time.Millisecond)
+	b.must(err)
+	wire, err := b.Lab.Capture(b.Lab.Node(owner), 0)
+	b.must(err)
+	m = b.Watch(func() {
+		anyMoment()
+		b.must(b.Cluster.Kill(owner, syscall.SIGKILL))
+		killed = b.Lab.Now()
+		for _, more := range then {
+			more()
+		}
+		b.NewOwner(b.other(owner), owner)
+		time.Sleep(Lease) // what a fence that stays open would say
+	})
+	return m, b.judge(wire, b.deadline(owner)), killed, observer
 }
 
 // silentAfter checks that the dead owner answered until some time within a lease, and to
@@ -166,26 +186,36 @@ func (b *Bed) silentAfter(observer *netns.Observer, owner int, killed int64) {
 }
 
 func TestFreezeAndReturn(t *testing.T) {
-	b := NewBed(t, 3)
-	s := &Series{Name: "SIGSTOP for 3 leases, then SIGCONT"}
-	for range Runs(3) {
-		b.Place(b.other(b.Leader()))
-		owner := b.Owner()
-		m := b.Watch(func() {
-			b.must(b.Cluster.Kill(owner, syscall.SIGSTOP))
-			b.NewOwner(b.other(owner), owner)
-			time.Sleep(3 * Lease)
-			b.must(b.Cluster.Kill(owner, syscall.SIGCONT))
-			time.Sleep(2 * Lease)
-		})
-		noDual(t, m)
-		s.Add(m)
-		b.WaitSessions(3)
-		if b.has(owner) {
-			t.Errorf("node-%d came back with the address", owner)
+	kinds(t, func(t *testing.T, b *Bed, kind string) {
+		s := &Series{Name: "SIGSTOP for 3 leases, then SIGCONT, " + kind}
+		for range Runs(3) {
+			b.Place(b.other(b.Leader()))
+			owner := b.Owner()
+			wire, err := b.Lab.Capture(b.Lab.Node(owner), 0)
+			b.must(err)
+			var deadline int64
+			m := b.Watch(func() {
+				anyMoment()
+				b.must(b.Cluster.Kill(owner, syscall.SIGSTOP))
+				b.NewOwner(b.other(owner), owner)
+				if out := b.CLI(b.other(owner), "status"); !contains(out, "node "+b.Cluster.NodeName(owner)+" is suspect") {
+					timely(t, "the status of another node says nothing of the frozen one:\n%s", out)
+				}
+				time.Sleep(3 * Lease)
+				deadline = b.deadline(owner)
+				b.must(b.Cluster.Kill(owner, syscall.SIGCONT))
+				time.Sleep(2 * Lease)
+			})
+			noDual(t, m)
+			quiet(t, b.judge(wire, deadline))
+			s.Add(m)
+			b.WaitSessions(3)
+			if b.has(owner) {
+				t.Errorf("node-%d came back with the address", owner)
+			}
 		}
-	}
-	report(t, s, Lease*12/10)
+		report(t, s, Lease*12/10)
+	})
 }
 
 func TestDeathOfTheGuardAlone(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +18,9 @@ import (
 
 	"havip-cluster/jepsen/netns"
 )
+
+// journalQuiet: of one kind the journal has one event per HAVIP in that time.
+const journalQuiet = 5 * time.Second
 
 // Somebody else changes what belongs to the agent. It puts it back while its lease runs,
 // or another node takes over; in no case do two nodes answer.
@@ -52,6 +57,26 @@ func TestRepair(t *testing.T) {
 		{"the MAC changes", 3 * Lease, "", func(h *netns.Host) error {
 			return netlink.LinkSetHardwareAddr(eth0(), net.HardwareAddr{0x02, 0x77, 0, 0, 0x99, byte(time.Now().UnixNano())})
 		}},
+		{"the fence is detached from the device", 100 * time.Millisecond, "the fence was damaged", func(h *netns.Host) error {
+			pins, err := filepath.Glob(filepath.Join(b.Cluster.DataDir(b.Owner()), "bpf", "out-*"))
+			if err != nil || len(pins) == 0 {
+				return fmt.Errorf("%d pinned links: %w", len(pins), err)
+			}
+			for _, pin := range pins {
+				err = joinErr(err, os.Remove(pin))
+			}
+			return joinErr(err, netlink.AddrAdd(eth0(), &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("192.0.2.1/32"))}),
+				netlink.AddrDel(eth0(), &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("192.0.2.1/32"))}))
+		}},
+		{"arp_ignore silences the device", 150 * time.Millisecond, "arp_ignore was 8", func(h *netns.Host) error {
+			return os.WriteFile("/proc/sys/net/ipv4/conf/eth0/arp_ignore", []byte("8"), 0)
+		}},
+		{"arp_announce is set back", 20 * time.Millisecond, "arp_announce was 0", func(h *netns.Host) error {
+			return os.WriteFile("/proc/sys/net/ipv4/conf/eth0/arp_announce", []byte("0"), 0)
+		}},
+		{"rp_filter becomes strict", 20 * time.Millisecond, "", func(h *netns.Host) error {
+			return os.WriteFile("/proc/sys/net/ipv4/conf/eth0/rp_filter", []byte("1"), 0)
+		}},
 		{"all addresses are flushed", 3 * Lease, "", func(h *netns.Host) error {
 			list, err := netlink.AddrList(eth0(), netlink.FAMILY_V4)
 			for i := range list {
@@ -62,6 +87,9 @@ func TestRepair(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if c.event != "" {
+				time.Sleep(journalQuiet)
+			}
 			s := &Series{Name: c.name}
 			for range Runs(1) {
 				b.WaitSessions(3)

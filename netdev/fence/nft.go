@@ -38,6 +38,7 @@ type nftFence struct {
 	rules    *ruleset
 	open     map[netip.Addr]bool // every guarded HAVIP; the kernel's sets as last read or written
 	deadline int64
+	took     time.Duration // the last transaction with timeouts
 	closed   bool
 }
 
@@ -335,10 +336,13 @@ func (f *nftFence) SetDeadline(bootNanos int64) error {
 // of the clock; so a transaction longer than the slack is repeated with more,
 // and if the deadline has passed by then, all is silenced at once.
 func (f *nftFence) timed(deadline int64, write func(c *nftables.Conn, timeout time.Duration) error) error {
-	slack := slackMin
+	// A host that was slow a moment ago is slow again, and a process that dies between two
+	// attempts leaves the first one's timeouts behind: begin with what was needed last.
+	slack := max(slackMin, min(2*f.took, time.Duration(deadline-f.clock())/2))
 	for range attemptsMax {
 		before := f.clock()
 		timeout := time.Duration(deadline-before) - slack
+		mutant.Pause("fence-renew") // a process that is stopped here
 		if err := f.commit(func(c *nftables.Conn) error { return write(c, timeout) }); err != nil {
 			return fmt.Errorf("fence: renew: %w", err)
 		}
@@ -347,6 +351,7 @@ func (f *nftFence) timed(deadline int64, write func(c *nftables.Conn, timeout ti
 		}
 		after := f.clock()
 		took := time.Duration(after - before)
+		f.took = took
 		switch {
 		case timeout < timeoutMin: // nothing live was written
 			return nil

@@ -26,10 +26,10 @@ func TestStoppedInTransaction(t *testing.T) {
 		opens bool
 	}{
 		"on time":                  {func(t0, _ int64) steps { return steps{t0} }, true},
-		"slow, the second in time": {func(t0, d int64) steps { return steps{t0, t0 + second, t0 + second} }, true},
-		"deadline passed":          {func(t0, d int64) steps { return steps{t0, d} }, false},
+		"slow, the second in time": {func(t0, d int64) steps { return steps{t0, t0, t0 + second, t0 + second} }, true},
+		"deadline passed":          {func(t0, d int64) steps { return steps{t0, t0, d} }, false},
 		"always slow": {func(t0, d int64) steps {
-			return steps{t0, t0 + second, t0 + second, t0 + 4*second, t0 + 4*second, t0 + 12*second, t0 + 12*second, t0 + 40*second}
+			return steps{t0, t0, t0 + second, t0 + second, t0 + 4*second, t0 + 4*second, t0 + 12*second, t0 + 12*second, t0 + 40*second}
 		}, false},
 	} {
 		for _, verb := range []string{"renew", "open"} {
