@@ -183,7 +183,7 @@ func (n *Node) newGuard() *guardedLog {
 		disk = n.cfg.wrap(disk)
 	}
 	return &guardedLog{
-		LogStore: disk, limit: 2 * n.cfg.Heartbeat, book: n.book, origin: time.Now(),
+		LogStore: disk, limit: n.cfg.Heartbeat, book: n.book, origin: time.Now(),
 		leads: func() bool {
 			r := n.inner.Load()
 			return r != nil && r.State() == raft.Leader
@@ -198,6 +198,11 @@ func (n *Node) newGuard() *guardedLog {
 			_ = n.halt(err)
 			if r := n.inner.Load(); r != nil {
 				r.Shutdown() // does not wait
+			}
+		},
+		stalled: func() {
+			if n.inner.Load() != nil {
+				n.wg.Go(n.callElection)
 			}
 		},
 	}

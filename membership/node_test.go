@@ -324,6 +324,7 @@ func TestAStalledLeaderIsReplaced(t *testing.T) {
 		release()
 		eventually(t, "it follows again", func() bool { return has(p.node.State(), 2) })
 	}()
+	start := time.Now()
 	_, _ = p.node.Propose(soon(t), 0, "", subnet(1))
 	eventually(t, "another leader commits", func() bool {
 		l := c.leader()
@@ -333,6 +334,11 @@ func TestAStalledLeaderIsReplaced(t *testing.T) {
 		_, err := l.node.Propose(soon(t), 0, "", subnet(2))
 		return err == nil
 	})
+	// The others did not have to wait for their heartbeat timeouts.
+	t.Logf("another one committed %v after the write, the heartbeat timeout is %v", time.Since(start), p.cfg.Heartbeat)
+	if !p.log.says("another voter was asked to lead") {
+		t.Error("the stalled leader asked nobody")
+	}
 }
 
 // Raft counts by the configuration of an entry that it could not write. Such a node must

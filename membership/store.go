@@ -72,6 +72,8 @@ type guardedLog struct {
 	applied func() uint64
 	// broken is called once Raft believes something that the log does not hold.
 	broken func(error)
+	// stalled is called when a leader's write has missed its limit. It must not block.
+	stalled func()
 
 	mu   sync.Mutex // held by the goroutine that writes; never while waiting for limit
 	owed span       // entries to take back before the next write; guarded by mu
@@ -197,6 +199,7 @@ func (g *guardedLog) writeInTime(logs []*raft.Log) error {
 	}
 	g.late.Store(true) // before settled, so that the writer's Store(false) comes after it
 	if settled.CompareAndSwap(false, true) {
+		g.stalled()
 		return ErrDiskStalled
 	}
 	g.late.Store(false) // it ended just now

@@ -117,8 +117,8 @@ func TestStalledDisk(t *testing.T) {
 				})
 				took := b.ledSince(start)
 				t.Logf("there was another leader %s after the stall", took.Round(time.Millisecond))
-				// Two for the stalled one to give up, up to two for the others to notice, two for the vote.
-				if limit := 6 * election; took > limit {
+				// One for the stalled one to give up, and the vote, which it asks for itself.
+				if limit := 2 * election; took > limit {
 					timely(t, "another leader only after %s, more than %s", took, limit)
 				}
 				if err := <-created; err != nil {

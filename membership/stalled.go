@@ -1,0 +1,37 @@
+package membership
+
+import (
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// callElection asks another voter to stand for election at once, as Raft's own transfer
+// of leadership does (Raft dissertation, section 3.10). That one needs the leader's main
+// loop, which the hanging write holds until the guard lets go, and by then this node leads
+// no more; without the call the others would wait for their heartbeat timeouts. Whoever
+// stands wins only if its log is good enough, so asking the wrong one costs time alone.
+func (n *Node) callElection() {
+	for _, s := range n.Servers() {
+		if s.Suffrage != raft.Voter || string(s.ID) == n.cfg.Node {
+			continue
+		}
+		answered := make(chan error, 1)
+		go func() { // ends with the transport's own limit
+			req := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
+				ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.cfg.Node), Addr: n.trans.EncodePeer(raft.ServerID(n.cfg.Node), n.trans.LocalAddr()),
+			}}
+			answered <- n.trans.TimeoutNow(s.ID, s.Address, req, &raft.TimeoutNowResponse{})
+		}()
+		select {
+		case err := <-answered:
+			if err == nil {
+				n.cfg.Logger.Warn("the disk does not take the log's writes: another voter was asked to lead", "node", s.ID)
+				return
+			}
+		case <-time.After(n.cfg.Heartbeat / 2): // it may be down; two candidates at one time are no harm
+		case <-n.done:
+			return
+		}
+	}
+}
