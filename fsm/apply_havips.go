@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -318,7 +317,7 @@ func (s *State) setHAVIP(v *HAVIP, b UpdateHAVIP) *Refusal {
 		v.Bans = slices.Compact(slices.Sorted(slices.Values(*b.Bans)))
 	}
 	if b.Failback != nil {
-		if refusal := checkFailback(*b.Failback); refusal != nil {
+		if refusal := s.checkFailback(*b.Failback); refusal != nil {
 			return refusal
 		}
 		if v.Failback = *b.Failback; v.Failback == "" {
@@ -337,17 +336,14 @@ func (s *State) setHAVIP(v *HAVIP, b UpdateHAVIP) *Refusal {
 	return nil
 }
 
-// FailbackMax is the longest delay of a failback.
-const FailbackMax = 24 * time.Hour
-
-func checkFailback(f string) *Refusal {
-	if f == "" || f == "never" || f == "immediate" {
-		return nil
+// checkFailback is about the text alone. At level 1 a window is refused, as a program of
+// that level refuses it.
+func (s *State) checkFailback(text string) *Refusal {
+	f, refusal := ParseFailback(text)
+	if refusal == nil && f.Kind == FailbackWindow && s.Level() < 2 {
+		return s.belowLevel(2)
 	}
-	if d, err := time.ParseDuration(f); err != nil || d <= 0 || d > FailbackMax {
-		return Refuse(CodeParameter, "%q is not a failback: never, immediate, or a delay such as 5m, up to %s", f, FailbackMax)
-	}
-	return nil
+	return refusal
 }
 
 // checkScores allows a target that had a score before: it may have gone since.

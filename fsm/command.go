@@ -39,7 +39,8 @@ type Command struct {
 	Key  string          `json:"key,omitempty"`
 	Body json.RawMessage `json:"body"`
 
-	body Body // what open decoded: always a pointer to one of the types below
+	body  Body // what open decoded: always a pointer to one of the types below
+	level int  // of body, once it is decoded
 }
 
 // Body is the content of a command: one of the types below.
@@ -97,7 +98,7 @@ func (c *Command) open() error {
 	if err := decodeStrict(c.Body, body); err != nil {
 		return err
 	}
-	c.body = body
+	c.body, c.level = body, levelOf(body)
 	return nil
 }
 

@@ -46,6 +46,11 @@ type image struct {
 	Answered  []answered `json:"answered"`
 	Events    []Event    `json:"events"`
 	Failovers []Failover `json:"failovers"`
+
+	Groups     []Group       `json:"groups,omitempty"`
+	Quarantine []Quarantined `json:"quarantine,omitempty"`
+	Decisions  []Decision    `json:"decisions,omitempty"`
+	Revisions  []Revision    `json:"revisions,omitempty"`
 }
 
 // Snapshot gives the bytes of the state: the same for equal states, on every replica.
@@ -55,6 +60,7 @@ func (s *State) Snapshot() ([]byte, error) {
 		Nodes: sorted(s.Nodes), Sessions: sorted(s.Sessions), ENIs: sorted(s.ENIs),
 		Subnets: sorted(s.Subnets), HAVIPs: sorted(s.HAVIPs), Tokens: sorted(s.Tokens),
 		Answered: s.answered, Events: s.Events, Failovers: s.Failovers,
+		Groups: sorted(s.Groups), Quarantine: sorted(s.Quarantine), Decisions: s.Decisions, Revisions: s.Revisions,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("fsm: encode snapshot: %w", err)
@@ -106,6 +112,9 @@ func (im image) state() *State {
 	index(s.Subnets, im.Subnets, func(x Subnet) string { return x.Name })
 	index(s.HAVIPs, im.HAVIPs, func(v HAVIP) string { return v.ID })
 	index(s.Tokens, im.Tokens, func(t Token) string { return t.ID })
+	index(s.Groups, im.Groups, func(g Group) string { return g.Name })
+	index(s.Quarantine, im.Quarantine, func(q Quarantined) string { return q.key() })
+	s.Decisions, s.Revisions = im.Decisions, im.Revisions
 	return s
 }
 

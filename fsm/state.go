@@ -21,6 +21,12 @@ type State struct {
 	answered  []answered // ascending Index, at most MaxAnswered
 	Events    []Event    // ascending Index, at most MaxEvents
 	Failovers []Failover // oldest first, at most MaxFailovers
+
+	Groups map[string]Group // by name
+	// Quarantine keeps the addresses of deleted HAVIPs, by "VPC/ADDRESS".
+	Quarantine map[string]Quarantined
+	Decisions  []Decision // oldest first, at most MaxDecisions
+	Revisions  []Revision // ascending, at most MaxRevisions and MaxRevisionBytes
 }
 
 // New returns the empty state, before the first command.
@@ -32,6 +38,9 @@ func New() *State {
 		Subnets:  map[string]Subnet{},
 		HAVIPs:   map[string]HAVIP{},
 		Tokens:   map[string]Token{},
+
+		Groups:     map[string]Group{},
+		Quarantine: map[string]Quarantined{},
 	}
 }
 
@@ -46,7 +55,10 @@ func (s *State) clone() *State {
 	n.Subnets = maps.Clone(s.Subnets)
 	n.HAVIPs = maps.Clone(s.HAVIPs)
 	n.Tokens = maps.Clone(s.Tokens)
+	n.Groups = maps.Clone(s.Groups)
+	n.Quarantine = maps.Clone(s.Quarantine)
 	n.answered, n.Events, n.Failovers = slices.Clip(s.answered), slices.Clip(s.Events), slices.Clip(s.Failovers)
+	n.Decisions, n.Revisions = slices.Clip(s.Decisions), slices.Clip(s.Revisions)
 	return &n
 }
 
@@ -81,6 +93,9 @@ func (s *State) SubnetList() []Subnet { return sorted(s.Subnets) }
 
 // SessionList returns the open sessions in the order of their numbers.
 func (s *State) SessionList() []Session { return sorted(s.Sessions) }
+
+// GroupList returns the groups in the order of their names.
+func (s *State) GroupList() []Group { return sorted(s.Groups) }
 
 // TokenList returns the join tokens in the order of their ids.
 func (s *State) TokenList() []Token { return sorted(s.Tokens) }
