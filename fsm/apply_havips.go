@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -18,6 +19,7 @@ func (s *State) createSubnet(c Command, b CreateSubnet) (string, *Refusal) {
 	if sub.VPC == "" {
 		sub.VPC = DefaultVPC
 	}
+	rules := s.Cluster.Provider.Rules()
 	switch {
 	case !subnetName.MatchString(sub.Name):
 		return "", Refuse(CodeMalformed, "%q cannot name a subnet: use 1 to 60 letters, digits, '.', '_' and '-'", sub.Name)
@@ -27,6 +29,8 @@ func (s *State) createSubnet(c Command, b CreateSubnet) (string, *Refusal) {
 		return "", Refuse(CodeMalformed, "%q is not a network in CIDR form, such as 10.0.0.0/24 (host bits must be zero)", sub.CIDR)
 	case !possibleSubnet(sub.CIDR):
 		return "", Refuse(CodeRange, "%s cannot be a subnet", sub.CIDR)
+	case sub.CIDR.Addr().Is4() && (sub.CIDR.Bits() < rules.MinBits || sub.CIDR.Bits() > rules.MaxBits):
+		return "", Refuse(CodeRange, "%s cannot be a subnet of provider %s: /%d to /%d", sub.CIDR, rules.Name, rules.MinBits, rules.MaxBits)
 	case sub.Gateway.IsValid() && !sub.CIDR.Contains(sub.Gateway):
 		return "", Refuse(CodeRange, "gateway %s is not in %s", sub.Gateway, sub.CIDR)
 	case len(sub.Reserved) > MaxReserved:
@@ -135,21 +139,54 @@ func (s *State) createHAVIP(c Command, b CreateHAVIP) (string, *Refusal) {
 	if _, taken := s.HAVIPs[v.ID]; taken {
 		return "", Refuse(CodeDuplicate, "the id %s is taken; try again", v.ID)
 	}
+	if refusal := s.quotaLeft(sub.VPC); refusal != nil {
+		return "", refusal
+	}
 	if b.IP.IsValid() {
-		if refusal := s.addressFree(sub, b.IP); refusal != nil {
+		if refusal := s.addressFree(sub, b.IP, c.At, b.ReuseNow); refusal != nil {
 			return "", refusal
 		}
 		v.IP = b.IP
-	} else if v.IP, refusal = s.chooseAddress(&sub); refusal != nil {
+	} else if v.IP, refusal = s.chooseAddress(&sub, c.At, b.ReuseNow); refusal != nil {
 		return "", refusal
 	}
 	s.Subnets[sub.Name] = sub
-	if refusal := s.setHAVIP(&v, UpdateHAVIP{Range: &b.Range, Prefer: &b.Prefer, Failback: &b.Failback, Priority: &b.Priority}); refusal != nil {
+	if refusal := s.setHAVIP(&v, UpdateHAVIP{
+		Range: &b.Range, Prefer: &b.Prefer, Failback: &b.Failback, Priority: &b.Priority, Require: &b.Require, Forbid: &b.Forbid,
+		Stickiness: b.Stickiness, Weight: b.Weight, FailLimit: b.FailLimit, Unmanaged: &b.Unmanaged, Maintenance: &b.Maintenance,
+	}); refusal != nil {
 		return "", refusal
 	}
+	if b.EIP.IsValid() {
+		if refusal := s.setEIP(&v, b.EIP); refusal != nil {
+			return "", refusal
+		}
+	}
+	v.Enabled = !b.Disabled
+	delete(s.Quarantine, Quarantined{VPC: v.VPC, IP: v.IP}.key())
 	s.HAVIPs[v.ID] = v
+	s.batch.created(v)
 	s.note(c, "havip-created", v.Name, "", fmt.Sprintf("HAVIP %s (%s) was created in subnet %s", v.Name, v.IP, v.Subnet))
+	s.noteWarnings(c, v)
 	return v.ID, nil
+}
+
+// quotaLeft is rule R26.
+func (s *State) quotaLeft(vpc string) *Refusal {
+	quota := s.Cluster.Provider.Rules().HAVIPsPerVPC
+	if quota == 0 {
+		return nil
+	}
+	n := 0
+	for id := range s.HAVIPs {
+		if s.HAVIPs[id].VPC == vpc {
+			n++
+		}
+	}
+	if n >= quota {
+		return Refuse(CodeLimit, "%s has %d of %d HAVIPs; delete one, or raise the quota of the provider profile if the cloud has raised it", vpc, n, quota)
+	}
+	return nil
 }
 
 // subnetFor is rules R3, R4 and R6: the subnet that was named, else the one that holds
@@ -204,20 +241,65 @@ func lastAddr(p netip.Prefix) netip.Addr {
 	return a
 }
 
-// addressFree is rules R7 and R8.
-func (s *State) addressFree(sub Subnet, ip netip.Addr) *Refusal {
-	if why := sub.reserved(ip); why != "" {
+// addressAllowed is rule R7 and what the provider says of addresses.
+func (s *State) addressAllowed(sub Subnet, ip netip.Addr) *Refusal {
+	if why := s.reserved(sub, ip); why != "" {
 		return Refuse(CodeReserved, "%s is reserved (%s) in subnet %s (%s)", ip, why, sub.Name, sub.CIDR)
+	}
+	if rules := s.Cluster.Provider.Rules(); !ip.Is4() && !rules.IPv6 {
+		return Refuse(CodeMalformed, "%s is not an IPv4 address, and provider %s has no others for a HAVIP", ip, rules.Name)
+	}
+	return nil
+}
+
+// addressFree is rules R7 and R8. reuse takes an address out of its quarantine.
+func (s *State) addressFree(sub Subnet, ip netip.Addr, at int64, reuse bool) *Refusal {
+	if refusal := s.addressAllowed(sub, ip); refusal != nil {
+		return refusal
 	}
 	if user, ok := s.addressUsers(sub.VPC)[ip]; ok {
 		return Refuse(CodeInUse, "%s is used by %s", ip, user)
 	}
+	if q, ok := s.quarantined(sub.VPC, ip, at); ok && !reuse {
+		return Refuse(CodeInUse, "%s is in quarantine for %s more, because HAVIP %s that had it was deleted; wait, or use --reuse-now", ip, time.Duration(q.Until-at).Round(time.Second), q.HAVIP)
+	}
 	return nil
+}
+
+// quarantined finds the quarantine that keeps an address from being given out.
+func (s *State) quarantined(vpc string, ip netip.Addr, at int64) (Quarantined, bool) {
+	q, ok := s.Quarantine[Quarantined{VPC: vpc, IP: ip}.key()]
+	return q, ok && q.Until > at
+}
+
+// intoQuarantine keeps the address of a deleted HAVIP for a while, and forgets those whose
+// time is up. When there are too many, the one that would end first goes early.
+func (s *State) intoQuarantine(c Command, v HAVIP) {
+	d := s.Cluster.Provider.Rules().Quarantine
+	if s.Level() < 2 || d == 0 {
+		return
+	}
+	first := Quarantined{Until: 1<<63 - 1}
+	for key, q := range s.Quarantine {
+		if q.Until <= c.At {
+			delete(s.Quarantine, key)
+		} else if q.Until < first.Until || q.Until == first.Until && key < first.key() {
+			first = q
+		}
+	}
+	if len(s.Quarantine) >= MaxQuarantine {
+		delete(s.Quarantine, first.key())
+	}
+	q := Quarantined{VPC: v.VPC, IP: v.IP, Until: later(c.At, d), HAVIP: v.Name}
+	s.Quarantine[q.key()] = q
 }
 
 // addressUsers maps each address that is taken in a VPC to the one who uses it. The
 // addresses of nodes and ENIs count in every VPC.
 func (s *State) addressUsers(vpc string) map[netip.Addr]string {
+	if users, ok := s.batch.usersOf(vpc); ok {
+		return users
+	}
 	users := make(map[netip.Addr]string, len(s.HAVIPs)+len(s.ENIs))
 	for _, n := range s.NodeList() {
 		if ip, err := netip.ParseAddr(n.Address); err == nil {
@@ -232,8 +314,12 @@ func (s *State) addressUsers(vpc string) map[netip.Addr]string {
 	for id, v := range s.HAVIPs { // no two share an address
 		if v.VPC == vpc {
 			users[v.IP] = "HAVIP " + v.Name + " (" + id + ")"
+			if v.Deleting {
+				users[v.IP] += ", which is being deleted and waits for its owner's release"
+			}
 		}
 	}
+	s.batch.remember(vpc, users)
 	return users
 }
 
@@ -242,7 +328,7 @@ const chooseTries = 1 << 16
 
 // chooseAddress is rule R5: the lowest free address above the cursor, then from the
 // start of the subnet.
-func (s *State) chooseAddress(sub *Subnet) (netip.Addr, *Refusal) {
+func (s *State) chooseAddress(sub *Subnet, at int64, reuse bool) (netip.Addr, *Refusal) {
 	start := sub.Cursor
 	if !start.IsValid() {
 		start = sub.CIDR.Addr()
@@ -253,7 +339,8 @@ func (s *State) chooseAddress(sub *Subnet) (netip.Addr, *Refusal) {
 		if ip = ip.Next(); !sub.CIDR.Contains(ip) {
 			ip = sub.CIDR.Addr()
 		}
-		if _, taken := users[ip]; !taken && sub.reserved(ip) == "" {
+		_, taken := users[ip]
+		if _, waits := s.quarantined(sub.VPC, ip, at); !taken && (!waits || reuse) && s.addressAllowed(*sub, ip) == nil {
 			sub.Cursor = ip
 			return ip, nil
 		}
@@ -265,25 +352,20 @@ func (s *State) chooseAddress(sub *Subnet) (netip.Addr, *Refusal) {
 }
 
 func (s *State) updateHAVIP(c Command, b UpdateHAVIP) (string, *Refusal) {
-	v, ok := s.HAVIPs[b.ID]
-	if !ok {
-		return "", Refuse(CodeNotFound, "no HAVIP has the id %q", b.ID)
-	}
-	if v.Deleting {
-		return "", Refuse(CodeUnsupported, "HAVIP %s is being deleted", v.Name)
+	v, refusal := s.living(b.ID)
+	if refusal != nil {
+		return "", refusal
 	}
 	if refusal := s.setHAVIP(&v, b); refusal != nil {
 		return "", refusal
-	}
-	if v.Owner != nil && v.Enabled && b.Range != nil {
-		if n := s.Nodes[v.Owner.Node]; v.outOfRange(n, s.ENIs[v.Owner.ENI]) != nil {
-			return "", Refuse(CodeInUse, "%s owns HAVIP %s and would leave its range; move it first with `havip move %s --to ...`", v.Owner.ENI, v.Name, v.Name)
-		}
 	}
 	s.HAVIPs[v.ID] = v
 	s.note(c, "havip-changed", v.Name, "", fmt.Sprintf("HAVIP %s was changed", v.Name))
 	if !v.Enabled && v.Owner != nil {
 		return v.ID, s.assign(c, Assignment{HAVIP: v.ID, FromEpoch: v.Epoch, Reason: "the HAVIP was disabled"})
+	}
+	if b.Range != nil {
+		return v.ID, s.ownerInRange(c, v, b.Evict)
 	}
 	return v.ID, nil
 }
@@ -314,7 +396,7 @@ func (s *State) setHAVIP(v *HAVIP, b UpdateHAVIP) *Refusal {
 		if refusal := s.checkBans(v.Bans, *b.Bans); refusal != nil {
 			return refusal
 		}
-		v.Bans = slices.Compact(slices.Sorted(slices.Values(*b.Bans)))
+		*v = v.withBans(slices.Compact(slices.Sorted(slices.Values(*b.Bans))))
 	}
 	if b.Failback != nil {
 		if refusal := s.checkFailback(*b.Failback); refusal != nil {
@@ -332,6 +414,65 @@ func (s *State) setHAVIP(v *HAVIP, b UpdateHAVIP) *Refusal {
 	}
 	if b.Enabled != nil {
 		v.Enabled = *b.Enabled
+	}
+	return s.setPolicy(v, b)
+}
+
+// setPolicy is setHAVIP for what level 2 added.
+func (s *State) setPolicy(v *HAVIP, b UpdateHAVIP) *Refusal {
+	for _, words := range []struct {
+		what string
+		into *[]string
+		say  *[]string
+	}{{"required", &v.Require, b.Require}, {"forbidden", &v.Forbid, b.Forbid}} {
+		if words.say == nil {
+			continue
+		}
+		targets := slices.Compact(slices.Sorted(slices.Values(*words.say)))
+		if refusal := s.checkTargets(words.what, *words.into, targets); refusal != nil {
+			return refusal
+		}
+		*words.into = targets
+	}
+	for _, target := range v.Require {
+		if slices.Contains(v.Forbid, target) {
+			return Refuse(CodeParameter, "%s is both required and forbidden for HAVIP %s; say one of the two", target, v.Name)
+		}
+	}
+	for _, n := range []struct {
+		what string
+		into **int
+		say  *int
+	}{{"stickiness", &v.Stickiness, b.Stickiness}, {"weight", &v.Weight, b.Weight}, {"failure limit", &v.FailLimit, b.FailLimit}} {
+		if n.say == nil {
+			continue
+		}
+		if *n.say < 0 || *n.say > ScoreLimit {
+			return Refuse(CodeRange, "a %s of %d is not possible: 0 to %d", n.what, *n.say, ScoreLimit)
+		}
+		*n.into = n.say
+	}
+	if b.Unmanaged != nil {
+		v.Unmanaged = *b.Unmanaged
+	}
+	if b.Maintenance != nil {
+		v.Maintenance = *b.Maintenance
+	}
+	return nil
+}
+
+// checkTargets allows a target that was named before: it may have gone since.
+func (s *State) checkTargets(what string, before, targets []string) *Refusal {
+	if len(targets) > MaxTargets {
+		return Refuse(CodeLimit, "%d %s nodes and ENIs, at most %d", len(targets), what, MaxTargets)
+	}
+	for _, who := range targets {
+		if slices.Contains(before, who) {
+			continue
+		}
+		if refusal := s.checkTarget(who); refusal != nil {
+			return refusal
+		}
 	}
 	return nil
 }
@@ -369,15 +510,7 @@ func (s *State) checkBans(before, bans []string) *Refusal {
 	if len(bans) > MaxBans {
 		return Refuse(CodeLimit, "%d bans, at most %d", len(bans), MaxBans)
 	}
-	for _, who := range bans {
-		if slices.Contains(before, who) {
-			continue
-		}
-		if refusal := s.checkTarget(who); refusal != nil {
-			return refusal
-		}
-	}
-	return nil
+	return s.checkTargets("banned", before, bans)
 }
 
 // checkTarget refuses what is neither a node's name nor an ENI's id.
@@ -394,8 +527,8 @@ func (s *State) checkTarget(who string) *Refusal {
 // checkRange is rules R11 and R13 to R17. A member that was in the range before may have
 // gone since; only new ones are checked against the inventory.
 func (s *State) checkRange(v HAVIP, r Range) (Range, *Refusal) {
-	if len(r.Members) > MaxRangeMembers {
-		return r, Refuse(CodeLimit, "a range holds %d members, %d asked", MaxRangeMembers, len(r.Members))
+	if most := s.Cluster.Provider.Rules().RangeMembers; len(r.Members) > most && len(r.Members) > len(v.Range.Members) {
+		return r, Refuse(CodeLimit, "a range holds %d members, %d asked", most, len(r.Members))
 	}
 	if len(r.Members) == 0 {
 		return Range{Limit: r.Limit}, nil
@@ -440,7 +573,7 @@ func (s *State) checkMember(v HAVIP, t RangeType, m string) *Refusal {
 	if n.Role == RoleWitness {
 		return Refuse(CodeParameter, "node %s is a witness and owns nothing", m)
 	}
-	for _, e := range s.ENIList() {
+	for _, e := range s.ENIs { // whichever comes first
 		if e.Node == n.ID && s.InSubnet(e, v.Subnet) {
 			return nil
 		}
@@ -452,6 +585,9 @@ func (s *State) deleteHAVIP(c Command, b DeleteHAVIP) (string, *Refusal) {
 	v, ok := s.HAVIPs[b.ID]
 	if !ok {
 		return "", Refuse(CodeNotFound, "no HAVIP has the id %q", b.ID)
+	}
+	if v.EIP.IsValid() {
+		return "", Refuse(CodeUnsupported, "HAVIP %s has EIP %s; unbind that first with `havip unbind-eip %s`", v.Name, v.EIP, v.Name)
 	}
 	if v.Owner != nil && !b.Force {
 		return "", Refuse(CodeUnsupported, "HAVIP %s is owned by %s; disable it first, or delete it with --force, which lets the owner release it first", v.Name, v.Owner.ENI)

@@ -94,13 +94,22 @@ func (s *State) belowLevel(level int) *Refusal {
 	return Refuse(CodeLevel, "node %s runs a version that cannot read this (command level %d, it reads less): upgrade it first", strings.Join(behind, ", "), level)
 }
 
-// levelOf is the level of a body: that of its kind, or of a field that is set.
+// levelOf is the level of a body: that of its kind, of a field that is set, or of a value.
 func levelOf(b Body) int {
-	level := 1
-	if k, ok := b.(interface{ level() int }); ok {
-		level = k.level()
+	level := max(kindLevel(b.kind()), fieldLevel(reflect.ValueOf(b)))
+	failback := ""
+	switch b := b.(type) {
+	case *CreateHAVIP:
+		failback = b.Failback
+	case *UpdateHAVIP:
+		if b.Failback != nil {
+			failback = *b.Failback
+		}
 	}
-	return max(level, fieldLevel(reflect.ValueOf(b)))
+	if f, refusal := ParseFailback(failback); refusal == nil && f.Kind == FailbackWindow {
+		level = max(level, 2)
+	}
+	return level
 }
 
 // fieldLevel finds the highest `level` tag of a field that is not zero.
@@ -115,6 +124,12 @@ func fieldLevel(v reflect.Value) int {
 		if !plain(v.Type().Elem().Kind()) {
 			for i := range v.Len() {
 				level = max(level, fieldLevel(v.Index(i)))
+			}
+		}
+	case reflect.Map:
+		if !plain(v.Type().Elem().Kind()) {
+			for _, key := range v.MapKeys() {
+				level = max(level, fieldLevel(v.MapIndex(key)))
 			}
 		}
 	case reflect.Struct:
@@ -136,5 +151,5 @@ func fieldLevel(v reflect.Value) int {
 
 // plain says that a value of the kind has no fields.
 func plain(k reflect.Kind) bool {
-	return k <= reflect.Complex128 || k == reflect.String || k == reflect.Map
+	return k <= reflect.Complex128 || k == reflect.String
 }

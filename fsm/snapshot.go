@@ -19,7 +19,7 @@ import (
 //	18+n 32 SHA-256 of everything before
 const (
 	snapshotMagic   = "HAVIPSNP"
-	snapshotVersion = 1
+	snapshotVersion = CommandLevel // the newest; a state is written with its level
 	snapshotHeader  = 18
 	// MaxSnapshot bounds the body, in bytes.
 	MaxSnapshot = 256 << 20
@@ -67,7 +67,7 @@ func (s *State) Snapshot() ([]byte, error) {
 	}
 	b := make([]byte, 0, snapshotHeader+len(body)+sha256.Size)
 	b = append(b, snapshotMagic...)
-	b = binary.BigEndian.AppendUint16(b, snapshotVersion)
+	b = binary.BigEndian.AppendUint16(b, uint16(s.Level()))
 	b = binary.BigEndian.AppendUint64(b, uint64(len(body)))
 	b = append(b, body...)
 	sum := sha256.Sum256(b)
@@ -84,7 +84,7 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 	if len(b) < snapshotHeader+sha256.Size || string(b[:8]) != snapshotMagic {
 		return nil, fmt.Errorf("%w: no %s at its start", ErrSnapshotCorrupt, snapshotMagic)
 	}
-	if v := binary.BigEndian.Uint16(b[8:]); v != snapshotVersion {
+	if v := binary.BigEndian.Uint16(b[8:]); v == 0 || v > snapshotVersion {
 		return nil, fmt.Errorf("%w (version %d)", ErrSnapshotVersion, v)
 	}
 	n := binary.BigEndian.Uint64(b[10:])
@@ -98,6 +98,9 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 	var im image
 	if err := decodeJSON(b[snapshotHeader:end], &im); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSnapshotCorrupt, err)
+	}
+	if im.Cluster.Level < 0 || im.Cluster.Level > int(binary.BigEndian.Uint16(b[8:])) {
+		return nil, fmt.Errorf("%w: a state of level %d", ErrSnapshotCorrupt, im.Cluster.Level)
 	}
 	return im.state(), nil
 }

@@ -86,7 +86,7 @@ func TestSnapshotRefused(t *testing.T) {
 		{"no JSON", sealed(snapshotVersion, []byte("nodes")), ErrSnapshotCorrupt},
 		{"no body", sealed(snapshotVersion, nil), ErrSnapshotCorrupt},
 		{"two bodies", sealed(snapshotVersion, append(bytes.Clone(body), body...)), ErrSnapshotCorrupt},
-		{"unknown field", sealed(snapshotVersion, []byte(`{"index":1,"groups":[]}`)), ErrSnapshotCorrupt},
+		{"unknown field", sealed(snapshotVersion, []byte(`{"index":1,"grapes":[]}`)), ErrSnapshotCorrupt},
 		{"wrong type", sealed(snapshotVersion, []byte(`{"index":"1"}`)), ErrSnapshotCorrupt},
 	} {
 		wantCorrupt(t, tc.name, tc.snap, tc.want)

@@ -27,6 +27,10 @@ type State struct {
 	Quarantine map[string]Quarantined
 	Decisions  []Decision // oldest first, at most MaxDecisions
 	Revisions  []Revision // ascending, at most MaxRevisions and MaxRevisionBytes
+
+	// batch is there while one command makes many changes, and never in a state that
+	// anybody else sees.
+	batch *batch
 }
 
 // New returns the empty state, before the first command.
@@ -105,7 +109,7 @@ func (s *State) NodeNamed(name string) (Node, bool) {
 	if n, ok := s.Nodes[name]; ok {
 		return n, true
 	}
-	for _, n := range sorted(s.Nodes) {
+	for _, n := range s.Nodes { // names are unique
 		if n.Name == name {
 			return n, true
 		}
@@ -179,6 +183,9 @@ func (s *State) Claimed(session uint64) []HAVIP {
 }
 
 func (s *State) note(c Command, kind, havip, node, text string) {
+	if s.batch != nil {
+		return // one line tells of all
+	}
 	ev := Event{Index: s.Index, At: c.At, Kind: kind, HAVIP: havip, Node: node, Text: clip(text, MaxReason)}
 	s.Events = appendRing(s.Events, ev, MaxEvents)
 }

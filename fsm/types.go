@@ -163,6 +163,7 @@ type Claim struct {
 type GaveUp struct {
 	Until  int64  `json:"until"` // unix nanoseconds; until then the ENI is not eligible
 	Reason string `json:"reason"`
+	At     int64  `json:"at,omitempty" level:"2"` // Command.At of the failure
 }
 
 // HAVIP is a floating address.
@@ -275,7 +276,7 @@ const (
 	MaxSubnets        = 1024
 	MaxReserved       = 256
 	MaxHAVIPs         = 10000
-	MaxRangeMembers   = 10 // R11
+	MaxRangeMembers   = 10 // R11, unless the provider profile says otherwise
 	MaxPrefer         = 64
 	MaxBans           = 64
 	MaxDraining       = 32 // claims of one HAVIP that wait for a release
@@ -287,14 +288,16 @@ const (
 	MaxGroups         = 1000
 	MaxGroupMembers   = 1000 // HAVIPs of one group
 	MaxFails          = MaxNodes
+	MaxTargets        = 64 // of Require, and of Forbid
+	RangeMembersCap   = 64 // the highest setting of Provider.RangeMembers
 	MaxQuarantine     = 10000
 	MaxDecisions      = 500
 	MaxDetail         = 1024    // bytes of a decision's detail
 	MaxRevisions      = 16      // applied configurations that can be rolled back to
 	MaxRevisionBytes  = 8 << 20 // of all of them together
-	MaxNameRunes      = 60  // R1
-	MaxKey            = 128 // bytes of an idempotency key
-	MaxReason         = 300 // bytes of a reason or an event's text
+	MaxNameRunes      = 60      // R1
+	MaxKey            = 128     // bytes of an idempotency key
+	MaxReason         = 300     // bytes of a reason or an event's text
 	MaxAssignments    = 1000
 	MaxCommand        = 1 << 20 // bytes of an encoded command
 	ScoreLimit        = 1000000

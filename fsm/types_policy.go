@@ -174,12 +174,13 @@ type Revision struct {
 	Config json.RawMessage `json:"config"`
 }
 
-// Config is desired configuration. A list that is nil says nothing of its kind.
+// Config is desired configuration. A list that is nil says nothing of its kind; an empty
+// one says that there are none, which counts with Prune.
 type Config struct {
-	Subnets     []Subnet    `json:"subnets,omitempty"`
-	HAVIPs      []HAVIPSpec `json:"havips,omitempty"`
-	Groups      []Group     `json:"groups,omitempty"` // HAVIPs by name
-	Nodes       []NodeSpec  `json:"nodes,omitempty"`
+	Subnets     []Subnet    `json:"subnets,omitzero"`
+	HAVIPs      []HAVIPSpec `json:"havips,omitzero"`
+	Groups      []Group     `json:"groups,omitzero"` // HAVIPs by name or id
+	Nodes       []NodeSpec  `json:"nodes,omitzero"`
 	Limits      *Limits     `json:"limits,omitempty"`
 	Rebalance   *string     `json:"rebalance,omitempty"`
 	Maintenance *bool       `json:"maintenance,omitempty"`
