@@ -170,7 +170,7 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 			began:    c.cfg.Clock(),
 		}
 	}
-	for _, act := range []func(context.Context) error{c.commitReleases, c.closeDead, c.placeAll, c.settleLease, c.recordFailovers} {
+	for _, act := range []func(context.Context) error{c.commitReleases, c.closeDead, c.placeAll, c.endDrains, c.settleLease, c.recordFailovers} {
 		if err := act(ctx); err != nil {
 			c.cfg.Logger.Debug("a proposal failed, trying again", "err", err)
 			return min(retryPause, c.askWhatIsOpen())
@@ -254,15 +254,16 @@ func (c *Controller) awaited(s *fsm.State, now lease.Instant, a fsm.Assignment) 
 	return !back
 }
 
-// moves is the placement's difference from what the state has, as commands.
+// moves is the placement's difference from what the state has, as commands for one entry.
 func moves(s *fsm.State) []fsm.Assignment {
 	var out []fsm.Assignment
 	for _, d := range placement.Compute(s, wall()) {
-		if d.Moves && len(out) < fsm.MaxAssignments {
+		if d.Moves {
 			out = append(out, d.Assignment())
 		}
 	}
-	return out
+	out = drainStep(s, out)
+	return out[:min(len(out), fsm.MaxAssignments)]
 }
 
 // settleLease ends the time in which the longer of two lease lengths counts: every voter
