@@ -120,7 +120,7 @@ func (m *model) fromENI(x, e int32, d int) {
 
 // movable says that h may step aside for x: what h leaves is what x needs.
 func (m *model) movable(x, h int32) bool {
-	return m.free[h] && len(m.inHard[h]) == 0 && m.weight[h] == m.weight[x]
+	return m.free[h] && len(m.inHard[h]) == 0 && (m.weight[h] == m.weight[x] || !m.bounded)
 }
 
 func (m *model) hasRoom(x, n int32) bool {
@@ -246,7 +246,7 @@ func (m *model) uniform() bool {
 			return false
 		}
 	}
-	return m.oneWeight() || !m.bounded()
+	return m.oneWeight() || !m.bounded
 }
 
 func (m *model) oneWeight() bool {
@@ -261,13 +261,4 @@ func (m *model) oneWeight() bool {
 		seen = int32(i)
 	}
 	return true
-}
-
-func (m *model) bounded() bool {
-	for _, n := range m.nodes {
-		if n.Capacity != nil {
-			return true
-		}
-	}
-	return false
 }

@@ -26,6 +26,7 @@ type model struct {
 	open     []bool    // by ENI: no rule that is not about the HAVIP stands against it
 	suspect  []bool    // by node: yellow or flapping
 	capacity []int     // by node
+	bounded  bool      // some node has a capacity
 	bySubnet map[string][]int32
 
 	weight   []int
@@ -110,6 +111,7 @@ func (m *model) addSites() {
 			m.node[n.Name] = int32(i)
 		}
 		m.suspect[i] = n.Flapping || n.Health == fsm.HealthYellow
+		m.bounded = m.bounded || n.Capacity != nil
 		m.capacity[i] = max(0, orDefault(n.Capacity, math.MaxInt))
 	}
 	m.nodeOf, m.open = make([]int32, len(m.enis)), make([]bool, len(m.enis))
