@@ -256,13 +256,7 @@ func (c *Controller) awaited(s *fsm.State, now lease.Instant, a fsm.Assignment) 
 
 // moves is the placement's difference from what the state has, as commands for one entry.
 func moves(s *fsm.State) []fsm.Assignment {
-	var out []fsm.Assignment
-	for _, d := range placement.Compute(s, wall()) {
-		if d.Moves {
-			out = append(out, d.Assignment())
-		}
-	}
-	out = drainStep(s, out)
+	out := drainStep(s, placement.Moves(s, wall()))
 	return out[:min(len(out), fsm.MaxAssignments)]
 }
 
@@ -319,20 +313,17 @@ func (c *Controller) recordFailovers(ctx context.Context) error {
 // Move is an operator's planned move of one HAVIP to a node (name) or an ENI (id). It is
 // one change and leaves no rule behind. The refusal says why the target cannot own it.
 func Move(s *fsm.State, havip, to string) (fsm.Place, *fsm.Refusal) {
-	v := s.HAVIPs[havip]
-	for _, d := range placement.Compute(s, wall()) {
-		if d.HAVIP != havip {
-			continue
-		}
-		var found []placement.Candidate
-		for _, cand := range d.Candidates {
-			if cand.ENI == to || cand.Node == to {
-				found = append(found, cand)
-			}
-		}
-		return moveTo(s, v, to, found)
+	d, known := placement.ComputeOne(s, wall(), havip)
+	if !known {
+		return fsm.Place{}, fsm.Refuse(fsm.CodeNotFound, "no HAVIP has the id %q", havip)
 	}
-	return fsm.Place{}, fsm.Refuse(fsm.CodeNotFound, "no HAVIP has the id %q", havip)
+	var found []placement.Candidate
+	for _, cand := range d.Candidates {
+		if cand.ENI == to || cand.Node == to {
+			found = append(found, cand)
+		}
+	}
+	return moveTo(s, s.HAVIPs[havip], to, found)
 }
 
 func moveTo(s *fsm.State, v fsm.HAVIP, to string, found []placement.Candidate) (fsm.Place, *fsm.Refusal) {

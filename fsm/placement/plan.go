@@ -106,10 +106,12 @@ func Plan(p Problem, c Changes) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return plan(p, changed), nil
+	return PlanBetween(p, changed), nil
 }
 
-func plan(before, after Problem) Result {
+// PlanBetween says what the placement would do if the problem were another one; owners
+// are compared with those before.
+func PlanBetween(before, after Problem) Result {
 	out := Result{Moves: []Move{}, Unplaced: []Unplaced{}, Owners: map[string]*string{}}
 	owned, shared := map[string]string{}, map[string]int{}
 	for i := range before.HAVIPs {
