@@ -150,7 +150,7 @@ type noted struct {
 }
 
 func (m *model) note(h, winner int32) {
-	if m.watched != nil && m.watched[h] {
+	if (m.watched != nil && m.watched[h]) || len(m.traced) < m.maxTraced {
 		m.traced[h] = noted{winner, slices.Clone(m.options)}
 	}
 }

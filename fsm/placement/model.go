@@ -61,6 +61,7 @@ type model struct {
 	cut       bool   // a limit ended a search: the arrangement may not be the best
 	watched   []bool // those whose choice is to be noted in traced
 	traced    map[int32]noted
+	maxTraced int // how many choices are noted of those that nobody watches
 }
 
 type group struct {

@@ -74,6 +74,7 @@ const maxDetailed = 32
 func Moves(s *fsm.State, at int64) []fsm.Assignment {
 	p := FromState(s, at)
 	m := newModel(&p)
+	m.traced, m.maxTraced = map[int32]noted{}, 4*maxDetailed
 	m.solve()
 	var out []fsm.Assignment
 	for i := range m.v {
