@@ -8,7 +8,7 @@ import (
 )
 
 func TestCommandRoundTrip(t *testing.T) {
-	for _, entry := range story(t).log {
+	for _, entry := range policyStory(t).log {
 		c, err := DecodeCommand(entry)
 		if err != nil {
 			t.Fatal(err)
