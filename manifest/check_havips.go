@@ -62,7 +62,7 @@ func (c *checker) placeOf(path string, h HAVIP) string {
 	case h.IP != "":
 		ip = c.address(at(path, "ip"), h.IP)
 	case h.Subnet == "" && h.ID == "":
-		c.refuse(path, fsm.CodeMissing, "say which address (ip) or which subnet the HAVIP has")
+		c.warn(path, fsm.CodeMissing, "neither an address (ip) nor a subnet: only a HAVIP that is there already can be left so")
 	}
 	if ip.IsValid() && (ip.IsMulticast() || ip.IsLoopback() || ip.IsUnspecified() || ip.IsLinkLocalUnicast()) {
 		c.refuse(at(path, "ip"), fsm.CodeRange, "%s can be no HAVIP", ip)

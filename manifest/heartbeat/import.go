@@ -252,7 +252,10 @@ func isIP(text string) bool {
 
 // address reads ADDRESS[/PREFIX[/DEVICE[/BROADCAST]]]; nil if it was there before.
 func (i *importer) address(file string, number int, resource, args string) (*entry, error) {
-	args, extra, _ := strings.Cut(args, "::")
+	extra := ""
+	if !isIP(args) { // an IPv6 address may hold :: itself
+		args, extra, _ = strings.Cut(args, "::")
+	}
 	parts := strings.Split(args, "/")
 	ip, err := netip.ParseAddr(parts[0])
 	if err != nil || ip.Zone() != "" || ip.Is4In6() {

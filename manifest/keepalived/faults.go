@@ -32,9 +32,11 @@ func (c *config) examine(i *instance) {
 			wrong(s.place, "nopreempt", "`state MASTER` makes keepalived drop nopreempt with a warning; it needs `state BACKUP` on every node. Imported as what it did: it preempted")
 		case i.priority == 255:
 			wrong(s.place, "nopreempt", "priority 255 makes keepalived drop nopreempt. Imported as what it did: it preempted")
+		default:
+			c.add(manifest.Taken, s.place, "nopreempt", "the owner keeps the address when this node comes back")
 		}
 	}
-	if s := i.delay; s != nil && i.delayTime > 0 {
+	if s := i.delay; s != nil {
 		switch {
 		case i.master:
 			wrong(s.place, head(s), "`state MASTER` makes keepalived drop preempt_delay with a warning. Imported as what it did: it preempted at once")

@@ -229,6 +229,9 @@ func (m *merger) place(v *virtual) error {
 				m.add(manifest.Wrong, a.place, key, "is listed twice in %s", i.name)
 				continue
 			}
+			if len(owners[key]) > 0 {
+				m.add(manifest.Taken, a.place, key, "node %s has it as well: it is in the range", i.node)
+			}
 			owners[key] = append(owners[key], i.node)
 		}
 	}

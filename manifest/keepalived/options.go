@@ -27,7 +27,7 @@ var instanceOptions = map[string]rule{
 	"state":                      {manifest.Changed, "nobody begins as owner: the log says who owns"},
 	"interface":                  {manifest.Changed, "the ENI is the one of the node in the HAVIP's subnet"},
 	"virtual_router_id":          {manifest.Changed, "only used to find the same instance on the other nodes"},
-	"priority":                   {manifest.Taken, ""},
+	"priority":                   {manifest.Taken, "becomes a score of preference where the nodes differ"},
 	"virtual_ipaddress":          {manifest.Taken, ""},
 	"virtual_ipaddress_excluded": {manifest.Taken, ""},
 	"nopreempt":                  {manifest.Taken, ""},

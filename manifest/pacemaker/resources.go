@@ -48,7 +48,7 @@ func (r *reader) add(kind manifest.FindingKind, e *element, option, format strin
 
 // index finds elements by id, for id-ref, and refuses two of one id.
 func (r *reader) index(e *element) error {
-	if id := e.attr("id"); id != "" && e.name != "role" && !strings.HasPrefix(e.name, "lrm") {
+	if id := e.attr("id"); id != "" && !strings.HasSuffix(e.name, "_ref") && e.name != "role" {
 		if first, twice := r.byID[id]; twice && first.name == e.name {
 			return manifest.Refuse(r.file, e.line, 1, fsm.CodeDuplicate, "<%s id=%q> is here twice; first on line %d", e.name, id, first.line)
 		}
