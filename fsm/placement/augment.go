@@ -98,10 +98,14 @@ func (m *model) augment(x int32) bool {
 			break // nothing is cheaper
 		}
 	}
-	if sink != none {
-		return m.shift(x, sink)
+	if sink == none {
+		return m.evict(x)
 	}
-	return m.evict(x)
+	if e := m.choose(x, g.dist[sink]); e != none {
+		m.put(x, e) // nobody has to step aside for that
+		return true
+	}
+	return m.shift(x, sink)
 }
 
 // fromENI goes on to the ENI's node, if the ENI has room, and to those that could leave it.

@@ -15,7 +15,6 @@ type option struct {
 	was            bool // owned it last, and nobody does now
 	carries        int  // weight of what its node owns beside this HAVIP
 	onNode, onENI  int  // HAVIPs
-	full           string
 }
 
 // better is the order of wishes: it sorts the better option first.

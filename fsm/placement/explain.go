@@ -34,6 +34,8 @@ type Candidate struct {
 	// Needs says what would make it eligible, or the winner; "" for the winner, and where
 	// nothing would.
 	Needs string `json:"needs,omitempty"`
+	// NeedsScore is the score with which it would win, where only that keeps it from it.
+	NeedsScore *int `json:"needs_score,omitempty"`
 	// Until is when the rule against it ends by itself, unix nanoseconds; 0 = it does not.
 	Until int64 `json:"until,omitempty"`
 }
@@ -219,6 +221,7 @@ func (m *model) needs(h, winner int32, eligible []option, d *Decision) {
 		}
 		c, _ := slices.BinarySearchFunc(d.Candidates, m.enis[o.e].ID, func(c Candidate, id string) int { return cmp.Compare(c.ENI, id) })
 		d.Candidates[c].Needs = m.wouldWin(h, best, o, d.Cause == Stays)
+		d.Candidates[c].NeedsScore = m.winningScore(h, best, o, d.Cause == Stays)
 	}
 }
 
@@ -235,7 +238,10 @@ func (m *model) wouldWin(h int32, best, o *option, stays bool) string {
 	case stays:
 		return m.wouldMove(h, best, o, byHand)
 	case o.score < best.score:
-		return fmt.Sprintf("would win with a score above %d (has %d): `havip update %s --prefer %s=SCORE`", best.score, o.score, v.Name, m.enis[o.e].ID)
+		if need := m.winningScore(h, best, o, stays); need != nil {
+			return fmt.Sprintf("would win with a score of %d or more (has %d): `havip update %s --prefer %s=SCORE`", *need, o.score, v.Name, m.enis[o.e].ID)
+		}
+		return fmt.Sprintf("has a score of %d against %d, and its group decides", o.score, best.score)
 	case best.was && !o.was:
 		return "would win if " + id + " had not owned it last, or with a higher score"
 	case o.carries > best.carries || o.onNode > best.onNode:
@@ -244,6 +250,29 @@ func (m *model) wouldWin(h int32, best, o *option, stays bool) string {
 		return fmt.Sprintf("would win if it owned fewer HAVIPs than %s (%d against %d), or with a higher score", id, o.onENI, best.onENI)
 	}
 	return "equal but for its id; would win with a higher score"
+}
+
+// winningScore is the least score with which o would win by its score alone; nil if no
+// score would do.
+func (m *model) winningScore(h int32, best, o *option, stays bool) *int {
+	f := m.failback[h]
+	switch {
+	case bit(o.fault) > bit(best.fault), o.broken > best.broken, len(m.inHard[h]) > 0:
+		return nil
+	case stays && (o.suspect || !mayMove(f, m.p.Now) || !settled(f, m.p.Now, m.nodes[o.n])):
+		return nil
+	case stays:
+		need := best.score + max(1, m.v[h].stickiness())
+		return &need
+	case o.suspect && !best.suspect:
+		return nil
+	}
+	level := *o
+	if level.score = best.score; m.better(&level, best) < 0 {
+		return &level.score // it would be the first of equals
+	}
+	level.score++
+	return &level.score
 }
 
 // wouldMove is about a HAVIP that stays with its owner.

@@ -85,16 +85,30 @@ func (p *Problem) ruledOut(v *HAVIP, e *ENI, n *Node) *obstacle {
 		}
 		if b, banned := v.ban(p.Now, target); banned {
 			unban, ends := fmt.Sprintf("`havip unban %s %s`", v.Name, target), ""
+			until := p.bansEnd(v, n.Name, e.ID)
 			if b.Until != 0 {
 				ends = fmt.Sprintf(" for %s more", time.Duration(b.Until-p.Now).Round(time.Second))
 			}
-			return &obstacle{"banned", "it is banned" + ends + "; " + unban, unban, b.Until}
+			return &obstacle{"banned", "it is banned" + ends + "; " + unban, unban, until}
 		}
 	}
 	if len(v.Require) > 0 && !slices.Contains(v.Require, n.Name) && !slices.Contains(v.Require, e.ID) {
 		return &obstacle{"not-required", fmt.Sprintf("HAVIP %s requires %s", v.Name, strings.Join(v.Require, " or ")), "HAVIP " + v.Name + " requires it, too", 0}
 	}
 	return nil
+}
+
+// bansEnd is when none of the bans on some targets holds any more; 0 if one does not end.
+func (p *Problem) bansEnd(v *HAVIP, targets ...string) (until int64) {
+	for _, target := range targets {
+		if b, banned := v.ban(p.Now, target); banned {
+			if b.Until == 0 {
+				return 0
+			}
+			until = max(until, b.Until)
+		}
+	}
+	return until
 }
 
 // nodeState checks the node and the link; it does not look at the HAVIP.

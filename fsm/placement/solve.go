@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"fmt"
 	"slices"
 
 	"havip-cluster/fsm"
@@ -205,8 +206,11 @@ func (m *model) explainRest() {
 		case m.reason[h] == "":
 			m.reason[h] = m.enis[m.seat[h]].ID + " has room when others move"
 		}
-		if m.because[h] == Room {
+		switch was := m.owner[h]; {
+		case m.because[h] == Room:
 			m.reason[h] = "it makes room for another HAVIP; " + m.reason[h]
+		case m.because[h] == Forced && was != none && m.may(h, was):
+			m.reason[h] = fmt.Sprintf("it may not stay on %s: %s; %s", m.enis[was].ID, m.full(h, was).text, m.reason[h])
 		}
 	}
 }
@@ -224,19 +228,22 @@ func (m *model) causeOf(h int32) Cause {
 		return Forced
 	case m.enis[was].Fault != "" && m.enis[e].Fault == "":
 		return Fault
-	case m.fits(h, was) != "":
-		return m.roomOrForced(h, was)
+	case m.fits(h, was) != "" && !m.newcomers(m.nodeOf[was]):
+		return Forced // a limit or a group that changed, rather than somebody who came
 	}
 	return Room
 }
 
-// roomOrForced tells an owner that had to go by a limit or a group from one that was
-// asked to.
-func (m *model) roomOrForced(h, was int32) Cause {
-	if why := m.fits(h, was); why == ruleApart || why == ruleTogether {
-		return Forced
+// newcomers says that somebody has moved to a node.
+func (m *model) newcomers(n int32) bool {
+	for _, e := range m.enisOf[n] {
+		for _, h := range m.seated[e] {
+			if o := m.owner[h]; o == none || m.nodeOf[o] != n {
+				return true
+			}
+		}
 	}
-	return Room
+	return false
 }
 
 // cluster is HAVIPs that hard groups hold on one node.
