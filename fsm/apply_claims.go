@@ -25,6 +25,9 @@ func (s *State) openSession(c Command, b OpenSession) *Refusal {
 	}
 	if old, ok := s.Sessions[n.LastSession]; ok {
 		s.dropSession(c, old, "the node opened a new session", false)
+		if s.Level() >= 2 {
+			n.Flaps = n.Flaps.counted(c.At)
+		}
 	}
 	n.LastSession = s.Index
 	s.Nodes[n.ID] = n

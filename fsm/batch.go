@@ -89,8 +89,9 @@ func (s *State) findHAVIP(name string) (HAVIP, *Refusal) {
 	if v, ok := s.HAVIPs[name]; ok {
 		return v, nil
 	}
-	if ids := s.batch.byName[name]; len(ids) == 1 {
-		return s.HAVIPs[ids[0]], nil
+	found := make([]HAVIP, 0, 1)
+	for _, id := range s.batch.byName[name] {
+		found = append(found, s.HAVIPs[id])
 	}
-	return s.HAVIPNamed(name) // it says what is wrong
+	return theOne(name, found)
 }

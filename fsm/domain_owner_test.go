@@ -209,6 +209,18 @@ var ownerRows = []domainRow{
 		w.at += int64(FailDecay)
 		want(t, w.why("web", "n1/eth0") == "", "one is forgotten: %s", w.why("web", "n1/eth0"))
 	}},
+	{"E29", "a node that loses its sessions counts as flapping, one that ends them does not", func(t *testing.T, w *world) {
+		for range FlapLimit {
+			want(t, !w.node("n1").Flapping(w.at), "too early: %+v", w.node("n1").Flaps)
+			w.open("n1") // its process was killed
+		}
+		w.must(CloseSession{Session: w.session("n2"), Released: true})
+		w.must(CloseSession{Session: w.session("n3")})
+		want(t, w.node("n1").Flapping(w.at) && w.node("n2").Flaps.Count == 0 && w.node("n3").Flaps.Count == 1, "%+v", w.state.NodeList())
+		want(t, !w.node("n1").Flapping(w.at+int64(FailDecay)), "for ever")
+		w.must(ResetFailures{Node: "n-n1"})
+		want(t, w.node("n1").Flaps == FailCount{} && w.node("n3").Flaps.Count == 1, "%+v", w.state.NodeList())
+	}},
 	{"E29", "failures cleared", func(t *testing.T, w *world) {
 		web(w)
 		for range 9 {

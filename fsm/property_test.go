@@ -34,6 +34,7 @@ func modern(t testing.TB) *State {
 	w.upgrade()
 	w.must(ChangeRange{ID: w.get("api").ID, Type: RangeCVM, Add: []string{"n2", "n3"}})
 	w.must(BindEIP{w.get("web").ID, addr("198.51.100.7")})
+	w.must(BanHAVIP{w.get("web").ID, "n3", time.Minute})
 	w.must(CreateGroup{Group{Name: "g0", Kind: Apart, Hard: true, HAVIPs: []string{"web", "api"}}})
 	return w.state
 }

@@ -36,10 +36,14 @@ func (c chooser) updateNode(node string) UpdateNode {
 
 func (c chooser) group() Group {
 	g := Group{
-		Name: pick(c, "group", []string{"g1", "g2", "g3", "", "a b"}), Kind: pick(c, "kind of group", []GroupKind{Together, Apart, "near"}),
+		Name: pick(c, "group", []string{"g1", "g2", "g3", "g4", "g5", ""}), Kind: pick(c, "kind of group", []GroupKind{Together, Apart, "near"}),
 		Hard: c.flag(),
 	}
 	ids := append(slices.Sorted(maps.Keys(c.s.HAVIPs)), "web", "nobody")
+	if c.flag() && len(c.s.HAVIPs) > 1 {
+		g.HAVIPs = ids[:2]
+		return g
+	}
 	for range c.number("in group", 1, 3) {
 		g.HAVIPs = append(g.HAVIPs, pick(c, "grouped", ids))
 	}
@@ -131,7 +135,13 @@ func (c chooser) policyDraws(node string) map[string]func() Body {
 			return BanHAVIP{c.havip(), c.target(), time.Duration(c.number("minutes", -1, 10)) * time.Minute}
 		},
 		"unban-havip": func() Body {
-			id := c.havip()
+			ids := []string{c.havip()}
+			for _, v := range c.s.HAVIPList() {
+				if len(v.Bans) > 0 {
+					ids = append([]string{v.ID}, ids...)
+				}
+			}
+			id := pick(c, "with bans", ids)
 			return UnbanHAVIP{id, pick(c, "banned", append(slices.Clone(c.s.HAVIPs[id].Bans), "n1"))}
 		},
 		"bind-eip":       func() Body { return BindEIP{c.havip(), c.eip()} },
@@ -143,8 +153,15 @@ func (c chooser) policyDraws(node string) map[string]func() Body {
 		"report-health": func() Body {
 			return ReportHealth{node, pick(c, "health", []Health{HealthGreen, HealthYellow, HealthRed, "blue"}), "drawn"}
 		},
-		"drain-node":    func() Body { return DrainNode{node, time.Duration(c.number("deadline", -1, 5)) * time.Second} },
-		"end-drain":     func() Body { return EndDrain{node, pick(c, "result", []string{DrainDone, DrainDeadline, "tired"})} },
+		"drain-node": func() Body { return DrainNode{node, time.Duration(c.number("deadline", -1, 5)) * time.Second} },
+		"end-drain": func() Body {
+			drained := slices.DeleteFunc(c.s.NodeList(), func(n Node) bool { return !n.Draining || n.Drain.Result != "" })
+			ids := []string{node}
+			for _, n := range drained {
+				ids = append([]string{n.ID}, ids...)
+			}
+			return EndDrain{pick(c, "drained", ids), pick(c, "result", []string{DrainDone, DrainDeadline, "tired"})}
+		},
 		"activate-node": func() Body { return ActivateNode{node} },
 		"create-group":  func() Body { return CreateGroup{c.group()} },
 		"delete-group":  func() Body { return DeleteGroup{c.groupName()} },

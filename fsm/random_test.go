@@ -242,7 +242,7 @@ func (c chooser) body() Body {
 	}
 	maps.Copy(draws, c.policyDraws(node))
 	// The drawing prefers what stands first.
-	kinds := append([]string{"place", "release", "open-session", "place", "create-havip", "update-havip", "close-session", "place", "release", "add-node", "apply-config", "change-range"}, everyKind...)
+	kinds := append([]string{"place", "release", "open-session", "place", "create-havip", "update-havip", "close-session", "place", "release", "add-node", "apply-config", "change-range", "create-group", "end-drain"}, everyKind...)
 	return draws[pick(c, "kind", kinds)]()
 }
 

@@ -147,6 +147,15 @@ func (s *State) HAVIPNamed(name string) (HAVIP, *Refusal) {
 			found = append(found, v)
 		}
 	}
+	return theOne(name, found)
+}
+
+// theOne is the only one of the HAVIPs of a name; one that is being deleted counts only
+// while there is no other.
+func theOne(name string, found []HAVIP) (HAVIP, *Refusal) {
+	if slices.ContainsFunc(found, func(v HAVIP) bool { return !v.Deleting }) {
+		found = slices.DeleteFunc(found, func(v HAVIP) bool { return v.Deleting })
+	}
 	switch len(found) {
 	case 0:
 		return HAVIP{}, Refuse(CodeNotFound, "no HAVIP is called %q; `havip list` shows those there are", name)
