@@ -37,7 +37,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // run is the whole program: arguments in, exit code out.
 func run(args []string, stdout, stderr io.Writer) int {
-	g := &globals{stdout: stdout, stderr: stderr}
+	g := &globals{stdin: os.Stdin, stdout: stdout, stderr: stderr}
 	root := newRoot(g)
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -90,6 +90,7 @@ type globals struct {
 	output  string // table, json, yaml
 	timeout time.Duration
 
+	stdin          io.Reader
 	stdout, stderr io.Writer
 }
 
@@ -115,8 +116,9 @@ func newRoot(g *globals) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%s", flagSentence(err)) })
 	root.AddCommand(
 		newBootstrapCommand(g), newJoinCommand(g), newAgentCommand(g), newNodeCommand(g), newSubnetCommand(g), newENICommand(g),
-		newHAVIPCommand(g), newPlacementCommand(g), newExplainCommand(g), newStatusCommand(g), newEventsCommand(g),
-		newFailoversCommand(g), newClusterCommand(g), newDemoCommand(g), newVersionCommand(g),
+		newHAVIPCommand(g), newGroupCommand(g), newPlacementCommand(g), newExplainCommand(g), newPlanCommand(g),
+		newApplyCommand(g), newExportCommand(g), newVerifyCommand(g), newRevisionsCommand(g), newRollbackCommand(g), newImportCommand(g),
+		newStatusCommand(g), newEventsCommand(g), newFailoversCommand(g), newClusterCommand(g), newDemoCommand(g), newVersionCommand(g),
 	)
 	return root
 }
