@@ -279,3 +279,25 @@ func TestLargeAndTight(t *testing.T) {
 		t.Errorf("%d of 2000 are left without an owner", left)
 	}
 }
+
+// The largest groups that the state machine allows, all of them at once.
+func TestManyLargeGroups(t *testing.T) {
+	p := grid(32, 1000)
+	for i := range 60 {
+		g := placement.Group{Name: fmt.Sprint("g", i), Kind: fsm.Together, Hard: i%2 == 0}
+		for k := range p.HAVIPs {
+			g.HAVIPs = append(g.HAVIPs, p.HAVIPs[(k*7+i)%1000].ID)
+		}
+		p.Groups = append(p.Groups, g)
+	}
+	began := time.Now()
+	placed := map[string]int{}
+	for _, d := range placement.Solve(p) {
+		node, _, _ := strings.Cut(d.To, "/")
+		placed[node]++
+	}
+	t.Logf("%s", time.Since(began).Round(time.Millisecond))
+	if len(placed) != 1 || placed[""] > 0 {
+		t.Errorf("they are on %v, all on one node is wanted", placed)
+	}
+}

@@ -90,7 +90,7 @@ func (m *model) augment(x int32) bool {
 			}
 			m.flowSteps -= len(m.places(h))
 		}
-		if m.flowSteps -= 1; m.flowSteps < 0 {
+		if m.flowSteps--; m.flowSteps < 0 {
 			m.cut = true
 			return false
 		}
@@ -209,14 +209,18 @@ func (m *model) evict(x int32) bool {
 
 // bury marks what a search without result has seen: none who comes later, and is no more
 // important, finds a way out of there. That holds only where nobody in it could make the
-// whole cheaper by stepping aside.
+// whole cheaper by stepping aside or by giving way.
 func (m *model) bury(x int32) {
 	if !m.exact {
 		return
 	}
 	first := int32(len(m.enis) + len(m.nodes))
 	for _, u := range m.net.seen {
-		if u >= first && m.cost(u-first, m.seat[u-first]) > 0 {
+		if u < first {
+			continue
+		}
+		h := u - first
+		if c := m.cost(h, m.seat[h]); c > 0 && (c > m.cheapest(h) || m.v[h].Priority <= m.v[x].Priority) {
 			return
 		}
 	}

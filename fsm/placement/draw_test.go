@@ -39,7 +39,7 @@ func drawProblem(r *rand.Rand, nodes, havips int) placement.Problem {
 		}
 		p.Nodes = append(p.Nodes, n)
 		for k := range 1 + r.IntN(2) {
-			e := placement.ENI{ID: fmt.Sprint(n.Name, "/e", k), Node: n.Name, Subnets: []string{"net"}, Up: !seldom(), Detached: seldom()}
+			e := placement.ENI{ID: fmt.Sprint(n.Name, "/e", k), Node: n.Name, Subnets: []string{"net"}, Up: !seldom(), Detached: seldom(), Primary: k == 0}
 			if r.IntN(6) == 0 {
 				e.Fault = "gateway"
 			}
@@ -105,6 +105,8 @@ func drawOne(r *rand.Rand, p *placement.Problem, i int) placement.HAVIP {
 	}
 	if r.IntN(6) == 0 {
 		v.Range = fsm.Range{Type: fsm.RangeCVM, Members: []string{node(), node()}, Limit: true}
+	} else if r.IntN(6) == 0 {
+		v.Range = fsm.Range{Type: fsm.RangeENI, Members: []string{eni(), eni()}, Limit: r.IntN(4) > 0}
 	}
 	if r.IntN(20) == 0 {
 		v.Draining = fsm.MaxDraining

@@ -96,7 +96,7 @@ func pointers[T any](list []T, order func(a, b *T) int) []*T {
 	for i := range list {
 		out[i] = &list[i]
 	}
-	slices.SortStableFunc(out, order)
+	slices.SortFunc(out, order)
 	return out
 }
 
@@ -173,12 +173,17 @@ func (m *model) addGroups() {
 			id[v.ID] = int32(i)
 		}
 	}
+	member := make([]bool, len(m.v))
 	for _, g := range pointers(m.p.Groups, func(a, b *Group) int { return strings.Compare(a.Name, b.Name) }) {
 		var members []int32
 		for _, name := range g.HAVIPs {
-			if h, known := id[name]; known && !slices.Contains(members, h) {
+			if h, known := id[name]; known && !member[h] {
+				member[h] = true
 				members = append(members, h)
 			}
+		}
+		for _, h := range members {
+			member[h] = false
 		}
 		if len(members) < 2 || (g.Kind != fsm.Together && g.Kind != fsm.Apart) {
 			continue

@@ -67,7 +67,7 @@ func ComputeOne(s *fsm.State, at int64, havip string) (Decision, bool) {
 
 // maxDetailed is how many moves of one answer carry their candidates into the journal. A
 // failover of a thousand HAVIPs must not wait for a thousand explanations.
-const maxDetailed = 32
+const maxDetailed = 16
 
 // Moves is what Compute would change, as commands for the log, without the explanations of
 // what stays. The leader asks it again and again, so it is cheap when nothing moves.

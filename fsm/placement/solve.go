@@ -29,7 +29,7 @@ const (
 	// changes something makes the arrangement better, so it ends long before.
 	maxRounds = 16
 	// maxFlowSteps bounds the edges that augmenting paths look at.
-	maxFlowSteps = 20_000_000
+	maxFlowSteps = 5_000_000
 	// maxSearchSteps bounds the exhaustive search over groups and weights.
 	maxSearchSteps = 100_000
 	// searchSize is how many HAVIPs one exhaustive search arranges at most.
@@ -361,8 +361,8 @@ func (m *model) tryCluster(c *cluster, n int32) clusterKey {
 func (m *model) onNode(h, n int32) int32 {
 	var best option
 	found := false
-	for _, e := range m.places(h) {
-		if m.nodeOf[e] != n || m.fits(h, e) != "" {
+	for _, e := range m.enisOf[n] {
+		if !m.may(h, e) || m.fits(h, e) != "" {
 			continue
 		}
 		o := m.look(h, e)
