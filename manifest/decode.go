@@ -150,6 +150,10 @@ func (d *decoder) wrongType(n *tree, want shape, path string) {
 	if n.text != "" {
 		got += " (" + clip(n.text, 60) + ")"
 	}
+	if _, err := strconv.ParseInt(n.text, 10, 64); want == shapeInt && n.shape == shapeText && errors.Is(err, strconv.ErrRange) {
+		d.refuse(n.Place, path, fsm.CodeRange, "%s is out of range for a whole number", clip(n.text, 60))
+		return
+	}
 	switch {
 	case n.shape == shapeNull:
 		hint = "; leave the key out for its default"

@@ -91,3 +91,18 @@ func fuzzed(t *testing.T, got manifest.Import, err error) {
 		t.Fatalf("%v\n%s", err, got.Manifest.YAML())
 	}
 }
+
+// TestComingFromIsComplete: docs/coming-from.md speaks of every option that is known here.
+func TestComingFromIsComplete(t *testing.T) {
+	text, err := os.ReadFile("../../docs/coming-from.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range []map[string]rule{directives} {
+		for option := range table {
+			if !strings.Contains(string(text), "`"+option+"`") {
+				t.Errorf("%s is not in docs/coming-from.md", option)
+			}
+		}
+	}
+}

@@ -141,9 +141,23 @@ func (m *merger) find(c *config, name string) *virtual {
 	return nil
 }
 
+// policy is the failback of a virtual router that has HAVIPs.
+func (m *merger) policy(v *virtual) string {
+	for _, h := range m.report.Manifest.HAVIPs {
+		if h.Name == m.havips[v][0] {
+			return h.Failback
+		}
+	}
+	return ""
+}
+
 func (m *merger) group(p place, name string, virtuals []*virtual, option string) {
 	g := manifest.Group{Name: m.groupNames.Free(manifest.Label(name)), Kind: "together", Hard: true}
 	for _, v := range virtuals {
+		if len(m.havips[v]) > 0 && len(m.havips[virtuals[0]]) > 0 && m.policy(v) != m.policy(virtuals[0]) {
+			m.add(manifest.Wrong, p, option, "%s comes back %s and %s %s: one pulls the other along",
+				v.first().name, m.policy(v), virtuals[0].first().name, m.policy(virtuals[0]))
+		}
 		g.HAVIPs = append(g.HAVIPs, m.havips[v]...)
 	}
 	if len(g.HAVIPs) < 2 {

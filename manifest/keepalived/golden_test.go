@@ -200,3 +200,18 @@ func TestEveryOptionIsKnown(t *testing.T) {
 		}
 	}
 }
+
+// TestComingFromIsComplete: docs/coming-from.md speaks of every option that is known here.
+func TestComingFromIsComplete(t *testing.T) {
+	text, err := os.ReadFile("../../docs/coming-from.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range []map[string]rule{instanceOptions, groupOptions} {
+		for option := range table {
+			if !strings.Contains(string(text), "`"+option+"`") {
+				t.Errorf("%s is not in docs/coming-from.md", option)
+			}
+		}
+	}
+}
