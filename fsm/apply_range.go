@@ -70,7 +70,7 @@ func changedRange(v HAVIP, b ChangeRange) (Range, *Refusal) {
 	case b.Type != "" && b.Type != v.Range.Type && len(b.Add) > 0:
 		return r, Refuse(CodeParameter, "the range of HAVIP %s is of type %s; a range never mixes types (R13): empty it first, or replace it as a whole", v.Name, v.Range.Type)
 	}
-	r.Members = append(left, b.Add...)
+	r.Members = slices.Concat(left, b.Add)
 	return r, nil
 }
 

@@ -39,7 +39,7 @@ func checkPolicy(s *State, bad complain) {
 		}
 	}
 	for _, n := range s.Nodes {
-		if n.Draining != (n.Drain != Drain{}) && n.Draining || n.Draining && n.Drain.Result == DrainCancelled {
+		if n.Draining && n.Drain.Result == DrainCancelled {
 			bad("node %s: draining %t with %+v", n.Name, n.Draining, n.Drain)
 		}
 		if n.Capacity != nil && *n.Capacity < 0 || n.Score < -ScoreLimit || n.Score > ScoreLimit {
