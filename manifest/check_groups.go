@@ -115,7 +115,7 @@ func allowed(h HAVIP) (nodes []string, ok bool) {
 	return nodes, true
 }
 
-// commonNode finds the first HAVIP that shares no node with those before it.
+// commonNode warns of the first HAVIP that shares no node with those before it.
 func (c *checker) commonNode(i int, members []int) {
 	var common []string
 	for n, m := range members {
@@ -129,7 +129,7 @@ func (c *checker) commonNode(i int, members []int) {
 			common = slices.DeleteFunc(slices.Clone(common), func(s string) bool { return !slices.Contains(nodes, s) })
 		}
 		if len(common) == 0 {
-			c.refuse(at("groups", i), CodeConflict, "no node may own all of them: %s has no node in common with those before it", c.m.HAVIPs[m].Name)
+			c.warn(at("groups", i), CodeConflict, "no node may own all of them: %s has no node in common with those before it", c.m.HAVIPs[m].Name)
 			return
 		}
 	}

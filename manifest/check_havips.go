@@ -189,8 +189,11 @@ func (c *checker) wishes(path string, h HAVIP) {
 			if slices.Index(l.targets, target) != j {
 				c.refuse(tpath, fsm.CodeDuplicate, "%s is here twice", clip(target, 60))
 			}
-			if l.key != "require" && slices.Contains(h.Require, target) {
+			switch required := slices.Contains(h.Require, target); {
+			case required && l.key == "forbid":
 				c.refuse(tpath, CodeConflict, "%s is required as well; take one of them out", clip(target, 60))
+			case required && l.key == "bans": // a ban is for a while, and the cluster allows it
+				c.warn(tpath, CodeConflict, "%s is required as well; while the ban holds it may not own the HAVIP", clip(target, 60))
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -152,77 +153,55 @@ func newExplainCommand(g *globals) *cobra.Command {
 	return c
 }
 
+// printExplanation tells a decision in words, one of the past as far as the journal goes.
 func (g *globals) printExplanation(w io.Writer, e api.Explanation) {
-	to := e.To
-	if to == "" {
-		to = "nobody"
-	}
 	if e.Past {
-		fmt.Fprintf(w, "HAVIP %s (%s) went to %s at %s (epoch %d, index %d): %s\n", oneLine(e.Name), e.HAVIP, to, when(e.At), e.Epoch, e.Index, oneLine(e.Reason))
-	} else {
-		fmt.Fprintf(w, "HAVIP %s (%s) belongs to %s: %s\n", oneLine(e.Name), e.HAVIP, to, oneLine(e.Reason))
+		g.printPast(w, e)
+		return
 	}
-	if e.RunnerUp != "" {
-		fmt.Fprintf(w, "Next would be %s.\n", e.RunnerUp)
+	for l := range strings.Lines(e.Words()) {
+		text := strings.TrimRight(l, "\n")
+		indent := text[:len(text)-len(strings.TrimLeft(text, " "))]
+		fmt.Fprintln(w, indent+oneLine(strings.TrimLeft(text, " ")))
 	}
 	if e.Change != "" {
 		fmt.Fprintf(w, "For another outcome: %s.\n", oneLine(strings.TrimSuffix(e.Change, ".")))
 	}
 	if len(e.Candidates) == 0 {
-		if e.Past {
-			fmt.Fprintln(g.stderr, "The journal keeps no candidates of it: no placement decided it, or it was one of very many.")
-			return
-		}
 		fmt.Fprintln(g.stderr, "No ENIs; the nodes report theirs when they start: `havip-cluster node list`.")
+	}
+}
+
+func (g *globals) printPast(w io.Writer, e api.Explanation) {
+	to := e.To
+	if to == "" {
+		to = "nobody"
+	}
+	fmt.Fprintf(w, "HAVIP %s (%s) went from %s to %s at %s (epoch %d, index %d): %s\n", oneLine(e.Name), e.HAVIP, cmp.Or(e.From, "nobody"), to,
+		when(e.At), e.Epoch, e.Index, oneLine(e.Reason))
+	if len(e.Candidates) == 0 {
+		fmt.Fprintln(g.stderr, "The journal keeps no candidates of it: no placement decided it, or it was one of very many.")
 		return
 	}
 	fmt.Fprintln(w)
-	printTable(w, e.Candidates, candidateColumns(e))
+	printTable(w, e.Candidates, []column[placement.Candidate]{
+		{"ENI", func(c placement.Candidate) string { return c.ENI }},
+		{"WAS", func(c placement.Candidate) string {
+			switch {
+			case c.ENI == e.To:
+				return "chosen"
+			case c.ENI == e.RunnerUp:
+				return "next"
+			case c.Eligible:
+				return "eligible"
+			}
+			return "not eligible"
+		}},
+		{"SCORE", func(c placement.Candidate) string { return strconv.Itoa(c.Score) }},
+		{"ON-NODE", func(c placement.Candidate) string { return strconv.Itoa(c.OnNode) }},
+		{"RULE", func(c placement.Candidate) string { return c.Rule }},
+	})
 	if e.LeftOut > 0 {
 		fmt.Fprintf(g.stderr, "The journal had no room for %d more.\n", e.LeftOut)
 	}
-}
-
-func candidateColumns(e api.Explanation) []column[placement.Candidate] {
-	mark := func(c placement.Candidate) string {
-		var words []string
-		for _, m := range []struct {
-			on   bool
-			word string
-		}{{c.ENI == e.To, "chosen"}, {c.Present, "present"}, {c.Was, "last"}, {c.Fault != "", "fault"}, {c.Unsteady != "", c.Unsteady}} {
-			if m.on {
-				words = append(words, m.word)
-			}
-		}
-		return strings.Join(words, ",")
-	}
-	columns := []column[placement.Candidate]{
-		{"ENI", func(c placement.Candidate) string { return c.ENI }},
-		{"ELIGIBLE", func(c placement.Candidate) string { return yesNo(c.Eligible) }},
-		{"IS", mark},
-		{"SCORE", scoreTerms},
-		{"ON-NODE", func(c placement.Candidate) string { return strconv.Itoa(c.OnNode) }},
-	}
-	if !e.Past { // the journal keeps the essence only
-		columns = append(columns,
-			column[placement.Candidate]{"WEIGHT", func(c placement.Candidate) string { return strconv.Itoa(c.Carries) }},
-			column[placement.Candidate]{"ON-ENI", func(c placement.Candidate) string { return strconv.Itoa(c.OnENI) }})
-	}
-	return append(columns, column[placement.Candidate]{"WHY-NOT", func(c placement.Candidate) string {
-		words := []string{c.Why, c.Fault, c.Needs}
-		return strings.Join(slices.DeleteFunc(words, func(s string) bool { return s == "" }), "; ")
-	}})
-}
-
-// scoreTerms is a score and what it is made of.
-func scoreTerms(c placement.Candidate) string {
-	text := strconv.Itoa(c.Score)
-	var terms []string
-	for _, t := range c.Terms {
-		terms = append(terms, fmt.Sprintf("%s %+d", t.Of, t.Value))
-	}
-	if len(terms) > 0 {
-		text += " (" + strings.Join(terms, ", ") + ")"
-	}
-	return text
 }
