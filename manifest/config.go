@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -93,7 +94,8 @@ func unless(n, otherwise int) *int {
 func Verify(data []byte) (Manifest, Faults) {
 	file, err := Read(data)
 	if err != nil {
-		if faults, ok := err.(Faults); ok {
+		var faults Faults
+		if errors.As(err, &faults) {
 			return Manifest{}, faults
 		}
 		return Manifest{}, Faults{fault(Place{}, "", CodeSyntax, "%v", err)}

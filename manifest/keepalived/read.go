@@ -56,7 +56,6 @@ type config struct {
 	instances []*instance
 	groups    []syncGroup
 	scripts   map[string]*statement
-	files     map[string]bool // names of track_file and vrrp_track_process blocks
 	report    *manifest.Import
 }
 

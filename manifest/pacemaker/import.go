@@ -174,15 +174,11 @@ func (r *reader) tags(section *element) {
 
 // finish turns scores into ranges, preferences and failback.
 func (r *reader) finish() {
-	for i := range r.nodes {
-		r.report.Manifest.Nodes = append(r.report.Manifest.Nodes, r.nodes[i])
-	}
+	r.report.Manifest.Nodes = append(r.report.Manifest.Nodes, r.nodes...)
 	for _, id := range r.order {
 		a := r.havips[id]
 		e := &element{line: a.line}
-		for _, node := range slices.Sorted(maps.Keys(a.banned)) {
-			a.Forbid = append(a.Forbid, node)
-		}
+		a.Forbid = append(a.Forbid, slices.Sorted(maps.Keys(a.banned))...)
 		r.rangeOf(e, id, a)
 		best, worst := -Infinity, Infinity
 		for _, m := range a.Range.Members {
