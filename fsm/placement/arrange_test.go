@@ -38,6 +38,12 @@ func TestArrangements(t *testing.T) {
 				owners(p, 0, 0, -1)
 				p.HAVIPs[2].Priority = 1
 			}, "h2=n0/e(placed) h0=n0/e(stays) h1=-(lost)"},
+		{"the least important goes, though it takes one move more", []int{4, 5, 6},
+			func(p *placement.Problem) {
+				p.Limits.PerNode = 1
+				owners(p, 0, 1, -1)
+				p.HAVIPs[0].Priority, p.HAVIPs[2].Priority = 1, 2
+			}, "h2=n0/e(placed) h0=n1/e(room) h1=-(lost)"},
 		{"nobody is evicted for an equal", []int{6, 6, 6},
 			func(p *placement.Problem) { p.Limits.PerNode = 2; owners(p, -1, 0, 0) }, "h0=-(stays) h1=n0/e(stays) h2=n0/e(stays)"},
 		{"a capacity that has become too small", []int{0, 0, 0},
@@ -156,6 +162,21 @@ func TestArrangements(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", s, tc.want)
 			}
 		})
+	}
+}
+
+// A search without result must not hide a place from one that comes later: h3 has a sound
+// ENI to go to once h0 leaves the node, h2 had not.
+func TestLaterOneFindsAWay(t *testing.T) {
+	p := small(1, []int{0, 0, 0, 0})
+	p.Limits.PerNode = 2
+	p.ENIs = append(p.ENIs, placement.ENI{ID: "n0/f", Node: "n0", Subnets: []string{"net"}, Up: true, Fault: "gateway"})
+	for i, other := range []string{"n0/e", "n0/f", "n0/e", "n0/f"} {
+		p.HAVIPs[i].Forbid = []string{other}
+	}
+	compare(t, p)
+	if d := placement.Solve(p); d[1].To != "n0/e" || d[3].To != "n0/e" {
+		t.Errorf("%+v", d)
 	}
 }
 

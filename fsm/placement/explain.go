@@ -220,12 +220,12 @@ func (m *model) needs(h, winner int32, eligible []option, d *Decision) {
 			continue
 		}
 		c, _ := slices.BinarySearchFunc(d.Candidates, m.enis[o.e].ID, func(c Candidate, id string) int { return cmp.Compare(c.ENI, id) })
-		d.Candidates[c].Needs = m.wouldWin(h, best, o, d.Cause == Stays)
-		d.Candidates[c].NeedsScore = m.winningScore(h, best, o, d.Cause == Stays)
+		d.Candidates[c].Needs = m.wouldWin(h, best, o, d.Cause)
+		d.Candidates[c].NeedsScore = m.winningScore(h, best, o, d.Cause)
 	}
 }
 
-func (m *model) wouldWin(h int32, best, o *option, stays bool) string {
+func (m *model) wouldWin(h int32, best, o *option, cause Cause) string {
 	v, id := m.v[h], m.enis[best.e].ID
 	byHand := fmt.Sprintf("`havip move %s --to %s`", v.Name, m.enis[o.e].ID)
 	switch {
@@ -235,13 +235,13 @@ func (m *model) wouldWin(h int32, best, o *option, stays bool) string {
 		return fmt.Sprintf("would win only if node %s were not %s, or by %s", m.nodes[o.n].Name, m.unsteady(o.n), byHand)
 	case o.broken > best.broken:
 		return "would go against its groups, or by " + byHand
-	case stays:
+	case cause == Stays:
 		return m.wouldMove(h, best, o, byHand)
 	case o.score < best.score:
-		if need := m.winningScore(h, best, o, stays); need != nil {
+		if need := m.winningScore(h, best, o, cause); need != nil {
 			return fmt.Sprintf("would win with a score of %d or more (has %d): `havip update %s --prefer %s=SCORE`", *need, o.score, v.Name, m.enis[o.e].ID)
 		}
-		return fmt.Sprintf("has a score of %d against %d, and its group decides", o.score, best.score)
+		return fmt.Sprintf("has a score of %d against %d; a score alone would not do, but %s would", o.score, best.score, byHand)
 	case best.was && !o.was:
 		return "would win if " + id + " had not owned it last, or with a higher score"
 	case o.carries > best.carries || o.onNode > best.onNode:
@@ -254,8 +254,8 @@ func (m *model) wouldWin(h int32, best, o *option, stays bool) string {
 
 // winningScore is the least score with which o would win by its score alone; nil if no
 // score would do.
-func (m *model) winningScore(h int32, best, o *option, stays bool) *int {
-	f := m.failback[h]
+func (m *model) winningScore(h int32, best, o *option, cause Cause) *int {
+	f, stays := m.failback[h], cause == Stays
 	switch {
 	case bit(o.fault) > bit(best.fault), o.broken > best.broken, len(m.inHard[h]) > 0:
 		return nil
@@ -264,7 +264,10 @@ func (m *model) winningScore(h int32, best, o *option, stays bool) *int {
 	case stays:
 		need := best.score + max(1, m.v[h].stickiness())
 		return &need
-	case o.suspect && !best.suspect:
+	case cause == Wish && o.e == m.start[h]:
+		need := best.score - max(1, m.v[h].stickiness()) + 1 // then the gain would not be worth the move
+		return &need
+	case o.suspect && !best.suspect, cause == Wish && !settled(f, m.p.Now, m.nodes[o.n]):
 		return nil
 	}
 	level := *o
