@@ -49,11 +49,33 @@ type Body interface{ kind() string }
 
 // NewCommand makes a command.
 func NewCommand(at int64, by, key string, body Body) (Command, error) {
-	raw, err := json.Marshal(body)
+	raw, err := json.Marshal(plainBody(body))
 	if err != nil {
 		return Command{}, fmt.Errorf("fsm: encode %s: %w", body.kind(), err)
 	}
 	return Command{Kind: body.kind(), At: at, By: by, Key: key, Body: raw}, nil
+}
+
+// plainBody makes an empty list of a nil one that is pointed to: JSON would make null of
+// it, which reads as "not set", and which is a field all the same to a program that does
+// not know it.
+func plainBody(body Body) Body {
+	b, ok := body.(UpdateHAVIP)
+	if p, is := body.(*UpdateHAVIP); is {
+		b, ok = *p, true
+	}
+	if !ok {
+		return body
+	}
+	for _, list := range []**[]string{&b.Bans, &b.Require, &b.Forbid} {
+		if *list != nil && **list == nil {
+			*list = &[]string{}
+		}
+	}
+	if b.Prefer != nil && *b.Prefer == nil {
+		b.Prefer = &map[string]int{}
+	}
+	return b
 }
 
 // Encode gives the bytes of the log entry: one byte of version, then JSON.

@@ -187,3 +187,18 @@ func TestOwnCommandsOfLevel2(t *testing.T) {
 		}
 	}
 }
+
+// A list that is pointed to and nil is an empty one, not a field of null that says nothing
+// to this program and stops an older one.
+func TestNilListsAreEmptyOnes(t *testing.T) {
+	w := trio(t)
+	web(w)
+	w.must(update(UpdateHAVIP{Bans: ptr([]string{"n1"}), Prefer: ptr(map[string]int{"n1": 1})})(w))
+	var none []string
+	w.refuses(update(UpdateHAVIP{Require: &none})(w), CodeLevel, "upgrade it first")
+	var nobody map[string]int
+	w.must(update(UpdateHAVIP{Bans: &none, Prefer: &nobody})(w))
+	if v := w.get("web"); len(v.Bans)+len(v.Prefer) != 0 {
+		t.Errorf("not cleared: %+v", v)
+	}
+}

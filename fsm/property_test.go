@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -46,6 +47,17 @@ type replica struct {
 	log   [][]byte
 }
 
+// oldKeys are the fields that a body of level 1 may have, by kind.
+var oldKeys = func() map[string]map[string]bool {
+	out := map[string]map[string]bool{}
+	for _, kind := range kindsOfLevel1 {
+		b, _ := newBody(kind)
+		out[kind] = map[string]bool{}
+		jsonNames(out[kind], "", reflect.TypeOf(b))
+	}
+	return out
+}()
+
 // step draws one command, sends it through its encoding and applies it, and checks what
 // holds for every step.
 func (r *replica) step(t *rapid.T) (Command, Result) {
@@ -62,6 +74,17 @@ func (r *replica) step(t *rapid.T) (Command, Result) {
 	}
 	if c, err = DecodeCommand(entry); err != nil {
 		t.Fatal(err)
+	}
+	if names := oldKeys[c.Kind]; entry[0] == 1 {
+		var keys map[string]json.RawMessage
+		if err := json.Unmarshal(c.Body, &keys); err != nil || names == nil {
+			t.Fatalf("%s: an entry of version 1: %v", entry[1:], err)
+		}
+		for key := range keys {
+			if !names["."+key] {
+				t.Fatalf("%s: an entry of version 1 has the field %s", entry[1:], key)
+			}
+		}
 	}
 	before := r.state
 	image := snapshotOf(t, before)
