@@ -78,7 +78,7 @@ var badForms = []badFile{
 	{"unknown key, nearly", "version: 1\nhavip: []\n", CodeUnknownKey, "2:1: havip", "is havips meant?"},
 	{"unknown key inside", havip("addr: 10.0.0.1"), CodeUnknownKey, "4:5: havips[0].addr", `no key "addr"`},
 	{"unknown key in flow", rangeOf("{kind: cvm}"), CodeUnknownKey, "5:13: havips[0].range.kind", `no key "kind"`},
-	{"unknown key in JSON", "{\"version\": 1,\n \"havips\": [{\"name\": \"web\", \"addres\": \"10.0.0.1\"}]}", CodeUnknownKey, "2:29: havips[0].addres", `no key "addres"`},
+	{"unknown key in JSON", "{\"version\": 1,\n \"havips\": [{\"name\": \"web\", \"prio\": \"10.0.0.1\"}]}", CodeUnknownKey, "2:29: havips[0].prio", `no key "prio"`},
 	{"capital", "Version: 1\n", CodeUnknownKey, "1:1: Version", "is version meant?"},
 	{"duplicate key", "version: 1\nversion: 1\n", fsm.CodeDuplicate, "2:1: version", "first at 1:1"},
 	{"duplicate key inside", havip("ip: 10.0.0.1\nip: 10.0.0.2"), fsm.CodeDuplicate, "5:5: havips[0].ip", "here twice"},

@@ -243,7 +243,21 @@ type field struct {
 	index int
 }
 
-func fieldsOf(t reflect.Type) []field {
+// forms are the fields of the types of the form, read from their tags once.
+var forms = map[reflect.Type][]field{}
+
+func init() {
+	for _, t := range []reflect.Type{
+		reflect.TypeFor[Manifest](), reflect.TypeFor[Node](), reflect.TypeFor[ENI](), reflect.TypeFor[Subnet](), reflect.TypeFor[Range](),
+		reflect.TypeFor[HAVIP](), reflect.TypeFor[Group](), reflect.TypeFor[Limits](),
+	} {
+		forms[t] = tagged(t)
+	}
+}
+
+func fieldsOf(t reflect.Type) []field { return forms[t] }
+
+func tagged(t reflect.Type) []field {
 	var out []field
 	for i := range t.NumField() {
 		name, omit, _ := strings.Cut(t.Field(i).Tag.Get("m"), ",")

@@ -92,15 +92,24 @@ func havipKey(h HAVIP) string { return h.Name + h.ID }
 // open, so that leaving them open is no change.
 func matched(present, wanted []HAVIP) []HAVIP {
 	out := slices.Clone(present)
+	byID, byName := map[string]HAVIP{}, map[string]HAVIP{}
+	for _, w := range wanted {
+		if w.ID != "" {
+			byID[w.ID] = w
+		} else {
+			byName[w.Name] = w
+		}
+	}
 	for i := range out {
-		for _, w := range wanted {
-			if w.ID == out[i].ID && w.ID != "" || w.Name == out[i].Name && w.ID == "" {
-				out[i].ID = w.ID
-				out[i].Name = w.Name
-				keep(&out[i].IP, w.IP)
-				keep(&out[i].Subnet, w.Subnet)
-				keep(&out[i].VPC, w.VPC)
-			}
+		w, found := byID[out[i].ID]
+		if !found {
+			w, found = byName[out[i].Name]
+		}
+		if found {
+			out[i].ID, out[i].Name = w.ID, w.Name
+			keep(&out[i].IP, w.IP)
+			keep(&out[i].Subnet, w.Subnet)
+			keep(&out[i].VPC, w.VPC)
 		}
 	}
 	return out
@@ -147,8 +156,12 @@ func text(v any) string {
 
 func diffList[T any](kind string, old, wanted []T, key func(T) string) Changes {
 	var out Changes
+	kept := map[string]bool{}
+	for _, w := range wanted {
+		kept[key(w)] = true
+	}
 	for _, o := range old {
-		if !slices.ContainsFunc(wanted, func(w T) bool { return key(w) == key(o) }) {
+		if !kept[key(o)] {
 			out = append(out, Change{Kind: kind, Name: nameOf(o), Op: "remove", Old: text(desired(kind, o))})
 		}
 	}

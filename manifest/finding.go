@@ -97,17 +97,23 @@ func NodeName(text string) string {
 	return name
 }
 
-// Names gives out names that are not yet taken.
-type Names map[string]bool
+// Names gives out names that are not yet taken; it keeps the next number to try for each.
+type Names map[string]int
 
 // Free is the wanted name, or the first of it with a number that is free.
 func (n Names) Free(want string) string {
-	name := want
-	for i := 2; n[name]; i++ {
-		name = fmt.Sprintf("%s-%d", want, i)
+	if n[want] == 0 {
+		n[want] = 2
+		return want
 	}
-	n[name] = true
-	return name
+	for {
+		name := fmt.Sprintf("%s-%d", want, n[want])
+		n[want]++
+		if n[name] == 0 {
+			n[name] = 2
+			return name
+		}
+	}
 }
 
 // Refuse makes the error of an importer: a fault with its file and line.

@@ -237,3 +237,34 @@ rebalance: even
 		t.Errorf("no change makes a difference:\n%s", d)
 	}
 }
+
+// BenchmarkLargest reads, checks and writes a file with as many HAVIPs as a cluster may have.
+func BenchmarkLargest(b *testing.B) {
+	m := New()
+	m.HAVIPs = []HAVIP{}
+	for i := range 10000 {
+		h := NewHAVIP(fmt.Sprintf("web-%05d", i))
+		h.IP = fmt.Sprintf("10.%d.%d.%d", i/60000, i/250%250, i%250+1)
+		h.Range = Range{Type: "cvm", Members: []string{"node-1", "node-2"}, Limit: true}
+		h.Prefer = map[string]int{"node-1": 100}
+		m.HAVIPs = append(m.HAVIPs, h)
+	}
+	for form, text := range map[string][]byte{"YAML": m.YAML(), "JSON": m.JSON()} {
+		b.Run(form, func(b *testing.B) {
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				back, _, err := Decode(text)
+				if err != nil || len(back.HAVIPs) != 10000 {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("diff", func(b *testing.B) {
+		for b.Loop() {
+			if d := Diff(m, m); len(d) > 0 {
+				b.Fatal(d)
+			}
+		}
+	})
+}

@@ -245,8 +245,12 @@ func (r *jsonReader) inside(n *tree, depth int) error {
 func at(path string, key any) string {
 	switch key := key.(type) {
 	case int:
-		return fmt.Sprintf("%s[%d]", path, key)
-	default:
-		return strings.TrimPrefix(fmt.Sprintf("%s.%v", path, key), ".")
+		return path + "[" + strconv.Itoa(key) + "]"
+	case string:
+		if path == "" {
+			return key
+		}
+		return path + "." + key
 	}
+	panic(fmt.Sprintf("manifest: a path has no part of type %T", key))
 }

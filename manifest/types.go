@@ -126,8 +126,10 @@ type HAVIP struct {
 	Owner    string            `m:"owner,omit"` // ENI
 }
 
+// setDefaults: a HAVIP without a range may be owned by any ENI of its subnet, as one that
+// `havip create` makes; a range that is there is enforced.
 func (h *HAVIP) setDefaults() {
-	h.Range.setDefaults()
+	h.Range.Members = []string{}
 	h.Stickiness, h.Weight, h.FailLimit = fsm.DefaultStickiness, fsm.DefaultWeight, fsm.DefaultFailLimit
 	h.Managed, h.Enabled, h.Failback = true, true, FailbackNever
 }
@@ -138,10 +140,11 @@ const (
 	FailbackImmediate = "immediate"
 )
 
-// NewHAVIP returns a HAVIP with every default set.
+// NewHAVIP returns a HAVIP with every default set, and a range that is enforced.
 func NewHAVIP(name string) HAVIP {
 	h := HAVIP{Name: name}
 	h.setDefaults()
+	h.Range.setDefaults()
 	return h
 }
 

@@ -99,6 +99,7 @@ func TestBadInput(t *testing.T) {
 		{"IPv4 in IPv6", instanceWith("virtual_ipaddress {\n::ffff:10.0.0.1\n}"), nil, fsm.CodeMalformed, "n.conf:5:1", "::ffff"},
 		{"multicast", instanceWith("virtual_ipaddress {\n224.0.0.18\n}"), nil, fsm.CodeRange, "n.conf", "can be no HAVIP"},
 		{"peer", instanceWith("unicast_peer {\nhost.example\n}"), nil, fsm.CodeMalformed, "n.conf:5:1", "host.example"},
+		{"eleven thousand addresses", instanceWith("virtual_ipaddress {\n~SEQ(A,0,50) ~SEQ(B,0,219) 10.0.${A}.${B}\n}"), nil, fsm.CodeLimit, "n.conf:5:1", "more than 10000 addresses"},
 		{"node name", "@" + strings.Repeat("x", 70) + " a\nb c\n", nil, "", "", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -247,6 +247,9 @@ func (m *merger) place(v *virtual) error {
 		if len(order) > 1 {
 			name = fmt.Sprintf("%s-%d", name, n+1)
 		}
+		if len(m.addresses) >= fsm.MaxHAVIPs {
+			return a.refuse(fsm.CodeLimit, "more than %d addresses", fsm.MaxHAVIPs)
+		}
 		h := manifest.NewHAVIP(m.names.Free(name))
 		h.IP, h.Failback = key, failback
 		h.Range.Type, h.Range.Members = string(fsm.RangeCVM), owners[key]

@@ -2,6 +2,7 @@ package pacemaker
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,7 +25,7 @@ func Import(src manifest.Source) (manifest.Import, error) {
 	if config == nil || config.name != "configuration" {
 		return report, manifest.Refuse(src.Name, root.line, 1, fsm.CodeMalformed, "<%s> is no CIB; give what `cibadmin -Q` prints", root.name)
 	}
-	r := &reader{file: src.Name, report: &report, byID: map[string]*element{}, names: manifest.Names{}, groups: manifest.Names{},
+	r := &reader{file: src.Name, report: &report, byID: map[string]*element{}, byIP: map[netip.Addr]string{}, names: manifest.Names{}, groups: manifest.Names{},
 		havips: map[string]*address{}, members: map[string][]string{}, defaults: map[string]string{}}
 	if err := r.index(config); err != nil {
 		return report, err

@@ -23,6 +23,7 @@ type reader struct {
 	names   manifest.Names
 	groups  manifest.Names
 	havips  map[string]*address // by resource id
+	byIP    map[netip.Addr]string
 	order   []string            // resource ids in the order of the file
 	members map[string][]string // of a group or a tag: resource ids
 	opt     struct {
@@ -216,11 +217,12 @@ func (r *reader) address(e *element, id string, params map[string]string) (*addr
 	case err != nil || ip.Zone() != "" || ip.Is4In6():
 		return nil, manifest.Refuse(r.file, e.line, 1, fsm.CodeMalformed, "primitive %s: %q is not an IP address", id, text)
 	}
-	for _, other := range r.order {
-		if r.havips[other].IP == ip.String() {
-			r.add(manifest.Wrong, e, "primitive "+id, "%s is also the address of %s; taken once", ip, other)
-			return nil, nil
-		}
+	if other, twice := r.byIP[ip]; twice {
+		r.add(manifest.Wrong, e, "primitive "+id, "%s is also the address of %s; taken once", ip, other)
+		return nil, nil
+	}
+	if r.byIP[ip] = id; len(r.byIP) > fsm.MaxHAVIPs {
+		return nil, manifest.Refuse(r.file, e.line, 1, fsm.CodeLimit, "more than %d addresses", fsm.MaxHAVIPs)
 	}
 	a := &address{HAVIP: manifest.NewHAVIP(r.names.Free(manifest.Label(id))), line: e.line,
 		scores: map[string]int{}, banned: map[string]bool{}, named: map[string]bool{}}
