@@ -73,7 +73,7 @@ var badForms = []badFile{
 	{"cycle", "version: 1\nhavips: &x [*x]\n", CodeSyntax, "2:13", "a cycle"},
 	{"billion laughs", laughs(), CodeUnknownKey, "2:1", `no key "a"`},
 	{"many aliases", "version: 1\nhavips: [&a {name: x, ip: 10.0.0.1}" + strings.Repeat(", *a", MaxAliases+1) + "]\n", fsm.CodeLimit, "2:", "aliases"},
-	{"laughs in a known key", "version: 1\nrevision: 1\nsubnets: [" + strings.Repeat("{name: x, reserved: ", 1) + "&a [" + strings.Repeat("x,", 2000) + "x]}" + strings.Repeat(", {reserved: *a}", 999) + "]\n", fsm.CodeLimit, "3:", "more than 1000000 values"},
+	{"laughs in a known key", "version: 1\nrevision: 1\nsubnets: [" + strings.Repeat("{name: x, reserved: ", 1) + "&a [" + strings.Repeat("x,", 2000) + "x]}" + strings.Repeat(", {reserved: *a}", 999) + "]\n", fsm.CodeLimit, "3:", "by more than 100000 values"},
 	{"unknown key", "version: 1\nvips: []\n", CodeUnknownKey, "2:1: vips", `no key "vips"`},
 	{"unknown key, nearly", "version: 1\nhavip: []\n", CodeUnknownKey, "2:1: havip", "is havips meant?"},
 	{"unknown key inside", havip("addr: 10.0.0.1"), CodeUnknownKey, "4:5: havips[0].addr", `no key "addr"`},

@@ -28,7 +28,7 @@ func Read(data []byte) (*File, error) {
 		}
 		return nil, err
 	}
-	d := &decoder{places: map[string]Place{}}
+	d := &decoder{places: map[string]Place{}, limit: root.size + MaxAliased}
 	file := &File{Manifest: Manifest{}, places: d.places}
 	d.value(root, reflect.ValueOf(&file.Manifest).Elem(), "")
 	if len(d.faults) == 0 {
@@ -66,6 +66,7 @@ func (f *File) At(path string) Place {
 type decoder struct {
 	faults Faults
 	visits int
+	limit  int // of visits
 	places map[string]Place
 }
 
@@ -87,9 +88,9 @@ func (d *decoder) version(root *tree, got int) {
 
 // value decodes one tree into one field and goes on after a fault.
 func (d *decoder) value(n *tree, v reflect.Value, path string) {
-	if d.visits++; d.visits > MaxNodes {
-		if d.visits == MaxNodes+1 {
-			d.refuse(n.Place, path, fsm.CodeLimit, "more than %d values, those behind aliases counted at each use", MaxNodes)
+	if d.visits++; d.visits > d.limit {
+		if d.visits == d.limit+1 {
+			d.refuse(n.Place, path, fsm.CodeLimit, "aliases blow the file up by more than %d values", MaxAliased)
 		}
 		return
 	}

@@ -39,6 +39,7 @@ type tree struct {
 	text  string  // of a scalar
 	items []*tree // of a list; of a mapping its values
 	keys  []*tree // of a mapping
+	size  int     // of the root: values that were read
 }
 
 // parse reads the one document of a file within the limits.
@@ -154,6 +155,7 @@ func parseJSON(data []byte) (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
+	root.size = r.count
 	if _, err := r.dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, fault(r.place(), "", CodeSyntax, "more than one document; a file holds one")
 	}

@@ -32,7 +32,11 @@ func grow(file *ast.File) (*tree, error) {
 		return nil, fault(Place{1, 1}, "", fsm.CodeMissing, "the file is empty but for comments; the least is `version: %d`", Version)
 	}
 	g := &grower{anchors: map[string]*tree{}, open: map[string]bool{}}
-	return g.value(body, 1)
+	root, err := g.value(body, 1)
+	if err == nil {
+		root.size = g.count
+	}
+	return root, err
 }
 
 func (g *grower) value(n ast.Node, depth int) (*tree, error) {

@@ -9,8 +9,9 @@ const Version = 1
 const (
 	MaxBytes   = 8 << 20 // of a file; 10,000 HAVIPs with everything set take about 5 MiB
 	MaxDepth   = 16      // of lists and mappings in one another; the form needs 4
-	MaxNodes   = 1000000 // values in a file, those behind aliases counted at each use
+	MaxNodes   = 1000000 // values in a file
 	MaxAliases = 1000    // `*name` in a YAML file
+	MaxAliased = 100000  // values that aliases add, counted at each use
 	MaxFaults  = 100     // reported for one file
 	MaxENIs    = fsm.MaxNodes * fsm.MaxENIsPerNode
 )
