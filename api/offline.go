@@ -20,7 +20,7 @@ func PlanOffline(m manifest.Manifest, change *manifest.Manifest, spec PlanSpec, 
 	}
 	st, err := offlineState(m, now)
 	if err != nil {
-		return Plan{}, err
+		return Plan{}, problemOf(err)
 	}
 	next, err := after(st, "", fsm.ApplyConfig{Config: change.ToConfig(), Prune: spec.Prune}, now)
 	if err != nil {

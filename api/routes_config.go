@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -66,8 +67,10 @@ func (p PlanSpec) supposed() placement.Changes {
 func PlanFor(before, after placement.Problem, spec PlanSpec) (Plan, error) {
 	after, err := after.With(spec.supposed())
 	if err != nil {
-		return Plan{}, fsm.Refuse(fsm.CodeNotFound, "%s", plain(err))
+		return Plan{}, problemOf(fsm.Refuse(fsm.CodeNotFound, "%s", plain(err)))
 	}
+	// What only waits for its last release is as good as gone.
+	after.HAVIPs = slices.DeleteFunc(slices.Clone(after.HAVIPs), func(v placement.HAVIP) bool { return v.Deleting && v.Owner == "" })
 	out := Plan{Result: placement.PlanBetween(before, after)}
 	if spec.NMinusOne {
 		out.NMinusOne = placement.NMinusOne(after)

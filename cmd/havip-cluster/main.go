@@ -268,12 +268,12 @@ func verbNames(cmd *cobra.Command) string {
 }
 
 // takes checks the number of arguments; names are what the usage line calls them, and one
-// ending in "..." takes any number.
+// ending in "..." takes any number; one in brackets may be left out.
 func takes(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		least, most := 0, len(names)
 		for _, n := range names {
-			if strings.HasSuffix(n, "...") {
+			if strings.HasSuffix(strings.TrimSuffix(n, "]"), "...") {
 				most = len(args) + len(names)
 			}
 			if !strings.HasPrefix(n, "[") {

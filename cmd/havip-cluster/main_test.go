@@ -35,7 +35,8 @@ func TestScript(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("TOKEN_N3", token(t, "n3", time.Hour))
 			e.Setenv("TOKEN_N4_OLD", token(t, "n4", -time.Hour))
-			return nil
+			// A script is UTF-8, so it cannot hold a file that is not.
+			return os.WriteFile(filepath.Join(e.WorkDir, "latin1.yaml"), []byte("version: 1\nhavips:\n  - {name: caf\xe9, ip: 10.77.0.9}\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": exitCode},
 	})
