@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -356,6 +357,11 @@ func (s *State) configNodes(c Command, b ApplyConfig, back *Revision) *Refusal {
 		}); refusal != nil {
 			return inConfig("nodes", i, refusal)
 		}
+		if health := cmp.Or(want.Health, HealthGreen); health != n.HealthNow() {
+			if _, refusal := s.reportHealth(c, ReportHealth{Node: n.ID, Health: health, Reason: "set by an operator"}); refusal != nil {
+				return inConfig("nodes", i, refusal)
+			}
+		}
 	}
 	return nil
 }
@@ -398,7 +404,7 @@ func (s *State) DesiredConfig() Config {
 		}
 	}
 	for _, n := range s.NodeList() {
-		cfg.Nodes = append(cfg.Nodes, NodeSpec{Name: n.Name, Standby: n.Standby, Maintenance: n.Maintenance, Capacity: n.Capacity, Score: n.Score})
+		cfg.Nodes = append(cfg.Nodes, NodeSpec{Name: n.Name, Standby: n.Standby, Maintenance: n.Maintenance, Capacity: n.Capacity, Score: n.Score, Health: n.Health})
 	}
 	return cfg
 }

@@ -120,6 +120,26 @@ func TestConfigExchanges(t *testing.T) {
 	}
 }
 
+func TestConfigSetsHealth(t *testing.T) {
+	w := configured(t)
+	cfg := w.state.DesiredConfig()
+	cfg.Nodes[0].Health = HealthRed
+	w.apply(cfg, true)
+	if n := w.state.Nodes["n-n1"]; n.HealthNow() != HealthRed || n.HealthReason != "set by an operator" {
+		t.Errorf("%+v", n)
+	}
+	w.must(ReportHealth{"n-n1", HealthRed, "disk full"})
+	w.apply(w.state.DesiredConfig(), true)
+	if n := w.state.Nodes["n-n1"]; n.HealthReason != "disk full" {
+		t.Errorf("what stays the same keeps its reason, not %q", n.HealthReason)
+	}
+	cfg.Nodes[0].Health = ""
+	w.apply(cfg, true)
+	if n := w.state.Nodes["n-n1"]; n.HealthNow() != HealthGreen || n.HealthReason != "" {
+		t.Errorf("%+v", n)
+	}
+}
+
 func TestRollback(t *testing.T) {
 	w := configured(t)
 	first, _ := json.Marshal(w.state.DesiredConfig())

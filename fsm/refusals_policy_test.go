@@ -279,6 +279,7 @@ var configRefusals = []refusal{
 	{"a node of no name", nil, does(ApplyConfig{Config: Config{Nodes: []NodeSpec{{Name: "n7"}}}}), CodeNotFound, `nodes[0]: no node is called "n7"`},
 	{"a node by its id", nil, does(ApplyConfig{Config: Config{Nodes: []NodeSpec{{Name: "n-n1"}}}}), CodeNotFound, `"n-n1"`},
 	{"a node twice", nil, does(ApplyConfig{Config: Config{Nodes: []NodeSpec{{Name: "n1"}, {Name: "n1"}}}}), CodeDuplicate, "names node n1 twice"},
+	{"a health", nil, does(ApplyConfig{Config: Config{Nodes: []NodeSpec{{Name: "n1", Health: "blue"}}}}), CodeParameter, `nodes[0]: "blue" is not a node's health`},
 	{"a capacity", nil, does(ApplyConfig{Config: Config{Nodes: []NodeSpec{{Name: "n1", Capacity: ptr(-1)}}}}), CodeRange, "nodes[0]: a capacity of -1"},
 	{"limits", nil, does(ApplyConfig{Config: Config{Limits: &Limits{PerNode: -1}}}), CodeRange, "-1 per node"},
 	{"rebalance", nil, does(ApplyConfig{Config: Config{Rebalance: ptr("odd")}}), CodeParameter, `"odd"`},

@@ -213,14 +213,15 @@ type HAVIPSpec struct {
 	EIP         netip.Addr       `json:"eip,omitzero"`
 }
 
-// NodeSpec is what an operator says of a node, by its name. Standby, Maintenance and
-// Score are set as they stand; nil leaves the others.
+// NodeSpec is what an operator says of a node, by its name; a field that is absent has its
+// default. Health is what the node's own checks may say too (ReportHealth): the last word counts.
 type NodeSpec struct {
 	Name        string `json:"name"`
 	Standby     bool   `json:"standby,omitempty"`
 	Maintenance bool   `json:"maintenance,omitempty"`
 	Capacity    *int   `json:"capacity,omitempty"` // nil = no limit
 	Score       int    `json:"score,omitempty"`
+	Health      Health `json:"health,omitempty"` // "" = green
 }
 
 // Provider is the profile of the network that carries the HAVIPs: its rules, quotas and

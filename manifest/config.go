@@ -35,7 +35,9 @@ func (m Manifest) ToConfig() fsm.Config {
 		out.Groups = append(out.Groups, fsm.Group{Name: g.Name, Kind: fsm.GroupKind(g.Kind), Hard: g.Hard, HAVIPs: slices.Sorted(slices.Values(g.HAVIPs))})
 	}
 	for _, n := range m.Nodes {
-		out.Nodes = append(out.Nodes, fsm.NodeSpec{Name: n.Name, Standby: n.Standby, Maintenance: n.Maintenance, Capacity: n.Capacity, Score: n.Score})
+		out.Nodes = append(out.Nodes, fsm.NodeSpec{
+			Name: n.Name, Standby: n.Standby, Maintenance: n.Maintenance, Capacity: n.Capacity, Score: n.Score, Health: healthSpec(n.Health),
+		})
 	}
 	// nil says nothing of a kind, so a list that is there and empty must not become nil.
 	if m.Subnets != nil && out.Subnets == nil {
@@ -101,4 +103,12 @@ func Verify(data []byte) (Manifest, Faults) {
 		return Manifest{}, Faults{fault(Place{}, "", CodeSyntax, "%v", err)}
 	}
 	return file.Manifest, file.Check()
+}
+
+// healthSpec leaves the default out, as the state does.
+func healthSpec(health string) fsm.Health {
+	if h := fsm.Health(health); h != fsm.HealthGreen {
+		return h
+	}
+	return ""
 }

@@ -53,7 +53,7 @@ func (cs Changes) String() string {
 // observed are the fields that tell what was there, which apply does not set.
 var observed = map[string][]string{
 	"havip":  {"owner", "last", "fails", "fail_ends", "gave_up", "draining", "deleting"},
-	"node":   {"status", "role", "draining", "since", "stopping", "removing", "flapping", "health", "health_reason"},
+	"node":   {"status", "role", "draining", "since", "stopping", "removing", "flapping", "health_reason"},
 	"subnet": {"auto"},
 }
 
