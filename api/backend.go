@@ -107,6 +107,7 @@ type JoinRequest struct {
 	Advertise netip.Addr
 	Ports     identity.Ports
 	CSR       []byte // PEM
+	Program   string // its version with its level of commands, "" if it did not say
 }
 
 // JoinAnswer is everything a new node needs for its data directory.
@@ -127,6 +128,7 @@ type JoinAnswer struct {
 const (
 	bodyMax           = 1 << 20  // bytes of a request's body; as long as a log entry
 	joinBodyMax       = 16 << 10 // bytes of a join request
+	fileBodyMax       = 9 << 20  // bytes of a request with a configuration in it; above manifest.MaxBytes
 	headerMax         = 32 << 10 // bytes of a request's header
 	headerTimeout     = 5 * time.Second
 	bodyTimeout       = 10 * time.Second
@@ -148,7 +150,9 @@ const (
 )
 
 const (
-	headerIndex = "X-Havip-Index"   // Raft index of the state that an answer was made from
-	headerKey   = "Idempotency-Key" // the same key and request are done once
-	headerHops  = "X-Havip-Hops"    // a request that was forwarded is not forwarded again
+	headerIndex    = "X-Havip-Index"    // Raft index of the state that an answer was made from
+	headerRevision = "X-Havip-Revision" // how often the configuration had changed by then
+	headerKey      = "Idempotency-Key"  // the same key and request are done once
+	headerProgram  = "Havip-Program"    // a joining node's version, with its level of commands
+	headerHops     = "X-Havip-Hops"     // a request that was forwarded is not forwarded again
 )

@@ -36,6 +36,7 @@ const (
 // Idempotency-Key, until Timeout; what was refused it never repeats.
 type Client struct {
 	Timeout time.Duration // of one call; 0 = DefaultTimeout
+	Program string        // said when a node joins: its version with its level of commands
 
 	base  string // scheme and host
 	where string // as the user knows it
@@ -76,7 +77,9 @@ type call struct {
 	method, path string
 	query        url.Values
 	key          string
-	body, into   any
+	body         any
+	raw          []byte // a body that is no JSON
+	into         any    // *[]byte takes the answer as it is
 }
 
 // do sends a request until it has an answer, a refusal, or no time left.
@@ -84,7 +87,7 @@ func (c *Client) do(ctx context.Context, r call) error {
 	timeout := cmp.Or(c.Timeout, DefaultTimeout)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	var body []byte
+	body := r.raw
 	if r.body != nil {
 		var err error
 		if body, err = json.Marshal(r.body); err != nil {
@@ -172,7 +175,11 @@ func (c *Client) try(ctx context.Context, r call, body []byte) error {
 	if p := decodeProblem(resp.StatusCode, answer); p != nil {
 		return p
 	}
-	if r.into == nil {
+	switch into := r.into.(type) {
+	case nil:
+		return nil
+	case *[]byte:
+		*into = answer
 		return nil
 	}
 	if err := json.Unmarshal(answer, r.into); err != nil {
@@ -190,11 +197,17 @@ func (c *Client) send(ctx context.Context, r call, body []byte) (*http.Response,
 	if err != nil {
 		return nil, err
 	}
-	if body != nil {
+	switch {
+	case r.raw != nil:
+		req.Header.Set("Content-Type", "application/yaml")
+	case body != nil:
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if r.key != "" {
 		req.Header.Set(headerKey, r.key)
+	}
+	if c.Program != "" {
+		req.Header.Set(headerProgram, c.Program)
 	}
 	return c.http.Do(req)
 }

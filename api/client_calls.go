@@ -37,6 +37,13 @@ func change[T any](ctx context.Context, c *Client, method, path string, query ur
 	return out, err
 }
 
+func release(on bool) url.Values {
+	if on {
+		return url.Values{"release": {"true"}}
+	}
+	return nil
+}
+
 func force(on bool) url.Values {
 	if on {
 		return url.Values{"force": {"true"}}
@@ -59,6 +66,8 @@ func (c *Client) UpdateCluster(ctx context.Context, b ClusterChange) (Cluster, e
 	return change[Cluster](ctx, c, http.MethodPatch, "/v1/cluster", nil, b)
 }
 
+func nodeURL(name string) string { return "/v1/nodes/" + url.PathEscape(name) }
+
 // Nodes lists the nodes.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	return get[[]Node](ctx, c, "/v1/nodes", nil)
@@ -72,6 +81,21 @@ func (c *Client) Node(ctx context.Context, name string) (Node, error) {
 // UpdateNode changes a node.
 func (c *Client) UpdateNode(ctx context.Context, name string, b NodeChange) (Node, error) {
 	return change[Node](ctx, c, http.MethodPatch, "/v1/nodes/"+url.PathEscape(name), nil, b)
+}
+
+// ActivateNode ends standby and draining.
+func (c *Client) ActivateNode(ctx context.Context, name string) (Node, error) {
+	return change[Node](ctx, c, http.MethodPost, nodeURL(name)+"/activate", nil, nil)
+}
+
+// DrainNode begins a drain.
+func (c *Client) DrainNode(ctx context.Context, name string, b DrainSpec) (Drain, error) {
+	return change[Drain](ctx, c, http.MethodPost, nodeURL(name)+"/drain", nil, b)
+}
+
+// Drain says how far a drain has come.
+func (c *Client) Drain(ctx context.Context, name string) (Drain, error) {
+	return get[Drain](ctx, c, nodeURL(name)+"/drain", nil)
 }
 
 // RemoveNode removes a node and waits for it.
@@ -158,7 +182,7 @@ func (c *Client) DeleteHAVIP(ctx context.Context, name string, forced bool) (Don
 	if err != nil {
 		return Done{}, err
 	}
-	return change[Done](ctx, c, http.MethodDelete, havipURL(v.ID), force(forced), nil)
+	return change[Done](ctx, c, http.MethodDelete, havipURL(v.ID), release(forced), nil)
 }
 
 // EnableHAVIP lets a HAVIP be owned, or by nobody.
@@ -173,13 +197,54 @@ func (c *Client) MoveHAVIP(ctx context.Context, name, to string) (HAVIP, error) 
 }
 
 // ChangeRange adds and removes members of a range.
-func (c *Client) ChangeRange(ctx context.Context, name string, m Members) (HAVIP, error) {
+func (c *Client) ChangeRange(ctx context.Context, name string, m RangeChange) (HAVIP, error) {
 	return change[HAVIP](ctx, c, http.MethodPost, havipURL(name)+"/range", nil, m)
 }
 
 // ChangeBans bans and unbans nodes or ENIs.
-func (c *Client) ChangeBans(ctx context.Context, name string, m Members) (HAVIP, error) {
+func (c *Client) ChangeBans(ctx context.Context, name string, m BanChange) (HAVIP, error) {
 	return change[HAVIP](ctx, c, http.MethodPost, havipURL(name)+"/bans", nil, m)
+}
+
+// BindEIP records an elastic address.
+func (c *Client) BindEIP(ctx context.Context, name, eip string) (HAVIP, error) {
+	return change[HAVIP](ctx, c, http.MethodPost, havipURL(name)+"/eip", nil, EIPSpec{EIP: eip})
+}
+
+// UnbindEIP takes the record away.
+func (c *Client) UnbindEIP(ctx context.Context, name string) (HAVIP, error) {
+	return change[HAVIP](ctx, c, http.MethodDelete, havipURL(name)+"/eip", nil, nil)
+}
+
+// ClearFailures forgets failures of a HAVIP on a node; "" means all.
+func (c *Client) ClearFailures(ctx context.Context, havip, node string) (Done, error) {
+	q := url.Values{}
+	for name, value := range map[string]string{"havip": havip, "node": node} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	return change[Done](ctx, c, http.MethodDelete, "/v1/failures", q, nil)
+}
+
+// Groups lists the groups.
+func (c *Client) Groups(ctx context.Context) ([]Group, error) {
+	return get[[]Group](ctx, c, "/v1/groups", nil)
+}
+
+// Group shows one group.
+func (c *Client) Group(ctx context.Context, name string) (Group, error) {
+	return get[Group](ctx, c, "/v1/groups/"+url.PathEscape(name), nil)
+}
+
+// CreateGroup makes a group.
+func (c *Client) CreateGroup(ctx context.Context, b GroupSpec) (Group, error) {
+	return change[Group](ctx, c, http.MethodPost, "/v1/groups", nil, b)
+}
+
+// DeleteGroup deletes a group.
+func (c *Client) DeleteGroup(ctx context.Context, name string) (Done, error) {
+	return change[Done](ctx, c, http.MethodDelete, "/v1/groups/"+url.PathEscape(name), nil, nil)
 }
 
 // Placement says who owns what; no names means all.
@@ -191,9 +256,16 @@ func (c *Client) Placement(ctx context.Context, names []string, stale bool) ([]P
 	return get[[]Placement](ctx, c, "/v1/placement", q)
 }
 
-// Explain says why a HAVIP is where it is.
-func (c *Client) Explain(ctx context.Context, name string) (Explanation, error) {
-	return get[Explanation](ctx, c, havipURL(name)+"/explain", nil)
+// Explain says why a HAVIP is where it is; with an epoch or a time, why it was there.
+func (c *Client) Explain(ctx context.Context, name string, epoch uint64, at time.Time) (Explanation, error) {
+	q := url.Values{}
+	if epoch != 0 {
+		q.Set("epoch", strconv.FormatUint(epoch, 10))
+	}
+	if !at.IsZero() {
+		q.Set("at", at.UTC().Format(time.RFC3339Nano))
+	}
+	return get[Explanation](ctx, c, havipURL(name)+"/explain", q)
 }
 
 // Failovers lists the timelines, of one HAVIP or of all.

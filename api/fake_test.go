@@ -146,7 +146,7 @@ func (n *fakeNode) Local() Local {
 func (n *fakeNode) Admit(_ context.Context, req JoinRequest) (JoinAnswer, error) {
 	node := fsm.Node{
 		ID: identity.NewNodeID(), Name: req.Name, Address: req.Advertise.String(),
-		APIPort: req.Ports.API, RaftPort: req.Ports.Raft, GossipPort: req.Ports.Gossip, KeyHash: "k",
+		APIPort: req.Ports.API, RaftPort: req.Ports.Raft, GossipPort: req.Ports.Gossip, KeyHash: "k", Version: req.Program,
 	}
 	res := n.log.apply(n.t, fsm.AddNode{Token: req.TokenID, SecretHash: identity.SecretHash(req.Secret), Node: node}, "")
 	if res.Refusal != nil {
@@ -283,7 +283,7 @@ func newWorld(t testing.TB) *world {
 func (w *world) fill(t testing.TB) {
 	member := func(id *identity.Identity) fsm.Node {
 		return fsm.Node{
-			ID: id.NodeID, Name: id.Name, Address: id.Advertise.String(), Role: fsm.RoleVoter,
+			ID: id.NodeID, Name: id.Name, Address: id.Advertise.String(), Role: fsm.RoleVoter, Version: fsm.VersionWithLevel("v1.2.3"),
 			APIPort: id.Ports.API, RaftPort: id.Ports.Raft, GossipPort: id.Ports.Gossip,
 		}
 	}

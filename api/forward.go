@@ -24,7 +24,7 @@ func (s *Server) route(next http.Handler) http.Handler {
 		switch {
 		case follows(r):
 			s.follow(w, r)
-		case r.Method == http.MethodGet, r.Method == http.MethodHead, strings.HasPrefix(r.URL.Path, "/v1/internal/"):
+		case r.Method == http.MethodGet, r.Method == http.MethodHead, r.URL.Path == "/v1/plan", strings.HasPrefix(r.URL.Path, "/v1/internal/"):
 			next.ServeHTTP(w, r) // internal ones carry the caller's identity, so nobody else can send them
 		case r.URL.Path == "/v1/join":
 			s.guardJoin(w, r, changes)
@@ -75,7 +75,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, to fsm.Node, bo
 		writeProblem(w, problemOf(err))
 		return false, nil
 	}
-	for _, h := range []string{"Content-Type", "Accept", headerKey} {
+	for _, h := range []string{"Content-Type", "Accept", headerKey, headerProgram} {
 		if v := r.Header.Get(h); v != "" {
 			req.Header.Set(h, v)
 		}
@@ -100,7 +100,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, to fsm.Node, bo
 		return true, p
 	}
 	s.forwarded.Inc()
-	for _, h := range []string{"Content-Type", headerIndex, "Retry-After", "Allow"} {
+	for _, h := range []string{"Content-Type", headerIndex, headerRevision, "Retry-After", "Allow"} {
 		if v := resp.Header.Get(h); v != "" {
 			w.Header().Set(h, v)
 		}

@@ -83,7 +83,7 @@ func problemOf(err error) *Problem {
 // plain is an error's text without the names of our packages before it.
 func plain(err error) string {
 	text := err.Error()
-	for _, prefix := range []string{"api: ", "identity: ", "fsm: ", "invalid value: "} {
+	for _, prefix := range []string{"api: ", "identity: ", "fsm: ", "placement: ", "invalid value: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
 	return text

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -25,8 +26,14 @@ type Key struct {
 
 // reply is an answer: the body, and the index of the state that it was made from.
 type reply[T any] struct {
-	Index uint64 `header:"X-Havip-Index" doc:"Raft index of the state that the answer was made from"`
-	Body  T
+	Index    uint64 `header:"X-Havip-Index" doc:"Raft index of the state that the answer was made from"`
+	Revision uint64 `header:"X-Havip-Revision" doc:"How often the configuration had changed by then"`
+	Body     T
+}
+
+// answer is a reply made from a state.
+func answer[T any](st *fsm.State, body T) *reply[T] {
+	return &reply[T]{Index: st.Index, Revision: st.Cluster.Revision, Body: body}
 }
 
 // read registers a GET. show makes the answer from one state.
@@ -47,7 +54,7 @@ func read[I any, P interface {
 		if err != nil {
 			return nil, problemOf(err)
 		}
-		return &reply[T]{Index: st.Index, Body: body}, nil
+		return answer(st, body), nil
 	})
 }
 
@@ -97,7 +104,7 @@ func write[I, T any](s *Server, method, path, id, summary string,
 		if err != nil {
 			return nil, problemOf(err)
 		}
-		return &reply[T]{Index: st.Index, Body: body}, nil
+		return answer(st, body), nil
 	})
 }
 
@@ -112,18 +119,18 @@ var errNothing = errors.New("api: nothing to do")
 // prepare turns a request into a command, by a state in which it looks up names.
 type prepare func(st *fsm.State) (fsm.Body, error)
 
-// commit proposes what make makes of the leader's state. A leader that was deposed does
-// not know it yet and may look things up in an old state; its proposal then fails by
-// itself, but a refusal or a "nothing to do" would not. So those are given only after a
-// second look, at a state that is certainly the newest.
+// commit proposes what make makes of the leader's state, once it is known that Apply
+// would do it there. A leader that was deposed does not know it yet and may look at an old
+// state; its proposal then fails by itself, but a refusal or a "nothing to do" would not.
+// So those are given only after a second look, at a state that is certainly the newest.
 func (s *Server) commit(ctx context.Context, key string, make prepare) (fsm.Result, error) {
-	body, err := make(s.Backend.State())
+	body, err := tried(s.Backend.State(), key, make)
 	if err != nil {
 		st, stErr := s.newest(ctx)
 		if stErr != nil {
 			return fsm.Result{}, stErr
 		}
-		body, err = make(st)
+		body, err = tried(st, key, make)
 		if errors.Is(err, errNothing) {
 			return fsm.Result{Index: st.Index}, nil
 		}
@@ -132,6 +139,42 @@ func (s *Server) commit(ctx context.Context, key string, make prepare) (fsm.Resu
 		}
 	}
 	return s.Backend.Propose(ctx, body, key)
+}
+
+// tried makes a command and asks Apply what it would say: the same rules twice, for a
+// quick answer here and for the truth in the log, which what is refused never gets into.
+func tried(st *fsm.State, key string, make prepare) (fsm.Body, error) {
+	body, err := make(st)
+	if err != nil {
+		return nil, err
+	}
+	_, err = after(st, key, body, time.Now().UnixNano())
+	return body, err
+}
+
+// after gives the state as it would be with a command done at a time; a refusal is an error.
+func after(st *fsm.State, key string, body fsm.Body, at int64) (*fsm.State, error) {
+	cmd, err := fsm.NewCommand(at, "", key, body)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := cmd.Encode()
+	if err != nil {
+		return nil, err
+	}
+	if cmd, err = fsm.DecodeCommand(raw); err != nil {
+		return nil, err
+	}
+	next, res, err := fsm.Apply(st, st.Index+1, cmd)
+	if err == nil && res.Refusal != nil {
+		err = res.Refusal
+	}
+	return next, err
+}
+
+// one is a prepare that looks nothing up.
+func one(body fsm.Body) prepare {
+	return func(*fsm.State) (fsm.Body, error) { return body, nil }
 }
 
 // commitList is commit for a command that replaces a whole list computed from the present
@@ -153,5 +196,7 @@ func (s *Server) routes() {
 	s.nodeRoutes()
 	s.networkRoutes()
 	s.havipRoutes()
+	s.policyRoutes()
+	s.configRoutes()
 	s.internalRoutes()
 }

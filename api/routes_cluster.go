@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,11 +25,46 @@ type Cluster struct {
 	Voters     int     `json:"voters" doc:"How many vote now; a node that may vote does so once it has caught up"`
 	HAVIPs     int     `json:"havips"`
 	Index      uint64  `json:"index"`
+
+	Maintenance bool     `json:"maintenance" doc:"Nothing is placed, moved or taken away"`
+	Limits      Limits   `json:"limits"`
+	Rebalance   string   `json:"rebalance" enum:"never,even"`
+	Provider    Provider `json:"provider"`
+	Level       int      `json:"level" doc:"Of the commands that all nodes can read"`
+	Revision    uint64   `json:"revision" doc:"How often the configuration has changed"`
 }
 
-// ClusterChange is a change of the cluster; what is absent stays.
+// Limits bound how many HAVIPs may be owned; 0: no limit.
+type Limits struct {
+	PerENI  int `json:"per_eni" minimum:"0"`
+	PerNode int `json:"per_node" minimum:"0"`
+}
+
+// Provider is the rules of the network that carries the HAVIPs.
+type Provider struct {
+	Name               string `json:"name" enum:"lan,tencent"`
+	HAVIPsPerVPC       int    `json:"havips_per_vpc" doc:"Quota; 0: none"`
+	HAVIPsPerENI       int    `json:"havips_per_eni" doc:"Advice; 0: none"`
+	RangeMembers       int    `json:"range_members" doc:"At most in one range"`
+	AnnounceIntervalMS int64  `json:"announce_interval_ms" doc:"Shortest time between two claims of one ENI"`
+	QuarantineMS       int64  `json:"quarantine_ms" doc:"How long the address of a deleted HAVIP is given to nobody"`
+}
+
+// ClusterChange is a change of the cluster; what is absent stays. A provider that is
+// named brings its own settings; those that are named with it win.
 type ClusterChange struct {
-	LeaseMS *int64 `json:"lease_ms,omitempty" minimum:"1" maximum:"60000"`
+	LeaseMS *int64 `json:"lease_ms,omitempty" minimum:"1" maximum:"60000" doc:"A change by itself: nothing else goes with it"`
+
+	Maintenance        *bool   `json:"maintenance,omitempty"`
+	PerENI             *int    `json:"per_eni,omitempty" doc:"HAVIPs on one ENI; 0: no limit"`
+	PerNode            *int    `json:"per_node,omitempty" doc:"HAVIPs on one node; 0: no limit"`
+	Rebalance          *string `json:"rebalance,omitempty" doc:"never or even"`
+	Provider           *string `json:"provider,omitempty" doc:"lan or tencent"`
+	HAVIPsPerVPC       *int    `json:"havips_per_vpc,omitempty"`
+	HAVIPsPerENI       *int    `json:"havips_per_eni,omitempty"`
+	RangeMembers       *int    `json:"range_members,omitempty"`
+	AnnounceIntervalMS *int64  `json:"announce_interval_ms,omitempty" minimum:"0"`
+	QuarantineMS       *int64  `json:"quarantine_ms,omitempty" minimum:"0"`
 }
 
 // Health of the whole.
@@ -87,7 +123,7 @@ func (s *Server) clusterRoutes() {
 		return eventsSince(st, in.Since, in.HAVIP), nil
 	})
 	read(s, "/v1/failovers", "list-failovers", "Timelines of failovers, oldest first", failovers)
-	write(s, http.MethodPatch, "/v1/cluster", "update-cluster", "Change the lease length", s.updateCluster,
+	write(s, http.MethodPatch, "/v1/cluster", "update-cluster", "Change the lease length, or limits, maintenance and provider", s.updateCluster,
 		func(st *fsm.State, _ *clusterBody, _ fsm.Result) (Cluster, error) { return s.clusterView(st), nil })
 }
 
@@ -95,6 +131,13 @@ func (s *Server) clusterView(st *fsm.State) Cluster {
 	c := Cluster{
 		ID: st.Cluster.ID, Profile: st.Cluster.Profile, LeaseMS: st.Cluster.Lease.Milliseconds(), LeaseMaxMS: st.Cluster.LeaseMax.Milliseconds(),
 		Nodes: len(st.Nodes), HAVIPs: len(st.HAVIPs), Index: st.Index,
+		Maintenance: st.Cluster.Maintenance, Limits: Limits(st.Cluster.Limits), Rebalance: cmp.Or(st.Cluster.Rebalance, fsm.RebalanceNever),
+		Level: st.Level(), Revision: st.Cluster.Revision,
+	}
+	r := st.Cluster.Provider.Rules()
+	c.Provider = Provider{
+		Name: r.Name, HAVIPsPerVPC: r.HAVIPsPerVPC, HAVIPsPerENI: r.HAVIPsPerENI, RangeMembers: r.RangeMembers,
+		AnnounceIntervalMS: r.AnnounceInterval.Milliseconds(), QuarantineMS: r.Quarantine.Milliseconds(),
 	}
 	if n, ok := s.Backend.Leader(); ok {
 		c.Leader = orNull(n.Name)
@@ -109,15 +152,65 @@ func (s *Server) clusterView(st *fsm.State) Cluster {
 
 // updateCluster changes the lease, if the profile's hosts can keep the new one.
 func (s *Server) updateCluster(ctx context.Context, in *clusterBody) (fsm.Result, error) {
-	if in.Body.LeaseMS == nil {
-		return fsm.Result{}, fsm.Refuse(fsm.CodeMissing, "say what to change: lease_ms")
+	others := in.Body
+	others.LeaseMS = nil
+	switch {
+	case in.Body == (ClusterChange{}):
+		return fsm.Result{}, fsm.Refuse(fsm.CodeMissing, "say what to change: lease_ms, or maintenance, per_eni, per_node, rebalance, provider and its settings")
+	case in.Body.LeaseMS == nil:
+		return s.commitList(ctx, in.Key.Key, func(st *fsm.State) (fsm.Body, error) { return setCluster(st, others), nil })
+	case others != (ClusterChange{}):
+		return fsm.Result{}, fsm.Refuse(fsm.CodeParameter, "lease_ms is a change by itself; send the others in a second request")
 	}
 	lease := time.Duration(*in.Body.LeaseMS) * time.Millisecond
 	profile := identity.Profile(s.Backend.State().Cluster.Profile)
 	if _, err := identity.TimersFor(profile, lease); err != nil {
 		return fsm.Result{}, fsm.Refuse(fsm.CodeRange, "%s", plain(err))
 	}
-	return s.Backend.Propose(ctx, fsm.SetLease{Lease: lease}, in.Key.Key)
+	return s.commit(ctx, in.Key.Key, one(fsm.SetLease{Lease: lease}))
+}
+
+// setCluster makes the command of a change, whose limits and provider replace the present
+// ones as a whole.
+func setCluster(st *fsm.State, b ClusterChange) fsm.SetCluster {
+	cmd := fsm.SetCluster{Maintenance: b.Maintenance, Rebalance: b.Rebalance}
+	if b.PerENI != nil || b.PerNode != nil {
+		l := st.Cluster.Limits
+		set(&l.PerENI, b.PerENI)
+		set(&l.PerNode, b.PerNode)
+		cmd.Limits = &l
+	}
+	p := st.Cluster.Provider
+	if b.Provider != nil {
+		p = fsm.Provider{Name: *b.Provider}
+	}
+	over := false
+	for _, o := range []struct{ to, from **int }{
+		{&p.HAVIPsPerVPC, &b.HAVIPsPerVPC}, {&p.HAVIPsPerENI, &b.HAVIPsPerENI}, {&p.RangeMembers, &b.RangeMembers},
+	} {
+		if *o.from != nil {
+			*o.to, over = *o.from, true
+		}
+	}
+	for _, o := range []struct {
+		to   **time.Duration
+		from *int64
+	}{{&p.AnnounceInterval, b.AnnounceIntervalMS}, {&p.Quarantine, b.QuarantineMS}} {
+		if o.from != nil {
+			d := duration(*o.from, time.Millisecond)
+			*o.to, over = &d, true
+		}
+	}
+	if b.Provider != nil || over {
+		cmd.Provider = &p
+	}
+	return cmd
+}
+
+func set[T any](to *T, from *T) {
+	if from != nil {
+		*to = *from
+	}
 }
 
 func (s *Server) status(st *fsm.State) Status {
@@ -142,9 +235,18 @@ func (s *Server) status(st *fsm.State) Status {
 		if n.Status != StatusAlive {
 			worse(HealthYellow, "node %s is %s", n.Name, n.Status)
 		}
-		if n.Standby || n.Maintenance || n.Removing {
-			worse(HealthYellow, "node %s is set aside (standby %t, maintenance %t, being removed %t)", n.Name, n.Standby, n.Maintenance, n.Removing)
+		if n.Standby || n.Maintenance || n.Draining || n.Removing {
+			worse(HealthYellow, "node %s is set aside (standby %t, maintenance %t, drained %t, being removed %t)", n.Name, n.Standby, n.Maintenance, n.Draining, n.Removing)
 		}
+		if n.Health != string(fsm.HealthGreen) {
+			worse(HealthYellow, "the health of node %s is %s: %s", n.Name, n.Health, n.HealthReason)
+		}
+		if n.Flapping {
+			worse(HealthYellow, "node %s is flapping: it lost %d sessions lately; nothing goes there for a wish", n.Name, n.Flaps)
+		}
+	}
+	if out.Maintenance {
+		worse(HealthYellow, "the cluster is in maintenance: nothing is placed or moved, no failover included; `cluster maintenance off`")
 	}
 	if out.Voters > 0 && out.Voters < 3 {
 		worse(HealthYellow, "%d voters: the loss of one stops the cluster; add nodes until there are 3", out.Voters)
@@ -216,7 +318,7 @@ func (s *Server) internalRoutes() {
 		if err != nil {
 			return nil, problemOf(err)
 		}
-		return &reply[fsm.Result]{Index: s.Backend.State().Index, Body: res}, nil
+		return answer(s.Backend.State(), res), nil
 	})
 	huma.Register(s.huma, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/internal/readindex", OperationID: "read-index", Hidden: true,

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"havip-cluster/fsm"
-	"havip-cluster/fsm/placement"
 )
 
 // HAVIPSpec is a new HAVIP.
@@ -20,8 +19,19 @@ type HAVIPSpec struct {
 	VPC      string         `json:"vpc,omitempty"`
 	Range    *RangeSpec     `json:"range,omitempty" doc:"Absent: any ENI of the subnet"`
 	Prefer   map[string]int `json:"prefer,omitempty" doc:"Node or ENI: score"`
-	Failback string         `json:"failback,omitempty" doc:"never, immediate, or a delay such as 5m"`
+	Failback string         `json:"failback,omitempty" doc:"never, immediate, a delay such as 5m, or a daily window in UTC such as 02:00-04:00"`
 	Priority int            `json:"priority,omitempty"`
+
+	Require     []string `json:"require,omitempty" doc:"Nodes or ENIs; nobody else may own it"`
+	Forbid      []string `json:"forbid,omitempty" doc:"Nodes or ENIs that never may own it"`
+	Stickiness  *int     `json:"stickiness,omitempty" doc:"The gain of score that is worth a move"`
+	Weight      *int     `json:"weight,omitempty" doc:"What it takes of a node's capacity"`
+	FailLimit   *int     `json:"fail_limit,omitempty" doc:"Failures that bar a node; 0: none do"`
+	Managed     *bool    `json:"managed,omitempty" doc:"false: it is left where it is, whatever happens"`
+	Maintenance bool     `json:"maintenance,omitempty" doc:"Nothing moves it"`
+	Enabled     *bool    `json:"enabled,omitempty"`
+	EIP         string   `json:"eip,omitempty"`
+	ReuseNow    bool     `json:"reuse_now,omitempty" doc:"Take an address that is in quarantine"`
 }
 
 // RangeSpec is a range as it is asked for.
@@ -40,13 +50,30 @@ type HAVIPChange struct {
 	Failback *string         `json:"failback,omitempty"`
 	Priority *int            `json:"priority,omitempty"`
 	Enabled  *bool           `json:"enabled,omitempty"`
+
+	Require     *[]string `json:"require,omitempty" doc:"Replaces all"`
+	Forbid      *[]string `json:"forbid,omitempty" doc:"Replaces all"`
+	Stickiness  *int      `json:"stickiness,omitempty"`
+	Weight      *int      `json:"weight,omitempty"`
+	FailLimit   *int      `json:"fail_limit,omitempty"`
+	Managed     *bool     `json:"managed,omitempty"`
+	Maintenance *bool     `json:"maintenance,omitempty"`
+	Evict       bool      `json:"evict,omitempty" doc:"An owner that leaves the range releases first; without it the change is refused"`
 }
 
-// Members is a change of a list: names that come in, and names that go.
-type Members struct {
+// RangeChange is names that come into a range, and names that go.
+type RangeChange struct {
 	Add    []string `json:"add,omitempty"`
 	Remove []string `json:"remove,omitempty"`
 	Type   string   `json:"type,omitempty" enum:"cvm,eni," doc:"Of a range without members"`
+	Evict  bool     `json:"evict,omitempty" doc:"An owner that leaves the range releases first; without it the change is refused"`
+}
+
+// BanChange is bans that begin, and bans that end.
+type BanChange struct {
+	Add        []string `json:"add,omitempty" doc:"Nodes or ENIs"`
+	Remove     []string `json:"remove,omitempty" doc:"Nodes or ENIs"`
+	ForSeconds int64    `json:"for_seconds,omitempty" minimum:"1" doc:"The added ban ends by itself after this; absent: it does not"`
 }
 
 func (r *RangeSpec) fsm() fsm.Range {
@@ -81,8 +108,9 @@ type havipCreate struct {
 
 type havipDelete struct {
 	Key
-	ID    string `path:"id" doc:"Id or name"`
-	Force bool   `query:"force" doc:"Delete it although it is owned; the owner releases it first"`
+	ID      string `path:"id" doc:"Id or name"`
+	Release bool   `query:"release" doc:"Delete it although it is owned; the owner releases it first"`
+	Force   bool   `query:"force" doc:"The same as release"`
 }
 
 type placementQuery struct {
@@ -95,17 +123,11 @@ type MoveTarget struct {
 	To string `json:"to" minLength:"1" doc:"Name of a node or id of an ENI"`
 }
 
-// Explanation says for every ENI why it may own a HAVIP or not, and who should.
-type Explanation struct {
-	placement.Decision
-	Index uint64 `json:"index"`
-}
-
 func (s *Server) havipRoutes() {
 	read(s, "/v1/havips", "list-havips", "All HAVIPs", func(st *fsm.State, _ *Consistency) ([]HAVIP, error) {
-		out := []HAVIP{}
+		out, look := []HAVIP{}, newViewer(st, time.Now().UnixNano())
 		for _, v := range st.HAVIPList() {
-			out = append(out, havipView(st, v))
+			out = append(out, look.havip(v))
 		}
 		return out, nil
 	})
@@ -114,7 +136,7 @@ func (s *Server) havipRoutes() {
 		if refusal != nil {
 			return HAVIP{}, refusal
 		}
-		return havipView(st, v), nil
+		return newViewer(st, time.Now().UnixNano()).havip(v), nil
 	})
 	read(s, "/v1/havips/{id}/explain", "explain-havip", "Why a HAVIP is where it is", explain)
 	read(s, "/v1/placement", "show-placement", "Who owns what", placements)
@@ -127,7 +149,7 @@ func (s *Server) havipRoutes() {
 		enabled := word == "enable"
 		write(s, http.MethodPost, "/v1/havips/{id}/"+word, word+"-havip", "Let a HAVIP be owned, or by nobody",
 			func(ctx context.Context, in *havipChange) (fsm.Result, error) {
-				return s.commit(ctx, in.Key.Key, onHAVIP(in.ID, func(_ *fsm.State, v fsm.HAVIP) (fsm.UpdateHAVIP, error) {
+				return s.commit(ctx, in.Key.Key, onHAVIP(in.ID, func(v fsm.HAVIP) (fsm.Body, error) {
 					return fsm.UpdateHAVIP{ID: v.ID, Enabled: &enabled}, nil
 				}))
 			}, showHAVIP)
@@ -143,35 +165,19 @@ func showHAVIP[I any](st *fsm.State, _ *I, res fsm.Result) (HAVIP, error) {
 	if !ok {
 		return HAVIP{}, fsm.Refuse(fsm.CodeNotFound, "HAVIP %s was changed at index %d and has been deleted since", res.Object, res.Index)
 	}
-	return havipView(st, v), nil
+	return newViewer(st, time.Now().UnixNano()).havip(v), nil
 }
 
 // onHAVIP finds a HAVIP by id or name and makes its change. A change that is already so
 // returns errNothing.
-func onHAVIP(name string, change func(st *fsm.State, v fsm.HAVIP) (fsm.UpdateHAVIP, error)) prepare {
+func onHAVIP(name string, change func(v fsm.HAVIP) (fsm.Body, error)) prepare {
 	return func(st *fsm.State) (fsm.Body, error) {
 		v, refusal := st.HAVIPNamed(name)
 		if refusal != nil {
 			return nil, refusal
 		}
-		return wrap(change(st, v))
+		return change(v)
 	}
-}
-
-func wrap(b fsm.UpdateHAVIP, err error) (fsm.Body, error) { return b, err }
-
-func explain(st *fsm.State, in *havipPath) (Explanation, error) {
-	v, refusal := st.HAVIPNamed(in.ID)
-	if refusal != nil {
-		return Explanation{}, refusal
-	}
-	for _, d := range placement.Compute(st, time.Now().UnixNano()) {
-		if d.HAVIP == v.ID {
-			d.Candidates = list(d.Candidates)
-			return Explanation{Decision: d, Index: st.Index}, nil
-		}
-	}
-	return Explanation{}, fsm.Refuse(fsm.CodeNotFound, "no placement for HAVIP %s", v.Name)
 }
 
 func placements(st *fsm.State, in *placementQuery) ([]Placement, error) {
@@ -203,14 +209,39 @@ func (s *Server) createHAVIP(ctx context.Context, in *havipCreate) (fsm.Result, 
 		}
 		cmd.IP = ip
 	}
-	return s.Backend.Propose(ctx, cmd, in.Key.Key)
+	eip, err := parseEIP(b.EIP)
+	if err != nil {
+		return fsm.Result{}, err
+	}
+	cmd.Require, cmd.Forbid, cmd.Stickiness, cmd.Weight, cmd.FailLimit = b.Require, b.Forbid, b.Stickiness, b.Weight, b.FailLimit
+	cmd.Disabled, cmd.Unmanaged, cmd.Maintenance = b.Enabled != nil && !*b.Enabled, b.Managed != nil && !*b.Managed, b.Maintenance
+	cmd.EIP, cmd.ReuseNow = eip, b.ReuseNow
+	return s.commit(ctx, in.Key.Key, one(cmd))
+}
+
+// parseEIP reads an elastic address; "" is none.
+func parseEIP(text string) (netip.Addr, error) {
+	if text == "" {
+		return netip.Addr{}, nil
+	}
+	a, err := netip.ParseAddr(text)
+	if err != nil || a.Zone() != "" || a.Is4In6() {
+		return a, fsm.Refuse(fsm.CodeMalformed, "eip %q is not an address such as 203.0.113.7", text)
+	}
+	return a, nil
 }
 
 func (s *Server) updateHAVIP(ctx context.Context, in *havipBody[HAVIPChange]) (fsm.Result, error) {
 	b := in.Body
-	return s.commitList(ctx, in.Key.Key, onHAVIP(in.ID, func(_ *fsm.State, v fsm.HAVIP) (fsm.UpdateHAVIP, error) {
+	return s.commitList(ctx, in.Key.Key, onHAVIP(in.ID, func(v fsm.HAVIP) (fsm.Body, error) {
 		cmd := fsm.UpdateHAVIP{
 			ID: v.ID, Name: b.Name, Prefer: b.Prefer, Bans: b.Bans, Failback: b.Failback, Priority: b.Priority, Enabled: b.Enabled,
+			Require: b.Require, Forbid: b.Forbid, Stickiness: b.Stickiness, Weight: b.Weight, FailLimit: b.FailLimit,
+			Maintenance: b.Maintenance, Evict: b.Evict,
+		}
+		if b.Managed != nil {
+			off := !*b.Managed
+			cmd.Unmanaged = &off
 		}
 		if b.Range != nil {
 			r := b.Range.fsm()
@@ -227,10 +258,10 @@ func (s *Server) deleteHAVIP(ctx context.Context, in *havipDelete) (fsm.Result, 
 	res, err := s.commit(ctx, in.Key.Key, func(st *fsm.State) (fsm.Body, error) {
 		v, refusal := st.HAVIPNamed(in.ID)
 		if refusal == nil {
-			return fsm.DeleteHAVIP{ID: v.ID, Force: in.Force}, nil
+			return fsm.DeleteHAVIP{ID: v.ID, Force: in.Force || in.Release}, nil
 		}
 		if in.Key.Key != "" && refusal.Code == fsm.CodeNotFound {
-			return fsm.DeleteHAVIP{ID: in.ID, Force: in.Force}, nil // a repeat; the log knows its first answer
+			return fsm.DeleteHAVIP{ID: in.ID, Force: in.Force || in.Release}, nil // a repeat; the log knows its first answer
 		}
 		return nil, refusal
 	})
@@ -253,44 +284,44 @@ func (s *Server) moveHAVIP(ctx context.Context, in *havipBody[MoveTarget]) (fsm.
 	return res, err
 }
 
-func (s *Server) changeRange(ctx context.Context, in *havipBody[Members]) (fsm.Result, error) {
-	b, id := in.Body, ""
-	res, err := s.commitList(ctx, in.Key.Key, onHAVIP(in.ID, func(_ *fsm.State, v fsm.HAVIP) (fsm.UpdateHAVIP, error) {
-		id = v.ID
-		r := fsm.Range{Type: v.Range.Type, Members: changed(v.Range.Members, b), Limit: v.Range.Limit}
-		switch want := fsm.RangeType(b.Type); {
-		case want == "" || want == r.Type:
-		case len(v.Range.Members) > 0:
-			return fsm.UpdateHAVIP{}, fsm.Refuse(fsm.CodeParameter, "the range of HAVIP %s holds members of type %s, not %s; replace it whole with `havip update --range`", v.Name, r.Type, want)
-		default:
-			r.Type = want
+// changeRange adds and removes members. The first members make a limit, as they do in a
+// new HAVIP.
+func (s *Server) changeRange(ctx context.Context, in *havipBody[RangeChange]) (fsm.Result, error) {
+	b := in.Body
+	return s.commitList(ctx, in.Key.Key, onHAVIP(in.ID, func(v fsm.HAVIP) (fsm.Body, error) {
+		if len(v.Range.Members) == 0 && !v.Range.Limit && len(b.Add) > 0 && len(b.Remove) == 0 {
+			r := fsm.Range{Type: fsm.RangeType(b.Type), Members: b.Add, Limit: true}
+			return fsm.UpdateHAVIP{ID: v.ID, Range: &r, Evict: b.Evict}, nil
 		}
-		if len(v.Range.Members) == 0 && len(b.Add) > 0 {
-			r.Limit = true // the first members make a limit, as they do in a new HAVIP
-		}
-		if slices.Equal(r.Members, v.Range.Members) && r.Limit == v.Range.Limit {
-			return fsm.UpdateHAVIP{}, errNothing
-		}
-		return fsm.UpdateHAVIP{ID: v.ID, Range: &r}, nil
+		return fsm.ChangeRange{ID: v.ID, Type: fsm.RangeType(b.Type), Add: b.Add, Remove: b.Remove, Evict: b.Evict}, nil
 	}))
-	res.Object = id
-	return res, err
 }
 
-func (s *Server) changeBans(ctx context.Context, in *havipBody[Members]) (fsm.Result, error) {
-	b, id := in.Body, ""
-	res, err := s.commitList(ctx, in.Key.Key, onHAVIP(in.ID, func(st *fsm.State, v fsm.HAVIP) (fsm.UpdateHAVIP, error) {
+// changeBans begins or ends one ban by a command of its own; several at once replace the
+// list, so that all are done or none.
+func (s *Server) changeBans(ctx context.Context, in *havipBody[BanChange]) (fsm.Result, error) {
+	b := in.Body
+	if b.ForSeconds != 0 && (len(b.Add) != 1 || len(b.Remove) != 0) {
+		return fsm.Result{}, fsm.Refuse(fsm.CodeParameter, "for_seconds is the time of one ban: name exactly one node or ENI to add, and none to remove")
+	}
+	id := ""
+	res, err := s.commitList(ctx, in.Key.Key, onHAVIP(in.ID, func(v fsm.HAVIP) (fsm.Body, error) {
 		id = v.ID
-		for _, who := range append(list(b.Add), b.Remove...) {
-			n, isNode := st.NodeNamed(who)
-			_, isENI := st.ENIs[who]
-			if !(isNode && n.Name == who) && !isENI && !slices.Contains(v.Bans, who) {
-				return fsm.UpdateHAVIP{}, fsm.Refuse(fsm.CodeNotFound, "%q is neither a node nor an ENI; `node list` and `eni list` show those there are", who)
+		have := func(who string) bool { return slices.Contains(v.Bans, who) }
+		switch {
+		case len(b.Add)+len(b.Remove) == 0:
+			return nil, fsm.Refuse(fsm.CodeMissing, "say which node or ENI to ban (add) or to unban (remove)")
+		case len(b.Add) == 1 && len(b.Remove) == 0:
+			if _, ends := v.BanEnds[b.Add[0]]; have(b.Add[0]) && !ends && b.ForSeconds == 0 {
+				return nil, errNothing
 			}
+			return fsm.BanHAVIP{ID: v.ID, Target: b.Add[0], For: duration(b.ForSeconds, time.Second)}, nil
+		case len(b.Remove) == 1 && len(b.Add) == 0 && have(b.Remove[0]):
+			return fsm.UnbanHAVIP{ID: v.ID, Target: b.Remove[0]}, nil
 		}
 		bans := changed(v.Bans, b)
 		if slices.Equal(bans, v.Bans) {
-			return fsm.UpdateHAVIP{}, errNothing
+			return nil, errNothing
 		}
 		return fsm.UpdateHAVIP{ID: v.ID, Bans: &bans}, nil
 	}))
@@ -299,7 +330,7 @@ func (s *Server) changeBans(ctx context.Context, in *havipBody[Members]) (fsm.Re
 }
 
 // changed is a sorted list with some names added and some removed.
-func changed(have []string, m Members) []string {
+func changed(have []string, m BanChange) []string {
 	set := map[string]bool{}
 	for _, x := range append(list(have), m.Add...) {
 		set[x] = true

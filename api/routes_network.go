@@ -76,11 +76,11 @@ func (s *Server) networkRoutes() {
 		})
 	write(s, http.MethodDelete, "/v1/subnets/{name}", "delete-subnet", "Delete a subnet without HAVIPs",
 		func(ctx context.Context, in *nameChange) (fsm.Result, error) {
-			return s.Backend.Propose(ctx, fsm.DeleteSubnet{Name: in.Name}, in.Key.Key)
+			return s.commit(ctx, in.Key.Key, one(fsm.DeleteSubnet{Name: in.Name}))
 		}, done)
 	write(s, http.MethodPatch, "/v1/enis/{id}", "set-eni", "Say what the inventory cannot know of an ENI",
 		func(ctx context.Context, in *eniChange) (fsm.Result, error) {
-			return s.Backend.Propose(ctx, fsm.SetENI{ID: in.ID, Subnet: in.Body.Subnet, Primary: in.Body.Primary}, in.Key.Key)
+			return s.commit(ctx, in.Key.Key, one(fsm.SetENI{ID: in.ID, Subnet: in.Body.Subnet, Primary: in.Body.Primary}))
 		},
 		func(st *fsm.State, _ *eniChange, res fsm.Result) (ENI, error) { return showENI(st, res.Object) })
 }
@@ -120,5 +120,5 @@ func (s *Server) createSubnet(ctx context.Context, in *subnetCreate) (fsm.Result
 		}
 		sub.Reserved = append(sub.Reserved, a)
 	}
-	return s.Backend.Propose(ctx, fsm.CreateSubnet{Subnet: sub}, in.Key.Key)
+	return s.commit(ctx, in.Key.Key, one(fsm.CreateSubnet{Subnet: sub}))
 }

@@ -19,6 +19,9 @@ import (
 type NodeChange struct {
 	Standby     *bool `json:"standby,omitempty" doc:"It owns nothing"`
 	Maintenance *bool `json:"maintenance,omitempty" doc:"What it owns stays where it is"`
+	Capacity    *int  `json:"capacity,omitempty" doc:"Bounds the sum of the weights of what it owns"`
+	NoCapacity  bool  `json:"no_capacity,omitempty" doc:"Takes that bound away"`
+	Score       *int  `json:"score,omitempty" doc:"Is added for every HAVIP on it"`
 }
 
 // TokenSpec asks for a join token.
@@ -65,7 +68,12 @@ type tokenCreate struct {
 	Body TokenSpec
 }
 
-type joinInput struct{ Body Join }
+// joinInput has the program in a header, because a server that does not know it has to
+// let the node in all the same.
+type joinInput struct {
+	Program string `header:"Havip-Program" maxLength:"60" doc:"Version of the node's program, with its level of commands"`
+	Body    Join
+}
 
 func (s *Server) nodeRoutes() {
 	read(s, "/v1/nodes", "list-nodes", "All nodes", func(st *fsm.State, _ *Consistency) ([]Node, error) {
@@ -74,11 +82,17 @@ func (s *Server) nodeRoutes() {
 	read(s, "/v1/nodes/{name}", "show-node", "One node", func(st *fsm.State, in *namePath) (Node, error) {
 		return s.showNode(st, in.Name)
 	})
-	write(s, http.MethodPatch, "/v1/nodes/{name}", "update-node", "Standby and maintenance",
+	write(s, http.MethodPatch, "/v1/nodes/{name}", "update-node", "Standby, maintenance, capacity and score",
 		func(ctx context.Context, in *nodeBody) (fsm.Result, error) {
 			return s.commit(ctx, in.Key.Key, func(st *fsm.State) (fsm.Body, error) {
 				n, err := findNode(st, in.Name)
-				return fsm.UpdateNode{ID: n.ID, Standby: in.Body.Standby, Maintenance: in.Body.Maintenance}, err
+				b := in.Body
+				if err == nil && b == (NodeChange{}) {
+					err = fsm.Refuse(fsm.CodeMissing, "say what to change: standby, maintenance, capacity, no_capacity or score")
+				}
+				return fsm.UpdateNode{
+					ID: n.ID, Standby: b.Standby, Maintenance: b.Maintenance, Capacity: b.Capacity, NoCapacity: b.NoCapacity, Score: b.Score,
+				}, err
 			})
 		},
 		func(st *fsm.State, in *nodeBody, _ fsm.Result) (Node, error) { return s.showNode(st, in.Name) })
@@ -160,14 +174,15 @@ func (s *Server) joinRoute() {
 		if err != nil {
 			return nil, problemOf(err)
 		}
-		answer, err := s.Backend.Admit(ctx, req)
+		req.Program = in.Program
+		admitted, err := s.Backend.Admit(ctx, req)
 		if err != nil {
 			return nil, problemOf(err)
 		}
-		if answer.Peers == nil {
-			answer.Peers = []string{}
+		if admitted.Peers == nil {
+			admitted.Peers = []string{}
 		}
-		return &reply[JoinAnswer]{Index: s.Backend.State().Index, Body: answer}, nil
+		return answer(s.Backend.State(), admitted), nil
 	})
 }
 

@@ -154,8 +154,11 @@ func (s *Server) limit(next http.Handler) http.Handler {
 func (s *Server) receive(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		limit := int64(bodyMax)
-		if r.URL.Path == "/v1/join" {
+		switch r.URL.Path {
+		case "/v1/join":
 			limit = joinBodyMax
+		case "/v1/apply", "/v1/plan":
+			limit = fileBodyMax
 		}
 		control := http.NewResponseController(w)
 		_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // not supported only by test recorders

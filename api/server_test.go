@@ -59,14 +59,14 @@ func TestEndpoints(t *testing.T) {
 		{"GET", "/v1/havips/web", "", 200, havipFields},
 		{"GET", "/v1/placement", "", 200, placementFields},
 		{"GET", "/v1/placement?havip=web&consistency=stale", "", 200, placementFields},
-		{"GET", "/v1/havips/web/explain", "", 200, "candidates havip index moves name reason to"},
+		{"GET", "/v1/havips/web/explain", "", 200, "at candidates cause change epoch from havip index moves name past reason runner_up to"},
 		{"PATCH", "/v1/havips/web", `{"priority":5,"prefer":{"node-1":10}}`, 200, havipFields},
 		{"POST", "/v1/havips/web/move", `{"to":"node-2"}`, 200, havipFields},
 		{"POST", "/v1/havips/web/range", `{"type":"cvm","add":["node-1","node-2"]}`, 200, havipFields},
 		{"POST", "/v1/havips/web/bans", `{"add":["node-1"]}`, 200, havipFields},
 		{"POST", "/v1/havips/web/disable", "", 200, havipFields},
 		{"POST", "/v1/havips/web/enable", "", 200, havipFields},
-		{"GET", "/v1/events", "", 200, "at index kind node text"},
+		{"GET", "/v1/events", "", 200, "at index kind text"},
 		{"GET", "/v1/events?havip=web", "", 200, "at havip index kind text"},
 		{"GET", "/v1/failovers", "", 200, ""},
 		{"GET", "/v1/nodes", "", 200, nodeFields},
@@ -84,7 +84,35 @@ func TestEndpoints(t *testing.T) {
 		{"PATCH", "/v1/cluster", `{"lease_ms":400}`, 200, clusterFields},
 		{"GET", "/v1/status", "", 200, clusterFields + " health local members owned problems"},
 		{"POST", "/v1/tokens", `{"node":"node-3"}`, 201, "command expires node role token"},
-		{"DELETE", "/v1/havips/web?force=true", "", 200, "index object"},
+		{"POST", "/v1/nodes/node-2/activate", "", 200, nodeFields},
+		{"PATCH", "/v1/nodes/node-2", `{"maintenance":false,"capacity":5,"score":-3}`, 200, nodeFields},
+		{"PATCH", "/v1/nodes/node-2", `{"no_capacity":true}`, 200, nodeFields},
+		{"POST", "/v1/nodes/node-2/drain", `{"deadline_seconds":60}`, 200, drainFields},
+		{"GET", "/v1/nodes/node-2/drain", "", 200, drainFields},
+		{"POST", "/v1/nodes/node-2/activate", "", 200, nodeFields},
+		{"POST", "/v1/havips/web/bans", `{"add":["node-2"],"for_seconds":60}`, 200, havipFields},
+		{"POST", "/v1/havips/web/bans", `{"remove":["node-2"]}`, 200, havipFields},
+		{"POST", "/v1/havips/web/eip", `{"eip":"203.0.113.7"}`, 200, havipFields},
+		{"DELETE", "/v1/havips/web/eip", "", 200, havipFields},
+		{"PATCH", "/v1/havips/web", `{"stickiness":100,"weight":2,"fail_limit":0,"managed":true,"maintenance":false,"require":["node-1","node-2"],"forbid":[],"failback":"02:00-04:00"}`, 200, havipFields},
+		{"POST", "/v1/havips/web/range", `{"remove":["node-2"],"evict":true}`, 200, havipFields},
+		{"DELETE", "/v1/failures?havip=web&node=node-2", "", 200, "index object"},
+		{"DELETE", "/v1/failures", "", 200, "index object"},
+		{"PATCH", "/v1/cluster", `{"per_eni":5,"rebalance":"even","provider":"lan","range_members":12,"quarantine_ms":0}`, 200, clusterFields},
+		{"POST", "/v1/havips", `{"name":"db","ip":"10.77.0.101","range":{"type":"eni","members":[]},"enabled":false,"stickiness":7,"eip":"203.0.113.8"}`, 201, havipFields},
+		{"POST", "/v1/groups", `{"name":"g","kind":"apart","hard":false,"havips":["web","db"]}`, 201, groupFields},
+		{"GET", "/v1/groups", "", 200, groupFields},
+		{"GET", "/v1/groups/g", "", 200, groupFields},
+		{"GET", "/v1/export?format=json", "", 200, exportFields},
+		{"POST", "/v1/plan", `{"down":["node-1"],"n_minus_one":true}`, 200, "index moves n_minus_one owners unplaced"},
+		{"POST", "/v1/plan", `{"changes":"version: 1\nhavips: [{name: web, ip: 10.77.0.100, enabled: false}]"}`, 200, "index moves owners unplaced"},
+		{"POST", "/v1/apply?dry_run=true", "version: 1\nrebalance: never", 200, appliedFields},
+		{"POST", "/v1/apply", "version: 1\nrebalance: never", 200, appliedFields},
+		{"GET", "/v1/revisions", "", 200, "at index number present note"},
+		{"DELETE", "/v1/groups/g", "", 200, "index object"},
+		{"DELETE", "/v1/havips/db/eip", "", 200, havipFields},
+		{"DELETE", "/v1/havips/web?release=true", "", 200, "index object"},
+		{"GET", "/v1/havips/web/explain?epoch=1", "", 200, "at candidates cause epoch havip index moves name past reason runner_up to"},
 	}
 	for _, row := range rows {
 		resp, answer := w.ask(t, 0, row.method, row.path, row.body)
@@ -105,12 +133,17 @@ func TestEndpoints(t *testing.T) {
 }
 
 const (
+	drainFields     = "node draining running result started deadline ended total left"
+	groupFields     = "name kind hard havips kept"
+	exportFields    = "version revision maintenance nodes enis subnets havips groups limits rebalance"
+	appliedFields   = "dry_run changed revision index changes warnings"
 	placementFields = "id name ip subnet state eni node session epoch since index reason"
-	havipFields     = placementFields + " vpc range eip failback priority prefer bans enabled draining created"
-	nodeFields      = "name id role address status leader session lease_remaining_ms standby maintenance version havips api_port raft_port gossip_port suffrage joined"
+	havipFields     = placementFields + " vpc range eip failback priority prefer bans enabled draining created " +
+		"ban_ends require forbid stickiness weight fail_limit fails gave_up managed maintenance groups warnings"
+	nodeFields      = "name id role address status leader session lease_remaining_ms standby maintenance version havips api_port raft_port gossip_port suffrage joined draining score capacity carries health"
 	subnetFields    = "name vpc cidr gateway reserved auto havips"
 	eniFields       = "id node device mac subnet addresses gateway primary up detached set_subnet set_primary havips"
-	clusterFields   = "id profile lease_ms lease_max_ms leader nodes voters havips index"
+	clusterFields   = "id profile lease_ms lease_max_ms leader nodes voters havips index maintenance limits rebalance provider level revision"
 )
 
 // TestProblems checks status, code and the naming of value and field.
@@ -255,7 +288,7 @@ func TestBansAtOnce(t *testing.T) {
 	var group sync.WaitGroup
 	for i, who := range []string{"node-1", "node-2", "node-1/eth0", "node-2/eth0"} {
 		group.Go(func() {
-			if _, err := w.local(i%2).ChangeBans(context.Background(), "web", Members{Add: []string{who}}); err != nil {
+			if _, err := w.local(i%2).ChangeBans(context.Background(), "web", BanChange{Add: []string{who}}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -266,7 +299,7 @@ func TestBansAtOnce(t *testing.T) {
 	}
 	// What is so already is no error, and no entry in the log.
 	index := w.log.now().Index
-	v, err := w.local(0).ChangeBans(context.Background(), "web", Members{Add: []string{"node-1"}})
+	v, err := w.local(0).ChangeBans(context.Background(), "web", BanChange{Add: []string{"node-1"}})
 	if err != nil || len(v.Bans) != 4 || w.log.now().Index != index {
 		t.Errorf("the same ban again: %v %v, index %d after %d", v.Bans, err, w.log.now().Index, index)
 	}
@@ -394,6 +427,7 @@ func TestJoin(t *testing.T) {
 	must(t, err)
 	join := Join{Token: tok.Token, Name: "node-3", Advertise: "127.0.0.1", APIPort: 7400, RaftPort: 7401, GossipPort: 7402, CSR: string(csr)}
 	c := NewClient(w.addrs[1], identity.JoinTLS(token.ClusterID, token.Fingerprint))
+	c.Program = fsm.VersionWithLevel("v1.2.3")
 	wrong := join
 	wrong.Name = "node-4"
 	_, err = c.Join(ctx, wrong)

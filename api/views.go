@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -58,6 +59,25 @@ type HAVIP struct {
 	Deleting bool           `json:"deleting,omitempty"`
 	Draining []string       `json:"draining" doc:"ENIs of earlier owners that have not released it yet"`
 	Created  time.Time      `json:"created"`
+
+	BanEnds     map[string]time.Time `json:"ban_ends" doc:"Bans that end by themselves"`
+	Require     []string             `json:"require"`
+	Forbid      []string             `json:"forbid"`
+	Stickiness  int                  `json:"stickiness"`
+	Weight      int                  `json:"weight"`
+	FailLimit   int                  `json:"fail_limit" doc:"Failures on a node before it is barred; 0: none bar it"`
+	Fails       map[string]int       `json:"fails" doc:"Node: failures that count now"`
+	GaveUp      map[string]GaveUp    `json:"gave_up" doc:"ENI: a pause after a failure"`
+	Managed     bool                 `json:"managed"`
+	Maintenance bool                 `json:"maintenance"`
+	Groups      []string             `json:"groups"`
+	Warnings    []string             `json:"warnings" doc:"What is legal and probably not meant"`
+}
+
+// GaveUp is a pause after a failure.
+type GaveUp struct {
+	Until  time.Time `json:"until"`
+	Reason string    `json:"reason"`
 }
 
 // Node is a member.
@@ -74,6 +94,14 @@ type Node struct {
 	Maintenance      bool      `json:"maintenance"`
 	Version          string    `json:"version"`
 	HAVIPs           int       `json:"havips" doc:"How many it owns"`
+	Draining         bool      `json:"draining" doc:"node drain: what it owns moves away, and it gets nothing"`
+	Score            int       `json:"score" doc:"Added for every HAVIP on it"`
+	Capacity         *int      `json:"capacity" doc:"Bound of the sum of weights; null: none"`
+	Carries          int       `json:"carries" doc:"Sum of the weights of what it owns"`
+	Health           string    `json:"health" enum:"green,yellow,red"`
+	HealthReason     string    `json:"health_reason,omitempty"`
+	Flapping         bool      `json:"flapping,omitempty" doc:"It lost several sessions lately; nothing goes there for a wish"`
+	Flaps            int       `json:"flaps,omitempty" doc:"Sessions that it lost lately"`
 	Removing         bool      `json:"removing,omitempty"`
 	APIPort          int       `json:"api_port"`
 	RaftPort         int       `json:"raft_port"`
@@ -175,18 +203,65 @@ func placementView(st *fsm.State, v fsm.HAVIP) Placement {
 	return p
 }
 
-func havipView(st *fsm.State, v fsm.HAVIP) HAVIP {
+// viewer shows HAVIPs as they are at a time: bans and failures end by themselves.
+type viewer struct {
+	st     *fsm.State
+	at     int64               // unix nanoseconds
+	groups map[string][]string // by HAVIP id
+}
+
+func newViewer(st *fsm.State, at int64) *viewer {
+	w := &viewer{st: st, at: at, groups: map[string][]string{}}
+	for _, g := range st.GroupList() {
+		for _, id := range g.HAVIPs {
+			w.groups[id] = append(w.groups[id], g.Name)
+		}
+	}
+	return w
+}
+
+func (w *viewer) havip(v fsm.HAVIP) HAVIP {
+	st, at := w.st, w.at
 	out := HAVIP{
 		Placement: placementView(st, v), VPC: v.VPC,
-		Range:    Range{Type: string(v.Range.Type), Members: list(v.Range.Members), Limit: v.Range.Limit},
-		Failback: v.Failback, Priority: v.Priority, Prefer: v.Prefer, Bans: list(v.Bans),
+		Range: Range{Type: string(v.Range.Type), Members: list(v.Range.Members), Limit: v.Range.Limit},
+		EIP:   addrOrNull(v.EIP), Failback: v.Failback, Priority: v.Priority, Prefer: map[string]int{}, Bans: []string{},
 		Enabled: v.Enabled, Deleting: v.Deleting, Draining: []string{}, Created: wall(v.Created),
+		BanEnds: map[string]time.Time{}, Require: list(v.Require), Forbid: list(v.Forbid),
+		Stickiness: v.Sticky(), Weight: v.Takes(), FailLimit: v.FailureLimit(), Fails: map[string]int{}, GaveUp: map[string]GaveUp{},
+		Managed: !v.Unmanaged, Maintenance: v.Maintenance, Groups: list(w.groups[v.ID]), Warnings: w.advice(v),
 	}
-	if out.Prefer == nil {
-		out.Prefer = map[string]int{}
+	maps.Copy(out.Prefer, v.Prefer)
+	for _, b := range v.BanList(at) {
+		out.Bans = append(out.Bans, b.Target)
+		if b.Until != 0 {
+			out.BanEnds[b.Target] = wall(b.Until)
+		}
+	}
+	for node := range v.Fails {
+		if n := v.FailsOn(node, at); n > 0 {
+			out.Fails[node] = n
+		}
+	}
+	for eni, g := range v.GaveUp {
+		if g.Until > at {
+			out.GaveUp[eni] = GaveUp{Until: wall(g.Until), Reason: g.Reason}
+		}
 	}
 	for _, c := range v.Draining {
 		out.Draining = append(out.Draining, c.ENI)
+	}
+	return out
+}
+
+// advice says what is allowed and probably not meant.
+func (w *viewer) advice(v fsm.HAVIP) []string {
+	out := list(w.st.Warnings(v))
+	if v.Unmanaged {
+		out = append(out, "it is not managed: nobody takes it over when its owner fails; `havip update "+v.Name+" --managed=true`")
+	}
+	if v.Maintenance {
+		out = append(out, "it is in maintenance: nothing moves it; `havip maintenance "+v.Name+" off`")
 	}
 	return out
 }
@@ -195,10 +270,11 @@ func havipView(st *fsm.State, v fsm.HAVIP) HAVIP {
 func (s *Server) nodeViews(st *fsm.State, nodes []fsm.Node) []Node {
 	live := s.Backend.Live()
 	leader, _ := s.Backend.Leader()
-	owned := map[string]int{}
+	owned, carries, at := map[string]int{}, map[string]int{}, time.Now().UnixNano()
 	for _, v := range st.HAVIPs {
 		if v.Owner != nil {
 			owned[v.Owner.Node]++
+			carries[v.Owner.Node] += v.Takes()
 		}
 	}
 	out := []Node{}
@@ -210,12 +286,15 @@ func (s *Server) nodeViews(st *fsm.State, nodes []fsm.Node) []Node {
 		if l.Version == "" {
 			l.Version = n.Version
 		}
+		l.Version, _ = fsm.SplitVersion(l.Version)
 		sess, _ := st.SessionOf(n.ID)
 		out = append(out, Node{
 			Name: n.Name, ID: n.ID, Role: string(n.Role), Address: n.Address, Status: l.Status, Leader: n.ID == leader.ID,
 			Session: sess.Number, LeaseRemainingMS: max(0, l.LeaseRemaining.Milliseconds()),
 			Standby: n.Standby, Maintenance: n.Maintenance, Version: l.Version, HAVIPs: owned[n.ID], Removing: n.Removing,
 			APIPort: n.APIPort, RaftPort: n.RaftPort, GossipPort: n.GossipPort,
+			Draining: n.Draining, Score: n.Score, Capacity: n.Capacity, Carries: carries[n.ID],
+			Health: string(n.HealthNow()), HealthReason: n.HealthReason, Flapping: n.Flapping(at), Flaps: n.Flaps.Effective(at),
 			Suffrage: l.Suffrage, AppliedIndex: l.AppliedIndex, Joined: wall(n.Joined),
 		})
 	}

@@ -13,13 +13,11 @@ import (
 )
 
 const (
-	wordsPending = 1024                    // datagrams that wait for the Agent; more are dropped, senders repeat
-	wordRepeat   = 10 * time.Millisecond   // until a Ready or Released has its effect in the log
-	saidMax      = 4096                    // words whose time is remembered; beyond, old ones are forgotten
-	announceNext = 1100 * time.Millisecond // outlasts a neighbour's lock time of 1 s (metallb#172)
-	announceSlow = 5 * time.Second         // for switches and clients that forgot or missed it
-	keepEvery    = time.Second             // refresh of the addresses' lifetime
-	lifetimeMore = 2 * time.Second         // lifetime above the lease
+	wordsPending = 1024                  // datagrams that wait for the Agent; more are dropped, senders repeat
+	wordRepeat   = 10 * time.Millisecond // until a Ready or Released has its effect in the log
+	saidMax      = 4096                  // words whose time is remembered; beyond, old ones are forgotten
+	keepEvery    = time.Second           // refresh of the addresses' lifetime
+	lifetimeMore = 2 * time.Second       // lifetime above the lease
 	idlePause    = time.Second
 )
 
@@ -43,7 +41,8 @@ type Agent struct {
 	// Below: only the goroutine of Run.
 	handoff  *Handoff
 	holdings map[string]*holding // by HAVIP id
-	failed   map[string]string   // why a HAVIP was given up, by id
+	pace     pace
+	failed   map[string]string // why a HAVIP was given up, by id
 	said     map[wordKey]lease.Instant
 	isClean  bool
 	retry    bool // something could not be taken down in this turn
@@ -54,6 +53,7 @@ type holding struct {
 	Holding
 	nextAnnounce lease.Instant
 	second       bool // the next announcement is the second of a burst
+	announced    bool // once at least, since it is here
 	nextKeep     lease.Instant
 	givenUp      bool // it could not be served, and may answer until it is down
 }
@@ -73,6 +73,7 @@ func newAgent(cfg Config, m *mail, k *Keeper) *Agent {
 		again:    make(chan string, 1),
 		cleanup:  make(chan chan struct{}),
 		holdings: map[string]*holding{},
+		pace:     pace{},
 	}
 	a.begin(0)
 	a.view.Store(&[]Holding{})
@@ -243,7 +244,7 @@ func (a *Agent) forget(now lease.Instant, s *fsm.State) {
 
 // giveUpAgain takes down what was given up and would not go.
 func (a *Agent) giveUpAgain() {
-	for _, id := range slices.Sorted(maps.Keys(a.holdings)) {
+	for _, id := range a.held() {
 		if h := a.holdings[id]; h.givenUp {
 			a.giveUp(h)
 		}
@@ -304,7 +305,7 @@ func (a *Agent) activate(s *fsm.State, step Step, deadline lease.Instant) {
 	}
 	delete(a.failed, step.HAVIP)
 	a.handoff.Activated(step.HAVIP, step.Claim)
-	a.announce(h)
+	a.announceDue(start, deadline)
 	took := a.cfg.Clock().Sub(start)
 	a.cfg.Logger.Info("HAVIP is here", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", step.Claim.Epoch, "took", took)
 	a.tellActivated(step, took)
@@ -370,7 +371,7 @@ func (a *Agent) dropAll(why string) {
 	if a.isClean {
 		return
 	}
-	for _, id := range slices.Sorted(maps.Keys(a.holdings)) {
+	for _, id := range a.held() {
 		a.cfg.Logger.Warn("dropping a HAVIP", "havip", a.holdings[id].HAVIP.Name, "reason", why)
 		a.deactivate(id)
 	}
@@ -384,40 +385,8 @@ func (a *Agent) dropAll(why string) {
 	a.publish()
 }
 
-// refresh announces and keeps what is due.
-func (a *Agent) refresh(now, deadline lease.Instant) {
-	for _, id := range slices.Sorted(maps.Keys(a.holdings)) {
-		h := a.holdings[id]
-		if h.givenUp {
-			continue
-		}
-		if !now.Before(h.nextKeep) {
-			a.keep(h)
-		}
-		// The lease is read again right before a frame leaves, not once per turn.
-		if !h.givenUp && !now.Before(h.nextAnnounce) && a.cfg.Clock().Before(deadline) {
-			a.announce(h)
-		}
-	}
-}
-
-func (a *Agent) announce(h *holding) {
-	if err := a.cfg.Edge.Announce(h.Holding); err != nil {
-		a.cfg.Logger.Warn("cannot announce a HAVIP", "havip", h.HAVIP.Name, "eni", h.ENI.ID, "err", err)
-	}
-	pause := announceSlow
-	if h.second = !h.second; h.second {
-		pause = announceNext
-	}
-	h.nextAnnounce = a.cfg.Clock().Add(pause)
-}
-
-// announceAll begins a burst for everything: now, and once more after announceNext.
-func (a *Agent) announceAll() {
-	for _, h := range a.holdings {
-		h.nextAnnounce, h.second = 0, false
-	}
-}
+// held lists the ids of the HAVIPs that are here, in order.
+func (a *Agent) held() []string { return slices.Sorted(maps.Keys(a.holdings)) }
 
 func (a *Agent) keepAll() {
 	for _, h := range a.holdings {
@@ -451,7 +420,7 @@ func (a *Agent) keep(h *holding) {
 // publish shows others what this node answers for.
 func (a *Agent) publish() {
 	out := make([]Holding, 0, len(a.holdings))
-	for _, id := range slices.Sorted(maps.Keys(a.holdings)) {
+	for _, id := range a.held() {
 		out = append(out, a.holdings[id].Holding)
 	}
 	a.view.Store(&out)
@@ -465,7 +434,7 @@ func (a *Agent) nextTurn(deadline lease.Instant) time.Duration {
 	}
 	for _, h := range a.holdings {
 		if !h.givenUp {
-			next = min(next, h.nextAnnounce, h.nextKeep)
+			next = min(next, a.pace.next(h), h.nextKeep)
 		}
 	}
 	s := a.cfg.Log.State()

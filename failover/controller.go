@@ -170,7 +170,7 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 			began:    c.cfg.Clock(),
 		}
 	}
-	for _, act := range []func(context.Context) error{c.commitReleases, c.closeDead, c.placeAll, c.settleLease, c.recordFailovers} {
+	for _, act := range []func(context.Context) error{c.commitReleases, c.closeDead, c.placeAll, c.endDrains, c.settleLease, c.recordFailovers} {
 		if err := act(ctx); err != nil {
 			c.cfg.Logger.Debug("a proposal failed, trying again", "err", err)
 			return min(retryPause, c.askWhatIsOpen())
@@ -254,15 +254,10 @@ func (c *Controller) awaited(s *fsm.State, now lease.Instant, a fsm.Assignment) 
 	return !back
 }
 
-// moves is the placement's difference from what the state has, as commands.
+// moves is the placement's difference from what the state has, as commands for one entry.
 func moves(s *fsm.State) []fsm.Assignment {
-	var out []fsm.Assignment
-	for _, d := range placement.Compute(s, wall()) {
-		if d.Moves && len(out) < fsm.MaxAssignments {
-			out = append(out, d.Assignment())
-		}
-	}
-	return out
+	out := drainStep(s, placement.Moves(s, wall()))
+	return out[:min(len(out), fsm.MaxAssignments)]
 }
 
 // settleLease ends the time in which the longer of two lease lengths counts: every voter
@@ -318,20 +313,17 @@ func (c *Controller) recordFailovers(ctx context.Context) error {
 // Move is an operator's planned move of one HAVIP to a node (name) or an ENI (id). It is
 // one change and leaves no rule behind. The refusal says why the target cannot own it.
 func Move(s *fsm.State, havip, to string) (fsm.Place, *fsm.Refusal) {
-	v := s.HAVIPs[havip]
-	for _, d := range placement.Compute(s, wall()) {
-		if d.HAVIP != havip {
-			continue
-		}
-		var found []placement.Candidate
-		for _, cand := range d.Candidates {
-			if cand.ENI == to || cand.Node == to {
-				found = append(found, cand)
-			}
-		}
-		return moveTo(s, v, to, found)
+	d, known := placement.ComputeOne(s, wall(), havip)
+	if !known {
+		return fsm.Place{}, fsm.Refuse(fsm.CodeNotFound, "no HAVIP has the id %q", havip)
 	}
-	return fsm.Place{}, fsm.Refuse(fsm.CodeNotFound, "no HAVIP has the id %q", havip)
+	var found []placement.Candidate
+	for _, cand := range d.Candidates {
+		if cand.ENI == to || cand.Node == to {
+			found = append(found, cand)
+		}
+	}
+	return moveTo(s, s.HAVIPs[havip], to, found)
 }
 
 func moveTo(s *fsm.State, v fsm.HAVIP, to string, found []placement.Candidate) (fsm.Place, *fsm.Refusal) {

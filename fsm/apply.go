@@ -33,11 +33,17 @@ func Apply(s *State, index uint64, c Command) (*State, Result, error) {
 			return s.at(index), r, nil
 		}
 	}
+	if refusal := s.Admits(c); refusal != nil {
+		return s.at(index), refused(index, refusal), nil
+	}
 	next := s.clone()
 	next.Index = index
 	object, refusedParts, refusal := next.do(c)
 	if refusal != nil {
 		return s.at(index), refused(index, refusal), nil
+	}
+	if next.Level() >= 2 && configures(c.body) {
+		next.Cluster.Revision++
 	}
 	res := Result{Index: index, Object: object, Refused: refusedParts}
 	if c.Key != "" {
@@ -132,6 +138,47 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 		refusal = s.settleLease(*b)
 	case *RecordFailover:
 		refusal = s.recordFailover(*b)
+	default:
+		object, refusal = s.doPolicy(c)
 	}
 	return object, parts, refusal
+}
+
+// doPolicy is do for the commands of level 2.
+func (s *State) doPolicy(c Command) (object string, refusal *Refusal) {
+	switch b := c.body.(type) {
+	case *ChangeRange:
+		return s.changeRange(c, *b)
+	case *BanHAVIP:
+		return s.banHAVIP(c, *b)
+	case *UnbanHAVIP:
+		return s.unbanHAVIP(c, *b)
+	case *BindEIP:
+		return s.bindEIP(c, *b)
+	case *UnbindEIP:
+		return s.unbindEIP(c, *b)
+	case *RecordFailure:
+		return s.recordFailure(c, *b)
+	case *ResetFailures:
+		return s.resetFailures(c, *b)
+	case *ReportHealth:
+		return s.reportHealth(c, *b)
+	case *DrainNode:
+		return s.drainNode(c, *b)
+	case *EndDrain:
+		return s.endDrain(c, *b)
+	case *ActivateNode:
+		return s.activateNode(c, *b)
+	case *CreateGroup:
+		return s.createGroup(c, *b)
+	case *DeleteGroup:
+		return s.deleteGroup(c, *b)
+	case *SetCluster:
+		return "", s.setCluster(c, *b)
+	case *ApplyConfig:
+		return s.applyConfig(c, *b)
+	case *Rollback:
+		return s.rollback(c, *b)
+	}
+	panic("fsm: no case for a command of kind " + c.Kind)
 }

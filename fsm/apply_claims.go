@@ -25,6 +25,9 @@ func (s *State) openSession(c Command, b OpenSession) *Refusal {
 	}
 	if old, ok := s.Sessions[n.LastSession]; ok {
 		s.dropSession(c, old, "the node opened a new session", false)
+		if s.Level() >= 2 {
+			n.Flaps = n.Flaps.counted(c.At)
+		}
 	}
 	n.LastSession = s.Index
 	s.Nodes[n.ID] = n
@@ -59,6 +62,10 @@ func (s *State) closeSession(c Command, b CloseSession) ([]string, *Refusal) {
 		why = "the node ended it"
 	}
 	s.dropSession(c, sess, why, b.Released)
+	if n, ok := s.Nodes[sess.Node]; ok && !b.Released && s.Level() >= 2 {
+		n.Flaps = n.Flaps.counted(c.At)
+		s.Nodes[n.ID] = n
+	}
 	var parts []string
 	for _, a := range b.Place {
 		if refusal := s.assign(c, a); refusal != nil {
@@ -93,6 +100,9 @@ func (s *State) dropSession(c Command, sess Session, why string, left bool) {
 func (s *State) putClaims(c Command, v HAVIP) {
 	if v.Deleting && v.Owner == nil && len(v.Draining) == 0 {
 		delete(s.HAVIPs, v.ID)
+		s.batch.deleted(v)
+		s.leaveGroups(c, v.ID)
+		s.intoQuarantine(c, v)
 		s.note(c, "havip-deleted", v.Name, "", fmt.Sprintf("HAVIP %s (%s) is deleted", v.Name, v.IP))
 		return
 	}
@@ -152,15 +162,32 @@ func (s *State) assign(c Command, a Assignment) *Refusal {
 		v.Draining = append(slices.Clip(v.Draining), *v.Owner)
 		v.Last = v.Owner.ENI
 	}
+	from := ""
+	if v.Owner != nil {
+		from = v.Owner.ENI
+	}
 	v.Epoch++
 	v.Owner, v.Since, v.Reason = owner, c.At, clip(a.Reason, MaxReason)
 	to := "nobody"
 	if owner != nil {
 		to, v.Last = owner.ENI, ""
 	}
+	s.decided(c, v, from, a.Detail)
 	s.note(c, "placed", v.Name, "", fmt.Sprintf("HAVIP %s goes to %s (epoch %d): %s", v.Name, to, v.Epoch, v.Reason))
 	s.putClaims(c, v)
 	return nil
+}
+
+// decided puts a change of owner into the journal of decisions.
+func (s *State) decided(c Command, v HAVIP, from, detail string) {
+	if s.Level() < 2 {
+		return
+	}
+	d := Decision{Index: s.Index, At: c.At, HAVIP: v.ID, Name: v.Name, Epoch: v.Epoch, From: from, Reason: v.Reason, Detail: clip(detail, MaxDetail)}
+	if v.Owner != nil {
+		d.To = v.Owner.ENI
+	}
+	s.Decisions = appendRing(s.Decisions, d, MaxDecisions)
 }
 
 // release takes away claims that their holders gave back. Unknown ones are not an error:
@@ -193,7 +220,13 @@ func (s *State) release(c Command, b Release) *Refusal {
 }
 
 func (s *State) gaveUp(c Command, v HAVIP, cl Claim, why string) HAVIP {
-	m := map[string]GaveUp{cl.ENI: {Until: c.At + int64(GiveUpPause), Reason: clip(why, MaxReason)}}
+	g := GaveUp{Until: c.At + int64(GiveUpPause), Reason: clip(why, MaxReason)}
+	if s.Level() >= 2 {
+		var count int
+		v, count = s.failed(c, v, s.NodeName(cl.Node))
+		g.At, g.Until = c.At, later(c.At, pause(count))
+	}
+	m := map[string]GaveUp{cl.ENI: g}
 	for eni, g := range v.GaveUp {
 		if eni != cl.ENI && g.Until > c.At {
 			m[eni] = g

@@ -129,8 +129,13 @@ func (s *State) admit(c Command, n Node) *Refusal {
 			return Refuse(CodeInUse, "address %s with one of the ports %d, %d, %d belongs to node %s", n.Address, n.APIPort, n.RaftPort, n.GossipPort, old.Name)
 		}
 	}
+	if n.CommandLevel() < s.Level() {
+		return Refuse(CodeLevel, "node %s runs a version that cannot read this cluster's log (command level %d, it reads %d): upgrade its program, then join", n.Name, s.Level(), n.CommandLevel())
+	}
 	n.LastSession, n.Removing, n.Joined, n.Version = 0, false, c.At, clip(n.Version, MaxNameRunes)
+	n.Capacity, n.Score, n.Health, n.HealthReason, n.Draining, n.Drain, n.Flaps = nil, 0, "", "", false, Drain{}, FailCount{}
 	s.Nodes[n.ID] = n
+	s.raiseLevel(c)
 	s.note(c, "node-added", "", n.Name, fmt.Sprintf("node %s (%s, %s) is a member", n.Name, n.Role, n.Address))
 	return nil
 }
@@ -162,8 +167,34 @@ func (s *State) updateNode(c Command, b UpdateNode) (string, *Refusal) {
 	if b.Version != nil {
 		n.Version = clip(*b.Version, MaxNameRunes)
 	}
+	if refusal := n.setWeights(b); refusal != nil {
+		return "", refusal
+	}
 	s.Nodes[n.ID] = n
+	s.raiseLevel(c)
 	return n.ID, nil
+}
+
+// setWeights sets what the placement counts with.
+func (n *Node) setWeights(b UpdateNode) *Refusal {
+	switch {
+	case b.Capacity != nil && b.NoCapacity:
+		return Refuse(CodeParameter, "node %s cannot have a capacity of %d and none; say one of the two", n.Name, *b.Capacity)
+	case b.Capacity != nil && (*b.Capacity < 0 || *b.Capacity > ScoreLimit):
+		return Refuse(CodeRange, "a capacity of %d is not possible: 0 to %d", *b.Capacity, ScoreLimit)
+	case b.Score != nil && (*b.Score < -ScoreLimit || *b.Score > ScoreLimit):
+		return Refuse(CodeRange, "the score %d for node %s is not between %d and %d", *b.Score, n.Name, -ScoreLimit, ScoreLimit)
+	}
+	if b.Capacity != nil {
+		n.Capacity = b.Capacity
+	}
+	if b.NoCapacity {
+		n.Capacity = nil
+	}
+	if b.Score != nil {
+		n.Score = *b.Score
+	}
+	return nil
 }
 
 func (s *State) removeNode(c Command, b RemoveNode) (string, *Refusal) {
@@ -175,6 +206,7 @@ func (s *State) removeNode(c Command, b RemoveNode) (string, *Refusal) {
 		return "", Refuse(CodeInUse, "session %d of node %s is still open; it ends by itself when the node hands over or its lease runs out", sess.Number, n.Name)
 	}
 	delete(s.Nodes, n.ID)
+	s.raiseLevel(c)
 	for id, e := range s.ENIs {
 		if e.Node == n.ID {
 			delete(s.ENIs, id)
@@ -213,6 +245,7 @@ func (s *State) reportENIs(c Command, b ReportENIs) *Refusal {
 			s.note(c, "eni", "", n.Name, fmt.Sprintf("ENI %s: %s", e.ID, linkWord(e)))
 		}
 		s.ENIs[e.ID] = e
+		s.noteConflicts(c, n, e, old)
 	}
 	for _, old := range sorted(s.ENIs) {
 		if old.Node == n.ID && !reported[old.ID] && !old.Detached {
@@ -376,8 +409,25 @@ func autoName(cidr netip.Prefix) string {
 	return "net-" + string(b)
 }
 
+// noteConflicts tells of addresses of an ENI that are new there and belong to a HAVIP (R8).
+func (s *State) noteConflicts(c Command, n Node, e, old ENI) {
+	if s.Level() < 2 {
+		return
+	}
+	for _, v := range s.HAVIPList() {
+		is := func(p netip.Prefix) bool { return p.Addr() == v.IP }
+		if slices.ContainsFunc(e.Prefixes, is) && !slices.ContainsFunc(old.Prefixes, is) && s.InSubnet(e, v.Subnet) {
+			s.note(c, "conflict", v.Name, n.Name, fmt.Sprintf("ENI %s has the address %s of HAVIP %s as its own; give the ENI another one", e.ID, v.IP, v.Name))
+		}
+	}
+}
+
 // newID derives an id from the cluster and the log index: the same on every replica.
 func (s *State) newID(prefix string) string {
-	sum := sha256.Sum256([]byte(s.Cluster.ID + "/" + strconv.FormatUint(s.Index, 10)))
+	from := s.Cluster.ID + "/" + strconv.FormatUint(s.Index, 10)
+	if n := s.batch.next(); n > 0 {
+		from += "/" + strconv.Itoa(n)
+	}
+	sum := sha256.Sum256([]byte(from))
 	return prefix + hex.EncodeToString(sum[:4])
 }

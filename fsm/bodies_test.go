@@ -1,6 +1,9 @@
 package fsm
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // everyBody gives an empty body of each kind that there is.
 func everyBody() []Body {
@@ -15,8 +18,15 @@ func everyBody() []Body {
 	return out
 }
 
-// everyKind is written out, so that a kind cannot vanish unnoticed: old logs hold it.
-var everyKind = []string{
+var everyKind = append(slices.Clone(kindsOfLevel1), kindsOfLevel2...)
+
+var kindsOfLevel2 = []string{
+	"change-range", "ban-havip", "unban-havip", "bind-eip", "unbind-eip", "record-failure", "reset-failures", "report-health",
+	"drain-node", "end-drain", "activate-node", "create-group", "delete-group", "set-cluster", "apply-config", "rollback",
+}
+
+// kindsOfLevel1 is written out, so that a kind cannot vanish unnoticed: old logs hold it.
+var kindsOfLevel1 = []string{
 	"init-cluster", "create-token", "add-node", "update-node", "remove-node", "report-enis", "set-eni",
 	"create-subnet", "delete-subnet", "create-havip", "update-havip", "delete-havip",
 	"open-session", "drain-session", "close-session", "place", "release",

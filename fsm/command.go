@@ -12,10 +12,11 @@ import (
 	"time"
 )
 
-// CommandVersion is the version of the encoding that this program writes. It reads every
-// version up to it. An unknown version halts the node's FSM visibly: guessing would make
+// CommandVersion is the newest version of the encoding. An entry is written with the
+// lowest that has everything in it, which is the level of its command (level.go), and
+// every version is read. An unknown one halts the node's FSM visibly: guessing would make
 // replicas differ.
-const CommandVersion = 1
+const CommandVersion = CommandLevel
 
 // Errors of DecodeCommand and of decoding a body. A node that meets one in the log stops
 // applying; the API refuses such a command before it gets there.
@@ -39,7 +40,8 @@ type Command struct {
 	Key  string          `json:"key,omitempty"`
 	Body json.RawMessage `json:"body"`
 
-	body Body // what open decoded: always a pointer to one of the types below
+	body  Body // what open decoded: always a pointer to one of the types below
+	level int  // of body, once it is decoded
 }
 
 // Body is the content of a command: one of the types below.
@@ -47,11 +49,33 @@ type Body interface{ kind() string }
 
 // NewCommand makes a command.
 func NewCommand(at int64, by, key string, body Body) (Command, error) {
-	raw, err := json.Marshal(body)
+	raw, err := json.Marshal(plainBody(body))
 	if err != nil {
 		return Command{}, fmt.Errorf("fsm: encode %s: %w", body.kind(), err)
 	}
 	return Command{Kind: body.kind(), At: at, By: by, Key: key, Body: raw}, nil
+}
+
+// plainBody makes an empty list of a nil one that is pointed to: JSON would make null of
+// it, which reads as "not set", and which is a field all the same to a program that does
+// not know it.
+func plainBody(body Body) Body {
+	b, ok := body.(UpdateHAVIP)
+	if p, is := body.(*UpdateHAVIP); is {
+		b, ok = *p, true
+	}
+	if !ok {
+		return body
+	}
+	for _, list := range []**[]string{&b.Bans, &b.Require, &b.Forbid} {
+		if *list != nil && **list == nil {
+			*list = &[]string{}
+		}
+	}
+	if b.Prefer != nil && *b.Prefer == nil {
+		b.Prefer = &map[string]int{}
+	}
+	return b
 }
 
 // Encode gives the bytes of the log entry: one byte of version, then JSON.
@@ -60,10 +84,13 @@ func (c Command) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fsm: encode command: %w", err)
 	}
+	if err := c.open(); err != nil {
+		return nil, err
+	}
 	if len(raw)+1 > MaxCommand {
 		return nil, Refuse(CodeLimit, "the command has %d bytes, at most %d fit into one log entry; split the request", len(raw)+1, MaxCommand)
 	}
-	return append([]byte{CommandVersion}, raw...), nil
+	return append([]byte{byte(c.level)}, raw...), nil
 }
 
 // DecodeCommand reads what Encode wrote. Unknown fields are an error: a program that
@@ -72,7 +99,7 @@ func DecodeCommand(b []byte) (Command, error) {
 	if len(b) < 2 || len(b) > MaxCommand {
 		return Command{}, fmt.Errorf("%w: %d bytes", ErrCommandCorrupt, len(b))
 	}
-	if b[0] != CommandVersion {
+	if b[0] == 0 || b[0] > CommandVersion {
 		return Command{}, fmt.Errorf("%w (version %d)", ErrCommandVersion, b[0])
 	}
 	var c Command
@@ -97,7 +124,7 @@ func (c *Command) open() error {
 	if err := decodeStrict(c.Body, body); err != nil {
 		return err
 	}
-	c.body = body
+	c.body, c.level = body, levelOf(body)
 	return nil
 }
 
@@ -157,7 +184,11 @@ type UpdateNode struct {
 	Standby     *bool   `json:"standby,omitempty"`
 	Maintenance *bool   `json:"maintenance,omitempty"`
 	Removing    *bool   `json:"removing,omitempty"`
-	Version     *string `json:"version,omitempty"`
+	Version     *string `json:"version,omitempty"` // with its level, see VersionWithLevel
+
+	Capacity   *int `json:"capacity,omitempty" level:"2"`
+	NoCapacity bool `json:"no_capacity,omitempty" level:"2"` // takes the limit away
+	Score      *int `json:"score,omitempty" level:"2"`
 }
 
 // RemoveNode takes a node out of the state. Refused while its session is open (rule 9).
@@ -199,6 +230,18 @@ type CreateHAVIP struct {
 	Prefer   map[string]int `json:"prefer,omitempty"`
 	Failback string         `json:"failback,omitempty"`
 	Priority int            `json:"priority,omitempty"`
+
+	Require     []string   `json:"require,omitempty" level:"2"`
+	Forbid      []string   `json:"forbid,omitempty" level:"2"`
+	Stickiness  *int       `json:"stickiness,omitempty" level:"2"`
+	Weight      *int       `json:"weight,omitempty" level:"2"`
+	FailLimit   *int       `json:"fail_limit,omitempty" level:"2"`
+	Disabled    bool       `json:"disabled,omitempty" level:"2"`
+	Unmanaged   bool       `json:"unmanaged,omitempty" level:"2"`
+	Maintenance bool       `json:"maintenance,omitempty" level:"2"`
+	EIP         netip.Addr `json:"eip,omitzero" level:"2"`
+	// ReuseNow takes an address that is in quarantine.
+	ReuseNow bool `json:"reuse_now,omitempty" level:"2"`
 }
 
 // UpdateHAVIP changes what is not nil.
@@ -211,6 +254,16 @@ type UpdateHAVIP struct {
 	Failback *string         `json:"failback,omitempty"`
 	Priority *int            `json:"priority,omitempty"`
 	Enabled  *bool           `json:"enabled,omitempty"`
+
+	Require     *[]string `json:"require,omitempty" level:"2"`
+	Forbid      *[]string `json:"forbid,omitempty" level:"2"`
+	Stickiness  *int      `json:"stickiness,omitempty" level:"2"`
+	Weight      *int      `json:"weight,omitempty" level:"2"`
+	FailLimit   *int      `json:"fail_limit,omitempty" level:"2"`
+	Unmanaged   *bool     `json:"unmanaged,omitempty" level:"2"`
+	Maintenance *bool     `json:"maintenance,omitempty" level:"2"`
+	// Evict lets an owner that leaves the range with this change release first.
+	Evict bool `json:"evict,omitempty" level:"2"`
 }
 
 // DeleteHAVIP removes a HAVIP. While it is owned it is refused, unless Force: then the
@@ -252,6 +305,8 @@ type Assignment struct {
 	Session   uint64 `json:"session,omitempty"`
 	ENI       string `json:"eni,omitempty"`
 	Reason    string `json:"reason"`
+	// Detail is kept in the journal of decisions as it is, at most MaxDetail bytes.
+	Detail string `json:"detail,omitempty" level:"2"`
 }
 
 // Place carries out a placement that the leader has decided. Each assignment is done or
@@ -321,12 +376,12 @@ func (RecordFailover) kind() string { return "record-failover" }
 
 // newBody gives an empty body to decode into.
 func newBody(kind string) (Body, bool) {
-	for _, b := range []Body{
+	for _, b := range append(policyBodies(),
 		&InitCluster{}, &CreateToken{}, &AddNode{}, &UpdateNode{}, &RemoveNode{}, &ReportENIs{}, &SetENI{},
 		&CreateSubnet{}, &DeleteSubnet{}, &CreateHAVIP{}, &UpdateHAVIP{}, &DeleteHAVIP{},
 		&OpenSession{}, &DrainSession{}, &CloseSession{}, &Place{}, &Release{}, &ReportEvent{},
 		&SetLease{}, &SettleLease{}, &RecordFailover{},
-	} {
+	) {
 		if b.kind() == kind {
 			return b, true
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 func TestCommandRoundTrip(t *testing.T) {
-	for _, entry := range story(t).log {
+	for _, entry := range policyStory(t).log {
 		c, err := DecodeCommand(entry)
 		if err != nil {
 			t.Fatal(err)
@@ -34,11 +34,11 @@ func TestDecodeCommandRefuses(t *testing.T) {
 		{"version alone", []byte{1}, ErrCommandCorrupt},
 		{"too long", append(v1(`{}`), bytes.Repeat([]byte(" "), MaxCommand)...), ErrCommandCorrupt},
 		{"version 0", []byte("\x00{}"), ErrCommandVersion},
-		{"next version", []byte("\x02{}"), ErrCommandVersion},
+		{"next version", []byte("\x03{}"), ErrCommandVersion},
 		{"JSON without a version", []byte(`{"kind":"place"}`), ErrCommandVersion},
 		{"no JSON", v1("place"), ErrCommandCorrupt},
 		{"cut", v1(`{"kind":"set-lease","at":1,"body":{"lease":5000000`), ErrCommandCorrupt},
-		{"unknown kind", v1(`{"kind":"create-group","at":1,"body":{}}`), ErrCommandVersion},
+		{"unknown kind", v1(`{"kind":"split-brain","at":1,"body":{}}`), ErrCommandVersion},
 		{"no kind", v1(`{"at":1,"body":{}}`), ErrCommandVersion},
 		{"no body", v1(`{"kind":"set-lease","at":1}`), ErrCommandCorrupt},
 		{"unknown field", v1(`{"kind":"set-lease","at":1,"body":{},"why":""}`), ErrCommandCorrupt},
@@ -61,7 +61,7 @@ func TestApplyStopsAtWhatItCannotRead(t *testing.T) {
 		c    Command
 		want error
 	}{
-		{Command{Kind: "create-group", Body: []byte(`{}`)}, ErrCommandVersion},
+		{Command{Kind: "split-brain", Body: []byte(`{}`)}, ErrCommandVersion},
 		{Command{Kind: "set-lease", Body: []byte(`[]`)}, ErrCommandCorrupt},
 		{Command{Kind: "set-lease"}, ErrCommandCorrupt},
 	} {

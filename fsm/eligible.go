@@ -1,9 +1,11 @@
 package fsm
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -46,13 +48,18 @@ func (s *State) Ineligible(v HAVIP, eni ENI, at int64) *Obstacle {
 	if why := v.outOfRange(n, eni); why != nil {
 		return why
 	}
+	if why := v.ruledOut(n, eni, at); why != nil {
+		return why
+	}
 	switch {
-	case slices.Contains(v.Bans, n.Name), slices.Contains(v.Bans, eni.ID):
-		return no("banned", "it is banned; `havip unban %s %s`", v.Name, eni.ID)
 	case n.Removing:
 		return no("removing", "node %s is being removed", n.Name)
 	case n.Standby:
 		return no("standby", "node %s is in standby; `node activate %s`", n.Name, n.Name)
+	case n.Draining:
+		return no("drained", "node %s is being drained or has been; `node activate %s`", n.Name, n.Name)
+	case n.Health == HealthRed:
+		return no("unhealthy", "node %s is red: %s", n.Name, cmp.Or(n.HealthReason, "no reason given"))
 	case !open:
 		return no("no-session", "node %s has no session: it is down, cut off, or has just started", n.Name)
 	case sess.Draining:
@@ -60,11 +67,62 @@ func (s *State) Ineligible(v HAVIP, eni ENI, at int64) *Obstacle {
 	case !eni.Up:
 		return no("link-down", "the link is down")
 	}
-	if g, ok := v.GaveUp[eni.ID]; ok && g.Until > at {
-		return no("gave-up", "it failed there %s ago and pauses for %s: %s",
-			time.Duration(at-g.Until+int64(GiveUpPause)).Round(time.Second), GiveUpPause, g.Reason)
+	return v.failedThere(n, eni, at)
+}
+
+// ruledOut is what the operator said about this HAVIP and this place.
+func (v HAVIP) ruledOut(n Node, eni ENI, at int64) *Obstacle {
+	for _, target := range []string{n.Name, eni.ID} {
+		if slices.Contains(v.Forbid, target) {
+			return &Obstacle{"forbidden", fmt.Sprintf("%s is forbidden for HAVIP %s", target, v.Name)}
+		}
+		if b, banned := v.Banned(target, at); banned {
+			ends := ""
+			if b.Until != 0 {
+				ends = fmt.Sprintf(" for %s more", time.Duration(b.Until-at).Round(time.Second))
+			}
+			return &Obstacle{"banned", fmt.Sprintf("it is banned%s; `havip unban %s %s`", ends, v.Name, target)}
+		}
+	}
+	if len(v.Require) > 0 && !slices.Contains(v.Require, n.Name) && !slices.Contains(v.Require, eni.ID) {
+		return &Obstacle{"not-required", fmt.Sprintf("HAVIP %s requires %s", v.Name, strings.Join(v.Require, " or "))}
 	}
 	return nil
+}
+
+// failedThere is what past failures say of a place: a limit on the node, a pause on the ENI.
+func (v HAVIP) failedThere(n Node, eni ENI, at int64) *Obstacle {
+	if limit, count := v.FailureLimit(), v.FailsOn(n.Name, at); limit > 0 && count >= limit {
+		return &Obstacle{"failures", fmt.Sprintf("it failed %d times on node %s (limit %d); one is forgotten every %s, or all by `havip reset-failures %s`", count, n.Name, limit, FailDecay, v.Name)}
+	}
+	g, ok := v.GaveUp[eni.ID]
+	if !ok || g.Until <= at {
+		return nil
+	}
+	since := g.At
+	if since == 0 { // written by a program without At
+		since = g.Until - int64(GiveUpPause)
+	}
+	return &Obstacle{"gave-up", fmt.Sprintf("it failed there %s ago and pauses for %s: %s",
+		time.Duration(at-since).Round(time.Second), time.Duration(g.Until-since).Round(time.Second), g.Reason)}
+}
+
+// Frozen says why the placement of a HAVIP is left as it is, whatever else holds; "" if
+// it is not.
+func (s *State) Frozen(v HAVIP) string {
+	switch {
+	case s.Cluster.Maintenance:
+		return "the cluster is in maintenance: it stays where it is"
+	case v.Unmanaged:
+		return "it is not managed: it stays where it is"
+	case v.Maintenance:
+		return "the HAVIP is in maintenance: it stays where it is"
+	case v.Owner != nil && s.Nodes[v.Owner.Node].Maintenance:
+		return "its node is in maintenance: it stays where it is"
+	case len(v.Draining) >= MaxDraining:
+		return fmt.Sprintf("%d earlier owners have not released it yet: it stays where it is", len(v.Draining))
+	}
+	return ""
 }
 
 // outOfRange checks rules R12 to R16.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -17,6 +18,9 @@ var writeGolden = flag.Bool("update", false, "write the golden files again; thos
 const (
 	goldenLog      = "testdata/golden/log-v1.txt"
 	goldenSnapshot = "testdata/golden/snapshot-v1.bin"
+
+	goldenLog2      = "testdata/golden/log-v2.txt"
+	goldenSnapshot2 = "testdata/golden/snapshot-v2.bin"
 )
 
 // story is one fixed life of a cluster, with every kind of command and every field that
@@ -66,16 +70,67 @@ func story(t testing.TB) *world {
 	return w
 }
 
+// policyStory goes on where story ends: the nodes are upgraded, and every command of level
+// 2 comes up.
+func policyStory(t testing.TB) *world {
+	w := story(t)
+	w.upgrade()
+	w.must(SetCluster{
+		Maintenance: ptr(false), Limits: &Limits{PerENI: 5, PerNode: 9}, Rebalance: ptr(RebalanceEven),
+		Provider: &Provider{HAVIPsPerVPC: ptr(50), HAVIPsPerENI: ptr(4), RangeMembers: ptr(12), AnnounceInterval: ptr(2 * time.Second), Quarantine: ptr(time.Minute)},
+	})
+	api := w.must(CreateHAVIP{
+		Name: "api", IP: addr("10.0.0.140"), Range: inRange(RangeCVM, "n1", "n2"), Require: []string{"n1", "n2"}, Forbid: []string{"n2/eth0"},
+		Stickiness: ptr(0), Weight: ptr(2), FailLimit: ptr(5), Maintenance: true, EIP: addr("198.51.100.5"), Failback: "22:00-04:30",
+	}).Object
+	w.must(CreateHAVIP{Name: "off", Subnet: "net", Disabled: true, Unmanaged: true})
+	w.must(UpdateHAVIP{ID: api, Maintenance: ptr(false), Unmanaged: ptr(false), Require: ptr([]string{"n1"}), Forbid: ptr([]string{}), Stickiness: ptr(7), Weight: ptr(3), FailLimit: ptr(2)})
+	w.must(UpdateNode{ID: "n-n1", Capacity: ptr(10), Score: ptr(-3)})
+	w.must(UpdateNode{ID: "n-n2", NoCapacity: true})
+	w.must(ChangeRange{ID: api, Type: RangeCVM, Add: []string{"n3"}, Remove: []string{"n2"}})
+	w.must(BanHAVIP{ID: api, Target: "n3", For: time.Hour})
+	w.must(BanHAVIP{ID: api, Target: "n2/eth1"})
+	w.must(UnbanHAVIP{ID: api, Target: "n2/eth1"})
+	a := w.to("api", "n1/eth0")
+	a.Detail = "n1/eth0 100"
+	w.must(Place{[]Assignment{a}})
+	w.must(RecordFailure{api, "n-n1", "no answer"})
+	w.must(ChangeRange{ID: api, Remove: []string{"n1"}, Evict: true})
+	w.must(CloseSession{Session: w.session("n1")})
+	w.open("n1")
+	w.must(ReportHealth{"n-n2", HealthYellow, "disk 91 %"})
+	w.must(CreateGroup{Group{Name: "fronts", Kind: Apart, Hard: true, HAVIPs: []string{"api", "wéb"}}})
+	w.must(CreateGroup{Group{Name: "pair", Kind: Together, HAVIPs: []string{"api", "auto"}}})
+	w.must(DeleteGroup{"pair"})
+	w.must(DrainNode{ID: "n-n1", For: time.Minute})
+	w.must(EndDrain{"n-n1", DrainDone})
+	w.must(ActivateNode{"n-n1"})
+	w.must(ResetFailures{HAVIP: api, Node: "n-n1"})
+	w.must(UnbindEIP{api})
+	w.must(BindEIP{api, addr("198.51.100.6")})
+	cfg := w.state.DesiredConfig()
+	cfg.HAVIPs = append(cfg.HAVIPs, HAVIPSpec{Name: "db", IP: addr("10.0.0.150"), Bans: []string{"n1"}, BanEnds: map[string]int64{"n1": w.at + 1}})
+	w.must(ApplyConfig{Expected: ptr(w.state.Cluster.Revision), Config: cfg, Prune: true, Note: "one more"})
+	w.must(Rollback{To: w.state.Revisions[0].Number, Expected: ptr(w.state.Cluster.Revision)}) // db goes into quarantine
+	return w
+}
+
 func TestGoldenStoryHasEveryKind(t *testing.T) {
+	haveAll(t, story(t).log, kindsOfLevel1)
+	haveAll(t, policyStory(t).log, everyKind)
+}
+
+func haveAll(t *testing.T, log [][]byte, kinds []string) {
+	t.Helper()
 	told := map[string]bool{}
-	for _, entry := range story(t).log {
+	for _, entry := range log {
 		c, err := DecodeCommand(entry)
 		if err != nil {
 			t.Fatal(err)
 		}
 		told[c.Kind] = true
 	}
-	for _, kind := range everyKind {
+	for _, kind := range kinds {
 		if !told[kind] {
 			t.Errorf("no %s in the story", kind)
 		}
@@ -84,14 +139,15 @@ func TestGoldenStoryHasEveryKind(t *testing.T) {
 
 // What this version writes is what version 1 has always written.
 func TestGoldenBytes(t *testing.T) {
-	w := story(t)
-	var text strings.Builder
-	text.WriteString("# Log entries of version 1, one a line, in hexadecimal. Never changed: old logs look like this.\n")
-	for _, entry := range w.log {
-		text.WriteString(hex.EncodeToString(entry) + "\n")
+	for version, w := range map[int]*world{1: story(t), 2: policyStory(t)} {
+		var text strings.Builder
+		fmt.Fprintf(&text, "# Log entries of version %d, one a line, in hexadecimal. Never changed: old logs look like this.\n", version)
+		for _, entry := range w.log {
+			text.WriteString(hex.EncodeToString(entry) + "\n")
+		}
+		golden(t, fmt.Sprintf("testdata/golden/log-v%d.txt", version), []byte(text.String()))
+		golden(t, fmt.Sprintf("testdata/golden/snapshot-v%d.bin", version), snapshot(t, w.state))
 	}
-	golden(t, goldenLog, []byte(text.String()))
-	golden(t, goldenSnapshot, snapshot(t, w.state))
 }
 
 func golden(t *testing.T, file string, got []byte) {
@@ -111,9 +167,9 @@ func golden(t *testing.T, file string, got []byte) {
 }
 
 // readGoldenLog gives the entries of the file, not those of this program.
-func readGoldenLog(t testing.TB) [][]byte {
+func readGoldenLog(t testing.TB, file string) [][]byte {
 	t.Helper()
-	raw, err := os.ReadFile(goldenLog)
+	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +186,7 @@ func readGoldenLog(t testing.TB) [][]byte {
 		}
 	}
 	if len(log) < 40 {
-		t.Fatalf("only %d entries in %s", len(log), goldenLog)
+		t.Fatalf("only %d entries in %s", len(log), file)
 	}
 	return log
 }
@@ -151,11 +207,17 @@ func replay(t testing.TB, s *State, log [][]byte) *State {
 }
 
 func TestGoldenLogGivesGoldenSnapshot(t *testing.T) {
+	logGivesSnapshot(t, goldenLog, goldenSnapshot)
+	logGivesSnapshot(t, goldenLog2, goldenSnapshot2)
+}
+
+func logGivesSnapshot(t *testing.T, goldenLog, goldenSnapshot string) {
+	t.Helper()
 	want, err := os.ReadFile(goldenSnapshot)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := replay(t, New(), readGoldenLog(t))
+	s := replay(t, New(), readGoldenLog(t, goldenLog))
 	if err := checkInvariants(s); err != nil {
 		t.Error(err)
 	}
@@ -173,7 +235,7 @@ func TestGoldenLogGivesGoldenSnapshot(t *testing.T) {
 
 // Cut anywhere, restored from a snapshot there and continued, the log ends the same.
 func TestGoldenLogContinuesFromAnySnapshot(t *testing.T) {
-	log := readGoldenLog(t)
+	log := readGoldenLog(t, goldenLog2) // it begins with version 1
 	want := snapshot(t, replay(t, New(), log))
 	s := New()
 	for i := range log {

@@ -25,6 +25,7 @@ func checkInvariants(s *State) error {
 	checkENIs(s, bad)
 	checkHAVIPs(s, bad)
 	checkBounds(s, bad)
+	checkPolicy(s, bad)
 	return errors.Join(errs...)
 }
 
@@ -141,7 +142,7 @@ func checkHAVIPs(s *State, bad complain) {
 		switch {
 		case !ok:
 			bad("HAVIP %s is in subnet %s, which is not there", v.Name, v.Subnet)
-		case sub.VPC != v.VPC || !sub.CIDR.Contains(v.IP) || sub.reserved(v.IP) != "":
+		case sub.VPC != v.VPC || !sub.CIDR.Contains(v.IP) || s.addressAllowed(sub, v.IP) != nil:
 			bad("HAVIP %s (%s in %s) does not fit subnet %+v", v.Name, v.IP, v.VPC, sub)
 		}
 		if _, refusal := checkName(v.Name); refusal != nil {
@@ -205,7 +206,7 @@ func checkBounds(s *State, bad complain) {
 		atMost("reserved", len(sub.Reserved), MaxReserved)
 	}
 	for _, v := range s.HAVIPs {
-		atMost("range members", len(v.Range.Members), MaxRangeMembers)
+		atMost("range members", len(v.Range.Members), RangeMembersCap)
 		atMost("preferences", len(v.Prefer), MaxPrefer)
 		atMost("bans", len(v.Bans), MaxBans)
 		atMost("draining claims", len(v.Draining), MaxDraining)

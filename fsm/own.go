@@ -19,6 +19,15 @@ func OwnCommand(s *State, node, kind string, raw json.RawMessage) (Body, *Refusa
 		owner = b.Node
 	case *ReportEvent:
 		owner = b.Node
+	case *ReportHealth:
+		owner = b.Node
+	case *RecordFailure:
+		owner = b.Node
+	case *UpdateNode:
+		// A node says which program it runs, and nothing else of itself.
+		if *b == (UpdateNode{ID: b.ID, Version: b.Version}) && b.Version != nil {
+			owner = b.ID
+		}
 	case *CloseSession:
 		// Only the holder's own word closes without a majority of endorsements.
 		if b.Released && len(b.Place) == 0 {

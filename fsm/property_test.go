@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -28,12 +29,34 @@ func stage(t testing.TB) *State {
 	return w.state
 }
 
+// modern is the stage where all nodes read commands of level 2.
+func modern(t testing.TB) *State {
+	w := &world{t: t, state: stage(t), at: epoch0}
+	w.upgrade()
+	w.must(ChangeRange{ID: w.get("api").ID, Type: RangeCVM, Add: []string{"n2", "n3"}})
+	w.must(BindEIP{w.get("web").ID, addr("198.51.100.7")})
+	w.must(BanHAVIP{w.get("web").ID, "n3", time.Minute})
+	w.must(CreateGroup{Group{Name: "g0", Kind: Apart, Hard: true, HAVIPs: []string{"web", "api"}}})
+	return w.state
+}
+
 // A replica has the state after a log, and what it cost to get there.
 type replica struct {
 	state *State
 	at    int64
 	log   [][]byte
 }
+
+// oldKeys are the fields that a body of level 1 may have, by kind.
+var oldKeys = func() map[string]map[string]bool {
+	out := map[string]map[string]bool{}
+	for _, kind := range kindsOfLevel1 {
+		b, _ := newBody(kind)
+		out[kind] = map[string]bool{}
+		jsonNames(out[kind], "", reflect.TypeOf(b))
+	}
+	return out
+}()
 
 // step draws one command, sends it through its encoding and applies it, and checks what
 // holds for every step.
@@ -51,6 +74,17 @@ func (r *replica) step(t *rapid.T) (Command, Result) {
 	}
 	if c, err = DecodeCommand(entry); err != nil {
 		t.Fatal(err)
+	}
+	if names := oldKeys[c.Kind]; entry[0] == 1 {
+		var keys map[string]json.RawMessage
+		if err := json.Unmarshal(c.Body, &keys); err != nil || names == nil {
+			t.Fatalf("%s: an entry of version 1: %v", entry[1:], err)
+		}
+		for key := range keys {
+			if !names["."+key] {
+				t.Fatalf("%s: an entry of version 1 has the field %s", entry[1:], key)
+			}
+		}
 	}
 	before := r.state
 	image := snapshotOf(t, before)
@@ -116,7 +150,7 @@ func checkStep(before, after *State, kind string) error {
 // seen each kind of command both done and refused.
 func TestRandomCommands(t *testing.T) {
 	done, refused := map[string]int{}, map[string]int{}
-	first := stage(t)
+	first := modern(t)
 	everySeen := func() bool { return len(done) >= len(everyKind)-1 && len(refused) == len(everyKind) }
 	for round := 0; round == 0 || round < 20 && !everySeen(); round++ {
 		rapid.Check(t, func(t *rapid.T) {
@@ -146,7 +180,12 @@ func TestRandomCommands(t *testing.T) {
 // TestReplicasAgree: the same log gives the same bytes on another replica, and on one that
 // was restored from a snapshot on the way.
 func TestReplicasAgree(t *testing.T) {
-	first := stage(t)
+	for name, first := range map[string]*State{"level 1": stage(t), "level 2": modern(t)} {
+		t.Run(name, func(t *testing.T) { replicasAgree(t, first) })
+	}
+}
+
+func replicasAgree(t *testing.T, first *State) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := replica{state: first, at: epoch0}
 		steps := rapid.IntRange(1, 40).Draw(t, "steps")
@@ -191,7 +230,7 @@ func reapply(t *rapid.T, s *State, log [][]byte) *State {
 // TestForksDoNotTouch: two commands on one state give two states that share nothing that
 // either writes to.
 func TestForksDoNotTouch(t *testing.T) {
-	first := stage(t)
+	first := modern(t)
 	rapid.Check(t, func(t *rapid.T) {
 		r := replica{state: first, at: epoch0}
 		for range rapid.IntRange(0, 10).Draw(t, "steps") {
@@ -212,7 +251,7 @@ func TestForksDoNotTouch(t *testing.T) {
 // TestArbitraryBodies: whatever JSON stands in a command, Apply answers. It does not
 // panic, and the invariants hold.
 func TestArbitraryBodies(t *testing.T) {
-	first := stage(t)
+	first := modern(t)
 	read := 0
 	rapid.Check(t, func(t *rapid.T) {
 		s := first

@@ -90,7 +90,7 @@ func (c chooser) prefer() map[string]int {
 }
 
 func (c chooser) failback() string {
-	return pick(c, "failback", []string{"", "never", "immediate", "3s", "5m", "soon"})
+	return pick(c, "failback", []string{"", "never", "immediate", "3s", "5m", "soon", "22:00-04:00", "04:00-04:00"})
 }
 
 func (c chooser) name() string {
@@ -184,6 +184,7 @@ func (c chooser) join() AddNode {
 	n := newNode(name, int(name[1]-'0'))
 	n.ID = fmt.Sprintf("n-%s%d", name, c.number("life", 0, 1))
 	n.KeyHash = pick(c, "key", []string{"k1", "k2"})
+	n.Version = pick(c, "program", []string{VersionWithLevel("v2"), VersionWithLevel("v2"), "v1"})
 	return AddNode{Token: "t-" + name, SecretHash: "secret-" + name, Node: n}
 }
 
@@ -193,6 +194,9 @@ func (c chooser) updateHAVIP() UpdateHAVIP {
 		Bans:     maybe(c, "bans", func() []string { return []string{c.target(), c.target()} }),
 		Failback: maybe(c, "failback", c.failback), Priority: maybe(c, "priority", func() int { return c.number("priority", -2, 2) }),
 		Enabled: maybe(c, "enabled", func() bool { return !c.chance("disable", 3) }),
+		Require: maybe(c, "require", c.targets), Forbid: maybe(c, "forbid", c.targets),
+		Stickiness: maybe(c, "stickiness", c.small), Weight: maybe(c, "weight", c.small), FailLimit: maybe(c, "fail limit", c.small),
+		Unmanaged: maybe(c, "unmanaged", c.flag), Maintenance: maybe(c, "frozen", c.flag), Evict: c.flag(),
 	}
 }
 
@@ -212,7 +216,7 @@ func (c chooser) body() Body {
 		"create-token": func() Body { return CreateToken{c.token()} },
 		"add-node":     func() Body { return c.join() },
 		"update-node": func() Body {
-			return UpdateNode{node, maybe(c, "standby", c.flag), maybe(c, "maintenance", c.flag), maybe(c, "removing", c.flag), nil}
+			return c.updateNode(node)
 		},
 		"remove-node": func() Body { return RemoveNode{node} },
 		"report-enis": func() Body { return c.report() },
@@ -225,7 +229,7 @@ func (c chooser) body() Body {
 		},
 		"create-havip":    func() Body { return c.createHAVIP() },
 		"update-havip":    func() Body { return c.updateHAVIP() },
-		"delete-havip":    func() Body { return DeleteHAVIP{c.havip(), c.flag()} },
+		"delete-havip":    func() Body { return DeleteHAVIP{ID: c.havip(), Force: c.flag()} },
 		"open-session":    func() Body { return OpenSession{node, session, "drawn"} },
 		"drain-session":   func() Body { return DrainSession{node, session} },
 		"close-session":   func() Body { return CloseSession{session, c.flag(), c.assignments()} },
@@ -236,8 +240,9 @@ func (c chooser) body() Body {
 		"settle-lease":    func() Body { return SettleLease{c.s.Cluster.LeaseIndex + uint64(c.number("off", 0, 1))} },
 		"record-failover": func() Body { return RecordFailover{c.failover()} },
 	}
+	maps.Copy(draws, c.policyDraws(node))
 	// The drawing prefers what stands first.
-	kinds := append([]string{"place", "release", "open-session", "place", "create-havip", "update-havip", "close-session", "place", "release", "add-node"}, everyKind...)
+	kinds := append([]string{"place", "release", "open-session", "place", "create-havip", "update-havip", "close-session", "place", "release", "add-node", "apply-config", "change-range", "create-group", "end-drain"}, everyKind...)
 	return draws[pick(c, "kind", kinds)]()
 }
 
@@ -251,6 +256,9 @@ func (c chooser) createHAVIP() CreateHAVIP {
 	}
 	if c.chance("with preferences", 4) {
 		b.Prefer = c.prefer()
+	}
+	if c.chance("with policy", 4) {
+		b.Require, b.Forbid, b.Weight, b.EIP, b.ReuseNow, b.Disabled = c.targets(), c.targets(), ptr(c.small()), c.eip(), c.flag(), c.flag()
 	}
 	return b
 }

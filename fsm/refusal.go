@@ -24,6 +24,14 @@ const (
 	CodeStale          Code = "FencedOff" // an epoch or a session is not the present one
 	CodeTokenRefused   Code = "TokenRefused"
 	CodeNotReady       Code = "NotReady"
+	CodeBindEIP        Code = "UnsupportedOperation.BindEIP"
+	CodeUnbindEIP      Code = "UnsupportedOperation.UnbindEIP"
+	CodeMismatch       Code = "InvalidParameterValue.ParameterMismatch"
+	CodeAssociated     Code = "InvalidParameterValue.DuplicatedHaVipAssociations"
+	// CodeLevel: some node cannot read this command yet.
+	CodeLevel Code = "UnsupportedOperation.UpgradeFirst"
+	// CodeConflict: the configuration has changed since it was read.
+	CodeConflict Code = "UnsupportedOperation.RevisionConflict"
 )
 
 // Refusal is a command that was understood and not done: a result, never a fault.

@@ -19,7 +19,7 @@ import (
 //	18+n 32 SHA-256 of everything before
 const (
 	snapshotMagic   = "HAVIPSNP"
-	snapshotVersion = 1
+	snapshotVersion = CommandLevel // the newest; a state is written with its level
 	snapshotHeader  = 18
 	// MaxSnapshot bounds the body, in bytes.
 	MaxSnapshot = 256 << 20
@@ -46,6 +46,11 @@ type image struct {
 	Answered  []answered `json:"answered"`
 	Events    []Event    `json:"events"`
 	Failovers []Failover `json:"failovers"`
+
+	Groups     []Group       `json:"groups,omitempty"`
+	Quarantine []Quarantined `json:"quarantine,omitempty"`
+	Decisions  []Decision    `json:"decisions,omitempty"`
+	Revisions  []Revision    `json:"revisions,omitempty"`
 }
 
 // Snapshot gives the bytes of the state: the same for equal states, on every replica.
@@ -55,13 +60,14 @@ func (s *State) Snapshot() ([]byte, error) {
 		Nodes: sorted(s.Nodes), Sessions: sorted(s.Sessions), ENIs: sorted(s.ENIs),
 		Subnets: sorted(s.Subnets), HAVIPs: sorted(s.HAVIPs), Tokens: sorted(s.Tokens),
 		Answered: s.answered, Events: s.Events, Failovers: s.Failovers,
+		Groups: sorted(s.Groups), Quarantine: sorted(s.Quarantine), Decisions: s.Decisions, Revisions: s.Revisions,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("fsm: encode snapshot: %w", err)
 	}
 	b := make([]byte, 0, snapshotHeader+len(body)+sha256.Size)
 	b = append(b, snapshotMagic...)
-	b = binary.BigEndian.AppendUint16(b, snapshotVersion)
+	b = binary.BigEndian.AppendUint16(b, uint16(s.Level()))
 	b = binary.BigEndian.AppendUint64(b, uint64(len(body)))
 	b = append(b, body...)
 	sum := sha256.Sum256(b)
@@ -78,7 +84,7 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 	if len(b) < snapshotHeader+sha256.Size || string(b[:8]) != snapshotMagic {
 		return nil, fmt.Errorf("%w: no %s at its start", ErrSnapshotCorrupt, snapshotMagic)
 	}
-	if v := binary.BigEndian.Uint16(b[8:]); v != snapshotVersion {
+	if v := binary.BigEndian.Uint16(b[8:]); v == 0 || v > snapshotVersion {
 		return nil, fmt.Errorf("%w (version %d)", ErrSnapshotVersion, v)
 	}
 	n := binary.BigEndian.Uint64(b[10:])
@@ -93,6 +99,9 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 	if err := decodeJSON(b[snapshotHeader:end], &im); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSnapshotCorrupt, err)
 	}
+	if im.Cluster.Level < 0 || im.Cluster.Level > int(binary.BigEndian.Uint16(b[8:])) {
+		return nil, fmt.Errorf("%w: a state of level %d", ErrSnapshotCorrupt, im.Cluster.Level)
+	}
 	return im.state(), nil
 }
 
@@ -106,6 +115,9 @@ func (im image) state() *State {
 	index(s.Subnets, im.Subnets, func(x Subnet) string { return x.Name })
 	index(s.HAVIPs, im.HAVIPs, func(v HAVIP) string { return v.ID })
 	index(s.Tokens, im.Tokens, func(t Token) string { return t.ID })
+	index(s.Groups, im.Groups, func(g Group) string { return g.Name })
+	index(s.Quarantine, im.Quarantine, func(q Quarantined) string { return q.key() })
+	s.Decisions, s.Revisions = im.Decisions, im.Revisions
 	return s
 }
 

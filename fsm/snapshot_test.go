@@ -45,14 +45,14 @@ func TestSnapshotOfNothing(t *testing.T) {
 }
 
 func TestSnapshotCutAtEveryLength(t *testing.T) {
-	snap := snapshot(t, story(t).state)
+	snap := snapshot(t, policyStory(t).state)
 	for n := range snap {
 		wantCorrupt(t, "cut", snap[:n], ErrSnapshotCorrupt)
 	}
 }
 
 func TestSnapshotWithOneChangedByte(t *testing.T) {
-	snap := snapshot(t, story(t).state)
+	snap := snapshot(t, policyStory(t).state)
 	for i := range snap {
 		for _, flip := range []byte{1, 0x80, 0xff} {
 			changed := bytes.Clone(snap)
@@ -67,7 +67,7 @@ func TestSnapshotWithOneChangedByte(t *testing.T) {
 }
 
 func TestSnapshotRefused(t *testing.T) {
-	snap := snapshot(t, story(t).state)
+	snap := snapshot(t, policyStory(t).state)
 	body := bodyOf(snap)
 	longer := bytes.Clone(snap)
 	binary.BigEndian.PutUint64(longer[10:], 1<<63)
@@ -86,7 +86,7 @@ func TestSnapshotRefused(t *testing.T) {
 		{"no JSON", sealed(snapshotVersion, []byte("nodes")), ErrSnapshotCorrupt},
 		{"no body", sealed(snapshotVersion, nil), ErrSnapshotCorrupt},
 		{"two bodies", sealed(snapshotVersion, append(bytes.Clone(body), body...)), ErrSnapshotCorrupt},
-		{"unknown field", sealed(snapshotVersion, []byte(`{"index":1,"groups":[]}`)), ErrSnapshotCorrupt},
+		{"unknown field", sealed(snapshotVersion, []byte(`{"index":1,"grapes":[]}`)), ErrSnapshotCorrupt},
 		{"wrong type", sealed(snapshotVersion, []byte(`{"index":"1"}`)), ErrSnapshotCorrupt},
 	} {
 		wantCorrupt(t, tc.name, tc.snap, tc.want)
@@ -94,7 +94,7 @@ func TestSnapshotRefused(t *testing.T) {
 }
 
 func TestSnapshotPassesOnReadErrors(t *testing.T) {
-	snap := snapshot(t, story(t).state)
+	snap := snapshot(t, policyStory(t).state)
 	broken := io.MultiReader(bytes.NewReader(snap[:40]), iotest.ErrReader(io.ErrUnexpectedEOF))
 	if _, err := ReadSnapshot(broken); !errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ErrSnapshotCorrupt) {
 		t.Errorf("got %v, want the reader's own error", err)

@@ -21,6 +21,16 @@ type State struct {
 	answered  []answered // ascending Index, at most MaxAnswered
 	Events    []Event    // ascending Index, at most MaxEvents
 	Failovers []Failover // oldest first, at most MaxFailovers
+
+	Groups map[string]Group // by name
+	// Quarantine keeps the addresses of deleted HAVIPs, by "VPC/ADDRESS".
+	Quarantine map[string]Quarantined
+	Decisions  []Decision // oldest first, at most MaxDecisions
+	Revisions  []Revision // ascending, at most MaxRevisions and MaxRevisionBytes
+
+	// batch is there while one command makes many changes, and never in a state that
+	// anybody else sees.
+	batch *batch
 }
 
 // New returns the empty state, before the first command.
@@ -32,6 +42,9 @@ func New() *State {
 		Subnets:  map[string]Subnet{},
 		HAVIPs:   map[string]HAVIP{},
 		Tokens:   map[string]Token{},
+
+		Groups:     map[string]Group{},
+		Quarantine: map[string]Quarantined{},
 	}
 }
 
@@ -46,7 +59,10 @@ func (s *State) clone() *State {
 	n.Subnets = maps.Clone(s.Subnets)
 	n.HAVIPs = maps.Clone(s.HAVIPs)
 	n.Tokens = maps.Clone(s.Tokens)
+	n.Groups = maps.Clone(s.Groups)
+	n.Quarantine = maps.Clone(s.Quarantine)
 	n.answered, n.Events, n.Failovers = slices.Clip(s.answered), slices.Clip(s.Events), slices.Clip(s.Failovers)
+	n.Decisions, n.Revisions = slices.Clip(s.Decisions), slices.Clip(s.Revisions)
 	return &n
 }
 
@@ -82,6 +98,9 @@ func (s *State) SubnetList() []Subnet { return sorted(s.Subnets) }
 // SessionList returns the open sessions in the order of their numbers.
 func (s *State) SessionList() []Session { return sorted(s.Sessions) }
 
+// GroupList returns the groups in the order of their names.
+func (s *State) GroupList() []Group { return sorted(s.Groups) }
+
 // TokenList returns the join tokens in the order of their ids.
 func (s *State) TokenList() []Token { return sorted(s.Tokens) }
 
@@ -90,7 +109,7 @@ func (s *State) NodeNamed(name string) (Node, bool) {
 	if n, ok := s.Nodes[name]; ok {
 		return n, true
 	}
-	for _, n := range sorted(s.Nodes) {
+	for _, n := range s.Nodes { // names are unique
 		if n.Name == name {
 			return n, true
 		}
@@ -128,6 +147,15 @@ func (s *State) HAVIPNamed(name string) (HAVIP, *Refusal) {
 			found = append(found, v)
 		}
 	}
+	return theOne(name, found)
+}
+
+// theOne is the only one of the HAVIPs of a name; one that is being deleted counts only
+// while there is no other.
+func theOne(name string, found []HAVIP) (HAVIP, *Refusal) {
+	if slices.ContainsFunc(found, func(v HAVIP) bool { return !v.Deleting }) {
+		found = slices.DeleteFunc(found, func(v HAVIP) bool { return v.Deleting })
+	}
 	switch len(found) {
 	case 0:
 		return HAVIP{}, Refuse(CodeNotFound, "no HAVIP is called %q; `havip list` shows those there are", name)
@@ -164,6 +192,9 @@ func (s *State) Claimed(session uint64) []HAVIP {
 }
 
 func (s *State) note(c Command, kind, havip, node, text string) {
+	if s.batch != nil {
+		return // one line tells of all
+	}
 	ev := Event{Index: s.Index, At: c.At, Kind: kind, HAVIP: havip, Node: node, Text: clip(text, MaxReason)}
 	s.Events = appendRing(s.Events, ev, MaxEvents)
 }

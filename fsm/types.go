@@ -29,6 +29,17 @@ type Cluster struct {
 	LeaseMax time.Duration `json:"lease_max"`
 	// LeaseIndex is the log index of the last change of Lease; SettleLease names it.
 	LeaseIndex uint64 `json:"lease_index,omitempty"`
+
+	// Level is the highest level of commands that may be in the log; 0 counts as 1. It
+	// rises when every member has reported that it reads them, and never sinks (level.go).
+	Level int `json:"level,omitempty" level:"2"`
+	// Maintenance freezes every placement: nothing is moved, placed or taken away.
+	Maintenance bool     `json:"maintenance,omitempty" level:"2"`
+	Limits      Limits   `json:"limits,omitzero" level:"2"`
+	Rebalance   string   `json:"rebalance,omitempty" level:"2"` // "" = never, or even
+	Provider    Provider `json:"provider,omitzero" level:"2"`
+	// Revision counts the changes of the desired configuration, by whichever command.
+	Revision uint64 `json:"revision,omitempty" level:"2"`
 }
 
 // Node is a member: one agent on one instance.
@@ -52,6 +63,21 @@ type Node struct {
 	// KeyHash is the SHA-256 of the public key in the node's certificate.
 	KeyHash string `json:"key_hash,omitempty"`
 	Joined  int64  `json:"joined"` // Command.At of its admission
+
+	// Capacity bounds the sum of the weights of what the node owns; nil = no bound, 0 =
+	// nothing that has a weight.
+	Capacity *int `json:"capacity,omitempty" level:"2"`
+	// Score is added for every HAVIP on this node, -ScoreLimit..ScoreLimit.
+	Score  int    `json:"score,omitempty" level:"2"`
+	Health Health `json:"health,omitempty" level:"2"` // "" = green
+	// HealthReason says in words why the node is not green.
+	HealthReason string `json:"health_reason,omitempty" level:"2"`
+	// Draining: `node drain` moves away what it owns and it gets nothing until `node activate`.
+	Draining bool `json:"draining,omitempty" level:"2"`
+	// Drain tells of the last drain; its zero value means none yet.
+	Drain Drain `json:"drain,omitzero" level:"2"`
+	// Flaps counts the sessions that the node lost rather than ended, with decay.
+	Flaps FailCount `json:"flaps,omitzero" level:"2"`
 }
 
 // Session is one life of a node's lease. Only open sessions are in the State.
@@ -137,6 +163,7 @@ type Claim struct {
 type GaveUp struct {
 	Until  int64  `json:"until"` // unix nanoseconds; until then the ENI is not eligible
 	Reason string `json:"reason"`
+	At     int64  `json:"at,omitempty" level:"2"` // Command.At of the failure
 }
 
 // HAVIP is a floating address.
@@ -170,6 +197,27 @@ type HAVIP struct {
 	Reason   string  `json:"reason,omitempty"` // why the owner is what it is
 	// GaveUp is keyed by ENI id.
 	GaveUp map[string]GaveUp `json:"gave_up,omitempty"`
+
+	// Require names the only targets (node names or ENI ids) that may own, Forbid those
+	// that never may; both sorted, no target in both.
+	Require []string `json:"require,omitempty" level:"2"`
+	Forbid  []string `json:"forbid,omitempty" level:"2"`
+	// BanEnds says until when those Bans hold that end by themselves, in unix nanoseconds.
+	// Invariant: each key is in Bans.
+	BanEnds map[string]int64 `json:"ban_ends,omitempty" level:"2"`
+	// Stickiness is the gain of score that is worth a move; nil = DefaultStickiness.
+	Stickiness *int `json:"stickiness,omitempty" level:"2"`
+	// Weight is what it takes of a node's capacity, 0..ScoreLimit; nil = DefaultWeight.
+	Weight *int `json:"weight,omitempty" level:"2"`
+	// Unmanaged: it is left where it is, whatever happens, and placed nowhere.
+	Unmanaged bool `json:"unmanaged,omitempty" level:"2"`
+	// Maintenance freezes its placement, and ends by itself at no time.
+	Maintenance bool `json:"maintenance,omitempty" level:"2"`
+	// FailLimit is the count of failures that bars a node; nil = DefaultFailLimit, 0 = no bar.
+	FailLimit *int `json:"fail_limit,omitempty" level:"2"`
+	// Fails counts the failures by the node's name, with decay.
+	Fails map[string]FailCount `json:"fails,omitempty" level:"2"`
+	EIP   netip.Addr           `json:"eip,omitzero" level:"2"` // the record; the provider acts on it
 }
 
 // Token is a join token as the cluster keeps it: never the secret, only its hash.
@@ -228,7 +276,7 @@ const (
 	MaxSubnets        = 1024
 	MaxReserved       = 256
 	MaxHAVIPs         = 10000
-	MaxRangeMembers   = 10 // R11
+	MaxRangeMembers   = 10 // R11, unless the provider profile says otherwise
 	MaxPrefer         = 64
 	MaxBans           = 64
 	MaxDraining       = 32 // claims of one HAVIP that wait for a release
@@ -237,13 +285,37 @@ const (
 	MaxEvents         = 1000
 	MaxFailovers      = 200
 	MaxFailoverSteps  = 16
-	MaxNameRunes      = 60  // R1
-	MaxKey            = 128 // bytes of an idempotency key
-	MaxReason         = 300 // bytes of a reason or an event's text
+	MaxGroups         = 1000
+	MaxGroupMembers   = 1000 // HAVIPs of one group
+	MaxFails          = MaxNodes
+	MaxTargets        = 64 // of Require, and of Forbid
+	RangeMembersCap   = 64 // the highest setting of Provider.RangeMembers
+	MaxQuarantine     = 10000
+	MaxDecisions      = 500
+	MaxDetail         = 1024    // bytes of a decision's detail
+	MaxRevisions      = 16      // applied configurations that can be rolled back to
+	MaxRevisionBytes  = 8 << 20 // of all of them together
+	MaxNameRunes      = 60      // R1
+	MaxKey            = 128     // bytes of an idempotency key
+	MaxReason         = 300     // bytes of a reason or an event's text
 	MaxAssignments    = 1000
 	MaxCommand        = 1 << 20 // bytes of an encoded command
 	ScoreLimit        = 1000000
 	// GiveUpPause is how long an ENI is not eligible after it failed to serve a HAVIP.
 	GiveUpPause = 10 * time.Second
 	DefaultVPC  = "vpc-default"
+
+	DefaultStickiness = 1 // any gain of score is worth a move, an even spread is not
+	DefaultWeight     = 1
+	DefaultFailLimit  = 3
+	// FailDecay is how long it takes until one failure is forgotten.
+	FailDecay = 10 * time.Minute
+	// GiveUpMax bounds the pause after a failure, which doubles with each one.
+	GiveUpMax = 10 * time.Minute
+	// FlapLimit is the count of lost sessions at which a node counts as flapping.
+	FlapLimit = 3
+	// BanMax is the longest ban that ends by itself.
+	BanMax = 366 * 24 * time.Hour
+	// DrainMax is the longest deadline of a drain.
+	DrainMax = 24 * time.Hour
 )

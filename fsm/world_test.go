@@ -60,6 +60,14 @@ func trio(t testing.TB) *world {
 	return w
 }
 
+// upgrade lets every node say that it reads level 2.
+func (w *world) upgrade() {
+	w.t.Helper()
+	for _, n := range w.state.NodeList() {
+		w.must(UpdateNode{ID: n.ID, Version: ptr(VersionWithLevel("v2"))})
+	}
+}
+
 func eniAt(device, cidr string, primary bool) ENI {
 	e := ENI{Device: device, MAC: "02:00:00:00:00:01", Up: true, Primary: primary}
 	if cidr != "" {

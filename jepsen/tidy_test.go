@@ -39,7 +39,11 @@ var arrows = map[string][]string{
 	"membership/identity": nil,
 	"failover":            {"fsm", "fsm/placement", "failover/lease", "netdev", "netdev/fence"},
 	"failover/lease":      nil,
-	"api":                 {"fsm", "fsm/placement", "membership/identity"},
+	"manifest":            {"fsm", "fsm/placement"},
+	"manifest/keepalived": {"fsm", "manifest"},
+	"manifest/pacemaker":  {"fsm", "manifest"},
+	"manifest/heartbeat":  {"fsm", "manifest"},
+	"api":                 {"fsm", "fsm/placement", "manifest", "membership/identity"},
 	"cmd":                 {"*"},
 	"jepsen":              {"*"},
 	"jepsen/history":      nil,
@@ -56,7 +60,7 @@ var clockFunctions = []string{"Now", "Since", "Until", "After", "AfterFunc", "Ne
 // house lists the folders that explain themselves in a DESIGN.md once they hold Go code.
 var house = []string{
 	"cmd/havip-cluster", "api", "fsm", "fsm/placement", "membership", "membership/identity",
-	"failover", "failover/lease", "netdev", "jepsen",
+	"failover", "failover/lease", "manifest", "netdev", "jepsen",
 }
 
 // allowance lets one file ("dir/file.go") or function ("dir/file.go:Name") exceed its

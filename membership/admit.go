@@ -21,6 +21,7 @@ type Applicant struct {
 	Advertise netip.Addr
 	Ports     identity.Ports
 	CSR       []byte // PEM
+	Program   string // its version with its level of commands, "" if it did not say
 }
 
 // Admitted is what the applicant gets.
@@ -45,7 +46,7 @@ func Admit(ctx context.Context, n *Node, id *identity.Identity, a Applicant) (Ad
 	now := time.Now()
 	node := fsm.Node{
 		ID: identity.NewNodeID(), Name: a.Name, Address: a.Advertise.String(),
-		APIPort: a.Ports.API, RaftPort: a.Ports.Raft, GossipPort: a.Ports.Gossip, KeyHash: keyHash,
+		APIPort: a.Ports.API, RaftPort: a.Ports.Raft, GossipPort: a.Ports.Gossip, KeyHash: keyHash, Version: a.Program,
 	}
 	// What cannot be signed must not use the token up, and must not become a member.
 	if err := a.Ports.Check(); err != nil {

@@ -17,7 +17,7 @@ func applicant(t *testing.T, c *cluster, name string) Applicant {
 	id, secret := c.token(name, identity.RoleVoter, time.Hour)
 	csr, _, err := identity.NewCSR()
 	check(t, err)
-	return Applicant{id, secret, name, loopback, settings(t, name).Ports, csr}
+	return Applicant{TokenID: id, Secret: secret, Name: name, Advertise: loopback, Ports: settings(t, name).Ports, CSR: csr}
 }
 
 func TestAdmit(t *testing.T) {

@@ -27,6 +27,10 @@ func (n *Node) ProposeFor(ctx context.Context, by string, term uint64, key strin
 	if err != nil {
 		return fsm.Result{}, err
 	}
+	// A level never sinks, so a state that lags behind the log can only refuse too much.
+	if refusal := n.State().Admits(c); refusal != nil {
+		return fsm.Result{Refusal: refusal}, nil
+	}
 	c.Term = term
 	raw, err := c.Encode()
 	if err != nil {

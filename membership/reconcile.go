@@ -19,6 +19,10 @@ type Reconciler struct {
 	// Alive and Applied say what is known of a node; they decide who may become a voter.
 	Alive   func(node string) bool
 	Applied func(node string) (index uint64, fresh bool)
+	// Version is the version that a node's program has told of itself, with its level of
+	// commands, "" if unknown; nil = of none. The state learns it, and so the cluster which
+	// commands every node can read (fsm level.go).
+	Version func(node string) string
 }
 
 // Run works until ctx ends.
@@ -58,7 +62,24 @@ func (r *Reconciler) step(ctx context.Context) error {
 	if change, due := NextChange(s, r.Node.Servers(), r.ready); due && r.followed(change.Node) {
 		return r.act(ctx, s, change)
 	}
+	if b, due := r.upgraded(s); due {
+		return r.propose(ctx, term, b)
+	}
 	return r.forget(ctx, term, s)
+}
+
+// upgraded finds a node that runs another program than the state says.
+func (r *Reconciler) upgraded(s *fsm.State) (fsm.UpdateNode, bool) {
+	if r.Version == nil {
+		return fsm.UpdateNode{}, false
+	}
+	for _, n := range s.NodeList() {
+		// The state would clip a longer one, and it would differ for ever.
+		if v := r.Version(n.ID); v != "" && v != n.Version && len(v) <= fsm.MaxNameRunes {
+			return fsm.UpdateNode{ID: n.ID, Version: &v}, true
+		}
+	}
+	return fsm.UpdateNode{}, false
 }
 
 // followed reports whether every server that is alive, but for the one to be changed, has

@@ -194,7 +194,7 @@ func (a *agent) open(dir string, noFence bool) error {
 	a.backend = &backend{id: a.id, node: a.node, edge: a.edge, fence: a.fenceName(), clients: map[string]*api.Client{}}
 	a.gossip, err = membership.OpenGossip(membership.GossipConfig{
 		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Gossip), Key: a.id.GossipKey,
-		Version: programVersion(), Logger: a.log,
+		Version: fsm.VersionWithLevel(programVersion()), Logger: a.log,
 		Receive: func(b []byte) {
 			if m := a.backend.running.Load(); m != nil {
 				m.Receive(b)
@@ -257,10 +257,19 @@ func (a *agent) openMember() {
 	a.founding = &fsm.InitCluster{
 		ID: a.id.ClusterID, Profile: string(a.id.Profile), Lease: a.id.Lease,
 		Node: fsm.Node{
-			ID: a.id.NodeID, Name: a.id.Name, Address: a.id.Advertise.String(), Role: fsm.Role(a.id.Role),
+			Version: fsm.VersionWithLevel(programVersion()),
+			ID:      a.id.NodeID, Name: a.id.Name, Address: a.id.Advertise.String(), Role: fsm.Role(a.id.Role),
 			APIPort: a.id.Ports.API, RaftPort: a.id.Ports.Raft, GossipPort: a.id.Ports.Gossip,
 		},
 	}
+}
+
+// versionOf is what a node says of its program, for the state.
+func (a *agent) versionOf(node string) string {
+	if node == a.id.NodeID {
+		return fsm.VersionWithLevel(programVersion())
+	}
+	return a.gossip.Version(node)
 }
 
 // run works until a signal, an error of one part, or the removal of this node.
@@ -293,7 +302,7 @@ func (a *agent) run(parent context.Context) error {
 	}
 	part("rejoin", func(ctx context.Context) error { a.gossip.RunRejoin(ctx, a.node.State); return nil })
 	part("membership", func(ctx context.Context) error {
-		r := membership.Reconciler{Node: a.node, Founder: a.founding, Alive: a.gossip.Alive, Applied: a.member.Controller.Applied}
+		r := membership.Reconciler{Node: a.node, Founder: a.founding, Alive: a.gossip.Alive, Applied: a.member.Controller.Applied, Version: a.versionOf}
 		r.Run(ctx)
 		return nil
 	})

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"havip-cluster/api"
+	"havip-cluster/fsm"
 	"havip-cluster/membership/identity"
 )
 
@@ -194,7 +195,7 @@ func (g *globals) join(ctx context.Context, f nodeFlags, addr netip.Addr, token 
 	}
 	c := api.NewClient(peer, identity.JoinTLS(token.ClusterID, token.Fingerprint))
 	defer c.Close()
-	c.Timeout = g.timeout
+	c.Timeout, c.Program = g.timeout, fsm.VersionWithLevel(programVersion())
 	answer, err := c.Join(ctx, api.Join{
 		Token: token.Text(), Name: f.name, Advertise: addr.String(),
 		APIPort: f.ports.API, RaftPort: f.ports.Raft, GossipPort: f.ports.Gossip, CSR: string(csr),

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"havip-cluster/api"
-	"havip-cluster/fsm/placement"
 )
 
 func newPlacementCommand(g *globals) *cobra.Command {
@@ -33,37 +32,6 @@ var placementColumns = []column[api.Placement]{
 	{"EPOCH", func(p api.Placement) string { return strconv.FormatUint(p.Epoch, 10) }},
 	{"SINCE", func(p api.Placement) string { return when(p.Since) }},
 	{"REASON", func(p api.Placement) string { return p.Reason }},
-}
-
-func newExplainCommand(g *globals) *cobra.Command {
-	return verb("explain", "Why a HAVIP is where it is, ENI by ENI", []string{"HAVIP"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
-		e, err := c.Explain(ctx, args[0])
-		return emit(g, e, err, func(w io.Writer, e api.Explanation) {
-			to := e.To
-			if to == "" {
-				to = "nobody"
-			}
-			fmt.Fprintf(w, "HAVIP %s (%s) belongs to %s: %s\n\n", oneLine(e.Name), e.HAVIP, to, oneLine(e.Reason))
-			if len(e.Candidates) == 0 {
-				fmt.Fprintln(g.stderr, "No ENIs; the nodes report theirs when they start: `havip-cluster node list`.")
-				return
-			}
-			printTable(w, e.Candidates, candidateColumns(e.To))
-		})
-	}))
-}
-
-func candidateColumns(winner string) []column[placement.Candidate] {
-	return []column[placement.Candidate]{
-		{"ENI", func(c placement.Candidate) string { return c.ENI }},
-		{"ELIGIBLE", func(c placement.Candidate) string { return yesNo(c.Eligible) }},
-		{"CHOSEN", func(c placement.Candidate) string { return map[bool]string{true: "yes"}[c.ENI == winner] }},
-		{"PRESENT", func(c placement.Candidate) string { return map[bool]string{true: "yes"}[c.Present] }},
-		{"SCORE", func(c placement.Candidate) string { return strconv.Itoa(c.Score) }},
-		{"ON-NODE", func(c placement.Candidate) string { return strconv.Itoa(c.OnNode) }},
-		{"ON-ENI", func(c placement.Candidate) string { return strconv.Itoa(c.OnENI) }},
-		{"WHY-NOT", func(c placement.Candidate) string { return c.Why }},
-	}
 }
 
 func newEventsCommand(g *globals) *cobra.Command {
@@ -197,42 +165,5 @@ func printStatus(w io.Writer, st api.Status) {
 	if len(st.Members) > 0 {
 		fmt.Fprintln(w)
 		printTable(w, st.Members, nodeColumns)
-	}
-}
-
-func newClusterCommand(g *globals) *cobra.Command {
-	var change api.ClusterChange
-	set := verb("set", "Change the lease length: lease=DURATION", []string{"lease=DURATION"}, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
-		v, err := c.UpdateCluster(ctx, change)
-		return emitPairs(g, v, err, clusterPairs)
-	}))
-	set.PreRunE = func(_ *cobra.Command, args []string) error {
-		name, value, ok := strings.Cut(args[0], "=")
-		if !ok || name != "lease" {
-			return usage("%q is not a setting; there is lease=DURATION", args[0])
-		}
-		d, err := time.ParseDuration(value)
-		if err != nil || d <= 0 || d%time.Millisecond != 0 {
-			return usage("lease=%s is not a duration in whole milliseconds, such as 500ms", value)
-		}
-		ms := d.Milliseconds()
-		change.LeaseMS = &ms
-		return nil
-	}
-	return group("cluster", "The cluster as a whole", set,
-		verb("show", "The cluster", none, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
-			v, err := c.Cluster(ctx)
-			return emitPairs(g, v, err, clusterPairs)
-		})))
-}
-
-func clusterPairs(c api.Cluster) []pair {
-	lease := millis(c.LeaseMS)
-	if c.LeaseMaxMS != c.LeaseMS {
-		lease += fmt.Sprintf(" (one of %s may still be running)", millis(c.LeaseMaxMS))
-	}
-	return []pair{
-		{"ID", c.ID}, {"PROFILE", c.Profile}, {"LEASE", lease}, {"LEADER", text(c.Leader)},
-		{"NODES", strconv.Itoa(c.Nodes)}, {"VOTERS", strconv.Itoa(c.Voters)}, {"HAVIPS", strconv.Itoa(c.HAVIPs)}, {"INDEX", strconv.FormatUint(c.Index, 10)},
 	}
 }

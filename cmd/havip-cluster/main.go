@@ -37,7 +37,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // run is the whole program: arguments in, exit code out.
 func run(args []string, stdout, stderr io.Writer) int {
-	g := &globals{stdout: stdout, stderr: stderr}
+	g := &globals{stdin: os.Stdin, stdout: stdout, stderr: stderr}
 	root := newRoot(g)
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -90,6 +90,7 @@ type globals struct {
 	output  string // table, json, yaml
 	timeout time.Duration
 
+	stdin          io.Reader
 	stdout, stderr io.Writer
 }
 
@@ -115,8 +116,9 @@ func newRoot(g *globals) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%s", flagSentence(err)) })
 	root.AddCommand(
 		newBootstrapCommand(g), newJoinCommand(g), newAgentCommand(g), newNodeCommand(g), newSubnetCommand(g), newENICommand(g),
-		newHAVIPCommand(g), newPlacementCommand(g), newExplainCommand(g), newStatusCommand(g), newEventsCommand(g),
-		newFailoversCommand(g), newClusterCommand(g), newDemoCommand(g), newVersionCommand(g),
+		newHAVIPCommand(g), newGroupCommand(g), newPlacementCommand(g), newExplainCommand(g), newPlanCommand(g),
+		newApplyCommand(g), newExportCommand(g), newVerifyCommand(g), newRevisionsCommand(g), newRollbackCommand(g), newImportCommand(g),
+		newStatusCommand(g), newEventsCommand(g), newFailoversCommand(g), newClusterCommand(g), newDemoCommand(g), newVersionCommand(g),
 	)
 	return root
 }
@@ -266,12 +268,12 @@ func verbNames(cmd *cobra.Command) string {
 }
 
 // takes checks the number of arguments; names are what the usage line calls them, and one
-// ending in "..." takes any number.
+// ending in "..." takes any number; one in brackets may be left out.
 func takes(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		least, most := 0, len(names)
 		for _, n := range names {
-			if strings.HasSuffix(n, "...") {
+			if strings.HasSuffix(strings.TrimSuffix(n, "]"), "...") {
 				most = len(args) + len(names)
 			}
 			if !strings.HasPrefix(n, "[") {

@@ -18,6 +18,7 @@ import (
 
 	"havip-cluster/api"
 	"havip-cluster/fsm/placement"
+	"havip-cluster/manifest"
 	"havip-cluster/membership/identity"
 )
 
@@ -34,7 +35,8 @@ func TestScript(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("TOKEN_N3", token(t, "n3", time.Hour))
 			e.Setenv("TOKEN_N4_OLD", token(t, "n4", -time.Hour))
-			return nil
+			// A script is UTF-8, so it cannot hold a file that is not.
+			return os.WriteFile(filepath.Join(e.WorkDir, "latin1.yaml"), []byte("version: 1\nhavips:\n  - {name: caf\xe9, ip: 10.77.0.9}\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": exitCode},
 	})
@@ -79,22 +81,34 @@ func answers() map[string]any {
 	web := api.HAVIP{
 		Placement: owned, VPC: "vpc-default", Range: api.Range{Type: "cvm", Members: []string{"node-1", "node-2"}, Limit: true}, Failback: "never",
 		Prefer: map[string]int{"node-1": 100, "node-2": -5}, Bans: []string{"node-3"}, Enabled: true, Draining: []string{}, Created: at,
+		BanEnds: map[string]time.Time{"node-3": at.Add(time.Hour)}, Require: []string{"node-1", "node-2"}, Forbid: []string{"node-2/eth1"},
+		Stickiness: 100, Weight: 2, FailLimit: 3, Fails: map[string]int{"node-2": 1}, EIP: ptr("203.0.113.7"),
+		GaveUp:  map[string]api.GaveUp{"node-2/eth0": {Until: at.Add(time.Minute), Reason: "the address did not come up"}},
+		Managed: true, Groups: []string{"fronts"}, Warnings: []string{},
 	}
-	off := api.HAVIP{Placement: free, VPC: "vpc-default", Range: api.Range{Members: []string{}}, Failback: "5m", Prefer: map[string]int{}, Bans: []string{}, Draining: []string{}, Created: at}
+	off := api.HAVIP{Placement: free, VPC: "vpc-default", Range: api.Range{Members: []string{}}, Failback: "5m", Prefer: map[string]int{}, Bans: []string{}, Draining: []string{}, Created: at,
+		BanEnds: map[string]time.Time{}, Require: []string{}, Forbid: []string{}, Stickiness: 1, Weight: 1, Fails: map[string]int{},
+		GaveUp: map[string]api.GaveUp{}, Maintenance: true, Groups: []string{}, Warnings: []string{"it is not managed"}}
 	nodes := []api.Node{
-		{Name: "node-1", ID: "n-1", Role: "voter", Address: "10.0.0.1", Status: "alive", Leader: true, Session: 12, LeaseRemainingMS: 432, Version: "v1.0.0", HAVIPs: 1, APIPort: 7400, RaftPort: 7401, GossipPort: 7402, Suffrage: "voter", Joined: at},
-		{Name: "node-2", ID: "n-2", Role: "witness", Address: "10.0.0.2", Status: "lost", Standby: true, Maintenance: true, APIPort: 7400, RaftPort: 7401, GossipPort: 7402, Joined: at},
+		{Name: "node-1", ID: "n-1", Role: "voter", Address: "10.0.0.1", Status: "alive", Leader: true, Session: 12, LeaseRemainingMS: 432, Version: "v1.0.0", HAVIPs: 1, Health: "green", Score: -5, Capacity: ptr(10), Carries: 2, APIPort: 7400, RaftPort: 7401, GossipPort: 7402, Suffrage: "voter", Joined: at},
+		{Name: "node-2", ID: "n-2", Role: "witness", Address: "10.0.0.2", Status: "lost", Standby: true, Maintenance: true, Draining: true, Flapping: true, Flaps: 3, Health: "yellow", HealthReason: "gateway silent", APIPort: 7400, RaftPort: 7401, GossipPort: 7402, Joined: at},
 	}
-	cluster := api.Cluster{ID: "c-0123456789abcdef", Profile: "lan", LeaseMS: 500, LeaseMaxMS: 3000, Leader: ptr("node-1"), Nodes: 2, Voters: 2, HAVIPs: 2, Index: 40}
+	cluster := api.Cluster{ID: "c-0123456789abcdef", Profile: "lan", LeaseMS: 500, LeaseMaxMS: 3000, Leader: ptr("node-1"), Nodes: 2, Voters: 2, HAVIPs: 2, Index: 40,
+		Limits: api.Limits{PerENI: 5}, Rebalance: "even", Level: 2, Revision: 17,
+		Provider: api.Provider{Name: "tencent", HAVIPsPerVPC: 10, HAVIPsPerENI: 5, RangeMembers: 10, AnnounceIntervalMS: 5000, QuarantineMS: 60000}}
 	subnet := api.Subnet{Name: "s1", VPC: "vpc-default", CIDR: "10.77.0.0/24", Gateway: ptr("10.77.0.1"), Reserved: []string{"10.77.0.9"}, HAVIPs: 2}
 	eni := api.ENI{ID: "node-1/eth0", Node: "node-1", Device: "eth0", MAC: "02:00:00:00:00:01", Subnet: ptr("s1"), Addresses: []string{"10.77.0.11/24"}, Primary: true, Up: true, SetPrimary: ptr(true), HAVIPs: []string{"web"}}
+	group := api.Group{Name: "fronts", Kind: "apart", Hard: true, HAVIPs: []string{"db", "web"}, Kept: true}
+	applied := api.Applied{Changed: true, Revision: 17, Index: 41, Warnings: []string{}, Changes: []manifest.Change{
+		{Kind: "havip", Name: "web", Op: "change", Field: "priority", Old: "0", New: "7"}, {Kind: "havip", Name: "new", Op: "add", New: "{ip: 10.77.0.120}"},
+	}}
 	return map[string]any{
-		"/v1/placement": []api.Placement{owned, free}, "/v1/havips": []api.HAVIP{web, off}, "/v1/havips/web": web, "/v1/havips/web/move": web,
+		"/v1/placement": []api.Placement{owned, free}, "/v1/havips": []api.HAVIP{web, off}, "/v1/havips/web": web, "/v1/havips/web/move": web, "/v1/havips/web/bans": web, "/v1/havips/" + web.ID: web, "/v1/failures": api.Done{Index: 9},
 		"/v1/havips/web/explain": api.Explanation{Index: 40, Decision: placement.Decision{
 			HAVIP: owned.ID, Name: "web", To: "node-1/eth0", Reason: owned.Reason, Candidates: []placement.Candidate{
 				{ENI: "node-1/eth0", Node: "node-1", Eligible: true, Present: true, Score: 100},
-				{ENI: "node-2/eth0", Node: "node-2", Rule: "standby", Why: "node node-2 is in standby; `node activate node-2`", OnNode: 1},
-			},
+				{ENI: "node-2/eth0", Node: "node-2", Rule: "standby", Why: "node node-2 is in standby; `node activate node-2`", OnNode: 1, Needs: "eligible again after `node activate node-2`"},
+			}, Change: "node-2/eth0 is eligible again after `node activate node-2`",
 		}},
 		"/v1/nodes": nodes, "/v1/nodes/node-1": nodes[0], "/v1/cluster": cluster, "/v1/subnets": []api.Subnet{subnet}, "/v1/subnets/s1": subnet,
 		"/v1/enis": []api.ENI{eni}, "/v1/enis/node-1/eth0": eni,
@@ -104,7 +118,20 @@ func answers() map[string]any {
 		},
 		"/v1/events":    []api.Event{{Index: 7, At: at, Kind: "placed", HAVIP: "web", Text: "HAVIP web goes to node-1/eth0"}},
 		"/v1/failovers": []api.Failover{{HAVIP: "web", Epoch: 3, From: "node-2/eth0", To: "node-1/eth0", At: at, TotalUS: 451200, Steps: []api.FailoverStep{{What: "last renewal", AfterUS: 0}, {What: "announced", AfterUS: 451200}}}},
-		"/v1/tokens":    api.Token{Node: "node-3", Role: "voter", Token: "havip1.T", Expires: at, Command: "havip-cluster join --node node-3 --advertise IP --token havip1.T 10.0.0.1:7400"},
+		"/v1/groups":    []api.Group{group}, "/v1/groups/fronts": group, "/v1/havips/db/explain": api.Explanation{
+			Index: 33, At: at, Epoch: 2, Past: true, LeftOut: 2, Decision: placement.Decision{
+				HAVIP: free.ID, Name: "db", From: "node-1/eth0", To: "node-2/eth0", Cause: placement.Forced, Reason: "node node-2 owns fewer HAVIPs", RunnerUp: "node-3/eth0",
+				Candidates: []placement.Candidate{
+					{ENI: "node-1/eth0", Rule: "standby", OnNode: 3}, {ENI: "node-2/eth0", Eligible: true}, {ENI: "node-3/eth0", Eligible: true, Score: -5, OnNode: 1},
+				},
+			}},
+		"/v1/plan": api.Plan{Index: 40, Result: placement.Result{
+			Moves:    []placement.Move{{HAVIP: "web", From: ptr("node-1/eth0"), To: ptr("node-2/eth0"), Reason: "node-2/eth0 is the only one eligible"}},
+			Unplaced: []placement.Unplaced{{HAVIP: "db", Reason: "no ENI is eligible"}}, Owners: map[string]*string{"web": ptr("node-2/eth0"), "db": nil},
+		}, NMinusOne: []placement.Loss{{Node: "node-2", Owns: 1, Unplaced: []placement.Unplaced{{HAVIP: "web", Reason: "nobody is left"}}}}},
+		"/v1/revisions":             []api.Revision{{Number: 16, Index: 30, At: at, Note: "as it was before revision 17"}, {Number: 17, Index: 31, At: at, By: "node-1", Note: "web.yaml", Present: true}},
+		"/v1/revisions/16/rollback": applied, "/v1/apply": applied,
+		"/v1/tokens": api.Token{Node: "node-3", Role: "voter", Token: "havip1.T", Expires: at, Command: "havip-cluster join --node node-3 --advertise IP --token havip1.T 10.0.0.1:7400"},
 	}
 }
 
@@ -141,13 +168,16 @@ func TestGolden(t *testing.T) {
 		"placement", "placement -o json", "placement -o yaml", "havip list", "havip show web", "havip show web -o json", "havip move web --to node-2",
 		"explain web", "node list", "node list -o json", "node show node-1", "node add node-3", "node add node-3 -o json", "subnet list", "subnet show s1",
 		"eni list", "eni show node-1/eth0", "status", "events", "failovers web", "failovers -o json", "cluster show", "cluster show -o json",
+		"group list", "group show fronts", "explain web -o json", "explain db --epoch 2", "plan --down node-1 --n-1", "plan --down node-1 -o json", "revisions", "revisions -o json",
+		"apply -f testdata/web.yaml --dry-run", "apply -f testdata/web.yaml", "apply -f testdata/web.yaml -o json", "rollback 16",
+		"havip ban web node-2 --for 1h", "havip rename web www", "havip clear-failures --all node-1",
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			if code := run(append(strings.Fields(name), "--data-dir", dir), &stdout, &stderr); code != 0 {
 				t.Fatalf("exit code %d: %s", code, &stderr)
 			}
-			file := filepath.Join("testdata", "golden", strings.NewReplacer(" ", "_", "/", "_").Replace(name)+".txt")
+			file := filepath.Join("testdata", "golden", strings.NewReplacer(" ", "_", "/", "_", "testdata_", "").Replace(name)+".txt")
 			if *update {
 				if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 					t.Fatal(err)

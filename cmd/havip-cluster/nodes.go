@@ -15,14 +15,13 @@ import (
 )
 
 func newNodeCommand(g *globals) *cobra.Command {
-	standby := func(name, short string, on bool) *cobra.Command {
-		return verb(name, short, []string{"NODE"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
-			n, err := c.UpdateNode(ctx, args[0], api.NodeChange{Standby: &on})
-			return emitPairs(g, n, err, nodePairs)
-		}))
-	}
 	return group("node", "Members of the cluster",
-		newNodeAddCommand(g), newNodeRemoveCommand(g), newMaintenanceCommand(g),
+		newNodeAddCommand(g), newNodeRemoveCommand(g), newNodeDrainCommand(g), newNodeSetCommand(g),
+		onOff(g, verb("maintenance", "Freeze what a node owns where it is, or end that", []string{"NODE", "on|off"}, nil),
+			func(ctx context.Context, c *api.Client, args []string, on bool) error {
+				n, err := c.UpdateNode(ctx, args[0], api.NodeChange{Maintenance: &on})
+				return emitPairs(g, n, err, nodePairs)
+			}),
 		verb("list", "All nodes", none, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
 			nodes, err := c.Nodes(ctx)
 			return emitList(g, nodes, err, "No nodes.", nodeColumns)
@@ -31,8 +30,15 @@ func newNodeCommand(g *globals) *cobra.Command {
 			n, err := c.Node(ctx, args[0])
 			return emitPairs(g, n, err, nodePairs)
 		})),
-		standby("standby", "Let a node own nothing", true),
-		standby("activate", "End standby", false),
+		verb("standby", "Let a node own nothing", []string{"NODE"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
+			on := true
+			n, err := c.UpdateNode(ctx, args[0], api.NodeChange{Standby: &on})
+			return emitPairs(g, n, err, nodePairs)
+		})),
+		verb("activate", "End standby and draining", []string{"NODE"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
+			n, err := c.ActivateNode(ctx, args[0])
+			return emitPairs(g, n, err, nodePairs)
+		})),
 	)
 }
 
@@ -79,16 +85,30 @@ func newNodeRemoveCommand(g *globals) *cobra.Command {
 	return c
 }
 
-func newMaintenanceCommand(g *globals) *cobra.Command {
-	c := verb("maintenance", "Freeze what a node owns where it is, or end that", []string{"NODE", "on|off"},
-		g.ask(func(ctx context.Context, c *api.Client, args []string) error {
-			on := args[1] == "on"
-			n, err := c.UpdateNode(ctx, args[0], api.NodeChange{Maintenance: &on})
-			return emitPairs(g, n, err, nodePairs)
-		}))
-	c.PreRunE = func(_ *cobra.Command, args []string) error {
-		if args[1] != "on" && args[1] != "off" {
-			return usage("maintenance is on or off, not %q", args[1])
+func newNodeSetCommand(g *globals) *cobra.Command {
+	var capacity string
+	var score int
+	var change api.NodeChange
+	c := verb("set", "Set a node's capacity and score", []string{"NODE"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
+		n, err := c.UpdateNode(ctx, args[0], change)
+		return emitPairs(g, n, err, nodePairs)
+	}))
+	c.Flags().StringVar(&capacity, "capacity", "", "bound of the sum of the weights of what it owns, or none")
+	c.Flags().IntVar(&score, "score", 0, "is added to the score of every HAVIP on this node")
+	c.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("score") {
+			change.Score = &score
+		}
+		switch n, err := strconv.Atoi(capacity); {
+		case capacity == "none":
+			change.NoCapacity = true
+		case cmd.Flags().Changed("capacity") && err != nil:
+			return usage("--capacity %q is neither a whole number nor none", capacity)
+		case capacity != "":
+			change.Capacity = &n
+		}
+		if change == (api.NodeChange{}) {
+			return usage("say what to set: --capacity or --score")
 		}
 		return nil
 	}
@@ -121,7 +141,7 @@ func mode(n api.Node) string {
 	for _, m := range []struct {
 		on   bool
 		word string
-	}{{n.Standby, "standby"}, {n.Maintenance, "maintenance"}, {n.Removing, "removing"}} {
+	}{{n.Standby, "standby"}, {n.Maintenance, "maintenance"}, {n.Draining, "draining"}, {n.Flapping, "flapping"}, {n.Removing, "removing"}} {
 		if m.on {
 			words = append(words, m.word)
 		}
@@ -134,6 +154,21 @@ func nodePairs(n api.Node) []pair {
 		{"NAME", n.Name}, {"ID", n.ID}, {"ROLE", n.Role}, {"ADDRESS", n.Address},
 		{"PORTS", fmt.Sprintf("api %d, raft %d, gossip %d", n.APIPort, n.RaftPort, n.GossipPort)},
 		{"STATUS", n.Status}, {"LEADER", yesNo(n.Leader)}, {"SESSION", session(n)}, {"LEASE", millis(n.LeaseRemainingMS)},
-		{"MODE", mode(n)}, {"HAVIPS", strconv.Itoa(n.HAVIPs)}, {"SUFFRAGE", n.Suffrage}, {"VERSION", n.Version}, {"JOINED", when(n.Joined)},
+		{"MODE", mode(n)}, {"HAVIPS", strconv.Itoa(n.HAVIPs)}, {"WEIGHT", weight(n)}, {"SCORE", strconv.Itoa(n.Score)}, {"HEALTH", health(n)}, {"SUFFRAGE", n.Suffrage}, {"VERSION", n.Version}, {"JOINED", when(n.Joined)},
 	}
+}
+
+// weight is what a node carries, of what it can.
+func weight(n api.Node) string {
+	if n.Capacity == nil {
+		return fmt.Sprintf("%d, no limit", n.Carries)
+	}
+	return fmt.Sprintf("%d of %d", n.Carries, *n.Capacity)
+}
+
+func health(n api.Node) string {
+	if n.HealthReason == "" {
+		return n.Health
+	}
+	return n.Health + ": " + n.HealthReason
 }

@@ -122,7 +122,7 @@ func TestWhereOneHAVIPGoes(t *testing.T) {
 // A witness votes and owns nothing, even with an ENI and a session.
 func TestWitnessGetsNothing(t *testing.T) {
 	w := cluster(t, 1)
-	w.join(fsm.Node{ID: "n-n2", Name: "n2", Address: "192.0.2.2", APIPort: 1, RaftPort: 2, GossipPort: 3}, fsm.RoleWitness)
+	w.join(fsm.Node{ID: "n-n2", Name: "n2", Address: "192.0.2.2", APIPort: 1, RaftPort: 2, GossipPort: 3, Version: fsm.VersionWithLevel("test")}, fsm.RoleWitness)
 	w.link("n2", true)
 	w.open("n2")
 	w.havip(fsm.CreateHAVIP{Name: "web", Prefer: map[string]int{"n2": 100}})
@@ -379,22 +379,5 @@ func TestCandidates(t *testing.T) {
 func TestNothingToDecide(t *testing.T) {
 	if d := placement.Compute(fsm.New(), 0); len(d) != 0 {
 		t.Errorf("%v", d)
-	}
-}
-
-func BenchmarkCompute16x1000(b *testing.B) {
-	for _, owned := range []bool{false, true} {
-		b.Run(fmt.Sprintf("owned=%v", owned), func(b *testing.B) {
-			w := cluster(b, 16)
-			for i := range 1000 {
-				w.havip(fsm.CreateHAVIP{Name: fmt.Sprint("h", i), Prefer: map[string]int{fmt.Sprint("n", i%16+1): 10}})
-			}
-			if owned {
-				w.carryOut()
-			}
-			for b.Loop() {
-				placement.Compute(w.state, w.at)
-			}
-		})
 	}
 }

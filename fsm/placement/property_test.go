@@ -18,7 +18,16 @@ import (
 
 // drawn is a state after a random life: every kind of obstacle, owners that may stay and
 // owners that may not, pauses, delays and claims that drain.
-func drawn(t *rapid.T) *world {
+func drawn(t *rapid.T) *world { return lived(t, actions) }
+
+// drawnPolicy is drawn with every rule about several HAVIPs, too.
+func drawnPolicy(t *rapid.T) *world {
+	all := maps.Clone(actions)
+	maps.Copy(all, policyActions)
+	return lived(t, all)
+}
+
+func lived(t *rapid.T, actions map[string]func(t *rapid.T, w *world)) *world {
 	w := cluster(t, rapid.IntRange(1, 4).Draw(t, "nodes"))
 	for i := range rapid.IntRange(1, 6).Draw(t, "havips") {
 		w.try(drawHAVIP(t, w, i))
@@ -132,7 +141,7 @@ var actions = map[string]func(t *rapid.T, w *world){
 // The same input gives the same answer, also on a replica that was restored from a snapshot.
 func TestSameInputSameAnswer(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := drawn(t)
+		w := drawnPolicy(t)
 		want := w.compute()
 		raw, err := w.state.Snapshot()
 		if err != nil {
@@ -156,7 +165,7 @@ func TestSameInputSameAnswer(t *testing.T) {
 func TestCarriedOutItIsStable(t *testing.T) {
 	moved := 0
 	rapid.Check(t, func(t *rapid.T) {
-		w := drawn(t)
+		w := drawnPolicy(t)
 		before := w.compute()
 		moved += len(moves(before))
 		w.carryOut() // which fails if any of it is refused
@@ -176,11 +185,14 @@ func TestCarriedOutItIsStable(t *testing.T) {
 	}
 }
 
-// What Compute calls eligible, Apply accepts, and nothing else: each candidate is tried.
+// What the rules about one HAVIP and one ENI say is what fsm.Ineligible says, word for word,
+// and what Apply does: each candidate is tried. Limits and groups come on top: Apply does
+// not know them, so that the order of the moves in one entry does not matter.
 func TestAgreesWithApply(t *testing.T) {
 	eligible, not := 0, 0
+	several := []string{"eni-full", "node-full", "capacity", "apart", "together"}
 	rapid.Check(t, func(t *rapid.T) {
-		w := drawn(t)
+		w := drawnPolicy(t)
 		for _, d := range w.compute() {
 			for _, c := range d.Candidates {
 				e, v := w.state.ENIs[c.ENI], w.state.HAVIPs[d.HAVIP]
@@ -188,8 +200,12 @@ func TestAgreesWithApply(t *testing.T) {
 				res := fork.try(fsm.Place{Assignments: []fsm.Assignment{{
 					HAVIP: d.HAVIP, FromEpoch: v.Epoch, Node: e.Node, Session: w.state.Nodes[e.Node].LastSession, ENI: c.ENI,
 				}}})
-				if len(v.Draining) < fsm.MaxDraining && c.Eligible != (res.Refusal == nil) {
+				alone := c.Eligible || slices.Contains(several, c.Rule)
+				if len(v.Draining) < fsm.MaxDraining && alone != (res.Refusal == nil) {
 					t.Fatalf("%s on %s: eligible %v (%s), but Apply says %v", d.Name, c.ENI, c.Eligible, c.Why, res.Refusal)
+				}
+				if why := w.state.Ineligible(v, e, w.at); (why == nil) != alone || (why != nil && (why.Rule != c.Rule || why.Text != c.Why)) {
+					t.Fatalf("%s on %s: %s: %q, but the state machine says %+v", d.Name, c.ENI, c.Rule, c.Why, why)
 				}
 				if c.Eligible {
 					eligible++

@@ -60,7 +60,7 @@ func cluster(t tb, nodes int) *world {
 	for i := 1; i <= nodes; i++ {
 		n := fsm.Node{
 			ID: fmt.Sprint("n-n", i), Name: fmt.Sprint("n", i), Address: fmt.Sprintf("192.0.2.%d", i),
-			APIPort: 7400, RaftPort: 7401, GossipPort: 7402, Role: fsm.RoleVoter, KeyHash: "k",
+			APIPort: 7400, RaftPort: 7401, GossipPort: 7402, Role: fsm.RoleVoter, KeyHash: "k", Version: fsm.VersionWithLevel("test"),
 		}
 		if i == 1 {
 			w.must(fsm.InitCluster{ID: "c-1", Lease: time.Second, Node: n})

@@ -1,0 +1,287 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"havip-cluster/api"
+	"havip-cluster/fsm"
+	"havip-cluster/manifest"
+)
+
+// applyAttempts bounds how often `apply` begins again because another change came between
+// its diff and its change.
+const applyAttempts = 5
+
+// readFile reads a configuration; "-" is stdin. What is too long is not read to its end.
+func (g *globals) readFile(name string) ([]byte, error) {
+	in := g.stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	data, err := io.ReadAll(io.LimitReader(in, manifest.MaxBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(data) > manifest.MaxBytes {
+		return nil, fmt.Errorf("%s: more than %d bytes; split the configuration", name, manifest.MaxBytes)
+	}
+	return data, nil
+}
+
+// fileFaults is an error that is one line for each fault of a file.
+type fileFaults struct{ faults manifest.Faults }
+
+func (e fileFaults) Error() string { return e.faults.Error() }
+
+// decodeFile reads a configuration and checks it by itself. Warnings go to stderr.
+func (g *globals) decodeFile(name string) (manifest.Manifest, []byte, error) {
+	data, err := g.readFile(name)
+	if err != nil {
+		return manifest.Manifest{}, nil, err
+	}
+	m, warnings, err := manifest.Decode(data)
+	g.tellFaults(name, warnings)
+	if faults, ok := errors.AsType[manifest.Faults](err); ok {
+		return m, data, fileFaults{named(name, faults)}
+	}
+	return m, data, err
+}
+
+// named puts the file's name before each fault.
+func named(file string, faults manifest.Faults) manifest.Faults {
+	out := append(manifest.Faults{}, faults...)
+	for i := range out {
+		if out[i].File == "" {
+			out[i].File = shownName(file)
+		}
+	}
+	return out
+}
+
+func shownName(file string) string {
+	if file == "-" {
+		return "stdin"
+	}
+	return file
+}
+
+func (g *globals) tellFaults(file string, faults manifest.Faults) {
+	for _, f := range named(file, faults) {
+		fmt.Fprintln(g.stderr, oneLine(f.Error()))
+	}
+}
+
+func newApplyCommand(g *globals) *cobra.Command {
+	var file, note string
+	var o api.ApplyOptions
+	var revision string
+	c := verb("apply", "Make the configuration what a file says, whole or not at all", none, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
+		_, data, err := g.decodeFile(file)
+		if err != nil {
+			return err
+		}
+		if o.Note = note; note == "" && file != "-" {
+			o.Note = filepath.Base(file)
+		}
+		return g.change(o, func(o api.ApplyOptions) (api.Applied, error) { return c.Apply(ctx, data, o) })
+	}))
+	c.Long = "Subnets, HAVIPs and groups that the file names are made or changed; others stay, unless --prune deletes them.\n" +
+		"The diff is on stderr before the change, the result on stdout. A file that names the revision that it was\n" +
+		"exported at is refused when the configuration has changed since; without that line it is not."
+	c.Flags().StringVarP(&file, "file", "f", "", "the configuration, YAML or JSON; - is stdin")
+	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "only say what would change")
+	c.Flags().BoolVar(&o.Prune, "prune", false, "delete what the file does not name, of the kinds that it speaks of")
+	c.Flags().StringVar(&revision, "expect", "", "refuse unless this is the present revision")
+	c.Flags().StringVar(&note, "note", "", "is kept with the revision (default: the file's name)")
+	c.PreRunE = func(*cobra.Command, []string) error {
+		if file == "" {
+			return usage("say which file: -f FILE, or -f - for stdin")
+		}
+		return expect(&o, revision)
+	}
+	return c
+}
+
+// expect reads --expect.
+func expect(o *api.ApplyOptions, text string) error {
+	if text == "" {
+		return nil
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return usage("--expect %q is not the number of a revision", text)
+	}
+	o.Expected = &n
+	return nil
+}
+
+// change shows what a change would do, and then does exactly that: it is bound to the
+// revision that the diff was made on, and begins again when another change came between,
+// unless the caller or the file named a revision.
+func (g *globals) change(o api.ApplyOptions, do func(api.ApplyOptions) (api.Applied, error)) error {
+	for attempt := 1; ; attempt++ {
+		try := o
+		try.DryRun = true
+		out, err := do(try)
+		if err != nil {
+			return err
+		}
+		for _, w := range out.Warnings {
+			fmt.Fprintln(g.stderr, "Warning: "+oneLine(w))
+		}
+		if o.DryRun {
+			return emit(g, out, nil, printApplied)
+		}
+		if !out.Changed {
+			out.DryRun = false
+			return emit(g, out, nil, printApplied)
+		}
+		if g.output == "table" {
+			printChanges(g.stderr, out.Changes)
+		}
+		try = o
+		try.Expected = &out.Revision
+		done, err := do(try)
+		if p, ok := errors.AsType[*api.Problem](err); ok && p.Code == string(fsm.CodeConflict) && o.Expected == nil && attempt < applyAttempts {
+			fmt.Fprintln(g.stderr, "Another change came between; beginning again.")
+			continue
+		}
+		if err == nil {
+			done.Changed, done.Changes = true, out.Changes // what was announced; a repeat of a lost answer knows no more
+		}
+		return emit(g, done, err, func(w io.Writer, a api.Applied) {
+			fmt.Fprintf(w, "revision %d: %s\n", a.Revision, plural(len(a.Changes), "change"))
+		})
+	}
+}
+
+func printApplied(w io.Writer, a api.Applied) {
+	if !a.Changed {
+		fmt.Fprintf(w, "revision %d: nothing to change\n", a.Revision)
+		return
+	}
+	printChanges(w, a.Changes)
+	fmt.Fprintf(w, "revision %d: %s, not done (dry run)\n", a.Revision, plural(len(a.Changes), "change"))
+}
+
+func printChanges(w io.Writer, changes []manifest.Change) {
+	for _, c := range changes {
+		fmt.Fprintln(w, oneLine(c.String()))
+	}
+}
+
+func newExportCommand(g *globals) *cobra.Command {
+	return verb("export", "The whole configuration as a file, for apply, verify and plan --offline", none, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
+		format := "yaml"
+		if g.output == "json" {
+			format = "json"
+		}
+		data, err := c.Export(ctx, format)
+		if err != nil {
+			return err
+		}
+		_, err = g.stdout.Write(data)
+		return err
+	}))
+}
+
+// verified is the result of `verify` for one file.
+type verified struct {
+	File   string          `json:"file"`
+	OK     bool            `json:"ok"`
+	HAVIPs int             `json:"havips"`
+	Groups int             `json:"groups"`
+	Faults manifest.Faults `json:"faults"`
+}
+
+func newVerifyCommand(g *globals) *cobra.Command {
+	return verb("verify", "Check configuration files by themselves, without a cluster", []string{"FILE", "[FILE...]"}, func(_ *cobra.Command, args []string) error {
+		var results []verified
+		bad := 0
+		for _, name := range args {
+			v, err := g.verify(name)
+			if err != nil {
+				return err
+			}
+			if !v.OK {
+				bad++
+			}
+			results = append(results, v)
+		}
+		err := emit(g, results, nil, func(w io.Writer, results []verified) {
+			for _, v := range results {
+				g.tellFaults(v.File, v.Faults)
+				if v.OK {
+					fmt.Fprintf(w, "%s: ok, %s, %s\n", oneLine(shownName(v.File)), plural(v.HAVIPs, "HAVIP"), plural(v.Groups, "group"))
+				}
+			}
+		})
+		if err == nil && bad > 0 {
+			err = fmt.Errorf("%s with faults", plural(bad, "file"))
+		}
+		return err
+	})
+}
+
+func (g *globals) verify(name string) (verified, error) {
+	out := verified{File: name, Faults: manifest.Faults{}}
+	data, err := g.readFile(name)
+	if err != nil {
+		return out, err
+	}
+	m, warnings, err := manifest.Decode(data)
+	if faults, ok := errors.AsType[manifest.Faults](err); ok {
+		out.Faults = append(out.Faults, faults...)
+	} else if err != nil {
+		return out, err
+	}
+	out.Faults = append(out.Faults, warnings...)
+	if out.OK = err == nil; out.OK {
+		out.HAVIPs, out.Groups = len(m.HAVIPs), len(m.Groups)
+	}
+	return out, nil
+}
+
+func newRevisionsCommand(g *globals) *cobra.Command {
+	return verb("revisions", "Configurations that can be rolled back to", none, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
+		list, err := c.Revisions(ctx)
+		return emitList(g, list, err, "No revisions; the first `havip-cluster apply` keeps what was before it.", []column[api.Revision]{
+			{"REVISION", func(r api.Revision) string { return strconv.FormatUint(r.Number, 10) }},
+			{"AT", func(r api.Revision) string { return when(r.At) }},
+			{"BY", func(r api.Revision) string { return r.By }},
+			{"PRESENT", func(r api.Revision) string { return map[bool]string{true: "yes"}[r.Present] }},
+			{"NOTE", func(r api.Revision) string { return r.Note }},
+		})
+	}))
+}
+
+func newRollbackCommand(g *globals) *cobra.Command {
+	var o api.ApplyOptions
+	var revision string
+	var number uint64
+	c := verb("rollback", "Make the configuration what it was at a revision", []string{"REVISION"}, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
+		return g.change(o, func(o api.ApplyOptions) (api.Applied, error) { return c.Rollback(ctx, number, o) })
+	}))
+	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "only say what would change")
+	c.Flags().StringVar(&revision, "expect", "", "refuse unless this is the present revision")
+	c.PreRunE = func(_ *cobra.Command, args []string) (err error) {
+		if number, err = strconv.ParseUint(args[0], 10, 64); err != nil || number == 0 {
+			return usage("%q is not the number of a revision; `havip-cluster revisions` lists those there are", args[0])
+		}
+		return expect(&o, revision)
+	}
+	return c
+}

@@ -1,0 +1,230 @@
+package placement
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// option is one ENI as one HAVIP sees it when its turn comes: what the others do is in it.
+type option struct {
+	e, n           int32
+	fault, suspect bool
+	broken         int32 // members of soft groups that it would go against
+	score          int
+	was            bool // owned it last, and nobody does now
+	carries        int  // weight of what its node owns beside this HAVIP
+	onNode, onENI  int  // HAVIPs
+}
+
+// better is the order of wishes: it sorts the better option first.
+func (m *model) better(a, b *option) int {
+	return cmp.Or(
+		cmp.Compare(bit(a.fault), bit(b.fault)),
+		cmp.Compare(bit(a.suspect), bit(b.suspect)),
+		cmp.Compare(a.broken, b.broken),
+		cmp.Compare(b.score, a.score),
+		cmp.Compare(bit(b.was), bit(a.was)),
+		cmp.Compare(a.carries, b.carries),
+		cmp.Compare(a.onNode, b.onNode),
+		cmp.Compare(a.onENI, b.onENI),
+		cmp.Compare(a.e, b.e), // ENIs are in the order of their ids
+	)
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// score is what an ENI is worth to a HAVIP: its wishes for the ENI and for the node, and
+// the node's own score.
+func (m *model) score(h, e int32) int {
+	n := m.nodeOf[e]
+	if n == none {
+		return 0
+	}
+	if len(m.v[h].Prefer) == 0 {
+		return m.nodes[n].Score
+	}
+	if m.scored != h {
+		m.weigh(m.scored, false)
+		m.weigh(h, true)
+		m.scored = h
+	}
+	return m.scores[0][n] + m.scores[1][e] + m.nodes[n].Score
+}
+
+// weigh writes the preferences of a HAVIP where score finds them, or takes them away.
+func (m *model) weigh(h int32, on bool) {
+	if h == none {
+		return
+	}
+	for name, s := range m.v[h].Prefer {
+		if !on {
+			s = 0
+		}
+		if n, known := m.node[name]; known {
+			m.scores[0][n] = s
+		}
+		if e, known := m.eni[name]; known {
+			m.scores[1][e] = s
+		}
+	}
+}
+
+// look sees e through the eyes of h, which is not seated.
+func (m *model) look(h, e int32) option {
+	n := m.nodeOf[e]
+	o := option{
+		e: e, n: n, fault: m.enis[e].Fault != "", suspect: m.suspect[n], score: m.score(h, e),
+		carries: m.carries[n], onNode: m.on[n], onENI: m.onENI[e],
+	}
+	if len(m.inSoft[h]) > 0 {
+		o.broken = m.broken(h, n)
+	}
+	if v := m.v[h]; v.Owner == "" && v.Last != "" && m.owner[h] == none {
+		o.was = v.Last == m.enis[e].ID
+	}
+	return o
+}
+
+// cost is what the arrangement as a whole pays for h on e: first ENIs with a fault, then moves.
+func (m *model) cost(h, e int32) int {
+	c := 0
+	if m.enis[e].Fault != "" {
+		c = faultCost
+	}
+	if m.owner[h] != none && m.owner[h] != e {
+		c++
+	}
+	return c
+}
+
+// faultCost makes one fault weigh more than a move of every HAVIP.
+const faultCost = 1 << 30
+
+// cheapest is the least cost of h on any ENI that it may own.
+func (m *model) cheapest(h int32) int {
+	least := 2 * faultCost
+	for _, e := range m.places(h) {
+		if least = min(least, m.cost(h, e)); least == 0 {
+			break
+		}
+	}
+	return least
+}
+
+// choose returns the best ENI that has room for h, which is not seated, or none. With
+// atCost >= 0 only ENIs of that cost count.
+func (m *model) choose(h int32, atCost int) int32 {
+	m.options = m.options[:0]
+	var best *option
+	var least option
+	for _, e := range m.places(h) {
+		if (atCost >= 0 && m.cost(h, e) != atCost) || m.fits(h, e) != "" {
+			continue
+		}
+		o := m.look(h, e)
+		m.options = append(m.options, o)
+		if best == nil || m.better(&o, &least) < 0 {
+			least = o
+			best = &least
+		}
+	}
+	if best == nil {
+		return none
+	}
+	m.reason[h] = m.whyBest(h, best, m.options)
+	m.note(h, best.e)
+	return best.e
+}
+
+// noted is what was seen at the moment of a choice, for `explain`.
+type noted struct {
+	winner  int32
+	options []option
+}
+
+func (m *model) note(h, winner int32) {
+	if (m.watched != nil && m.watched[h]) || len(m.traced) < m.maxTraced {
+		m.traced[h] = noted{winner, slices.Clone(m.options)}
+	}
+}
+
+// whyBest names the first wish that tells the best from any other option, and the best of
+// those that lost by it.
+func (m *model) whyBest(h int32, best *option, options []option) string {
+	id := m.enis[best.e].ID
+	if len(options) == 1 {
+		if len(m.places(h)) > 1 {
+			return m.whyOnly(h, best)
+		}
+		return id + " is the only one eligible"
+	}
+	sound := 0
+	for i := range options {
+		if options[i].fault == best.fault {
+			sound++
+		}
+	}
+	if sound == 1 {
+		return id + " is the only one eligible without a fault"
+	}
+	next := func(differs func(o *option) bool) *option {
+		var out *option
+		for i := range options {
+			if o := &options[i]; o.fault == best.fault && differs(o) && (out == nil || m.better(o, out) < 0) {
+				out = o
+			}
+		}
+		return out
+	}
+	eni := func(o *option) string { return m.enis[o.e].ID }
+	node := func(o *option) string { return m.nodes[o.n].Name }
+	if o := next(func(o *option) bool { return o.suspect != best.suspect }); o != nil {
+		return fmt.Sprintf("node %s is steadier than node %s, which is %s", node(best), node(o), m.unsteady(o.n))
+	}
+	if o := next(func(o *option) bool { return o.broken != best.broken }); o != nil {
+		return fmt.Sprintf("%s goes against its groups less (%d, next is %s with %d)", id, best.broken, eni(o), o.broken)
+	}
+	if o := next(func(o *option) bool { return o.score != best.score }); o != nil {
+		return fmt.Sprintf("%s is preferred (score %d, next is %s with %d)", id, best.score, eni(o), o.score)
+	}
+	if best.was {
+		return id + " owned it last"
+	}
+	if o := next(func(o *option) bool { return o.onNode != best.onNode || o.carries != best.carries }); o != nil {
+		if o.carries == o.onNode && best.carries == best.onNode || o.carries == best.carries {
+			return fmt.Sprintf("node %s owns fewer HAVIPs (%d, next is %s with %d)", node(best), best.onNode, node(o), o.onNode)
+		}
+		return fmt.Sprintf("node %s carries less (weight %d, next is %s with %d)", node(best), best.carries, node(o), o.carries)
+	}
+	if o := next(func(o *option) bool { return o.onENI != best.onENI }); o != nil {
+		return fmt.Sprintf("%s owns fewer HAVIPs (%d, next is %s with %d)", id, best.onENI, eni(o), o.onENI)
+	}
+	return fmt.Sprintf("%s comes first among %d that are equal", id, sound)
+}
+
+// whyOnly tells whether the others of a HAVIP lack room or soundness.
+func (m *model) whyOnly(h int32, best *option) string {
+	id := m.enis[best.e].ID
+	for _, e := range m.places(h) {
+		if e != best.e && m.enis[e].Fault == "" && m.owner[h] != e {
+			return id + " is the only one eligible with room"
+		}
+	}
+	if best.fault {
+		return id + " is the only one eligible with room"
+	}
+	return id + " is the only one eligible without a fault"
+}
+
+func (m *model) unsteady(n int32) string {
+	if m.nodes[n].Flapping {
+		return "flapping"
+	}
+	return string(m.nodes[n].Health)
+}

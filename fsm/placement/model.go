@@ -1,0 +1,382 @@
+package placement
+
+import (
+	"math"
+	"slices"
+	"strings"
+
+	"havip-cluster/fsm"
+)
+
+// none is the index of nobody.
+const none = int32(-1)
+
+// model is a Problem with numbers in the place of names, in an order that does not depend
+// on that of the lists, and the arrangement that is being made.
+type model struct {
+	p     *Problem
+	nodes []*Node
+	enis  []*ENI
+	v     []*HAVIP // by priority, then name, then id
+	node  map[string]int32
+	eni   map[string]int32
+
+	nodeOf   []int32   // by ENI; none for an unknown node
+	enisOf   [][]int32 // by node
+	open     []bool    // by ENI: no rule that is not about the HAVIP stands against it
+	suspect  []bool    // by node: yellow or flapping
+	capacity []int     // by node
+	bounded  bool      // some node has a capacity
+	bySubnet map[string][]int32
+
+	weight   []int
+	start    []int32 // the owner when the problem was posed
+	owner    []int32 // the owner of this round; none also for an owner that is not known
+	freezes  []string
+	free     []bool
+	failback []fsm.Failback
+	eligible [][]int32 // filled when asked for
+	asked    []bool
+	groups   []group
+	inHard   [][]int32 // hard groups, by HAVIP
+	inSoft   [][]int32
+
+	// The arrangement.
+	seat      []int32
+	because   []Cause
+	reason    []string
+	on        []int     // HAVIPs, by node
+	carries   []int     // weight, by node
+	onENI     []int     // HAVIPs, by ENI
+	seated    [][]int32 // HAVIPs, by ENI
+	scores    [2][]int  // what the HAVIP scored prefers, by node and by ENI
+	scored    int32
+	options   []option // scratch of choose
+	net       network
+	steps     int    // of the bounded search, left
+	flowSteps int    // of the augmenting paths, left
+	dead      []bool // ENIs from which no augmenting path leads anywhere, in this round
+	clusters  []*cluster
+	exact     bool   // augmenting paths find the best: see uniform
+	cut       bool   // a limit ended a search: the arrangement may not be the best
+	watched   []bool // those whose choice is to be noted in traced
+	traced    map[int32]noted
+	maxTraced int // how many choices are noted of those that nobody watches
+}
+
+type group struct {
+	*Group
+	members []int32
+	on      []int32 // members, by node
+	total   int32
+}
+
+func newModel(p *Problem) *model {
+	m := &model{p: p, bySubnet: map[string][]int32{}}
+	m.addSites()
+	m.addHAVIPs()
+	m.addGroups()
+	return m
+}
+
+// policy reads a failback policy; what it does not know counts as never.
+func policy(text string) fsm.Failback {
+	if text == "" || text == string(fsm.FailbackNever) {
+		return fsm.Failback{Kind: fsm.FailbackNever}
+	}
+	f, refusal := fsm.ParseFailback(text)
+	if refusal != nil {
+		return fsm.Failback{Kind: fsm.FailbackNever}
+	}
+	return f
+}
+
+func pointers[T any](list []T, order func(a, b *T) int) []*T {
+	out := make([]*T, len(list))
+	for i := range list {
+		out[i] = &list[i]
+	}
+	slices.SortFunc(out, order)
+	return out
+}
+
+func (m *model) addSites() {
+	p := m.p
+	m.nodes = pointers(p.Nodes, func(a, b *Node) int { return strings.Compare(a.Name, b.Name) })
+	m.enis = pointers(p.ENIs, func(a, b *ENI) int { return strings.Compare(a.ID, b.ID) })
+	m.node, m.eni = make(map[string]int32, len(m.nodes)), make(map[string]int32, len(m.enis))
+	m.suspect, m.capacity = make([]bool, len(m.nodes)), make([]int, len(m.nodes))
+	m.enisOf, m.on, m.carries = make([][]int32, len(m.nodes)), make([]int, len(m.nodes)), make([]int, len(m.nodes))
+	for i, n := range m.nodes {
+		if _, twice := m.node[n.Name]; !twice {
+			m.node[n.Name] = int32(i)
+		}
+		m.suspect[i] = n.Flapping || n.Health == fsm.HealthYellow
+		m.bounded = m.bounded || n.Capacity != nil
+		m.capacity[i] = max(0, orDefault(n.Capacity, math.MaxInt))
+	}
+	m.nodeOf, m.open = make([]int32, len(m.enis)), make([]bool, len(m.enis))
+	m.onENI, m.seated = make([]int, len(m.enis)), make([][]int32, len(m.enis))
+	for i, e := range m.enis {
+		m.nodeOf[i] = none
+		if _, twice := m.eni[e.ID]; !twice {
+			m.eni[e.ID] = int32(i)
+		}
+		at, known := m.node[e.Node]
+		if !known {
+			continue
+		}
+		m.nodeOf[i] = at
+		n := m.nodes[at]
+		m.enisOf[at] = append(m.enisOf[at], int32(i))
+		m.open[i] = !e.Detached && n.Role != fsm.RoleWitness && nodeState(e, n) == nil
+		if m.open[i] {
+			for k, s := range e.Subnets {
+				if !slices.Contains(e.Subnets[:k], s) {
+					m.bySubnet[s] = append(m.bySubnet[s], int32(i))
+				}
+			}
+		}
+	}
+	m.scores = [2][]int{make([]int, len(m.nodes)), make([]int, len(m.enis))}
+	m.scored = none
+}
+
+func (m *model) addHAVIPs() {
+	p := m.p
+	m.v = pointers(p.HAVIPs, byPriority)
+	h := len(m.v)
+	m.weight, m.failback = make([]int, h), make([]fsm.Failback, h)
+	m.start, m.owner, m.seat = make([]int32, h), make([]int32, h), make([]int32, h)
+	m.freezes, m.free, m.because, m.reason = make([]string, h), make([]bool, h), make([]Cause, h), make([]string, h)
+	m.eligible, m.asked = make([][]int32, h), make([]bool, h)
+	m.inHard, m.inSoft = make([][]int32, h), make([][]int32, h)
+	for i, v := range m.v {
+		m.weight[i], m.failback[i] = v.weight(), policy(v.Failback)
+		m.start[i] = none
+		if v.Owner != "" {
+			if e, known := m.eni[v.Owner]; known {
+				m.start[i] = e
+			}
+		}
+		m.owner[i] = m.start[i]
+	}
+}
+
+func (m *model) addGroups() {
+	if len(m.p.Groups) == 0 {
+		return
+	}
+	id := make(map[string]int32, len(m.v))
+	for i, v := range m.v {
+		if _, twice := id[v.ID]; !twice {
+			id[v.ID] = int32(i)
+		}
+	}
+	member := make([]bool, len(m.v))
+	for _, g := range pointers(m.p.Groups, func(a, b *Group) int { return strings.Compare(a.Name, b.Name) }) {
+		var members []int32
+		for _, name := range g.HAVIPs {
+			if h, known := id[name]; known && !member[h] {
+				member[h] = true
+				members = append(members, h)
+			}
+		}
+		for _, h := range members {
+			member[h] = false
+		}
+		if len(members) < 2 || (g.Kind != fsm.Together && g.Kind != fsm.Apart) {
+			continue
+		}
+		slices.Sort(members)
+		k := int32(len(m.groups))
+		m.groups = append(m.groups, group{Group: g, members: members, on: make([]int32, len(m.nodes))})
+		for _, h := range members {
+			if g.Hard {
+				m.inHard[h] = append(m.inHard[h], k)
+			} else {
+				m.inSoft[h] = append(m.inSoft[h], k)
+			}
+		}
+	}
+}
+
+// put seats a HAVIP, lift takes it away.
+func (m *model) put(h, e int32) {
+	m.seat[h] = e
+	m.onENI[e]++
+	m.seated[e] = append(m.seated[e], h)
+	m.book(h, e, 1)
+}
+
+func (m *model) lift(h int32) int32 {
+	e := m.seat[h]
+	if e == none {
+		return e
+	}
+	m.seat[h] = none
+	m.onENI[e]--
+	i := slices.Index(m.seated[e], h)
+	m.seated[e] = slices.Delete(m.seated[e], i, i+1)
+	m.book(h, e, -1)
+	return e
+}
+
+func (m *model) book(h, e int32, by int) {
+	n := m.nodeOf[e]
+	if n == none {
+		return // frozen on an ENI whose node nobody knows
+	}
+	m.on[n] += by
+	m.carries[n] += by * m.weight[h]
+	for _, list := range [][]int32{m.inHard[h], m.inSoft[h]} {
+		for _, g := range list {
+			m.groups[g].on[n] += int32(by)
+			m.groups[g].total += int32(by)
+		}
+	}
+}
+
+// The rules that concern several HAVIPs. fits returns "" or the name of the first one that
+// keeps h off e as things are arranged; h itself is not seated.
+func (m *model) fits(h, e int32) string {
+	n := m.nodeOf[e]
+	if l := m.p.Limits.PerENI; l > 0 && m.onENI[e] >= l {
+		return ruleENIFull
+	}
+	if l := m.p.Limits.PerNode; l > 0 && m.on[n] >= l {
+		return ruleNodeFull
+	}
+	if m.weight[h] > 0 && m.carries[n] > m.capacity[n]-m.weight[h] {
+		return ruleCapacity
+	}
+	if len(m.inHard[h]) == 0 {
+		return ""
+	}
+	return m.grouped(h, n)
+}
+
+func (m *model) grouped(h, n int32) string {
+	for _, k := range m.inHard[h] {
+		g := &m.groups[k]
+		if g.Kind == fsm.Apart && g.on[n] > 0 {
+			return ruleApart
+		}
+		if g.Kind == fsm.Together && g.on[n] < g.total {
+			return ruleTogether
+		}
+	}
+	return ""
+}
+
+// Names of the rules of fits, as `explain` shows them.
+const (
+	ruleENIFull  = "eni-full"
+	ruleNodeFull = "node-full"
+	ruleCapacity = "capacity"
+	ruleApart    = "apart"
+	ruleTogether = "together"
+)
+
+// broken counts the members of soft groups that a place on node n would go against.
+func (m *model) broken(h, n int32) int32 {
+	var count int32
+	for _, k := range m.inSoft[h] {
+		if g := &m.groups[k]; g.Kind == fsm.Apart {
+			count += g.on[n]
+		} else {
+			count += g.total - g.on[n]
+		}
+	}
+	return count
+}
+
+// may says whether h may own e as far as it alone is concerned.
+func (m *model) may(h, e int32) bool {
+	if !m.open[e] {
+		return false
+	}
+	v, en := m.v[h], m.enis[e]
+	if v.Disabled || v.Deleting || !slices.Contains(en.Subnets, v.Subnet) {
+		return false
+	}
+	if !v.Range.Limit && len(v.Require)+len(v.Forbid)+len(v.Bans)+len(v.GaveUp)+len(v.Fails) == 0 {
+		return true
+	}
+	return m.p.own(v, en, m.nodes[m.nodeOf[e]])
+}
+
+// own is outOfRange, ruledOut and failedThere without words.
+func (p *Problem) own(v *HAVIP, e *ENI, n *Node) bool {
+	if r := &v.Range; r.Limit {
+		switch r.Type {
+		case fsm.RangeCVM:
+			if !slices.Contains(r.Members, n.Name) {
+				return false
+			}
+		case fsm.RangeENI:
+			if e.Primary || !slices.Contains(r.Members, e.ID) {
+				return false
+			}
+		default:
+			if len(r.Members) == 0 {
+				return false
+			}
+		}
+	}
+	if len(v.Require) > 0 && !slices.Contains(v.Require, n.Name) && !slices.Contains(v.Require, e.ID) {
+		return false
+	}
+	for _, target := range [2]string{n.Name, e.ID} {
+		if slices.Contains(v.Forbid, target) {
+			return false
+		}
+		if _, banned := v.ban(p.Now, target); banned {
+			return false
+		}
+	}
+	if g, ok := v.GaveUp[e.ID]; ok && g.Until > p.Now {
+		return false
+	}
+	return !v.barredByFails(n.Name)
+}
+
+// places lists the ENIs that h may own as far as it alone is concerned, by id. Those that
+// nothing tells apart share one list; nobody may write to it.
+func (m *model) places(h int32) []int32 {
+	if m.asked[h] {
+		return m.eligible[h]
+	}
+	m.asked[h] = true
+	v := m.v[h]
+	all := m.bySubnet[v.Subnet]
+	switch {
+	case v.Disabled || v.Deleting:
+		return nil
+	case !v.Range.Limit && len(v.Require)+len(v.Forbid)+len(v.Bans)+len(v.GaveUp)+len(v.Fails) == 0:
+		m.eligible[h] = all
+		return all
+	case v.Range.Limit && v.Range.Type == fsm.RangeCVM:
+		all = m.ofMembers(v.Range.Members)
+	}
+	var out []int32
+	for _, e := range all {
+		if m.may(h, e) {
+			out = append(out, e)
+		}
+	}
+	m.eligible[h] = out
+	return out
+}
+
+// ofMembers lists the ENIs of some nodes, by id.
+func (m *model) ofMembers(members []string) []int32 {
+	var out []int32
+	for _, name := range members {
+		if n, known := m.node[name]; known {
+			out = append(out, m.enisOf[n]...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}

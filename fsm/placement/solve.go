@@ -1,0 +1,381 @@
+package placement
+
+import (
+	"fmt"
+	"slices"
+
+	"havip-cluster/fsm"
+)
+
+// Cause is why a HAVIP changes its place, or keeps it.
+type Cause string
+
+// The causes. All but stays and frozen change something.
+const (
+	Stays  Cause = "stays"  // also without an owner, when nobody may own it
+	Frozen Cause = "frozen" // maintenance, not managed, or too many unreleased claims
+	Placed Cause = "placed" // nobody owned it
+	Forced Cause = "forced" // a rule forbids the present owner
+	Fault  Cause = "fault"  // the owner's node does not trust the ENI
+	Room   Cause = "room"   // it makes room for another one
+	Wish   Cause = "wish"   // a better place, by its failback policy
+	Even   Cause = "even"   // the spread, with rebalance even
+	Lost   Cause = "lost"   // nobody is left who may own it
+)
+
+// Limits of one call. What they cut off is not improved; hard rules hold all the same.
+const (
+	// maxRounds bounds how often an answer is given to the solver again. Each round that
+	// changes something makes the arrangement better, so it ends long before.
+	maxRounds = 16
+	// maxFlowSteps bounds the edges that augmenting paths look at.
+	maxFlowSteps = 5_000_000
+	// maxSearchSteps bounds the exhaustive search over groups and weights.
+	maxSearchSteps = 100_000
+	// searchSize is how many HAVIPs one exhaustive search arranges at most.
+	searchSize = 12
+	// maxEvenings bounds the moves for an even spread in one round.
+	maxEvenings = fsm.MaxHAVIPs
+)
+
+// solve makes rounds until the arrangement is one that the solver would leave alone: so
+// asking again after carrying the answer out changes nothing.
+func (m *model) solve() {
+	for round := range maxRounds {
+		m.steps, m.flowSteps, m.cut = maxSearchSteps, maxFlowSteps, false
+		because, reason := slices.Clone(m.because), slices.Clone(m.reason)
+		m.round()
+		same := true
+		for h := range m.v {
+			changed := m.seat[h] != m.owner[h]
+			same = same && !changed
+			if round == 0 {
+				continue
+			}
+			if !changed {
+				m.reason[h] = reason[h]
+			}
+			if because[h] != Stays {
+				m.because[h] = because[h] // why it left its present owner
+			}
+		}
+		if same || round == maxRounds-1 {
+			return
+		}
+		copy(m.owner, m.seat)
+	}
+}
+
+// round arranges everything once, starting from the present owners.
+func (m *model) round() {
+	m.clear()
+	pending := m.keepOwners()
+	for _, h := range pending {
+		m.insert(h)
+	}
+	m.improve()
+	m.explainRest()
+	m.settleWishes()
+}
+
+func (m *model) clear() {
+	clear(m.on)
+	clear(m.carries)
+	clear(m.onENI)
+	for e := range m.seated {
+		m.seated[e] = m.seated[e][:0]
+	}
+	for k := range m.groups {
+		clear(m.groups[k].on)
+		m.groups[k].total = 0
+	}
+	for h := range m.v {
+		m.seat[h], m.because[h], m.reason[h] = none, "", ""
+		m.freezes[h] = m.frozenNow(int32(h))
+		m.free[h] = m.freezes[h] == ""
+	}
+	for _, c := range m.clusters {
+		if c != nil {
+			c.tried = false
+		}
+	}
+	m.dead = m.dead[:0]
+	m.exact = m.uniform()
+}
+
+func (m *model) frozenNow(h int32) string {
+	v := m.v[h]
+	var n *Node
+	if e := m.owner[h]; e != none && m.nodeOf[e] != none {
+		n = m.nodes[m.nodeOf[e]]
+	}
+	return m.p.frozen(v, n)
+}
+
+// keepOwners seats what is frozen and every owner that may stay, and returns the others in
+// the order in which they are served.
+func (m *model) keepOwners() []int32 {
+	for h := range m.v {
+		if !m.free[h] {
+			m.because[h], m.reason[h] = Frozen, m.freezes[h]
+			if e := m.owner[h]; e != none {
+				m.put(int32(h), e)
+			}
+		}
+	}
+	var pending []int32
+	for i := range m.v {
+		h := int32(i)
+		if !m.free[h] || m.seat[h] != none {
+			continue
+		}
+		if c := m.clusterOf(h); c != nil && !c.tried && m.ownedIn(c) {
+			c.tried = true
+			m.seatCluster(c)
+		}
+		if m.seat[h] == none && m.keeps(h) && m.fits(h, m.owner[h]) == "" {
+			m.put(h, m.owner[h])
+		}
+		if m.seat[h] == none {
+			pending = append(pending, h)
+		}
+	}
+	// Among equals those with an owner come first: to leave them out would be a move.
+	slices.SortStableFunc(pending, func(a, b int32) int {
+		if d := m.v[b].Priority - m.v[a].Priority; d != 0 {
+			return sign(d)
+		}
+		return bit(m.owner[b] != none) - bit(m.owner[a] != none)
+	})
+	return slices.DeleteFunc(pending, func(h int32) bool { return m.seat[h] != none })
+}
+
+func sign(d int) int {
+	if d < 0 {
+		return -1
+	}
+	return 1
+}
+
+// keeps says that the present owner may stay and that no fault is a reason to leave it.
+func (m *model) keeps(h int32) bool {
+	e := m.owner[h]
+	if e == none || !m.may(h, e) {
+		return false
+	}
+	return m.enis[e].Fault == "" || m.cheapest(h) == faultCost
+}
+
+// insert finds a place for one more HAVIP. Where no place of the least cost has room, it
+// looks for an arrangement of the others that makes it, and then takes what there is.
+func (m *model) insert(h int32) {
+	if m.seat[h] != none || len(m.places(h)) == 0 {
+		return
+	}
+	if c := m.clusterOf(h); c != nil && m.seatedIn(c) == 0 {
+		m.seatCluster(c)
+		if m.seat[h] != none {
+			return
+		}
+	}
+	if e := m.choose(h, m.cheapest(h)); e != none {
+		m.put(h, e)
+		return
+	}
+	if m.augment(h) {
+		return
+	}
+	if e := m.choose(h, -1); e != none {
+		m.put(h, e)
+	}
+}
+
+// explainRest names the cause for those that improve or nobody has moved.
+func (m *model) explainRest() {
+	for i := range m.v {
+		h := int32(i)
+		if !m.free[h] {
+			continue
+		}
+		m.because[h] = m.causeOf(h)
+		switch {
+		case m.because[h] == Stays && m.seat[h] != none:
+			m.reason[h] = "" // owns it and may keep it; said on demand
+		case m.seat[h] == none:
+			m.reason[h] = "" // said on demand
+		case m.reason[h] == "":
+			m.reason[h] = m.enis[m.seat[h]].ID + " has room when others move"
+		}
+		switch was := m.owner[h]; {
+		case m.because[h] == Room:
+			m.reason[h] = "it makes room for another HAVIP; " + m.reason[h]
+		case m.because[h] == Forced && was != none && m.may(h, was):
+			m.reason[h] = fmt.Sprintf("it may not stay on %s: %s; %s", m.enis[was].ID, m.full(h, was).text, m.reason[h])
+		}
+	}
+}
+
+func (m *model) causeOf(h int32) Cause {
+	e, was := m.seat[h], m.owner[h]
+	switch {
+	case e == was && (e != none || m.v[h].Owner == "" || was != m.start[h]):
+		return Stays
+	case e == none:
+		return Lost
+	case was == none && m.v[h].Owner == "":
+		return Placed
+	case was == none || !m.may(h, was):
+		return Forced
+	case m.enis[was].Fault != "" && m.enis[e].Fault == "":
+		return Fault
+	case m.fits(h, was) != "" && !m.newcomers(m.nodeOf[was]):
+		return Forced // a limit or a group that changed, rather than somebody who came
+	}
+	return Room
+}
+
+// newcomers says that somebody has moved to a node.
+func (m *model) newcomers(n int32) bool {
+	for _, e := range m.enisOf[n] {
+		for _, h := range m.seated[e] {
+			if o := m.owner[h]; o == none || m.nodeOf[o] != n {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// cluster is HAVIPs that hard groups hold on one node.
+type cluster struct {
+	members []int32 // by priority
+	tried   bool    // in this round
+}
+
+// clusterOf returns the cluster of a HAVIP, or nil if it is free of any.
+func (m *model) clusterOf(h int32) *cluster {
+	if len(m.inHard[h]) == 0 {
+		return nil
+	}
+	m.findClusters()
+	return m.clusters[h]
+}
+
+func (m *model) findClusters() {
+	if m.clusters != nil {
+		return
+	}
+	m.clusters = make([]*cluster, len(m.v))
+	for k := range m.groups {
+		g := &m.groups[k]
+		if !g.Hard || g.Kind != fsm.Together {
+			continue
+		}
+		c := &cluster{}
+		for _, h := range g.members {
+			if old := m.clusters[h]; old != nil && old != c {
+				for _, o := range old.members {
+					m.clusters[o] = c
+				}
+				c.members = append(c.members, old.members...)
+			} else if old == nil {
+				m.clusters[h] = c
+				c.members = append(c.members, h)
+			}
+		}
+		slices.Sort(c.members) // HAVIPs are numbered by priority
+	}
+}
+
+func (m *model) ownedIn(c *cluster) bool {
+	return slices.ContainsFunc(c.members, func(h int32) bool { return m.owner[h] != none })
+}
+
+func (m *model) seatedIn(c *cluster) (count int) {
+	for _, h := range c.members {
+		if m.seat[h] != none {
+			count++
+		}
+	}
+	return count
+}
+
+// seatCluster tries every node and seats the cluster on the best one: most members by
+// priority, fewest faults, fewest moves, then the wishes.
+func (m *model) seatCluster(c *cluster) {
+	best, bestKey := none, clusterKey(nil)
+	for n := range m.nodes {
+		key := m.tryCluster(c, int32(n))
+		for _, h := range c.members {
+			if m.free[h] {
+				m.lift(h)
+			}
+		}
+		if key != nil && (bestKey == nil || slices.Compare(key, bestKey) > 0) {
+			best, bestKey = int32(n), key
+		}
+	}
+	if best != none {
+		m.tryCluster(c, best)
+	}
+}
+
+// clusterKey is greater for a better node; nil when no member fits.
+type clusterKey []int
+
+func (m *model) tryCluster(c *cluster, n int32) clusterKey {
+	var placed []int
+	faults, moves, suspect, broken, score := 0, 0, 0, 0, 0
+	for i, h := range c.members {
+		if i == 0 || m.v[h].Priority != m.v[c.members[i-1]].Priority {
+			placed = append(placed, 0)
+		}
+		if !m.free[h] {
+			continue
+		}
+		m.lift(h)
+		e := m.onNode(h, n)
+		if e == none {
+			if m.owner[h] != none {
+				moves++
+			}
+			continue
+		}
+		o := m.look(h, e)
+		m.put(h, e)
+		placed[len(placed)-1]++
+		faults += bit(o.fault)
+		moves += m.cost(h, e) % faultCost
+		suspect += bit(o.suspect)
+		broken += int(o.broken)
+		score += o.score
+	}
+	if m.seatedIn(c) == 0 {
+		return nil
+	}
+	load := m.carries[n]
+	return append(clusterKey(placed), -faults, -moves, -suspect, -broken, score, -load)
+}
+
+// onNode is the best place of h on one node, or none.
+func (m *model) onNode(h, n int32) int32 {
+	var best option
+	found := false
+	for _, e := range m.enisOf[n] {
+		if !m.may(h, e) || m.fits(h, e) != "" {
+			continue
+		}
+		o := m.look(h, e)
+		if found {
+			if c := m.cost(h, e) - m.cost(h, best.e); c > 0 || (c == 0 && m.better(&o, &best) >= 0) {
+				continue
+			}
+		}
+		best, found = o, true
+	}
+	if !found {
+		return none
+	}
+	m.reason[h] = "node " + m.nodes[n].Name + " has room for the group that it is placed together with"
+	return best.e
+}

@@ -1,0 +1,241 @@
+package fsm
+
+import (
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// The nouns of level 2: what an operator may wish of a placement, and what is remembered
+// of failures, deletions, decisions and configurations.
+
+// Health is what a node's own checks say of it as a whole.
+type Health string
+
+const (
+	HealthGreen  Health = "green"  // also ""
+	HealthYellow Health = "yellow" // keeps what it has; others come first
+	HealthRed    Health = "red"    // owns nothing
+)
+
+// Drain is the story of one `node drain`.
+type Drain struct {
+	Started  int64 `json:"started,omitempty"`  // Command.At
+	Deadline int64 `json:"deadline,omitempty"` // unix nanoseconds; 0 = none
+	Total    int   `json:"total,omitempty"`    // HAVIPs that it owned when it began
+	// Result is "" while it runs, then done, deadline or cancelled.
+	Result string `json:"result,omitempty"`
+	Ended  int64  `json:"ended,omitempty"`
+}
+
+// Results of a drain.
+const (
+	DrainDone      = "done"      // it owns nothing any more
+	DrainDeadline  = "deadline"  // the time was up before
+	DrainCancelled = "cancelled" // `node activate` came before
+)
+
+// FailCount counts failures, and forgets one in each FailDecay since the last.
+type FailCount struct {
+	Count  int   `json:"count"`
+	LastAt int64 `json:"last_at"` // unix nanoseconds
+}
+
+// Effective is what is left of the count at a time.
+func (f FailCount) Effective(at int64) int {
+	if at <= f.LastAt || f.Count <= 0 {
+		return max(0, f.Count)
+	}
+	gone := uint64(at-f.LastAt) / uint64(FailDecay) // the difference may not fit an int64
+	if gone >= uint64(f.Count) {
+		return 0
+	}
+	return f.Count - int(gone)
+}
+
+// Ban keeps a HAVIP off a target.
+type Ban struct {
+	Target string `json:"target"`          // node name or ENI id
+	Until  int64  `json:"until,omitempty"` // unix nanoseconds; 0 = until it is taken back
+}
+
+// BanList returns the bans that hold at a time, sorted by target.
+func (v HAVIP) BanList(at int64) []Ban {
+	var out []Ban
+	for _, target := range v.Bans {
+		if end, ends := v.BanEnds[target]; !ends || end > at {
+			out = append(out, Ban{target, end})
+		}
+	}
+	return out
+}
+
+// Banned returns the ban that keeps a HAVIP off a target at a time.
+func (v HAVIP) Banned(target string, at int64) (Ban, bool) {
+	if !slices.Contains(v.Bans, target) {
+		return Ban{}, false
+	}
+	end, ends := v.BanEnds[target]
+	return Ban{target, end}, !ends || end > at
+}
+
+// Sticky is the gain of score that is worth a move.
+func (v HAVIP) Sticky() int { return valueOr(v.Stickiness, DefaultStickiness) }
+
+// Takes is what the HAVIP takes of a node's capacity.
+func (v HAVIP) Takes() int { return valueOr(v.Weight, DefaultWeight) }
+
+// FailureLimit is the count of failures that bars a node; 0 = no bar.
+func (v HAVIP) FailureLimit() int { return valueOr(v.FailLimit, DefaultFailLimit) }
+
+// FailsOn is what is left of the failures on a node at a time.
+func (v HAVIP) FailsOn(node string, at int64) int { return v.Fails[node].Effective(at) }
+
+// HealthNow is the node's health with the default filled in.
+func (n Node) HealthNow() Health {
+	if n.Health == "" {
+		return HealthGreen
+	}
+	return n.Health
+}
+
+// Flapping says that the node has lost several sessions lately.
+func (n Node) Flapping(at int64) bool { return n.Flaps.Effective(at) >= FlapLimit }
+
+func valueOr(p *int, otherwise int) int {
+	if p == nil {
+		return otherwise
+	}
+	return *p
+}
+
+// GroupKind says what the HAVIPs of a group are to each other.
+type GroupKind string
+
+const (
+	Together GroupKind = "together" // on one node
+	Apart    GroupKind = "apart"    // no two on one node
+)
+
+// Group is HAVIPs that are placed together or apart.
+type Group struct {
+	Name   string    `json:"name"`
+	Kind   GroupKind `json:"kind"`
+	Hard   bool      `json:"hard,omitempty"` // rather nowhere than against the group
+	HAVIPs []string  `json:"havips"`         // ids, sorted; in a Config, names
+}
+
+// Limits bound how many HAVIPs may be owned; 0 = no limit.
+type Limits struct {
+	PerENI  int `json:"per_eni,omitempty"`
+	PerNode int `json:"per_node,omitempty"`
+}
+
+// Values of Cluster.Rebalance.
+const (
+	RebalanceNever = "never" // also ""
+	RebalanceEven  = "even"
+)
+
+// Quarantined is the address of a deleted HAVIP, which nobody gets for a while: a
+// neighbour may still know the old owner.
+type Quarantined struct {
+	VPC   string     `json:"vpc"`
+	IP    netip.Addr `json:"ip"`
+	Until int64      `json:"until"` // unix nanoseconds
+	HAVIP string     `json:"havip"` // the name it had
+}
+
+func (q Quarantined) key() string { return q.VPC + "/" + q.IP.String() }
+
+// Decision is one change of owner as it was decided.
+type Decision struct {
+	Index  uint64 `json:"index"`
+	At     int64  `json:"at"`
+	HAVIP  string `json:"havip"` // id
+	Name   string `json:"name"`
+	Epoch  Epoch  `json:"epoch"`
+	From   string `json:"from,omitempty"` // ENI
+	To     string `json:"to,omitempty"`   // ENI, "" for nobody
+	Reason string `json:"reason"`
+	// Detail is what the placement put down about it, at most MaxDetail bytes of its own form.
+	Detail string `json:"detail,omitempty"`
+}
+
+// Revision is one configuration of the past that can be rolled back to.
+type Revision struct {
+	Number uint64 `json:"number"` // Cluster.Revision after it
+	Index  uint64 `json:"index"`
+	At     int64  `json:"at"`
+	By     string `json:"by,omitempty"`
+	Note   string `json:"note,omitempty"`
+	// Config is the whole desired configuration as JSON (type Config).
+	Config json.RawMessage `json:"config"`
+}
+
+// Config is desired configuration. A list that is nil says nothing of its kind; an empty
+// one says that there are none, which counts with Prune.
+type Config struct {
+	Subnets     []Subnet    `json:"subnets,omitzero"`
+	HAVIPs      []HAVIPSpec `json:"havips,omitzero"`
+	Groups      []Group     `json:"groups,omitzero"` // HAVIPs by name or id
+	Nodes       []NodeSpec  `json:"nodes,omitzero"`
+	Limits      *Limits     `json:"limits,omitempty"`
+	Rebalance   *string     `json:"rebalance,omitempty"`
+	Maintenance *bool       `json:"maintenance,omitempty"`
+}
+
+// HAVIPSpec is everything that an operator says of a HAVIP. A field that is absent has
+// its default, not its former value.
+type HAVIPSpec struct {
+	Name string `json:"name"`
+	// ID tells HAVIPs of one name apart, and may rename one; "" = the one of that name.
+	ID string `json:"id,omitempty"`
+	// IP, Subnet and VPC are fixed for life; when absent, those of the present HAVIP stay.
+	IP          netip.Addr       `json:"ip,omitzero"`
+	Subnet      string           `json:"subnet,omitempty"`
+	VPC         string           `json:"vpc,omitempty"`
+	Range       Range            `json:"range"`
+	Prefer      map[string]int   `json:"prefer,omitempty"`
+	Require     []string         `json:"require,omitempty"`
+	Forbid      []string         `json:"forbid,omitempty"`
+	Bans        []string         `json:"bans,omitempty"`
+	BanEnds     map[string]int64 `json:"ban_ends,omitempty"`
+	Failback    string           `json:"failback,omitempty"`
+	Priority    int              `json:"priority,omitempty"`
+	Stickiness  *int             `json:"stickiness,omitempty"`
+	Weight      *int             `json:"weight,omitempty"`
+	FailLimit   *int             `json:"fail_limit,omitempty"`
+	Disabled    bool             `json:"disabled,omitempty"`
+	Unmanaged   bool             `json:"unmanaged,omitempty"`
+	Maintenance bool             `json:"maintenance,omitempty"`
+	EIP         netip.Addr       `json:"eip,omitzero"`
+}
+
+// NodeSpec is what an operator says of a node, by its name; a field that is absent has its
+// default. Health is what the node's own checks may say too (ReportHealth): the last word counts.
+type NodeSpec struct {
+	Name        string `json:"name"`
+	Standby     bool   `json:"standby,omitempty"`
+	Maintenance bool   `json:"maintenance,omitempty"`
+	Capacity    *int   `json:"capacity,omitempty"` // nil = no limit
+	Score       int    `json:"score,omitempty"`
+	Health      Health `json:"health,omitempty"` // "" = green
+}
+
+// Provider is the profile of the network that carries the HAVIPs: its rules, quotas and
+// rates. The name gives the defaults; what is not nil wins over them.
+type Provider struct {
+	Name string `json:"name,omitempty"` // "" = lan, or tencent
+	// HAVIPsPerVPC is the quota of R26; 0 = none.
+	HAVIPsPerVPC *int `json:"havips_per_vpc,omitempty"`
+	// HAVIPsPerENI is the advice of R27, a warning only; 0 = none.
+	HAVIPsPerENI *int `json:"havips_per_eni,omitempty"`
+	// RangeMembers is the limit of R11, 1..MaxRangeMembers.
+	RangeMembers *int `json:"range_members,omitempty"`
+	// AnnounceInterval is the shortest time between two claims of one ENI; 0 = no limit.
+	AnnounceInterval *time.Duration `json:"announce_interval,omitempty"`
+	// Quarantine is how long the address of a deleted HAVIP is given to nobody; 0 = not at all.
+	Quarantine *time.Duration `json:"quarantine,omitempty"`
+}

@@ -1,0 +1,242 @@
+package manifest
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// YAML is the manifest in its one canonical form: keys in the order of the types, lists in
+// theirs, tables by key. Reading it gives the same manifest, and that the same bytes.
+func (m Manifest) YAML() []byte {
+	w := &yamlWriter{}
+	w.record(reflect.ValueOf(m), 0, "")
+	return []byte(w.String())
+}
+
+// JSON is the same as one indented JSON document.
+func (m Manifest) JSON() []byte {
+	var b strings.Builder
+	writeJSON(&b, reflect.ValueOf(m), "")
+	b.WriteByte('\n')
+	return []byte(b.String())
+}
+
+// Canonical sorts the lists whose order means nothing: nodes, ENIs, subnets, HAVIPs and
+// groups by name, members and targets by text.
+func (m Manifest) Canonical() Manifest {
+	m.Nodes = sortedBy(m.Nodes, func(n Node) string { return n.Name })
+	m.ENIs = sortedBy(m.ENIs, func(e ENI) string { return e.ID })
+	m.Subnets = sortedBy(m.Subnets, func(s Subnet) string { return s.Name })
+	m.HAVIPs = sortedBy(m.HAVIPs, func(h HAVIP) string { return h.Name + "\x00" + h.ID + "\x00" + h.IP })
+	m.Groups = sortedBy(m.Groups, func(g Group) string { return g.Name })
+	text := func(s string) string { return s }
+	for i := range m.HAVIPs {
+		h := &m.HAVIPs[i]
+		if h.Range.Members = sortedBy(h.Range.Members, text); h.Range.Members == nil {
+			h.Range.Members = []string{}
+		}
+		h.Require, h.Forbid, h.Bans = sortedBy(h.Require, text), sortedBy(h.Forbid, text), sortedBy(h.Bans, text)
+	}
+	for i := range m.Groups {
+		m.Groups[i].HAVIPs = sortedBy(m.Groups[i].HAVIPs, text)
+	}
+	return m
+}
+
+func sortedBy[T any](list []T, key func(T) string) []T {
+	if list == nil {
+		return nil
+	}
+	out := append([]T{}, list...)
+	slices.SortStableFunc(out, func(a, b T) int { return strings.Compare(key(a), key(b)) })
+	return out
+}
+
+// said reports whether a field is written: nil says nothing, and zero neither where absent
+// means the same.
+func said(f field, v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Pointer:
+		return !v.IsNil()
+	case reflect.Slice:
+		return !v.IsNil() && (!f.omit || v.Len() > 0)
+	case reflect.Map:
+		return v.Len() > 0
+	}
+	return !f.omit || !v.IsZero()
+}
+
+type yamlWriter struct{ strings.Builder }
+
+const indentWidth = 2
+
+// record writes a mapping in block form. lead is what stands before the first key: the
+// dash of a list.
+func (w *yamlWriter) record(v reflect.Value, depth int, lead string) {
+	for _, f := range fieldsOf(v.Type()) {
+		value := v.Field(f.index)
+		if !said(f, value) {
+			continue
+		}
+		if lead == "" {
+			lead = strings.Repeat(" ", depth*indentWidth)
+		}
+		w.WriteString(lead + f.name + ":")
+		lead = ""
+		if value.Kind() == reflect.Slice && value.Type().Elem().Kind() == reflect.Struct && value.Len() > 0 {
+			w.WriteByte('\n')
+			for i := range value.Len() {
+				w.entry(value.Index(i), depth+1)
+			}
+			continue
+		}
+		w.WriteByte(' ')
+		w.flow(value)
+		w.WriteByte('\n')
+	}
+}
+
+// entry writes one record of a list: HAVIPs one key a line, the rest on one line.
+func (w *yamlWriter) entry(v reflect.Value, depth int) {
+	dash := strings.Repeat(" ", depth*indentWidth) + "- "
+	if v.Type() == reflect.TypeFor[HAVIP]() {
+		w.record(v, depth+1, dash)
+		return
+	}
+	w.WriteString(dash)
+	w.flow(v)
+	w.WriteByte('\n')
+}
+
+// flow writes a value on one line.
+func (w *yamlWriter) flow(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		w.flow(v.Elem())
+	case reflect.String:
+		w.WriteString(scalar(v.String()))
+	case reflect.Bool, reflect.Int:
+		fmt.Fprint(w, v.Interface())
+	case reflect.Slice:
+		w.WriteByte('[')
+		for i := range v.Len() {
+			w.comma(i)
+			w.flow(v.Index(i))
+		}
+		w.WriteByte(']')
+	case reflect.Map:
+		w.WriteByte('{')
+		for i, key := range sortedKeys(v) {
+			w.comma(i)
+			w.WriteString(scalar(key) + ": ")
+			w.flow(v.MapIndex(reflect.ValueOf(key)))
+		}
+		w.WriteByte('}')
+	case reflect.Struct:
+		w.WriteByte('{')
+		written := 0
+		for _, f := range fieldsOf(v.Type()) {
+			if !said(f, v.Field(f.index)) {
+				continue
+			}
+			w.comma(written)
+			written++
+			w.WriteString(f.name + ": ")
+			w.flow(v.Field(f.index))
+		}
+		w.WriteByte('}')
+	}
+}
+
+func (w *yamlWriter) comma(i int) {
+	if i > 0 {
+		w.WriteString(", ")
+	}
+}
+
+func sortedKeys(v reflect.Value) []string {
+	keys := make([]string, 0, v.Len())
+	for _, k := range v.MapKeys() {
+		keys = append(keys, k.String())
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// plain is text that every YAML reader takes for text: it starts with a letter and is
+// none of the words below, which some take for something else.
+var plain = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_./-]*$|^[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(/[0-9]{1,2})?$|^[0-9]+(ms|s|m|h)$`)
+
+var taken = []string{"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"}
+
+func scalar(s string) string {
+	if plain.MatchString(s) && !slices.Contains(taken, strings.ToLower(s)) {
+		return s
+	}
+	return quoted(s)
+}
+
+// quoted is the JSON form, which is YAML as well.
+func quoted(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return strconv.QuoteToASCII(s) // json.Marshal of a string does not fail
+	}
+	return string(b)
+}
+
+func writeJSON(b *strings.Builder, v reflect.Value, indent string) {
+	deeper := indent + "  "
+	item := func(i int) {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString("\n" + deeper)
+	}
+	end := func(n int, closing string) {
+		if n > 0 {
+			b.WriteString("\n" + indent)
+		}
+		b.WriteString(closing)
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		writeJSON(b, v.Elem(), indent)
+	case reflect.String:
+		b.WriteString(quoted(v.String()))
+	case reflect.Bool, reflect.Int:
+		fmt.Fprint(b, v.Interface())
+	case reflect.Slice:
+		b.WriteByte('[')
+		for i := range v.Len() {
+			item(i)
+			writeJSON(b, v.Index(i), deeper)
+		}
+		end(v.Len(), "]")
+	case reflect.Map:
+		b.WriteByte('{')
+		for i, key := range sortedKeys(v) {
+			item(i)
+			b.WriteString(quoted(key) + ": ")
+			writeJSON(b, v.MapIndex(reflect.ValueOf(key)), deeper)
+		}
+		end(v.Len(), "}")
+	case reflect.Struct:
+		b.WriteByte('{')
+		written := 0
+		for _, f := range fieldsOf(v.Type()) {
+			if said(f, v.Field(f.index)) {
+				item(written)
+				written++
+				b.WriteString(quoted(f.name) + ": ")
+				writeJSON(b, v.Field(f.index), deeper)
+			}
+		}
+		end(written, "}")
+	}
+}

@@ -1,0 +1,118 @@
+package heartbeat
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"havip-cluster/fsm"
+	"havip-cluster/manifest"
+)
+
+func sourcesOf(t *testing.T, dir string) []manifest.Source {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []manifest.Source
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "ha") {
+			out = append(out, read(t, filepath.Join(dir, e.Name())))
+		}
+	}
+	return out
+}
+
+// TestGolden imports configurations as they are found in the world.
+func TestGolden(t *testing.T) {
+	for _, dir := range golds(t, "testdata/golden/*") {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			got, err := Import(sourcesOf(t, dir))
+			check(t, got, err, dir+"/")
+		})
+	}
+}
+
+// TestNothingIsDropped: every line of every file has a finding, and every resource.
+func TestNothingIsDropped(t *testing.T) {
+	looked := 0
+	for _, dir := range golds(t, "testdata/golden/*") {
+		sources := sourcesOf(t, dir)
+		got, err := Import(sources)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range sources {
+			lines, err := split(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, l := range lines {
+				words := l.fields[:1]
+				if !isSettings(s.Name, lines) {
+					words = l.fields[1:]
+				}
+				for _, w := range words {
+					looked++
+					found := false
+					for _, f := range got.Findings {
+						found = found || f.File == s.Name && f.Line == l.number && strings.HasPrefix(f.Option, w)
+					}
+					if !found {
+						t.Errorf("%s:%d: %s is not in the findings", s.Name, l.number, w)
+					}
+				}
+			}
+		}
+	}
+	if looked < 60 {
+		t.Errorf("only %d words were looked at", looked)
+	}
+}
+
+func TestBadInput(t *testing.T) {
+	for _, row := range []badRow{
+		{"empty", "\n", fsm.CodeMissing, "haresources:1:1", "empty"},
+		{"UTF-16", "\xff\xfea\x00", manifest.CodeEncoding, "haresources:1:1", "UTF-16"},
+		{"Latin-1", "a \xe4\n", manifest.CodeEncoding, "haresources:1:3", "not UTF-8"},
+		{"huge", strings.Repeat("x", manifest.MaxBytes+1), fsm.CodeLimit, "haresources: ", "at most"},
+		{"many lines", strings.Repeat("\nx", MaxLines+5), fsm.CodeLimit, "haresources:100000:1", "lines"},
+		{"ends in a continuation", "n1 10.0.0.1 \\", manifest.CodeSyntax, "haresources:1:1", "backslash"},
+		{"no node", "IPaddr::10.0.0.1\n", manifest.CodeSyntax, "haresources:1:1", "where the node's name belongs"},
+		{"address for a node", "n1 10.0.0.1\n10.0.0.2 n1\n", manifest.CodeSyntax, "haresources:2:1", "where the node's name belongs"},
+		{"address", "n1 IPaddr::10.0.0.256\n", fsm.CodeMalformed, "haresources:1:1", "10.0.0.256"},
+		{"name for an address", "n1 IPaddr2::www.example.org/24\n", fsm.CodeMalformed, "haresources:1:1", "www.example.org"},
+		{"no address", "n1 IPaddr::\n", fsm.CodeMalformed, "haresources:1:1", "is not an IP address"},
+		{"netmask 33", "n1 IPaddr::10.0.0.1/33\n", fsm.CodeMalformed, "haresources:1:1", `"33" is no netmask`},
+		{"netmask with holes", "n1 IPaddr::10.0.0.1/255.0.255.0\n", fsm.CodeMalformed, "haresources:1:1", "no netmask"},
+		{"zone", "n1 IPv6addr::fe80::1%eth0\n", fsm.CodeMalformed, "haresources:1:1", "fe80::1%eth0"},
+		{"multicast", "n1 224.0.0.1\n", fsm.CodeRange, "haresources: havips[0].ip", "can be no HAVIP"},
+	} {
+		_, err := Import([]manifest.Source{{Name: "haresources", Data: []byte(row.text)}})
+		refused(t, row, err)
+	}
+	for _, row := range []badRow{
+		{"node without a name", "node\n", fsm.CodeMissing, "ha.cf:1:1", "without a name"},
+		{"auto_failback", "auto_failback maybe\n", fsm.CodeParameter, "ha.cf:1:1", "on, off or legacy"},
+		{"auto_failback without a word", "node a\nauto_failback\n", fsm.CodeParameter, "ha.cf:2:1", "on, off or legacy"},
+		{"no haresources", "node a b\n", fsm.CodeMissing, "ha.cf:1:1", "no haresources"},
+	} {
+		_, err := Import([]manifest.Source{{Name: "ha.cf", Data: []byte(row.text)}})
+		refused(t, row, err)
+	}
+	_, err := Import(nil)
+	if err == nil || !strings.Contains(err.Error(), "give haresources") {
+		t.Errorf("no files: %v", err)
+	}
+}
+
+func FuzzImport(f *testing.F) {
+	f.Add("n1 IPaddr::10.0.0.1/24/eth0:0/10.0.0.255 httpd\n", "node n1 n2\nauto_failback on\n")
+	f.Add("n1 10.0.0.1 \\\n 10.0.0.2 # x\n", "crm yes\n")
+	f.Fuzz(func(t *testing.T, resources, settings string) {
+		got, err := Import([]manifest.Source{{Name: "ha.cf", Data: []byte(settings)}, {Name: "haresources", Data: []byte(resources)}})
+		fuzzed(t, got, err)
+	})
+}

@@ -1,0 +1,166 @@
+package keepalived
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"havip-cluster/fsm"
+	"havip-cluster/manifest"
+)
+
+// memory is a tree of files for includes.
+type memory map[string]string
+
+func (m memory) Glob(pattern string) ([]string, error) {
+	if strings.Contains(pattern, "[") {
+		return nil, errors.New("syntax error in pattern")
+	}
+	if _, ok := m[pattern]; ok {
+		return []string{pattern}, nil
+	}
+	return nil, nil
+}
+
+func (m memory) ReadFile(name string) ([]byte, error) {
+	if m[name] == "unreadable" {
+		return nil, errors.New("permission denied")
+	}
+	return []byte(m[name]), nil
+}
+
+func instanceWith(lines string) string {
+	return "vrrp_instance V {\nvirtual_router_id 1\ninterface eth0\n" + lines + "\n}\n"
+}
+
+func TestBadInput(t *testing.T) {
+	many := func(n int, format string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, format, i)
+		}
+		return b.String()
+	}
+	for _, row := range []struct {
+		name, text string
+		files      memory
+		code       fsm.Code
+		place, why string
+	}{
+		{"empty", "", nil, fsm.CodeMissing, "n.conf:1:1", "empty"},
+		{"UTF-16", "\xff\xfev\x00r\x00", nil, manifest.CodeEncoding, "n.conf:1:1", "UTF-16"},
+		{"byte order mark", "\xef\xbb\xbfglobal_defs {\n}\n", nil, manifest.CodeEncoding, "n.conf:1:1", "byte order mark"},
+		{"Latin-1", "# caf\xe9\n", nil, manifest.CodeEncoding, "n.conf:1:6", "not UTF-8"},
+		{"zero byte", "a\x00b", nil, manifest.CodeEncoding, "n.conf:1:2", "zero byte"},
+		{"huge", strings.Repeat("#", manifest.MaxBytes+1), nil, fsm.CodeLimit, "n.conf", "at most"},
+		{"not closed", "vrrp_instance V {\n state BACKUP\n", nil, manifest.CodeSyntax, "n.conf:1:1", "not closed"},
+		{"closed twice", "global_defs {\n}\n}\n", nil, manifest.CodeSyntax, "n.conf:3:1", "without its {"},
+		{"nothing before {", "\n{\n}\n", nil, manifest.CodeSyntax, "n.conf:2:1", "without anything before"},
+		{"open quote", "vrrp_script s {\n script \"/bin/x\n}\n", nil, manifest.CodeSyntax, "n.conf:2:1", "no end"},
+		{"deep", many(40, "a%d {\n"), nil, fsm.CodeLimit, "n.conf:17:1", "nested deeper"},
+		{"many options", "~SEQ(N, 1, 150000) x\n", nil, fsm.CodeLimit, "n.conf:1:1", "options"},
+		{"self-reference", "$A=${A}\nx ${A}\n", nil, fsm.CodeLimit, "n.conf:2:1", "refer to themselves"},
+		{"mutual reference", "$A=${B} x\n$B=${A} y\n$A\n", nil, fsm.CodeLimit, "n.conf:3:1", "refer to themselves"},
+		{"multi-line self-reference", "$A= \\\n $A \\\n $A\n$A\n", nil, fsm.CodeLimit, "n.conf:4:1", "refer to themselves"},
+		{"billion laughs", "$A=" + strings.Repeat("${B}", 100) + "\n$B=" + strings.Repeat("${C}", 100) + "\n$C=" + strings.Repeat("x", 1000) + "\n~SEQ(N,1,1000) $A\n", nil, fsm.CodeLimit, "n.conf:4:1", "longer than"},
+		{"definition without end", "$A= \\\n x \\", nil, manifest.CodeSyntax, "n.conf:2:1", "has no end"},
+		{"sequence without values", "~SEQ x\n", nil, manifest.CodeSyntax, "n.conf:1:1", "parentheses"},
+		{"sequence of words", "~SEQ(N, a, b) x\n", nil, fsm.CodeMalformed, "n.conf:1:1", "not a number"},
+		{"sequence without end", "~SEQ(N, 1, -1, 5) x\n", nil, fsm.CodeRange, "n.conf:1:1", "never comes"},
+		{"sequence of zero steps", "~SEQ(N, 1, 0, 5) x\n", nil, fsm.CodeRange, "n.conf:1:1", "never comes"},
+		{"endless sequence", "~SEQ(N, 1, 2000000000) x\n", nil, fsm.CodeLimit, "n.conf:1:1", "rounds"},
+		{"nested sequences", "~SEQ(A,1,1000) ~SEQ(B,1,1000) ~SEQ(C,1,1000) x\n", nil, fsm.CodeLimit, "n.conf:1:1", "more than"},
+		{"list without values", "~LST(N) x\n", nil, manifest.CodeSyntax, "n.conf:1:1", "~LST"},
+		{"list of pairs", "~LST({A,B}, {1}) x\n", nil, manifest.CodeSyntax, "n.conf:1:1", "2 names and 1 values"},
+		{"include of nothing", "include\n", nil, fsm.CodeMissing, "n.conf:1:1", "names no file"},
+		{"include of itself", "\ninclude n.conf\n", memory{"n.conf": "include n.conf\n"}, manifest.CodeConflict, "n.conf:2:1", "includes itself"},
+		{"include in a ring", "include a\n", memory{"a": "x y\ninclude b\n", "b": "include a\n"}, manifest.CodeConflict, "b:1:1", "includes itself: n.conf -> a -> b -> a"},
+		{"include that cannot be read", "include a\n", memory{"a": "unreadable"}, fsm.CodeNotFound, "n.conf:1:1", "permission denied"},
+		{"include of a bad pattern", "include [\n", memory{}, fsm.CodeMalformed, "n.conf:1:1", "pattern"},
+		{"include of bad text", "include a\n", memory{"a": "x\n\xff\n"}, manifest.CodeEncoding, "a:2:1", "not UTF-8"},
+		{"no name", "vrrp_instance {\n}\n", nil, fsm.CodeMissing, "n.conf:1:1", "needs a name"},
+		{"group without name", "vrrp_sync_group {\n}\n", nil, fsm.CodeMissing, "n.conf:1:1", "needs a name"},
+		{"no router id", "vrrp_instance V {\n}\n", nil, fsm.CodeMissing, "n.conf:1:1", "virtual_router_id"},
+		{"router id 0", instanceWith("virtual_router_id 0"), nil, fsm.CodeRange, "n.conf:4:1", "0 is not from 1 to 255"},
+		{"router id 256", instanceWith("virtual_router_id 256"), nil, fsm.CodeRange, "n.conf:4:1", "256"},
+		{"router id word", instanceWith("virtual_router_id x"), nil, fsm.CodeMalformed, "n.conf:4:1", "not a whole number"},
+		{"priority 300", instanceWith("priority 300"), nil, fsm.CodeRange, "n.conf:4:1", "300"},
+		{"priority missing", instanceWith("priority"), nil, fsm.CodeMalformed, "n.conf:4:1", "not a whole number"},
+		{"state", instanceWith("state SLAVE"), nil, fsm.CodeParameter, "n.conf:4:1", "MASTER or BACKUP"},
+		{"advert_int 0", instanceWith("advert_int 0"), nil, fsm.CodeRange, "n.conf:4:1", "advert_int 0"},
+		{"advert_int NaN", instanceWith("advert_int NaN"), nil, fsm.CodeMalformed, "n.conf:4:1", "NaN"},
+		{"preempt_delay 1001", instanceWith("preempt_delay 1001"), nil, fsm.CodeRange, "n.conf:4:1", "1001"},
+		{"preempt_delay -1", instanceWith("preempt_delay -1"), nil, fsm.CodeRange, "n.conf:4:1", "-1"},
+		{"address", instanceWith("virtual_ipaddress {\n10.0.0.999\n}"), nil, fsm.CodeMalformed, "n.conf:5:1", "10.0.0.999"},
+		{"leading zeros", instanceWith("virtual_ipaddress {\n10.0.0.010\n}"), nil, fsm.CodeMalformed, "n.conf:5:1", "10.0.0.010"},
+		{"prefix", instanceWith("virtual_ipaddress {\n10.0.0.9/33\n}"), nil, fsm.CodeMalformed, "n.conf:5:1", "from 0 to 32"},
+		{"zone", instanceWith("virtual_ipaddress {\nfe80::1%eth0\n}"), nil, fsm.CodeMalformed, "n.conf:5:1", "fe80::1%eth0"},
+		{"IPv4 in IPv6", instanceWith("virtual_ipaddress {\n::ffff:10.0.0.1\n}"), nil, fsm.CodeMalformed, "n.conf:5:1", "::ffff"},
+		{"multicast", instanceWith("virtual_ipaddress {\n224.0.0.18\n}"), nil, fsm.CodeRange, "n.conf", "can be no HAVIP"},
+		{"peer", instanceWith("unicast_peer {\nhost.example\n}"), nil, fsm.CodeMalformed, "n.conf:5:1", "host.example"},
+		{"eleven thousand addresses", instanceWith("virtual_ipaddress {\n~SEQ(A,0,50) ~SEQ(B,0,219) 10.0.${A}.${B}\n}"), nil, fsm.CodeLimit, "n.conf:5:1", "more than 10000 addresses"},
+		{"node name", "@" + strings.Repeat("x", 70) + " a\nb c\n", nil, "", "", ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var files Files
+			if row.files != nil {
+				files = row.files
+			}
+			_, err := Import([]manifest.Source{{Name: "n.conf", Data: []byte(row.text)}}, Options{Files: files})
+			if row.code == "" {
+				if err != nil {
+					t.Errorf("%v", err)
+				}
+				return
+			}
+			var faults manifest.Faults
+			if !errors.As(err, &faults) || len(faults) == 0 {
+				t.Fatalf("error %v", err)
+			}
+			if f := faults[0]; f.Code != row.code || !strings.HasPrefix(f.Error(), row.place) || !strings.Contains(f.Text, row.why) {
+				t.Errorf("%s\nwant %s ... %s (%s)", f, row.place, row.why, row.code)
+			}
+		})
+	}
+}
+
+func TestBadSources(t *testing.T) {
+	one := manifest.Source{Name: "one.conf", Data: []byte("global_defs {\nrouter_id same\n}\n")}
+	for name, row := range map[string]struct {
+		sources []manifest.Source
+		opt     Options
+		why     string
+	}{
+		"none":           {nil, Options{}, "at least one"},
+		"too many":       {make([]manifest.Source, MaxSources+1), Options{}, "at most"},
+		"same node":      {[]manifest.Source{one, one}, Options{Nodes: []string{"a", "a"}}, "name the nodes with --node"},
+		"same file name": {[]manifest.Source{one, one}, Options{}, "name the nodes with --node"},
+	} {
+		if _, err := Import(row.sources, row.opt); err == nil || !strings.Contains(err.Error(), row.why) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// FuzzImport: any text gives an import or a fault with its place, and never a manifest
+// that is not read back.
+func FuzzImport(f *testing.F) {
+	f.Add("vrrp_instance V {\nvirtual_router_id 1\nvirtual_ipaddress {\n10.0.0.1\n}\n}\n")
+	f.Add("$A= \\\nx\n$A\n@a b c\n~SEQ(N,1,3) v${N}\n")
+	f.Add("include a\n\"q\\\"\" 'x' {\n}\n")
+	f.Add("vrrp_sync_group G { group { a b } }\nvrrp_instance a{\nvirtual_router_id 9\nvirtual_ipaddress{\n::1/64 dev x\n}}\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := Import([]manifest.Source{{Name: "f", Data: []byte(text)}}, Options{Files: memory{"a": "x y\n"}})
+		if err != nil {
+			var faults manifest.Faults
+			if !errors.As(err, &faults) || faults[0].Code == "" || faults[0].File == "" {
+				t.Fatalf("error without code or file: %v", err)
+			}
+			return
+		}
+		if _, _, err := manifest.Decode(got.Manifest.YAML()); err != nil {
+			t.Fatalf("%v\n%s", err, got.Manifest.YAML())
+		}
+	})
+}

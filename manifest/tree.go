@@ -1,0 +1,258 @@
+package manifest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+
+	"havip-cluster/fsm"
+)
+
+// shape is what a value of a file is.
+type shape string
+
+const (
+	shapeNull    shape = "nothing"
+	shapeBool    shape = "true or false"
+	shapeInt     shape = "a whole number"
+	shapeFloat   shape = "a number"
+	shapeText    shape = "text"
+	shapeList    shape = "a list"
+	shapeMapping shape = "a mapping"
+)
+
+// tree is one value of a file with its place, of YAML or JSON alike. What an anchor names
+// is shared by its aliases.
+type tree struct {
+	shape
+	Place
+	text  string  // of a scalar
+	items []*tree // of a list; of a mapping its values
+	keys  []*tree // of a mapping
+	size  int     // of the root: values that were read
+}
+
+// parse reads the one document of a file within the limits.
+func parse(data []byte) (root *tree, err error) {
+	if f := readable(data); f != nil {
+		return nil, *f
+	}
+	if trimmed := bytes.TrimSpace(data); len(trimmed) > 0 && (trimmed[0] == '{' || trimmed[0] == '[') && json.Valid(trimmed) {
+		return parseJSON(data)
+	}
+	// The library is fed with anything that a file may hold. A panic in it is a fault of
+	// the file as far as the caller can tell, and must not end an agent.
+	defer func() {
+		if caught := recover(); caught != nil {
+			root, err = nil, fault(Place{}, "", CodeSyntax, "the file cannot be read as YAML: %v", caught)
+		}
+	}()
+	return parseYAML(data)
+}
+
+// readable refuses what is no text of a size and an encoding to be read.
+func readable(data []byte) *Fault {
+	refuse := func(at int, code fsm.Code, format string, args ...any) *Fault {
+		f := fault(placeOf(data, at), "", code, format, args...)
+		return &f
+	}
+	switch {
+	case len(data) > MaxBytes:
+		f := fault(Place{}, "", fsm.CodeLimit, "the file has %d bytes, at most %d", len(data), MaxBytes)
+		return &f
+	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
+		return refuse(0, CodeEncoding, "the file is UTF-16 (or UTF-32); save it as UTF-8")
+	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):
+		return refuse(0, CodeEncoding, "the file begins with a byte order mark; save it as UTF-8 without one")
+	}
+	for i := 0; i < len(data); {
+		r, size := utf8.DecodeRune(data[i:])
+		switch {
+		case r == utf8.RuneError && size <= 1:
+			return refuse(i, CodeEncoding, "byte 0x%02x is not UTF-8", data[i])
+		case r == 0:
+			return refuse(i, CodeEncoding, "the file holds a zero byte; is it UTF-16, or no text at all?")
+		case r < ' ' && r != '\n' && r != '\r' && r != '\t', r == 0x7f:
+			return refuse(i, CodeEncoding, "control character 0x%02x", r)
+		}
+		i += size
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return refuse(0, fsm.CodeMissing, "the file is empty; the least is `version: %d`", Version)
+	}
+	return nil
+}
+
+// placeOf counts lines and columns (in characters) up to an offset.
+func placeOf(data []byte, offset int) Place {
+	before := data[:min(offset, len(data))]
+	start := bytes.LastIndexByte(before, '\n') + 1
+	return Place{Line: bytes.Count(before, []byte("\n")) + 1, Col: utf8.RuneCount(before[start:]) + 1}
+}
+
+func placeOfToken(t *token.Token) Place {
+	if t == nil || t.Position == nil {
+		return Place{}
+	}
+	return Place{Line: t.Position.Line, Col: t.Position.Column}
+}
+
+func parseYAML(data []byte) (*tree, error) {
+	tokens := lexer.Tokenize(string(data))
+	if f := tooDeep(tokens); f != nil {
+		return nil, *f
+	}
+	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		var syntax yaml.Error
+		if errors.As(err, &syntax) {
+			return nil, fault(placeOfToken(syntax.GetToken()), "", CodeSyntax, "%s", syntax.GetMessage())
+		}
+		return nil, fault(Place{}, "", CodeSyntax, "%s", strings.SplitN(err.Error(), "\n", 2)[0])
+	}
+	return grow(file)
+}
+
+// tooDeep counts the nesting before the parser, which recurses, sees it.
+func tooDeep(tokens token.Tokens) *Fault {
+	depth, onLine, line := 0, 0, 0
+	for _, t := range tokens {
+		if p := placeOfToken(t); p.Line != line {
+			line, onLine = p.Line, 0
+		}
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			depth++
+		case token.SequenceEndType, token.MappingEndType:
+			depth = max(0, depth-1)
+		case token.SequenceEntryType, token.MappingKeyType, token.TagType, token.AnchorType:
+			onLine++
+		default:
+		}
+		if depth > MaxDepth || onLine > MaxDepth {
+			f := fault(placeOfToken(t), "", fsm.CodeLimit, "nested deeper than %d", MaxDepth)
+			return &f
+		}
+	}
+	return nil
+}
+
+// parseJSON reads JSON that is known to be valid.
+func parseJSON(data []byte) (*tree, error) {
+	r := &jsonReader{data: data, dec: json.NewDecoder(bytes.NewReader(data))}
+	r.dec.UseNumber()
+	root, err := r.value(1)
+	if err != nil {
+		return nil, err
+	}
+	root.size = r.count
+	if _, err := r.dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, fault(r.place(), "", CodeSyntax, "more than one document; a file holds one")
+	}
+	return root, nil
+}
+
+type jsonReader struct {
+	data  []byte
+	dec   *json.Decoder
+	at    int   // offset up to which lines are counted
+	so    Place // the place of at
+	count int
+}
+
+// place is that of the next token: places only grow, so each byte is counted once.
+func (r *jsonReader) place() Place {
+	next := int(r.dec.InputOffset())
+	for next < len(r.data) && strings.IndexByte(" \t\r\n,:", r.data[next]) >= 0 {
+		next++
+	}
+	if r.so.Line == 0 {
+		r.so = Place{1, 1}
+	}
+	for ; r.at < next; r.at++ {
+		switch b := r.data[r.at]; {
+		case b == '\n':
+			r.so = Place{r.so.Line + 1, 1}
+		case utf8.RuneStart(b):
+			r.so.Col++
+		}
+	}
+	return r.so
+}
+
+func (r *jsonReader) value(depth int) (*tree, error) {
+	n := &tree{Place: r.place()}
+	if r.count++; depth > MaxDepth || r.count > MaxNodes {
+		return nil, fault(n.Place, "", fsm.CodeLimit, "nested deeper than %d, or more than %d values", MaxDepth, MaxNodes)
+	}
+	tok, err := r.dec.Token()
+	if err != nil {
+		return nil, fault(n.Place, "", CodeSyntax, "%v", err)
+	}
+	switch t := tok.(type) {
+	case nil:
+		n.shape = shapeNull
+	case bool:
+		n.shape, n.text = shapeBool, strconv.FormatBool(t)
+	case json.Number:
+		n.shape, n.text = shapeFloat, t.String()
+		if _, err := strconv.ParseInt(n.text, 10, 64); err == nil {
+			n.shape = shapeInt
+		}
+	case string:
+		n.shape, n.text = shapeText, t
+	case json.Delim:
+		n.shape = shapeList
+		if t == '{' {
+			n.shape = shapeMapping
+		}
+		err = r.inside(n, depth)
+	}
+	return n, err
+}
+
+// inside reads the content of a list or an object up to its end.
+func (r *jsonReader) inside(n *tree, depth int) error {
+	for r.dec.More() {
+		if n.shape == shapeMapping {
+			key, err := r.value(depth + 1)
+			if err != nil {
+				return err
+			}
+			n.keys = append(n.keys, key)
+		}
+		item, err := r.value(depth + 1)
+		if err != nil {
+			return err
+		}
+		n.items = append(n.items, item)
+	}
+	if _, err := r.dec.Token(); err != nil {
+		return fault(n.Place, "", CodeSyntax, "%s without an end", n.shape)
+	}
+	return nil
+}
+
+// at appends a key or an index to a path.
+func at(path string, key any) string {
+	switch key := key.(type) {
+	case int:
+		return path + "[" + strconv.Itoa(key) + "]"
+	case string:
+		if path == "" {
+			return key
+		}
+		return path + "." + key
+	}
+	panic(fmt.Sprintf("manifest: a path has no part of type %T", key))
+}
