@@ -102,7 +102,7 @@ func (c *Controller) closeDead(ctx context.Context) error {
 		if left, ok := c.voter.Promised(s); ok {
 			heard = lease.Promise(sess.Lease) - left
 		}
-		res, err := c.propose(ctx, fsm.CloseSession{Session: s.Number, Place: placedWithout(state, s.Number)})
+		res, err := c.propose(ctx, fsm.CloseSession{Session: s.Number, Place: placedWithout(state, s.Number, c.cfg.wall())})
 		if err != nil {
 			return err
 		}
@@ -117,8 +117,8 @@ func (c *Controller) closeDead(ctx context.Context) error {
 
 // placedWithout computes where things go once a session is closed: on a copy of the
 // state in which it is.
-func placedWithout(s *fsm.State, session uint64) []fsm.Assignment {
-	cmd, err := fsm.NewCommand(wall(), "", "", fsm.CloseSession{Session: session})
+func placedWithout(s *fsm.State, session uint64, at int64) []fsm.Assignment {
+	cmd, err := fsm.NewCommand(at, "", "", fsm.CloseSession{Session: session})
 	if err != nil {
 		return nil
 	}
@@ -126,7 +126,7 @@ func placedWithout(s *fsm.State, session uint64) []fsm.Assignment {
 	if err != nil {
 		return nil
 	}
-	return moves(without)
+	return moves(without, at)
 }
 
 // askWhatIsOpen asks again about what is not settled, and says when to come back.

@@ -221,7 +221,7 @@ func (c *Controller) placeAll(ctx context.Context) error {
 	if s == c.reign.placed && now.Sub(c.reign.placedAt) < controlTick {
 		return nil
 	}
-	assignments := slices.DeleteFunc(moves(s), func(a fsm.Assignment) bool { return c.awaited(s, now, a) })
+	assignments := slices.DeleteFunc(moves(s, c.cfg.wall()), func(a fsm.Assignment) bool { return c.awaited(s, now, a) })
 	if len(assignments) == 0 {
 		c.reign.placed, c.reign.placedAt = s, now
 		return nil
@@ -255,9 +255,9 @@ func (c *Controller) awaited(s *fsm.State, now lease.Instant, a fsm.Assignment) 
 }
 
 // moves is the placement's difference from what the state has, as commands.
-func moves(s *fsm.State) []fsm.Assignment {
+func moves(s *fsm.State, at int64) []fsm.Assignment {
 	var out []fsm.Assignment
-	for _, d := range placement.Compute(s, wall()) {
+	for _, d := range placement.Compute(s, at) {
 		if d.Moves && len(out) < fsm.MaxAssignments {
 			out = append(out, d.Assignment())
 		}

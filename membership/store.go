@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -73,8 +72,8 @@ type guardedLog struct {
 	// broken is called once Raft believes something that the log does not hold.
 	broken func(error)
 
-	mu   sync.Mutex // held by the goroutine that writes; never while waiting for limit
-	owed span       // entries to take back before the next write; guarded by mu
+	mu   turn // of the goroutine that writes; never held while waiting for limit
+	owed span // entries to take back before the next write; guarded by mu
 
 	cutOff  atomic.Bool  // entries were removed, and none written in their place yet
 	late    atomic.Bool  // a write has missed its limit and still runs
@@ -82,6 +81,14 @@ type guardedLog struct {
 	origin  time.Time
 	longest atomic.Int64 // finished write, ns
 }
+
+// turn is a lock whose waiters wait at a channel: a write may hang for long, and virtual
+// time stands still while somebody waits for a sync.Mutex.
+type turn chan struct{}
+
+func newTurn() turn    { return make(turn, 1) }
+func (t turn) Lock()   { t <- struct{}{} }
+func (t turn) Unlock() { <-t }
 
 // span is the entries from first to last; first is 0 when there are none.
 type span struct{ first, last uint64 }
