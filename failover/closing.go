@@ -37,7 +37,7 @@ func (c *Controller) hint(now lease.Instant, s lease.Session, voter string) {
 	if set.Has(voter) {
 		q.hints[voter] = now
 	}
-	if q.dead || !q.majorityHints(now, set, c.hintFresh()) || q.asked != 0 && now.Sub(q.asked) < askPause {
+	if q.dead || !q.majorityHints(now, set, c.hintFresh()) || q.asked != 0 && now.Sub(q.asked) < q.pause {
 		return
 	}
 	c.ask(s, q)
@@ -64,7 +64,10 @@ func (q *inquiry) majorityHints(now lease.Instant, set lease.VoterSet, fresh tim
 // the function returns.
 func (c *Controller) ask(s lease.Session, q *inquiry) {
 	now := c.cfg.Clock()
-	q.asked = now
+	// A new question takes the place of the one before, so there must be time for the
+	// answers to come back: on a slow link more than at first.
+	longest := max(c.cfg.Log.State().Cluster.LeaseMax/askSlowest, askAgain)
+	q.asked, q.pause = now, min(max(2*q.pause, askAgain), longest)
 	set := c.cfg.Log.VoterSet()
 	if c.cfg.Log.Applied() < set.Index {
 		return // the state must have come as far as the voter set
@@ -146,12 +149,12 @@ func (c *Controller) askWhatIsOpen() time.Duration {
 			}
 			continue
 		}
-		if left := askAgain - now.Sub(q.asked); q.asked != 0 && left > 0 {
+		if left := q.pause - now.Sub(q.asked); q.asked != 0 && left > 0 {
 			pause = min(pause, left)
 			continue
 		}
 		c.ask(s, q)
-		pause = min(pause, askAgain)
+		pause = min(pause, q.pause)
 	}
 	return pause
 }

@@ -15,8 +15,8 @@ import (
 
 const (
 	hearPending = 4096                   // messages to the leader that wait; more are dropped, senders repeat
-	askPause    = 2 * time.Millisecond   // between two questions about one session
-	askAgain    = 10 * time.Millisecond  // while a question is not settled
+	askAgain    = 10 * time.Millisecond  // while a question is not settled; twice as long each time
+	askSlowest  = 8                      // up to this part of a lease: a longer round trip renews no lease either
 	controlTick = 250 * time.Millisecond // pauses after failures and delayed failback run out without an event
 	retryPause  = 20 * time.Millisecond  // after a proposal that failed
 	proposeWait = 3 * time.Second
@@ -59,6 +59,7 @@ type inquiry struct {
 	hinted lease.Instant            // first hint
 	hints  map[string]lease.Instant // the last one, by voter
 	asked  lease.Instant            // 0: not yet
+	pause  time.Duration            // from then until it is asked again
 	dead   bool
 }
 
