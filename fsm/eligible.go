@@ -60,7 +60,9 @@ func (s *State) Ineligible(v HAVIP, eni ENI, at int64) *Obstacle {
 	case !eni.Up:
 		return no("link-down", "the link is down")
 	}
-	if g, ok := v.GaveUp[eni.ID]; ok && g.Until > at {
+	// A pause that ends later than one that begins now was made by a clock that has been
+	// set back since.
+	if g, ok := v.GaveUp[eni.ID]; ok && g.Until > at && g.Until-at <= int64(GiveUpPause) {
 		return no("gave-up", "it failed there %s ago and pauses for %s: %s",
 			time.Duration(at-g.Until+int64(GiveUpPause)).Round(time.Second), GiveUpPause, g.Reason)
 	}
