@@ -40,6 +40,9 @@ func (c *Controller) hint(now lease.Instant, s lease.Session, voter string) {
 	if q.dead || !q.majorityHints(now, set, c.hintFresh()) || q.asked != 0 && now.Sub(q.asked) < q.pause {
 		return
 	}
+	if mutant.Active("closing-on-hints") {
+		q.dead = true
+	}
 	c.ask(s, q)
 }
 

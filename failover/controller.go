@@ -11,6 +11,7 @@ import (
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
 	"havip-cluster/fsm/placement"
+	"havip-cluster/internal/mutant"
 )
 
 const (
@@ -284,7 +285,7 @@ func (c *Controller) settleLease(ctx context.Context) error {
 		}
 		st.known = now
 	}
-	if now.Sub(st.known) < 2*lease.Promise(s.Cluster.LeaseMax) {
+	if now.Sub(st.known) < 2*lease.Promise(s.Cluster.LeaseMax) && !mutant.Active("controller-settle-early") {
 		return nil
 	}
 	_, err := c.propose(ctx, fsm.SettleLease{Index: st.index})

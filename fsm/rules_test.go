@@ -467,3 +467,17 @@ func TestGaveUpByAClockThatWasAhead(t *testing.T) {
 		t.Fatalf("the clock was set back: %+v", why)
 	}
 }
+
+// Rule 8: a shorter lease leaves the longer one in force until that has run out.
+func TestTheLongerLeaseStays(t *testing.T) {
+	w := cluster(t)
+	w.must(SetLease{Lease: time.Second})
+	w.must(SetLease{Lease: 200 * time.Millisecond})
+	if c := w.state.Cluster; c.Lease != 200*time.Millisecond || c.LeaseMax != time.Second {
+		t.Fatalf("lease %v, longest %v", c.Lease, c.LeaseMax)
+	}
+	w.must(SettleLease{Index: w.state.Cluster.LeaseIndex})
+	if c := w.state.Cluster; c.LeaseMax != 200*time.Millisecond {
+		t.Fatalf("settled, and the longest is %v", c.LeaseMax)
+	}
+}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"havip-cluster/internal/mutant"
 )
 
 var (
@@ -287,7 +289,10 @@ func (n *Node) begin(reign, term uint64) bool {
 func (n *Node) becomeLeader(reign uint64) {
 	for n.raft.State() == raft.Leader {
 		term := n.raft.CurrentTerm()
-		err := n.raft.Barrier(barrierTimeout).Error()
+		var err error
+		if !mutant.Active("membership-barrier") {
+			err = n.raft.Barrier(barrierTimeout).Error()
+		}
 		if err == nil && n.begin(reign, term) {
 			n.cfg.Logger.Info("this node leads the cluster", "term", term)
 			n.wake()
@@ -370,7 +375,9 @@ func (n *Node) Suffrages() map[string]string {
 // CaughtUp reports whether everything that was in the log when the process started is in
 // the state, so that no earlier promise of this node is unknown to it. What was cut off
 // since does not count: it was never committed.
-func (n *Node) CaughtUp() bool { return n.reached.Load() >= n.book.atStart() }
+func (n *Node) CaughtUp() bool {
+	return n.reached.Load() >= n.book.atStart() || mutant.Active("membership-caught-up")
+}
 
 // Applied returns the index up to which the log is in the state. Raft's own figure counts
 // entries that still wait for the machine; it is right once the machine has seen the

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"havip-cluster/failover"
+	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
 	"havip-cluster/membership"
 )
@@ -97,8 +98,27 @@ func (w *World) follow(ctx context.Context, p *process, node *membership.Node) {
 			w.violate("state", "%s at index %d: %s", p.h.name, s.Index, bad)
 		}
 		w.noteEvents(s)
+		w.lengths(s)
 		before = s
 	}
+}
+
+// lengths checks rule 8: after a change the longer length stays in force for as long as
+// promises of it may run. The first to see the change saw it after those were made.
+func (w *World) lengths(s *fsm.State) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c, known := s.Cluster, &w.length
+	if c.LeaseIndex > known.index {
+		known.index, known.at, known.longest = c.LeaseIndex, w.now(), c.LeaseMax
+	}
+	if c.LeaseIndex != known.index || c.LeaseMax >= known.longest {
+		return
+	}
+	if took := w.now() - known.at; took < lease.Promise(known.longest) {
+		w.violateLocked("length", "leases of %v are taken for over %v after the change to %v", known.longest, took, c.Lease)
+	}
+	known.longest = c.LeaseMax
 }
 
 // grown says what may only grow, and did not.

@@ -40,6 +40,11 @@ type World struct {
 	healSeq   int
 	made      map[string]*object // by HAVIP name
 	asking    sync.WaitGroup     // operators
+	length    struct {           // the last change of the lease length
+		index   uint64
+		at      time.Duration
+		longest time.Duration
+	}
 }
 
 // Violation is what must never happen, and did.
