@@ -329,8 +329,31 @@ func (w *World) leader() *process {
 	return nil
 }
 
+// allVote reports whether everybody who should vote does.
+func (w *World) allVote(why func(format string, args ...any)) bool {
+	lead := w.leader()
+	if lead == nil {
+		return false
+	}
+	want := 0
+	for _, h := range w.hosts {
+		if h.role != fsm.RoleAgent {
+			want++
+		}
+	}
+	want = min(want, fsm.MaxVoters)
+	voters, _ := lead.raft.Load().Voters()
+	if len(voters) != want && why != nil {
+		why("%d vote, %d should: %v", len(voters), want, voters)
+	}
+	return len(voters) == want
+}
+
 func (w *World) why() string {
 	text := "nothing is missing any more"
-	w.settled(func(format string, args ...any) { text = fmt.Sprintf(format, args...) })
+	note := func(format string, args ...any) { text = fmt.Sprintf(format, args...) }
+	if w.settled(note) {
+		w.allVote(note)
+	}
 	return text
 }

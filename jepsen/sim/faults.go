@@ -57,6 +57,7 @@ func init() { // in init, because play refers to ops
 		"lead":        {"h", func(w *World, a []string) { w.untilLeads(a[0]) }},
 		"own":         {"v h", func(w *World, a []string) { w.untilOwns(a[0], a[1]) }},
 		"repeat":      {"s n", (*World).repeatCommand},
+		"steady":      {"v d", func(w *World, a []string) { w.operator(func() { w.mustStay(a[0], dur(a[1])) }) }},
 		"answered":    {"v d", func(w *World, a []string) { w.mustBeAnswered(a[0], dur(a[1])) }},
 	}
 }
@@ -255,13 +256,18 @@ func (w *World) kill(name, keep, last string, power bool) {
 			w.stats.Kills++
 			if power {
 				w.stats.PowerCuts++
+				h.off++
 				h.powered = false
 				h.kernel = newKernel(len(h.kernel.links))
 			}
 		})
 	}, func() {
 		w.onHost(name, func(h *host) {
-			if h.down--; !h.powered && h.down == 0 {
+			h.down--
+			if !power {
+				return
+			}
+			if h.off--; h.off == 0 {
 				h.powered, h.booted, h.offset = true, time.Now(), bootTime
 			}
 		})

@@ -39,7 +39,6 @@ type generator struct {
 	at   time.Duration
 	uses []choice
 	sum  int
-	next int // number of the next new HAVIP
 }
 
 // choice is one kind of fault, how often it comes, and what makes one.

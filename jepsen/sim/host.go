@@ -41,6 +41,7 @@ type host struct {
 	lives     int    // ids given out
 	founder   *fsm.InitCluster
 	down      int // faults that keep the process down
+	off       int // of these, those that cut the power
 }
 
 // process is one life of the agent.
@@ -79,13 +80,7 @@ func (w *World) addHost(i int, role string) {
 	w.hosts = append(w.hosts, h)
 }
 
-// clock is CLOCK_BOOTTIME of the host.
-func (h *host) clock() lease.Instant {
-	h.w.mu.Lock()
-	defer h.w.mu.Unlock()
-	return h.clockLocked()
-}
-
+// clockLocked is CLOCK_BOOTTIME of the host; with the world's lock held.
 func (h *host) clockLocked() lease.Instant {
 	t := int64(time.Since(h.booted))
 	return lease.Instant(int64(h.offset) + t + t/1_000_000*h.ppm + t%1_000_000*h.ppm/1_000_000)

@@ -42,6 +42,14 @@ var kinds = map[string]byte{
 	"renewal": 1, "ack": 2, "hint": 3, "question": 4, "endorsement": 5, "released": 6, "ready": 7, "activated": 8, "status": 9,
 }
 
+var kindNames = func() map[byte]string {
+	out := map[byte]string{}
+	for name, k := range kinds {
+		out[k] = name
+	}
+	return out
+}()
+
 const (
 	inboxMax   = 1000                   // datagrams that wait in the socket of a stopped process
 	retransmit = 200 * time.Millisecond // TCP's least time-out: what a lost segment costs
@@ -98,6 +106,9 @@ func (n *network) datagram(from, to int, msg []byte) {
 	kind := msg[1]
 	w.stats.Datagrams[kind]++
 	l := n.links[from][to]
+	if w.Trace != nil && kind != kinds["status"] {
+		w.notef("%s to %s: %s", w.hosts[from].name, w.hosts[to].name, kindNames[kind])
+	}
 	var delays []time.Duration
 	copies := 1
 	switch {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"havip-cluster/failover"
@@ -322,6 +321,15 @@ func (w *World) mustBeAnswered(havip string, bound time.Duration) {
 	}
 }
 
+// mustStay demands that a HAVIP is answered all the time, in a directed schedule.
+func (w *World) mustStay(havip string, d time.Duration) {
+	for end := time.Now().Add(d); time.Now().Before(end) && !w.isBroken(); time.Sleep(ms) {
+		if !slices.ContainsFunc(w.hosts, func(h *host) bool { return w.answeredBy(h, havip) }) {
+			w.violate("availability", "nobody answers for %s", havip)
+		}
+	}
+}
+
 func (w *World) answeredBy(h *host, havip string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -385,7 +393,7 @@ func (w *World) settle() {
 		h.boot()
 		w.backToWork(h, began.Add(bound))
 	}
-	for !w.settled(nil) {
+	for !w.settled(nil) || !w.allVote(nil) {
 		if w.isBroken() {
 			return
 		}
@@ -456,12 +464,3 @@ func (w *World) lost() {
 }
 
 func ptr[T any](v T) *T { return &v }
-
-// Describe tells what every node and kernel has; for the end of a failed run.
-func (w *World) Describe() string {
-	var b strings.Builder
-	for _, h := range w.hosts {
-		fmt.Fprintf(&b, "%s node %q powered %t down %d\n", h.name, h.node, h.powered, h.down)
-	}
-	return b.String()
-}

@@ -20,6 +20,7 @@ type Schedule struct {
 	ENIs     int           // per host
 	HAVIPs   int
 	Duration time.Duration // with faults; the demand for service comes after it
+	Grow     bool          // the faults begin before all voters vote
 	Rates    []int         // of the hosts' clocks, parts per million off true time
 	Events   []Event
 }
@@ -50,6 +51,9 @@ func (s Schedule) String() string {
 	rates := make([]string, len(s.Rates))
 	for i, r := range s.Rates {
 		rates[i] = strconv.Itoa(r)
+	}
+	if s.Grow {
+		fmt.Fprintln(&b, "cluster grow=true")
 	}
 	fmt.Fprintf(&b, "clocks ppm=%s\n", strings.Join(rates, ","))
 	for _, e := range s.Events {
@@ -122,6 +126,8 @@ func (s *Schedule) set(k, v string) (err error) {
 		s.ENIs, err = strconv.Atoi(v)
 	case "havips":
 		s.HAVIPs, err = strconv.Atoi(v)
+	case "grow":
+		s.Grow, err = strconv.ParseBool(v)
 	case "ppm":
 		s.Rates = nil
 		for t := range strings.SplitSeq(v, ",") {

@@ -60,7 +60,7 @@ func (r *recorder) add(at time.Duration, text string) {
 	if *traceFlag {
 		fmt.Fprintln(os.Stderr, line)
 	}
-	if strings.Contains(text, "raft:") {
+	if strings.Contains(text, "raft:") || len(text) < 20 && strings.Contains(text, " to ") {
 		return
 	}
 	if r.lines = append(r.lines, line); len(r.lines) > recorded {

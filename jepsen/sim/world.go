@@ -209,7 +209,7 @@ func (w *World) form() bool {
 	for i := range w.sched.HAVIPs {
 		w.create(fmt.Sprintf("v%d", i))
 	}
-	for !w.settled(nil) {
+	for !w.settled(nil) || !w.sched.Grow && !w.allVote(nil) {
 		if time.Now().After(end) || w.isBroken() {
 			w.violate("liveness", "a healthy cluster does not form within %v: %s", formBound, w.why())
 			return false
