@@ -20,7 +20,7 @@ type Reconciler struct {
 	Alive   func(node string) bool
 	Applied func(node string) (index uint64, fresh bool)
 
-	since map[string]time.Time // by node: since when it could vote, without a break
+	since map[string]time.Time // by node: since when it is there, without a break
 }
 
 // Run works until ctx ends.
@@ -87,8 +87,7 @@ func (r *Reconciler) followed(but string) bool {
 // a cluster of two voters every lease would end.
 func (r *Reconciler) ready(node string) bool {
 	applied, fresh := r.Applied(node)
-	_, latest := r.Node.Voters()
-	if !fresh || !r.Alive(node) || applied < latest || !r.Node.Ready(applied) {
+	if !fresh || !r.Alive(node) {
 		delete(r.since, node)
 		return false
 	}
@@ -98,7 +97,8 @@ func (r *Reconciler) ready(node string) bool {
 	if _, known := r.since[node]; !known {
 		r.since[node] = time.Now()
 	}
-	return time.Since(r.since[node]) >= silence(r.Node.State().Cluster.LeaseMax)
+	_, latest := r.Node.Voters()
+	return applied >= latest && r.Node.Ready(applied) && time.Since(r.since[node]) >= silence(r.Node.State().Cluster.LeaseMax)
 }
 
 // silence is a little longer than the promise of 1.02 leases and 2 ms.

@@ -60,7 +60,7 @@ var Catalogue = []Bug{
 	inFSM("older-session", "1: opening closes the older session", "^TestRandomCommands$"),
 	lease("send-time-deadline", "2: the deadline counts from the sending", leaseSearch()),
 	lease("config-check", "2: the same voter set", leaseSearch()),
-	lease("silence-ack", "2: silence before acknowledging"),
+	lease("silence-ack", "2: silence before acknowledging", directed),
 	lease("majority", "2, 5: a majority", leaseSearch()),
 	inWorld("keeper-longer-pace", "2, 8: pace of the shorter lease"),
 	lease("continuity", "3: a missed deadline stays missed"),

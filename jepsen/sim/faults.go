@@ -57,6 +57,7 @@ func init() { // in init, because play refers to ops
 		"lead":        {"h", func(w *World, a []string) { w.untilLeads(a[0]) }},
 		"own":         {"v h", func(w *World, a []string) { w.untilOwns(a[0], a[1]) }},
 		"repeat":      {"s n", (*World).repeatCommand},
+		"align":       {"h h", func(w *World, a []string) { w.awaitRenewal(pair(a[0], a[1])) }},
 		"steady":      {"v d", func(w *World, a []string) { w.operator(func() { w.mustStay(a[0], dur(a[1])) }) }},
 		"answered":    {"v d", func(w *World, a []string) { w.mustBeAnswered(a[0], dur(a[1])) }},
 	}

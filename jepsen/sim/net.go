@@ -106,6 +106,10 @@ func (n *network) datagram(from, to int, msg []byte) {
 	kind := msg[1]
 	w.stats.Datagrams[kind]++
 	l := n.links[from][to]
+	if kind == renewals && w.renewed != nil && w.awaited == (direction{from, to}) {
+		close(w.renewed)
+		w.renewed = nil
+	}
 	if w.Trace != nil && kind != kinds["status"] {
 		w.notef("%s to %s: %s", w.hosts[from].name, w.hosts[to].name, kindNames[kind])
 	}

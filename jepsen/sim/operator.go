@@ -321,6 +321,23 @@ func (w *World) mustBeAnswered(havip string, bound time.Duration) {
 	}
 }
 
+// awaitRenewal returns when a host sends its next renewal to another one. The times of a
+// directed schedule count from there, as if it had come when the event says.
+func (w *World) awaitRenewal(d direction) {
+	ch := make(chan struct{})
+	w.mu.Lock()
+	w.awaited, w.renewed = d, ch
+	w.mu.Unlock()
+	t := time.NewTimer(formBound)
+	defer t.Stop()
+	select {
+	case <-ch:
+	case <-w.broken:
+	case <-t.C:
+		w.violate("schedule", "%s sends no renewal", w.hosts[d.from].name)
+	}
+}
+
 // mustStay demands that a HAVIP is answered all the time, in a directed schedule.
 func (w *World) mustStay(havip string, d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end) && !w.isBroken(); time.Sleep(ms) {

@@ -119,6 +119,7 @@ func TestSim(t *testing.T) {
 		begin := time.Now()
 		st, v := play(t, s, trace)
 		total.Add(st)
+		fmt.Println("stats", st)
 		t.Logf("seed %d: %s, %d hosts, %d events, %v virtual in %v", s.Seed, s.Profile, len(s.Roles), len(s.Events), st.Virtual.Round(time.Second), time.Since(begin).Round(ms))
 		if idle := st.Idle(); len(idle) > 0 && v == nil {
 			t.Errorf("seed %d: nothing happened: no %v", s.Seed, idle)
@@ -132,8 +133,8 @@ func TestSim(t *testing.T) {
 	if total.Faults > 0 {
 		pace = total.Faulty / time.Duration(total.Faults)
 	}
-	t.Logf("%d runs, %.1f cluster-hours, %.1f of them with a fault each %v; %.1f hours per real minute on one core\n%v",
-		total.Runs, total.Virtual.Hours(), total.Faulty.Hours(), pace.Round(ms), total.Virtual.Hours()/took.Minutes(), total)
+	t.Logf("%d runs, %.1f cluster-hours, %.1f of them with a fault each %v; %.1f hours per real minute on one core",
+		total.Runs, total.Virtual.Hours(), total.Faulty.Hours(), pace.Round(ms), total.Virtual.Hours()/took.Minutes())
 }
 
 func (s Schedule) folder(t *testing.T) string {

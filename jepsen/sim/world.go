@@ -40,6 +40,8 @@ type World struct {
 	healSeq   int
 	made      map[string]*object // by HAVIP name
 	asking    sync.WaitGroup     // operators
+	awaited   direction          // of whose next renewal a schedule waits
+	renewed   chan struct{}      // closed when it is sent
 	length    struct {           // the last change of the lease length
 		index   uint64
 		at      time.Duration
@@ -104,6 +106,9 @@ func (w *World) run() {
 		w.notef("> %s", e)
 		w.count(func(st *Stats) { st.Faults++ })
 		ops[e.Op].do(w, e.Args)
+		if e.Op == "align" {
+			began = time.Now().Add(-e.At)
+		}
 	}
 	if w.wait(began.Add(w.sched.Duration)) {
 		w.settle()

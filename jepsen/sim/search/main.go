@@ -94,7 +94,7 @@ func (t *totals) job(ctx context.Context, s settings, i int) {
 		return
 	}
 	t.read(bufio.NewScanner(pipe))
-	if err := cmd.Wait(); err != nil {
+	if err := cmd.Wait(); err != nil && ctx.Err() == nil { // what ends for want of time has found nothing
 		t.fail(fmt.Errorf("process %d: %w; the schedule that was being played is in %s", i, err, s.out))
 	}
 }
@@ -119,7 +119,7 @@ func (t *totals) read(lines *bufio.Scanner) {
 	for lines.Scan() {
 		text := lines.Text()
 		switch {
-		case strings.Contains(text, "runs=") && strings.Contains(text, "virtual="):
+		case strings.HasPrefix(text, "stats "):
 			t.add(text)
 		case !quiet.MatchString(text):
 			fmt.Println(text)
@@ -147,7 +147,7 @@ func (t *totals) add(text string) {
 
 func (t *totals) print(s settings, took time.Duration) {
 	hours := t.sums["virtual"] / 3600
-	fmt.Printf("sim: seeds %d to %d, %.0f runs, %.1f cluster-hours in %v of real time: %.1f hours per real minute in %d processes\n",
+	fmt.Printf("sim: seeds %d to %d: %.0f runs, %.1f cluster-hours in %v of real time: %.1f hours per real minute in %d processes\n",
 		s.seed, s.seed+uint64(s.seeds)-1, t.sums["runs"], hours, took.Round(time.Second), hours/took.Minutes(), s.jobs)
 	if t.sums["faults"] > 0 {
 		fmt.Printf("sim: %.1f of the hours with faults, one each %.1f s; longest way back to service after the last fault %.1f s\n",
