@@ -69,12 +69,23 @@ tidy: ## go.mod, formatting and the rules of the house
 	$(GO) test -run Tidy ./jepsen
 
 .PHONY: mutants
-mutants: ## each safety rule broken on purpose must be noticed
-	$(GO) test -tags mutants -timeout $(TEST_TIMEOUT) -run Mutant ./...
+mutants: ## each safety rule broken on purpose must be noticed: the table of who did (root)
+	$(GO) run ./jepsen/sim/mutants $(MUTANTS)
+
+# SEEDS seeds from SEED0 on, each with SIMTIME of virtual time with faults, in SIMJOBS
+# processes; what fails is kept in bin/sim.
+SEEDS   ?= 24
+SEED0   ?= 1
+SIMTIME ?= 5m
+SIMJOBS ?= 2
+SIMWAIT ?= 24h
 
 .PHONY: sim
-sim: ## search for two owners in virtual time
+sim: ## search for two owners in virtual time: whole clusters (SEEDS, SEED0), and the lease alone
 	$(GO) test -timeout $(TEST_TIMEOUT) -run Search ./failover/lease/
+	@mkdir -p $(BIN)/sim && $(GO) test -c -o $(BIN)/sim/sim.test ./jepsen/sim
+	@cd jepsen/sim && $(abspath $(BIN))/sim/sim.test -test.run 'Scenarios'
+	@$(GO) run ./jepsen/sim/search -binary $(BIN)/sim/sim.test -out $(BIN)/sim -seed $(SEED0) -seeds $(SEEDS) -duration $(SIMTIME) -jobs $(SIMJOBS) -limit $(SIMWAIT)
 
 .PHONY: jepsen-short
 jepsen-short: ## whole clusters of the real binary through each fault on the real kernel (root)

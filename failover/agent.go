@@ -167,7 +167,7 @@ func (a *Agent) Run(ctx context.Context) {
 			waiting = append(waiting, done)
 		}
 		pause := a.turn()
-		if a.isClean {
+		if a.isClean || mutant.Active("agent-unclean") {
 			for _, done := range waiting {
 				close(done)
 			}
@@ -209,9 +209,11 @@ func (a *Agent) note(m message) {
 func (a *Agent) turn() time.Duration {
 	session, deadline := a.keeper.Lease()
 	if session == 0 || session != a.handoff.session {
-		a.dropAll("the lease is over")
+		if !mutant.Active("agent-unclean") {
+			a.dropAll("the lease is over")
+		}
 		switch {
-		case !a.isClean:
+		case !a.isClean && !mutant.Active("agent-unclean"):
 			return wordRepeat // try again
 		case session == 0:
 			return idlePause

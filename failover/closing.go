@@ -37,8 +37,11 @@ func (c *Controller) hint(now lease.Instant, s lease.Session, voter string) {
 	if set.Has(voter) {
 		q.hints[voter] = now
 	}
-	if q.dead || !q.majorityHints(now, set, c.hintFresh()) || q.asked != 0 && now.Sub(q.asked) < askPause {
+	if q.dead || !q.majorityHints(now, set, c.hintFresh()) || q.asked != 0 && now.Sub(q.asked) < q.pause {
 		return
+	}
+	if mutant.Active("closing-on-hints") {
+		q.dead = true
 	}
 	c.ask(s, q)
 }
@@ -64,7 +67,10 @@ func (q *inquiry) majorityHints(now lease.Instant, set lease.VoterSet, fresh tim
 // the function returns.
 func (c *Controller) ask(s lease.Session, q *inquiry) {
 	now := c.cfg.Clock()
-	q.asked = now
+	// A new question takes the place of the one before, so there must be time for the
+	// answers to come back: on a slow link more than at first.
+	longest := max(c.cfg.Log.State().Cluster.LeaseMax/askSlowest, askAgain)
+	q.asked, q.pause = now, min(max(2*q.pause, askAgain), longest)
 	set := c.cfg.Log.VoterSet()
 	if c.cfg.Log.Applied() < set.Index {
 		return // the state must have come as far as the voter set
@@ -102,7 +108,7 @@ func (c *Controller) closeDead(ctx context.Context) error {
 		if left, ok := c.voter.Promised(s); ok {
 			heard = lease.Promise(sess.Lease) - left
 		}
-		res, err := c.propose(ctx, fsm.CloseSession{Session: s.Number, Place: placedWithout(state, s.Number)})
+		res, err := c.propose(ctx, fsm.CloseSession{Session: s.Number, Place: placedWithout(state, s.Number, c.cfg.wall())})
 		if err != nil {
 			return err
 		}
@@ -117,8 +123,8 @@ func (c *Controller) closeDead(ctx context.Context) error {
 
 // placedWithout computes where things go once a session is closed: on a copy of the
 // state in which it is.
-func placedWithout(s *fsm.State, session uint64) []fsm.Assignment {
-	cmd, err := fsm.NewCommand(wall(), "", "", fsm.CloseSession{Session: session})
+func placedWithout(s *fsm.State, session uint64, at int64) []fsm.Assignment {
+	cmd, err := fsm.NewCommand(at, "", "", fsm.CloseSession{Session: session})
 	if err != nil {
 		return nil
 	}
@@ -126,7 +132,7 @@ func placedWithout(s *fsm.State, session uint64) []fsm.Assignment {
 	if err != nil {
 		return nil
 	}
-	return moves(without)
+	return moves(without, at)
 }
 
 // askWhatIsOpen asks again about what is not settled, and says when to come back.
@@ -146,12 +152,12 @@ func (c *Controller) askWhatIsOpen() time.Duration {
 			}
 			continue
 		}
-		if left := askAgain - now.Sub(q.asked); q.asked != 0 && left > 0 {
+		if left := q.pause - now.Sub(q.asked); q.asked != 0 && left > 0 {
 			pause = min(pause, left)
 			continue
 		}
 		c.ask(s, q)
-		pause = min(pause, askAgain)
+		pause = min(pause, q.pause)
 	}
 	return pause
 }

@@ -11,12 +11,13 @@ import (
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
 	"havip-cluster/fsm/placement"
+	"havip-cluster/internal/mutant"
 )
 
 const (
 	hearPending = 4096                   // messages to the leader that wait; more are dropped, senders repeat
-	askPause    = 2 * time.Millisecond   // between two questions about one session
-	askAgain    = 10 * time.Millisecond  // while a question is not settled
+	askAgain    = 10 * time.Millisecond  // while a question is not settled; twice as long each time
+	askSlowest  = 8                      // up to this part of a lease: a longer round trip renews no lease either
 	controlTick = 250 * time.Millisecond // pauses after failures and delayed failback run out without an event
 	retryPause  = 20 * time.Millisecond  // after a proposal that failed
 	proposeWait = 3 * time.Second
@@ -59,6 +60,7 @@ type inquiry struct {
 	hinted lease.Instant            // first hint
 	hints  map[string]lease.Instant // the last one, by voter
 	asked  lease.Instant            // 0: not yet
+	pause  time.Duration            // from then until it is asked again
 	dead   bool
 }
 
@@ -221,7 +223,7 @@ func (c *Controller) placeAll(ctx context.Context) error {
 	if s == c.reign.placed && now.Sub(c.reign.placedAt) < controlTick {
 		return nil
 	}
-	assignments := slices.DeleteFunc(moves(s), func(a fsm.Assignment) bool { return c.awaited(s, now, a) })
+	assignments := slices.DeleteFunc(moves(s, c.cfg.wall()), func(a fsm.Assignment) bool { return c.awaited(s, now, a) })
 	if len(assignments) == 0 {
 		c.reign.placed, c.reign.placedAt = s, now
 		return nil
@@ -255,8 +257,8 @@ func (c *Controller) awaited(s *fsm.State, now lease.Instant, a fsm.Assignment) 
 }
 
 // moves is the placement's difference from what the state has, as commands for one entry.
-func moves(s *fsm.State) []fsm.Assignment {
-	out := drainStep(s, placement.Moves(s, wall()))
+func moves(s *fsm.State, at int64) []fsm.Assignment {
+	out := drainStep(s, placement.Moves(s, at))
 	return out[:min(len(out), fsm.MaxAssignments)]
 }
 
@@ -278,7 +280,7 @@ func (c *Controller) settleLease(ctx context.Context) error {
 		}
 		st.known = now
 	}
-	if now.Sub(st.known) < 2*lease.Promise(s.Cluster.LeaseMax) {
+	if now.Sub(st.known) < 2*lease.Promise(s.Cluster.LeaseMax) && !mutant.Active("controller-settle-early") {
 		return nil
 	}
 	_, err := c.propose(ctx, fsm.SettleLease{Index: st.index})

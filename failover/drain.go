@@ -78,7 +78,7 @@ func claims(s *fsm.State, node string) bool {
 
 // endDrains proposes the end of drains that are over.
 func (c *Controller) endDrains(ctx context.Context) error {
-	for _, end := range endDrains(c.cfg.Log.State(), wall()) {
+	for _, end := range endDrains(c.cfg.Log.State(), c.cfg.wall()) {
 		if _, err := c.propose(ctx, end); err != nil {
 			return err
 		}

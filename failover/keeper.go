@@ -63,7 +63,7 @@ func (k *Keeper) Lease() (session uint64, deadline lease.Instant) {
 func (k *Keeper) Run(ctx context.Context) error {
 	pause := openPauseMin
 	for {
-		if err := k.agent.clean(ctx); err != nil {
+		if err := k.agent.clean(ctx); err != nil && !mutant.Active("agent-unclean") {
 			return nil // only when ctx has ended
 		}
 		leader := k.cfg.Log.LeaderID()
@@ -143,6 +143,9 @@ func (k *Keeper) open(ctx context.Context) (bool, error) {
 	sess, ok := k.await(wait, attempt, func() bool { return err != nil && k.newLeader(leader) })
 	if !ok {
 		return false, nil
+	}
+	if mutant.Active("keeper-answer-time") {
+		sent = k.cfg.Clock()
 	}
 	h := lease.NewHolder(lease.Session{Node: sess.Node, Number: sess.Number}, sent, sess.Lease)
 	if !h.Alive(k.cfg.Clock()) {

@@ -96,6 +96,15 @@ type Config struct {
 	Owner bool
 	// Lease is the length in force until the log tells another one.
 	Lease time.Duration
+	// Wall is the time for records in unix nanoseconds; nil is the system's clock.
+	Wall func() int64
+}
+
+func (c Config) wall() int64 {
+	if c.Wall == nil {
+		return wall()
+	}
+	return c.Wall()
 }
 
 // wall is the time for records; nothing is decided by it but pauses and failback.

@@ -1,5 +1,7 @@
 package fsm
 
+import "havip-cluster/internal/mutant"
+
 // Result is what became of a command.
 type Result struct {
 	// Index is the log index that did it; for a repeated request, of the first time.
@@ -25,7 +27,7 @@ func Apply(s *State, index uint64, c Command) (*State, Result, error) {
 	if len(c.Key) > MaxKey {
 		return s.at(index), refused(index, Refuse(CodeTooLong, "the idempotency key has %d bytes, at most %d", len(c.Key), MaxKey)), nil
 	}
-	if c.Key != "" {
+	if c.Key != "" && !mutant.Active("fsm-key") {
 		if r, ok := s.Answered(c); ok {
 			if r.Refusal != nil {
 				r.Index = index
@@ -56,7 +58,7 @@ func Apply(s *State, index uint64, c Command) (*State, Result, error) {
 // term does nothing: its proposer decided as the leader of that term, and what it knew
 // may be out of date (lease protocol, rule 5).
 func ApplyEntry(s *State, index, term uint64, c Command) (*State, Result, error) {
-	if c.Term != 0 && c.Term != term {
+	if c.Term != 0 && c.Term != term && !mutant.Active("fsm-term") {
 		return s.at(index), refused(index, Refuse(CodeStale, "decided in term %d, appended in term %d; it is decided again", c.Term, term)), nil
 	}
 	return Apply(s, index, c)

@@ -96,7 +96,7 @@ func (v HAVIP) failedThere(n Node, eni ENI, at int64) *Obstacle {
 		return &Obstacle{"failures", fmt.Sprintf("it failed %d times on node %s (limit %d); one is forgotten every %s, or all by `havip reset-failures %s`", count, n.Name, limit, FailDecay, v.Name)}
 	}
 	g, ok := v.GaveUp[eni.ID]
-	if !ok || g.Until <= at {
+	if !ok || !g.Holds(at) {
 		return nil
 	}
 	since := g.At

@@ -449,3 +449,36 @@ func TestForkedClaims(t *testing.T) {
 		}
 	}
 }
+
+// A pause is not longer because the clock that made it was ahead and has been set back
+// since: the seed that found it is in jepsen/sim.
+func TestGaveUpByAClockThatWasAhead(t *testing.T) {
+	w := trio(t)
+	w.upgrade()
+	w.havip("web", "10.0.0.100")
+	w.place("web", "n1/eth0")
+	w.at += int64(20 * time.Minute)
+	w.must(Release{[]ReleasedClaim{{HAVIP: w.get("web").ID, Epoch: 1, Session: w.session("n1"), Failure: "no carrier"}}})
+	v, eni := w.get("web"), w.state.ENIs["n1/eth0"]
+	if why := w.state.Ineligible(v, eni, w.at+1); why == nil || why.Rule != "gave-up" {
+		t.Fatalf("right after the failure: %+v", why)
+	}
+	w.at -= int64(20 * time.Minute)
+	if why := w.state.Ineligible(v, eni, w.at); why != nil {
+		t.Fatalf("the clock was set back: %+v", why)
+	}
+}
+
+// Rule 8: a shorter lease leaves the longer one in force until that has run out.
+func TestTheLongerLeaseStays(t *testing.T) {
+	w := cluster(t)
+	w.must(SetLease{Lease: time.Second})
+	w.must(SetLease{Lease: 200 * time.Millisecond})
+	if c := w.state.Cluster; c.Lease != 200*time.Millisecond || c.LeaseMax != time.Second {
+		t.Fatalf("lease %v, longest %v", c.Lease, c.LeaseMax)
+	}
+	w.must(SettleLease{Index: w.state.Cluster.LeaseIndex})
+	if c := w.state.Cluster; c.LeaseMax != 200*time.Millisecond {
+		t.Fatalf("settled, and the longest is %v", c.LeaseMax)
+	}
+}

@@ -60,7 +60,7 @@ var clockFunctions = []string{"Now", "Since", "Until", "After", "AfterFunc", "Ne
 // house lists the folders that explain themselves in a DESIGN.md once they hold Go code.
 var house = []string{
 	"cmd/havip-cluster", "api", "fsm", "fsm/placement", "membership", "membership/identity",
-	"failover", "failover/lease", "manifest", "netdev", "jepsen",
+	"failover", "failover/lease", "manifest", "netdev", "jepsen", "jepsen/sim",
 }
 
 // allowance lets one file ("dir/file.go") or function ("dir/file.go:Name") exceed its

@@ -15,7 +15,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+
+	"havip-cluster/internal/mutant"
 )
 
 var (
@@ -42,7 +43,26 @@ type Config struct {
 
 	Logger *slog.Logger
 
+	// Wall gives the time that commands carry; nil is the system's clock.
+	Wall func() time.Time
+
 	wrap func(raft.LogStore) raft.LogStore // nil; a test puts a bad disk in between
+}
+
+// Parts are what a Node stands on: Open makes the real ones, a simulation its own.
+type Parts struct {
+	Store     Store
+	Snapshots raft.SnapshotStore
+	Transport raft.Transport
+	// Tune changes Raft's settings before it starts; nil changes nothing.
+	Tune func(*raft.Config)
+}
+
+// Store keeps the log, and the term and the vote.
+type Store interface {
+	raft.LogStore
+	raft.StableStore
+	Close() error
 }
 
 const (
@@ -63,8 +83,7 @@ type Node struct {
 	cfg    Config
 	raft   *raft.Raft
 	inner  atomic.Pointer[raft.Raft] // raft, for callbacks that may come before it is set
-	trans  *raft.NetworkTransport
-	bolt   *raftboltdb.BoltStore
+	parts  Parts
 	guard  *guardedLog
 	book   *ledger
 	path   string
@@ -129,9 +148,41 @@ func Open(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	parts, err := realParts(cfg)
+	if err != nil {
+		return nil, errors.Join(err, bolt.Close())
+	}
+	parts.Store = bolt
+	return OpenOn(cfg, parts)
+}
+
+// realParts are the transport and the snapshots of a node on this host.
+func realParts(cfg Config) (Parts, error) {
+	logger := newHCLog(cfg.Logger)
+	snaps, err := raft.NewFileSnapshotStoreWithLogger(cfg.Dir, snapshotsKept, logger)
+	if err != nil {
+		return Parts{}, fmt.Errorf("membership: %w", err)
+	}
+	stream, err := listenTLS(cfg.Listen, cfg.Server, cfg.Client, cfg.Logger)
+	if err != nil {
+		return Parts{}, err
+	}
+	return Parts{Snapshots: snaps, Transport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: stream, MaxPool: 3, Timeout: rpcTimeout(cfg.Heartbeat), Logger: logger,
+	})}, nil
+}
+
+// rpcTimeout is how long Raft waits for another node's answer.
+func rpcTimeout(heartbeat time.Duration) time.Duration { return max(time.Second, 4*heartbeat) }
+
+// OpenOn is Open on given parts, which it closes in the end, also when it fails.
+func OpenOn(cfg Config, parts Parts) (*Node, error) {
 	n := &Node{
-		Machine: NewMachine(), cfg: cfg, bolt: bolt, path: path,
+		Machine: NewMachine(), cfg: cfg, parts: parts, path: filepath.Join(cfg.Dir, logFile),
 		notify: make(chan bool, 8), done: make(chan struct{}), closeWait: closeWait,
+	}
+	if n.cfg.Wall == nil {
+		n.cfg.Wall = time.Now
 	}
 	if err := n.start(); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -139,20 +190,9 @@ func Open(cfg Config) (*Node, error) {
 	return n, nil
 }
 
-func (n *Node) start() error {
-	stream, err := listenTLS(n.cfg.Listen, n.cfg.Server, n.cfg.Client, n.cfg.Logger)
-	if err != nil {
-		return err
-	}
+func (n *Node) start() (err error) {
 	logger := newHCLog(n.cfg.Logger)
-	n.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: stream, MaxPool: 3, Timeout: max(time.Second, 4*n.cfg.Heartbeat), Logger: logger,
-	})
-	snaps, err := raft.NewFileSnapshotStoreWithLogger(n.cfg.Dir, snapshotsKept, logger)
-	if err != nil {
-		return fmt.Errorf("membership: %w", err)
-	}
-	if n.book, err = newLedger(n.bolt); err != nil {
+	if n.book, err = newLedger(n.parts.Store); err != nil {
 		return fmt.Errorf("membership: read %s: %w", n.path, err)
 	}
 	n.guard = n.newGuard()
@@ -168,7 +208,11 @@ func (n *Node) start() error {
 	conf.NotifyCh = n.notify
 	conf.Logger = logger
 	conf.NoLegacyTelemetry = true
-	if n.raft, err = raft.NewRaft(conf, n.Machine, cache, n.bolt, notedSnapshots{snaps, n.book}, n.trans); err != nil {
+	if n.parts.Tune != nil {
+		n.parts.Tune(conf)
+	}
+	snaps := notedSnapshots{n.parts.Snapshots, n.book}
+	if n.raft, err = raft.NewRaft(conf, n.Machine, cache, n.parts.Store, snaps, n.parts.Transport); err != nil {
 		return fmt.Errorf("membership: start raft on %s: %w", n.cfg.Dir, err)
 	}
 	n.inner.Store(n.raft)
@@ -178,12 +222,12 @@ func (n *Node) start() error {
 }
 
 func (n *Node) newGuard() *guardedLog {
-	disk := raft.LogStore(n.bolt)
+	disk := raft.LogStore(n.parts.Store)
 	if n.cfg.wrap != nil {
 		disk = n.cfg.wrap(disk)
 	}
 	return &guardedLog{
-		LogStore: disk, limit: n.cfg.Heartbeat, book: n.book, origin: time.Now(),
+		LogStore: disk, mu: newTurn(), limit: n.cfg.Heartbeat, book: n.book, origin: time.Now(),
 		leads: func() bool {
 			r := n.inner.Load()
 			return r != nil && r.State() == raft.Leader
@@ -202,7 +246,7 @@ func (n *Node) newGuard() *guardedLog {
 		},
 		stalled: func() {
 			if n.inner.Load() != nil {
-				n.wg.Go(n.callElection)
+				go n.callElection() // has limits of its own, and Close need not wait for it
 			}
 		},
 	}
@@ -251,7 +295,10 @@ func (n *Node) begin(reign, term uint64) bool {
 func (n *Node) becomeLeader(reign uint64) {
 	for n.raft.State() == raft.Leader {
 		term := n.raft.CurrentTerm()
-		err := n.raft.Barrier(barrierTimeout).Error()
+		var err error
+		if !mutant.Active("membership-barrier") {
+			err = n.raft.Barrier(barrierTimeout).Error()
+		}
 		if err == nil && n.begin(reign, term) {
 			n.cfg.Logger.Info("this node leads the cluster", "term", term)
 			n.wake()
@@ -334,7 +381,9 @@ func (n *Node) Suffrages() map[string]string {
 // CaughtUp reports whether everything that was in the log when the process started is in
 // the state, so that no earlier promise of this node is unknown to it. What was cut off
 // since does not count: it was never committed.
-func (n *Node) CaughtUp() bool { return n.reached.Load() >= n.book.atStart() }
+func (n *Node) CaughtUp() bool {
+	return n.reached.Load() >= n.book.atStart() || mutant.Active("membership-caught-up")
+}
 
 // Applied returns the index up to which the log is in the state. Raft's own figure counts
 // entries that still wait for the machine; it is right once the machine has seen the
@@ -429,12 +478,14 @@ func (n *Node) close() error {
 	}
 	close(n.done)
 	n.wg.Wait()
-	if n.trans != nil {
-		n.trans.CloseStreams()
-		errs = append(errs, n.trans.Close())
+	if t, ok := n.parts.Transport.(interface{ CloseStreams() }); ok {
+		t.CloseStreams()
+	}
+	if t, ok := n.parts.Transport.(raft.WithClose); ok {
+		errs = append(errs, t.Close())
 	}
 	if n.guard != nil {
 		n.guard.rest()
 	}
-	return errors.Join(append(errs, n.bolt.Close())...)
+	return errors.Join(append(errs, n.parts.Store.Close())...)
 }

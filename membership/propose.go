@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -23,7 +22,7 @@ func (n *Node) ProposeFor(ctx context.Context, by string, term uint64, key strin
 	if err := n.mayLead(); err != nil {
 		return fsm.Result{}, err
 	}
-	c, err := fsm.NewCommand(time.Now().UnixNano(), by, key, body)
+	c, err := fsm.NewCommand(n.cfg.Wall().UnixNano(), by, key, body)
 	if err != nil {
 		return fsm.Result{}, err
 	}

@@ -23,6 +23,8 @@ type Reconciler struct {
 	// commands, "" if unknown; nil = of none. The state learns it, and so the cluster which
 	// commands every node can read (fsm level.go).
 	Version func(node string) string
+
+	since map[string]time.Time // by node: since when it is there, without a break
 }
 
 // Run works until ctx ends.
@@ -100,10 +102,29 @@ func (r *Reconciler) followed(but string) bool {
 	return true
 }
 
+// ready reports whether a node may become a voter: it is there, holds about the whole log,
+// and that for as long as a voter that has just started acknowledges no renewals (lease
+// protocol, rule 2). One that is still silent would raise the majority for nothing, and in
+// a cluster of two voters every lease would end.
 func (r *Reconciler) ready(node string) bool {
 	applied, fresh := r.Applied(node)
+	if !fresh || !r.Alive(node) {
+		delete(r.since, node)
+		return false
+	}
+	if r.since == nil {
+		r.since = map[string]time.Time{}
+	}
+	if _, known := r.since[node]; !known {
+		r.since[node] = time.Now()
+	}
 	_, latest := r.Node.Voters()
-	return fresh && r.Alive(node) && applied >= latest && r.Node.Ready(applied)
+	return applied >= latest && r.Node.Ready(applied) && time.Since(r.since[node]) >= silence(r.Node.State().Cluster.LeaseMax)
+}
+
+// silence is a little longer than the promise of 1.02 leases and 2 ms.
+func silence(leaseMax time.Duration) time.Duration {
+	return leaseMax + leaseMax/20 + 5*time.Millisecond
 }
 
 func (r *Reconciler) act(ctx context.Context, s *fsm.State, c Change) error {

@@ -19,9 +19,9 @@ func (n *Node) callElection() {
 		answered := make(chan error, 1)
 		go func() { // ends with the transport's own limit
 			req := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
-				ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.cfg.Node), Addr: n.trans.EncodePeer(raft.ServerID(n.cfg.Node), n.trans.LocalAddr()),
+				ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.cfg.Node), Addr: n.parts.Transport.EncodePeer(raft.ServerID(n.cfg.Node), n.parts.Transport.LocalAddr()),
 			}}
-			answered <- n.trans.TimeoutNow(s.ID, s.Address, req, &raft.TimeoutNowResponse{})
+			answered <- n.parts.Transport.TimeoutNow(s.ID, s.Address, req, &raft.TimeoutNowResponse{})
 		}()
 		select {
 		case err := <-answered:

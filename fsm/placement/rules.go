@@ -148,7 +148,7 @@ func (p *Problem) failedThere(v *HAVIP, e *ENI, n *Node) *obstacle {
 		return &obstacle{"failures", text, "enough failures are forgotten", until}
 	}
 	g, ok := v.GaveUp[e.ID]
-	if !ok || g.Until <= p.Now {
+	if !ok || !g.Holds(p.Now) {
 		return nil
 	}
 	since := g.At

@@ -1,0 +1,292 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"havip-cluster/failover"
+	"havip-cluster/failover/lease"
+	"havip-cluster/fsm"
+	"havip-cluster/membership"
+)
+
+// host is one machine: a clock, a disk, a kernel, and perhaps a process.
+type host struct {
+	w       *World
+	index   int
+	name    string
+	address string
+	role    fsm.Role
+	ppm     int64
+
+	// Below: guarded by the world's lock.
+	rng       dice
+	data      *disk
+	disk      condition
+	kernel    *kernel
+	powered   bool
+	booted    time.Time
+	offset    time.Duration // what CLOCK_BOOTTIME showed at booted
+	wallStep  time.Duration
+	offFabric int
+	lies      int // faults that make gossip lie here
+	proc      *process
+	node      string // id, "" before it joined and after it was removed
+	lives     int    // ids given out
+	founder   *fsm.InitCluster
+	down      int // faults that keep the process down
+	off       int // of these, those that cut the power
+}
+
+// process is one life of the agent.
+type process struct {
+	h        *host
+	node     string
+	gate     *gate
+	cancel   context.CancelFunc
+	ended    chan struct{} // closed when nothing of it runs any more
+	wire     atomic.Pointer[wire]
+	raft     atomic.Pointer[membership.Node]
+	changes  chan struct{}
+	stopping atomic.Bool // it was asked to stop
+
+	// Below: guarded by the world's lock.
+	member   *failover.Member
+	inbox    [][]byte
+	lateRPCs int
+	frozenAt lease.Instant
+}
+
+const (
+	raftPort     = ":7401"
+	bootTime     = 10 * time.Second       // what a host's clock shows when its agent starts after a reboot
+	restartAfter = 500 * time.Millisecond // the service manager
+	watchdogTick = 200 * time.Millisecond // of cmd/havip-cluster
+)
+
+func (w *World) addHost(i int, role string) {
+	h := &host{
+		w: w, index: i, name: string(rune('a' + i)), address: fmt.Sprintf("10.9.0.%d", i+1), role: fsm.Role(role),
+		ppm: int64(w.sched.Rates[i]), rng: newDice(w.sched.Seed, uint64(100+i)), data: newDisk(), kernel: newKernel(w.sched.ENIs),
+		powered: true, booted: time.Now(),
+	}
+	h.offset = time.Hour + h.rng.between(0, 1000*time.Hour)
+	w.hosts = append(w.hosts, h)
+}
+
+// clockLocked is CLOCK_BOOTTIME of the host; with the world's lock held.
+func (h *host) clockLocked() lease.Instant {
+	t := int64(time.Since(h.booted))
+	return lease.Instant(int64(h.offset) + t + t/1_000_000*h.ppm + t%1_000_000*h.ppm/1_000_000)
+}
+
+// clock is what the process reads: nothing moves for it while it is stopped.
+func (p *process) clock() lease.Instant {
+	p.h.w.mu.Lock()
+	defer p.h.w.mu.Unlock()
+	if p.gate.frozen.Load() {
+		return p.frozenAt
+	}
+	return p.h.clockLocked()
+}
+
+func (p *process) wall() time.Time {
+	p.h.w.mu.Lock()
+	defer p.h.w.mu.Unlock()
+	return time.Now().Add(p.h.wallStep)
+}
+
+// asNode is the host as a member, under a new id.
+func (h *host) asNode() fsm.Node {
+	return fsm.Node{
+		ID: h.node, Name: h.name, Address: h.address, APIPort: 7400, RaftPort: 7401, GossipPort: 7402,
+		Role: h.role, KeyHash: h.node,
+	}
+}
+
+// boot starts a process, unless one runs or a fault keeps it down.
+func (h *host) boot() {
+	w := h.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if h.proc != nil || h.down > 0 || !h.powered || h.node == "" || w.over {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &process{h: h, node: h.node, cancel: cancel, ended: make(chan struct{}), changes: make(chan struct{}, 1)}
+	p.gate = newGate(func(d time.Duration) { w.freeze(p, d) })
+	h.proc = p
+	w.procs = append(w.procs, p)
+	st := &store{p, h.data}
+	w.wg.Go(func() { p.run(ctx, st) })
+}
+
+// kill ends the process as SIGKILL does. keep says what became of writes under way.
+func (h *host) kill(keep bool) {
+	h.w.mu.Lock()
+	p := h.proc
+	if p == nil {
+		h.w.mu.Unlock()
+		return
+	}
+	h.data = h.data.crash(keep)
+	h.proc, p.member, p.inbox = nil, nil, nil
+	close(p.gate.dead)
+	h.w.mu.Unlock()
+	p.cancel()
+}
+
+// run is the agent's life, as cmd/havip-cluster wires it.
+func (p *process) run(ctx context.Context, st *store) {
+	err := p.live(ctx, st)
+	h, w := p.h, p.h.w
+	w.mu.Lock()
+	mine := h.proc == p
+	if mine { // it ended by itself
+		h.data = h.data.crash(true)
+		h.proc, p.member = nil, nil
+		close(p.gate.dead)
+		w.stats.Restarts++
+		w.notef("%s: the process ended: %v", h.name, err)
+		if errors.Is(err, failover.ErrRemoved) {
+			h.node = "" // its data directory is moved away
+			h.data = newDisk()
+		}
+	}
+	close(p.ended)
+	w.mu.Unlock()
+	p.cancel()
+	if mine {
+		time.AfterFunc(restartAfter, h.boot)
+	}
+}
+
+func (p *process) live(ctx context.Context, st *store) error {
+	if err := p.Clean(); err != nil {
+		return err
+	}
+	w, prof := p.h.w, profiles[p.h.w.sched.Profile]
+	logger := slog.New(logGate{p})
+	tr := newWire(p, max(time.Second, 4*prof.heartbeat))
+	p.h.bootstrap(st, tr)
+	node, err := membership.OpenOn(membership.Config{
+		Dir: "sim", Node: p.node, Heartbeat: prof.heartbeat, LeaderLease: prof.leaderLease, Logger: logger, Wall: p.wall,
+	}, membership.Parts{Store: st, Snapshots: st, Transport: tr, Tune: w.tune})
+	if err != nil {
+		return err
+	}
+	p.raft.Store(node)
+	p.wire.Store(tr)
+	cfg := failover.Config{
+		Node: p.node, Log: port{node, p}, Submit: p.submit, Post: p, Clock: p.clock, Wall: func() int64 { return p.wall().UnixNano() },
+		Logger: logger, Owner: p.h.role != fsm.RoleWitness, Lease: w.sched.Lease,
+	}
+	if cfg.Owner {
+		cfg.Edge = p
+	}
+	member := failover.New(cfg)
+	w.mu.Lock()
+	if !p.gate.isDead() {
+		p.member = member
+	}
+	w.mu.Unlock()
+	err = p.parts(ctx, node, member)
+	err = errors.Join(err, node.Close())
+	if cleanErr := p.Clean(); cleanErr != nil && !p.gate.isDead() {
+		w.notef("%s: cannot clean at the end: %v", p.h.name, cleanErr)
+	}
+	return err
+}
+
+// bootstrap makes the log of the cluster's first node, once.
+func (h *host) bootstrap(st *store, tr *wire) {
+	if h.founder == nil {
+		return
+	}
+	if last, _ := st.LastIndex(); last != 0 {
+		return
+	}
+	conf := raft.DefaultConfig()
+	conf.LocalID = raft.ServerID(h.node)
+	conf.Logger = nil
+	conf.LogOutput = discard{}
+	err := raft.BootstrapCluster(conf, st, st, st, tr, raft.Configuration{
+		Servers: []raft.Server{{Suffrage: raft.Voter, ID: conf.LocalID, Address: tr.LocalAddr()}},
+	})
+	if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+		h.w.notef("%s: bootstrap: %v", h.name, err)
+	}
+}
+
+type discard struct{}
+
+func (discard) Write(b []byte) (int, error) { return len(b), nil }
+
+// parts runs what a node consists of until ctx ends or one of them fails.
+func (p *process) parts(ctx context.Context, node *membership.Node, member *failover.Member) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	done := make(chan struct{}, 4)
+	part := func(run func(context.Context) error) {
+		p.h.w.wg.Go(func() {
+			defer func() { done <- struct{}{} }()
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				stop(err)
+			}
+		})
+	}
+	part(member.Run)
+	part(func(ctx context.Context) error {
+		r := membership.Reconciler{Node: node, Founder: p.h.founder, Alive: p.alive, Applied: member.Controller.Applied}
+		r.Run(ctx)
+		return nil
+	})
+	part(func(ctx context.Context) error { return p.watchdog(ctx, node) })
+	part(func(ctx context.Context) error { p.h.w.follow(ctx, p, node); return nil })
+	for range 4 {
+		<-done
+	}
+	return context.Cause(ctx)
+}
+
+func (p *process) watchdog(ctx context.Context, node *membership.Node) error {
+	tick := time.NewTicker(watchdogTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := node.Halted(); err != nil {
+			return err
+		}
+		if node.Stopped() {
+			return failover.ErrRemoved
+		}
+	}
+}
+
+// logGate is where raft's main goroutine stands still while the process is stopped: it
+// logs before each change of its role.
+type logGate struct{ p *process }
+
+func (l logGate) Enabled(context.Context, slog.Level) bool {
+	l.p.gate.pass("log")
+	return l.p.h.w.Trace != nil
+}
+
+func (l logGate) Handle(_ context.Context, r slog.Record) error {
+	text := r.Message
+	r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
+	l.p.h.w.notef("%s: %s", l.p.h.name, text)
+	return nil
+}
+func (l logGate) WithAttrs([]slog.Attr) slog.Handler { return l }
+func (l logGate) WithGroup(string) slog.Handler      { return l }
