@@ -4,73 +4,102 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"havip-cluster/jepsen/history"
 )
 
 // EpochOrder checks the fencing numbers that all answers showed, stale ones included: an epoch of
-// a HAVIP has one owner, at whichever node it is read; at one node the epoch never
-// goes back; a session belongs to one node. It is unknown if no answer showed two epochs of any HAVIP.
+// a HAVIP has one owner, at whichever node it is read; a session belongs to one node; and an answer
+// that promises to be up to date never shows an epoch below one that was shown before it was asked for.
+// It is unknown if no answer showed two epochs of any HAVIP.
 func EpochOrder(h *history.History) Verdict {
 	v := Verdict{Check: "epoch order", Message: "no answer showed an epoch"}
+	var shown []shownOp
+	ids := map[string][]shownOp{}
+	for _, op := range h.Ops {
+		if view, ok := shownHAVIP(op); ok {
+			shown = append(shown, shownOp{op, view})
+			ids[view.ID] = append(ids[view.ID], shownOp{op, view})
+		}
+	}
+	sessions, message := oneOwner(shown)
+	epochs := 0
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		n, backwards := growing(ids[id])
+		epochs += n
+		message = cmp.Or(message, backwards)
+	}
+	switch {
+	case message != "":
+		v.Valid, v.Message = Invalid, message
+	case epochs > len(ids):
+		v.Valid, v.Message = Valid, fmt.Sprintf("%d answers, %d HAVIPs, %d epochs, %d sessions", len(shown), len(ids), epochs, sessions)
+	case len(shown) > 0:
+		v.Message = fmt.Sprintf("%d answers, and no epoch ever grew", len(shown))
+	}
+	return v
+}
+
+type shownOp struct {
+	op   history.Op
+	view history.HAVIP
+}
+
+// oneOwner checks that epochs and sessions have one owner each, and counts the sessions. An epoch
+// begins with its owner and may lose it; it never gets another one.
+func oneOwner(list []shownOp) (sessions int, message string) {
 	type epoch struct {
 		id string
 		n  uint64
 	}
-	type claim struct {
-		node    string
-		session uint64
-	}
-	owners, sessions := map[epoch]claim{}, map[uint64]string{}
-	highest := map[[2]string]history.Op{} // by node asked and HAVIP: the latest answer
-	shown := map[string]map[uint64]bool{}
-	answers := 0
-	for _, op := range byReturn(h.Ops) {
-		view, ok := shownHAVIP(op)
-		if !ok {
+	owners, nodes := map[epoch]history.HAVIP{}, map[uint64]string{}
+	for _, s := range list {
+		got := s.view
+		if got.Node == "" {
 			continue
 		}
-		answers++
-		if shown[view.ID] == nil {
-			shown[view.ID] = map[uint64]bool{}
+		if was, seen := owners[epoch{got.ID, got.Epoch}]; seen && (was.Node != got.Node || was.Session != got.Session) {
+			return 0, fmt.Sprintf("epoch %d of %s belongs to %s (session %d) and to %s (session %d)",
+				got.Epoch, got.Name, was.Node, was.Session, got.Node, got.Session)
 		}
-		shown[view.ID][view.Epoch] = true
-		got := claim{view.Node, view.Session}
-		// An epoch begins with its owner; it can lose it, never change it.
-		if before, seen := owners[epoch{view.ID, view.Epoch}]; seen && got.node != "" && before.node != "" && before != got {
-			v.Valid, v.Message = Invalid, fmt.Sprintf("epoch %d of %s belongs to %v and to %v", view.Epoch, view.Name, before, got)
-			return v
+		owners[epoch{got.ID, got.Epoch}] = got
+		if node, seen := nodes[got.Session]; seen && node != got.Node {
+			return 0, fmt.Sprintf("session %d belongs to %s and to %s", got.Session, node, got.Node)
 		}
-		if got.node != "" {
-			owners[epoch{view.ID, view.Epoch}] = got
-			if node, seen := sessions[got.session]; seen && node != got.node {
-				v.Valid, v.Message = Invalid, fmt.Sprintf("session %d belongs to %s and to %s", got.session, node, got.node)
-				return v
-			}
-			sessions[got.session] = got.node
-		}
-		key := [2]string{op.Node, view.ID}
-		if before, seen := highest[key]; seen && before.Return < op.Invoke {
-			if old, _ := shownHAVIP(before); view.Epoch < old.Epoch {
-				v.Valid, v.Message = Invalid, fmt.Sprintf("%s showed epoch %d of %s at %v and %d at %v",
-					op.Node, old.Epoch, view.Name, ns(before.Return), view.Epoch, ns(op.Return))
-				return v
-			}
-		}
-		highest[key] = op
+		nodes[got.Session] = got.Node
 	}
-	moved := 0
-	for _, epochs := range shown {
-		moved += len(epochs) - 1
-	}
-	if moved == 0 {
-		v.Message = fmt.Sprintf("%d answers, and no epoch ever grew", answers)
-		return v
-	}
-	v.Valid, v.Message = Valid, fmt.Sprintf("%d answers, %d epochs, %d sessions", answers, moved+len(shown), len(sessions))
-	return v
+	return len(nodes), ""
 }
+
+// growing counts the epochs that one HAVIP showed, and finds an answer that went back.
+func growing(list []shownOp) (epochs int, message string) {
+	seen := map[uint64]bool{}
+	for _, s := range list {
+		seen[s.view.Epoch] = true
+	}
+	returned := slices.SortedStableFunc(slices.Values(list), func(a, b shownOp) int { return cmp.Compare(a.op.Return, b.op.Return) })
+	asked := slices.SortedStableFunc(slices.Values(list), func(a, b shownOp) int { return cmp.Compare(a.op.Invoke, b.op.Invoke) })
+	var newest shownOp
+	next := 0
+	for _, s := range asked {
+		for ; next < len(returned) && returned[next].op.Return < s.op.Invoke; next++ {
+			if returned[next].view.Epoch >= newest.view.Epoch {
+				newest = returned[next]
+			}
+		}
+		if stale(s.op.Verb) || s.view.Epoch >= newest.view.Epoch {
+			continue
+		}
+		return len(seen), fmt.Sprintf("%s showed epoch %d of %s at %v, and %s, asked at %v, epoch %d", newest.op.Node,
+			newest.view.Epoch, s.view.Name, ns(newest.op.Return), s.op.Node, ns(s.op.Invoke), s.view.Epoch)
+	}
+	return len(seen), ""
+}
+
+// stale answers promise no more than that the asked node had applied it.
+func stale(verb string) bool { return verb == history.VerbStale || verb == history.VerbFinal }
 
 // shownHAVIP is the HAVIP in an answer.
 func shownHAVIP(op history.Op) (view history.HAVIP, ok bool) {

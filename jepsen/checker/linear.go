@@ -39,9 +39,10 @@ func Linearizable(h *history.History) Verdict {
 		}
 		byName[op.Key] = append(byName[op.Key], step)
 		count[op.Outcome]++
-		if op.Outcome == history.OK && op.Verb == history.VerbRead {
+		switch answered := op.Outcome == history.OK || strings.HasPrefix(op.Code, codeNotFound); {
+		case answered && op.Verb == history.VerbRead:
 			reads++
-		} else if op.Outcome == history.OK {
+		case op.Outcome == history.OK:
 			changes++
 		}
 	}
@@ -70,7 +71,7 @@ func Linearizable(h *history.History) Verdict {
 func staleIndex(ops []history.Op) string {
 	var answers []history.Op
 	for _, op := range ops {
-		if op.Outcome == history.OK && op.Index > 0 && op.Verb != history.VerbStale && op.Verb != history.VerbFinal {
+		if op.Outcome == history.OK && op.Index > 0 && !stale(op.Verb) {
 			answers = append(answers, op)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -154,11 +155,11 @@ func (r *run) whole() error {
 		}
 	}
 	var owned []placement
-	if err := r.anywhere("/v1/placement?havip="+strings.Join(watched, "&havip="), &owned); err != nil {
+	if err := r.anywhere("/v1/placement", &owned); err != nil {
 		return err
 	}
 	for _, p := range owned {
-		if p.Node == nil {
+		if p.Node == nil && slices.Contains(watched, p.Name) {
 			return fmt.Errorf("%s has no owner", p.Name)
 		}
 	}

@@ -135,13 +135,17 @@ func (r *run) form() error {
 			return err
 		}
 	}
+	if err := r.awaitWhole(formWait); err != nil {
+		return err
+	}
 	for i, name := range watched {
 		r.havips = append(r.havips, r.lab.Address(byte(100+i)))
-		if _, err := r.cluster.CLI(1, "havip", "create", name, "--ip", r.havips[i].String(), "--no-range-limit"); err != nil {
-			return err
+		op := r.client.Create(context.Background(), r.rec, "operator", name, r.havips[i].String(), 1, nil)
+		if op.Outcome != history.OK {
+			return fmt.Errorf("create %s: %s %s", name, op.Outcome, op.Code)
 		}
 	}
-	return r.awaitWhole(formWait)
+	return nil
 }
 
 // newDisk stops a node for as long as it takes to put its log on a disk.
