@@ -29,9 +29,9 @@ type Kernel struct {
 	Node     string `json:"node"`
 	HAVIP    string `json:"havip"`
 	State    string `json:"state"`
-	First    int64  `json:"first"`              // end of the first sample
-	Last     int64  `json:"last"`               // begin of the last one
-	Widest   int64  `json:"widest"`             // longest time from one sample to the next, ns
+	First    int64  `json:"first"`  // end of the first sample
+	Last     int64  `json:"last"`   // begin of the last one
+	Widest   int64  `json:"widest"` // longest time from one sample to the next, ns
 	Samples  uint64 `json:"samples"`
 	Deadline int64  `json:"deadline,omitempty"` // of the last sample; an expired run has one only
 }

@@ -19,13 +19,6 @@ func TestCapture(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer capture.Stop()
-	for _, n := range lab.Nodes() {
-		stop, err := n.Respond(DefaultPort)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer stop()
-	}
 	node := lab.Node(2)
 	if err := node.Do(func() error {
 		link, err := netlink.LinkByName("eth0")

@@ -45,9 +45,9 @@ type Observer struct {
 	end    func()       // stops the sender, then the receivers; runs once
 
 	mu      sync.Mutex
-	polls   uint64 // made
-	number  uint64 // of the latest poll: skipped ticks count, so numbers tell times
-	open    []poll // ring, by poll number modulo pollsOpenMax
+	polls   uint64           // made
+	number  uint64           // of the latest poll: skipped ticks count, so numbers tell times
+	open    []poll           // ring, by poll number modulo pollsOpenMax
 	kept    []history.Answer // by Thin
 	answers []history.Answer // since then
 	strange int

@@ -51,7 +51,7 @@ func randomAnswers(rng *rand.Rand) []history.Answer {
 					continue
 				}
 				sent := int64(n)*every + int64(i)*10_000
-				list = append(list, history.Answer{From: "o", HAVIP: "v", Poll: n, Node: node, Channel: channel, Sent: sent, Received: sent + 50_000 + rng.Int64N(60_000)})
+				list = append(list, history.Answer{From: "o", HAVIP: "v", Poll: n, Node: node, Channel: channel, Sent: sent, Received: sent + 50_000 + 2*rng.Int64N(30_000) + int64(i)}) // no two at once
 			}
 		}
 	}

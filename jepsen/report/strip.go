@@ -15,8 +15,9 @@ const (
 	width      = 1080
 	laneHeight = 24
 	faultsTop  = 18 // the lane of fault names
-	faultLane  = 14
-	nodesTop   = faultsTop + 2*faultLane + 6
+	faultLane  = 13
+	faultsRows = 3 // their names stand in so many rows by turns
+	nodesTop   = faultsTop + faultsRows*faultLane + 6
 	ownerWide  = 8 // of the bar of one HAVIP
 )
 
@@ -130,7 +131,7 @@ func draw(h *history.History, s scale, leases, leaders []spell, owners [][]spell
 	return out
 }
 
-// boxes are the faults of a strip, their names in two rows by turns.
+// boxes are the faults of a strip, their names in rows by turns.
 func boxes(h *history.History, s scale, bottom int) []box {
 	var list []box
 	for i, f := range h.Faults {
@@ -141,7 +142,7 @@ func boxes(h *history.History, s scale, bottom int) []box {
 		if !s.holds(f.Begin, end) {
 			continue
 		}
-		x, y := s.x(f.Begin), faultsTop+i%2*faultLane
+		x, y := s.x(f.Begin), faultsTop+i%faultsRows*faultLane
 		list = append(list, box{
 			X: fmt.Sprintf("%.1f", x), W: fmt.Sprintf("%.1f", max(1, s.x(end)-x)), TextX: fmt.Sprintf("%.1f", x+2), Y: y, TextY: y + 10,
 			Name: f.Name, Title: fmt.Sprintf("%s: %s, %s to %s", f.Name, f.Target, clock(time.Duration(f.Begin)), clock(time.Duration(end))),

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"havip-cluster/jepsen/history"
@@ -115,9 +116,23 @@ func (r *run) recover(name string) error {
 	mark := history.Mark{Kind: history.MarkWhole, At: r.lab.Now()}
 	if err != nil {
 		mark.Kind, mark.Text = history.MarkBroken, err.Error()
+		r.dump()
 	}
 	r.marks = append(r.marks, mark)
 	return err
+}
+
+// dump has every agent write its stacks into its log, and end: for whoever looks for the reason.
+func (r *run) dump() {
+	for i := 1; i <= r.Nodes; i++ {
+		if a, err := r.client.Do(context.Background(), i, http.MethodGet, "/v1/nodes?consistency=stale", "", nil); err == nil {
+			r.Log("%s, index %d: %s", r.cluster.NodeName(i), a.Index, a.Body)
+		}
+		if pid, err := r.cluster.AgentPID(i); err == nil {
+			_ = syscall.Kill(pid, syscall.SIGQUIT)
+		}
+	}
+	time.Sleep(time.Second)
 }
 
 // awaitWhole starts agents that have ended until all nodes take part.

@@ -24,9 +24,9 @@ const Lease = 500 * time.Millisecond
 
 // Times and intervals.
 const (
-	formWait     = time.Minute     // until a new cluster is whole
-	recoverWait  = time.Minute     // after a fault
-	quietTime    = time.Second     // of service before the faults of an episode
+	formWait     = time.Minute // until a new cluster is whole
+	recoverWait  = time.Minute // after a fault
+	quietTime    = time.Second // of service before the faults of an episode
 	observeEvery = 4 * time.Millisecond
 	probeEvery   = time.Millisecond
 	probeOther   = 5 * time.Millisecond // of the HAVIPs after the first
@@ -49,6 +49,7 @@ type Config struct {
 	Duration time.Duration
 	Episodes int
 	Kinds    []string // of faults; nil = all
+	Env      []string // of the agents, in addition to this process's
 	Command  string   // replays the run
 	Log      func(format string, args ...any)
 }
@@ -88,6 +89,7 @@ func Run(ctx context.Context, c Config) (*history.History, error) {
 		return &history.History{}, err
 	}
 	r := &run{Config: c, lab: lab, cluster: netns.NewCluster(lab, c.Binary, c.Dir)}
+	r.cluster.Env = c.Env
 	defer r.close()
 	r.client = workload.NewClient(r.cluster)
 	r.rec = workload.NewRecorder(lab.Now)
