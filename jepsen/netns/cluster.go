@@ -23,6 +23,7 @@ const (
 	cliWait     = 30 * time.Second // one command; then it is killed
 	readyWait   = 20 * time.Second // a node's way into the cluster
 	stopWait    = 10 * time.Second // SIGTERM to exit; then SIGKILL
+	stackWait   = 300 * time.Millisecond
 	pollEvery   = 10 * time.Millisecond
 	logTailSize = 8 << 10 // bytes of each agent's log that a failed test shows
 )
@@ -234,6 +235,10 @@ func (c *Cluster) Stop(i int) error {
 	case <-a.done:
 		return a.err
 	case <-time.After(stopWait):
+		if pid, err := c.AgentPID(i); err == nil {
+			_ = unix.Kill(pid, unix.SIGQUIT) // its stacks, into the log
+			time.Sleep(stackWait)
+		}
 		_ = c.Kill(i, syscall.SIGKILL)
 		return fmt.Errorf("%w: %s did not stop within %v of SIGTERM", ErrTimeout, c.NodeName(i), stopWait)
 	}
