@@ -36,7 +36,7 @@ func parse() options {
 	var o options
 	flag.StringVar(&o.Binary, "binary", "bin/havip-cluster", "what is tested")
 	flag.DurationVar(&o.Duration, "duration", 5*time.Minute, "how long faults go on")
-	flag.IntVar(&o.Episodes, "episodes", 0, "how many episodes at most (0: as long as it takes)")
+	flag.IntVar(&o.Episodes, "episodes", 0, "how many episodes, instead of a duration")
 	flag.Uint64Var(&o.Seed, "seed", 0, "of faults and clients (0: a random one)")
 	flag.IntVar(&o.Nodes, "nodes", 5, "of the cluster, 3 to 9")
 	flag.StringVar(&o.out, "out", "bin/jepsen", "folder for report.html and history.jsonl.gz")
@@ -44,6 +44,9 @@ func parse() options {
 	flag.StringVar(&o.kinds, "kinds", "", "of faults, separated by commas (default: "+strings.Join(nemesis.Names(), ",")+")")
 	flag.BoolVar(&o.measure, "measure", os.Getenv("HAVIP_MEASURE") != "", "the machine is quiet: hold gaps to the budget of a measuring run")
 	flag.Parse()
+	if o.Episodes > 0 {
+		o.Duration = 0
+	}
 	return o
 }
 

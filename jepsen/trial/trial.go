@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -81,8 +82,8 @@ type run struct {
 // Run forms a cluster and leads it through the episodes of the seed. What was recorded is
 // returned with an error, too: the error then is one of the laboratory, or a cluster that did not recover.
 func Run(ctx context.Context, c Config) (*history.History, error) {
-	if c.Kinds == nil {
-		c.Kinds = nemesis.Names()
+	if err := c.complete(); err != nil {
+		return &history.History{}, err
 	}
 	lab, err := netns.New(netns.Options{Nodes: c.Nodes})
 	if err != nil {
@@ -104,6 +105,25 @@ func Run(ctx context.Context, c Config) (*history.History, error) {
 	}
 	err = r.episodes(ctx)
 	return r.history(start), err
+}
+
+// complete fills in what is not given, and refuses what cannot be.
+func (c *Config) complete() error {
+	if c.Kinds == nil {
+		c.Kinds = nemesis.Names()
+	}
+	for _, kind := range c.Kinds {
+		if !slices.Contains(nemesis.Names(), kind) {
+			return fmt.Errorf("trial: no kind of fault is called %q; there are: %s", kind, strings.Join(nemesis.Names(), ", "))
+		}
+	}
+	switch {
+	case c.Nodes < 3 || c.Nodes > 9:
+		return fmt.Errorf("trial: %d nodes, want 3 to 9", c.Nodes)
+	case (c.Duration > 0) == (c.Episodes > 0):
+		return fmt.Errorf("trial: a duration (%v) or a number of episodes (%d), one of them", c.Duration, c.Episodes)
+	}
+	return nil
 }
 
 func (r *run) close() {

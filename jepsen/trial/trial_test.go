@@ -89,6 +89,22 @@ func TestJepsen(t *testing.T) {
 	}
 }
 
+func TestConfigRefusals(t *testing.T) {
+	for name, c := range map[string]Config{
+		"unknown kind":  {Nodes: 5, Episodes: 1, Kinds: []string{"kill bill"}},
+		"no kind":       {Nodes: 5, Episodes: 1, Kinds: []string{""}},
+		"two nodes":     {Nodes: 2, Episodes: 1},
+		"ten nodes":     {Nodes: 10, Episodes: 1},
+		"no end":        {Nodes: 5},
+		"two ends":      {Nodes: 5, Episodes: 1, Duration: 1},
+		"negative time": {Nodes: 5, Duration: -1},
+	} {
+		if h, err := Run(t.Context(), c); err == nil || h == nil {
+			t.Errorf("%s: not refused", name)
+		}
+	}
+}
+
 // The checkers see two owners when there are two: the real binary with a planted bug.
 func TestJepsenSeesPlantedBugs(t *testing.T) {
 	for mutant, seen := range map[string]func(*history.History) checker.Verdict{
