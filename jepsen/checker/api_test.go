@@ -143,6 +143,9 @@ func TestNothingLost(t *testing.T) {
 		{"deletion in doubt", final(made().op("delete", unknown, nil), nil), Unknown},
 		{"switch in doubt", final(made().op("disable", ok, nil).op("enable", unknown, nil), on), Valid},
 		{"planted: nodes differ", made().op("final", ok, on).op("final", ok, off, at("b")), Invalid},
+		{"nodes differ, with a change in doubt", made().op("disable", unknown, nil).op("final", ok, on).op("final", ok, off, at("b")), Unknown},
+		{"goes between two reads", made().op("delete", ok, nil).op("final", ok, &history.HAVIP{ID: "id-1", Enabled: true, Deleting: true}).
+			op("final", fail, nil, code("ResourceNotFound"), at("b")), Valid},
 		{"planted: a node has no answer", made().op("final", ok, on).op("final", unknown, nil, at("b")), Invalid},
 	} {
 		if v := NothingLost(c.b.history()); v.Valid != c.want {

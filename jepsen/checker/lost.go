@@ -49,6 +49,7 @@ func NothingLost(h *history.History) Verdict {
 // keptFinally compares the changes of one name with what was read in the end, and counts what
 // had to be there.
 func keptFinally(changes, final []history.Op) (kept int, message string) {
+	doubt := slices.ContainsFunc(changes, func(op history.Op) bool { return op.Outcome == history.Unknown })
 	first, err := finalView(final[0])
 	for _, op := range final {
 		view, e := finalView(op)
@@ -56,10 +57,13 @@ func keptFinally(changes, final []history.Op) (kept int, message string) {
 			return 0, fmt.Sprintf("%s: no answer from %s in the end", op.Key, op.Node)
 		}
 		if view.ID != first.ID || view.Enabled != first.Enabled || members(view.Range) != members(first.Range) {
+			if doubt { // it may have taken effect between the two reads
+				return 0, ""
+			}
 			return 0, fmt.Sprintf("%s differs in the end between %s (%+v) and %s (%+v)", op.Key, final[0].Node, first, op.Node, view)
 		}
 	}
-	exists := first.ID != "" && !first.Deleting
+	exists := first.ID != ""
 	life := certain(changes, final[0], history.VerbCreate, history.VerbDelete)
 	if life != nil {
 		kept++
@@ -81,7 +85,8 @@ func keptFinally(changes, final []history.Op) (kept int, message string) {
 	return kept, ""
 }
 
-// finalView is what a last read showed: the zero HAVIP if there is none of the name.
+// finalView is what a last read showed: the zero HAVIP if there is none of the name, or if it is
+// about to go, which may happen between the reads of two nodes.
 func finalView(op history.Op) (history.HAVIP, error) {
 	if op.Outcome == history.Fail {
 		return history.HAVIP{}, nil
@@ -89,6 +94,9 @@ func finalView(op history.Op) (history.HAVIP, error) {
 	view, ok := shownHAVIP(op)
 	if !ok {
 		return view, fmt.Errorf("no HAVIP in %s", op.Output)
+	}
+	if view.Deleting {
+		return history.HAVIP{}, nil
 	}
 	return view, nil
 }
