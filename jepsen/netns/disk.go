@@ -13,7 +13,7 @@ import (
 
 const (
 	diskBytes = 96 << 20
-	// thaw and freeze of a slow disk: each write waits for up to slowStall.
+	// Freeze and thaw of a slow disk.
 	slowStall = 60 * time.Millisecond
 	slowPause = 15 * time.Millisecond
 
@@ -68,12 +68,15 @@ func (d *Disk) Hang(length time.Duration) error {
 	return d.stall(fmt.Sprintf(`fsfreeze -f "$0" && sleep %.3f; fsfreeze -u "$0"`, length.Seconds()))
 }
 
-// Slow stalls writes again and again for a time, so that each takes up to slowStall, and
-// returns when it is over.
+// Slow stalls writes again and again for a time, so that each takes up to slowStall, or what the
+// freeze itself needs, and returns when it is over.
 func (d *Disk) Slow(length time.Duration) error {
-	rounds := max(1, int(length/(slowStall+slowPause)))
-	return d.stall(fmt.Sprintf(`for i in $(seq %d); do fsfreeze -f "$0" && sleep %.3f; fsfreeze -u "$0"; sleep %.3f; done`,
-		rounds, slowStall.Seconds(), slowPause.Seconds()))
+	for end := time.Now().Add(length); time.Now().Before(end); time.Sleep(slowPause) {
+		if err := d.Hang(slowStall); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *Disk) stall(script string) error { return run("sh", "-c", script, d.dir) }
