@@ -60,14 +60,14 @@ func (r *run) episode(ctx context.Context, e nemesis.Episode) error {
 	time.Sleep(quietTime)
 	err := r.world.Break(e)
 	done()
+	if err == nil { // at once: clients go on asking until their last operation has ended
+		err = r.recover(e.Name())
+	}
 	<-finished
 	if err != nil {
 		return err
 	}
-	if err := r.recover(e.Name()); err != nil {
-		return err
-	}
-	if err := r.caughtUp(); err != nil {
+	if err := r.settle(ctx, plan); err != nil {
 		return err
 	}
 	for _, name := range append(append([]string{}, plan.Names...), watched...) {
@@ -80,6 +80,17 @@ func (r *run) episode(ctx context.Context, e nemesis.Episode) error {
 		r.client.Delete(ctx, r.rec, "cleaner", name, 1+e.Number%r.Nodes)
 	}
 	return nil
+}
+
+// settle takes back what the clients may have left: a node in standby would own nothing for the
+// rest of the run. Then every node has what was done.
+func (r *run) settle(ctx context.Context, plan workload.Plan) error {
+	for plan.Standby != "" {
+		if op := r.client.Standby(ctx, r.rec, "cleaner", plan.Standby, false, 1); op.Outcome == history.OK || ctx.Err() != nil {
+			break
+		}
+	}
+	return r.caughtUp()
 }
 
 // plan is the work of an episode. The last node comes and goes, so no range names it.

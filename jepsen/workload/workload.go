@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"havip-cluster/jepsen/history"
 	"havip-cluster/jepsen/netns"
 )
 
@@ -109,17 +108,11 @@ func (c *Client) mover(ctx context.Context, r *Recorder, p Plan, number int, nam
 	}
 }
 
-// stander sets a node to standby and back.
+// stander sets a node to standby and back. The last word is left to the caller.
 func (c *Client) stander(ctx context.Context, r *Recorder, p Plan) {
 	rng, me := source(p.Seed, 2000), "stander"
 	whole := context.WithoutCancel(ctx)
 	for on := true; rest(ctx, rng, 2*time.Second); on = !on {
 		c.Standby(whole, r, me, p.Standby, on, 1+rng.IntN(p.Nodes))
-	}
-	// The last word is active, or the node owned nothing for the rest of the run.
-	for range 5 {
-		if op := c.Standby(whole, r, me, p.Standby, false, 1+rng.IntN(p.Nodes)); op.Outcome == history.OK {
-			return
-		}
 	}
 }
