@@ -23,6 +23,8 @@ const (
 	startAgain = time.Second // between two attempts to start an agent
 	wholePoll  = 50 * time.Millisecond
 	scrapeTime = 2 * time.Second
+
+	activateMax = 5 // attempts to take a standby back
 )
 
 // ErrNotWhole is returned when the cluster did not recover within recoverWait.
@@ -85,9 +87,13 @@ func (r *run) episode(ctx context.Context, e nemesis.Episode) error {
 // settle takes back what the clients may have left: a node in standby would own nothing for the
 // rest of the run. Then every node has what was done.
 func (r *run) settle(ctx context.Context, plan workload.Plan) error {
-	for plan.Standby != "" {
-		if op := r.client.Standby(ctx, r.rec, "cleaner", plan.Standby, false, 1); op.Outcome == history.OK || ctx.Err() != nil {
+	for attempt := 0; plan.Standby != ""; attempt++ {
+		op := r.client.Standby(ctx, r.rec, "cleaner", plan.Standby, false, 1)
+		if op.Outcome == history.OK || ctx.Err() != nil {
 			break
+		}
+		if attempt == activateMax {
+			return fmt.Errorf("%w: %s is left in standby: %s %s", ErrNotWhole, plan.Standby, op.Outcome, op.Code)
 		}
 	}
 	return r.caughtUp()
