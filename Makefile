@@ -78,7 +78,7 @@ sim: ## search for two owners in virtual time
 
 .PHONY: jepsen-short
 jepsen-short: ## whole clusters of the real binary through each fault on the real kernel (root)
-	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) ./jepsen/scenario ./jepsen/trial
+	$(GO) test -count=1 -p 1 -timeout $(TEST_TIMEOUT) ./jepsen/scenario ./jepsen/trial
 
 .PHONY: jepsen
 jepsen: build ## DURATION (30m) of all faults from one SEED, judged, with bin/jepsen/report.html (root)
