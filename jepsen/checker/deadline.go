@@ -16,8 +16,11 @@ const frameDelay = 50 * time.Millisecond
 // NoFrameAfterDeadline checks that a node sends no frame in the name of a HAVIP while its own
 // kernel forbids it: from the moment on at which a sample saw the fence shut or the deadline passed,
 // up to the last sample that saw the same. An expired run has one deadline, so nothing was
-// renewed between two of its samples and no assumption is needed; of a shut run it is the one of
-// SingleKernel. Frames of the first frameDelay are the measuring error; the message names the latest.
+// renewed between two of its samples: one frame is enough. A shut fence may open and shut between
+// two samples, and does: a node that has been cut off hears at once that it owns a HAVIP and
+// that it does so no more. So while it is shut only frames that go on for longer than samplesApart count,
+// past several samples. Frames of the first frameDelay are the measuring error; the message
+// names the latest.
 //
 // It is unknown if frames or fences were not watched at some node, or if there was never both:
 // frames of a HAVIP, and a fence that was closed to one.
@@ -88,6 +91,9 @@ func framesWhileClosed(f history.Frames, closed []history.Kernel) (lag time.Dura
 	for _, k := range closed {
 		if k.First > f.Last {
 			break
+		}
+		if k.State == history.FenceShut && ns(min(f.Last, k.Last)-max(f.First, k.First)) <= samplesApart {
+			continue
 		}
 		var seen int64
 		switch {

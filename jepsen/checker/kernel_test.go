@@ -76,7 +76,9 @@ func TestNoFrameAfterDeadline(t *testing.T) {
 		{"planted: goes on after the deadline", closed, []history.Frames{sent("a", 0, 200)}, Invalid},
 		{"planted: goes on throughout", closed, []history.Frames{sent("a", 0, 500)}, Invalid},
 		{"planted: one frame while expired", closed, []history.Frames{sent("a", 0, 100), sent("a", 300, 300)}, Invalid},
-		{"planted: one frame while shut", shut, []history.Frames{sent("a", 300, 300)}, Invalid},
+		{"open between two samples", shut, []history.Frames{sent("a", 300, 303)}, Valid},
+		{"planted: goes on while shut", shut, []history.Frames{sent("a", 300, 316)}, Invalid},
+		{"planted: goes on after it was shut", shut, []history.Frames{sent("a", 0, 200)}, Invalid},
 		{"the other node", closed, []history.Frames{sent("b", 200, 300)}, Valid},
 	} {
 		if v := NoFrameAfterDeadline(twoNodes(c.kernel, c.frames)); v.Valid != c.want {
