@@ -188,7 +188,7 @@ func faultRows(h *history.History, gaps []gap) []faultRow {
 			names = append(names, f.Name)
 		}
 		alone := !slices.ContainsFunc(h.Faults, func(o history.Fault) bool {
-			return o != f && o.Begin < f.End+int64(2*time.Second) && f.Begin < o.End+int64(2*time.Second)
+			return o != f && o.Begin < f.End && f.Begin < o.End
 		})
 		if !alone {
 			row.Paired++
