@@ -40,7 +40,7 @@ setup:
 
 .PHONY: test
 test: setup ## all tests with the race detector, but for whole clusters (root)
-	$(GO) test -race -timeout $(TEST_TIMEOUT) $$($(GO) list ./... | grep -v /jepsen/scenario)
+	$(GO) test -race -timeout $(TEST_TIMEOUT) $$($(GO) list ./... | grep -v -e /jepsen/scenario -e /jepsen/trial)
 
 .PHONY: test-short
 test-short: setup ## the tests that take seconds
@@ -89,7 +89,12 @@ sim: ## search for two owners in virtual time: whole clusters (SEEDS, SEED0), an
 
 .PHONY: jepsen-short
 jepsen-short: ## whole clusters of the real binary through each fault on the real kernel (root)
-	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) ./jepsen/scenario
+	$(GO) test -count=1 -p 1 -timeout $(TEST_TIMEOUT) ./jepsen/scenario ./jepsen/trial
+
+.PHONY: jepsen
+jepsen: build ## DURATION (30m) of all faults from one SEED, judged, with bin/jepsen/report.html (root)
+	$(GO) build -o $(BIN)/jepsen/jepsen ./jepsen/cmd
+	$(BIN)/jepsen/jepsen -binary $(BIN)/havip-cluster -out $(BIN)/jepsen -duration $(or $(DURATION),30m) -seed $(or $(SEED),0) -kinds '$(KINDS)'
 
 .PHONY: jepsen-race
 jepsen-race: ## some of these with agents that have the race detector (root, gcc)

@@ -191,7 +191,7 @@ func (a *agent) open(dir string, noFence bool) error {
 	if err != nil {
 		return err
 	}
-	a.backend = &backend{id: a.id, node: a.node, edge: a.edge, fence: a.fenceName(), clients: map[string]*api.Client{}}
+	a.backend = &backend{id: a.id, node: a.node, edge: a.edge, fence: a.fenceName(), clients: map[string]connection{}}
 	a.gossip, err = membership.OpenGossip(membership.GossipConfig{
 		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Gossip), Key: a.id.GossipKey,
 		Version: fsm.VersionWithLevel(programVersion()), Logger: a.log,

@@ -39,7 +39,14 @@ type backend struct {
 	fence   string
 
 	mu      sync.Mutex
-	clients map[string]*api.Client // by API address; one for each node ever called
+	clients map[string]connection // by API address
+}
+
+// connection is the one to the node that has an address now. A node that was removed and
+// has joined again has its old address and a new identity.
+type connection struct {
+	node   string
+	client *api.Client
 }
 
 var _ api.Backend = (*backend)(nil)
@@ -73,12 +80,16 @@ func (b *backend) client(n fsm.Node) *api.Client {
 	address := apiAddress(n)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c := b.clients[address]
-	if c == nil {
-		c = api.NewClient(address, b.id.ClientTLSTo(n.ID))
-		b.clients[address] = c
+	c, known := b.clients[address]
+	if c.node == n.ID {
+		return c.client
 	}
-	return c
+	if known {
+		c.client.Close()
+	}
+	c = connection{n.ID, api.NewClient(address, b.id.ClientTLSTo(n.ID))}
+	b.clients[address] = c
+	return c.client
 }
 
 func apiAddress(n fsm.Node) string { return net.JoinHostPort(n.Address, strconv.Itoa(n.APIPort)) }

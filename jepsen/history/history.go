@@ -21,10 +21,12 @@ const lineBytesMax = 4 << 20
 // ErrFormat is returned by Decode when a line is not exactly one record of this package.
 var ErrFormat = errors.New("history: not a history record")
 
-// The two kinds of Series.
+// The kinds of Series.
 const (
 	Probing   = "probe"   // a client asks a HAVIP as any client would
 	Observing = "observe" // an observer asks every node directly for a HAVIP
+	Sampling  = "sample"  // the fence of a node, its maps read from outside; Target is the node
+	Capturing = "capture" // every frame that a node sends in the name of a HAVIP; Target is the node
 )
 
 // The two ways in which an observer asks.
@@ -78,16 +80,20 @@ type Answer struct {
 	Received int64  `json:"received"`
 }
 
-// Op is one operation of a client on the API.
+// Op is one operation of a client, with all its repeats under one Idempotency-Key.
 type Op struct {
-	Client  string          `json:"client"`
-	Verb    string          `json:"verb"`
-	Key     string          `json:"key,omitempty"`
-	Input   json.RawMessage `json:"input,omitempty"`
-	Output  json.RawMessage `json:"output,omitempty"`
-	Invoke  int64           `json:"invoke"`
-	Return  int64           `json:"return,omitempty"` // 0: never
-	Outcome Outcome         `json:"outcome"`
+	Client   string          `json:"client"`
+	Node     string          `json:"node,omitempty"` // whose agent was asked last
+	Verb     string          `json:"verb"`
+	Key      string          `json:"key,omitempty"` // name of the object
+	Input    json.RawMessage `json:"input,omitempty"`
+	Output   json.RawMessage `json:"output,omitempty"`
+	Invoke   int64           `json:"invoke"`
+	Return   int64           `json:"return,omitempty"` // 0: never
+	Outcome  Outcome         `json:"outcome"`
+	Code     string          `json:"code,omitempty"`     // of a refusal
+	Index    uint64          `json:"index,omitempty"`    // of the state that the answer was made from
+	Attempts int             `json:"attempts,omitempty"` // requests sent
 }
 
 // Fault is one thing that a nemesis broke.
@@ -96,24 +102,37 @@ type Fault struct {
 	Target string `json:"target,omitempty"`
 	Begin  int64  `json:"begin"`
 	End    int64  `json:"end,omitempty"` // 0: never healed
+	// Outage: it may take the majority away, alone or with another one at the same time, so
+	// no service is owed while it lasts.
+	Outage bool `json:"outage,omitempty"`
 }
 
 // History is one run. Each slice is in the order in which its recorder wrote.
 type History struct {
+	Runs    []Run
 	Series  []Series
 	Probes  []Probe
 	Answers []Answer
 	Ops     []Op
 	Faults  []Fault
+	Kernel  []Kernel
+	Frames  []Frames
+	Usage   []Usage
+	Marks   []Mark
 }
 
 // record is one line: exactly one field is set.
 type record struct {
+	Run    *Run    `json:"run,omitempty"`
 	Series *Series `json:"series,omitempty"`
 	Probe  *Probe  `json:"probe,omitempty"`
 	Answer *Answer `json:"answer,omitempty"`
 	Op     *Op     `json:"op,omitempty"`
 	Fault  *Fault  `json:"fault,omitempty"`
+	Kernel *Kernel `json:"kernel,omitempty"`
+	Frames *Frames `json:"frames,omitempty"`
+	Usage  *Usage  `json:"usage,omitempty"`
+	Mark   *Mark   `json:"mark,omitempty"`
 }
 
 // Encode writes h as JSON lines, one record a line.
@@ -121,11 +140,16 @@ func Encode(w io.Writer, h *History) error {
 	buffered := bufio.NewWriter(w)
 	enc := json.NewEncoder(buffered)
 	err := errors.Join(
+		encodeAll(enc, h.Runs, func(v *Run) record { return record{Run: v} }),
 		encodeAll(enc, h.Series, func(v *Series) record { return record{Series: v} }),
 		encodeAll(enc, h.Probes, func(v *Probe) record { return record{Probe: v} }),
 		encodeAll(enc, h.Answers, func(v *Answer) record { return record{Answer: v} }),
 		encodeAll(enc, h.Ops, func(v *Op) record { return record{Op: v} }),
 		encodeAll(enc, h.Faults, func(v *Fault) record { return record{Fault: v} }),
+		encodeAll(enc, h.Kernel, func(v *Kernel) record { return record{Kernel: v} }),
+		encodeAll(enc, h.Frames, func(v *Frames) record { return record{Frames: v} }),
+		encodeAll(enc, h.Usage, func(v *Usage) record { return record{Usage: v} }),
+		encodeAll(enc, h.Marks, func(v *Mark) record { return record{Mark: v} }),
 		buffered.Flush(),
 	)
 	if err != nil {
@@ -173,11 +197,16 @@ func (h *History) add(line []byte) error {
 		return fmt.Errorf("%w: more than one value", ErrFormat)
 	}
 	set := 0
+	set += appendTo(&h.Runs, rec.Run)
 	set += appendTo(&h.Series, rec.Series)
 	set += appendTo(&h.Probes, rec.Probe)
 	set += appendTo(&h.Answers, rec.Answer)
 	set += appendTo(&h.Ops, rec.Op)
 	set += appendTo(&h.Faults, rec.Fault)
+	set += appendTo(&h.Kernel, rec.Kernel)
+	set += appendTo(&h.Frames, rec.Frames)
+	set += appendTo(&h.Usage, rec.Usage)
+	set += appendTo(&h.Marks, rec.Mark)
 	if set != 1 {
 		return fmt.Errorf("%w: %d records", ErrFormat, set)
 	}

@@ -23,6 +23,7 @@ const (
 	cliWait     = 30 * time.Second // one command; then it is killed
 	readyWait   = 20 * time.Second // a node's way into the cluster
 	stopWait    = 10 * time.Second // SIGTERM to exit; then SIGKILL
+	stackWait   = 300 * time.Millisecond
 	pollEvery   = 10 * time.Millisecond
 	logTailSize = 8 << 10 // bytes of each agent's log that a failed test shows
 )
@@ -55,8 +56,9 @@ type Cluster struct {
 	// AgentArgs are further flags of the agents.
 	AgentArgs []string
 
-	mu     sync.Mutex
-	agents map[int]*agent
+	mu      sync.Mutex
+	agents  map[int]*agent
+	shifted map[int]int64 // see ShiftClock
 }
 
 // agent is the process that Start started: the guard of the agent proper, or an agent without one.
@@ -69,7 +71,7 @@ type agent struct {
 
 // NewCluster describes a cluster; nothing runs yet.
 func NewCluster(l *Lab, binary, dir string) *Cluster {
-	return &Cluster{Lab: l, Binary: binary, Dir: dir, Profile: "lan", agents: map[int]*agent{}}
+	return &Cluster{Lab: l, Binary: binary, Dir: dir, Profile: "lan", agents: map[int]*agent{}, shifted: map[int]int64{}}
 }
 
 // NodeName is the cluster's name of node i.
@@ -133,14 +135,17 @@ func (c *Cluster) Bootstrap() error {
 
 // Join adds node i as role (voter, witness or agent) with a token from node 1, starts its agent and
 // waits until the cluster calls it alive.
-func (c *Cluster) Join(i int, role string) error {
+func (c *Cluster) Join(i int, role string) error { return c.JoinVia(1, i, role) }
+
+// JoinVia is Join with the token and the first answer of another node than node 1.
+func (c *Cluster) JoinVia(via, i int, role string) error {
 	var added struct {
 		Token string `json:"token"`
 	}
-	if err := c.query(1, &added, "node", "add", c.NodeName(i), "--role", role); err != nil {
+	if err := c.query(via, &added, "node", "add", c.NodeName(i), "--role", role); err != nil {
 		return err
 	}
-	peer := fmt.Sprintf("%v:%d", c.Lab.Node(1).IP(0), apiPort)
+	peer := fmt.Sprintf("%v:%d", c.Lab.Node(via).IP(0), apiPort)
 	if _, err := c.CLI(i, "join", "--node", c.NodeName(i), "--advertise", c.Lab.Node(i).IP(0).String(), "--token", added.Token, peer); err != nil {
 		return err
 	}
@@ -181,7 +186,7 @@ func (c *Cluster) Start(i int) error {
 		return fmt.Errorf("netns: agent's log: %w", err)
 	}
 	defer log.Close() // the child has its own
-	a := &agent{cmd: c.command(i, append([]string{"agent"}, c.AgentArgs...)...), done: make(chan struct{})}
+	a := &agent{cmd: c.agentCommand(i), done: make(chan struct{})}
 	a.cmd.Stdout, a.cmd.Stderr = log, log
 	if err := c.Lab.Node(i).Start(a.cmd); err != nil {
 		return fmt.Errorf("netns: agent of %s: %w", c.NodeName(i), err)
@@ -230,6 +235,10 @@ func (c *Cluster) Stop(i int) error {
 	case <-a.done:
 		return a.err
 	case <-time.After(stopWait):
+		if pid, err := c.AgentPID(i); err == nil {
+			_ = unix.Kill(pid, unix.SIGQUIT) // its stacks, into the log
+			time.Sleep(stackWait)
+		}
 		_ = c.Kill(i, syscall.SIGKILL)
 		return fmt.Errorf("%w: %s did not stop within %v of SIGTERM", ErrTimeout, c.NodeName(i), stopWait)
 	}

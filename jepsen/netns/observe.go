@@ -45,10 +45,11 @@ type Observer struct {
 	end    func()       // stops the sender, then the receivers; runs once
 
 	mu      sync.Mutex
-	polls   uint64 // made
-	number  uint64 // of the latest poll: skipped ticks count, so numbers tell times
-	open    []poll // ring, by poll number modulo pollsOpenMax
-	answers []history.Answer
+	polls   uint64           // made
+	number  uint64           // of the latest poll: skipped ticks count, so numbers tell times
+	open    []poll           // ring, by poll number modulo pollsOpenMax
+	kept    []history.Answer // by Thin
+	answers []history.Answer // since then
 	strange int
 }
 
@@ -311,7 +312,7 @@ func (o *Observer) History() ([]history.Series, []history.Answer) {
 			Kind: history.Observing, From: o.host.Name, Target: havip.String(), Every: int64(o.ticker.every), Count: o.polls,
 		})
 	}
-	return series, slices.Clone(o.answers)
+	return series, slices.Concat(o.kept, o.answers)
 }
 
 // ObserverReport is what an observer found out.

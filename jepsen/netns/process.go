@@ -174,3 +174,32 @@ func (c *Cluster) killLeft(i int) {
 		<-left.gone
 	}
 }
+
+// AwaitEnd waits until neither guard nor agent of node i is left, at most stopWait.
+func (c *Cluster) AwaitEnd(i int) error {
+	return c.wait("end of "+c.NodeName(i), stopWait, func() error {
+		if !c.Gone(i) {
+			return fmt.Errorf("%s still runs", c.NodeName(i))
+		}
+		return nil
+	})
+}
+
+// Gone reports whether neither guard nor agent of node i is left.
+func (c *Cluster) Gone(i int) bool {
+	a, err := c.agent(i)
+	if err != nil {
+		return true
+	}
+	c.mu.Lock()
+	left := a.left
+	c.mu.Unlock()
+	if left != nil {
+		select {
+		case <-left.gone:
+		default:
+			return false
+		}
+	}
+	return a.ended()
+}
