@@ -71,7 +71,7 @@ var Catalogue = []Bug{
 	lease("config-index", "4, 5: a set that comes back is new"),
 	{"membership-caught-up", "4: silence until caught up", []Catcher{{"membership", "^TestCaughtUp$", Fails}}},
 	inWorld("closing-first-hint", "4, 5: who is asked when"),
-	{"closing-on-hints", "4, 5: a hint proves nothing", []Catcher{sim}},
+	{"closing-on-hints", "4, 5: a hint proves nothing", []Catcher{directed}},
 	lease("question-age", "5: age of the question"),
 	lease("config-endorse", "5: the same voter set"),
 	lease("config-leader", "5: the leader's current set"),

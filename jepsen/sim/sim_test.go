@@ -19,7 +19,7 @@ import (
 
 var (
 	seedFlag     = flag.Uint64("sim.seed", 1, "first seed")
-	seedsFlag    = flag.Int("sim.seeds", 24, "number of seeds")
+	seedsFlag    = flag.Int("sim.seeds", 4, "number of seeds")
 	stepFlag     = flag.Uint64("sim.step", 1, "from one seed to the next: several processes share a range")
 	durationFlag = flag.Duration("sim.duration", 5*time.Minute, "virtual time with faults, of each seed")
 	traceFlag    = flag.Bool("sim.trace", false, "print what happens, with virtual times")
