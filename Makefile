@@ -3,8 +3,15 @@
 GOLANGCI_LINT_VERSION := v2.15.0
 STATICCHECK_VERSION   := v0.8.2
 
-# Debian packages that the tests need and the system may lack: none at present.
+# Debian packages that the tests need and the system may lack: none at present. What single
+# targets need, they install themselves.
 APT_PACKAGES :=
+
+# $(call install,PACKAGE...): quietly, if absent.
+install = @for p in $(1); do \
+	  dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; \
+	done; \
+	[ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; }
 
 GO           ?= go
 FUZZTIME     ?= 10s
@@ -33,10 +40,7 @@ demo: build ## three nodes on this machine, a crash, the measured gap (root)
 
 .PHONY: setup
 setup:
-	@for p in $(APT_PACKAGES); do \
-	  dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; \
-	done; \
-	[ -z "$$missing" ] || { apt-get update -qq && apt-get install -qq -y $$missing >/dev/null; }
+	$(call install,$(APT_PACKAGES))
 
 .PHONY: test
 test: setup ## all tests with the race detector, but for whole clusters (root)
@@ -75,6 +79,16 @@ mutants: ## each safety rule broken on purpose must be noticed
 .PHONY: sim
 sim: ## search for two owners in virtual time
 	$(GO) test -timeout $(TEST_TIMEOUT) -run Search ./failover/lease/
+
+.PHONY: model
+model: ## the lease protocol and each of its rules left out, explored with spin (gcc, 4 GB, 10 min)
+	$(call install,spin gcc libc6-dev)
+	jepsen/model/run.sh
+
+.PHONY: compare
+compare: ## Keepalived and havip-cluster through the same faults, RUNS (5) times each (root, a quiet machine)
+	$(call install,keepalived)
+	HAVIP_COMPARE=$${RUNS:-5} $(GO) test -count=1 -timeout 2h -run Compare -v ./jepsen/compare | sed -n 's/^ *compare_test.go:[0-9]*: //p; /^\(---\|FAIL\|ok\|panic\)/p'
 
 .PHONY: jepsen-short
 jepsen-short: ## whole clusters of the real binary through each fault on the real kernel (root)
