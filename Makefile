@@ -88,7 +88,7 @@ model: ## the lease protocol and each of its rules left out, explored with spin 
 .PHONY: compare
 compare: ## Keepalived and havip-cluster through the same faults, RUNS (5) times each (root, a quiet machine)
 	$(call install,keepalived)
-	HAVIP_COMPARE=$${RUNS:-5} $(GO) test -count=1 -timeout 2h -run Compare -v ./jepsen/compare | sed -n 's/^ *compare_test.go:[0-9]*: //p; /^\(---\|FAIL\|ok\|panic\)/p'
+	$(GO) run ./jepsen/compare -runs $${RUNS:-5}
 
 .PHONY: jepsen-short
 jepsen-short: ## whole clusters of the real binary through each fault on the real kernel (root)

@@ -15,7 +15,7 @@ trap 'rm -rf "$work"' EXIT INT TERM
 # name | what is explored | parameters
 whole='one-session|1 session, every step, a restart, a change 3 to 2|-DNS=1 -DCHANGES=1 -DRESTARTS=1
 long-lease|the same with a lease of 4 ticks, no change|-DNS=1 -DL=4 -DCHANGES=0 -DRESTARTS=1
-two-changes|1 session, a restart, changes 3 to 2 to 1|-DNS=1 -DCHANGES=2 -DRESTARTS=1 -DBURY
+two-changes|1 session, a restart, changes 3 to 2 to 1|-DNS=1 -DCHANGES=2 -DRESTARTS=1 -DBURY -DEAGER
 two-rounds|1 session with 2 open rounds, a restart, a change|-DNS=1 -DNR=2 -DCHANGES=1 -DRESTARTS=1 -DBURY -DEAGER
 grow|1 session, a restart, a change 3 to 4|-DNS=1 -DCHAIN=REPLACE -DCHANGES=1 -DRESTARTS=1 -DBURY -DEAGER
 replace|1 session, changes 3 to 4 to other 3|-DNS=1 -DCHAIN=REPLACE -DCHANGES=2 -DRESTARTS=0 -DBURY -DEAGER
