@@ -337,7 +337,7 @@ inline voters_clocks()
 	:: d_step { st[s] == NONE -> \
 		printf("  the log opens a session of %c, which all voters apply\n", S(s)); \
 		st[s] = HELD; dl[s] = L; GIVE(s); \
-		for (i : s * NV .. s * NV + NV - 1) { known[i] = 1; pr[i] = P } \
+		for (i : s * NV .. s * NV + NV - 1) { known[i] = 1; pr[i] = PFIRST } \
 		i = 0; assert(SAFE) }
 #define COUNT_NOW(s, r) \
 	if :: ALIVE(s) && WON(acks[s * NR + r], SET(rcfg[s * NR + r])) -> COUNTED(s, r) :: else fi

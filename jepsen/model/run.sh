@@ -53,7 +53,7 @@ build() {
 }
 
 states() { sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' "$1"; }
-field() { printf '%-16s %-52s %10s %6s s  %s\n' "$@"; }
+field() { printf '%-28s %-48s %9s %4s s  %s\n' "$@"; }
 
 # explore NAME TEXT PARAMETERS...
 explore() {

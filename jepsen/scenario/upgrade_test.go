@@ -230,6 +230,28 @@ func (b *Bed) halted() (list []int) {
 	return list
 }
 
+// leadBy kills leaders, and starts them again with the binary this, until node next leads
+// and the others halt at what it writes.
+func (b *Bed) leadBy(next int, this string) {
+	b.t.Helper()
+	for range 20 {
+		leader, err := b.Cluster.Leader()
+		switch {
+		case len(b.halted()) > 0:
+			return
+		case err == nil && leader == next:
+			_, _ = b.Cluster.CLI(next, "havip", "create", "later", "--ip", b.Lab.Address(101).String(), "--no-range-limit", "--timeout", "3s")
+		case err == nil:
+			b.must(b.Cluster.Kill(leader, syscall.SIGKILL))
+			time.Sleep(4 * Lease) // an election
+			b.Cluster.Binary = this
+			b.must(b.Cluster.Start(leader))
+		}
+		time.Sleep(2 * Lease)
+	}
+	b.t.Fatalf("node-%d did not come to lead", next)
+}
+
 // A leader of a later version writes commands that only a later program can read, while the
 // other nodes are of this one. They stop applying and say what to do, nobody answers twice,
 // and once they are upgraded the cluster goes on with everything it had.
@@ -242,18 +264,7 @@ func TestCommandOfALaterVersion(t *testing.T) {
 	noDual(t, m)
 	t.Logf("a follower of the later version: the longest gap is %s; halted: %v", m.Gap, b.halted())
 	m = b.Watch(func() {
-		for range 10 { // until the later one is elected
-			leader := b.Leader()
-			if leader == next {
-				break
-			}
-			b.must(b.Cluster.Kill(leader, syscall.SIGKILL))
-			b.Eventually("another leader", func() bool { return b.Leader() != leader })
-			b.Cluster.Binary = this
-			b.must(b.Cluster.Start(leader))
-			time.Sleep(2 * Lease)
-		}
-		_, _ = b.Cluster.CLI(next, "havip", "create", "later", "--ip", b.Lab.Address(101).String(), "--no-range-limit", "--timeout", "3s")
+		b.leadBy(next, this)
 		b.Eventually("two nodes that cannot read the command", func() bool { return len(b.halted()) == 2 })
 		time.Sleep(4 * Lease)
 	})
