@@ -3,8 +3,15 @@
 GOLANGCI_LINT_VERSION := v2.15.0
 STATICCHECK_VERSION   := v0.8.2
 
-# Debian packages that the tests need and the system may lack: none at present.
+# Debian packages that the tests need and the system may lack: none at present. What single
+# targets need, they install themselves.
 APT_PACKAGES :=
+
+# $(call install,PACKAGE...): quietly, if absent.
+install = @for p in $(1); do \
+	  dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; \
+	done; \
+	[ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; }
 
 GO           ?= go
 FUZZTIME     ?= 10s
@@ -33,10 +40,7 @@ demo: build ## three nodes on this machine, a crash, the measured gap (root)
 
 .PHONY: setup
 setup:
-	@for p in $(APT_PACKAGES); do \
-	  dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; \
-	done; \
-	[ -z "$$missing" ] || { apt-get update -qq && apt-get install -qq -y $$missing >/dev/null; }
+	$(call install,$(APT_PACKAGES))
 
 .PHONY: test
 test: setup ## all tests with the race detector, but for whole clusters (root)
@@ -86,6 +90,16 @@ sim: ## search for two owners in virtual time: whole clusters (SEEDS, SEED0), an
 	@mkdir -p $(BIN)/sim && $(GO) test -c -o $(BIN)/sim/sim.test ./jepsen/sim
 	@cd jepsen/sim && $(abspath $(BIN))/sim/sim.test -test.run 'Scenarios'
 	@$(GO) run ./jepsen/sim/search -binary $(BIN)/sim/sim.test -out $(BIN)/sim -seed $(SEED0) -seeds $(SEEDS) -duration $(SIMTIME) -jobs $(SIMJOBS) -limit $(SIMWAIT)
+
+.PHONY: model
+model: ## the lease protocol and each of its rules left out, explored with spin (gcc, 4 GB, 10 min)
+	$(call install,spin gcc libc6-dev)
+	jepsen/model/run.sh
+
+.PHONY: compare
+compare: ## Keepalived and havip-cluster through the same faults, RUNS (5) times each (root, a quiet machine)
+	$(call install,keepalived)
+	$(GO) run ./jepsen/compare -runs $${RUNS:-5}
 
 .PHONY: jepsen-short
 jepsen-short: ## whole clusters of the real binary through each fault on the real kernel (root)

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/signal"
@@ -175,10 +176,20 @@ func withPort(text string) (string, error) {
 		host, port = strings.Trim(text, "[]"), fmt.Sprint(identity.DefaultPorts.API)
 	}
 	n, numErr := net.LookupPort("tcp", port)
-	if host == "" || strings.ContainsAny(host, " /[]@,") || numErr != nil || n == 0 || strings.Contains(host, ":") && net.ParseIP(host) == nil {
+	if !isHost(host) || numErr != nil || n == 0 {
 		return "", usage("%q is not HOST or HOST:PORT of an agent", text)
 	}
 	return net.JoinHostPort(host, fmt.Sprint(n)), nil
+}
+
+// isHost reports whether text is an IP address, perhaps with a zone, or looks like a name.
+func isHost(text string) bool {
+	if _, err := netip.ParseAddr(text); err == nil {
+		return true
+	}
+	return text != "" && !strings.ContainsFunc(text, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '.' && r != '-' && r != '_'
+	})
 }
 
 // client makes a client for the agent that the flags name.

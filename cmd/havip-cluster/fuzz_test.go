@@ -1,0 +1,140 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+)
+
+// FuzzConfig: a configuration file is read or refused with its path; what was read is a
+// level that exists, and is the same when written and read again.
+func FuzzConfig(f *testing.F) {
+	for _, text := range []string{"", "log: debug\ncheck_gateway: true\n", "log: loud\n", "---\n", "log: [info]\n", "a: &a [*a]\n", "log: info\nlog: debug\n", "? {a: b}\n: c\n", "\xff\xfe", "log: !!binary aW5mbw==\n"} {
+		f.Add([]byte(text))
+	}
+	path := filepath.Join(f.TempDir(), "agent.yaml")
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := loadConfig(path)
+		if err != nil {
+			if !strings.Contains(err.Error(), path) {
+				t.Errorf("the error does not name the file: %v", err)
+			}
+			return
+		}
+		if c.Log != "info" && c.Log != "debug" {
+			t.Errorf("level %q", c.Log)
+		}
+		again, err := yaml.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, again, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if second, err := loadConfig(path); err != nil || second != c {
+			t.Errorf("%+v became %+v, %v", c, second, err)
+		}
+	})
+}
+
+// FuzzParseMembers: a range is read whole or refused as a usage error.
+func FuzzParseMembers(f *testing.F) {
+	for _, text := range []string{"", "cvm:node-1,node-2", "eni:node-1/eth0", "cvm:", "cvm:a,,b", "eni", ":a", "cvm:a:b", "CVM:a"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		kind, members, err := parseMembers("--range", text)
+		if err != nil {
+			wantUsage(t, err)
+			return
+		}
+		if slices.Contains(members, "") || kind+":"+strings.Join(members, ",") != text {
+			t.Errorf("%q became %s %q", text, kind, members)
+		}
+	})
+}
+
+// FuzzScores: --prefer is read whole or refused as a usage error.
+func FuzzScores(f *testing.F) {
+	for _, text := range []string{"", "node-2=7", "node-1/eth0=-3", "=1", "a=", "a=b=1", "a=99999999999999999999", "a=+1", "a=0x10", "a=1_0"} {
+		f.Add(text, text)
+	}
+	f.Fuzz(func(t *testing.T, first, second string) {
+		scores, err := (&havipFlags{prefer: []string{first, second}}).scores()
+		if err != nil {
+			wantUsage(t, err)
+			return
+		}
+		if len(scores) != 2 {
+			t.Errorf("%q and %q became %v", first, second, scores)
+		}
+	})
+}
+
+// FuzzParseAddress: an address is a socket's path, or a host with a port that a client can
+// dial, and reading it again changes nothing.
+func FuzzParseAddress(f *testing.F) {
+	for _, text := range []string{"", "unix:/run/x.sock", "unix:", "10.0.0.1", "10.0.0.1:7400", "https://node-1", "https://[2001:db8::1]:7400/", "2001:db8::1", "[::1]", "http://a", "a:b", "a:0", "a:65536", "https://u@h", "h/p", "h?q", "[fe80::1%25eth0]:1", "a b", ":7400", "https://", "h:http"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		socket, hostPort, err := parseAddress(text)
+		switch {
+		case err != nil:
+			wantUsage(t, err)
+		case socket != "" && hostPort != "":
+			t.Errorf("%q is both %q and %q", text, socket, hostPort)
+		case hostPort != "":
+			host, port, err := net.SplitHostPort(hostPort)
+			if err != nil || host == "" || port == "0" {
+				t.Errorf("%q became %q: %v", text, hostPort, err)
+			}
+			if _, again, err := parseAddress(hostPort); err != nil || again != hostPort {
+				t.Errorf("%q became %q, that %q: %v", text, hostPort, again, err)
+			}
+		case socket == "" && text != "":
+			t.Errorf("%q became nothing", text)
+		}
+	})
+}
+
+func wantUsage(t *testing.T, err error) {
+	t.Helper()
+	if !errors.As(err, new(usageError)) {
+		t.Errorf("no usage error: %v", err)
+	}
+}
+
+// FuzzParseWord: what the guard reads from the agent's pipe is a whole word or nothing.
+func FuzzParseWord(f *testing.F) {
+	for _, text := range []string{"", `{"v":1,"session":7,"peers":[{"node":"n-1","api":"10.0.0.1:7400"}],"fence":"ebpf"}`, `{"v":2}`, `{"v":1,"peers":null}`, `{"v":1,"session":-1}`, `{"v":1}{"v":1}`, `[1]`, `null`} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		w, ok := parseWord(line)
+		if !ok {
+			return
+		}
+		if w.Version != wordVersion || len(w.Peers) > peersMax {
+			t.Errorf("%q became %+v", line, w)
+		}
+		text, err := json.Marshal(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, ok := parseWord(text); !ok || !reflect.DeepEqual(again, w) {
+			t.Errorf("%+v became %+v", w, again)
+		}
+	})
+}

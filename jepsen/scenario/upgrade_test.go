@@ -1,0 +1,292 @@
+package scenario
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// previous is the commit whose binary the upgrade starts from: the last release, or before
+// the first one a commit that users may run.
+const previous = "c0790e6"
+
+// upgradeFields of a HAVIP are where it is, not what it is: an upgrade changes them.
+var upgradeFields = []string{"eni", "node", "session", "epoch", "since", "index", "reason", "state"}
+
+// git runs a command of git in the tree.
+func git(args ...string) (string, error) {
+	out, err := exec.Command("git", args...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("git %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// oldCommit is previous, or in a clone that lacks it the oldest commit that it has.
+func oldCommit(t *testing.T) string {
+	t.Helper()
+	if commit, err := git("rev-parse", "--verify", previous+"^{commit}"); err == nil {
+		return commit
+	}
+	list, err := git("rev-list", "--topo-order", "--first-parent", "HEAD")
+	if err != nil {
+		t.Fatalf("the upgrade starts from the binary of commit %s, and this is no clone of the repository: %v", previous, err)
+	}
+	commits := strings.Fields(list)
+	if len(commits) < 2 {
+		t.Fatalf("the upgrade starts from the binary of commit %s, and this clone has one commit only: git fetch --unshallow", previous)
+	}
+	t.Logf("this clone lacks %s; its oldest commit %s is taken", previous, commits[len(commits)-1])
+	return commits[len(commits)-1]
+}
+
+// build makes a binary in a folder of the test.
+func build(t *testing.T, in, version string, args ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "havip-cluster")
+	args = append([]string{"build", "-trimpath", "-ldflags", "-X main.version=" + version, "-o", path}, args...)
+	cmd := exec.Command("go", append(args, "havip-cluster/cmd/havip-cluster")...)
+	cmd.Dir, cmd.Env = in, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build of %s: %v: %s", version, err, out)
+	}
+	return path
+}
+
+// oldBinary is built from the files of an earlier commit.
+func oldBinary(t *testing.T) string {
+	t.Helper()
+	commit, dir := oldCommit(t), t.TempDir()
+	root, err := git("rev-parse", "--show-toplevel")
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive := filepath.Join(dir, "tree.tar")
+	if _, err := git("-C", root, "archive", "--output", archive, commit); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("tar", "-C", dir, "-xf", archive).CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v: %s", err, out)
+	}
+	return build(t, dir, "old")
+}
+
+// formOf is form, by agents of the given binary.
+func formOf(t *testing.T, binary string) *Bed {
+	t.Helper()
+	b := unformed(t, 3)
+	b.Cluster.Binary = binary
+	b.form(3)
+	return b
+}
+
+// swap restarts a node with another binary, and waits until it is in service again.
+func (b *Bed) swap(node int, binary string) {
+	b.t.Helper()
+	session := b.sessions()[b.Cluster.NodeName(node)]
+	b.must(b.Cluster.Stop(node))
+	b.Cluster.Binary = binary
+	b.must(b.Cluster.Start(node))
+	b.Eventually(fmt.Sprintf("a session of node-%d with the other binary", node), func() bool {
+		return b.sessions()[b.Cluster.NodeName(node)] > session
+	})
+	b.WaitVoters(3)
+}
+
+// havips is what the cluster was told about each HAVIP.
+func (b *Bed) havips(at int) map[string]string {
+	b.t.Helper()
+	var list []struct {
+		Name string `json:"name"`
+	}
+	b.must(json.Unmarshal(b.CLI(at, "havip", "list", "-o", "json"), &list))
+	out := map[string]string{}
+	for _, h := range list {
+		fields := map[string]any{}
+		b.must(json.Unmarshal(b.CLI(at, "havip", "show", h.Name, "-o", "json"), &fields))
+		for _, f := range upgradeFields {
+			delete(fields, f)
+		}
+		text, err := json.Marshal(fields)
+		b.must(err)
+		out[h.Name] = string(text)
+	}
+	return out
+}
+
+// lost are those of before that differ in after; a newer binary may show more fields.
+func lost(t *testing.T, before, after map[string]string) []string {
+	t.Helper()
+	var out []string
+	for name, was := range before {
+		var old, now map[string]any
+		if json.Unmarshal([]byte(was), &old) != nil || json.Unmarshal([]byte(after[name]), &now) != nil {
+			out = append(out, fmt.Sprintf("%s: was %s, is %q", name, was, after[name]))
+			continue
+		}
+		for field, value := range old {
+			if fmt.Sprint(now[field]) != fmt.Sprint(value) {
+				out = append(out, fmt.Sprintf("%s, %s: was %v, is %v", name, field, value, now[field]))
+			}
+		}
+	}
+	return out
+}
+
+// A rolling upgrade, followers first and the owner when its turn comes, and the way back:
+// one owner at every instant, nothing forgotten.
+func TestRollingUpgrade(t *testing.T) {
+	newer, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	older := oldBinary(t)
+	b := formOf(t, older)
+	b.CLI(1, "havip", "create", "api", "--ip", b.Lab.Address(101).String(), "--range", "cvm:node-1,node-2", "--prefer", "node-2=7", "--failback", "never", "--priority", "3")
+	b.CLI(2, "havip", "create", "off", "--ip", b.Lab.Address(102).String(), "--no-range-limit")
+	b.CLI(2, "havip", "disable", "off")
+	b.Eventually("two owned", func() bool { return len(b.owners(1)) == 2 })
+	before := b.havips(1)
+	if len(before) != 3 {
+		t.Fatalf("HAVIPs %v, want three", maps.Keys(before))
+	}
+	s := &Series{Name: "rolling upgrade, node by node, 3 nodes"}
+	for i := 1; i <= 3; i++ {
+		m := b.Watch(func() { b.swap(i, newer) })
+		noDual(t, m)
+		s.Add(m)
+		if gone := lost(t, before, b.havips(i)); len(gone) > 0 {
+			t.Errorf("after the upgrade of node-%d: %s", i, strings.Join(gone, "; "))
+		}
+	}
+	b.CLI(3, "havip", "create", "after", "--ip", b.Lab.Address(103).String(), "--no-range-limit")
+	b.Eventually("all four enabled owned", func() bool { return len(b.owners(3)) == 3 })
+	report(t, s, 20*time.Millisecond)
+	nodes, err := b.Cluster.Nodes()
+	b.must(err)
+	for _, n := range nodes {
+		if n.Version == "old" || n.Version == "" {
+			t.Errorf("%s has version %q after the upgrade", n.Name, n.Version)
+		}
+	}
+}
+
+// nextBinary writes commands in the version after this one, which it reads as well: what a
+// later release may do.
+func nextBinary(t *testing.T) string {
+	t.Helper()
+	root, err := git("rev-parse", "--show-toplevel")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := filepath.Join(root, "fsm", "command.go")
+	text, err := os.ReadFile(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := string(text)
+	for _, edit := range [][2]string{
+		{"const CommandVersion = 1\n", "const CommandVersion = 2\n"},
+		{"if b[0] != CommandVersion {", "if b[0] < 1 || b[0] > CommandVersion {"},
+	} {
+		if strings.Count(changed, edit[0]) != 1 {
+			t.Fatalf("%s does not have %q once: this test must learn how the version is written now", source, edit[0])
+		}
+		changed = strings.Replace(changed, edit[0], edit[1], 1)
+	}
+	dir := t.TempDir()
+	patched, overlay := filepath.Join(dir, "command.go"), filepath.Join(dir, "overlay.json")
+	list, err := json.Marshal(map[string]any{"Replace": map[string]string{source: patched}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(patched, []byte(changed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(overlay, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return build(t, root, "next", "-overlay", overlay)
+}
+
+// halted are the nodes that have met a command which they cannot read.
+func (b *Bed) halted() (list []int) {
+	b.t.Helper()
+	for i := 1; i <= 3; i++ {
+		text, err := os.ReadFile(b.Cluster.LogPath(i))
+		b.must(err)
+		if strings.Contains(string(text), "upgrade it") {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+// leadBy kills leaders, and starts them again with the binary this, until node next leads
+// and the others halt at what it writes.
+func (b *Bed) leadBy(next int, this string) {
+	b.t.Helper()
+	for range 20 {
+		leader, err := b.Cluster.Leader()
+		switch {
+		case len(b.halted()) > 0:
+			return
+		case err == nil && leader == next:
+			_, _ = b.Cluster.CLI(next, "havip", "create", "later", "--ip", b.Lab.Address(101).String(), "--no-range-limit", "--timeout", "3s")
+		case err == nil:
+			b.must(b.Cluster.Kill(leader, syscall.SIGKILL))
+			time.Sleep(4 * Lease) // an election
+			b.Cluster.Binary = this
+			b.must(b.Cluster.Start(leader))
+		}
+		time.Sleep(2 * Lease)
+	}
+	b.t.Fatalf("node-%d did not come to lead", next)
+}
+
+// A leader of a later version writes commands that only a later program can read, while the
+// other nodes are of this one. They stop applying and say what to do, nobody answers twice,
+// and once they are upgraded the cluster goes on with everything it had.
+func TestCommandOfALaterVersion(t *testing.T) {
+	later := nextBinary(t)
+	b := NewBed(t, 3)
+	this, before := b.Cluster.Binary, b.havips(1)
+	next := b.Leader()%3 + 1
+	m := b.Watch(func() { b.swap(next, later) })
+	noDual(t, m)
+	t.Logf("a follower of the later version: the longest gap is %s; halted: %v", m.Gap, b.halted())
+	m = b.Watch(func() {
+		b.leadBy(next, this)
+		b.Eventually("two nodes that cannot read the command", func() bool { return len(b.halted()) == 2 })
+		time.Sleep(4 * Lease)
+	})
+	noDual(t, m)
+	t.Logf("a leader of the later version: the longest gap is %s; halted: %v", m.Gap, b.halted())
+	if slices.Contains(b.halted(), next) {
+		t.Errorf("node-%d cannot read what it has written", next)
+	}
+	m = b.Watch(func() {
+		b.Cluster.Binary = later
+		for i := 1; i <= 3; i++ {
+			if i != next {
+				_ = b.Cluster.Stop(i) // its end may be an error, or past
+				b.must(b.Cluster.Start(i))
+			}
+		}
+		b.WaitSessions(3)
+		b.Owner()
+	})
+	noDual(t, m)
+	t.Logf("the others upgraded: the longest gap is %s", m.Gap)
+	if gone := lost(t, before, b.havips(1)); len(gone) > 0 {
+		t.Error(strings.Join(gone, "; "))
+	}
+}
