@@ -94,7 +94,7 @@ func newClusterSetCommand(g *globals) *cobra.Command {
 					continue
 				}
 				if !s.read(&change, value) {
-					return usage("%s=%s is not %s=%s, such as %s", name, value, name, s.form, map[bool]string{true: "500ms", false: "10"}[s.form == "DURATION"])
+					return usage("%s=%s is not %s=%s, such as %s", name, value, name, s.form, map[bool]string{true: "500ms, in whole milliseconds", false: "10"}[s.form == "DURATION"])
 				}
 				break
 			}
