@@ -140,10 +140,10 @@ const (
 	placementFields = "id name ip subnet state eni node session epoch since index reason"
 	havipFields     = placementFields + " vpc range eip failback priority prefer bans enabled draining created " +
 		"ban_ends require forbid stickiness weight fail_limit fails gave_up managed maintenance groups warnings"
-	nodeFields      = "name id role address status leader session lease_remaining_ms standby maintenance version havips api_port raft_port gossip_port suffrage joined draining score capacity carries health"
-	subnetFields    = "name vpc cidr gateway reserved auto havips"
-	eniFields       = "id node device mac subnet addresses gateway primary up detached set_subnet set_primary havips"
-	clusterFields   = "id profile lease_ms lease_max_ms leader nodes voters havips index maintenance limits rebalance provider level revision"
+	nodeFields    = "name id role address status leader session lease_remaining_ms standby maintenance version havips api_port raft_port gossip_port suffrage joined draining score capacity carries health"
+	subnetFields  = "name vpc cidr gateway reserved auto havips"
+	eniFields     = "id node device mac subnet addresses gateway primary up detached set_subnet set_primary havips"
+	clusterFields = "id profile lease_ms lease_max_ms leader nodes voters havips index maintenance limits rebalance provider level revision"
 )
 
 // TestProblems checks status, code and the naming of value and field.
