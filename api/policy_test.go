@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -299,17 +301,89 @@ func TestApply(t *testing.T) {
 			t.Errorf("an export applied again (%s): %+v %v", format, got, err)
 		}
 	}
+	w.log.place(t) // so that what the rollback deletes has to be released first
 	list, err := c.Revisions(ctx)
 	if err != nil || len(list) != 2 || !list[1].Present || list[1].Note != "n" {
 		t.Fatalf("%+v %v", list, err)
 	}
 	back, err := c.Rollback(ctx, list[0].Number, ApplyOptions{})
 	must(t, err)
-	if w.havip(t, "web").Priority != 0 || !back.Changed {
+	if w.havip(t, "web").Priority != 0 || !back.Changed || len(back.Changes) != 2 || back.Changes[0].Op != "remove" {
 		t.Errorf("%+v", back)
 	}
-	_, err = c.HAVIP(ctx, "new")
-	wantProblem(t, err, 404, "ResourceNotFound")
+	if v, err := c.HAVIP(ctx, "new"); err != nil || !v.Deleting {
+		t.Errorf("%+v %v", v, err)
+	}
+	plan, err := c.Plan(ctx, PlanSpec{})
+	if _, there := plan.Owners["new"]; err != nil || there {
+		t.Errorf("what is being deleted is planned for: %+v %v", plan, err)
+	}
+}
+
+// TestApplyRename: a file that names an id renames, and says so.
+func TestApplyRename(t *testing.T) {
+	w := policyWorld(t)
+	id := w.havip(t, "web").ID
+	file := []byte("version: 1\nhavips:\n- {name: www, id: " + id + ", ip: 10.77.0.100, range: {type: cvm, members: [node-1, node-2]}}\n")
+	got, err := w.local(0).Apply(context.Background(), file, ApplyOptions{})
+	must(t, err)
+	if len(got.Changes) == 0 || !got.Changed || w.havip(t, "www").ID != id {
+		t.Errorf("%+v", got)
+	}
+	if raw, err := json.Marshal(got.Changes); err != nil || !strings.Contains(string(raw), "www") {
+		t.Errorf("the diff does not tell the new name: %s %v", raw, err)
+	}
+}
+
+// TestApplyTooMuch: a configuration that does not fit into one log entry is refused.
+func TestApplyTooMuch(t *testing.T) {
+	w := newWorld(t)
+	var b strings.Builder
+	b.WriteString("version: 1\nsubnets: [{name: big, cidr: 10.64.0.0/12}]\nhavips:\n")
+	for i := range 9000 {
+		fmt.Fprintf(&b, "- {name: number-%05d-with-a-long-name-0123456789, ip: 10.64.%d.%d, prefer: {node-1: 5}}\n", i, i/250, 2+i%250)
+	}
+	before := w.log.now()
+	_, err := w.local(0).Apply(context.Background(), []byte(b.String()), ApplyOptions{DryRun: true})
+	wantProblem(t, err, 409, "LimitExceeded")
+	if w.log.now() != before {
+		t.Error("it got into the log")
+	}
+}
+
+// TestLevelOne: in a cluster with a node of the release before, hosts are upgraded by
+// standby and activate, and what that node cannot read is refused before it is written.
+func TestLevelOne(t *testing.T) {
+	w := newWorld(t)
+	old := *w.log.now()
+	old.Cluster.Level = 0
+	old.Nodes = maps.Clone(old.Nodes)
+	for id, n := range old.Nodes {
+		n.Version = "v1.0.0"
+		old.Nodes[id] = n
+	}
+	w.log.mu.Lock()
+	w.log.state = &old
+	w.log.mu.Unlock()
+	for _, row := range []struct {
+		method, path, body string
+		status             int
+	}{
+		{"PATCH", "/v1/nodes/node-2", `{"standby":true}`, 200},
+		{"POST", "/v1/nodes/node-2/activate", "", 200},
+		{"POST", "/v1/havips", webBody, 201},
+		{"PATCH", "/v1/havips/web", `{"priority":2,"failback":"5m"}`, 200},
+		{"PATCH", "/v1/havips/web", `{"failback":"02:00-04:00"}`, 409},
+		{"POST", "/v1/nodes/node-2/drain", `{}`, 409},
+		{"POST", "/v1/havips/web/bans", `{"add":["node-1"],"for_seconds":60}`, 409},
+		{"POST", "/v1/havips/web/bans", `{"add":["node-1","node-2"]}`, 200},
+		{"DELETE", "/v1/havips/web?release=true", "", 200},
+	} {
+		resp, answer := w.ask(t, 0, row.method, row.path, row.body)
+		if resp.StatusCode != row.status || row.status == 409 && !strings.Contains(string(answer), string(fsm.CodeLevel)) {
+			t.Errorf("%s %s %s: %d %s", row.method, row.path, row.body, resp.StatusCode, answer)
+		}
+	}
 }
 
 // TestApplyLostAnswer: the connection breaks after the configuration was applied.

@@ -172,6 +172,15 @@ func (s *Server) plan(ctx context.Context, in *planInput) (*reply[Plan], error) 
 	if err != nil {
 		return nil, err
 	}
+	select {
+	case s.plans <- struct{}{}:
+		defer func() { <-s.plans }()
+	case <-ctx.Done():
+		return nil, problemOf(ctx.Err())
+	}
+	if size := len(st.Nodes) * len(st.HAVIPs); in.Body.NMinusOne && size > lossesMax {
+		return nil, problemOf(fsm.Refuse(fsm.CodeLimit, "%d nodes and %d HAVIPs are too many to ask about the failure of each node here; do it on another host: `export`, then `plan --offline FILE --n-1`", len(st.Nodes), len(st.HAVIPs)))
+	}
 	now := time.Now().UnixNano()
 	next := st
 	if in.Body.Changes != "" {
@@ -272,7 +281,7 @@ func (s *Server) configure(ctx context.Context, key string, cmd fsm.Body, dry bo
 	if err != nil {
 		return nil, problemOf(err)
 	}
-	out.Changes = list(manifest.Diff(manifest.FromState(before, 0), manifest.FromState(next, 0)))
+	out.Changes = list(manifest.Diff(configured(before), configured(next)))
 	out.Changed = before.Cluster.Revision != next.Cluster.Revision
 	if dry {
 		out.Revision, out.Index = before.Cluster.Revision, before.Index
@@ -290,6 +299,13 @@ func (s *Server) configure(ctx context.Context, key string, cmd fsm.Body, dry bo
 		return nil, problemOf(fmt.Errorf("api: the result names no revision: %q", res.Object))
 	}
 	return answer(s.Backend.State(), out), nil
+}
+
+// configured is a state as a file, without what only waits for its last release.
+func configured(st *fsm.State) manifest.Manifest {
+	m := manifest.FromState(st, 0)
+	m.HAVIPs = slices.DeleteFunc(m.HAVIPs, func(h manifest.HAVIP) bool { return h.Deleting })
+	return m
 }
 
 // foresee is the state before a command and that after it. What is not proposed then, a

@@ -43,6 +43,7 @@ type Server struct {
 	handler http.Handler
 
 	lists     chan struct{} // holds one token: see commitList
+	plans     chan struct{} // one place for each plan
 	followers chan struct{} // one place for each event stream
 	stopping  chan struct{} // closed when Run ends: event streams end with it
 	joins     joinLimiter
@@ -62,7 +63,7 @@ func New(c Config) *Server {
 	}
 	s := &Server{
 		Config: c, mux: http.NewServeMux(),
-		lists: make(chan struct{}, 1), followers: make(chan struct{}, followersMax), stopping: make(chan struct{}),
+		lists: make(chan struct{}, 1), plans: make(chan struct{}, plansMax), followers: make(chan struct{}, followersMax), stopping: make(chan struct{}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "havip_api_requests_total", Help: "Requests answered by this node, by method and HTTP status.",
 		}, []string{"method", "status"}),

@@ -139,9 +139,6 @@ func (g *globals) change(o api.ApplyOptions, do func(api.ApplyOptions) (api.Appl
 		if err != nil {
 			return err
 		}
-		for _, w := range out.Warnings {
-			fmt.Fprintln(g.stderr, "Warning: "+oneLine(w))
-		}
 		if o.DryRun {
 			return emit(g, out, nil, printApplied)
 		}

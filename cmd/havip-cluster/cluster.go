@@ -94,7 +94,7 @@ func newClusterSetCommand(g *globals) *cobra.Command {
 					continue
 				}
 				if !s.read(&change, value) {
-					return usage("%s=%s is not %s=%s, such as %s", name, value, name, s.form, map[bool]string{true: "500ms", false: "10"}[s.form == "DURATION"])
+					return usage("%s=%s is not %s=%s, such as %s", name, value, name, s.form, map[bool]string{true: "500ms, in whole milliseconds", false: "10"}[s.form == "DURATION"])
 				}
 				break
 			}
@@ -131,7 +131,7 @@ func clusterPairs(c api.Cluster) []pair {
 		{"NODES", strconv.Itoa(c.Nodes)}, {"VOTERS", strconv.Itoa(c.Voters)}, {"HAVIPS", strconv.Itoa(c.HAVIPs)},
 		{"MAINTENANCE", yesNo(c.Maintenance)}, {"HAVIPS PER ENI", orNone(c.Limits.PerENI)}, {"HAVIPS PER NODE", orNone(c.Limits.PerNode)},
 		{"REBALANCE", c.Rebalance},
-		{"PROVIDER", fmt.Sprintf("%s: per VPC %s, per ENI %s (advice), range of %d, announces every %s at most, quarantine %s", p.Name,
+		{"PROVIDER", fmt.Sprintf("%s: per VPC %s, per ENI %s (advice), range of %d, between announcements %s, quarantine %s", p.Name,
 			orNone(p.HAVIPsPerVPC), orNone(p.HAVIPsPerENI), p.RangeMembers, millis(p.AnnounceIntervalMS), millis(p.QuarantineMS))},
 		{"LEVEL", strconv.Itoa(c.Level)}, {"REVISION", strconv.FormatUint(c.Revision, 10)}, {"INDEX", strconv.FormatUint(c.Index, 10)},
 	}
