@@ -22,6 +22,9 @@ type NodeChange struct {
 	Capacity    *int  `json:"capacity,omitempty" doc:"Bounds the sum of the weights of what it owns"`
 	NoCapacity  bool  `json:"no_capacity,omitempty" doc:"Takes that bound away"`
 	Score       *int  `json:"score,omitempty" doc:"Is added for every HAVIP on it"`
+
+	Health       *string `json:"health,omitempty" doc:"green, yellow or red; a change by itself"`
+	HealthReason string  `json:"health_reason,omitempty" maxLength:"300"`
 }
 
 // TokenSpec asks for a join token.
@@ -82,17 +85,14 @@ func (s *Server) nodeRoutes() {
 	read(s, "/v1/nodes/{name}", "show-node", "One node", func(st *fsm.State, in *namePath) (Node, error) {
 		return s.showNode(st, in.Name)
 	})
-	write(s, http.MethodPatch, "/v1/nodes/{name}", "update-node", "Standby, maintenance, capacity and score",
+	write(s, http.MethodPatch, "/v1/nodes/{name}", "update-node", "Standby, maintenance, capacity, score and health",
 		func(ctx context.Context, in *nodeBody) (fsm.Result, error) {
 			return s.commit(ctx, in.Key.Key, func(st *fsm.State) (fsm.Body, error) {
 				n, err := findNode(st, in.Name)
-				b := in.Body
-				if err == nil && b == (NodeChange{}) {
-					err = fsm.Refuse(fsm.CodeMissing, "say what to change: standby, maintenance, capacity, no_capacity or score")
+				if err != nil {
+					return nil, err
 				}
-				return fsm.UpdateNode{
-					ID: n.ID, Standby: b.Standby, Maintenance: b.Maintenance, Capacity: b.Capacity, NoCapacity: b.NoCapacity, Score: b.Score,
-				}, err
+				return updateNode(n, in.Body)
 			})
 		},
 		func(st *fsm.State, in *nodeBody, _ fsm.Result) (Node, error) { return s.showNode(st, in.Name) })
@@ -103,6 +103,22 @@ func (s *Server) nodeRoutes() {
 		}, done)
 	s.tokenRoute()
 	s.joinRoute()
+}
+
+func updateNode(n fsm.Node, b NodeChange) (fsm.Body, error) {
+	switch only := (NodeChange{Health: b.Health, HealthReason: b.HealthReason}); {
+	case b == NodeChange{}:
+		return nil, fsm.Refuse(fsm.CodeMissing, "say what to change: standby, maintenance, capacity, no_capacity, score or health")
+	case b.Health == nil && b.HealthReason != "":
+		return nil, fsm.Refuse(fsm.CodeMissing, "a health_reason goes with health")
+	case b.Health != nil && b != only:
+		return nil, fsm.Refuse(fsm.CodeParameter, "health is a change by itself; send the others in a second request")
+	case b.Health != nil:
+		return fsm.ReportHealth{Node: n.ID, Health: fsm.Health(*b.Health), Reason: b.HealthReason}, nil
+	}
+	return fsm.UpdateNode{
+		ID: n.ID, Standby: b.Standby, Maintenance: b.Maintenance, Capacity: b.Capacity, NoCapacity: b.NoCapacity, Score: b.Score,
+	}, nil
 }
 
 func findNode(st *fsm.State, name string) (fsm.Node, error) {

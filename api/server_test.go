@@ -87,6 +87,8 @@ func TestEndpoints(t *testing.T) {
 		{"POST", "/v1/nodes/node-2/activate", "", 200, nodeFields},
 		{"PATCH", "/v1/nodes/node-2", `{"maintenance":false,"capacity":5,"score":-3}`, 200, nodeFields},
 		{"PATCH", "/v1/nodes/node-2", `{"no_capacity":true}`, 200, nodeFields},
+		{"PATCH", "/v1/nodes/node-2", `{"health":"yellow","health_reason":"x"}`, 200, nodeFields + " health_reason"},
+		{"PATCH", "/v1/nodes/node-2", `{"health":"green"}`, 200, nodeFields},
 		{"POST", "/v1/nodes/node-2/drain", `{"deadline_seconds":60}`, 200, drainFields},
 		{"GET", "/v1/nodes/node-2/drain", "", 200, drainFields},
 		{"POST", "/v1/nodes/node-2/activate", "", 200, nodeFields},

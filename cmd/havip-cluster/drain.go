@@ -16,7 +16,7 @@ import (
 
 const (
 	// drainPause is how often `node drain` looks.
-	drainPause = 200 * time.Millisecond
+	drainPause = 100 * time.Millisecond
 	// drainStuck is how long nothing may be left that can move before `node drain` gives
 	// up: a target may be on its way back.
 	drainStuck = 2 * time.Second

@@ -86,16 +86,21 @@ func newNodeRemoveCommand(g *globals) *cobra.Command {
 }
 
 func newNodeSetCommand(g *globals) *cobra.Command {
-	var capacity string
+	var capacity, state string
 	var score int
 	var change api.NodeChange
-	c := verb("set", "Set a node's capacity and score", []string{"NODE"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
+	c := verb("set", "Set a node's capacity, score or health", []string{"NODE"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
 		n, err := c.UpdateNode(ctx, args[0], change)
 		return emitPairs(g, n, err, nodePairs)
 	}))
 	c.Flags().StringVar(&capacity, "capacity", "", "bound of the sum of the weights of what it owns, or none")
 	c.Flags().IntVar(&score, "score", 0, "is added to the score of every HAVIP on this node")
+	c.Flags().StringVar(&state, "health", "", "green, yellow (others come first) or red (it owns nothing); by itself")
+	c.Flags().StringVar(&change.HealthReason, "reason", "", "why, with --health")
 	c.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("health") {
+			change.Health = &state
+		}
 		if cmd.Flags().Changed("score") {
 			change.Score = &score
 		}
@@ -107,8 +112,14 @@ func newNodeSetCommand(g *globals) *cobra.Command {
 		case capacity != "":
 			change.Capacity = &n
 		}
-		if change == (api.NodeChange{}) {
-			return usage("say what to set: --capacity or --score")
+		only := api.NodeChange{Health: change.Health, HealthReason: change.HealthReason}
+		switch {
+		case change == (api.NodeChange{}):
+			return usage("say what to set: --capacity, --score or --health")
+		case change.Health == nil && change.HealthReason != "":
+			return usage("--reason goes with --health")
+		case change.Health != nil && change != only:
+			return usage("--health is set by itself; set the others in a second command")
 		}
 		return nil
 	}
