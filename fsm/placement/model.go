@@ -335,7 +335,7 @@ func (p *Problem) own(v *HAVIP, e *ENI, n *Node) bool {
 			return false
 		}
 	}
-	if g, ok := v.GaveUp[e.ID]; ok && g.Until > p.Now {
+	if g, ok := v.GaveUp[e.ID]; ok && g.Holds(p.Now) {
 		return false
 	}
 	return !v.barredByFails(n.Name)

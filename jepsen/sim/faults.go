@@ -34,6 +34,10 @@ func init() { // in init, because play refers to ops
 		"kill":  {"h s d", func(w *World, a []string) { w.kill(a[0], a[1], a[2], false) }},
 		"power": {"h s d", func(w *World, a []string) { w.kill(a[0], a[1], a[2], true) }},
 		"stop":  {"h d", func(w *World, a []string) { w.stop(a[0], a[1]) }},
+		"upgrade": {"h d", func(w *World, a []string) {
+			w.onHost(a[0], func(h *host) { h.old = false })
+			w.stop(a[0], a[1])
+		}},
 		"stall": {"h d", (*World).stall},
 		"full":  {"h d", (*World).full},
 		"slow":  {"h d d", (*World).slow},

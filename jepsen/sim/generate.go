@@ -10,7 +10,9 @@ import (
 // only some kinds of fault, so that a rare one is not always drowned by the others.
 func Generate(seed uint64, duration time.Duration) Schedule {
 	g := &generator{dice: newDice(seed, 42)}
-	name := []string{"wan", "wan", "wan", "wan", "lan", "lan", "lan", "fast"}[g.IntN(8)]
+	// An hour of a slow cluster costs the least to play: each profile gets about the same
+	// real time.
+	name := []string{"wan", "wan", "wan", "wan", "wan", "wan", "wan", "wan", "lan", "lan", "lan", "fast"}[g.IntN(12)]
 	prof := profiles[name]
 	s := Schedule{Seed: seed, Profile: name, Lease: prof.lease, Delay: prof.delay, ENIs: 1 + g.IntN(2), HAVIPs: 1 + g.IntN(4), Duration: duration}
 	s.Roles = g.roles()
@@ -19,6 +21,13 @@ func Generate(seed uint64, duration time.Duration) Schedule {
 	}
 	g.s = &s
 	g.swarm()
+	if g.percent(25) {
+		s.Old = true
+		for i := range s.Roles {
+			g.at = g.between(0, duration*3/4).Round(ms)
+			g.add("upgrade", string(rune('a'+i)), g.last())
+		}
+	}
 	pace := []time.Duration{2 * time.Second, 5 * time.Second, 15 * time.Second}[g.IntN(3)]
 	if name == "wan" {
 		pace *= 2

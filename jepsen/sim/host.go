@@ -40,14 +40,16 @@ type host struct {
 	node      string // id, "" before it joined and after it was removed
 	lives     int    // ids given out
 	founder   *fsm.InitCluster
-	down      int // faults that keep the process down
-	off       int // of these, those that cut the power
+	old       bool // the program on its disk reads level 1 only
+	down      int  // faults that keep the process down
+	off       int  // of these, those that cut the power
 }
 
 // process is one life of the agent.
 type process struct {
 	h        *host
 	node     string
+	old      bool // of host, when it began
 	gate     *gate
 	cancel   context.CancelFunc
 	ended    chan struct{} // closed when nothing of it runs any more
@@ -74,7 +76,7 @@ func (w *World) addHost(i int, role string) {
 	h := &host{
 		w: w, index: i, name: string(rune('a' + i)), address: fmt.Sprintf("10.9.0.%d", i+1), role: fsm.Role(role),
 		ppm: int64(w.sched.Rates[i]), rng: newDice(w.sched.Seed, uint64(100+i)), data: newDisk(), kernel: newKernel(w.sched.ENIs),
-		powered: true, booted: time.Now(),
+		powered: true, booted: time.Now(), old: w.sched.Old,
 	}
 	h.offset = time.Hour + h.rng.between(0, 1000*time.Hour)
 	w.hosts = append(w.hosts, h)
@@ -106,8 +108,16 @@ func (p *process) wall() time.Time {
 func (h *host) asNode() fsm.Node {
 	return fsm.Node{
 		ID: h.node, Name: h.name, Address: h.address, APIPort: 7400, RaftPort: 7401, GossipPort: 7402,
-		Role: h.role, KeyHash: h.node,
+		Role: h.role, KeyHash: h.node, Version: versionOf(h.old),
 	}
+}
+
+// versionOf is what a program tells of itself.
+func versionOf(old bool) string {
+	if old {
+		return "sim"
+	}
+	return fsm.VersionWithLevel("sim")
 }
 
 // boot starts a process, unless one runs or a fault keeps it down.
@@ -119,7 +129,7 @@ func (h *host) boot() {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &process{h: h, node: h.node, cancel: cancel, ended: make(chan struct{}), changes: make(chan struct{}, 1)}
+	p := &process{h: h, node: h.node, old: h.old, cancel: cancel, ended: make(chan struct{}), changes: make(chan struct{}, 1)}
 	p.gate = newGate(func(d time.Duration) { w.freeze(p, d) })
 	h.proc = p
 	w.procs = append(w.procs, p)
@@ -243,7 +253,7 @@ func (p *process) parts(ctx context.Context, node *membership.Node, member *fail
 	}
 	part(member.Run)
 	part(func(ctx context.Context) error {
-		r := membership.Reconciler{Node: node, Founder: p.h.founder, Alive: p.alive, Applied: member.Controller.Applied}
+		r := membership.Reconciler{Node: node, Founder: p.h.founder, Alive: p.alive, Applied: member.Controller.Applied, Version: p.versionOf}
 		r.Run(ctx)
 		return nil
 	})

@@ -146,7 +146,7 @@ func (w *World) create(name string) {
 		}
 		ip := s.SubnetList()[0].CIDR.Addr().As4()
 		ip[3] = byte(100 + n%100)
-		return fsm.CreateHAVIP{Name: name, Subnet: s.SubnetList()[0].Name, IP: addrFrom(ip)}
+		return fsm.CreateHAVIP{Name: name, Subnet: s.SubnetList()[0].Name, IP: addrFrom(ip), ReuseNow: s.Level() > 1}
 	})
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -394,6 +394,17 @@ func (w *World) propose(lead *process, body fsm.Body) {
 	})
 }
 
+// forgive is `havip clear-failures --all`, when the causes are mended: what failed several
+// times would else wait for minutes.
+func (w *World) forgive() {
+	w.request(func(s *fsm.State) fsm.Body {
+		if s.Level() < 2 {
+			return nil
+		}
+		return fsm.ResetFailures{}
+	})
+}
+
 // settle ends all faults and demands service within the bound.
 func (w *World) settle() {
 	close(w.healed)
@@ -410,6 +421,7 @@ func (w *World) settle() {
 		h.boot()
 		w.backToWork(h, began.Add(bound))
 	}
+	w.forgive()
 	for !w.settled(nil) || !w.allVote(nil) {
 		if w.isBroken() {
 			return

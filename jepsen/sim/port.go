@@ -111,6 +111,19 @@ func (p *process) command(ctx context.Context, to fsm.Node, by, key string, body
 	return got.res, got.err
 }
 
+// versionOf is what gossip knows of a node's program; of one that is not there, nothing.
+func (p *process) versionOf(node string) string {
+	w := p.h.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, h := range w.hosts {
+		if h.node == node && h.proc != nil && (h == p.h || w.net.open(h.index, p.h.index)) {
+			return versionOf(h.proc.old)
+		}
+	}
+	return ""
+}
+
 // alive is what gossip tells: a hint. It is late by nothing, which is the best that gossip
 // can be, or wrong at random, which is the worst.
 func (p *process) alive(node string) bool {

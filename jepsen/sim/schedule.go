@@ -21,6 +21,7 @@ type Schedule struct {
 	HAVIPs   int
 	Duration time.Duration // with faults; the demand for service comes after it
 	Grow     bool          // the faults begin before all voters vote
+	Old      bool          // the hosts run the program before this one (command level 1) until "upgrade"
 	Rates    []int         // of the hosts' clocks, parts per million off true time
 	Events   []Event
 }
@@ -54,6 +55,9 @@ func (s Schedule) String() string {
 	}
 	if s.Grow {
 		fmt.Fprintln(&b, "cluster grow=true")
+	}
+	if s.Old {
+		fmt.Fprintln(&b, "cluster old=true")
 	}
 	fmt.Fprintf(&b, "clocks ppm=%s\n", strings.Join(rates, ","))
 	for _, e := range s.Events {
@@ -128,6 +132,8 @@ func (s *Schedule) set(k, v string) (err error) {
 		s.HAVIPs, err = strconv.Atoi(v)
 	case "grow":
 		s.Grow, err = strconv.ParseBool(v)
+	case "old":
+		s.Old, err = strconv.ParseBool(v)
 	case "ppm":
 		s.Rates = nil
 		for t := range strings.SplitSeq(v, ",") {

@@ -231,6 +231,7 @@ func (w *World) enrol(h *host) {
 	defer w.mu.Unlock()
 	h.lives++
 	h.node = fmt.Sprintf("%s%d", h.name, h.lives)
-	h.founder = nil // a new node joins
+	h.founder = nil               // a new node joins
+	h.old = h.old && h.lives == 1 // what is installed again is the new program
 	h.data = newDisk()
 }
