@@ -42,18 +42,9 @@ func play(t *testing.T, s Schedule, trace func(time.Duration, string)) (st Stats
 	t.Helper()
 	//lint:ignore SA1019 raft takes its time-outs from the global generator
 	rand.Seed(int64(s.Seed)) //nolint:staticcheck // see above
-	stuck := time.AfterFunc(stuckAfter, func() { // real time: this is outside the bubble
-		stacks := make([]byte, 1<<20)
-		fmt.Fprintf(os.Stderr, "sim: a play of seed %d has not ended within %v of real time\n%s\n%s\n", s.Seed, stuckAfter, s, stacks[:runtime.Stack(stacks, true)])
-		os.Exit(3)
-	})
-	defer stuck.Stop()
 	synctest.Test(t, func(*testing.T) { st, v = Play(s, trace) })
 	return st, v
 }
-
-// stuckAfter is far more than the longest play takes on a busy machine.
-const stuckAfter = 3 * time.Minute
 
 // recorder keeps the last lines of a run.
 type recorder struct {

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -93,7 +94,10 @@ func (t *totals) job(ctx context.Context, s settings, i int) {
 		t.fail(err)
 		return
 	}
-	t.read(bufio.NewScanner(pipe))
+	// Each play tells its figures. Silence is a play that does not end: its stacks say where.
+	stuck := time.AfterFunc(stuckAfter, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) })
+	defer stuck.Stop()
+	t.read(bufio.NewScanner(pipe), func() { stuck.Reset(stuckAfter) })
 	if err := cmd.Wait(); err != nil && ctx.Err() == nil { // what ends for want of time has found nothing
 		t.fail(fmt.Errorf("process %d: %w; the schedule that was being played is in %s", i, err, s.out))
 	}
@@ -106,7 +110,10 @@ func (t *totals) fail(err error) {
 	fmt.Println(err)
 }
 
-const lineMax = 1 << 20 // bytes
+const (
+	lineMax    = 1 << 20         // bytes
+	stuckAfter = 3 * time.Minute // of real time, far more than the longest play takes on a busy machine
+)
 
 var (
 	quiet  = regexp.MustCompile(`seed \d+: .* virtual in|^(=== RUN|PASS|--- PASS)|cluster-hours`)
@@ -114,10 +121,11 @@ var (
 )
 
 // read sums up the figures and passes on what is news.
-func (t *totals) read(lines *bufio.Scanner) {
+func (t *totals) read(lines *bufio.Scanner, alive func()) {
 	lines.Buffer(nil, lineMax)
 	for lines.Scan() {
 		text := lines.Text()
+		alive()
 		switch {
 		case strings.HasPrefix(text, "stats "):
 			t.add(text)
