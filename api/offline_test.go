@@ -165,7 +165,7 @@ func (w *walker) step(i int) {
 	case 16:
 		w.do(fsm.DeleteHAVIP{ID: v.ID, Force: r.IntN(2) == 0})
 	case 17:
-		if moves := placement.Moves(w.st, w.at); len(moves) > 0 {
+		if moves := placement.Moves(w.st, w.at, nil); len(moves) > 0 {
 			w.do(fsm.Place{Assignments: moves})
 		}
 	}

@@ -108,7 +108,7 @@ func (c *Controller) closeDead(ctx context.Context) error {
 		if left, ok := c.voter.Promised(s); ok {
 			heard = lease.Promise(sess.Lease) - left
 		}
-		res, err := c.propose(ctx, fsm.CloseSession{Session: s.Number, Place: placedWithout(state, s.Number, c.cfg.wall())})
+		res, err := c.propose(ctx, fsm.CloseSession{Session: s.Number, Place: placedWithout(state, s.Number, c.cfg.wall(), c.unheard(state))})
 		if err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func (c *Controller) closeDead(ctx context.Context) error {
 
 // placedWithout computes where things go once a session is closed: on a copy of the
 // state in which it is.
-func placedWithout(s *fsm.State, session uint64, at int64) []fsm.Assignment {
+func placedWithout(s *fsm.State, session uint64, at int64, unheard map[string]bool) []fsm.Assignment {
 	cmd, err := fsm.NewCommand(at, "", "", fsm.CloseSession{Session: session})
 	if err != nil {
 		return nil
@@ -132,7 +132,7 @@ func placedWithout(s *fsm.State, session uint64, at int64) []fsm.Assignment {
 	if err != nil {
 		return nil
 	}
-	return moves(without, at)
+	return moves(without, at, unheard)
 }
 
 // askWhatIsOpen asks again about what is not settled, and says when to come back.

@@ -90,7 +90,33 @@ func (c *Controller) Applied(node string) (uint64, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a, ok := c.applied[node]
-	return a.index, ok && c.cfg.Clock().Sub(a.at) < 4*statusEvery
+	return a.index, ok && c.cfg.Clock().Sub(a.at) < freshFor
+}
+
+// Hears reports whether this node, if it leads, has heard of a node lately. One that it does
+// not hear may keep its lease with the other voters, and would still learn late, from them,
+// that a HAVIP is its own: until then nobody would serve it.
+func (c *Controller) Hears(node string) bool {
+	_, fresh := c.Applied(node)
+	return fresh || node == c.cfg.Node
+}
+
+// unheard are the nodes with a session that the leader does not hear. A new leader listens
+// for a while before it says so of anybody.
+func (c *Controller) unheard(s *fsm.State) map[string]bool {
+	if c.cfg.Clock().Sub(c.reign.began) < freshFor {
+		return nil
+	}
+	var out map[string]bool
+	for _, sess := range s.Sessions {
+		if !c.Hears(sess.Node) {
+			if out == nil {
+				out = map[string]bool{}
+			}
+			out[sess.Node] = true
+		}
+	}
+	return out
 }
 
 // Run works until ctx ends.
@@ -223,7 +249,7 @@ func (c *Controller) placeAll(ctx context.Context) error {
 	if s == c.reign.placed && now.Sub(c.reign.placedAt) < controlTick {
 		return nil
 	}
-	assignments := slices.DeleteFunc(moves(s, c.cfg.wall()), func(a fsm.Assignment) bool { return c.awaited(s, now, a) })
+	assignments := slices.DeleteFunc(moves(s, c.cfg.wall(), c.unheard(s)), func(a fsm.Assignment) bool { return c.awaited(s, now, a) })
 	if len(assignments) == 0 {
 		c.reign.placed, c.reign.placedAt = s, now
 		return nil
@@ -257,8 +283,8 @@ func (c *Controller) awaited(s *fsm.State, now lease.Instant, a fsm.Assignment) 
 }
 
 // moves is the placement's difference from what the state has, as commands for one entry.
-func moves(s *fsm.State, at int64) []fsm.Assignment {
-	out := drainStep(s, placement.Moves(s, at))
+func moves(s *fsm.State, at int64, unheard map[string]bool) []fsm.Assignment {
+	out := drainStep(s, placement.Moves(s, at, unheard))
 	return out[:min(len(out), fsm.MaxAssignments)]
 }
 

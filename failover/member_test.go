@@ -222,6 +222,32 @@ func TestOwnerIsCutOff(t *testing.T) {
 	})
 }
 
+// TestNothingGoesToWhomTheLeaderDoesNotHear: B keeps its lease with the others, and would learn
+// of the HAVIP when the cut is over. Found by make jepsen, seed 21: a gap of 3 s.
+func TestNothingGoesToWhomTheLeaderDoesNotHear(t *testing.T) {
+	runWorld(t, 5, 0, func(w *world) {
+		w.boot()
+		v := w.havip("web", 100)
+		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 5 })
+		w.elect("A")
+		w.do(fsm.UpdateNode{ID: "A", Standby: ptr(true)}) // of the others B is the first by name
+		w.await("it has left A", time.Second, func() bool { return w.owner(v).node.ID != "A" && w.settled() })
+		w.moveHere(v, "D")
+		w.mu.Lock()
+		w.cut[[2]string{"A", "B"}], w.cut[[2]string{"B", "A"}] = true, true
+		w.mu.Unlock()
+		time.Sleep(2 * freshFor)
+		if _, open := w.head().SessionOf("B"); !open {
+			t.Fatal("B lost its session: this test has tried nothing")
+		}
+		w.host("D").kill()
+		w.await("another answers", 2*time.Second, func() bool { return w.who(v) != "" && w.who(v) != "D" })
+		if who := w.who(v); who != "C" {
+			t.Errorf("%s answers", who)
+		}
+	})
+}
+
 // TestQuorumIsLost: nobody owns anything without a majority, and all is well after it.
 func TestQuorumIsLost(t *testing.T) {
 	runWorld(t, 3, 0, func(w *world) {

@@ -14,6 +14,9 @@ import (
 // statusEvery is how often a node tells the leader how far it has applied the log.
 const statusEvery = 250 * time.Millisecond
 
+// freshFor is how long what a node told counts as news: three of its words may be lost.
+const freshFor = 4 * statusEvery
+
 // Voter is the shell around the lease's Acceptor. It feeds it from the log, answers
 // renewals and questions, and tells the leader when a promise runs out.
 type Voter struct {

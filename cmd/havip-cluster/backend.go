@@ -290,8 +290,34 @@ func (b *backend) RemoveNode(ctx context.Context, name string, force bool) error
 	return apiError(membership.RemoveNode(ctx, b.node, name, force, b.gossip.Alive))
 }
 
+// hearWait is how long a move waits for a word of its target; a new leader has heard nobody yet.
+const (
+	hearWait = time.Second
+	hearTick = 20 * time.Millisecond
+)
+
+// deaf refuses a move to a node of which this leader hears nothing.
+func (b *backend) deaf(ctx context.Context, place fsm.Place) *fsm.Refusal {
+	ctx, cancel := context.WithTimeout(ctx, hearWait)
+	defer cancel()
+	for _, a := range place.Assignments {
+		for !b.member.Controller.Hears(a.Node) {
+			select {
+			case <-ctx.Done():
+				name := b.node.State().NodeName(a.Node)
+				return fsm.Refuse(fsm.CodeUnsupported, "node %s keeps its lease, but the leader does not hear it, so it would learn late that the HAVIP is its own; look at the network between the two, or move it elsewhere", name)
+			case <-time.After(hearTick):
+			}
+		}
+	}
+	return nil
+}
+
 func (b *backend) MoveHAVIP(ctx context.Context, id, to, key string) (fsm.Result, error) {
 	place, refusal := failover.Move(b.node.State(), id, to)
+	if refusal == nil {
+		refusal = b.deaf(ctx, place)
+	}
 	if refusal != nil {
 		return fsm.Result{Refusal: refusal}, nil
 	}

@@ -223,7 +223,10 @@ func (m *model) whyOnly(h int32, best *option) string {
 }
 
 func (m *model) unsteady(n int32) string {
-	if m.nodes[n].Flapping {
+	switch {
+	case m.nodes[n].Unheard:
+		return "not heard by the leader"
+	case m.nodes[n].Flapping:
 		return "flapping"
 	}
 	return string(m.nodes[n].Health)

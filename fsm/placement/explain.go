@@ -22,7 +22,7 @@ type Candidate struct {
 	Present bool   `json:"present"`         // owns the HAVIP now
 	Was     bool   `json:"was,omitempty"`   // owned it last, and nobody does now
 	Fault   string `json:"fault,omitempty"` // why its node does not trust it
-	// Unsteady is yellow or flapping: others come first.
+	// Unsteady is yellow, flapping or not heard by the leader: others come first.
 	Unsteady string `json:"unsteady,omitempty"`
 	// Against counts the members of soft groups that a place here would go against.
 	Against int    `json:"against,omitempty"`

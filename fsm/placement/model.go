@@ -24,7 +24,7 @@ type model struct {
 	nodeOf   []int32   // by ENI; none for an unknown node
 	enisOf   [][]int32 // by node
 	open     []bool    // by ENI: no rule that is not about the HAVIP stands against it
-	suspect  []bool    // by node: yellow or flapping
+	suspect  []bool    // by node: yellow, flapping or unheard
 	capacity []int     // by node
 	bounded  bool      // some node has a capacity
 	bySubnet map[string][]int32
@@ -111,7 +111,7 @@ func (m *model) addSites() {
 		if _, twice := m.node[n.Name]; !twice {
 			m.node[n.Name] = int32(i)
 		}
-		m.suspect[i] = n.Flapping || n.Health == fsm.HealthYellow
+		m.suspect[i] = n.Flapping || n.Unheard || n.Health == fsm.HealthYellow
 		m.bounded = m.bounded || n.Capacity != nil
 		m.capacity[i] = max(0, orDefault(n.Capacity, math.MaxInt))
 	}

@@ -70,9 +70,15 @@ func ComputeOne(s *fsm.State, at int64, havip string) (Decision, bool) {
 const maxDetailed = 16
 
 // Moves is what Compute would change, as commands for the log, without the explanations of
-// what stays. The leader asks it again and again, so it is cheap when nothing moves.
-func Moves(s *fsm.State, at int64) []fsm.Assignment {
+// what stays. The leader asks it again and again, so it is cheap when nothing moves. unheard
+// are the ids of nodes of which the leader hears nothing, see Node.Unheard.
+func Moves(s *fsm.State, at int64, unheard map[string]bool) []fsm.Assignment {
 	p := FromState(s, at)
+	for id := range unheard {
+		for i := range p.Nodes {
+			p.Nodes[i].Unheard = p.Nodes[i].Unheard || p.Nodes[i].Name == s.NodeName(id)
+		}
+	}
 	m := newModel(&p)
 	m.traced, m.maxTraced = map[int32]noted{}, 4*maxDetailed
 	m.solve()

@@ -90,7 +90,7 @@ func TestMovesAreWhatIsExplained(t *testing.T) {
 				want = append(want, d.Assignment())
 			}
 		}
-		if got := placement.Moves(w.state, w.at); !reflect.DeepEqual(got, want) {
+		if got := placement.Moves(w.state, w.at, nil); !reflect.DeepEqual(got, want) {
 			t.Fatalf("moves %+v\nexplained %+v", got, want)
 		}
 	})

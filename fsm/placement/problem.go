@@ -38,7 +38,10 @@ type Node struct {
 	Health       fsm.Health
 	HealthReason string
 	Flapping     bool // it lost several sessions lately: nothing goes there for a wish
-	Capacity     *int // bounds the sum of weights; nil = no bound
+	// Unheard: the leader hears nothing of it, though it keeps its lease with others. It would
+	// learn late that something is its own, so it counts as Flapping does. No state knows this.
+	Unheard  bool
+	Capacity *int // bounds the sum of weights; nil = no bound
 }
 
 // ENI is an interface of a node.

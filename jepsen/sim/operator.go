@@ -239,7 +239,7 @@ func (w *World) join(h *host) bool {
 // replace removes a host's node, and lets the host join again later as a new one.
 func (w *World) replace(h *host, d time.Duration) {
 	gone := false
-	for end := time.Now().Add(operatorPatience); time.Now().Before(end) && !gone && !w.isBroken(); w.pause(operatorPause) {
+	for end := time.Now().Add(operatorPatience); time.Now().Before(end) && !gone && !w.isBroken(); time.Sleep(operatorPause) {
 		lead := w.leader()
 		if lead == nil || lead.gate.frozen.Load() {
 			continue

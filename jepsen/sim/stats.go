@@ -42,6 +42,7 @@ type Stats struct {
 	Refused       int
 	Unknown       int
 	Applied       int // states that were checked
+	Left          int // plays that left a goroutine waiting for a raft that had been shut down
 	Settle        time.Duration
 }
 
