@@ -93,7 +93,7 @@ type Node struct {
 	reign   uint64        // counts the changes of leadership that Raft has told
 	lead    atomic.Uint64 // the term in which this node leads and is up to date, or 0; written with reignMu held
 	telling atomic.Bool   // a no-op waits for its place in the log
-	removal sync.Mutex    // held while a removal is checked and begun
+	removal turn          // held while a removal is checked and begun
 
 	wg        sync.WaitGroup
 	done      chan struct{}
@@ -178,7 +178,7 @@ func rpcTimeout(heartbeat time.Duration) time.Duration { return max(time.Second,
 // OpenOn is Open on given parts, which it closes in the end, also when it fails.
 func OpenOn(cfg Config, parts Parts) (*Node, error) {
 	n := &Node{
-		Machine: NewMachine(), cfg: cfg, parts: parts, path: filepath.Join(cfg.Dir, logFile),
+		Machine: NewMachine(), cfg: cfg, parts: parts, removal: newTurn(), path: filepath.Join(cfg.Dir, logFile),
 		notify: make(chan bool, 8), done: make(chan struct{}), closeWait: closeWait,
 	}
 	if n.cfg.Wall == nil {

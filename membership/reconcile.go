@@ -189,8 +189,12 @@ func RemoveNode(ctx context.Context, n *Node, name string, force bool, alive fun
 // beginRemoval checks and marks the node that goes, one at a time and in one term:
 // two removals that do not know of each other could leave no voter that stays.
 func (n *Node) beginRemoval(ctx context.Context, name string, force bool, alive func(string) bool) (fsm.Node, error) {
-	n.removal.Lock()
-	defer n.removal.Unlock()
+	select {
+	case n.removal <- struct{}{}:
+		defer n.removal.Unlock()
+	case <-ctx.Done():
+		return fsm.Node{}, fmt.Errorf("membership: another removal is being begun: %w", ctx.Err())
+	}
 	term, leads := n.Leading()
 	if !leads {
 		return fsm.Node{}, ErrNotLeader

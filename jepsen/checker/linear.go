@@ -216,6 +216,8 @@ const (
 
 func (s object) refuse(in call, code string) []any {
 	switch {
+	case strings.HasPrefix(code, codeNotFound) && (in.verb == history.VerbCreate || in.verb == history.VerbRange || in.verb == history.VerbMove):
+		// It may be a node that is not there, or not in the range: nothing is said of the HAVIP.
 	case strings.HasPrefix(code, codeNotFound) && s.phase == present:
 		return nil
 	case strings.HasPrefix(code, codeNotFound):
