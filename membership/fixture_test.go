@@ -19,7 +19,7 @@ import (
 	"havip-cluster/membership/identity"
 )
 
-// patience is how long a test waits for what must happen. It is long because the host may
+// writePatience is how long a test waits for what must happen. It is long because the host may
 // be busy; a test that works never uses it up.
 const patience = 40 * time.Second
 

@@ -89,11 +89,12 @@ type Node struct {
 	path   string
 	notify chan bool
 
-	reignMu sync.Mutex
-	reign   uint64        // counts the changes of leadership that Raft has told
-	lead    atomic.Uint64 // the term in which this node leads and is up to date, or 0; written with reignMu held
-	telling atomic.Bool   // a no-op waits for its place in the log
-	removal turn          // held while a removal is checked and begun
+	reignMu  sync.Mutex
+	reign    uint64        // counts the changes of leadership that Raft has told
+	lead     atomic.Uint64 // the term in which this node leads and is up to date, or 0; written with reignMu held
+	telling  atomic.Bool   // a no-op waits for its place in the log
+	patience writePatience
+	removal  turn // held while a removal is checked and begun
 
 	wg        sync.WaitGroup
 	done      chan struct{}
@@ -178,7 +179,7 @@ func rpcTimeout(heartbeat time.Duration) time.Duration { return max(time.Second,
 // OpenOn is Open on given parts, which it closes in the end, also when it fails.
 func OpenOn(cfg Config, parts Parts) (*Node, error) {
 	n := &Node{
-		Machine: NewMachine(), cfg: cfg, parts: parts, removal: newTurn(), path: filepath.Join(cfg.Dir, logFile),
+		Machine: NewMachine(), cfg: cfg, parts: parts, removal: newTurn(), patience: writePatience{heartbeat: cfg.Heartbeat}, path: filepath.Join(cfg.Dir, logFile),
 		notify: make(chan bool, 8), done: make(chan struct{}), closeWait: closeWait,
 	}
 	if n.cfg.Wall == nil {
@@ -227,7 +228,7 @@ func (n *Node) newGuard() *guardedLog {
 		disk = n.cfg.wrap(disk)
 	}
 	return &guardedLog{
-		LogStore: disk, mu: newTurn(), limit: n.cfg.Heartbeat, book: n.book, origin: time.Now(),
+		LogStore: disk, mu: newTurn(), limit: n.patience.limit, book: n.book, origin: time.Now(),
 		leads: func() bool {
 			r := n.inner.Load()
 			return r != nil && r.State() == raft.Leader
@@ -329,7 +330,10 @@ func (n *Node) followObservations() {
 		select {
 		case <-n.done:
 			return
-		case <-ch:
+		case o := <-ch:
+			if o.Data.(raft.LeaderObservation).LeaderID != "" {
+				n.patience.elected()
+			}
 			n.wake()
 		}
 	}

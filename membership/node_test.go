@@ -285,7 +285,7 @@ func TestALeaderWithAStalledDiskStepsDown(t *testing.T) {
 		t.Errorf("propose: %v", err)
 	}
 	eventually(t, "it steps down", func() bool { _, ok := p.node.Leading(); return !ok })
-	t.Logf("stepped down after %v, the guard's limit is %v", time.Since(start), p.node.guard.limit)
+	t.Logf("stepped down after %v, the guard's limit is %v", time.Since(start), p.node.guard.limit())
 	if !p.node.Disk().Stalled {
 		t.Error("the disk is not called stalled")
 	}

@@ -1,10 +1,44 @@
 package membership
 
 import (
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
 )
+
+const (
+	patienceSpan = 20 // heartbeat time-outs for which an election is remembered
+	patienceMax  = 8  // times the ordinary limit
+)
+
+// writePatience is how long a leader's write may take: one heartbeat time-out, and one more for
+// each election of late. Where every voter's disk is slow, each new leader would else give up
+// as the one before it, and nobody would lead for long enough to do anything.
+type writePatience struct {
+	heartbeat time.Duration
+	mu        sync.Mutex
+	elections []time.Time // the last ones, at most patienceMax
+}
+
+func (p *writePatience) elected() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.elections = append(p.elections, time.Now())
+	p.elections = p.elections[max(0, len(p.elections)-patienceMax):]
+}
+
+func (p *writePatience) limit() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	times := time.Duration(1)
+	for _, at := range p.elections {
+		if time.Since(at) < patienceSpan*p.heartbeat {
+			times++
+		}
+	}
+	return min(times, patienceMax) * p.heartbeat
+}
 
 // callElection asks another voter to stand for election at once, as Raft's own transfer
 // of leadership does (Raft dissertation, section 3.10). That one needs the leader's main

@@ -64,7 +64,7 @@ func openBolt(dir string) (*raftboltdb.BoltStore, error) {
 // and Raft does not get over a write that fails after conflicting entries were removed.
 type guardedLog struct {
 	raft.LogStore
-	limit time.Duration
+	limit func() time.Duration // for the write that begins
 	book  *ledger
 
 	// What Raft tells: whether this node leads, and how far it has applied. Both are
@@ -199,7 +199,7 @@ func (g *guardedLog) writeInTime(logs []*raft.Log) error {
 		_ = g.takeBack() // what fails now is tried again before the next write
 		g.late.Store(false)
 	}()
-	timer := time.NewTimer(g.limit)
+	timer := time.NewTimer(g.limit())
 	defer timer.Stop()
 	select {
 	case err := <-done:
@@ -240,7 +240,7 @@ func (g *guardedLog) DeleteRange(lo, hi uint64) error {
 // Stalled reports whether a write has been running for longer than the limit.
 func (g *guardedLog) Stalled() bool {
 	began := g.began.Load()
-	return g.late.Load() || began != 0 && time.Since(g.origin)-time.Duration(began) > g.limit
+	return g.late.Load() || began != 0 && time.Since(g.origin)-time.Duration(began) > g.limit()
 }
 
 // rest returns when no write runs any more.

@@ -20,6 +20,7 @@ const (
 	fiThaw   = 0xc0045878
 
 	election = 250 * time.Millisecond // Raft's time-out in profile lan
+	calm     = 20 * election
 )
 
 // ownDisk puts the data directory of a node onto a file system of its own.
@@ -102,6 +103,7 @@ func TestStalledDisk(t *testing.T) {
 			b.form(3)
 			b.Eventually("node-1 to lead", func() bool { return b.Leader() == 1 })
 			b.Place(owner)
+			time.Sleep(calm) // right after elections a leader is more patient with its disk
 			s := &Series{Name: "the leader's disk stalls, " + name}
 			m := b.Watch(func() {
 				freeze()
