@@ -148,6 +148,14 @@ func (v *Voter) Promised(s lease.Session) (time.Duration, bool) {
 	return until.Sub(v.cfg.Clock()), ok
 }
 
+// Refuses reports whether this voter has endorsed the end of a session: it does not know then
+// whether the session still renews with others.
+func (v *Voter) Refuses(s lease.Session) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.acceptor.Revoked(s)
+}
+
 // Figures returns how many renewals this voter acknowledged and, by reason, refused.
 func (v *Voter) Figures() (granted uint64, refused map[string]uint64) {
 	v.mu.Lock()

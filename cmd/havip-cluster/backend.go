@@ -236,8 +236,9 @@ func (b *backend) isLate(n fsm.Node, voter bool) bool {
 	if !open {
 		return true
 	}
-	left, promised := b.member.Voter.Promised(lease.Session{Node: n.ID, Number: sess.Number})
-	return voter && promised && left < sess.Lease/2
+	s := lease.Session{Node: n.ID, Number: sess.Number}
+	left, promised := b.member.Voter.Promised(s)
+	return voter && promised && !b.member.Voter.Refuses(s) && left < sess.Lease/2
 }
 
 func (b *backend) Local() api.Local {

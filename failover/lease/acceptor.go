@@ -249,6 +249,13 @@ func (a *Acceptor) PromisedUntil(s Session) (Instant, bool) {
 	return p.until, true
 }
 
+// Revoked reports whether this acceptor has endorsed the end of a session that is open here: it
+// refuses its renewals, and cannot say whether others take them. For status only.
+func (a *Acceptor) Revoked(s Session) bool {
+	p, refusal := a.find(s)
+	return refusal == "" && p.revoked
+}
+
 func (a *Acceptor) sessions(want func(*promise) bool) []Session {
 	var found []Session
 	for _, p := range a.promises {

@@ -275,6 +275,9 @@ func TestRule4Hints(t *testing.T) {
 			t.Errorf("expired %v, want %v", got, want)
 		}
 		wantEndorse(t, a, end+1, aQuestion(abc), "")
+		if !a.Revoked(s7) || a.Revoked(Session{"0", 8}) || a.Revoked(Session{s7.Node, s7.Number + 1}) {
+			t.Error("it refuses what it has endorsed, and nothing else")
+		}
 	}
 	if _, ok := a.NextExpiry(end + 1); ok {
 		t.Error("there is nothing left to expire")
