@@ -23,16 +23,16 @@ const (
 type hookConfig struct {
 	All hookCommands `yaml:",inline"`
 	// HAVIPs has, by name, what is different for one HAVIP.
-	HAVIPs map[string]hookCommands `yaml:"havips"`
+	HAVIPs map[string]hookCommands `yaml:"havips,omitzero"`
 }
 
 // hookCommands are the programs to run, with their arguments. A key that is absent is
 // inherited, or no hook at all; an empty list is no hook.
 type hookCommands struct {
-	OnAcquire []string      `yaml:"on-acquire"`
-	OnRelease []string      `yaml:"on-release"`
-	OnFault   []string      `yaml:"on-fault"`
-	Timeout   time.Duration `yaml:"timeout"`
+	OnAcquire []string      `yaml:"on-acquire,omitzero"`
+	OnRelease []string      `yaml:"on-release,omitzero"`
+	OnFault   []string      `yaml:"on-fault,omitzero"`
+	Timeout   time.Duration `yaml:"timeout,omitzero"`
 }
 
 func (c hookCommands) of(kind failover.ChangeKind) []string {
