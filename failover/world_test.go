@@ -38,7 +38,7 @@ type world struct {
 	loss, dup int                // per cent of datagrams
 	packets   map[kind]int
 	violation string
-	unpaired  string // an Acquired or a Released too many
+	unpaired  string            // an Acquired or a Released too many
 	spans     map[string][]span // by HAVIP id: who answered, without a break
 	stop      chan struct{}
 }

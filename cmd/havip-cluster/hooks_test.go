@@ -148,10 +148,11 @@ echo "end $2 $HAVIP_NAME $HAVIP_EPOCH" >> "$1"`)
 	}
 }
 
-// TestHookTimeout: the whole process group is killed, and the failure is reported.
+// TestHookTimeout: the whole process group is killed, and the failure is reported. What has
+// left the group, and holds the output open, holds nobody up.
 func TestHookTimeout(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "pids")
-	hook := script(t, `trap '' TERM; sleep 600 & echo $! >> "$1"; echo $$ >> "$1"; wait`)
+	hook := script(t, `trap '' TERM; sleep 600 & echo $! >> "$1"; echo $$ >> "$1"; setsid sleep 600 & echo $! > "$1.away"; wait`)
 	r := newRig(t, hookConfig{All: hookCommands{OnAcquire: []string{hook, out}, Timeout: 500 * time.Millisecond}})
 	r.changed(change(failover.Acquired, "web", 1))
 	r.end(time.Minute)
@@ -161,6 +162,10 @@ func TestHookTimeout(t *testing.T) {
 	}
 	for _, pid := range pids {
 		eventually(t, pid+" is dead", func() bool { return !lives(pid) })
+	}
+	var away int
+	if _, err := fmt.Sscan(fileOf(t, out+".away"), &away); err != nil || syscall.Kill(away, syscall.SIGKILL) != nil {
+		t.Errorf("process %d has not left the group: %v", away, err)
 	}
 	if len(r.reported) != 1 || r.reported[0] != "web: hook-failed: on-acquire, "+hook+": killed after its time-out of 500ms" {
 		t.Errorf("reported %q", r.reported)
@@ -310,7 +315,7 @@ func TestHookConfig(t *testing.T) {
 		{"link to what is writable", "on-fault: [" + link + "]", link + ": " + open + " may be written by others"},
 		{"directory writable", "on-fault: [" + inOpen + "]", filepath.Dir(inOpen) + " may be written by others"},
 		{"of one HAVIP", "havips:\n    web:\n      on-fault: [hook]", `havips: web: on-fault: "hook"`},
-		{"unknown hook", "on-aquire: [" + good + "]", "[2:3]"},
+		{"unknown hook", "on-start: [" + good + "]", "[2:3]"},
 		{"no list", "on-acquire: " + good, "on-acquire"},
 		{"too short", "timeout: 1ms", "timeout: 1ms is not between 100ms and 10m0s"},
 		{"negative", "timeout: -1s", "not between"},

@@ -5,10 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // hookSleep is how long a hook takes: far longer than a move may.
@@ -61,6 +64,8 @@ echo "$1 $HAVIP_NAME $HAVIP_IP $HAVIP_ENI $HAVIP_EPOCH nice $(nice) oom $(cat /p
 		return contains(b.CLI(second, "events", "--havip", "web"), "hook-failed: on-release")
 	})
 
+	b.Eventually("the agent's threads have their priority", func() bool { return b.slow(second) == 0 })
+
 	hooks("-anew")
 	b.signalAgent(second, syscall.SIGHUP)
 	b.Eventually("the configuration is read again", func() bool {
@@ -74,4 +79,23 @@ echo "$1 $HAVIP_NAME $HAVIP_IP $HAVIP_ENI $HAVIP_EPOCH nice $(nice) oom $(cat /p
 	if got := lines(); len(got) != 5 {
 		t.Errorf("hooks ran %d times:\n%s", len(got), strings.Join(got, "\n"))
 	}
+}
+
+// slow counts the threads of an agent with less than its priority. The main thread does not
+// count: once a hook was started from it, the runtime never uses it again.
+func (b *Bed) slow(node int) (n int) {
+	b.t.Helper()
+	pid, err := b.Cluster.AgentPID(node)
+	b.must(err)
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	b.must(err)
+	for _, task := range tasks {
+		id, err := strconv.Atoi(filepath.Base(task))
+		b.must(err)
+		raised, err := unix.Getpriority(unix.PRIO_PROCESS, id)
+		if id != pid && err == nil && raised != 20+15 {
+			n++
+		}
+	}
+	return n
 }
