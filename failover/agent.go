@@ -54,6 +54,7 @@ type holding struct {
 	nextAnnounce lease.Instant
 	second       bool // the next announcement is the second of a burst
 	announced    bool // once at least, since it is here
+	acquired     bool // Changed was told so
 	nextKeep     lease.Instant
 	givenUp      bool // it could not be served, and may answer until it is down
 }
@@ -270,7 +271,7 @@ func (a *Agent) do(s *fsm.State, step Step, deadline lease.Instant) {
 		if mutant.Active("agent-release-early") {
 			a.say(step, "")
 		}
-		if a.deactivate(step.HAVIP) {
+		if a.deactivate(step.HAVIP, whyReleased(s, step.HAVIP)) {
 			a.handoff.Deactivated(step.HAVIP, step.Claim)
 			a.say(step, a.failed[step.HAVIP])
 		}
@@ -301,6 +302,7 @@ func (a *Agent) activate(s *fsm.State, step Step, deadline lease.Instant) {
 	if err := a.cfg.Edge.Up(h.Holding); err != nil {
 		a.cfg.Logger.Error("cannot serve a HAVIP, giving it up", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "err", err)
 		a.failed[step.HAVIP] = err.Error()
+		a.changed(Faulted, h, err.Error())
 		a.handoff.Activated(step.HAVIP, step.Claim) // it may answer
 		a.giveUp(h)
 		return
@@ -311,6 +313,8 @@ func (a *Agent) activate(s *fsm.State, step Step, deadline lease.Instant) {
 	took := a.cfg.Clock().Sub(start)
 	a.cfg.Logger.Info("HAVIP is here", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", step.Claim.Epoch, "took", took)
 	a.tellActivated(step, took)
+	h.acquired = true
+	a.changed(Acquired, h, h.HAVIP.Reason)
 }
 
 func (a *Agent) tellActivated(step Step, took time.Duration) {
@@ -324,7 +328,7 @@ func (a *Agent) tellActivated(step Step, took time.Duration) {
 func (a *Agent) giveUp(h *holding) {
 	h.givenUp = true
 	id, claim := h.HAVIP.ID, h.Claim
-	if !a.deactivate(id) {
+	if !a.deactivate(id, a.failed[id]) {
 		return
 	}
 	a.handoff.Deactivated(id, claim)
@@ -332,7 +336,7 @@ func (a *Agent) giveUp(h *holding) {
 }
 
 // deactivate takes one HAVIP down. False means that it may still answer.
-func (a *Agent) deactivate(havip string) bool {
+func (a *Agent) deactivate(havip, why string) bool {
 	h := a.holdings[havip]
 	if h == nil {
 		return true
@@ -344,6 +348,7 @@ func (a *Agent) deactivate(havip string) bool {
 	}
 	delete(a.holdings, havip)
 	a.cfg.Logger.Info("HAVIP has left", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", h.Claim.Epoch)
+	a.hasLeft(h, why)
 	return true
 }
 
@@ -375,11 +380,14 @@ func (a *Agent) dropAll(why string) {
 	}
 	for _, id := range a.held() {
 		a.cfg.Logger.Warn("dropping a HAVIP", "havip", a.holdings[id].HAVIP.Name, "reason", why)
-		a.deactivate(id)
+		a.deactivate(id, why)
 	}
 	if err := a.cfg.Edge.Clean(); err != nil {
 		a.cfg.Logger.Error("cannot clean this node's interfaces, trying again", "err", err)
 		return
+	}
+	for _, id := range a.held() { // gone with Clean only
+		a.hasLeft(a.holdings[id], why)
 	}
 	clear(a.holdings)
 	a.isClean = true
@@ -416,6 +424,7 @@ func (a *Agent) keep(h *holding) {
 	}
 	a.cfg.Logger.Error("cannot keep a HAVIP, giving it up", "havip", h.HAVIP.Name, "eni", h.ENI.ID, "err", err)
 	a.failed[h.HAVIP.ID] = err.Error()
+	a.changed(Faulted, h, err.Error())
 	a.giveUp(h)
 }
 

@@ -24,6 +24,9 @@ func newJournal(cfg Config) *journal {
 	return &journal{cfg: cfg, queue: make(chan fsm.ReportEvent, journalPending)}
 }
 
+// ReportFault tells the cluster of a fault around a HAVIP on this node. It does not block.
+func (a *Agent) ReportFault(havip, text string) { a.journal.note("fault", havip, text) }
+
 // note takes an event. It does not block.
 func (j *journal) note(kind, havip, text string) {
 	select {

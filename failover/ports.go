@@ -71,6 +71,26 @@ type Holding struct {
 	Lifetime time.Duration
 }
 
+// ChangeKind is what became of a HAVIP on this node.
+type ChangeKind string
+
+const (
+	// Acquired: this node answers for it. A Released follows, whatever happens, unless the
+	// process dies. A new claim of the owner that goes on answering is no change.
+	Acquired ChangeKind = "acquire"
+	// Released: this node answers for it no longer.
+	Released ChangeKind = "release"
+	// Faulted: it could not be put up, or not be kept. Before the Released, if there is one.
+	Faulted ChangeKind = "fault"
+)
+
+// Change is told when it has happened, those of one HAVIP in order.
+type Change struct {
+	Kind ChangeKind
+	Holding
+	Reason string
+}
+
 // Clock reads CLOCK_BOOTTIME: it counts while the host is suspended, and nobody sets it.
 type Clock func() lease.Instant
 
@@ -96,6 +116,9 @@ type Config struct {
 	Owner bool
 	// Lease is the length in force until the log tells another one.
 	Lease time.Duration
+	// Changed hears what becomes of HAVIPs here; nil: nobody does. The Agent calls it on its
+	// way, so it must not block.
+	Changed func(Change)
 	// Wall is the time for records in unix nanoseconds; nil is the system's clock.
 	Wall func() int64
 }

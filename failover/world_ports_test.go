@@ -249,3 +249,20 @@ func (p *process) Inventory() ([]fsm.ENI, error) {
 	}
 	return out, nil
 }
+
+// changed notes what the Agent tells. Acquired and Released must take turns.
+func (p *process) changed(c Change) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	if !p.alive {
+		return
+	}
+	id := c.HAVIP.ID
+	if (c.Kind == Acquired) == p.has[id] && c.Kind != Faulted {
+		p.w.unpaired = fmt.Sprintf("%s tells %s of %s, and had it: %t", p.node.ID, c.Kind, c.HAVIP.Name, p.has[id])
+	}
+	if c.Kind != Faulted {
+		p.has[id] = c.Kind == Acquired
+	}
+	p.changes = append(p.changes, c)
+}

@@ -38,6 +38,7 @@ type world struct {
 	loss, dup int                // per cent of datagrams
 	packets   map[kind]int
 	violation string
+	unpaired  string            // an Acquired or a Released too many
 	spans     map[string][]span // by HAVIP id: who answered, without a break
 	stop      chan struct{}
 }
@@ -67,7 +68,9 @@ type host struct {
 	links    chan struct{}
 	fails    map[string]bool // "up", "down", "keep", "clean"
 	calls    map[string]int
-	reads    int // of the state: a measure of how busy the process is
+	changes  []Change        // what the Agent told, of all processes
+	has      map[string]bool // HAVIP id: acquired and not released, by what it told
+	reads    int             // of the state: a measure of how busy the process is
 }
 
 const (
@@ -105,6 +108,9 @@ func playWorld(t *testing.T, voters, agents int, planted bool, body func(w *worl
 		w.wg.Go(w.watchAnswers)
 		defer func() {
 			w.close()
+			if w.unpaired != "" && !planted {
+				t.Errorf("HAVIP_WORLD_SEED=%d: %s", seed, w.unpaired)
+			}
 			if w.violation != "" {
 				violation = fmt.Sprintf("HAVIP_WORLD_SEED=%d: %s", seed, w.violation)
 			}
@@ -405,11 +411,11 @@ func (h *host) boot() {
 	h.w.mu.Unlock()
 	m := New(Config{
 		Node: h.node.ID, Log: p, Submit: p.submit, Post: p, Edge: p, Clock: h.clock,
-		Logger: slog.New(slog.DiscardHandler), Owner: h.node.Role != fsm.RoleWitness, Lease: worldLease,
+		Logger: slog.New(slog.DiscardHandler), Owner: h.node.Role != fsm.RoleWitness, Lease: worldLease, Changed: p.changed,
 	})
 	h.w.mu.Lock()
 	h.member, h.cancel, h.alive, h.done = m, cancel, true, make(chan error, 1)
-	p.alive = true
+	p.alive, p.has = true, map[string]bool{}
 	h.process(p)
 	h.w.mu.Unlock()
 	done := h.done

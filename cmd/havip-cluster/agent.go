@@ -75,7 +75,7 @@ func newAgentCommand(g *globals) *cobra.Command {
 			return guardAgent(g.dataDir, log)
 		},
 	}
-	cmd.Flags().StringVar(&configFile, "config", "", "configuration file (YAML: log, check_gateway); read again at SIGHUP")
+	cmd.Flags().StringVar(&configFile, "config", "", "configuration file (YAML: log, check_gateway, hooks); read again at SIGHUP")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what Raft and gossip do, too")
 	cmd.Flags().BoolVar(&noFence, "no-fence", false, "do without the kernel's fence: only this process then ends a lease in time (for kernels without eBPF and nftables)")
 	cmd.Flags().BoolVar(&noGuard, "no-guard", false, "run without the guard (for debugging): if the process dies, its HAVIPs wait for the lease to run out")
@@ -99,6 +99,7 @@ type agent struct {
 	gossip   *membership.Gossip
 	member   *failover.Member
 	backend  *backend
+	hooks    *hooks
 	server   *api.Server
 	public   net.Listener
 	local    net.Listener
@@ -132,6 +133,8 @@ func (a *agent) start(ctx context.Context, dir string, config agentConfig, noFen
 		}
 	}
 	a.log, a.id, a.teller = log.With("node", id.Name), id, teller
+	a.hooks = newHooks(a.log, func(havip, text string) { a.member.Agent.ReportFault(havip, text) })
+	defer a.finishHooks()
 	defer a.close()
 	if err := a.open(dir, noFence); err != nil {
 		return err
@@ -244,6 +247,7 @@ func (a *agent) openMember() {
 	cfg := failover.Config{
 		Node: a.id.NodeID, Log: raftLog{a.node}, Submit: a.backend.submit, Post: a.gossip, Clock: failover.Boot,
 		Logger: a.log, Owner: a.edge != nil, Lease: a.id.Lease,
+		Changed: a.hooks.changed,
 	}
 	if a.edge != nil {
 		cfg.Edge = a.edge
@@ -439,6 +443,28 @@ func (a *agent) close() {
 		return
 	}
 	a.log.Info("stopped")
+}
+
+// finishHooks gives hooks a limited time when nothing else is left to do. There is none
+// while the session is open: the guard reports it released when this process has ended.
+func (a *agent) finishHooks() {
+	ctx, cancel := context.WithTimeout(context.Background(), hooksEndWait)
+	defer cancel()
+	if a.node != nil && !a.handedOver.Load() {
+		if _, open := a.node.State().SessionOf(a.id.NodeID); open {
+			cancel()
+		}
+	}
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, stopNow)
+	go func() {
+		for sig := range signals {
+			if a.atOnce(sig) {
+				cancel()
+			}
+		}
+	}()
+	a.hooks.finish(ctx)
 }
 
 func (a *agent) fenceName() string {

@@ -22,6 +22,8 @@ type agentConfig struct {
 	// CheckGateway has each ENI's gateway asked by ARP every two seconds; an ENI whose
 	// gateway does not answer loses its HAVIPs to one whose gateway does.
 	CheckGateway bool `yaml:"check_gateway"`
+	// Hooks are programs to run when a HAVIP comes or goes.
+	Hooks hookConfig `yaml:"hooks"`
 }
 
 // loadConfig reads the file at path; "" gives the defaults. An unknown key is an error
@@ -52,6 +54,9 @@ func loadConfig(path string) (agentConfig, error) {
 	if c.Log != "info" && c.Log != "debug" {
 		return c, fmt.Errorf("configuration %s: log: %q is no level: info or debug", path, c.Log)
 	}
+	if err := c.Hooks.check(); err != nil {
+		return c, fmt.Errorf("configuration %s: %w", path, err)
+	}
 	return c, nil
 }
 
@@ -65,6 +70,7 @@ func (c agentConfig) level() slog.Level {
 // configure applies a configuration to the running agent.
 func (a *agent) configure(c agentConfig) {
 	a.level.Set(min(c.level(), a.floor))
+	a.hooks.config.Store(&c.Hooks)
 	if a.edge != nil {
 		a.edge.CheckGateways(c.CheckGateway)
 	}

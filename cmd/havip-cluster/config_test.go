@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -27,7 +28,7 @@ func TestLoadConfig(t *testing.T) {
 			}
 			got, err := loadConfig(path)
 			switch {
-			case tc.wrong == "" && (err != nil || got != tc.want):
+			case tc.wrong == "" && (err != nil || !reflect.DeepEqual(got, tc.want)):
 				t.Errorf("got %+v, %v; want %+v", got, err, tc.want)
 			case tc.wrong != "" && (err == nil || !strings.Contains(err.Error(), tc.wrong)):
 				t.Errorf("got %v, want %q in it", err, tc.wrong)

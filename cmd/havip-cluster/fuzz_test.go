@@ -17,7 +17,7 @@ import (
 // FuzzConfig: a configuration file is read or refused with its path; what was read is a
 // level that exists, and is the same when written and read again.
 func FuzzConfig(f *testing.F) {
-	for _, text := range []string{"", "log: debug\ncheck_gateway: true\n", "log: loud\n", "---\n", "log: [info]\n", "a: &a [*a]\n", "log: info\nlog: debug\n", "? {a: b}\n: c\n", "\xff\xfe", "log: !!binary aW5mbw==\n"} {
+	for _, text := range []string{"", "log: debug\ncheck_gateway: true\n", "log: loud\n", "---\n", "log: [info]\n", "a: &a [*a]\n", "log: info\nlog: debug\n", "? {a: b}\n: c\n", "\xff\xfe", "log: !!binary aW5mbw==\n", "hooks: {on-acquire: [/bin/true, x], timeout: 3s, havips: {web: {on-fault: []}}}\n"} {
 		f.Add([]byte(text))
 	}
 	path := filepath.Join(f.TempDir(), "agent.yaml")
@@ -42,7 +42,7 @@ func FuzzConfig(f *testing.F) {
 		if err := os.WriteFile(path, again, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if second, err := loadConfig(path); err != nil || second != c {
+		if second, err := loadConfig(path); err != nil || !reflect.DeepEqual(second, c) {
 			t.Errorf("%+v became %+v, %v", c, second, err)
 		}
 	})
