@@ -19,11 +19,11 @@ import (
 )
 
 const (
-	guide        = "../../docs/from-keepalived.md"
-	commandWait  = 30 * time.Second // one command of the guide
-	daemonWait   = 10 * time.Second // of Keepalived: SIGTERM to exit
-	disturbance  = 20 * time.Millisecond
-	comesBackFor = 6 * time.Second // a Keepalived is master 4 s after its start
+	guide       = "../../docs/from-keepalived.md"
+	commandWait = 30 * time.Second // one command of the guide
+	daemonWait  = 10 * time.Second // of Keepalived: SIGTERM to exit
+	disturbance = 20 * time.Millisecond
+	silenced    = 2 * time.Second // of a Keepalived that came back and announces itself
 )
 
 // The hosts of the guide. Those with Keepalived come first.
@@ -321,6 +321,7 @@ func (m *move) steps(marks map[string]time.Duration) []guideStep {
 			}
 			return errors.Join(err, says("lb1", "lb2", "w")(a))
 		}},
+		{command: "havip-cluster eni list", hosts: first, check: says("lb1/eth0", "lb2/eth0"), until: true},
 		{command: "havip-cluster export > now.yaml", hosts: first, check: saysNothing},
 		{command: "sed 's|, 10.77.0.100/24||' now.yaml > stopped.yaml", hosts: first, check: saysNothing},
 		{command: "havip-cluster plan --offline stopped.yaml -f havips.yaml", hosts: first, check: says("web", "lb1/eth0")},
@@ -350,7 +351,7 @@ func (m *move) steps(marks map[string]time.Duration) []guideStep {
 		{command: "havip-cluster placement", hosts: first, check: says("UNBIND"), until: true},
 		{command: free.command, hosts: nodes, check: free.check, until: true},
 		{command: "systemctl disable --now havip-cluster", hosts: []int{third, lb2, lb1}, check: says()},
-		{command: "systemctl enable --now keepalived", hosts: []int{lb1, lb2}, check: says(), after: func(answer) {}},
+		{command: "systemctl enable --now keepalived", hosts: []int{lb1, lb2}, check: says()},
 	}
 }
 
@@ -397,7 +398,7 @@ func (m *move) comesBack() {
 	m.t.Helper()
 	m.startKeepalived(lb2)
 	m.Eventually("Keepalived puts the address on lb2 again", func() bool { return m.has(lb2) })
-	time.Sleep(comesBackFor / 3)
+	time.Sleep(silenced)
 	m.must(m.endKeepalived(lb2, syscall.SIGTERM))
 }
 
