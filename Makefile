@@ -6,6 +6,8 @@ STATICCHECK_VERSION   := v0.8.2
 # Debian packages that the tests need and the system may lack: none at present. What single
 # targets need, they install themselves.
 APT_PACKAGES :=
+# For the way from Keepalived, step by step (docs/from-keepalived.md).
+SCENARIO_PACKAGES := keepalived iputils-arping
 
 # $(call install,PACKAGE...): quietly, if absent.
 install = @for p in $(1); do \
@@ -103,6 +105,7 @@ compare: ## Keepalived and havip-cluster through the same faults, RUNS (5) times
 
 .PHONY: jepsen-short
 jepsen-short: ## whole clusters of the real binary through each fault on the real kernel (root)
+	$(call install,$(SCENARIO_PACKAGES))
 	$(GO) test -count=1 -p 1 -timeout $(TEST_TIMEOUT) ./jepsen/scenario ./jepsen/trial
 
 .PHONY: jepsen
@@ -116,6 +119,7 @@ jepsen-race: ## some of these with agents that have the race detector (root, gcc
 
 .PHONY: measure
 measure: ## the table of the README: each fault 20 times, held to its budget (root, a quiet machine, 30 min)
+	$(call install,$(SCENARIO_PACKAGES))
 	HAVIP_MEASURE=1 HAVIP_RUNS=$${HAVIP_RUNS:-20} $(GO) test -count=1 -timeout 2h -v ./jepsen/scenario | grep -E 'runs +[0-9]|^(---|FAIL|ok)'
 
 .PHONY: bench

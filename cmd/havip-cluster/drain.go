@@ -69,8 +69,8 @@ func (g *globals) drain(ctx context.Context, c *api.Client, node string, deadlin
 	fmt.Fprintf(g.stderr, "node %s: %s to move\n", d.Node, plural(d.Total, "HAVIP"))
 	left := -1
 	moving := time.Now()
-	for d.Running && len(d.Left) > 0 {
-		if n := len(d.Left); n != left {
+	for d.Running { // with none left it still runs until the last one has been released
+		if n := len(d.Left); n != left && n > 0 {
 			left = n
 			fmt.Fprintf(g.stderr, "node %s: %d of %d left, %s\n", d.Node, n, d.Total, nextMove(d.Left))
 		}
@@ -137,7 +137,7 @@ func (d *drained) count(ctx context.Context, c *api.Client, owned []api.HAVIP) e
 func printDrained(w io.Writer, d drained) {
 	result := d.Result
 	if result == "" {
-		result = map[bool]string{true: "done", false: "stuck"}[len(d.Left) == 0]
+		result = "stuck"
 	}
 	fmt.Fprintf(w, "node %s: %s, %d of %d moved\n", d.Node, result, d.Moved, d.Total)
 	for _, l := range d.Stuck {
@@ -157,6 +157,8 @@ func (d *drained) verdict() error {
 		return fmt.Errorf("the drain of node %s was ended by `node activate`", d.Node)
 	case d.Result == fsm.DrainDeadline:
 		return fmt.Errorf("the deadline passed with %d of %d HAVIPs left on node %s; %s takes the drain back", len(d.Left), d.Total, d.Node, activate)
+	case d.Running && len(d.Left) == 0:
+		return fmt.Errorf("node %s has not released its last HAVIP yet; `havip-cluster node drain %s` again waits for it", d.Node, d.Node)
 	case len(names) > 0:
 		return fmt.Errorf("node %s: nobody else can own HAVIP %s; `havip-cluster explain` says why, %s takes the drain back", d.Node, strings.Join(names, ", "), activate)
 	}

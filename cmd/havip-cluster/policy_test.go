@@ -76,7 +76,9 @@ func TestDrain(t *testing.T) {
 		says, warns  string
 	}{
 		{"done", []any{never, d(true, "", goes), d(false, fsm.DrainDone)}, []any{d(true, "", goes)}, on("node-2"), 0, "node node-1: done, 1 of 1 moved", "1 of 1 left, next is HAVIP web to node-2/eth0"},
-		{"nothing to move", []any{never}, []any{d(true, "")}, on("node-2"), 0, "node node-1: done", "1 HAVIP to move"},
+		{"nothing to move", []any{never, d(false, fsm.DrainDone)}, []any{d(true, "")}, on("node-2"), 0, "node node-1: done", "1 HAVIP to move"},
+		{"the last has left and is not released", []any{never, d(true, ""), d(true, ""), d(false, fsm.DrainDone)}, []any{d(true, "", goes)}, on("node-2"), 0, "node node-1: done, 1 of 1 moved", ""},
+		{"never released", []any{never, d(true, "")}, []any{d(true, "", goes)}, on("node-2"), 1, "node node-1: stuck, 1 of 1 moved", "has not released its last HAVIP yet"},
 		{"stuck", []any{never, d(true, "", stays)}, []any{d(true, "", stays)}, on("node-1"), 1, "HAVIP web: no ENI is eligible: node-2/eth0: it is banned", "nobody else can own HAVIP web"},
 		{"deadline", []any{never, d(false, fsm.DrainDeadline, goes)}, []any{d(true, "", goes)}, on("node-1"), 1, "node node-1: deadline, 0 of 1 moved", "the deadline passed with 1 of 1 HAVIPs left"},
 		{"activated", []any{never, d(false, fsm.DrainCancelled, goes)}, []any{d(true, "", goes)}, on("node-1"), 1, "cancelled", "ended by `node activate`"},
