@@ -33,6 +33,13 @@ func (g *gate) arm(seam string, d time.Duration) {
 	g.armed[seam] = d
 }
 
+// disarm forgets stops that have not begun.
+func (g *gate) disarm() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	clear(g.armed)
+}
+
 // trip begins a stop that was armed for a seam.
 func (g *gate) trip(seam string) {
 	g.mu.Lock()

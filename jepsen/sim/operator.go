@@ -414,6 +414,11 @@ func (w *World) settle() {
 	for _, id := range ids {
 		w.endFault(id)
 	}
+	for _, h := range w.hosts {
+		if p := w.process(h); p != nil {
+			p.gate.disarm()
+		}
+	}
 	w.asking.Wait()
 	began := time.Now()
 	bound := settleBound + settleLeases*w.sched.Lease

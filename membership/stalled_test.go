@@ -1,0 +1,33 @@
+package membership
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestPatienceGrowsWithElections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := writePatience{heartbeat: 250 * time.Millisecond}
+		want := func(times time.Duration) {
+			t.Helper()
+			if got := p.limit(); got != times*p.heartbeat {
+				t.Errorf("the limit is %v, want %d heartbeats", got, times)
+			}
+		}
+		want(1)
+		p.elected()
+		want(2)
+		time.Sleep(time.Second)
+		p.elected()
+		want(3)
+		time.Sleep(patienceSpan*p.heartbeat - time.Second)
+		want(2) // the first is long ago
+		time.Sleep(time.Second)
+		want(1)
+		for range 3 * patienceMax {
+			p.elected()
+		}
+		want(patienceMax)
+	})
+}
