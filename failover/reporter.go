@@ -95,7 +95,11 @@ func (r *reporter) report(ctx context.Context, enis []fsm.ENI) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, submitWait)
 	defer cancel()
-	res, err := r.cfg.Submit(ctx, fsm.ReportENIs{Node: r.cfg.Node, ENIs: enis})
+	report := fsm.ReportENIs{Node: r.cfg.Node, ENIs: enis}
+	if s.Level() > 1 {
+		report.Session = s.Nodes[r.cfg.Node].LastSession
+	}
+	res, err := r.cfg.Submit(ctx, report)
 	if err != nil {
 		r.cfg.Logger.Debug("inventory not reported yet", "reason", err)
 		return false

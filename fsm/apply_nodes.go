@@ -223,6 +223,9 @@ func (s *State) reportENIs(c Command, b ReportENIs) *Refusal {
 	if !ok {
 		return Refuse(CodeNotFound, "node %s is not a member of this cluster", b.Node)
 	}
+	if b.Session != 0 && b.Session < n.LastSession {
+		return Refuse(CodeStale, "the inventory of node %s was reported before its session %d; the present one follows", n.Name, n.LastSession)
+	}
 	if len(b.ENIs) > MaxENIsPerNode {
 		return Refuse(CodeLimit, "node %s reports %d ENIs, at most %d", n.Name, len(b.ENIs), MaxENIsPerNode)
 	}

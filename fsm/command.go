@@ -196,10 +196,13 @@ type RemoveNode struct {
 	ID string `json:"id"`
 }
 
-// ReportENIs is a node's inventory; an ENI that it no longer names is detached.
+// ReportENIs is a node's inventory; an ENI that it no longer names is detached. Session is the
+// node's last session that it knew of, 0 = not said: a report from before a newer one was on
+// its way while the node was cut off, and tells of links as they were then.
 type ReportENIs struct {
-	Node string `json:"node"`
-	ENIs []ENI  `json:"enis"`
+	Node    string `json:"node"`
+	ENIs    []ENI  `json:"enis"`
+	Session uint64 `json:"session,omitempty" level:"2"`
 }
 
 // SetENI is the operator's word about an ENI; nil leaves a field, "" takes it back.

@@ -469,6 +469,21 @@ func TestGaveUpByAClockThatWasAhead(t *testing.T) {
 	}
 }
 
+// A node was cut off while it reported that its link is down; the report arrives when it is back
+// and owns something again. Found by the measurement of host losses: the HAVIP left for nothing.
+func TestAReportFromBeforeTheSessionIsLate(t *testing.T) {
+	w := trio(t)
+	w.upgrade()
+	stale := ReportENIs{Node: "n-n1", ENIs: []ENI{eniAt("eth0", "10.0.0.11/24", true)}, Session: w.session("n1")}
+	fresh := stale
+	w.open("n1")
+	w.refuses(stale, CodeStale, "before its session")
+	fresh.Session = w.session("n1")
+	w.must(fresh)
+	fresh.Session = 0 // an older program says nothing
+	w.must(fresh)
+}
+
 // Rule 8: a shorter lease leaves the longer one in force until that has run out.
 func TestTheLongerLeaseStays(t *testing.T) {
 	w := cluster(t)
