@@ -160,6 +160,10 @@ func (r *run) form() error {
 	if err := r.awaitWhole(formWait); err != nil {
 		return err
 	}
+	// The clients give an address to the next HAVIP as soon as they have deleted the last one.
+	if _, err := r.cluster.CLI(1, "cluster", "set", "quarantine=0s"); err != nil {
+		return err
+	}
 	for i, name := range watched {
 		r.havips = append(r.havips, r.lab.Address(byte(100+i)))
 		op := r.client.Create(context.Background(), r.rec, "operator", name, r.havips[i].String(), 1, nil)
