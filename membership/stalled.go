@@ -31,13 +31,13 @@ func (p *writePatience) elected() {
 func (p *writePatience) limit() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	times := time.Duration(1)
+	times := 1
 	for _, at := range p.elections {
 		if time.Since(at) < patienceSpan*p.heartbeat {
 			times++
 		}
 	}
-	return min(times, patienceMax) * p.heartbeat
+	return time.Duration(min(times, patienceMax)) * p.heartbeat
 }
 
 // callElection asks another voter to stand for election at once, as Raft's own transfer

@@ -9,9 +9,9 @@ import (
 func TestPatienceGrowsWithElections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := writePatience{heartbeat: 250 * time.Millisecond}
-		want := func(times time.Duration) {
+		want := func(times int) {
 			t.Helper()
-			if got := p.limit(); got != times*p.heartbeat {
+			if got := p.limit(); got != time.Duration(times)*p.heartbeat {
 				t.Errorf("the limit is %v, want %d heartbeats", got, times)
 			}
 		}
