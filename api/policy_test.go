@@ -56,7 +56,7 @@ func TestBadInput(t *testing.T) {
 		{"POST", "/v1/havips", `{"name":"x","ip":"10.77.0.110","vpc":"vpc-other"}`, 400, "InvalidParameterValue.Range", "10.77.0.110"},
 		{"POST", "/v1/havips", `{"name":"x","ip":"10.77.0.110","range":{"type":"cvm","members":["node-1","node-1"]}}`, 400, "InvalidParameterValue.Duplicate", "node-1"},
 		{"POST", "/v1/havips", `{"name":"x","ip":"10.77.0.110","range":{"type":"eni","members":["node-1/eth0"]}}`, 400, "InvalidParameterValue", "primary"},
-		{"POST", "/v1/havips", `{"name":"x","ip":"10.77.0.110","range":{"type":"eni","members":["node-1"]}}`, 404, "ResourceNotFound", "node-1"},
+		{"POST", "/v1/havips", `{"name":"x","ip":"10.77.0.110","range":{"type":"eni","members":["node-1"]}}`, 400, "InvalidParameterValue.ParameterMismatch", "node-1"},
 		{"POST", "/v1/havips", `{"name":"x","ip":"10.77.0.110","range":{"type":"both","members":[]}}`, 400, "InvalidParameterValue", "both"},
 		{"POST", "/v1/havips", `{"name":"x","ip":"10.77.0.110","failback":"25:00-26:00"}`, 400, "InvalidParameterValue", "25:00-26:00"},
 		{"POST", "/v1/havips", `{"name":"x","ip":"10.77.0.110","failback":"02:00-02:00"}`, 400, "InvalidParameterValue", "02:00-02:00"},

@@ -55,7 +55,12 @@ func TestNoChangeByARelabel(t *testing.T) {
 		v := w.havip("web", 100)
 		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 3 })
 		w.moveHere(v, "A")
-		before, epoch := len(w.host("A").told()), w.head().HAVIPs[v].Epoch
+		epoch := w.head().HAVIPs[v].Epoch
+		w.await("A has told that it came", time.Second, func() bool {
+			told := w.host("A").told()
+			return len(told) > 0 && told[len(told)-1].Claim.Epoch == epoch
+		})
+		before := len(w.host("A").told())
 		w.mu.Lock()
 		w.host("B").lag = 50 * time.Millisecond
 		w.mu.Unlock()

@@ -199,13 +199,14 @@ func BenchmarkKeep(b *testing.B) {
 }
 
 // A renewal allocates nothing: neither at the holder, nor in the datagrams, nor at the
-// voters, nor in the store of the deadline.
+// voters, nor in the store of the deadline. Under the race detector sync.Pool forgets at
+// random, so there the figure says nothing.
 func TestRenewalAllocatesNothing(t *testing.T) {
 	onOneHost(t, func(eni netdev.ENI, dir string) {
 		r, end := newRenewing(t, fence.EBPF, 3, eni, dir)
 		defer end()
 		r.renew()
-		if n := testing.AllocsPerRun(1000, r.renew); n != 0 {
+		if n := testing.AllocsPerRun(1000, r.renew); n != 0 && !raceDetector {
 			t.Errorf("%v allocations in a renewal", n)
 		}
 		if got, want := r.edge.fence.Deadline(), int64(r.now.Add(500*time.Millisecond)); got != want {

@@ -99,6 +99,9 @@ func (s *State) subnetFor(b CreateHAVIP) (Subnet, *Refusal) {
 			return sub, nil
 		}
 	}
+	if b.VPC != "" {
+		return Subnet{}, Refuse(CodeRange, "no subnet of %s holds %s; `subnet list` shows those there are, `subnet create` makes one", clip(b.VPC, MaxReason/2), b.IP)
+	}
 	return Subnet{}, Refuse(CodeRange, "no subnet holds %s; `subnet list` shows those there are, `subnet create` makes one", b.IP)
 }
 
@@ -305,7 +308,10 @@ func (s *State) checkRange(v HAVIP, r Range) (Range, *Refusal) {
 func (s *State) checkMember(v HAVIP, t RangeType, m string) *Refusal {
 	if t == RangeENI {
 		e, ok := s.ENIs[m]
+		_, isNode := s.NodeNamed(m)
 		switch {
+		case !ok && isNode:
+			return Refuse(CodeMismatch, "%q is a node, and a range of type eni holds ENIs (R13): name ENIs as `eni list` shows them, or use type cvm", m)
 		case !ok:
 			return Refuse(CodeNotFound, "no ENI has the id %q; `eni list` shows those there are", m)
 		case e.Detached:
@@ -316,6 +322,9 @@ func (s *State) checkMember(v HAVIP, t RangeType, m string) *Refusal {
 			return Refuse(CodeParameter, "ENI %s is in subnet %s; the HAVIP is in %s", m, named(e.Subnet), v.Subnet)
 		}
 		return nil
+	}
+	if _, isENI := s.ENIs[m]; isENI {
+		return Refuse(CodeMismatch, "%q is an ENI, and a range of type cvm holds nodes (R13): name nodes, or use type eni", m)
 	}
 	n, ok := s.NodeNamed(m)
 	if !ok || n.Name != m {

@@ -151,7 +151,7 @@ var objectRows = []domainRow{
 		want(t, refusal != nil && strings.Contains(refusal.Message, a.ID) && strings.Contains(refusal.Message, b.ID), "%v", refusal)
 	}},
 	{"R2", "an address in no network that is known", refusing(nil, at("10.66.0.9"), CodeRange, "no subnet holds 10.66.0.9")},
-	{"R3", "an unknown VPC", refusing(nil, creating(func(b *CreateHAVIP) { b.VPC = "vpc-none" }), CodeRange, "no subnet holds")},
+	{"R3", "an unknown VPC", refusing(nil, creating(func(b *CreateHAVIP) { b.VPC = "vpc-none" }), CodeRange, "no subnet of vpc-none holds")},
 	{"R4", "a subnet of another VPC", refusing(nil, creating(func(b *CreateHAVIP) { b.Subnet, b.VPC = "net", "vpc-2" }), CodeParameter, "subnet net belongs to vpc-default, not vpc-2")},
 	{"R4", "a subnet that is not there", refusing(nil, creating(func(b *CreateHAVIP) { b.Subnet = "none" }), CodeSubnetNotExist, `"none"`)},
 	{"R4", "a subnet with a HAVIP stays", refusing(web, does(DeleteSubnet{"net"}), CodeInUse, "holds HAVIP web")},

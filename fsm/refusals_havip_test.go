@@ -71,7 +71,7 @@ func at(ip string) func(*world) Body { return creating(func(b *CreateHAVIP) { b.
 
 var addressRefusals = []refusal{
 	{"in no subnet", nil, at("10.9.0.5"), CodeRange, "no subnet holds 10.9.0.5"},
-	{"in no subnet of the vpc", nil, creating(func(b *CreateHAVIP) { b.VPC = "vpc-2" }), CodeRange, "no subnet holds"},
+	{"in no subnet of the vpc", nil, creating(func(b *CreateHAVIP) { b.VPC = "vpc-2" }), CodeRange, "no subnet of vpc-2 holds"},
 	{"outside the subnet", nil, creating(func(b *CreateHAVIP) { b.Subnet, b.IP = "net", addr("10.0.1.5") }), CodeRange, "10.0.1.5 is not in subnet net (10.0.0.0/24)"},
 	{"v4-mapped", nil, at("::ffff:10.0.0.101"), CodeRange, "no subnet holds"},
 	{"with a zone", after(CreateSubnet{subnet("six", "2001:db8::/64")}), at("2001:db8::5%eth0"), CodeRange, "no subnet holds"},
@@ -112,11 +112,11 @@ var rangeRefusals = []refusal{
 	{"member twice", nil, ranged(RangeCVM, "n1", "n2", "n1"), CodeDuplicate, "a member twice"},
 	{"unknown node", nil, ranged(RangeCVM, "n1", "n7"), CodeNotFound, `"n7"`},
 	{"node by its id", nil, ranged(RangeCVM, "n-n1"), CodeNotFound, `"n-n1"`},
-	{"ENI among nodes", nil, ranged(RangeCVM, "n1", "n2/eth1"), CodeNotFound, `no node is called "n2/eth1"`},
+	{"ENI among nodes", nil, ranged(RangeCVM, "n1", "n2/eth1"), CodeMismatch, `"n2/eth1" is an ENI`},
 	{"witness", nil, ranged(RangeCVM, "w"), CodeParameter, "witness and owns nothing"},
 	{"node without an ENI in the subnet", func(w *world) { w.join("n9", RoleAgent, 9) }, ranged(RangeCVM, "n9"), CodeParameter, "n9 has no ENI in subnet net"},
 	{"unknown ENI", nil, ranged(RangeENI, "n1/eth9"), CodeNotFound, `"n1/eth9"`},
-	{"node among ENIs", nil, ranged(RangeENI, "n1/eth1", "n2"), CodeNotFound, `no ENI has the id "n2"`},
+	{"node among ENIs", nil, ranged(RangeENI, "n1/eth1", "n2"), CodeMismatch, `"n2" is a node`},
 	{"detached ENI", func(w *world) { w.report("n1", eniAt("eth0", "10.0.0.11/24", true)) }, ranged(RangeENI, "n1/eth1"), CodeParameter, "not attached"},
 	{"primary ENI", nil, ranged(RangeENI, "n1/eth0"), CodeParameter, "primary ENI of node n1; use a range of type cvm"},
 	{"ENI made primary", after(SetENI{ID: "n1/eth1", Primary: ptr(true)}), ranged(RangeENI, "n1/eth1"), CodeParameter, "primary ENI of node n1"},

@@ -53,7 +53,7 @@ var changeRangeRefusals = []refusal{
 	{"removed twice", all(web, rangeOf), changing(ChangeRange{Remove: []string{"n1", "n1"}}), CodeDuplicate, "twice"},
 	{"removing a stranger", all(web, rangeOf), changing(ChangeRange{Remove: []string{"n3"}}), CodeNotFound, "which holds n1, n2"},
 	{"another type", all(web, rangeOf), changing(ChangeRange{Type: RangeENI, Add: []string{"n3/eth1"}}), CodeParameter, "never mixes types (R13)"},
-	{"an ENI among nodes", all(web, rangeOf), changing(ChangeRange{Add: []string{"n3/eth1"}}), CodeNotFound, `no node is called "n3/eth1"`},
+	{"an ENI among nodes", all(web, rangeOf), changing(ChangeRange{Add: []string{"n3/eth1"}}), CodeMismatch, `"n3/eth1" is an ENI`},
 	{"no type for an empty range", web, changing(ChangeRange{Add: []string{"n1"}}), CodeParameter, "not a type of range"},
 	{"removing the owner", all(owned, rangeOf), changing(ChangeRange{Remove: []string{"n1"}}), CodeInUse, "or use --evict"},
 	{"removing all with the owner", all(owned, rangeOf), changing(ChangeRange{Remove: []string{"n1", "n2"}}), CodeInUse, "would leave its range"},
