@@ -17,7 +17,7 @@ install = @for p in $(1); do \
 
 GO           ?= go
 FUZZTIME     ?= 10s
-TEST_TIMEOUT ?= 15m
+TEST_TIMEOUT ?= 25m
 VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 BIN := bin
