@@ -35,7 +35,10 @@ type NetEdge struct {
 	devices    map[string]netdev.ENI        // by name, from the last Inventory
 	settings   map[string]*settings         // by device: those that are watched
 	guarded    map[netip.Addr]bool          // what the fence knows; Guard shuts, so it is done once
-	fenced     map[int]bool                 // devices on which the fence was seen standing
+	fenced     map[int]bool                 // by device: whether the fence stands there, as last seen
+	mends      int                          // how often the fence was put right
+	sick       error                        // what was wrong with it the last time
+	opened     map[netip.Addr]int           // mends when the fence was opened for what is owned here
 	faults     map[string]string            // by device: why an ENI is not to be trusted
 	refreshed  map[netip.Addr]lease.Instant // when Keep last extended an address's lifetime
 
@@ -55,7 +58,7 @@ func NewNetEdge(log *slog.Logger, f fence.Fence, state func() *fsm.State) (*NetE
 		log: log, state: state, addrs: addrs, fence: f,
 		watcher: netdev.NewWatcher(), changes: make(chan struct{}, 1), late: make(chan struct{}, 1),
 		announcers: map[int]*netdev.Announcer{}, devices: map[string]netdev.ENI{}, settings: map[string]*settings{},
-		guarded: map[netip.Addr]bool{}, fenced: map[int]bool{}, refreshed: map[netip.Addr]lease.Instant{},
+		guarded: map[netip.Addr]bool{}, fenced: map[int]bool{}, opened: map[netip.Addr]int{}, refreshed: map[netip.Addr]lease.Instant{},
 		faults: map[string]string{},
 	}, nil
 }
@@ -168,74 +171,6 @@ func (e *NetEdge) shutAll() error {
 	return errors.Join(errs...)
 }
 
-// forgetAll ends the guard over everything; what is a HAVIP is guarded again at once.
-func (e *NetEdge) forgetAll() error {
-	if e.fence == nil {
-		return nil
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	clear(e.guarded)
-	entries, err := e.fence.Guarded()
-	errs := []error{err}
-	for _, g := range entries {
-		if e.managed(g.IP) {
-			e.guarded[g.IP] = true
-			continue
-		}
-		errs = append(errs, e.fence.Forget(g.IP))
-	}
-	return errors.Join(errs...)
-}
-
-// guardAll makes the fence know every HAVIP of the cluster, shut, wherever it is: another
-// program that puts one on this host achieves nothing, and Up has less to do.
-func (e *NetEdge) guardAll() error {
-	if e.fence == nil {
-		return nil
-	}
-	present := map[netip.Addr]bool{}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var errs []error
-	for _, v := range e.state().HAVIPs {
-		present[v.IP] = true
-		errs = append(errs, e.guard(v.IP))
-	}
-	for ip := range e.guarded {
-		if present[ip] {
-			continue
-		}
-		if err := e.fence.Forget(ip); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		delete(e.guarded, ip)
-	}
-	return errors.Join(errs...)
-}
-
-// guard makes the fence know an address, once; call it with mu held.
-func (e *NetEdge) guard(ip netip.Addr) error {
-	if e.guarded[ip] {
-		return nil
-	}
-	if err := e.fence.Guard(ip); err != nil {
-		return err
-	}
-	e.guarded[ip] = true
-	return nil
-}
-
-// stand puts the fence on a device, and notes it.
-func (e *NetEdge) stand(index int) error {
-	err := e.fence.Attach(index)
-	e.mu.Lock()
-	e.fenced[index] = err == nil
-	e.mu.Unlock()
-	return err
-}
-
 func (e *NetEdge) managed(ip netip.Addr) bool {
 	for _, v := range e.state().HAVIPs {
 		if v.IP == ip {
@@ -330,28 +265,7 @@ func (e *NetEdge) Up(h Holding) error {
 	if e.fence == nil {
 		return nil
 	}
-	if err := e.fence.Open(ip); !errors.Is(err, fence.ErrNotGuarded) {
-		return err
-	}
-	return errors.Join(e.fence.Guard(ip), e.fence.Open(ip)) // somebody emptied the fence
-}
-
-// ready has the fence stand on the device and know the address.
-func (e *NetEdge) ready(index int, ip netip.Addr) error {
-	if e.fence == nil {
-		return nil
-	}
-	e.mu.Lock()
-	stands := e.fenced[index]
-	e.mu.Unlock()
-	if !stands {
-		if err := e.stand(index); err != nil {
-			return err
-		}
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.guard(ip)
+	return e.open(ip)
 }
 
 // Down implements Edge: the fence shuts first, so that the wire is silent whatever comes
@@ -374,6 +288,7 @@ func (e *NetEdge) Down(h Holding) error {
 	}
 	e.mu.Lock()
 	delete(e.refreshed, ip)
+	delete(e.opened, ip)
 	e.mu.Unlock()
 	// Connections over the address hang otherwise; that they end is not worth a gap.
 	e.clearing.Go(func() {
@@ -412,15 +327,14 @@ func (e *NetEdge) Keep(h Holding) (repairs []string, err error) {
 	if e.fence == nil {
 		return repairs, nil
 	}
-	if sick := e.fenceSick(v, d.Index); sick != nil {
-		repairs = append(repairs, "the fence was damaged: "+sick.Error())
-		if err := e.fence.Attach(d.Index); err != nil {
-			return repairs, err
-		}
-		if err := errors.Join(e.fence.Guard(h.HAVIP.IP), e.fence.Open(h.HAVIP.IP)); err != nil {
-			return repairs, err
-		}
+	if e.fenceSick(v, d.Index) != nil {
 		e.forgetLook()
+		if err := e.stand(d.Index); err != nil {
+			return repairs, err
+		}
+	}
+	if again, sick := e.mended(h.HAVIP.IP); again {
+		return append(repairs, "the fence was damaged: "+sick.Error()), e.open(h.HAVIP.IP)
 	}
 	return repairs, nil
 }

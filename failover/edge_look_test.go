@@ -1,9 +1,15 @@
 package failover
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/nftables"
 
 	"havip-cluster/netdev"
 	"havip-cluster/netdev/fence"
@@ -52,4 +58,61 @@ func TestKeepAfterAnOldLook(t *testing.T) {
 			t.Errorf("of another HAVIP: %v", got)
 		}
 	})
+}
+
+// Whoever finds the fence damaged puts it right for all HAVIPs, and with nftables they come
+// back shut: each of them is opened again, and tells why, whoever was first.
+func TestKeepAfterTheFenceWasMended(t *testing.T) {
+	damage := map[fence.Kind]func(dir string) error{
+		fence.EBPF: func(dir string) error {
+			pins, err := filepath.Glob(filepath.Join(dir, "bpf", "out-*"))
+			for _, pin := range pins {
+				err = errors.Join(err, os.Remove(pin))
+			}
+			return err
+		},
+		fence.NFTables: func(string) error {
+			c, err := nftables.New()
+			if err != nil {
+				return err
+			}
+			c.FlushRuleset()
+			return c.Flush()
+		},
+	}
+	for kind, harm := range damage {
+		for first, mend := range map[string]func(e *NetEdge, index int) error{
+			"by Inventory": func(e *NetEdge, index int) error { return e.stand(index) },
+			"by Keep":      func(*NetEdge, int) error { return nil },
+		} {
+			t.Run(string(kind)+" "+first, func(t *testing.T) {
+				onOneHost(t, func(eni netdev.ENI, dir string) {
+					r, end := newRenewing(t, kind, 3, eni, dir)
+					defer end()
+					for range 2 { // and the second time
+						if err := errors.Join(harm(dir), mend(r.edge, eni.Index)); err != nil {
+							t.Fatal(err)
+						}
+						r.edge.forgetLook() // as lookLong would
+						for i, h := range r.held {
+							repairs, err := r.edge.Keep(h)
+							if err != nil || len(repairs) != 1 || !strings.HasPrefix(repairs[0], "the fence was damaged: ") {
+								t.Errorf("HAVIP %d: repaired %q, %v", i, repairs, err)
+							}
+							// The deadline is in the table too, and comes with the next renewal.
+							if err := r.edge.fence.SetDeadline(int64(Boot().Add(time.Hour))); err != nil {
+								t.Fatal(err)
+							}
+							if _, open, err := r.edge.Observe(h); !open || err != nil {
+								t.Errorf("HAVIP %d: open %v, %v", i, open, err)
+							}
+							if repairs, err := r.edge.Keep(h); len(repairs) > 0 || err != nil {
+								t.Errorf("HAVIP %d, again: repaired %q, %v", i, repairs, err)
+							}
+						}
+					}
+				})
+			})
+		}
+	}
 }

@@ -73,8 +73,11 @@ const (
 	statusLeft  = "left"
 )
 
-// sighting is what gossip thinks of a node.
-type sighting struct{ status, version string }
+// sighting is what gossip thinks of a node, and where it was.
+type sighting struct {
+	status, version string
+	at              memberlist.Node
+}
 
 // meta is what a node tells of itself; at most memberlist.MetaMaxSize bytes.
 type meta struct {
@@ -179,19 +182,47 @@ func (g *Gossip) Join(peers []string) {
 // changes nothing.
 func (g *Gossip) Close() error {
 	g.closing.Do(func() {
-		for _, n := range g.list.Members() {
-			if n.Name != g.cfg.Node { // best effort: without it the node is lost, not left
-				_ = g.list.SendBestEffort(n, append([]byte{goodBye}, g.cfg.Node...))
-			}
-		}
+		g.sayGoodBye()
 		// memberlist waits until it has told often enough, which in a small cluster takes
 		// longer than the others need to hear it: its time-out is no failure.
 		if err := g.list.Leave(leaveTimeout); err != nil {
 			g.cfg.Logger.Debug("gossip: leave", "err", err)
 		}
+		g.sayGoodBye() // a datagram may be lost
 		g.closeErr = g.list.Shutdown()
 	})
 	return g.closeErr
+}
+
+// sayGoodBye tells everybody ever seen, those too that this node thinks lost: they may be
+// there. Best effort: without it the node is lost, not left.
+func (g *Gossip) sayGoodBye() {
+	g.mu.Lock()
+	var to []memberlist.Node
+	for id, s := range g.seen {
+		if id != g.cfg.Node && s.status != statusLeft {
+			to = append(to, s.at)
+		}
+	}
+	g.mu.Unlock()
+	for i := range to {
+		_ = g.list.SendBestEffort(&to[i], append([]byte{goodBye}, g.cfg.Node...))
+	}
+}
+
+// goodBye notes who left. A busy node may have been called lost before its word came.
+func (g *Gossip) goodBye(id string) {
+	g.mu.Lock()
+	s := g.seen[id]
+	switch s.status {
+	case statusAlive:
+		g.bye[id] = true
+	case statusLost:
+		s.status = statusLeft
+		g.seen[id] = s
+	}
+	g.mu.Unlock()
+	g.cfg.Changed()
 }
 
 type gossipDelegate struct{ g *Gossip }
@@ -209,11 +240,7 @@ func (d gossipDelegate) NotifyMsg(b []byte) {
 	case b[0] == forReceive:
 		d.g.cfg.Receive(b[1:])
 	case b[0] == goodBye:
-		d.g.mu.Lock()
-		defer d.g.mu.Unlock()
-		if id := string(b[1:]); d.g.seen[id].status == statusAlive {
-			d.g.bye[id] = true
-		}
+		d.g.goodBye(string(b[1:]))
 	}
 }
 func (d gossipDelegate) GetBroadcasts(int, int) [][]byte { return nil }
@@ -232,7 +259,7 @@ func (d gossipDelegate) set(n *memberlist.Node, status string) {
 		status = statusLeft
 	}
 	delete(d.g.bye, n.Name)
-	d.g.seen[n.Name] = sighting{status, m.Version}
+	d.g.seen[n.Name] = sighting{status, m.Version, *n}
 	d.g.mu.Unlock()
 	d.g.cfg.Changed()
 }

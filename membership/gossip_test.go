@@ -206,6 +206,20 @@ func TestWhoLeavesAndWhoIsLost(t *testing.T) {
 	}
 }
 
+// A busy node is called lost, and calls others lost, while it says good-bye.
+func TestWhoLeavesWhileCalledLost(t *testing.T) {
+	w := &wall{}
+	a, b := chat(t, "n-a", w.guard(t)), chat(t, "n-b", w.guard(t))
+	stop := a.rejoin(t, stateOf(a, b))
+	eventually(t, "they meet", func() bool { return allSee(a, b) })
+	stop()
+	w.raise(true)
+	eventually(t, "each calls the other lost", func() bool { return a.Status("n-b") == "lost" && b.Status("n-a") == "lost" })
+	w.raise(false)
+	check(t, b.Close())
+	eventually(t, "b left", func() bool { return a.Status("n-b") == "left" })
+}
+
 // memberlist gives up on a dead node for good (memberlist#222). Here the two parts of a
 // split have called each other dead, and nothing but RunRejoin brings them together.
 func TestASplitHeals(t *testing.T) {
