@@ -50,6 +50,8 @@ type bpfFence struct {
 	maps []ebpf.MapID // of obj, in the order of mapPins
 	tags [2]string    // of obj's programs, by direction
 
+	attaching sync.Mutex // held while the links are looked at and made
+
 	mu   sync.RWMutex // guards word and page against Close
 	page []byte
 	word *int64 // deadlines[0] in page; nil after Close
@@ -170,6 +172,9 @@ func (f *bpfFence) Attach(index int) error {
 	if err := device(index); err != nil {
 		return err
 	}
+	// Of two at once that find no link, one would wait in vain for the other's to go.
+	f.attaching.Lock()
+	defer f.attaching.Unlock()
 	if err := f.repin(); err != nil {
 		return err
 	}

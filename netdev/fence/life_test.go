@@ -140,6 +140,11 @@ func TestHealthy(t *testing.T) {
 		}
 		w.must("repair", f.Attach(index(w.eni)))
 		w.must("repaired", f.Healthy(index(w.eni)))
+		for range 5 { // a race
+			w.must("break", breaks[w.name](w))
+			w.must("repair, four at once", w.atOnce(4, func() error { return f.Attach(index(w.eni)) }))
+			w.must("repaired", f.Healthy(index(w.eni)))
+		}
 		w.check(rows(w.variant, blockShut, "repaired", true))
 		if w.kind == EBPF {
 			w.must("unmount", unix.Unmount(w.dir, unix.MNT_DETACH))

@@ -3,10 +3,12 @@ package fence
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 	"unsafe"
@@ -92,6 +94,38 @@ func (w *world) must(what string, err error) {
 
 func (w *world) config() Config {
 	return Config{Dir: w.dir, Prefer: w.kind, Hook: w.hook, Table: "fence_test", Clock: w.clock}
+}
+
+// atOnce calls f n times at the same time, each on a thread in this world's namespaces.
+func (w *world) atOnce(n int, f func() error) error {
+	var spaces []int
+	for _, kind := range []string{"net", "mnt"} {
+		fd, err := unix.Open("/proc/thread-self/ns/"+kind, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("%s namespace: %w", kind, err)
+		}
+		defer unix.Close(fd)
+		spaces = append(spaces, fd)
+	}
+	errs := make([]error, n)
+	var all, ready sync.WaitGroup
+	ready.Add(n)
+	for i := range errs {
+		all.Go(func() {
+			runtime.LockOSThread()                // never unlocked: the thread ends here
+			errs[i] = unix.Unshare(unix.CLONE_FS) // without it there is no other mount namespace
+			for _, fd := range spaces {
+				errs[i] = errors.Join(errs[i], unix.Setns(fd, 0))
+			}
+			ready.Done()
+			ready.Wait()
+			if errs[i] == nil {
+				errs[i] = f()
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 func (w *world) newFence() Fence {
