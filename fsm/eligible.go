@@ -107,24 +107,6 @@ func (v HAVIP) failedThere(n Node, eni ENI, at int64) *Obstacle {
 		time.Duration(at-since).Round(time.Second), time.Duration(g.Until-since).Round(time.Second), g.Reason)}
 }
 
-// Frozen says why the placement of a HAVIP is left as it is, whatever else holds; "" if
-// it is not.
-func (s *State) Frozen(v HAVIP) string {
-	switch {
-	case s.Cluster.Maintenance:
-		return "the cluster is in maintenance: it stays where it is"
-	case v.Unmanaged:
-		return "it is not managed: it stays where it is"
-	case v.Maintenance:
-		return "the HAVIP is in maintenance: it stays where it is"
-	case v.Owner != nil && s.Nodes[v.Owner.Node].Maintenance:
-		return "its node is in maintenance: it stays where it is"
-	case len(v.Draining) >= MaxDraining:
-		return fmt.Sprintf("%d earlier owners have not released it yet: it stays where it is", len(v.Draining))
-	}
-	return ""
-}
-
 // outOfRange checks rules R12 to R16.
 func (v HAVIP) outOfRange(n Node, eni ENI) *Obstacle {
 	if !v.Range.Limit {

@@ -231,8 +231,8 @@ func mayRemove(s *fsm.State, voters []string, node fsm.Node, force bool, alive f
 	if left == 0 {
 		return fsm.Refuse(fsm.CodeUnsupported, "node %s is the last voter; the cluster ends with it: stop its agent and delete its data directory instead", node.Name)
 	}
-	if force {
-		return nil
+	if refusal := staysThere(s, node); refusal != nil || force {
+		return refusal
 	}
 	if up < left/2+1 {
 		return fsm.Refuse(fsm.CodeUnsupported, "without node %s only %d of %d voters are alive, which is no majority; bring the others back first, or repeat with --force if they are there and only gossip does not see them", node.Name, up, left)
@@ -246,6 +246,33 @@ func mayRemove(s *fsm.State, voters []string, node fsm.Node, force bool, alive f
 			continue
 		}
 		return fsm.Refuse(fsm.CodeInUse, "HAVIP %s would have no owner without node %s; `explain %s` says why; repeat with --force to remove the node all the same", v.Name, node.Name, v.Name)
+	}
+	return nil
+}
+
+// staysThere refuses the removal of a node while it owns what an operator has frozen
+// there, with force too: nothing but the end of that lets it go, and the removal would
+// wait for ever. Maintenance of the node itself ends with its removal.
+func staysThere(s *fsm.State, node fsm.Node) *fsm.Refusal {
+	sess, open := s.SessionOf(node.ID)
+	if !open {
+		return nil
+	}
+	for _, v := range s.Claimed(sess.Number) {
+		if v.Owner == nil || v.Owner.Session != sess.Number {
+			continue
+		}
+		refuse := func(what, end string) *fsm.Refusal {
+			return fsm.Refuse(fsm.CodeInUse, "%s, so that HAVIP %s stays on node %s; %s ends that", what, v.Name, node.Name, end)
+		}
+		switch {
+		case s.Cluster.Maintenance:
+			return refuse("the cluster is in maintenance", "`cluster maintenance off`")
+		case v.Maintenance:
+			return refuse("the HAVIP is in maintenance", "`havip maintenance "+v.Name+" off`")
+		case v.Unmanaged:
+			return refuse("the HAVIP is not managed", "`apply` of a file in which it is managed")
+		}
 	}
 	return nil
 }

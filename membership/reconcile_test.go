@@ -152,6 +152,14 @@ func owned(may ...string) *situation {
 	return x
 }
 
+// freeze changes the state and its HAVIP.
+func (x *situation) freeze(change func(*fsm.State, *fsm.HAVIP)) *situation {
+	v := x.s.HAVIPs["havip-1"]
+	change(x.s, &v)
+	x.s.HAVIPs[v.ID] = v
+	return x
+}
+
 func TestMayRemove(t *testing.T) {
 	three := []string{"n1", "n2", "n3"}
 	ending := func(x *situation, ids ...string) *situation {
@@ -177,6 +185,15 @@ func TestMayRemove(t *testing.T) {
 		{"the last voter", owned(), []string{"n2"}, "n2", "last voter", true},
 		{"the last one that is not going already", ending(owned(), "n1", "n3"), three, "n2", "last voter", true},
 		{"an agent", owned(), []string{"n1", "n2"}, "n3", "", false},
+		{"in maintenance itself", owned("n1", "n2").freeze(func(s *fsm.State, _ *fsm.HAVIP) {
+			n := s.Nodes["n1"]
+			n.Maintenance = true
+			s.Nodes["n1"] = n
+		}), three, "n1", "", false},
+		{"of a HAVIP in maintenance", owned("n1", "n2").freeze(func(_ *fsm.State, v *fsm.HAVIP) { v.Maintenance = true }), three, "n1", "havip maintenance web off", true},
+		{"of a HAVIP that is not managed", owned("n1", "n2").freeze(func(_ *fsm.State, v *fsm.HAVIP) { v.Unmanaged = true }), three, "n1", "not managed", true},
+		{"in a cluster in maintenance", owned("n1", "n2").freeze(func(s *fsm.State, _ *fsm.HAVIP) { s.Cluster.Maintenance = true }), three, "n1", "cluster maintenance off", true},
+		{"another than the owner, in a cluster in maintenance", owned("n1", "n2").freeze(func(s *fsm.State, _ *fsm.HAVIP) { s.Cluster.Maintenance = true }), three, "n3", "", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			for _, force := range []bool{false, true} {

@@ -58,7 +58,7 @@ func newDumb(p placement.Problem) *dumb {
 	for _, v := range p.HAVIPs {
 		owner, known := d.eni[v.Owner]
 		d.frozen = append(d.frozen, p.Maintenance || v.Unmanaged || v.Maintenance || v.Draining >= fsm.MaxDraining ||
-			(known && d.node[owner.Node].Maintenance))
+			(known && d.node[owner.Node].Maintenance && !d.node[owner.Node].Removing))
 		var can []string
 		for _, e := range p.ENIs {
 			if d.allowed(v, e) {

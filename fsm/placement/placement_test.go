@@ -262,7 +262,8 @@ func TestPriority(t *testing.T) {
 	}
 }
 
-// In maintenance, what a node owns stays, whatever happens to the node short of its death.
+// In maintenance, what a node owns stays, whatever happens to the node
+// short of its death or its removal.
 func TestMaintenance(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
@@ -290,13 +291,18 @@ func TestMaintenance(t *testing.T) {
 			}
 		})
 	}
-	w := cluster(t, 2)
-	w.havip(fsm.CreateHAVIP{Name: "web"})
-	w.put("web", "n1/eth0")
-	w.node("n1", fsm.UpdateNode{Maintenance: ptr(true)})
-	w.down("n1")
-	if d := w.decision("web"); d.To != "n2/eth0" {
-		t.Errorf("the owner died: to %q: %s", d.To, d.Reason)
+	for name, end := range map[string]func(w *world){
+		"the owner died":       func(w *world) { w.down("n1") },
+		"the owner is removed": func(w *world) { w.node("n1", fsm.UpdateNode{Removing: ptr(true)}) },
+	} {
+		w := cluster(t, 2)
+		w.havip(fsm.CreateHAVIP{Name: "web"})
+		w.put("web", "n1/eth0")
+		w.node("n1", fsm.UpdateNode{Maintenance: ptr(true)})
+		end(w)
+		if d := w.decision("web"); d.To != "n2/eth0" {
+			t.Errorf("%s: to %q: %s", name, d.To, d.Reason)
+		}
 	}
 }
 

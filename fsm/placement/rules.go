@@ -173,7 +173,7 @@ func (p *Problem) frozen(v *HAVIP, owner *Node) string {
 		return "it is not managed: " + stays
 	case v.Maintenance:
 		return "the HAVIP is in maintenance: " + stays
-	case owner != nil && owner.Maintenance:
+	case owner != nil && owner.Maintenance && !owner.Removing:
 		return "its node is in maintenance: it stays where it is"
 	case v.Draining >= fsm.MaxDraining:
 		return fmt.Sprintf("%d earlier owners have not released it yet: %s", v.Draining, stays)
