@@ -213,13 +213,27 @@ func (n *Node) start() (err error) {
 		n.parts.Tune(conf)
 	}
 	snaps := notedSnapshots{n.parts.Snapshots, n.book}
-	if n.raft, err = raft.NewRaft(conf, n.Machine, cache, n.parts.Store, snaps, n.parts.Transport); err != nil {
+	trans, err := newFreshOnly(n.parts.Transport, n.committed, n.done)
+	if err != nil {
+		return err
+	}
+	if n.raft, err = raft.NewRaft(conf, n.Machine, cache, n.parts.Store, snaps, trans); err != nil {
 		return fmt.Errorf("membership: start raft on %s: %w", n.cfg.Dir, err)
 	}
 	n.inner.Store(n.raft)
+	n.wg.Go(trans.run) // not before: it asks n.inner
 	n.wg.Go(n.followLeadership)
 	n.wg.Go(n.followObservations)
 	return nil
+}
+
+// committed returns Raft's term and the last index that it knows as committed.
+func (n *Node) committed() (term, index uint64) {
+	r := n.inner.Load()
+	if r == nil {
+		return 0, 0 // it starts, and takes no requests yet
+	}
+	return r.CurrentTerm(), max(r.CommitIndex(), r.AppliedIndex())
 }
 
 func (n *Node) newGuard() *guardedLog {
