@@ -19,13 +19,13 @@ import (
 	"havip-cluster/membership/identity"
 )
 
-// writePatience is how long a test waits for what must happen. It is long because the host may
+// patience is how long a test waits for what must happen. It is long because the host may
 // be busy; a test that works never uses it up.
 const patience = 40 * time.Second
 
 // Slow enough that a busy host holds no elections by itself.
 const (
-	testHeartbeat = 400 * time.Millisecond
+	testHeartbeat = time.Second
 	testLease     = 500 * time.Millisecond
 )
 
