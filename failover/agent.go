@@ -46,6 +46,8 @@ type Agent struct {
 	said     map[wordKey]lease.Instant
 	isClean  bool
 	retry    bool // something could not be taken down in this turn
+
+	lastStrays, nextStrays lease.Instant
 }
 
 // holding is one HAVIP that this node answers for.
@@ -160,6 +162,7 @@ func (a *Agent) Run(ctx context.Context) {
 			a.announceAll()
 		case <-a.cfg.Edge.Changes():
 			a.keepAll()
+			a.straysSoon()
 			a.reporter.poke()
 		case m := <-a.words:
 			a.note(m)
@@ -167,7 +170,7 @@ func (a *Agent) Run(ctx context.Context) {
 		case done := <-a.cleanup:
 			waiting = append(waiting, done)
 		}
-		pause := a.turn()
+		pause := min(a.turn(), a.strays(a.cfg.Clock()))
 		if a.isClean || mutant.Active("agent-unclean") {
 			for _, done := range waiting {
 				close(done)

@@ -12,15 +12,10 @@ import (
 // each after the one before has been released. What has no other place to go stays and is
 // served; the drain then ends at its deadline, and `node standby` takes it away.
 func drainStep(s *fsm.State, moves []fsm.Assignment) []fsm.Assignment {
-	var busy map[string]bool // by node id
-	for _, n := range s.Nodes {
-		if n.Draining && busy == nil {
-			busy = map[string]bool{}
-		}
+	if len(moves) == 0 {
+		return nil
 	}
-	if busy == nil {
-		return moves
-	}
+	busy := map[string]bool{} // by node id
 	for _, v := range s.HAVIPs {
 		for _, cl := range v.Draining {
 			busy[cl.Node] = true

@@ -223,7 +223,7 @@ func TestOwnerIsCutOff(t *testing.T) {
 }
 
 // TestNothingGoesToWhomTheLeaderDoesNotHear: B keeps its lease with the others, and would learn
-// of the HAVIP when the cut is over. Found by make jepsen, seed 21: a gap of 3 s.
+// of the HAVIP when the cut is over. Found by make jepsen, in an episode of kind bridge: a gap of 3 s.
 func TestNothingGoesToWhomTheLeaderDoesNotHear(t *testing.T) {
 	runWorld(t, 5, 0, func(w *world) {
 		w.boot()

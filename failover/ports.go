@@ -56,6 +56,8 @@ type Edge interface {
 	Announce(h Holding) error
 	// SetDeadline tells the fence until when anything may answer. One memory store.
 	SetDeadline(t lease.Instant)
+	// RemoveStrays takes HAVIPs' addresses off this node's ENIs that another program put there.
+	RemoveStrays() ([]Stray, error)
 	// Inventory lists the node's ENIs as the log knows them.
 	Inventory() ([]fsm.ENI, error)
 	// Changes has a token when links, addresses or routes changed.

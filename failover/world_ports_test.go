@@ -238,6 +238,9 @@ func (p *process) SetDeadline(t lease.Instant) {
 	p.w.look()
 }
 
+// RemoveStrays finds nothing: this world has no other programs.
+func (p *process) RemoveStrays() ([]Stray, error) { return nil, nil }
+
 func (p *process) Inventory() ([]fsm.ENI, error) {
 	host := 10 + int(p.node.ID[0]-'A')
 	out := []fsm.ENI{}

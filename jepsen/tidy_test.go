@@ -40,6 +40,7 @@ var arrows = map[string][]string{
 	"failover":            {"fsm", "fsm/placement", "failover/lease", "netdev", "netdev/fence"},
 	"failover/lease":      nil,
 	"manifest":            {"fsm", "fsm/placement"},
+	"manifest/goldens":    {"fsm", "manifest"},
 	"manifest/keepalived": {"fsm", "manifest"},
 	"manifest/pacemaker":  {"fsm", "manifest"},
 	"manifest/heartbeat":  {"fsm", "manifest"},

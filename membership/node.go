@@ -227,15 +227,6 @@ func (n *Node) start() (err error) {
 	return nil
 }
 
-// committed returns Raft's term and the last index that it knows as committed.
-func (n *Node) committed() (term, index uint64) {
-	r := n.inner.Load()
-	if r == nil {
-		return 0, 0 // it starts, and takes no requests yet
-	}
-	return r.CurrentTerm(), max(r.CommitIndex(), r.AppliedIndex())
-}
-
 func (n *Node) newGuard() *guardedLog {
 	disk := raft.LogStore(n.parts.Store)
 	if n.cfg.wrap != nil {

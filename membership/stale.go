@@ -7,12 +7,16 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// freshOnly is Raft's transport without snapshots of what the node has committed already.
+// freshOnly is Raft's transport without what the node has committed already: snapshots, and
+// the beginning of appended entries.
 //
 // hashicorp/raft installs whatever snapshot comes (v1.7.3, raft.go, installSnapshot): one
 // that was under way while its receiver was stopped, and is read after newer entries, takes
-// the state and the voters back to an earlier time. The leader is told the truth: the node
-// holds all that the snapshot has.
+// the state and the voters back to an earlier time. The leader is told the truth instead:
+// the node holds all that the snapshot has. What the leader then appends follows on the
+// snapshot, where the node's log may have a gap that its own snapshot fills, and raft would
+// refuse it for want of the entry before; so what is committed is cut off. That is the same
+// in every leader's log (Raft, figure 3: leader completeness).
 //
 // It hands Raft one request at a time, because a request before the snapshot may be the one
 // that commits what is newer. Heartbeats, which Raft takes past its queue, are not held up.
@@ -47,19 +51,26 @@ func (f *freshOnly) run() {
 		case <-f.done:
 			return
 		case rpc := <-in:
-			if !f.stale(rpc) {
-				f.pass(rpc)
+			switch req := rpc.Command.(type) {
+			case *raft.InstallSnapshotRequest:
+				if f.stale(rpc, req) {
+					continue
+				}
+			case *raft.AppendEntriesRequest:
+				rest, done := f.cut(req)
+				if done {
+					rpc.Respond(&raft.AppendEntriesResponse{Term: req.Term, LastLog: req.Entries[len(req.Entries)-1].Index, Success: true}, nil)
+					continue
+				}
+				rpc.Command = rest
 			}
+			f.pass(rpc)
 		}
 	}
 }
 
 // stale answers a snapshot that has nothing new.
-func (f *freshOnly) stale(rpc raft.RPC) bool {
-	req, ok := rpc.Command.(*raft.InstallSnapshotRequest)
-	if !ok {
-		return false
-	}
+func (f *freshOnly) stale(rpc raft.RPC, req *raft.InstallSnapshotRequest) bool {
 	term, index := f.held()
 	if req.Term < term || req.LastLogIndex > index {
 		return false // Raft's to refuse, or to install
@@ -69,6 +80,22 @@ func (f *freshOnly) stale(rpc raft.RPC) bool {
 		rpc.Respond(&raft.InstallSnapshotResponse{Term: req.Term, Success: true}, err)
 	}()
 	return true
+}
+
+// cut returns what of a request is not committed here yet; done says that nothing is left.
+func (f *freshOnly) cut(req *raft.AppendEntriesRequest) (rest *raft.AppendEntriesRequest, done bool) {
+	term, index := f.held()
+	if len(req.Entries) == 0 || req.PrevLogEntry >= index || req.Term < term {
+		return req, false
+	}
+	known := index - req.PrevLogEntry // entries; they follow one another
+	if known > uint64(len(req.Entries)) {
+		return nil, true
+	}
+	short := *req
+	short.PrevLogEntry, short.PrevLogTerm = index, req.Entries[known-1].Term
+	short.Entries = req.Entries[known:]
+	return &short, false
 }
 
 // pass hands Raft a request and its answer back.
@@ -88,4 +115,13 @@ func (f *freshOnly) pass(rpc raft.RPC) {
 	case <-f.done:
 		rpc.Respond(nil, raft.ErrRaftShutdown)
 	}
+}
+
+// committed returns Raft's term and the last index that it knows as committed.
+func (n *Node) committed() (term, index uint64) {
+	r := n.inner.Load()
+	if r == nil {
+		return 0, 0 // it starts, and takes no requests yet
+	}
+	return r.CurrentTerm(), max(r.CommitIndex(), r.AppliedIndex())
 }

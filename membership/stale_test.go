@@ -25,6 +25,13 @@ const handTerm = 7
 
 func newHandLed(t *testing.T) *handLed {
 	t.Helper()
+	h := newEmptyHandLed(t)
+	h.send(&raft.Log{Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(h.servers("n-second"))})
+	return h
+}
+
+func newEmptyHandLed(t *testing.T) *handLed {
+	t.Helper()
 	h := &handLed{t: t, p: newFounder(t), at: "10.9.9.2:1"}
 	h.p.cfg.Dir = t.TempDir() // nothing that was bootstrapped
 	h.p.cfg.Heartbeat, h.p.cfg.LeaderLease = time.Minute, time.Minute
@@ -36,7 +43,6 @@ func newHandLed(t *testing.T) *handLed {
 		Store: must[Store](t)(openBolt(h.p.cfg.Dir)), Transport: own,
 		Snapshots: must[*raft.FileSnapshotStore](t)(raft.NewFileSnapshotStore(h.p.cfg.Dir, snapshotsKept, io.Discard)),
 	}))
-	h.send(&raft.Log{Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(h.servers("n-second"))})
 	return h
 }
 
@@ -118,6 +124,55 @@ func TestAStaleSnapshotIsNotInstalled(t *testing.T) {
 	check(t, h.lead.InstallSnapshot("", h.at, &old, &resp, bytes.NewReader(content)))
 	if resp.Success || resp.Term != handTerm {
 		t.Errorf("a leader of the past got %+v", resp)
+	}
+}
+
+// A node whose log begins after a snapshot gets an older snapshot, and what follows on that:
+// it has no entry there to compare with, and takes what is new all the same. (In simulation,
+// seed 603833: it got snapshots without end, and nothing after them.)
+func TestWhatFollowsAStaleSnapshotIsTaken(t *testing.T) {
+	full := newHandLed(t)
+	full.do(initCluster())
+	full.do(subnet(1))
+	old, oldContent := full.snapshot()
+	full.do(subnet(2))
+	full.do(subnet(3))
+	now, nowContent := full.snapshot()
+
+	h := newEmptyHandLed(t)
+	var resp raft.InstallSnapshotResponse
+	check(t, h.lead.InstallSnapshot("", h.at, &now, &resp, bytes.NewReader(nowContent)))
+	check(t, h.lead.InstallSnapshot("", h.at, &old, &resp, bytes.NewReader(oldContent)))
+	if !resp.Success {
+		t.Fatalf("the older snapshot: %+v", resp)
+	}
+	for _, tc := range []struct {
+		name string
+		upTo uint64 // the last entry that is sent after the older snapshot
+	}{
+		{"less than it has", now.LastLogIndex - 1},
+		{"what it has", now.LastLogIndex},
+		{"one more", now.LastLogIndex + 1},
+		{"two more, one of them again", now.LastLogIndex + 2},
+	} {
+		req := &raft.AppendEntriesRequest{
+			RPCHeader: full.header(), Term: handTerm, PrevLogEntry: old.LastLogIndex, PrevLogTerm: handTerm, LeaderCommitIndex: tc.upTo,
+		}
+		for i := old.LastLogIndex + 1; i <= tc.upTo; i++ {
+			e := entry(t, i, subnet(int(i)))
+			e.Term = handTerm
+			req.Entries = append(req.Entries, e)
+		}
+		var resp raft.AppendEntriesResponse
+		check(t, h.lead.AppendEntries("", h.at, req, &resp))
+		if !resp.Success {
+			t.Errorf("%s: %+v", tc.name, resp)
+		}
+		want := max(tc.upTo, now.LastLogIndex)
+		eventually(t, tc.name, func() bool { return h.p.node.State().Index == want })
+		if s := h.p.node.State(); !has(s, 3) || has(s, int(want)) != (want > now.LastLogIndex) {
+			t.Errorf("%s: the state has the wrong entries", tc.name)
+		}
 	}
 }
 

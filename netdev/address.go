@@ -70,26 +70,17 @@ func (a *Addresses) Close() {
 //
 // Errors: ErrAddress, ErrLifetime, ErrNoDevice, ErrOwnAddress, and what the kernel says.
 func (a *Addresses) Add(index int, ip netip.Addr, validFor time.Duration) error {
-	ip, err := hostIP(ip)
+	m, name, err := a.message(index, ip, validFor)
 	if err != nil {
 		return err
 	}
-	valid, err := lifetime(validFor)
-	if err != nil {
-		return err
-	}
-	dev, err := readDevice(a.links, index)
-	if err != nil && !errors.Is(err, ErrNoMAC) {
-		return err
-	}
-	m := managedAddr(index, dev.Name, ip, valid)
 	// Activation, which hurries, is this one request; a refresh, which does not, needs the look below.
 	err = a.change(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, m)
 	if errors.Is(err, unix.EEXIST) {
 		err = a.refresh(m)
 	}
 	if err != nil {
-		return fmt.Errorf("netdev: add %v to %s: %w", m.prefix, dev.Name, err)
+		return fmt.Errorf("netdev: add %v to %s: %w", m.prefix, name, err)
 	}
 	return nil
 }
@@ -97,23 +88,30 @@ func (a *Addresses) Add(index int, ip netip.Addr, validFor time.Duration) error 
 // Extend refreshes the lifetime of an address that Holding has just listed: one request, where Add would look at all
 // addresses. One that has gone since is added. Errors as for Add.
 func (a *Addresses) Extend(index int, ip netip.Addr, validFor time.Duration) error {
-	ip, err := hostIP(ip)
+	m, name, err := a.message(index, ip, validFor)
 	if err != nil {
 		return err
+	}
+	if err := a.change(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, m); err != nil {
+		return fmt.Errorf("netdev: extend %v on %s: %w", m.prefix, name, err)
+	}
+	return nil
+}
+
+// message is the request for an address on a device, whose name comes with it.
+func (a *Addresses) message(index int, ip netip.Addr, validFor time.Duration) (m addrMsg, device string, err error) {
+	if ip, err = hostIP(ip); err != nil {
+		return m, "", err
 	}
 	valid, err := lifetime(validFor)
 	if err != nil {
-		return err
+		return m, "", err
 	}
 	dev, err := readDevice(a.links, index)
 	if err != nil && !errors.Is(err, ErrNoMAC) {
-		return err
+		return m, "", err
 	}
-	m := managedAddr(index, dev.Name, ip, valid)
-	if err := a.change(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, m); err != nil {
-		return fmt.Errorf("netdev: extend %v on %s: %w", m.prefix, dev.Name, err)
-	}
-	return nil
+	return managedAddr(index, dev.Name, ip, valid), dev.Name, nil
 }
 
 // refresh renews the lifetime of an address that exists. The kernel's replacement leaves the flags and the label of an IPv4
@@ -170,7 +168,14 @@ func (a *Addresses) Has(index int, ip netip.Addr) (bool, error) {
 }
 
 // Holding lists every managed address on any device, sorted by Index and IP, whichever process added it.
-func (a *Addresses) Holding() ([]Held, error) {
+func (a *Addresses) Holding() ([]Held, error) { return a.held(a.marked) }
+
+// Strangers lists every bare /32 and /128 that is not managed, as Holding does: somebody else added it.
+func (a *Addresses) Strangers() ([]Held, error) {
+	return a.held(func(m addrMsg) bool { return m.prefix.IsSingleIP() && !a.marked(m) })
+}
+
+func (a *Addresses) held(which func(m addrMsg) bool) ([]Held, error) {
 	all, err := a.list()
 	if err != nil {
 		return nil, err
@@ -178,7 +183,7 @@ func (a *Addresses) Holding() ([]Held, error) {
 	held := []Held{}
 	names := map[int]string{} // "": it went, and its addresses with it
 	for _, m := range all {
-		if !a.marked(m) {
+		if !which(m) {
 			continue
 		}
 		name, known := names[m.index]

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,9 +36,21 @@ func TestRepair(t *testing.T) {
 		{"the address is deleted", 100 * time.Millisecond, "the address was gone", func(h *netns.Host) error {
 			return netlink.AddrDel(eth0(), hostAddr(b.HAVIP))
 		}},
-		{"another program adds the address on another node", 20 * time.Millisecond, "", func(h *netns.Host) error {
+		{"another program adds the address on another node", 20 * time.Millisecond, "was added by another program", func(h *netns.Host) error {
 			other := b.Lab.Node(b.other(b.Owner()))
-			return other.Do(func() error { return netlink.AddrAdd(eth0(), hostAddr(b.HAVIP)) })
+			if err := other.Do(func() error { return netlink.AddrAdd(eth0(), hostAddr(b.HAVIP)) }); err != nil {
+				return err
+			}
+			b.Eventually("it is removed there", func() bool {
+				gone := false
+				b.must(other.Do(func() error {
+					list, err := netlink.AddrList(eth0(), netlink.FAMILY_V4)
+					gone = !slices.ContainsFunc(list, func(a netlink.Addr) bool { return a.IP.Equal(b.HAVIP.AsSlice()) })
+					return err
+				}))
+				return gone
+			})
+			return nil
 		}},
 		{"nft flush ruleset", 20 * time.Millisecond, "", func(h *netns.Host) error {
 			c, err := nftables.New()

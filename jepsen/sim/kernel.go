@@ -161,6 +161,9 @@ func (p *process) SetDeadline(t lease.Instant) {
 // Changes implements failover.Edge.
 func (p *process) Changes() <-chan struct{} { return p.changes }
 
+// RemoveStrays implements failover.Edge. This world has no other programs.
+func (p *process) RemoveStrays() ([]failover.Stray, error) { return nil, nil }
+
 // Inventory implements failover.Edge.
 func (p *process) Inventory() ([]fsm.ENI, error) {
 	if err := p.edge("inventory"); err != nil {

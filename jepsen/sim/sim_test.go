@@ -189,6 +189,7 @@ func report(t *testing.T, s Schedule, v *Violation) {
 	}
 	fails := func(s Schedule) bool {
 		for range 2 { // the same faults, not quite the same interleaving
+			fmt.Println("shrinking") // a sign of life for search
 			if _, w := play(t, s, nil); w != nil && w.Rule == v.Rule {
 				return true
 			}

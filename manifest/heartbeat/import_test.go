@@ -8,6 +8,7 @@ import (
 
 	"havip-cluster/fsm"
 	"havip-cluster/manifest"
+	"havip-cluster/manifest/goldens"
 )
 
 func sourcesOf(t *testing.T, dir string) []manifest.Source {
@@ -19,7 +20,7 @@ func sourcesOf(t *testing.T, dir string) []manifest.Source {
 	var out []manifest.Source
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), "ha") {
-			out = append(out, read(t, filepath.Join(dir, e.Name())))
+			out = append(out, goldens.Read(t, filepath.Join(dir, e.Name())))
 		}
 	}
 	return out
@@ -27,10 +28,10 @@ func sourcesOf(t *testing.T, dir string) []manifest.Source {
 
 // TestGolden imports configurations as they are found in the world.
 func TestGolden(t *testing.T) {
-	for _, dir := range golds(t, "testdata/golden/*") {
+	for _, dir := range goldens.Cases(t, "testdata/golden/*") {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			got, err := Import(sourcesOf(t, dir))
-			check(t, got, err, dir+"/")
+			goldens.Check(t, got, err, dir+"/")
 		})
 	}
 }
@@ -38,7 +39,7 @@ func TestGolden(t *testing.T) {
 // TestNothingIsDropped: every line of every file has a finding, and every resource.
 func TestNothingIsDropped(t *testing.T) {
 	looked := 0
-	for _, dir := range golds(t, "testdata/golden/*") {
+	for _, dir := range goldens.Cases(t, "testdata/golden/*") {
 		sources := sourcesOf(t, dir)
 		got, err := Import(sources)
 		if err != nil {
@@ -91,7 +92,7 @@ func TestBadInput(t *testing.T) {
 		{"multicast", "n1 224.0.0.1\n", fsm.CodeRange, "haresources: havips[0].ip", "can be no HAVIP"},
 	} {
 		_, err := Import([]manifest.Source{{Name: "haresources", Data: []byte(row.text)}})
-		refused(t, row, err)
+		goldens.Refused(t, row.name, row.code, row.place, row.why, err)
 	}
 	for _, row := range []badRow{
 		{"node without a name", "node\n", fsm.CodeMissing, "ha.cf:1:1", "without a name"},
@@ -100,7 +101,7 @@ func TestBadInput(t *testing.T) {
 		{"no haresources", "node a b\n", fsm.CodeMissing, "ha.cf:1:1", "no haresources"},
 	} {
 		_, err := Import([]manifest.Source{{Name: "ha.cf", Data: []byte(row.text)}})
-		refused(t, row, err)
+		goldens.Refused(t, row.name, row.code, row.place, row.why, err)
 	}
 	_, err := Import(nil)
 	if err == nil || !strings.Contains(err.Error(), "give haresources") {
@@ -113,6 +114,15 @@ func FuzzImport(f *testing.F) {
 	f.Add("n1 10.0.0.1 \\\n 10.0.0.2 # x\n", "crm yes\n")
 	f.Fuzz(func(t *testing.T, resources, settings string) {
 		got, err := Import([]manifest.Source{{Name: "ha.cf", Data: []byte(settings)}, {Name: "haresources", Data: []byte(resources)}})
-		fuzzed(t, got, err)
+		goldens.Fuzzed(t, got, err)
 	})
+}
+
+func TestComingFromIsComplete(t *testing.T) { goldens.ComingFrom(t, directives) }
+
+// badRow is an input that must be refused with a code, a place and a reason.
+type badRow struct {
+	name, text string
+	code       fsm.Code
+	place, why string
 }

@@ -1,7 +1,6 @@
 package keepalived
 
 import (
-	"flag"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,9 +8,8 @@ import (
 	"testing"
 
 	"havip-cluster/manifest"
+	"havip-cluster/manifest/goldens"
 )
-
-var update = flag.Bool("update", false, "write the golden files; commit the difference only if you can explain it")
 
 // disk follows includes below the folder of a case.
 type disk struct{}
@@ -31,55 +29,18 @@ func sourcesOf(t *testing.T, dir string) []manifest.Source {
 	}
 	var out []manifest.Source
 	for _, name := range names {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, manifest.Source{Name: name, Data: data})
+		out = append(out, goldens.Read(t, name))
 	}
 	return out
 }
 
-func cases(t *testing.T) []string {
-	t.Helper()
-	dirs, err := filepath.Glob("testdata/golden/*")
-	if err != nil || len(dirs) < 10 {
-		t.Fatalf("%d golden cases: %v", len(dirs), err)
-	}
-	return dirs
-}
-
 // TestGolden imports configurations as they are found in the world.
 func TestGolden(t *testing.T) {
-	for _, dir := range cases(t) {
+	for _, dir := range goldens.Cases(t, "testdata/golden/*") {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			got, err := Import(sourcesOf(t, dir), Options{Files: disk{}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			golden(t, filepath.Join(dir, "golden.yaml"), string(got.Manifest.YAML()))
-			golden(t, filepath.Join(dir, "findings.txt"), got.Report())
-			back, _, err := manifest.Decode(got.Manifest.YAML())
-			if err != nil || string(back.YAML()) != string(got.Manifest.YAML()) {
-				t.Errorf("what was imported is not read back as it is: %v", err)
-			}
+			goldens.Check(t, got, err, dir+"/")
 		})
-	}
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs; got\n%s", name, got)
 	}
 }
 
@@ -87,7 +48,7 @@ func golden(t *testing.T, name, got string) {
 // the block around it must be in the findings.
 func TestNothingIsDropped(t *testing.T) {
 	options := 0
-	for _, dir := range cases(t) {
+	for _, dir := range goldens.Cases(t, "testdata/golden/*") {
 		got, err := Import(sourcesOf(t, dir), Options{Files: disk{}})
 		if err != nil {
 			t.Fatal(err)
@@ -201,17 +162,4 @@ func TestEveryOptionIsKnown(t *testing.T) {
 	}
 }
 
-// TestComingFromIsComplete: docs/coming-from.md speaks of every option that is known here.
-func TestComingFromIsComplete(t *testing.T) {
-	text, err := os.ReadFile("../../docs/coming-from.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, table := range []map[string]rule{instanceOptions, groupOptions} {
-		for option := range table {
-			if !strings.Contains(string(text), "`"+option+"`") {
-				t.Errorf("%s is not in docs/coming-from.md", option)
-			}
-		}
-	}
-}
+func TestComingFromIsComplete(t *testing.T) { goldens.ComingFrom(t, instanceOptions, groupOptions) }

@@ -8,14 +8,15 @@ import (
 
 	"havip-cluster/fsm"
 	"havip-cluster/manifest"
+	"havip-cluster/manifest/goldens"
 )
 
 // TestGolden imports CIBs as they are found in the world.
 func TestGolden(t *testing.T) {
-	for _, name := range golds(t, "testdata/golden/*.xml") {
+	for _, name := range goldens.Cases(t, "testdata/golden/*.xml") {
 		t.Run(name, func(t *testing.T) {
-			got, err := Import(read(t, name))
-			check(t, got, err, strings.TrimSuffix(name, "xml"))
+			got, err := Import(goldens.Read(t, name))
+			goldens.Check(t, got, err, strings.TrimSuffix(name, "xml"))
 		})
 	}
 }
@@ -24,8 +25,8 @@ func TestGolden(t *testing.T) {
 // property has a finding on its line.
 func TestNothingIsDropped(t *testing.T) {
 	looked := 0
-	for _, name := range golds(t, "testdata/golden/*.xml") {
-		src := read(t, name)
+	for _, name := range goldens.Cases(t, "testdata/golden/*.xml") {
+		src := goldens.Read(t, name)
 		got, err := Import(src)
 		if err != nil {
 			t.Fatal(err)
@@ -111,7 +112,7 @@ func TestBadInput(t *testing.T) {
 		{"colocation score", cibWith(one, `<rsc_colocation id="c" rsc="v" with-rsc="v" score="x"/>`), fsm.CodeMalformed, "f:3:1", "not a score"},
 	} {
 		_, err := Import(manifest.Source{Name: "f", Data: []byte(row.text)})
-		refused(t, row, err)
+		goldens.Refused(t, row.name, row.code, row.place, row.why, err)
 	}
 }
 
@@ -121,7 +122,7 @@ func TestContradiction(t *testing.T) {
 	two := one + strings.NewReplacer(`"v"`, `"w"`, `"i"`, `"j"`, `"n"`, `"o"`, "10.0.0.9", "10.0.0.8").Replace(one)
 	text := cibWith(two, `<rsc_colocation id="c" rsc="v" with-rsc="w" score="INFINITY"/><rsc_colocation id="d" rsc="v" with-rsc="w" score="-INFINITY"/>`)
 	_, err := Import(manifest.Source{Name: "f", Data: []byte(text)})
-	refused(t, badRow{"contradiction", text, manifest.CodeConflict, "f: groups[1]", "must be apart here, and together"}, err)
+	goldens.Refused(t, "contradiction", manifest.CodeConflict, "f: groups[1]", "must be apart here, and together", err)
 }
 
 func FuzzImport(f *testing.F) {
@@ -130,6 +131,15 @@ func FuzzImport(f *testing.F) {
 	f.Add(cibWith("<primitive id=\"p\" template=\"t\"/><template id=\"t\" type=\"IPaddr\"/>", "<rsc_order id=\"o\"/>"))
 	f.Fuzz(func(t *testing.T, text string) {
 		got, err := Import(manifest.Source{Name: "f", Data: []byte(text)})
-		fuzzed(t, got, err)
+		goldens.Fuzzed(t, got, err)
 	})
+}
+
+func TestComingFromIsComplete(t *testing.T) { goldens.ComingFrom(t, parameters, metaRules, properties) }
+
+// badRow is an input that must be refused with a code, a place and a reason.
+type badRow struct {
+	name, text string
+	code       fsm.Code
+	place, why string
 }

@@ -111,12 +111,12 @@ func (t *totals) fail(err error) {
 }
 
 const (
-	lineMax    = 1 << 20         // bytes
-	stuckAfter = 3 * time.Minute // of real time, far more than the longest play takes on a busy machine
+	lineMax    = 1 << 20          // bytes
+	stuckAfter = 10 * time.Minute // of real time, far more than the longest play takes on a busy machine
 )
 
 var (
-	quiet  = regexp.MustCompile(`seed \d+: .* virtual in|^(=== RUN|PASS|--- PASS)|cluster-hours`)
+	quiet  = regexp.MustCompile(`seed \d+: .* virtual in|^(=== RUN|PASS|--- PASS|shrinking)|cluster-hours`)
 	figure = regexp.MustCompile(`(\w+)=(\S+)`)
 )
 

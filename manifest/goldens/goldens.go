@@ -1,4 +1,5 @@
-package heartbeat
+// Package goldens is what the tests of the importers share. Only tests import it.
+package goldens
 
 import (
 	"errors"
@@ -14,7 +15,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files; commit the difference only if you can explain it")
 
-func read(t *testing.T, name string) manifest.Source {
+// Read is one input file.
+func Read(t *testing.T, name string) manifest.Source {
 	t.Helper()
 	data, err := os.ReadFile(name)
 	if err != nil {
@@ -23,7 +25,8 @@ func read(t *testing.T, name string) manifest.Source {
 	return manifest.Source{Name: name, Data: data}
 }
 
-func golden(t *testing.T, name, got string) {
+// Same compares with a golden file, or writes it under -update.
+func Same(t *testing.T, name, got string) {
 	t.Helper()
 	if *update {
 		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
@@ -39,38 +42,35 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-func check(t *testing.T, got manifest.Import, err error, base string) {
+// Check compares what was imported, and its findings, with the golden files at base, and
+// reads it back.
+func Check(t *testing.T, got manifest.Import, err error, base string) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, base+"golden.yaml", string(got.Manifest.YAML()))
-	golden(t, base+"findings.txt", got.Report())
+	Same(t, base+"golden.yaml", string(got.Manifest.YAML()))
+	Same(t, base+"findings.txt", got.Report())
 	back, _, err := manifest.Decode(got.Manifest.YAML())
 	if err != nil || string(back.YAML()) != string(got.Manifest.YAML()) {
 		t.Errorf("what was imported is not read back as it is: %v", err)
 	}
 }
 
-// badRow is an input that must be refused with a code, a place and a reason.
-type badRow struct {
-	name, text string
-	code       fsm.Code
-	place, why string
-}
-
-func refused(t *testing.T, row badRow, err error) {
+// Refused checks that the first fault of err has the code, the place and the reason.
+func Refused(t *testing.T, name string, code fsm.Code, place, why string, err error) {
 	t.Helper()
 	var faults manifest.Faults
 	if !errors.As(err, &faults) || len(faults) == 0 {
-		t.Fatalf("%s: error %v", row.name, err)
+		t.Fatalf("%s: error %v", name, err)
 	}
-	if f := faults[0]; f.Code != row.code || !strings.HasPrefix(f.Error(), row.place) || !strings.Contains(f.Text, row.why) {
-		t.Errorf("%s: %s\nwant %s ... %s (%s)", row.name, f, row.place, row.why, row.code)
+	if f := faults[0]; f.Code != code || !strings.HasPrefix(f.Error(), place) || !strings.Contains(f.Text, why) {
+		t.Errorf("%s: %s\nwant %s ... %s (%s)", name, f, place, why, code)
 	}
 }
 
-func golds(t *testing.T, pattern string) []string {
+// Cases are the golden inputs, at least ten.
+func Cases(t *testing.T, pattern string) []string {
 	t.Helper()
 	names, err := filepath.Glob(pattern)
 	if err != nil || len(names) < 10 {
@@ -79,7 +79,9 @@ func golds(t *testing.T, pattern string) []string {
 	return names
 }
 
-func fuzzed(t *testing.T, got manifest.Import, err error) {
+// Fuzzed checks what a fuzz target got: an error has a code and a file, and anything else
+// can be read back.
+func Fuzzed(t *testing.T, got manifest.Import, err error) {
 	if err != nil {
 		var faults manifest.Faults
 		if !errors.As(err, &faults) || faults[0].Code == "" || faults[0].File == "" {
@@ -92,13 +94,14 @@ func fuzzed(t *testing.T, got manifest.Import, err error) {
 	}
 }
 
-// TestComingFromIsComplete: docs/coming-from.md speaks of every option that is known here.
-func TestComingFromIsComplete(t *testing.T) {
+// ComingFrom checks that docs/coming-from.md speaks of every option that an importer knows.
+func ComingFrom[R any](t *testing.T, tables ...map[string]R) {
+	t.Helper()
 	text, err := os.ReadFile("../../docs/coming-from.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range []map[string]rule{directives} {
+	for _, table := range tables {
 		for option := range table {
 			if !strings.Contains(string(text), "`"+option+"`") {
 				t.Errorf("%s is not in docs/coming-from.md", option)
