@@ -80,6 +80,21 @@ func (b *bed) ready(ctx context.Context) (int, error) {
 	return 0, fmt.Errorf("no steady owner within %s: %w", readyWait, errors.Join(why, errors.New("see the log above")))
 }
 
+// served waits until the client is answered, and then a while. After a partition Keepalived
+// leaves some clients with a stale entry in their ARP cache for seconds.
+func (b *bed) served(ctx context.Context, prober *netns.Prober, owner int) error {
+	for end := time.Now().Add(readyWait); prober.Report(time.Second).Answered == 0; time.Sleep(20 * time.Millisecond) {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case time.Now().After(end):
+			return fmt.Errorf("the client got no answer within %s before the fault, though node-%d owns %s", readyWait, owner, b.havip)
+		}
+	}
+	time.Sleep(settle)
+	return nil
+}
+
 // measure runs one fault once.
 func (b *bed) measure(ctx context.Context, f fault) (m measured, err error) {
 	owner, err := b.ready(ctx)
@@ -96,9 +111,8 @@ func (b *bed) measure(ctx context.Context, f fault) (m measured, err error) {
 		return m, err
 	}
 	defer observer.Stop()
-	time.Sleep(settle)
-	if before := prober.Report(time.Second); before.Answered == 0 {
-		return m, fmt.Errorf("the client got no answer before the fault, though node-%d owns %s", owner, b.havip)
+	if err := b.served(ctx, prober, owner); err != nil {
+		return m, err
 	}
 	if err := f.strike(b, owner); err != nil {
 		return m, err

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -31,6 +32,7 @@ const (
 
 func main() {
 	runs := flag.Int("runs", 5, "how often each fault is repeated, 1 to 1000")
+	only := flag.String("only", "", "measure those whose name has this in it: Keepalived, havip-cluster, tuned, ...")
 	flag.Parse()
 	if *runs < 1 || *runs > runsMax || flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "compare: -runs %d: want 1 to %d, and no further arguments\n", *runs, runsMax)
@@ -40,7 +42,7 @@ func main() {
 	if err == nil && !done {
 		netns.RaisePriority()
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-		err = compare(ctx, *runs)
+		err = compare(ctx, *runs, *only)
 		stop()
 	}
 	if err != nil {
@@ -84,13 +86,16 @@ func entries() []entry {
 	}
 }
 
-func compare(ctx context.Context, runs int) error {
+func compare(ctx context.Context, runs int, only string) error {
 	facts, err := machine()
 	if err != nil {
 		return err
 	}
 	var table table
 	for _, e := range entries() {
+		if !strings.Contains(e.name, only) {
+			continue
+		}
 		if err := measureAll(ctx, e, runs, &table); err != nil {
 			return fmt.Errorf("%s: %w", e.name, err)
 		}
