@@ -8,6 +8,7 @@ import (
 
 	"havip-cluster/fsm"
 	"havip-cluster/manifest"
+	"havip-cluster/manifest/goldens"
 )
 
 // memory is a tree of files for includes.
@@ -152,15 +153,6 @@ func FuzzImport(f *testing.F) {
 	f.Add("vrrp_sync_group G { group { a b } }\nvrrp_instance a{\nvirtual_router_id 9\nvirtual_ipaddress{\n::1/64 dev x\n}}\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		got, err := Import([]manifest.Source{{Name: "f", Data: []byte(text)}}, Options{Files: memory{"a": "x y\n"}})
-		if err != nil {
-			var faults manifest.Faults
-			if !errors.As(err, &faults) || faults[0].Code == "" || faults[0].File == "" {
-				t.Fatalf("error without code or file: %v", err)
-			}
-			return
-		}
-		if _, _, err := manifest.Decode(got.Manifest.YAML()); err != nil {
-			t.Fatalf("%v\n%s", err, got.Manifest.YAML())
-		}
+		goldens.Fuzzed(t, got, err)
 	})
 }
