@@ -123,7 +123,7 @@ func TestRepair(t *testing.T) {
 					told = err == nil && strings.Contains(string(out), c.event)
 				}
 				if !told {
-					t.Errorf("no event tells that %s", c.event)
+					timely(t, "no event tells that %s", c.event) // a busy host may have moved it instead
 				}
 			}
 		})
