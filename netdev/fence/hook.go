@@ -123,9 +123,9 @@ func (t tcx) attach(index int, progs programs, current func(ebpf.ProgramID, dire
 	return nil
 }
 
-// tcxBusyMax is how often, 1 ms apart, create tries again while the same program
-// is still attached, and judges frames: the kernel cuts a link some time after its
-// last pin is gone. On a busy host that took more than 200 ms.
+// tcxBusyMax is how often, 1 ms apart, create tries again while the kernel says that
+// the same program is still attached: it lets go of a link some time after its last
+// pin is gone, mostly 8 to 40 ms, and on a busy host more than 200.
 const tcxBusyMax = 500
 
 // unpinned keeps the links of the planted bug "fence-unpinned" from the collector.
@@ -138,9 +138,6 @@ func (t tcx) create(index int, dir direction, p *ebpf.Program) error {
 	l, err := link.AttachTCX(opts)
 	for range tcxBusyMax {
 		if !errors.Is(err, unix.EEXIST) {
-			break
-		}
-		if l, err = t.rescue(index, dir, p); err == nil {
 			break
 		}
 		time.Sleep(time.Millisecond)
@@ -160,26 +157,6 @@ func (t tcx) create(index int, dir direction, p *ebpf.Program) error {
 		return errors.Join(err, l.Close())
 	}
 	return l.Close() // the pin holds it
-}
-
-// rescue finds the link of an attached program that has lost its pin, before the
-// kernel cuts it: pinned again, it was never away.
-func (t tcx) rescue(index int, dir direction, p *ebpf.Program) (link.Link, error) {
-	info, err := p.Info()
-	if err != nil {
-		return nil, err
-	}
-	ours, _ := info.ID()
-	there, err := link.QueryPrograms(link.QueryOptions{Target: index, Attach: tcxTypes[dir]})
-	if err != nil {
-		return nil, err
-	}
-	for _, other := range there.Programs {
-		if id, ok := other.LinkID(); ok && other.ID == ours {
-			return link.NewFromID(id)
-		}
-	}
-	return nil, os.ErrNotExist
 }
 
 // detach cuts the link at once: unpinning alone would leave it until the last
