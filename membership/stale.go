@@ -117,11 +117,14 @@ func (f *freshOnly) pass(rpc raft.RPC) {
 	}
 }
 
-// committed returns Raft's term and the last index that it knows as committed.
+// committed returns Raft's term and the last index that it knows as committed. The index is
+// read first: what is committed by then is in the log of every leader of that term or a later
+// one. The other way round, a leader of an earlier term could be told of entries that it lacks.
 func (n *Node) committed() (term, index uint64) {
 	r := n.inner.Load()
 	if r == nil {
 		return 0, 0 // it starts, and takes no requests yet
 	}
-	return r.CurrentTerm(), max(r.CommitIndex(), r.AppliedIndex())
+	index = max(r.CommitIndex(), r.AppliedIndex())
+	return r.CurrentTerm(), index
 }
