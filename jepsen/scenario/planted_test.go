@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,8 +80,7 @@ func TestObserverSeesPlantedBugs(t *testing.T) {
 		{"handoff-early", func(b *Bed) { move(b) }},
 		{"fence-not-shut", func(b *Bed) {
 			from, _ := move(b)
-			b.must(b.Lab.Node(from).Do(func() error { return netlink.AddrAdd(eth0(), hostAddr(b.HAVIP)) }))
-			time.Sleep(Lease)
+			b.stubborn(from, Lease)
 		}},
 	} {
 		for _, planted := range []bool{true, false} {
@@ -93,6 +93,20 @@ func TestObserverSeesPlantedBugs(t *testing.T) {
 				t.Errorf("%s planted %t: the observer saw two owners for %s", bug.mutant, planted, m.Dual.Certain)
 			}
 		}
+	}
+}
+
+// stubborn is another program at a node, which for that long adds the HAVIP there each time
+// that the agent has removed it.
+func (b *Bed) stubborn(node int, d time.Duration) {
+	b.t.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		b.must(b.Lab.Node(node).Do(func() error {
+			if err := netlink.AddrAdd(eth0(), hostAddr(b.HAVIP)); !errors.Is(err, syscall.EEXIST) {
+				return err
+			}
+			return nil
+		}))
 	}
 }
 
