@@ -37,9 +37,12 @@ const (
 
 func init() {
 	bootstrapRaft = func(dir string, id *identity.Identity) error {
-		return membership.Bootstrap(identity.RaftDir(dir), id.NodeID, raftAddress(id))
+		return membership.Bootstrap(identity.RaftDir(dir), id.NodeID, raftAddress(id.Settings))
 	}
 	prepareRaft = func(dir string) error { return membership.Prepare(identity.RaftDir(dir)) }
+	recoverRaft = func(dir string, s identity.Settings) (membership.Survivor, error) {
+		return membership.Recover(identity.RaftDir(dir), s.NodeID, raftAddress(s), s.ClusterID)
+	}
 }
 
 func newAgentCommand(g *globals) *cobra.Command {
@@ -486,6 +489,6 @@ func (a *agent) listen(port int) netip.AddrPort {
 	return netip.AddrPortFrom(a.id.Advertise, uint16(port))
 }
 
-func raftAddress(id *identity.Identity) raft.ServerAddress {
-	return membership.RaftAddress(fsm.Node{Address: id.Advertise.String(), RaftPort: id.Ports.Raft})
+func raftAddress(s identity.Settings) raft.ServerAddress {
+	return membership.RaftAddress(fsm.Node{Address: s.Advertise.String(), RaftPort: s.Ports.Raft})
 }

@@ -94,6 +94,11 @@ func cleanUp(dir string, log *slog.Logger, noFence bool) error {
 		return err
 	}
 	defer unlock()
+	return sweep(dir, log, noFence)
+}
+
+// sweep is cleanUp for who has the lock.
+func sweep(dir string, log *slog.Logger, noFence bool) (err error) {
 	var f fence.Fence
 	if !noFence {
 		if f, _, err = fence.New(fenceConfig(dir, storedNodeID(dir))); err != nil {

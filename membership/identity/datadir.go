@@ -87,17 +87,42 @@ func load(dir string, now time.Time) (*Identity, error) {
 	return id, nil
 }
 
-func readSpec(dir string) (Spec, error) {
+// LoadSettings reads what identity.json says and nothing of keys and certificates, which may
+// have expired. It returns ErrNoState, ErrUnfinished, ErrExposed, ErrCorrupt or ErrFormat.
+func LoadSettings(dir string) (Settings, error) {
+	if err := checkComplete(dir); err != nil {
+		return Settings{}, err
+	}
+	if err := checkMode(dir, modeDir); err != nil {
+		return Settings{}, err
+	}
+	s, err := readSettings(dir)
+	if err != nil {
+		return Settings{}, withRemedy(dir, err)
+	}
+	return s, nil
+}
+
+func readSettings(dir string) (Settings, error) {
 	text, err := readFile(dir, fileIdentity, modePublic)
 	if err != nil {
-		return Spec{}, err
+		return Settings{}, err
 	}
-	var s Spec
-	if s.Settings, err = decodeSettings(text); err != nil {
-		return Spec{}, err
+	s, err := decodeSettings(text)
+	if err != nil {
+		return Settings{}, err
 	}
 	if err := s.Check(); err != nil {
-		return Spec{}, fmt.Errorf("%w: %s: %w", ErrCorrupt, fileIdentity, err)
+		return Settings{}, fmt.Errorf("%w: %s: %w", ErrCorrupt, fileIdentity, err)
+	}
+	return s, nil
+}
+
+func readSpec(dir string) (Spec, error) {
+	var s Spec
+	var err error
+	if s.Settings, err = readSettings(dir); err != nil {
+		return Spec{}, err
 	}
 	for _, p := range s.parts() {
 		*p.text, err = readFile(dir, p.name, p.mode)

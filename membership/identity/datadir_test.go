@@ -265,6 +265,38 @@ func TestLoadAtAnotherTime(t *testing.T) {
 	wantError(t, err, ErrExpired, "set the clock")
 }
 
+func TestLoadSettingsAsksForNoCertificate(t *testing.T) {
+	dir := newDir(t)
+	want := must[*Identity](t)(Load(dir)).Settings
+	check(t, errors.Join(os.Remove(filepath.Join(dir, "node.crt")), os.Remove(filepath.Join(dir, "ca.crt"))))
+	if got := must[Settings](t)(LoadSettings(dir)); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	check(t, os.Chmod(dir, 0o755))
+	_, err := LoadSettings(dir)
+	wantError(t, err, ErrExposed, "chmod 0700")
+	_, err = LoadSettings(tempDir(t))
+	wantError(t, err, ErrNoState, "bootstrap")
+}
+
+// The node stays who it is; nobody of its old cluster is let in.
+func TestSucceed(t *testing.T) {
+	old := newSpec(t)
+	old.Role = RoleWitness
+	spec := must[Spec](t)(Succeed(old.Settings, time.Now()))
+	dir := filepath.Join(tempDir(t), "data")
+	check(t, Create(dir, spec))
+	id := must[*Identity](t)(Load(dir))
+	want := old.Settings
+	want.ClusterID, want.Created = id.ClusterID, id.Created
+	if id.Settings != want || id.ClusterID == old.ClusterID || id.CA == nil {
+		t.Errorf("got %+v of %+v", id.Settings, old.Settings)
+	}
+	if string(spec.GossipKey) == string(old.GossipKey) || string(spec.CACert) == string(old.CACert) || string(spec.Key) == string(old.Key) {
+		t.Error("a key of the old cluster goes on")
+	}
+}
+
 // identity.json of format 1 must stay readable, and be written like this until format 2.
 func TestIdentityFileGolden(t *testing.T) {
 	const text = `{

@@ -76,8 +76,16 @@ func NewCluster(s Settings, now time.Time) (Spec, error) {
 	if err != nil {
 		return Spec{}, err
 	}
-	s.ClusterID, s.NodeID = NewClusterID(), NewNodeID()
-	s.Role, s.Lease, s.Created = RoleVoter, timers.Lease, now.UTC().Truncate(time.Second)
+	s.NodeID, s.Role, s.Lease = NewNodeID(), RoleVoter, timers.Lease
+	return Succeed(s, now)
+}
+
+// Succeed returns the content of the data directory with which node s goes on as the first
+// of a new cluster, created at now: the cluster id, CA, certificate and gossip key are new,
+// so that no node of the old cluster is let in or heard. It returns ErrInvalid for what s
+// must not be.
+func Succeed(s Settings, now time.Time) (Spec, error) {
+	s.ClusterID, s.Created = NewClusterID(), now.UTC().Truncate(time.Second)
 	if err := s.Check(); err != nil {
 		return Spec{}, err
 	}
