@@ -55,6 +55,16 @@ func (c *Client) Export(ctx context.Context, format string) ([]byte, error) {
 	return get[[]byte](ctx, c, "/v1/export", url.Values{"format": {format}})
 }
 
+// Snapshot gives the whole replicated state, as fsm.ReadSnapshot reads it.
+func (c *Client) Snapshot(ctx context.Context) ([]byte, error) {
+	return get[[]byte](ctx, c, "/v1/snapshot", nil)
+}
+
+// Metrics gives what Prometheus reads from the node that is asked.
+func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
+	return get[[]byte](ctx, c, "/metrics", nil)
+}
+
 // Plan says what would be placed where.
 func (c *Client) Plan(ctx context.Context, b PlanSpec) (Plan, error) {
 	var out Plan

@@ -117,6 +117,7 @@ func (s *Server) configRoutes() {
 		return huma.Operation{Method: method, Path: path, OperationID: id, Summary: summary, Errors: errs, MaxBodyBytes: -1, BodyReadTimeout: -1}
 	}
 	huma.Register(s.huma, op(http.MethodGet, "/v1/export", "export", "The whole configuration and what plan needs, as a file", readErrors), s.export)
+	huma.Register(s.huma, op(http.MethodGet, "/v1/snapshot", "snapshot", "The whole replicated state, as a file", readErrors), s.snapshot)
 	huma.Register(s.huma, op(http.MethodPost, "/v1/plan", "plan", "What would be placed where", readErrors), s.plan)
 	huma.Register(s.huma, op(http.MethodPost, "/v1/apply", "apply", "Make the configuration what a file says, whole or not at all", writeErrors), s.apply)
 	huma.Register(s.huma, op(http.MethodPost, "/v1/revisions/{number}/rollback", "rollback", "Make the configuration what it was", writeErrors), s.rollback)
@@ -148,6 +149,16 @@ func (s *Server) export(ctx context.Context, in *exportInput) (*fileReply, error
 		out.Type, out.Body = "application/json", m.JSON()
 	}
 	return out, nil
+}
+
+// snapshot holds no secret: of tokens it has hashes.
+func (s *Server) snapshot(ctx context.Context, in *Consistency) (*fileReply, error) {
+	st, err := s.known(ctx, *in)
+	if err != nil {
+		return nil, err
+	}
+	data, err := st.Snapshot()
+	return &fileReply{Index: st.Index, Revision: st.Cluster.Revision, Type: "application/octet-stream", Body: data}, err
 }
 
 // exported is the manifest of a state, with the statuses of the nodes as this one sees them.

@@ -88,6 +88,8 @@ func TestPolicyAsAFile(t *testing.T) {
 	state := b.file("state.yaml", export)
 	b.CLI(1, "verify", state)
 	b.samePlans(state)
+	snapshot := filepath.Join(filepath.Dir(state), "saved")
+	b.CLI(2, "snapshot", "save", snapshot)
 
 	changed := ask[applied](b, 1, "apply", "-f", b.file("change.yaml", policyChange))
 	b.Eventually("f on node-2, e nowhere", func() bool {
@@ -103,6 +105,24 @@ func TestPolicyAsAFile(t *testing.T) {
 		t.Errorf("after the rollback the file changes something: %+v", again)
 	}
 	t.Logf("revisions %d, %d, %d; owners %v", first.Revision, changed.Revision, back.Revision, b.owners(1))
+	b.restores(snapshot, owners)
+}
+
+// restores: what was changed and deleted since a snapshot is there again, and owned as then.
+func (b *Bed) restores(snapshot string, owners map[string]string) {
+	b.t.Helper()
+	b.CLI(1, "apply", "-f", b.file("change.yaml", policyChange))
+	b.CLI(1, "havip", "delete", "d", "--release")
+	b.CLI(1, "havip", "create", "later", "--ip", b.Lab.Address(140).String(), "--no-range-limit")
+	b.Eventually("d gone", func() bool { _, there := b.owners(2)["d"]; return !there })
+	b.refused(2, 1, "is there already", "snapshot", "save", snapshot)
+	if r := ask[applied](b, 3, "snapshot", "restore", snapshot); !r.Changed {
+		b.t.Errorf("restored: %+v", r)
+	}
+	b.Eventually("placement as in the snapshot", func() bool { return maps.Equal(b.owners(1), owners) })
+	if r := ask[applied](b, 1, "snapshot", "restore", snapshot); r.Changed {
+		b.t.Errorf("restored again: %+v", r)
+	}
 }
 
 // samePlans: what is exported gives offline the answers of the cluster.
