@@ -25,9 +25,6 @@ var (
 	// ErrUnknownOutcome is returned when leadership was lost, or time ran out, while a
 	// command was on its way: it may still be committed, or never be.
 	ErrUnknownOutcome = errors.New("membership: nobody knows yet whether the change was committed; repeat it with the same idempotency key")
-	// ErrNoLog is returned by Open when the log's file is missing. A voter that starts
-	// with an empty log has forgotten its votes, so it must come back as a new node.
-	ErrNoLog = errors.New("membership: the log of this data directory is missing")
 )
 
 // Config says how a node takes part in Raft.
@@ -143,11 +140,14 @@ func Open(cfg Config) (*Node, error) {
 	path := filepath.Join(cfg.Dir, logFile)
 	// bbolt would make a new log of a file without content.
 	if st, err := os.Stat(path); err != nil || st.Size() == 0 {
-		return nil, fmt.Errorf("%w (%s): move the data directory away, remove this node on another one, and join again with a new token", ErrNoLog, path)
+		return nil, fmt.Errorf("%w (%s): %s", ErrNoLog, path, joinAgain)
 	}
 	bolt, err := openBolt(cfg.Dir)
 	if err != nil {
 		return nil, err
+	}
+	if err := checkReach(cfg.Dir, bolt); err != nil {
+		return nil, errors.Join(err, bolt.Close())
 	}
 	parts, err := realParts(cfg)
 	if err != nil {
@@ -217,7 +217,7 @@ func (n *Node) start() (err error) {
 	if err != nil {
 		return err
 	}
-	if n.raft, err = raft.NewRaft(conf, n.Machine, cache, n.parts.Store, snaps, trans); err != nil {
+	if n.raft, err = newRaft(conf, n.Machine, cache, n.parts.Store, snaps, trans); err != nil {
 		return fmt.Errorf("membership: start raft on %s: %w", n.cfg.Dir, err)
 	}
 	n.inner.Store(n.raft)

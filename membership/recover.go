@@ -25,13 +25,16 @@ type Survivor struct {
 // voter, for when the majority of the old one is lost for good. It keeps what the log
 // holds, entries that were perhaps never committed among them, and cannot know of what it
 // lacks. Only for a copy that nobody uses: after an error the copy is of no use. It returns
-// ErrNoSuccessor when node is no voter or witness of the cluster, or leaves it.
+// ErrNoSuccessor when node is no voter or witness of the cluster, or leaves it, and ErrLogGap.
 //
 // The other nodes stay members. Their sessions end as those of any lost node do.
 func Recover(dir, node string, address raft.ServerAddress, cluster string) (Survivor, error) {
 	store, err := openBolt(dir)
 	if err != nil {
 		return Survivor{}, err
+	}
+	if err := checkReach(dir, store); err != nil {
+		return Survivor{}, errors.Join(err, store.Close())
 	}
 	snaps, err := raft.NewFileSnapshotStore(dir, snapshotsKept, io.Discard)
 	if err != nil {

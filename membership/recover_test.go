@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"havip-cluster/fsm"
 	"havip-cluster/membership/identity"
 )
@@ -87,9 +85,8 @@ func TestRecoverRefuses(t *testing.T) {
 		p := c.leader()
 		check(t, p.node.raft.Snapshot().Error())
 		p.close()
-		snaps := must[*raft.FileSnapshotStore](t)(raft.NewFileSnapshotStore(p.cfg.Dir, snapshotsKept, nil))
-		list := must[[]*raft.SnapshotMeta](t)(snaps.List())
-		check(t, os.Truncate(filepath.Join(p.cfg.Dir, "snapshots", list[0].ID, "state.bin"), 10))
+		list := must[[]snapshotDir](t)(snapshotDirs(p.cfg.Dir))
+		check(t, os.Truncate(filepath.Join(p.cfg.Dir, "snapshots", list[0].name, "state.bin"), 10))
 		if got, err := p.recover("c-00000000000000aa"); err == nil {
 			t.Errorf("done: %+v", got)
 		}

@@ -72,7 +72,7 @@ func (r recovery) pairs() []pair {
 
 func (g *globals) afterRecover(r recovery) {
 	if r.Done {
-		g.next("%s, then for each other node: `havip-cluster node remove NAME`, erase its data directory, `havip-cluster node add NAME` and the join command that this prints", g.self("agent"))
+		g.next("%s, then for each other node: `havip-cluster node remove NAME`; there `havip-cluster agent --cleanup`, and erase the data directory; `havip-cluster node add NAME`, and the join command that this prints", g.self("agent"))
 		return
 	}
 	fmt.Fprintln(g.stderr, "Nothing was changed. Compare term and index with those of the other nodes that are left: what this log lacks is lost.")

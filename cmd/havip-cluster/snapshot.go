@@ -116,9 +116,11 @@ func (g *globals) restorable(ctx context.Context, c *api.Client, s *fsm.State) (
 		}
 		return gone
 	})
-	for i, v := range m.HAVIPs {
+	for i := range m.HAVIPs {
+		v := &m.HAVIPs[i]
+		v.Owner, v.Last, v.Draining, v.Fails, v.FailEnds, v.GaveUp = "", "", 0, nil, nil, nil
 		if !slices.ContainsFunc(havips, func(have api.HAVIP) bool { return have.ID == v.ID }) {
-			m.HAVIPs[i].ID = ""
+			v.ID = ""
 		}
 	}
 	return m.YAML(), nil

@@ -42,7 +42,8 @@ func (c *Cluster) NewDisk(i int) (*Disk, error) {
 	if err := errors.Join(run("mkfs.ext4", "-q", "-F", "-m", "0", d.image), os.Rename(d.dir, old), os.Mkdir(d.dir, 0o700), d.mount()); err != nil {
 		return nil, err
 	}
-	return d, errors.Join(run("cp", "-a", old+"/.", d.dir), os.RemoveAll(old))
+	// Synced: Fail loses what is not, and the node has reason to believe that its log is.
+	return d, errors.Join(run("cp", "-a", old+"/.", d.dir), run("sync", "-f", d.dir), os.RemoveAll(old))
 }
 
 func run(name string, args ...string) error {

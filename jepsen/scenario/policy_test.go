@@ -112,6 +112,7 @@ func TestPolicyAsAFile(t *testing.T) {
 func (b *Bed) restores(snapshot string, owners map[string]string) {
 	b.t.Helper()
 	b.CLI(1, "apply", "-f", b.file("change.yaml", policyChange))
+	b.CLI(1, "cluster", "set", "quarantine=0s")
 	b.CLI(1, "havip", "delete", "d", "--release")
 	b.CLI(1, "havip", "create", "later", "--ip", b.Lab.Address(140).String(), "--no-range-limit")
 	b.Eventually("d gone", func() bool { _, there := b.owners(2)["d"]; return !there })

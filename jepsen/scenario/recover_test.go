@@ -78,7 +78,7 @@ func TestRecoverFromTheLossOfTheMajority(t *testing.T) {
 
 	b.must(b.Cluster.Kill(stray, syscall.SIGKILL))
 	for _, i := range []int{lost, stray} {
-		b.must(os.RemoveAll(b.Cluster.DataDir(i) + "/bpf"))
+		b.CLI(i, "agent", "--cleanup")
 		b.must(os.RemoveAll(b.Cluster.DataDir(i)))
 		b.CLI(left, "node", "remove", name(i), "--timeout", "20s")
 		b.must(b.Cluster.JoinVia(left, i, "voter"))
