@@ -40,12 +40,10 @@ func newRecoverCommand(g *globals) *cobra.Command {
 	var off []string
 	c := verb("recover", "Go on with this node alone when the majority of the voters is lost for good", none, func(*cobra.Command, []string) error {
 		r, err := g.recover(off)
-		defer func() {
-			if err == nil {
-				g.afterRecover(r)
-			}
-		}()
-		return emitPairs(g, r, err, recovery.pairs)
+		if err = emitPairs(g, r, err, recovery.pairs); err == nil {
+			g.afterRecover(r)
+		}
+		return err
 	})
 	c.Long = c.Short + ".\n\n" +
 		"Without --off nothing is changed: a trial on a copy of the log says how far it goes. Make it at each\n" +
@@ -88,15 +86,15 @@ func (g *globals) recover(off []string) (r recovery, err error) {
 	if err != nil {
 		return r, fmt.Errorf("the data directory: %w; name another one with --data-dir", err)
 	}
+	old, err := identity.LoadSettings(dir)
+	if err != nil {
+		return r, err
+	}
 	unlock, err := identity.Lock(dir)
 	if err != nil {
 		return r, err
 	}
 	defer unlock()
-	old, err := identity.LoadSettings(dir)
-	if err != nil {
-		return r, err
-	}
 	spec, err := identity.Succeed(old, time.Now())
 	if err != nil {
 		return r, err
