@@ -15,20 +15,24 @@ import (
 const (
 	wordsPending = 1024                  // datagrams that wait for the Agent; more are dropped, senders repeat
 	wordRepeat   = 10 * time.Millisecond // until a Ready or Released has its effect in the log
-	saidMax      = 4096                  // words whose time is remembered; beyond, old ones are forgotten
-	keepEvery    = time.Second           // refresh of the addresses' lifetime
-	lifetimeMore = 2 * time.Second       // lifetime above the lease
+	lifetimeMore = time.Second           // lifetime of an address above the lease
 	idlePause    = time.Second
+	// leavingMax is how many HAVIPs leave in one turn when nothing hurries: those of a turn
+	// share its gap, and the next ones serve on meanwhile.
+	leavingMax = 64
+	// endTurns bounds the turns of the end, of a millisecond and more each.
+	endTurns = 1000
 )
 
-// Agent is the only writer to this node's interfaces. It makes what the node answers for
-// equal to what Handoff allows, and takes everything down when the lease is over.
+// Agent says what this node's interfaces shall look like: equal to what Handoff allows, and
+// nothing when the lease is over.
 type Agent struct {
 	cfg    Config
 	mail   *mail
 	keeper *Keeper
 	// reporter is told when the interfaces changed.
 	reporter *reporter
+	guardian *guardian
 	journal  *journal
 	defended atomic.Int64 // when a foreign claim was last answered, on the Clock
 
@@ -36,36 +40,38 @@ type Agent struct {
 	words   chan message
 	again   chan string
 	cleanup chan chan struct{}
-	view    atomic.Pointer[[]Holding] // what it answers for, for status
+	view    atomic.Pointer[[]Serving] // what it answers for, for status
 
 	// Below: only the goroutine of Run.
 	handoff  *Handoff
 	holdings map[string]*holding // by HAVIP id
-	pace     pace
-	failed   map[string]string // why a HAVIP was given up, by id
-	said     map[wordKey]lease.Instant
+	failed   map[string]string   // why a HAVIP was given up, by id
+	saying   *saying
 	isClean  bool
-	retry    bool // something could not be taken down in this turn
-
-	lastStrays, nextStrays lease.Instant
+	guarded  uint64        // as of the last report
+	unsafe   lease.Instant // since when the fence does not know every HAVIP; 0: it does
 }
 
-// holding is one HAVIP that this node answers for.
+// Serving is one HAVIP that this node answers for, or is about to.
+type Serving struct {
+	Holding
+	Since   lease.Instant // when it was first wanted here
+	Stands  bool          // address, fence and announcement were read back
+	Leaving bool
+}
+
+// holding is one HAVIP that may answer on this node.
 type holding struct {
 	Holding
-	nextAnnounce lease.Instant
-	second       bool // the next announcement is the second of a burst
-	announced    bool // once at least, since it is here
-	acquired     bool // Changed was told so
-	nextKeep     lease.Instant
-	givenUp      bool // it could not be served, and may answer until it is down
-}
-
-// wordKey is one thing said to others, so that it is repeated at a bounded rate.
-type wordKey struct {
-	kind  StepKind
-	havip string
-	epoch fsm.Epoch
+	begun    lease.Instant
+	took     time.Duration // until it was served
+	serving  bool
+	acquired bool // Changed was told so
+	leaving  bool // it is to go; it may answer until it is gone
+	givenUp  bool
+	why      string // it leaves
+	// release is what is to be said when it is gone; nil: nothing, the lease is over.
+	release *Step
 }
 
 func newAgent(cfg Config, m *mail, k *Keeper) *Agent {
@@ -76,10 +82,9 @@ func newAgent(cfg Config, m *mail, k *Keeper) *Agent {
 		again:    make(chan string, 1),
 		cleanup:  make(chan chan struct{}),
 		holdings: map[string]*holding{},
-		pace:     pace{},
 	}
 	a.begin(0)
-	a.view.Store(&[]Holding{})
+	a.view.Store(&[]Serving{})
 	return a
 }
 
@@ -89,7 +94,7 @@ func (a *Agent) begin(session uint64) {
 	// node may get the HAVIP back without ever having let go of it.
 	a.handoff = NewHandoff(session, 2*a.cfg.Log.State().Cluster.LeaseMax)
 	a.failed = map[string]string{}
-	a.said = map[wordKey]lease.Instant{}
+	a.saying = newSaying(a.mail)
 }
 
 // poke makes the Agent look again.
@@ -118,8 +123,8 @@ func (a *Agent) AnnounceAgain(why string) {
 	}
 }
 
-// clean returns when nothing of ours answers on this node. Only for use while there is no
-// lease.
+// clean returns when nothing of ours answers on this node, and its fence knows every HAVIP
+// that the log has. Only for use while there is no lease.
 func (a *Agent) clean(ctx context.Context) error {
 	done := make(chan struct{})
 	select {
@@ -135,8 +140,8 @@ func (a *Agent) clean(ctx context.Context) error {
 	}
 }
 
-// Holdings returns what this node answers for, sorted by HAVIP name.
-func (a *Agent) Holdings() []Holding { return *a.view.Load() }
+// Holdings returns what this node answers for, sorted by HAVIP id.
+func (a *Agent) Holdings() []Serving { return *a.view.Load() }
 
 // Run works until ctx ends, and then takes everything down.
 func (a *Agent) Run(ctx context.Context) {
@@ -149,35 +154,43 @@ func (a *Agent) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			a.dropAll("the agent stops")
+			a.end()
 			return
 		case <-watch:
 			if l := a.cfg.Log.LeaderID(); l != leader && l != "" {
 				leader = l
-				a.announceAll()
+				a.cfg.Edge.AnnounceAgain()
 			}
 		case <-a.wake:
 		case <-timer.C:
 		case <-a.again:
-			a.announceAll()
+			a.cfg.Edge.AnnounceAgain()
 		case <-a.cfg.Edge.Changes():
-			a.keepAll()
-			a.straysSoon()
 			a.reporter.poke()
 		case m := <-a.words:
 			a.note(m)
-			a.noteRest()
 		case done := <-a.cleanup:
 			waiting = append(waiting, done)
 		}
-		pause := min(a.turn(), a.strays(a.cfg.Clock()))
-		if a.isClean || mutant.Active("agent-unclean") {
+		a.noteRest()
+		pause := a.turn()
+		if a.isClean && a.unsafe == 0 || mutant.Active("agent-unclean") {
 			for _, done := range waiting {
 				close(done)
 			}
 			waiting = nil
 		}
 		timer.Reset(pause)
+	}
+}
+
+// end takes everything down, as far as the kernel lets it.
+func (a *Agent) end() {
+	for range endTurns {
+		if a.dropAll("the agent stops"); a.isClean {
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -193,19 +206,18 @@ func (a *Agent) noteRest() {
 	}
 }
 
-// note remembers what another node said about a HAVIP that exists.
+// note remembers what another node said about HAVIPs that exist.
 func (a *Agent) note(m message) {
-	w := m.Released
-	if w == nil {
-		w = m.Ready
+	s := a.cfg.Log.State()
+	for _, w := range m.Released {
+		if _, exists := s.HAVIPs[w.HAVIP]; exists {
+			a.handoff.HeardReleased(w.HAVIP, w.Epoch, w.Session)
+		}
 	}
-	if _, exists := a.cfg.Log.State().HAVIPs[w.HAVIP]; !exists {
-		return
-	}
-	if m.Released != nil {
-		a.handoff.HeardReleased(w.HAVIP, w.Epoch, w.Session)
-	} else {
-		a.handoff.HeardReady(w.HAVIP, w.Epoch)
+	for _, w := range m.Ready {
+		if _, exists := s.HAVIPs[w.HAVIP]; exists {
+			a.handoff.HeardReady(w.HAVIP, w.Epoch)
+		}
 	}
 }
 
@@ -213,48 +225,55 @@ func (a *Agent) note(m message) {
 func (a *Agent) turn() time.Duration {
 	session, deadline := a.keeper.Lease()
 	if session == 0 || session != a.handoff.session {
+		var next lease.Instant
 		if !mutant.Active("agent-unclean") {
-			a.dropAll("the lease is over")
+			next = a.dropAll("the lease is over")
 		}
 		switch {
-		case !a.isClean && !mutant.Active("agent-unclean"):
-			return wordRepeat // try again
-		case session == 0:
-			return idlePause
+		case !a.isClean && !mutant.Active("agent-unclean"), session == 0:
+			return a.until(next)
 		}
 		a.begin(session)
 	}
-	a.retry = false
 	now, s := a.cfg.Clock(), a.cfg.Log.State()
-	a.forget(now, s)
-	a.giveUpAgain()
-	for _, step := range a.handoff.Decide(now, s) {
-		a.do(s, step, deadline)
-	}
-	a.refresh(now, deadline)
-	a.publish()
-	return a.nextTurn(deadline)
-}
-
-// forget bounds what is remembered in a session that lasts for months.
-func (a *Agent) forget(now lease.Instant, s *fsm.State) {
 	a.handoff.Forget(s)
 	maps.DeleteFunc(a.failed, func(id string, _ string) bool {
 		_, exists := s.HAVIPs[id]
 		return !exists
 	})
-	if len(a.said) > saidMax {
-		maps.DeleteFunc(a.said, func(_ wordKey, at lease.Instant) bool { return now.Sub(at) >= wordRepeat })
+	for _, step := range a.handoff.Decide(now, s) {
+		a.do(s, step, deadline)
 	}
+	a.refreshHoldings(s)
+	report := a.cfg.Edge.Turn(a.wanted(s, deadline))
+	again := a.take(s, report)
+	a.confirm(s, now)
+	a.publish()
+	repeat := a.saying.flush(now, s)
+	next := min(report.Next, deadline)
+	if repeat {
+		next = min(next, now.Add(wordRepeat))
+	}
+	if again {
+		return 0
+	}
+	return a.until(next)
 }
 
-// giveUpAgain takes down what was given up and would not go.
-func (a *Agent) giveUpAgain() {
+// until is the time until an instant, at most idlePause.
+func (a *Agent) until(t lease.Instant) time.Duration {
+	return min(max(t.Sub(a.cfg.Clock()), 0), idlePause)
+}
+
+// wanted is what may answer here now.
+func (a *Agent) wanted(s *fsm.State, deadline lease.Instant) Wanted {
+	w := Wanted{State: s, CaughtUp: a.cfg.Log.CaughtUp(), Deadline: deadline}
 	for _, id := range a.held() {
-		if h := a.holdings[id]; h.givenUp {
-			a.giveUp(h)
+		if h := a.holdings[id]; !h.leaving {
+			w.Holdings = append(w.Holdings, h.Holding)
 		}
 	}
+	return w
 }
 
 // do carries out one step, decided on s.
@@ -264,204 +283,195 @@ func (a *Agent) do(s *fsm.State, step Step, deadline lease.Instant) {
 		a.activate(s, step, deadline)
 	case StepRelabel:
 		h := a.holdings[step.HAVIP]
-		if h == nil {
+		if h == nil || h.leaving {
 			return // it was given up since; the next turn activates
 		}
 		h.Claim = step.Claim
 		a.handoff.Activated(step.HAVIP, step.Claim)
-		a.tellActivated(step, 0)
 	case StepDeactivate:
 		if mutant.Active("agent-release-early") {
-			a.say(step, "")
+			a.saying.say(step, "")
 		}
-		if a.deactivate(step.HAVIP, whyReleased(s, step.HAVIP)) {
-			a.handoff.Deactivated(step.HAVIP, step.Claim)
-			a.say(step, a.failed[step.HAVIP])
-		}
+		a.deactivate(s, step)
 	case StepReleased:
 		a.handoff.Deactivated(step.HAVIP, step.Claim)
-		a.say(step, a.failed[step.HAVIP])
+		a.saying.say(step, a.failed[step.HAVIP])
 	case StepReady:
-		a.say(step, "")
+		a.saying.say(step, "")
 	}
 }
 
-// activate puts the address up, if there is still time, and gives the HAVIP up if that
-// does not work: holding a claim without serving is worse than having none.
+// activate wants the address up, if there is still time. From here on it may answer.
 func (a *Agent) activate(s *fsm.State, step Step, deadline lease.Instant) {
-	start := a.cfg.Clock()
-	if !start.Before(deadline) {
+	now := a.cfg.Clock()
+	if !now.Before(deadline) {
 		return
 	}
 	if a.holdings[step.HAVIP] != nil && !mutant.Active("agent-activate-over") {
 		return // it may still answer on another ENI: off before on
 	}
-	h := &holding{Holding: Holding{
+	a.isClean = false
+	a.holdings[step.HAVIP] = &holding{begun: now, Holding: Holding{
 		HAVIP: s.HAVIPs[step.HAVIP], Claim: step.Claim, ENI: s.ENIs[step.Claim.ENI],
 		Lifetime: s.Cluster.LeaseMax + lifetimeMore,
 	}}
-	a.isClean = false
-	a.holdings[step.HAVIP] = h
-	if err := a.cfg.Edge.Up(h.Holding); err != nil {
-		a.cfg.Logger.Error("cannot serve a HAVIP, giving it up", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "err", err)
-		a.failed[step.HAVIP] = err.Error()
-		a.changed(Faulted, h, err.Error())
-		a.handoff.Activated(step.HAVIP, step.Claim) // it may answer
-		a.giveUp(h)
+	a.handoff.Activated(step.HAVIP, step.Claim)
+}
+
+// deactivate wants one HAVIP to go; when it has gone, that is said.
+func (a *Agent) deactivate(s *fsm.State, step Step) {
+	h := a.holdings[step.HAVIP]
+	if h == nil { // it was never here
+		a.handoff.Deactivated(step.HAVIP, step.Claim)
+		a.saying.say(step, a.failed[step.HAVIP])
 		return
 	}
-	delete(a.failed, step.HAVIP)
-	a.handoff.Activated(step.HAVIP, step.Claim)
-	a.announceDue(start, deadline)
-	took := a.cfg.Clock().Sub(start)
-	a.cfg.Logger.Info("HAVIP is here", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", step.Claim.Epoch, "took", took)
-	a.tellActivated(step, took)
+	h.release = &step
+	if h.leaving {
+		return
+	}
+	_, exists := s.HAVIPs[step.HAVIP]
+	if exists && len(step.To) > 0 && a.leaving() >= leavingMax {
+		return // it serves on until its turn comes: its successor waits
+	}
+	h.leaving, h.why = true, whyReleased(s, step.HAVIP)
+}
+
+// leaving counts what is on its way down.
+func (a *Agent) leaving() int {
+	n := 0
+	for _, h := range a.holdings {
+		if h.leaving {
+			n++
+		}
+	}
+	return n
+}
+
+// refreshHoldings follows what the log says of the ENIs and the lease.
+func (a *Agent) refreshHoldings(s *fsm.State) {
+	for _, h := range a.holdings {
+		if eni, known := s.ENIs[h.ENI.ID]; known {
+			h.ENI = eni
+		}
+		h.Lifetime = s.Cluster.LeaseMax + lifetimeMore
+	}
+}
+
+// take notes what a turn of the edge has brought about. True: something new is to be done.
+func (a *Agent) take(s *fsm.State, r Report) (again bool) {
+	a.noteGuard(r)
+	for _, t := range r.Repairs {
+		if h := a.holdings[t.HAVIP]; h != nil {
+			a.cfg.Logger.Warn("repaired", "havip", h.HAVIP.Name, "eni", h.ENI.ID, "what", t.Text)
+			a.journal.note("repaired", h.HAVIP.Name, h.ENI.ID+": "+t.Text)
+		}
+	}
+	for _, st := range r.Strays {
+		a.tellStray(s, st)
+	}
+	for _, id := range r.Serving {
+		a.stands(id)
+	}
+	for _, t := range r.Faults {
+		if h := a.holdings[t.HAVIP]; h != nil && !h.leaving {
+			a.giveUp(h, t.Text)
+			again = true
+		}
+	}
+	gone := r.Gone
+	if r.Clean { // nothing at all is here
+		gone = a.held()
+	}
+	for _, id := range gone {
+		if h := a.holdings[id]; h != nil && h.leaving {
+			a.gone(h)
+			again = true
+		}
+	}
+	a.isClean = r.Clean && len(a.holdings) == 0
+	return again
+}
+
+// stands notes that a HAVIP is served: address, fence and announcement were read back.
+func (a *Agent) stands(id string) {
+	h := a.holdings[id]
+	if h == nil || h.leaving || h.serving {
+		return
+	}
+	h.serving, h.took = true, a.cfg.Clock().Sub(h.begun)
+	delete(a.failed, id)
+	a.cfg.Logger.Info("HAVIP is here", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", h.Claim.Epoch, "took", h.took)
 	h.acquired = true
 	a.changed(Acquired, h, h.HAVIP.Reason)
 }
 
-func (a *Agent) tellActivated(step Step, took time.Duration) {
-	a.mail.sendLeader(message{Activated: &activatedWord{
-		HAVIP: step.HAVIP, Epoch: step.Claim.Epoch, Session: step.Claim.Session, Took: took,
-	}})
+// giveUp lets go of what cannot be served: holding a claim without serving is worse than
+// having none. What will not go is tried again; until then nothing is released.
+func (a *Agent) giveUp(h *holding, why string) {
+	a.cfg.Logger.Error("cannot serve a HAVIP, giving it up", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "err", why)
+	a.failed[h.HAVIP.ID] = why
+	a.changed(Faulted, h, why)
+	h.leaving, h.givenUp, h.why = true, true, why
+	if h.release == nil {
+		h.release = &Step{Kind: StepReleased, HAVIP: h.HAVIP.ID, Claim: h.Claim}
+	}
 }
 
-// giveUp takes down what cannot be served, and says so. What will not go is tried again
-// each turn; until then nothing is released and nothing is announced.
-func (a *Agent) giveUp(h *holding) {
-	h.givenUp = true
-	id, claim := h.HAVIP.ID, h.Claim
-	if !a.deactivate(id, a.failed[id]) {
-		return
-	}
-	a.handoff.Deactivated(id, claim)
-	a.say(Step{Kind: StepReleased, HAVIP: id, Claim: claim}, a.failed[id])
-}
-
-// deactivate takes one HAVIP down. False means that it may still answer.
-func (a *Agent) deactivate(havip, why string) bool {
-	h := a.holdings[havip]
-	if h == nil {
-		return true
-	}
-	if err := a.cfg.Edge.Down(h.Holding); err != nil {
-		a.cfg.Logger.Error("cannot take a HAVIP down, trying again", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "err", err)
-		a.retry = true
-		return false
-	}
-	delete(a.holdings, havip)
+// gone notes that nothing answers for a HAVIP here any more, and says so.
+func (a *Agent) gone(h *holding) {
+	id := h.HAVIP.ID
+	delete(a.holdings, id)
 	a.cfg.Logger.Info("HAVIP has left", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", h.Claim.Epoch)
-	a.hasLeft(h, why)
-	return true
+	a.hasLeft(h, h.why)
+	if h.release == nil {
+		return // the lease is over: its end says it
+	}
+	a.handoff.Deactivated(id, h.Claim)
+	step := *h.release
+	step.Claim = h.Claim
+	a.saying.say(step, a.failed[id])
 }
 
-// say tells others about a claim, and again every wordRepeat until the log shows it.
-func (a *Agent) say(step Step, failure string) {
-	key := wordKey{step.Kind, step.HAVIP, step.Claim.Epoch}
-	now := a.cfg.Clock()
-	if last, before := a.said[key]; before && now.Sub(last) < wordRepeat {
-		return
-	}
-	a.said[key] = now
-	w := &claimWord{HAVIP: step.HAVIP, Epoch: step.Claim.Epoch, Session: step.Claim.Session, Failure: failure}
-	m := message{Released: w}
-	if step.Kind == StepReady {
-		m = message{Ready: w}
-	}
-	for _, node := range step.To {
-		a.mail.send(node, m)
-	}
-	if step.Kind != StepReady {
-		a.mail.sendLeader(m)
+// confirm tells the leader what stands, until the log says so.
+func (a *Agent) confirm(s *fsm.State, now lease.Instant) {
+	for id, h := range a.holdings {
+		if v, exists := s.HAVIPs[id]; exists && h.serving && !h.leaving && !confirmed(v, h.Claim) {
+			a.saying.activated(h, now)
+		}
 	}
 }
 
-// dropAll takes everything down; isClean says whether that worked.
-func (a *Agent) dropAll(why string) {
-	if a.isClean {
-		return
-	}
+// dropAll takes everything down; isClean says whether that worked, and the instant when to
+// come back.
+func (a *Agent) dropAll(why string) lease.Instant {
 	for _, id := range a.held() {
-		a.cfg.Logger.Warn("dropping a HAVIP", "havip", a.holdings[id].HAVIP.Name, "reason", why)
-		a.deactivate(id, why)
+		h := a.holdings[id]
+		if !h.leaving {
+			a.cfg.Logger.Warn("dropping a HAVIP", "havip", h.HAVIP.Name, "reason", why)
+			h.leaving, h.why = true, why
+		}
+		h.release = nil
 	}
-	if err := a.cfg.Edge.Clean(); err != nil {
-		a.cfg.Logger.Error("cannot clean this node's interfaces, trying again", "err", err)
-		return
+	s := a.cfg.Log.State()
+	report := a.cfg.Edge.Turn(Wanted{State: s, CaughtUp: a.cfg.Log.CaughtUp()})
+	a.take(s, report)
+	if a.isClean {
+		a.begin(0)
 	}
-	for _, id := range a.held() { // gone with Clean only
-		a.hasLeft(a.holdings[id], why)
-	}
-	clear(a.holdings)
-	a.isClean = true
-	a.begin(0)
 	a.publish()
+	return report.Next
 }
 
 // held lists the ids of the HAVIPs that are here, in order.
 func (a *Agent) held() []string { return slices.Sorted(maps.Keys(a.holdings)) }
 
-func (a *Agent) keepAll() {
-	for _, h := range a.holdings {
-		h.nextKeep = 1
-	}
-}
-
-// keep extends an address's lifetime and repairs it. What cannot be repaired is given up.
-func (a *Agent) keep(h *holding) {
-	h.nextKeep = a.cfg.Clock().Add(keepEvery)
-	if eni, known := a.cfg.Log.State().ENIs[h.ENI.ID]; known {
-		if h.ENI.MAC != eni.MAC {
-			h.nextAnnounce, h.second = 0, false
-		}
-		h.ENI = eni
-	}
-	repairs, err := a.cfg.Edge.Keep(h.Holding)
-	for _, r := range repairs {
-		a.cfg.Logger.Warn("repaired", "havip", h.HAVIP.Name, "eni", h.ENI.ID, "what", r)
-		a.journal.note("repaired", h.HAVIP.Name, h.ENI.ID+": "+r)
-		h.nextAnnounce, h.second = 0, false
-	}
-	if err == nil {
-		return
-	}
-	a.cfg.Logger.Error("cannot keep a HAVIP, giving it up", "havip", h.HAVIP.Name, "eni", h.ENI.ID, "err", err)
-	a.failed[h.HAVIP.ID] = err.Error()
-	a.changed(Faulted, h, err.Error())
-	a.giveUp(h)
-}
-
 // publish shows others what this node answers for.
 func (a *Agent) publish() {
-	out := make([]Holding, 0, len(a.holdings))
+	out := make([]Serving, 0, len(a.holdings))
 	for _, id := range a.held() {
-		out = append(out, a.holdings[id].Holding)
+		h := a.holdings[id]
+		out = append(out, Serving{Holding: h.Holding, Since: h.begun, Stands: h.serving, Leaving: h.leaving})
 	}
 	a.view.Store(&out)
-}
-
-// nextTurn is when something is due without a new event.
-func (a *Agent) nextTurn(deadline lease.Instant) time.Duration {
-	next := min(deadline, a.cfg.Clock().Add(idlePause))
-	if a.retry {
-		next = min(next, a.cfg.Clock().Add(wordRepeat))
-	}
-	for _, h := range a.holdings {
-		if !h.givenUp {
-			next = min(next, a.pace.next(h), h.nextKeep)
-		}
-	}
-	s := a.cfg.Log.State()
-	for id := range s.HAVIPs {
-		v := s.HAVIPs[id]
-		if len(v.Draining) > 0 && slices.ContainsFunc(v.Claims(), a.handoff.mine) {
-			next = min(next, a.cfg.Clock().Add(wordRepeat)) // something is to be said again
-			break
-		}
-		if v.Owner != nil && a.handoff.mine(*v.Owner) && v.Owner.Epoch <= a.handoff.released[id] {
-			next = min(next, a.cfg.Clock().Add(wordRepeat))
-			break
-		}
-	}
-	return max(next.Sub(a.cfg.Clock()), 0)
 }

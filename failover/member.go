@@ -29,6 +29,7 @@ func New(cfg Config) *Member {
 		m.Keeper.agent = m.Agent
 		m.reporter = newReporter(cfg, m.Agent)
 		m.Agent.reporter = m.reporter
+		m.Agent.guardian = newGuardian(cfg)
 		m.Agent.journal = newJournal(cfg)
 	}
 	m.mail.deliver = m.receive
@@ -47,6 +48,7 @@ func (m *Member) Run(ctx context.Context) error {
 	if m.Keeper != nil {
 		wg.Go(func() { m.Agent.Run(ctx) })
 		wg.Go(func() { m.reporter.run(ctx) })
+		wg.Go(func() { m.Agent.guardian.run(ctx) })
 		wg.Go(func() { m.Agent.journal.run(ctx) })
 		wg.Go(func() {
 			if err = m.Keeper.Run(ctx); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,30 +39,61 @@ type Post interface {
 	Send(to fsm.Node, msg []byte) error
 }
 
-// Edge is the node's side towards its interfaces and its fence. Only the Agent calls it,
-// but for SetDeadline, which the Keeper calls, and Inventory.
+// Edge is this node's kernel: its interfaces and its fence. Only the Agent calls Turn and
+// AnnounceAgain; the Keeper calls SetDeadline.
 type Edge interface {
-	// Clean shuts the fence and removes every managed address, whoever put it there.
-	Clean() error
-	// Up puts the address on the ENI and opens the fence for it; the kernel has
-	// acknowledged both when it returns nil. Keep follows at once and reads them back.
-	Up(h Holding) error
-	// Down shuts the fence for the address and takes it off the ENI. It returns nil only
-	// when nothing answers for it any more.
-	Down(h Holding) error
-	// Keep extends the lifetime of the address and repairs what others have changed; it
-	// returns a word for each repair.
-	Keep(h Holding) (repairs []string, err error)
-	// Announce tells the neighbours.
-	Announce(h Holding) error
+	// Turn brings the kernel closer to what is wanted, and tells what came to pass: each thing
+	// once. It is called again at once while Report.Next has passed.
+	Turn(want Wanted) Report
+	// AnnounceAgain has the next Turn tell the neighbours once more what is served here.
+	AnnounceAgain()
 	// SetDeadline tells the fence until when anything may answer. One memory store.
 	SetDeadline(t lease.Instant)
-	// RemoveStrays takes HAVIPs' addresses off this node's ENIs that another program put there.
-	RemoveStrays() ([]Stray, error)
-	// Inventory lists the node's ENIs as the log knows them.
-	Inventory() ([]fsm.ENI, error)
+	// Inventory lists the node's ENIs as the log knows them, and says what it left out.
+	Inventory() (enis []fsm.ENI, leftOut string, err error)
 	// Changes has a token when links, addresses or routes changed.
 	Changes() <-chan struct{}
+}
+
+// Wanted is what this node may answer for. Everything else of the log it may not.
+type Wanted struct {
+	// State is what the holdings were decided on.
+	State *fsm.State
+	// CaughtUp: State is no earlier than what this node knew before it started.
+	CaughtUp bool
+	Holdings []Holding // in the order of HAVIP ids
+	Deadline lease.Instant
+}
+
+// Report is what a turn of the Edge has brought about. HAVIPs are named by their ids.
+type Report struct {
+	Serving []string // address, fence and announcement stand, and were read back
+	Gone    []string // nothing answers for it here any more
+	Faults  []Trouble
+	Repairs []Trouble
+	Strays  []Stray
+	// Guarded is the log index up to which the fence of this node knows every HAVIP; 0: it does
+	// not, and Unguarded says why.
+	Guarded   uint64
+	Unguarded string
+	// Clean: nothing of ours is on an interface, and the fence is open for nothing.
+	Clean bool
+	Next  lease.Instant
+}
+
+// Trouble is something about one HAVIP: why it cannot be served, or what was put right.
+type Trouble struct {
+	HAVIP string // id
+	Text  string
+}
+
+// Stray is a HAVIP's address that another program put on this node.
+type Stray struct {
+	HAVIP  string // id
+	Prefix netip.Prefix
+	Device string
+	// Removed: it was taken off; one with a subnet's prefix or on another device is told only.
+	Removed bool
 }
 
 // Holding is one HAVIP as the Agent handles it.

@@ -29,6 +29,10 @@ const (
 	kindReady
 	kindActivated
 	kindStatus
+	// These speak of several claims. Only from level 3 of the log on everybody reads them.
+	kindReleasedMany
+	kindReadyMany
+	kindActivatedMany
 )
 
 const (
@@ -37,6 +41,12 @@ const (
 	// maxHints is how many sessions fit into one hint, however long the ids are. The
 	// sender makes several hints of more.
 	maxHints = (maxDatagram - 2 - (1 + maxString) - 8) / (1 + maxString + 8)
+	// maxClaims and maxActivated are how many claims fit into one datagram with ids as this
+	// program makes them; a reason takes room of its own, see claimsFit.
+	maxClaims    = (maxDatagram - 2 - (1 + idMax) - 8) / (1 + idMax + 8 + 8 + 1)
+	maxActivated = (maxDatagram - 2 - (1 + idMax) - 8) / (1 + idMax + 8 + 8 + 8)
+	idMax        = 24 // bytes of a node's or a HAVIP's id
+	claimsMost   = maxDatagram / (1 + 8 + 8 + 1) // no datagram can hold more
 )
 
 // errDatagram is returned by decode for what is no datagram of ours.
@@ -50,9 +60,9 @@ type message struct {
 	Hint        []lease.Session
 	Question    *lease.Question
 	Endorsement *lease.Endorsement
-	Released    *claimWord
-	Ready       *claimWord
-	Activated   *activatedWord
+	Released    []claimWord
+	Ready       []claimWord
+	Activated   []activatedWord
 	Status      *statusWord
 }
 
@@ -131,19 +141,11 @@ func encode(buf []byte, m message) []byte {
 		e.u64(uint64(m.Endorsement.Config))
 		e.str(m.Endorsement.From)
 	case m.Released != nil:
-		k = kindReleased
-		e.claim(*m.Released)
+		k = e.claims(m.Released, kindReleased, kindReleasedMany)
 	case m.Ready != nil:
-		k = kindReady
-		e.claim(*m.Ready)
+		k = e.claims(m.Ready, kindReady, kindReadyMany)
 	case m.Activated != nil:
-		k = kindActivated
-		a := m.Activated
-		e.str(a.HAVIP)
-		e.u64(uint64(a.Epoch))
-		e.u64(a.Session)
-		e.u64(0) // free since version 1
-		e.u64(uint64(a.Took))
+		k = e.activations(m.Activated)
 	case m.Status != nil:
 		k = kindStatus
 		e.u64(m.Status.Applied)
@@ -163,6 +165,37 @@ func (e *encoder) claim(c claimWord) {
 	e.u64(uint64(c.Epoch))
 	e.u64(c.Session)
 	e.str(c.Failure)
+}
+
+// claims encodes one claim as version 1 always did, several with their number before.
+func (e *encoder) claims(list []claimWord, one, many kind) kind {
+	if len(list) == 1 {
+		e.claim(list[0])
+		return one
+	}
+	e.u64(uint64(len(list)))
+	for _, c := range list {
+		e.claim(c)
+	}
+	return many
+}
+
+func (e *encoder) activations(list []activatedWord) kind {
+	k := kindActivated
+	if len(list) > 1 {
+		k = kindActivatedMany
+		e.u64(uint64(len(list)))
+	}
+	for _, a := range list {
+		e.str(a.HAVIP)
+		e.u64(uint64(a.Epoch))
+		e.u64(a.Session)
+		if k == kindActivated {
+			e.u64(0) // free since version 1
+		}
+		e.u64(uint64(a.Took))
+	}
+	return k
 }
 
 // decoder reads fields until something is missing; then bad stays true.
@@ -208,17 +241,52 @@ func (d *decoder) session() lease.Session { return lease.Session{Node: d.str(), 
 func (d *decoder) length() time.Duration  { return time.Duration(d.u64()) }
 
 // skip passes over a field that nobody uses; it must be 0.
-func (d *decoder) skip() *decoder {
-	d.bad = d.u64() != 0 || d.bad
-	return d
-}
+func (d *decoder) skip() { d.bad = d.u64() != 0 || d.bad }
 
 func (d *decoder) question() lease.QuestionID {
 	return lease.QuestionID{Leader: d.str(), Term: d.u64(), Number: d.u64()}
 }
 
-func (d *decoder) claim() *claimWord {
-	return &claimWord{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64(), Failure: d.str()}
+// count reads how many claims follow; 1 for the kinds that speak of one.
+func (d *decoder) count(many bool, most int) int {
+	if !many {
+		return 1
+	}
+	n := d.u64()
+	if n < 2 || n > uint64(most) {
+		d.bad = true
+		return 0
+	}
+	return int(n)
+}
+
+func (d *decoder) claims(many bool) []claimWord {
+	var out []claimWord
+	for range d.count(many, claimsMost) {
+		if out = append(out, d.claim()); d.bad {
+			return nil
+		}
+	}
+	return out
+}
+
+func (d *decoder) activations(many bool) []activatedWord {
+	var out []activatedWord
+	for range d.count(many, claimsMost) {
+		a := activatedWord{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64()}
+		if !many {
+			d.skip()
+		}
+		if a.Took = d.length(); d.bad {
+			return nil
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+func (d *decoder) claim() claimWord {
+	return claimWord{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64(), Failure: d.str()}
 }
 
 // decode is decodeInto with memory of its own.
@@ -252,12 +320,12 @@ func decodeInto(b []byte, s *scratch) (message, error) {
 		m.Question = &lease.Question{ID: d.question(), Session: d.session(), Config: lease.ConfigID(d.u64()), Length: d.length()}
 	case kindEndorsement:
 		m.Endorsement = &lease.Endorsement{Question: d.question(), Session: d.session(), Config: lease.ConfigID(d.u64()), From: d.str()}
-	case kindReleased:
-		m.Released = d.claim()
-	case kindReady:
-		m.Ready = d.claim()
-	case kindActivated:
-		m.Activated = &activatedWord{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64(), Took: d.skip().length()}
+	case kindReleased, kindReleasedMany:
+		m.Released = d.claims(k == kindReleasedMany)
+	case kindReady, kindReadyMany:
+		m.Ready = d.claims(k == kindReadyMany)
+	case kindActivated, kindActivatedMany:
+		m.Activated = d.activations(k == kindActivatedMany)
 	case kindStatus:
 		m.Status = &statusWord{Applied: d.u64()}
 	default:

@@ -1,0 +1,320 @@
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+)
+
+const (
+	// roundsMax bounds the rounds of one turn: guard, shut, remove, add, open is five.
+	roundsMax = 8
+	// readEvery is how old a reading may become: the kernel does not tell of everything that
+	// others do, as when somebody takes a program off a device.
+	readEvery = time.Second
+	// readAgain is how long after one reading comes the next, however much others change.
+	readAgain = 10 * time.Millisecond
+	// sayAgain is how long the same fault is not logged again.
+	sayAgain = time.Minute
+	// saidMax bounds the faults that are remembered for that.
+	saidMax = 1024
+)
+
+// ErrFenced is returned by Kernel.Do for an announcement that the fence did not let pass.
+var ErrFenced = errors.New("edge: the fence let no announcement pass")
+
+// Loop makes the kernel what it should be. It is the only writer to it. All methods are for
+// one goroutine.
+type Loop struct {
+	log    *slog.Logger
+	kernel Kernel
+	clock  func() Instant
+
+	mem   *Memory
+	seen  *Reading // nil: nothing was read yet
+	stale Parts    // what the next reading must read again
+	said  map[string]Instant
+	again bool
+}
+
+// NewLoop makes a loop. It does nothing before the first Turn.
+func NewLoop(log *slog.Logger, kernel Kernel, clock func() Instant) *Loop {
+	return &Loop{log: log, kernel: kernel, clock: clock, mem: NewMemory(), stale: Everything, said: map[string]Instant{}}
+}
+
+// AnnounceAgain has everything that is served here announced once more.
+func (l *Loop) AnnounceAgain() { l.again = true }
+
+// Phase is how far an address has come here.
+func (l *Loop) Phase(ip netip.Addr) Phase { return l.mem.of(ip).phase }
+
+// Turn brings the kernel closer to what is wanted, and tells what came to pass. It returns
+// when nothing more is to be done now, or when the others should hear of what is.
+func (l *Loop) Turn(want *Desired) Facts {
+	facts := Facts{}
+	l.begin(want)
+	more := true
+	for round := 0; round < roundsMax && more; round++ {
+		if err := l.read(want); err != nil {
+			l.sayOnce("read", "cannot read the kernel's state", "err", err)
+			return Facts{Err: err, Next: l.clock().Add(retryFirst)}
+		}
+		judge(want, l.seen, l.mem, &facts)
+		ops := Plan(want, l.seen, l.mem, l.clock())
+		if round > 0 && onlyFlush(ops) {
+			break // not worth the time of those who wait for what has left
+		}
+		more = len(ops) > 0
+		l.carryOut(want, ops, &facts)
+	}
+	facts.Guarded, facts.Unguarded = guarded(want, l.seen, l.mem)
+	facts.Clean = clean(l.seen) && l.stale&(Addresses|Fence) == 0
+	l.tellStrays(want, &facts)
+	facts.Warnings = l.warnings(want)
+	facts.sort()
+	facts.Next = Next(want, l.seen, l.mem, l.clock())
+	if more || l.stale != 0 {
+		facts.Next = l.clock()
+	}
+	return facts
+}
+
+// onlyFlush: tracked connections of addresses that have left are all there is to do.
+func onlyFlush(ops []Op) bool { return len(ops) == 1 && ops[0].Kind == OpFlush }
+
+// begin notes what has become other than before.
+func (l *Loop) begin(want *Desired) {
+	for ip, r := range l.mem.records {
+		w := want.HAVIPs[ip]
+		switch up := r.phase == Rising || r.phase == Serving; {
+		case up && w.Index == 0:
+			r.phase, r.trouble = Leaving, trouble{}
+		case !up && w.Index != 0:
+			*r = record{phase: Rising, unflushed: r.unflushed}
+		}
+	}
+	if l.again {
+		l.again = false
+		l.mem.again()
+	}
+}
+
+// read takes a new reading where the last one may be out of date.
+func (l *Loop) read(want *Desired) error {
+	now := l.clock()
+	parts := l.stale
+	l.stale |= l.kernel.Changed()
+	switch {
+	case l.seen == nil || now.Sub(l.seen.Whole) >= readEvery || now < l.seen.Whole:
+		parts = Everything
+	case now.Sub(l.seen.At) >= readAgain:
+		parts = l.stale
+	}
+	if parts == 0 {
+		return nil
+	}
+	seen, err := l.kernel.Read(want, parts, l.seen)
+	if err != nil {
+		l.stale |= parts
+		return fmt.Errorf("edge: %w", err)
+	}
+	if parts == Everything {
+		seen.Whole = seen.At
+	}
+	l.seen, l.stale = seen, l.stale&^parts
+	return nil
+}
+
+// carryOut does the operations of one round, in their order. What fails for an address ends
+// the round for it: silence comes before removal, an open fence before an announcement.
+func (l *Loop) carryOut(want *Desired, ops []Op, facts *Facts) {
+	failed := map[netip.Addr]bool{}
+	for _, op := range ops {
+		op.Items = without(op.Items, failed)
+		if op.Len() == 0 {
+			continue
+		}
+		results := l.kernel.Do(op)
+		now := l.clock()
+		for i, it := range op.Items {
+			err := results[i]
+			if err != nil && it.IP.IsValid() {
+				failed[it.IP] = true
+			}
+			l.note(want, op.Kind, it, err, now, facts)
+		}
+		l.noteRest(want, op, results[len(op.Items):], now, facts)
+	}
+}
+
+func without(items []Item, failed map[netip.Addr]bool) []Item {
+	if len(failed) == 0 {
+		return items
+	}
+	out := items[:0:0]
+	for _, it := range items {
+		if !failed[it.IP] {
+			out = append(out, it)
+		}
+	}
+	return out
+}
+
+// note takes the result of an operation for one item into the picture and the memory.
+func (l *Loop) note(want *Desired, kind OpKind, it Item, err error, now Instant, facts *Facts) {
+	if err != nil {
+		l.failed(want, kind, it, err, now, facts)
+		return
+	}
+	switch kind {
+	case OpAttach:
+		delete(l.mem.devices, it.Index)
+		l.stale |= Fence
+	case OpGuard, OpShut:
+		l.seen.Fence[it.IP] = Shut
+	case OpOpen:
+		l.seen.Fence[it.IP] = Open
+		l.mem.record(it.IP).opened = true
+	case OpForget:
+		delete(l.seen.Fence, it.IP)
+	case OpAdd, OpRemove, OpExtend:
+		l.stale |= Addresses
+		if kind == OpExtend {
+			l.extended(it, now)
+			l.stale &^= Addresses
+		}
+	case OpDestroy:
+		l.mem.record(it.IP).destroyed = true
+	case OpFlush:
+		l.mem.record(it.IP).unflushed = false
+	case OpAnnounce:
+		l.mem.announced(it.IP, it.Index, now, want.AnnounceEvery)
+	}
+	if r := l.mem.records[it.IP]; r != nil && r.err != nil {
+		r.trouble = trouble{}
+	}
+}
+
+// extended takes a new lifetime into the picture: it is not worth another reading.
+func (l *Loop) extended(it Item, now Instant) {
+	for i, a := range l.seen.Addresses[it.IP] {
+		if a.Managed && a.Index == it.Index {
+			l.seen.Addresses[it.IP][i].Until = now.Add(it.Lifetime)
+		}
+	}
+}
+
+// failed notes what an operation could not do, and when it may be tried again.
+func (l *Loop) failed(want *Desired, kind OpKind, it Item, err error, now Instant, facts *Facts) {
+	if kind == OpAttach {
+		t := l.mem.devices[it.Index]
+		if t == nil {
+			t = &trouble{}
+			l.mem.devices[it.Index] = t
+		}
+		t.failed(now, err)
+		l.sayOnce("attach "+err.Error(), "the fence does not stand on a device", "index", it.Index, "err", err)
+		for ip, w := range want.HAVIPs {
+			if w.Index == it.Index {
+				facts.Faults = append(facts.Faults, Fault{ip, fmt.Sprintf("the fence does not stand on its device: %v", err)})
+			}
+		}
+		return
+	}
+	l.stale |= Addresses | Fence
+	switch kind {
+	case OpDestroy, OpFlush: // that connections end is no condition for anything
+		r := l.mem.record(it.IP)
+		r.destroyed, r.unflushed = true, false
+		l.log.Debug("could not end all connections over a HAVIP", "ip", it.IP, "err", err)
+		return
+	}
+	l.mem.record(it.IP).failed(now, err)
+	if want.HAVIPs[it.IP].Index == 0 || kind == OpRemove || kind == OpShut {
+		l.sayOnce(string(kind)+" "+err.Error(), "cannot make the kernel what it should be, trying again", "what", kind, "ip", it.IP, "err", err)
+		return
+	}
+	if errors.Is(err, ErrFenced) && l.clock() >= want.Deadline {
+		return // as it should be: the lease has just ended
+	}
+	facts.Faults = append(facts.Faults, Fault{it.IP, fmt.Sprintf("%s: %v", kind, err)})
+}
+
+// noteRest takes the results for routes and settings.
+func (l *Loop) noteRest(want *Desired, op Op, results []error, now Instant, facts *Facts) {
+	for i, c := range op.Settle {
+		key := c.Device + " " + c.Key
+		l.stale |= Settings
+		if results[i] == nil {
+			delete(l.mem.settings, key)
+			l.log.Info("changed a network setting that a HAVIP needs", "device", c.Device, "key", c.Key, "old", c.Old, "new", c.New)
+			continue
+		}
+		t := l.mem.settings[key]
+		if t == nil {
+			t = &trouble{}
+			l.mem.settings[key] = t
+		}
+		t.failed(now, results[i])
+	}
+	if len(op.Routes) == 0 {
+		return
+	}
+	l.stale |= Routing
+	if err := errors.Join(results[len(op.Settle):]...); err != nil {
+		l.mem.routes.failed(now, err)
+		for ip, w := range want.HAVIPs {
+			if w.Steer != nil && w.Index != 0 {
+				facts.Faults = append(facts.Faults, Fault{ip, fmt.Sprintf("its routes cannot be made: %v", err)})
+			}
+		}
+		return
+	}
+	l.mem.routes = trouble{}
+}
+
+// tellStrays tells of what other programs put on this host, each once a minute.
+func (l *Loop) tellStrays(want *Desired, facts *Facts) {
+	for _, s := range strays(want, l.seen) {
+		s.Removed = s.At.Bits == s.IP.BitLen() && want.Devices[s.At.Index]
+		if l.fresh(fmt.Sprintf("stray %v %s", s.IP, s.At.Device)) {
+			facts.Strays = append(facts.Strays, s)
+		}
+	}
+}
+
+// warnings are what is wrong with this host.
+func (l *Loop) warnings(want *Desired) []string {
+	var out []string
+	for key, t := range l.mem.settings {
+		out = append(out, fmt.Sprintf("net.ipv4.conf of %s cannot be set: %v; two interfaces that share a network may answer for each other", key, t.err))
+	}
+	for _, s := range strays(want, l.seen) {
+		if s.At.Bits != s.IP.BitLen() || !want.Devices[s.At.Index] {
+			out = append(out, fmt.Sprintf("%v/%d of a HAVIP is on %s, put there by another program; it is kept silent; `ip address del %v/%d dev %s` removes it",
+				s.IP, s.At.Bits, s.At.Device, s.IP, s.At.Bits, s.At.Device))
+		}
+	}
+	return out
+}
+
+// fresh reports whether something has not been said for a while, and notes that it is.
+func (l *Loop) fresh(what string) bool {
+	now := l.clock()
+	if at, before := l.said[what]; before && now.Sub(at) < sayAgain {
+		return false
+	}
+	if len(l.said) >= saidMax {
+		clear(l.said)
+	}
+	l.said[what] = now
+	return true
+}
+
+func (l *Loop) sayOnce(key, message string, args ...any) {
+	if l.fresh(key) {
+		l.log.Error(message, args...)
+	}
+}

@@ -1,0 +1,112 @@
+package edge
+
+import (
+	"net/netip"
+	"time"
+)
+
+const (
+	announceNext = 1100 * time.Millisecond // outlasts a neighbour's lock time of 1 s (metallb#172)
+	announceSlow = 5 * time.Second         // for switches and clients that forgot or missed it
+
+	retryFirst = 10 * time.Millisecond // after an operation that failed; twice as long each time
+	retryLast  = time.Second
+)
+
+// Phase is how far an address has come on this host.
+type Phase uint8
+
+// The phases of an address.
+const (
+	Absent  Phase = iota // on no device of this host as a HAVIP, shut
+	Rising               // on its way up: it may answer
+	Serving              // read back: the address is there, the fence open, the neighbours told
+	Leaving              // on its way down: it may still answer
+)
+
+func (p Phase) String() string { return [...]string{"absent", "rising", "serving", "leaving"}[p] }
+
+// Memory is what the kernel cannot tell of what was done before. Only Loop changes it.
+type Memory struct {
+	records map[netip.Addr]*record
+	// pace is when a device may send its next claim.
+	pace map[int]Instant
+	// devices has the devices that would not take the fence.
+	devices map[int]*trouble
+	// settings has the settings that would not be changed, by device and key.
+	settings map[string]*trouble
+	routes   trouble
+}
+
+// NewMemory begins without any.
+func NewMemory() *Memory {
+	return &Memory{records: map[netip.Addr]*record{}, pace: map[int]Instant{}, devices: map[int]*trouble{}, settings: map[string]*trouble{}}
+}
+
+// record is what is remembered of one address.
+type record struct {
+	phase     Phase
+	announced bool // once at least since it came up
+	second    bool // the next announcement is the second of a burst
+	next      Instant
+	opened    bool // the fence, in this life of it
+	destroyed bool // its sockets, since it is to leave
+	unflushed bool // tracked connections are to be forgotten
+	broken    string // what another program has damaged while it was served; "" is nothing
+	trouble
+}
+
+// trouble is an operation that failed, and when it may be tried again.
+type trouble struct {
+	err   error
+	tries int
+	retry Instant
+}
+
+// failed notes another failure.
+func (t *trouble) failed(now Instant, err error) {
+	t.err = err
+	t.retry = now.Add(min(retryFirst<<min(t.tries, 10), retryLast))
+	t.tries++
+}
+
+func (t *trouble) waits(now Instant) bool { return t.err != nil && now < t.retry }
+
+// of is the record of an address; nothing is remembered of others.
+func (m *Memory) of(ip netip.Addr) record {
+	if r := m.records[ip]; r != nil {
+		return *r
+	}
+	return record{}
+}
+
+func (m *Memory) record(ip netip.Addr) *record {
+	r := m.records[ip]
+	if r == nil {
+		r = &record{}
+		m.records[ip] = r
+	}
+	return r
+}
+
+// again begins a burst of announcements for everything that is here.
+func (m *Memory) again() {
+	for _, r := range m.records {
+		r.next, r.second = 0, false
+	}
+}
+
+// announced notes a claim.
+func (m *Memory) announced(ip netip.Addr, index int, now Instant, every time.Duration) {
+	r := m.record(ip)
+	pause := announceSlow
+	if r.second = !r.second; r.second {
+		pause = announceNext
+	}
+	r.announced, r.next = true, now.Add(pause)
+	if every > 0 {
+		m.pace[index] = now.Add(every)
+	} else {
+		delete(m.pace, index)
+	}
+}

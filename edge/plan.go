@@ -1,0 +1,310 @@
+package edge
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"havip-cluster/netdev"
+)
+
+const (
+	// addsMax is how many addresses one round puts up, and removesMax how many it takes off:
+	// those of a round share its readings and its gap.
+	addsMax    = 256
+	removesMax = 256
+	// extendLeft is the part of a lifetime after whose end it is renewed, as a fraction.
+	extendDivisor = 2
+)
+
+// Plan says what is to be done now, in the order of a round. It is pure: the same input
+// gives the same operations, and what is as it should be gives none. Each address takes at
+// most one step a round, and the next one only after a reading has shown that the last one
+// had its effect: the fence knows it shut, address added, read back, open, announced; and
+// shut, address removed, read back, forgotten.
+func Plan(want *Desired, seen *Reading, mem *Memory, now Instant) []Op {
+	p := &plan{want: want, seen: seen, mem: mem, now: now, items: map[OpKind][]Item{}}
+	p.devices()
+	p.settings()
+	p.routes()
+	for _, ip := range p.addresses() {
+		p.address(ip)
+	}
+	return p.ops()
+}
+
+type plan struct {
+	want *Desired
+	seen *Reading
+	mem  *Memory
+	now  Instant
+
+	items  map[OpKind][]Item
+	routed map[netip.Addr]bool // its routes are not as they should be
+	route  []netdev.RouteChange
+	settle []netdev.Change
+}
+
+func (p *plan) add(kind OpKind, items ...Item) { p.items[kind] = append(p.items[kind], items...) }
+
+// ops gives what was gathered, in the order of a round.
+func (p *plan) ops() []Op {
+	p.announcements()
+	var out []Op
+	for _, kind := range order {
+		op := Op{Kind: kind, Items: p.items[kind]}
+		switch kind {
+		case OpRoute:
+			op.Routes = p.route
+		case OpSettle:
+			op.Settle = p.settle
+		case OpAdd:
+			op.Items = op.Items[:min(len(op.Items), addsMax)]
+		case OpShut, OpRemove:
+			// What is silent already or must be silenced at once is not held back by the limit.
+		}
+		if op.Len() > 0 {
+			out = append(out, op)
+		}
+	}
+	return out
+}
+
+// devices has the fence stand where it is wanted.
+func (p *plan) devices() {
+	if p.seen.NoFence {
+		return
+	}
+	for _, index := range slices.Sorted(maps.Keys(p.want.Devices)) {
+		if t := p.mem.devices[index]; !p.seen.stands(index) && (t == nil || !t.waits(p.now)) {
+			p.add(OpAttach, Item{Index: index})
+		}
+	}
+}
+
+func (p *plan) settings() {
+	for _, device := range slices.Sorted(maps.Keys(p.seen.Settings)) {
+		for _, c := range p.seen.Settings[device].Changes {
+			if t := p.mem.settings[c.Device+" "+c.Key]; t == nil || !t.waits(p.now) {
+				p.settle = append(p.settle, c)
+			}
+		}
+	}
+}
+
+// routes compares our tables and rules with what is to be steered. An address that leaves
+// keeps its rule until it has left, so that its resets find their way.
+func (p *plan) routes() {
+	if p.mem.routes.waits(p.now) {
+		return
+	}
+	p.route, p.routed = routeChanges(p.want, p.seen)
+}
+
+// routeChanges are the changes to our tables and rules, and the addresses that wait for them.
+func routeChanges(want *Desired, seen *Reading) (changes []netdev.RouteChange, waiting map[netip.Addr]bool) {
+	var steered []netdev.Steered
+	for ip, w := range want.HAVIPs {
+		if w.Steer != nil && w.Index != 0 {
+			steered = append(steered, netdev.Steered{IP: ip, ENI: *w.Steer})
+		}
+	}
+	slices.SortFunc(steered, func(a, b netdev.Steered) int { return a.IP.Compare(b.IP) })
+	changes = seen.Routing.Changes(steered)
+	if len(changes) == 0 {
+		return nil, nil
+	}
+	waiting = map[netip.Addr]bool{}
+	for _, s := range steered {
+		waiting[s.IP] = true
+	}
+	return changes, waiting
+}
+
+// addresses lists what there is to look at: what is wanted, what the fence knows, and what is
+// on a device with our mark.
+func (p *plan) addresses() []netip.Addr {
+	all := make(map[netip.Addr]bool, len(p.want.HAVIPs))
+	for ip := range p.want.HAVIPs {
+		all[ip] = true
+	}
+	for ip := range p.seen.Fence {
+		all[ip] = true
+	}
+	for ip := range p.seen.Addresses {
+		if !all[ip] && len(p.seen.managed(ip)) > 0 {
+			all[ip] = true
+		}
+	}
+	return slices.SortedFunc(maps.Keys(all), netip.Addr.Compare)
+}
+
+// address plans the next step of one address.
+func (p *plan) address(ip netip.Addr) {
+	w, known := p.want.HAVIPs[ip]
+	r := p.mem.of(ip)
+	if r.waits(p.now) {
+		return
+	}
+	switch {
+	case p.want.Own[ip]:
+		if p.seen.Fence[ip] != Unknown {
+			p.add(OpForget, Item{IP: ip}) // it would silence the node itself
+		}
+	case w.Index != 0:
+		p.up(ip, w, r)
+	default:
+		p.down(ip, w, known, r)
+	}
+}
+
+// up plans the next step of an address that belongs on a device.
+func (p *plan) up(ip netip.Addr, w Want, r record) {
+	state := p.seen.state(ip)
+	if state == Unknown {
+		p.add(OpGuard, Item{IP: ip})
+		return
+	}
+	if elsewhere := p.elsewhere(ip, w.Index); len(elsewhere) > 0 { // off before on
+		p.takeOff(ip, elsewhere, state)
+		return
+	}
+	at, here := p.seen.on(ip, w.Index)
+	if w.Asking || w.Taken != "" || !here && p.now >= p.want.Deadline {
+		return
+	}
+	switch {
+	case state == Open && !r.opened && !p.seen.NoFence:
+		p.add(OpShut, Item{IP: ip}) // whatever opened it, it was not this life of it
+	case !here:
+		p.add(OpAdd, Item{IP: ip, Index: w.Index, Lifetime: w.Lifetime})
+	case p.routed[ip] || !p.seen.stands(w.Index) || p.unsettled():
+		// The same round does what is missing; the next one goes on.
+	case state == Shut:
+		p.add(OpOpen, Item{IP: ip})
+		p.announce(ip, w, r)
+	default:
+		p.announce(ip, w, r)
+	}
+	if here && at.Until != 0 && at.Until.Sub(p.now) <= w.Lifetime/extendDivisor {
+		p.add(OpExtend, Item{IP: ip, Index: w.Index, Lifetime: w.Lifetime})
+	}
+}
+
+// unsettled reports whether a device's ARP settings are wrong and may yet be put right.
+func (p *plan) unsettled() bool { return len(p.settle) > 0 }
+
+// elsewhere lists the devices but one on which an address is.
+func (p *plan) elsewhere(ip netip.Addr, index int) []At {
+	return slices.DeleteFunc(p.seen.managed(ip), func(a At) bool { return a.Index == index })
+}
+
+// down plans the next step of an address that belongs nowhere on this host.
+func (p *plan) down(ip netip.Addr, w Want, known bool, r record) {
+	state := p.seen.state(ip)
+	if here := p.seen.managed(ip); len(here) > 0 {
+		p.takeOff(ip, here, state)
+		return
+	}
+	switch {
+	case state == Open:
+		p.add(OpShut, Item{IP: ip})
+	case known && state == Unknown:
+		p.add(OpGuard, Item{IP: ip})
+	case !known && p.want.Complete && state == Shut && len(p.seen.Addresses[ip]) == 0 && !p.seen.NoFence:
+		p.add(OpForget, Item{IP: ip})
+	}
+	if r.unflushed {
+		p.add(OpFlush, Item{IP: ip})
+	}
+	if known && !w.Leave && state == Shut {
+		p.strays(ip)
+	}
+}
+
+// takeOff silences an address and takes it off devices. Sockets end first, while the resets
+// to their peers may leave.
+func (p *plan) takeOff(ip netip.Addr, from []At, state State) {
+	if state == Unknown {
+		p.add(OpGuard, Item{IP: ip}) // shut at once, and removed below
+	}
+	if r := p.mem.of(ip); state == Open && !r.destroyed && p.now < p.want.Deadline {
+		p.add(OpDestroy, Item{IP: ip})
+	}
+	if state == Open {
+		p.add(OpShut, Item{IP: ip})
+	}
+	for _, a := range from {
+		p.add(OpRemove, Item{IP: ip, Index: a.Index})
+	}
+}
+
+// strays removes what another program put on an ENI of this node, where that is one bare
+// address: programs on this host would find the HAVIP here and not at its owner.
+func (p *plan) strays(ip netip.Addr) {
+	for _, a := range p.seen.Addresses[ip] {
+		if !a.Managed && a.Bits == ip.BitLen() && p.want.Devices[a.Index] {
+			p.add(OpRemove, Item{IP: ip, Index: a.Index})
+		}
+	}
+}
+
+// announce has an address told to the neighbours when that is due.
+func (p *plan) announce(ip netip.Addr, w Want, r record) {
+	if p.now >= r.next && p.now < p.want.Deadline {
+		p.add(OpAnnounce, Item{IP: ip, Index: w.Index})
+	}
+}
+
+// announcements puts newcomers first, because nobody finds them yet, then what has waited
+// longest; and keeps to what each device may say at once.
+func (p *plan) announcements() {
+	due := p.items[OpAnnounce]
+	slices.SortStableFunc(due, func(a, b Item) int {
+		x, y := p.mem.of(a.IP), p.mem.of(b.IP)
+		if x.announced != y.announced {
+			if y.announced {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(x.next, y.next)
+	})
+	spoken := map[int]bool{}
+	p.items[OpAnnounce] = slices.DeleteFunc(due, func(it Item) bool {
+		if p.want.AnnounceEvery <= 0 {
+			return false
+		}
+		if spoken[it.Index] || p.now < p.mem.pace[it.Index] {
+			return true
+		}
+		spoken[it.Index] = true
+		return false
+	})
+}
+
+// Next is when something is due without any event.
+func Next(want *Desired, seen *Reading, mem *Memory, now Instant) Instant {
+	next := now.Add(readEvery)
+	for ip, w := range want.HAVIPs {
+		r := mem.records[ip]
+		if r == nil && w.Index == 0 {
+			continue
+		}
+		if r != nil && r.err != nil {
+			next = min(next, r.retry)
+		}
+		if w.Index == 0 {
+			continue
+		}
+		if at, here := seen.on(ip, w.Index); here && at.Until != 0 {
+			next = min(next, at.Until.Add(-w.Lifetime/extendDivisor))
+		}
+		if r != nil && r.phase == Serving {
+			next = min(next, max(r.next, mem.pace[w.Index]))
+		}
+	}
+	return max(next, now.Add(time.Millisecond))
+}

@@ -1,0 +1,46 @@
+package failover
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"havip-cluster/fsm"
+)
+
+// defendPause is DEFEND_INTERVAL of RFC 5227 section 2.4: one defence at most.
+const defendPause = 10 * time.Second
+
+// Foreign takes the news that somebody outside the cluster claims a HAVIP. It does not
+// block. The owner tells its neighbours once more who it is, once per defendPause.
+func (a *Agent) Foreign(ip netip.Addr, mac net.HardwareAddr, device string) {
+	for _, v := range a.cfg.Log.State().HAVIPs {
+		if v.IP == ip {
+			a.cfg.Logger.Warn("a station outside the cluster claims a HAVIP", "havip", v.Name, "ip", ip, "mac", mac.String(), "device", device)
+			a.journal.note("conflict", v.Name, fmt.Sprintf("a station outside the cluster, MAC %s, claims %s (seen on %s)", mac, ip, device))
+		}
+	}
+	for _, h := range a.Holdings() {
+		if h.HAVIP.IP != ip {
+			continue
+		}
+		now := int64(a.cfg.Clock())
+		last := a.defended.Load()
+		if (last == 0 || now-last >= int64(defendPause)) && a.defended.CompareAndSwap(last, now) {
+			a.AnnounceAgain("a foreign claim")
+		}
+	}
+}
+
+// tellStray tells the cluster of a HAVIP's address that another program put on this node.
+func (a *Agent) tellStray(s *fsm.State, st Stray) {
+	name := s.HAVIPs[st.HAVIP].Name
+	if st.Removed {
+		a.cfg.Logger.Warn("removed a HAVIP that another program added", "havip", name, "address", st.Prefix, "device", st.Device)
+		a.journal.note("repaired", name, fmt.Sprintf("%v on %s of this node was added by another program and is removed", st.Prefix, st.Device))
+		return
+	}
+	a.cfg.Logger.Warn("another program has put a HAVIP on this node; it is kept silent", "havip", name, "address", st.Prefix, "device", st.Device)
+	a.journal.note("conflict", name, fmt.Sprintf("%v is on %s of this node, put there by another program; it is kept silent; `ip address del %v dev %s` removes it", st.Prefix, st.Device, st.Prefix, st.Device))
+}
