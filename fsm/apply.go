@@ -1,6 +1,11 @@
 package fsm
 
-import "havip-cluster/internal/mutant"
+import (
+	"maps"
+	"slices"
+
+	"havip-cluster/internal/mutant"
+)
 
 // Result is what became of a command.
 type Result struct {
@@ -38,12 +43,13 @@ func Apply(s *State, index uint64, c Command) (*State, Result, error) {
 	if refusal := s.Admits(c); refusal != nil {
 		return s.at(index), refused(index, refusal), nil
 	}
-	next := s.clone()
+	next := s.cloneFor(c.body)
 	next.Index = index
 	object, refusedParts, refusal := next.do(c)
 	if refusal != nil {
 		return s.at(index), refused(index, refusal), nil
 	}
+	next.follow(s, c)
 	if next.Level() >= 2 && configures(c.body) {
 		next.Cluster.Revision++
 	}
@@ -140,11 +146,52 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 		refusal = s.settleLease(*b)
 	case *RecordFailover:
 		refusal = s.recordFailover(*b)
+	case *ReportGuarded:
+		refusal = s.reportGuarded(*b)
+	case *Confirm:
+		refusal = s.confirm(*b)
+	case *CloseSessions:
+		parts, refusal = s.closeSessions(c, *b)
+	case *RecordFailovers:
+		refusal = s.recordFailovers(*b)
 	default:
 		object, refusal = s.doPolicy(c)
 	}
 	return object, parts, refusal
 }
+
+// follow brings up to date what is derived from the rest, after a command was done.
+func (s *State) follow(before *State, c Command) {
+	switch c.body.(type) {
+	case *InitCluster, *AddNode, *RemoveNode, *ReportENIs:
+		s.followOwn(c, before.own)
+	}
+	if !s.samePlacement(before, c.body) {
+		s.inputs = s.Index
+	}
+}
+
+// samePlacement says that a command has changed nothing that a placement depends on.
+func (s *State) samePlacement(before *State, b Body) bool {
+	switch b := b.(type) {
+	case *Confirm, *ReportEvent, *RecordFailover, *RecordFailovers, *CreateToken, *SetLease, *SettleLease:
+		return true
+	case *ReportGuarded:
+		// Only the last one that a HAVIP waited for makes a difference.
+		up, was := s.GuardedUpTo(), before.GuardedUpTo()
+		return up == was || s.Cluster.GuardIndex <= was
+	case *ReportENIs:
+		return before.own != nil && s.Cluster.GuardIndex == before.Cluster.GuardIndex && len(s.Subnets) == len(before.Subnets) &&
+			maps.EqualFunc(s.ENIs, before.ENIs, ENI.equal) && maps.EqualFunc(s.own.clash, before.own.clash, slices.Equal)
+	case *UpdateNode:
+		return *b == (UpdateNode{ID: b.ID, Version: b.Version}) && s.Level() == before.Level()
+	}
+	return false
+}
+
+// PlacementInputs is the index of the last entry that changed what a placement depends on,
+// beside the time. Two states of one log with the same one are placed alike.
+func (s *State) PlacementInputs() uint64 { return s.inputs }
 
 // doPolicy is do for the commands of level 2.
 func (s *State) doPolicy(c Command) (object string, refusal *Refusal) {

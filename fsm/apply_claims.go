@@ -25,6 +25,9 @@ func (s *State) openSession(c Command, b OpenSession) *Refusal {
 	case b.Attempt == "" || len(b.Attempt) > MaxKey:
 		return Refuse(CodeMalformed, "a session needs an attempt id of 1 to %d bytes", MaxKey)
 	}
+	if refusal := s.mayBegin(n, b); refusal != nil {
+		return refusal
+	}
 	if old, ok := s.Sessions[n.LastSession]; ok && !mutant.Active("fsm-older-session") {
 		s.dropSession(c, old, "the node opened a new session", false)
 		if s.Level() >= 2 {
@@ -33,7 +36,7 @@ func (s *State) openSession(c Command, b OpenSession) *Refusal {
 	}
 	n.LastSession = s.Index
 	s.Nodes[n.ID] = n
-	s.Sessions[s.Index] = Session{Number: s.Index, Node: n.ID, Attempt: b.Attempt, Lease: s.Cluster.Lease, Opened: c.At}
+	s.Sessions[s.Index] = Session{Number: s.Index, Node: n.ID, Attempt: b.Attempt, Lease: s.Cluster.Lease, Opened: c.At, Guarded: b.Guarded}
 	s.note(c, "session-opened", "", n.Name, fmt.Sprintf("node %s opened session %d", n.Name, s.Index))
 	return nil
 }
@@ -59,22 +62,21 @@ func (s *State) closeSession(c Command, b CloseSession) ([]string, *Refusal) {
 	if len(b.Place) > MaxAssignments {
 		return nil, Refuse(CodeLimit, "%d assignments in one entry, at most %d", len(b.Place), MaxAssignments)
 	}
-	why := "its lease expired at a majority of the voters"
 	if b.Released {
-		why = "the node ended it"
+		s.dropSession(c, sess, "the node ended it", true)
+	} else {
+		s.expire(c, sess)
 	}
-	s.dropSession(c, sess, why, b.Released)
-	if n, ok := s.Nodes[sess.Node]; ok && !b.Released && s.Level() >= 2 {
+	return s.assignAll(c, b.Place), nil
+}
+
+// expire ends a session that a majority of the voters endorsed the end of.
+func (s *State) expire(c Command, sess Session) {
+	s.dropSession(c, sess, "its lease expired at a majority of the voters", false)
+	if n, ok := s.Nodes[sess.Node]; ok && s.Level() >= 2 {
 		n.Flaps = n.Flaps.counted(c.At)
 		s.Nodes[n.ID] = n
 	}
-	var parts []string
-	for _, a := range b.Place {
-		if refusal := s.assign(c, a); refusal != nil {
-			parts = append(parts, refusal.Message)
-		}
-	}
-	return parts, nil
 }
 
 // dropSession ends a session and every claim that it has. left says that the node ended it
@@ -110,6 +112,9 @@ func (s *State) putClaims(c Command, v HAVIP) {
 		s.note(c, "havip-deleted", v.Name, "", fmt.Sprintf("HAVIP %s (%s) is deleted", v.Name, v.IP))
 		return
 	}
+	if v.Owner == nil || v.Served != v.Owner.Epoch {
+		v.Served = 0
+	}
 	s.HAVIPs[v.ID] = v
 }
 
@@ -117,18 +122,12 @@ func (s *State) place(c Command, b Place) ([]string, *Refusal) {
 	if len(b.Assignments) == 0 || len(b.Assignments) > MaxAssignments {
 		return nil, Refuse(CodeLimit, "%d assignments in one entry, 1 to %d fit", len(b.Assignments), MaxAssignments)
 	}
-	var parts []string
-	var last *Refusal
-	for _, a := range b.Assignments {
-		if last = s.assign(c, a); last != nil {
-			parts = append(parts, last.Message)
-			if len(b.Assignments) == 1 {
-				return nil, last
-			}
-		}
+	if len(b.Assignments) == 1 {
+		return nil, s.assign(c, b.Assignments[0])
 	}
+	parts := s.assignAll(c, b.Assignments)
 	if len(parts) == len(b.Assignments) {
-		return nil, last
+		return nil, s.assign(c, b.Assignments[len(parts)-1])
 	}
 	return parts, nil
 }
@@ -154,6 +153,9 @@ func (s *State) assign(c Command, a Assignment) *Refusal {
 		if sess, ok := s.Sessions[a.Session]; (!ok || sess.Node != a.Node) && !mutant.Active("fsm-open-session") {
 			return Refuse(CodeStale, "session %d of node %s is not open", a.Session, s.NodeName(a.Node))
 		}
+		if waits := s.Unguarded(v); len(waits) > 0 && !mutant.Active("fsm-guard") {
+			return Refuse(CodeNotReady, "HAVIP %s cannot be placed yet: %s", v.Name, WaitsForFence(waits))
+		}
 		if why := s.Ineligible(v, eni, c.At); why != nil && !mutant.Active("fsm-eligible") {
 			return Refuse(why.code(), "HAVIP %s cannot be on %s: %s", v.Name, eni.ID, why.Text)
 		}
@@ -175,20 +177,25 @@ func (s *State) assign(c Command, a Assignment) *Refusal {
 	if !mutant.Active("fsm-epoch") {
 		v.Epoch++
 	}
+	if mutant.Active("fsm-served") && v.Served != 0 {
+		v.Served = v.Epoch
+	}
 	v.Owner, v.Since, v.Reason = owner, c.At, clip(a.Reason, MaxReason)
 	to := "nobody"
 	if owner != nil {
 		to, v.Last = owner.ENI, ""
 	}
 	s.decided(c, v, from, a.Detail)
-	s.note(c, "placed", v.Name, "", fmt.Sprintf("HAVIP %s goes to %s (epoch %d): %s", v.Name, to, v.Epoch, v.Reason))
+	if s.entry.another(func(e *entryLog) *int { return &e.placed }, MaxPlacedEvents) {
+		s.note(c, "placed", v.Name, "", fmt.Sprintf("HAVIP %s goes to %s (epoch %d): %s", v.Name, to, v.Epoch, v.Reason))
+	}
 	s.putClaims(c, v)
 	return nil
 }
 
 // decided puts a change of owner into the journal of decisions.
 func (s *State) decided(c Command, v HAVIP, from, detail string) {
-	if s.Level() < 2 {
+	if s.Level() < 2 || !s.entry.another(func(e *entryLog) *int { return &e.decided }, MaxDecided) {
 		return
 	}
 	d := Decision{Index: s.Index, At: c.At, HAVIP: v.ID, Name: v.Name, Epoch: v.Epoch, From: from, Reason: v.Reason, Detail: clip(detail, MaxDetail)}
@@ -275,6 +282,18 @@ func (s *State) settleLease(b SettleLease) *Refusal {
 		return Refuse(CodeStale, "the lease length changed again at index %d", s.Cluster.LeaseIndex)
 	}
 	s.Cluster.LeaseMax = s.Cluster.Lease
+	return nil
+}
+
+func (s *State) recordFailovers(b RecordFailovers) *Refusal {
+	if len(b.Failovers) == 0 || len(b.Failovers) > MaxFailoversPerEntry {
+		return Refuse(CodeLimit, "%d failovers in one entry, 1 to %d fit", len(b.Failovers), MaxFailoversPerEntry)
+	}
+	for _, f := range b.Failovers {
+		if refusal := s.recordFailover(RecordFailover{Failover: f}); refusal != nil {
+			return refusal
+		}
+	}
 	return nil
 }
 

@@ -69,6 +69,7 @@ func (s *State) createHAVIP(c Command, b CreateHAVIP) (string, *Refusal) {
 	}
 	v.Enabled = !b.Disabled
 	delete(s.Quarantine, Quarantined{VPC: v.VPC, IP: v.IP}.key())
+	s.guard(&v)
 	s.HAVIPs[v.ID] = v
 	s.batch.created(v)
 	s.note(c, "havip-created", v.Name, "", fmt.Sprintf("HAVIP %s (%s) was created in subnet %s", v.Name, v.IP, v.Subnet))

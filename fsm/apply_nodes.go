@@ -131,11 +131,15 @@ func (s *State) admit(c Command, n Node) *Refusal {
 			return Refuse(CodeInUse, "address %s with one of the ports %d, %d, %d belongs to node %s", n.Address, n.APIPort, n.RaftPort, n.GossipPort, old.Name)
 		}
 	}
+	if r := s.reachable(n); r != nil {
+		return r
+	}
 	if n.CommandLevel() < s.Level() {
 		return Refuse(CodeLevel, "node %s runs a version that cannot read this cluster's log (command level %d, it reads %d): upgrade its program, then join", n.Name, s.Level(), n.CommandLevel())
 	}
 	n.LastSession, n.Removing, n.Joined, n.Version = 0, false, c.At, clip(n.Version, MaxNameRunes)
 	n.Capacity, n.Score, n.Health, n.HealthReason, n.Draining, n.Drain, n.Flaps = nil, 0, "", "", false, Drain{}, FailCount{}
+	n.Leftout = ""
 	s.Nodes[n.ID] = n
 	s.raiseLevel(c)
 	s.note(c, "node-added", "", n.Name, fmt.Sprintf("node %s (%s, %s) is a member", n.Name, n.Role, n.Address))
@@ -226,18 +230,23 @@ func (s *State) reportENIs(c Command, b ReportENIs) *Refusal {
 	if b.Session != 0 && b.Session < n.LastSession {
 		return Refuse(CodeStale, "the inventory of node %s was reported before its session %d; the present one follows", n.Name, n.LastSession)
 	}
-	if len(b.ENIs) > MaxENIsPerNode {
-		return Refuse(CodeLimit, "node %s reports %d ENIs, at most %d", n.Name, len(b.ENIs), MaxENIsPerNode)
+	if refusal := s.cutReport(n, &b); refusal != nil {
+		return refusal
 	}
-	reported := map[string]bool{}
+	if text := clip(b.Leftout, MaxReason); text != n.Leftout {
+		n.Leftout = text
+		s.Nodes[n.ID] = n
+		s.note(c, "fault", "", n.Name, fmt.Sprintf("the inventory of node %s: %s", n.Name, cmp.Or(text, "whole again")))
+	}
+	ids, reported := s.eniIDs(c, n, b.ENIs), map[string]bool{}
 	for _, e := range b.ENIs {
 		switch {
 		case e.Device == "" || len(e.Device) > MaxNameRunes || len(e.MAC) > MaxNameRunes || len(e.Prefixes) > MaxPrefixesPerENI:
 			return Refuse(CodeMalformed, "node %s reports an ENI with device %q and %d addresses; 1 to %d bytes and at most %d addresses", n.Name, e.Device, len(e.Prefixes), MaxNameRunes, MaxPrefixesPerENI)
-		case reported[n.Name+"/"+e.Device]:
+		case reported[ids[e.Device]]:
 			return Refuse(CodeDuplicate, "node %s reports device %s twice", n.Name, e.Device)
 		}
-		e.ID, e.Node, e.Detached = n.Name+"/"+e.Device, n.ID, false
+		e.ID, e.Node, e.Detached = ids[e.Device], n.ID, false
 		old := s.ENIs[e.ID]
 		e.SetSubnet, e.SetPrimary = old.SetSubnet, old.SetPrimary
 		s.registerSubnets(c, n, e)
@@ -296,6 +305,15 @@ func (s *State) forgetENIs(n Node) {
 			count--
 		}
 	}
+}
+
+// equal says that two readings of an ENI are the same.
+func (e ENI) equal(o ENI) bool {
+	same := slices.Equal(e.Prefixes, o.Prefixes) && (e.SetPrimary == nil) == (o.SetPrimary == nil) &&
+		(e.SetPrimary == nil || *e.SetPrimary == *o.SetPrimary)
+	e.Prefixes, o.Prefixes, e.SetPrimary, o.SetPrimary = nil, nil, nil, nil
+	return same && e.ID == o.ID && e.Node == o.Node && e.Device == o.Device && e.MAC == o.MAC && e.Subnet == o.Subnet && e.Gateway == o.Gateway &&
+		e.Primary == o.Primary && e.Up == o.Up && e.Detached == o.Detached && e.Fault == o.Fault && e.SetSubnet == o.SetSubnet
 }
 
 // operatorWords counts the fields that the operator set.
@@ -416,7 +434,7 @@ func autoName(cidr netip.Prefix) string {
 
 // noteConflicts tells of addresses of an ENI that are new there and belong to a HAVIP (R8).
 func (s *State) noteConflicts(c Command, n Node, e, old ENI) {
-	if s.Level() < 2 {
+	if s.Level() != 2 { // from level 3 on followOwn tells
 		return
 	}
 	for _, v := range s.HAVIPList() {

@@ -10,6 +10,8 @@ import (
 	"io"
 	"net/netip"
 	"time"
+
+	"havip-cluster/internal/limits"
 )
 
 // CommandVersion is the newest version of the encoding. An entry is written with the
@@ -87,8 +89,12 @@ func (c Command) Encode() ([]byte, error) {
 	if err := c.open(); err != nil {
 		return nil, err
 	}
-	if len(raw)+1 > MaxCommand {
-		return nil, Refuse(CodeLimit, "the command has %d bytes, at most %d fit into one log entry; split the request", len(raw)+1, MaxCommand)
+	limit := MaxCommand
+	if c.level < 3 {
+		limit = limits.CommandBytesLevel2
+	}
+	if len(raw)+1 > limit {
+		return nil, Refuse(CodeLimit, "the command has %d bytes, at most %d fit into one log entry; split the request", len(raw)+1, limit)
 	}
 	return append([]byte{byte(c.level)}, raw...), nil
 }
@@ -112,6 +118,9 @@ func DecodeCommand(b []byte) (Command, error) {
 	return c, nil
 }
 
+// commandFrame is more than the bytes of an encoded command beside its body.
+const commandFrame = 2048
+
 // open decodes the body, once.
 func (c *Command) open() error {
 	if c.body != nil {
@@ -125,6 +134,9 @@ func (c *Command) open() error {
 		return err
 	}
 	c.body, c.level = body, levelOf(body)
+	if len(c.Body) > limits.CommandBytesLevel2-commandFrame {
+		c.level = max(c.level, 3)
+	}
 	return nil
 }
 
@@ -203,6 +215,8 @@ type ReportENIs struct {
 	Node    string `json:"node"`
 	ENIs    []ENI  `json:"enis"`
 	Session uint64 `json:"session,omitempty" level:"2"`
+	// Leftout says what the report does not hold, and why; "" = it is whole.
+	Leftout string `json:"leftout,omitempty" level:"3"`
 }
 
 // SetENI is the operator's word about an ENI; nil leaves a field, "" takes it back.
@@ -278,11 +292,14 @@ type DeleteHAVIP struct {
 
 // OpenSession opens a node's new session and closes the older one (rule 1). It is
 // refused unless Last is the node's last session: a delayed request of a dead process
-// must not close a living session.
+// must not close a living session. From level 3 on it is refused, with CodeNotReady, while a
+// HAVIP is newer than what the node's fence knows.
 type OpenSession struct {
 	Node    string `json:"node"`
 	Last    uint64 `json:"last"`
 	Attempt string `json:"attempt"`
+	// Guarded: the fence knows every HAVIP of the log up to this index.
+	Guarded uint64 `json:"guarded,omitempty" level:"3"`
 }
 
 // DrainSession says that the holder is about to end its session.
@@ -379,7 +396,7 @@ func (RecordFailover) kind() string { return "record-failover" }
 
 // newBody gives an empty body to decode into.
 func newBody(kind string) (Body, bool) {
-	for _, b := range append(policyBodies(),
+	for _, b := range append(append(policyBodies(), edgeBodies()...),
 		&InitCluster{}, &CreateToken{}, &AddNode{}, &UpdateNode{}, &RemoveNode{}, &ReportENIs{}, &SetENI{},
 		&CreateSubnet{}, &DeleteSubnet{}, &CreateHAVIP{}, &UpdateHAVIP{}, &DeleteHAVIP{},
 		&OpenSession{}, &DrainSession{}, &CloseSession{}, &Place{}, &Release{}, &ReportEvent{},

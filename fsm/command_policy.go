@@ -150,6 +150,11 @@ func kindLevel(kind string) int {
 			return 2
 		}
 	}
+	for _, b := range edgeBodies() {
+		if b.kind() == kind {
+			return 3
+		}
+	}
 	return 1
 }
 

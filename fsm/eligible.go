@@ -31,11 +31,20 @@ func (s *State) Ineligible(v HAVIP, eni ENI, at int64) *Obstacle {
 	}
 	n, known := s.Nodes[eni.Node]
 	sess, open := s.SessionOf(eni.Node)
+	owner, mine := s.OwnAddress(v.IP)
+	var waits []string // it stays where it is in the meantime
+	if v.Owner == nil || v.Owner.ENI != eni.ID {
+		waits = s.Unguarded(v)
+	}
 	switch {
 	case !v.Enabled:
 		return no("disabled", "the HAVIP is disabled; `havip enable %s`", v.Name)
 	case v.Deleting:
 		return no("deleting", "the HAVIP is being deleted")
+	case mine:
+		return no("own-address", "%s", OwnAddressText(v.IP, owner))
+	case len(waits) > 0:
+		return no("unguarded", "%s", WaitsForFence(waits))
 	case !known:
 		return no("no-node", "node %s is not a member", eni.Node)
 	case eni.Detached:

@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	"havip-cluster/internal/limits"
 )
 
 // Levels let nodes of two releases live in one cluster. A node that meets an entry which
@@ -20,7 +22,7 @@ import (
 // A state of level 1 has only what level 1 knows: an older node can read its snapshot.
 
 // CommandLevel is the highest level of commands that this program reads.
-const CommandLevel = 2
+const CommandLevel = 3
 
 const levelMark = "+level."
 
@@ -63,7 +65,11 @@ func (s *State) raiseLevel(c Command) {
 		lowest = min(lowest, n.CommandLevel())
 	}
 	if lowest > s.Level() {
+		before := s.Level()
 		s.Cluster.Level = lowest
+		if before < 3 && lowest >= 3 {
+			s.guardAll()
+		}
 		s.note(c, "level", "", "", fmt.Sprintf("all nodes read commands of level %d: they may be used from now on", lowest))
 	}
 }
@@ -99,6 +105,12 @@ func levelOf(b Body) int {
 	level := max(kindLevel(b.kind()), fieldLevel(reflect.ValueOf(b)))
 	failback := ""
 	switch b := b.(type) {
+	case *Place:
+		level = max(level, sizeLevel(len(b.Assignments)))
+	case *CloseSession:
+		level = max(level, sizeLevel(len(b.Place)))
+	case *Release:
+		level = max(level, sizeLevel(len(b.Claims)))
 	case *CreateHAVIP:
 		failback = b.Failback
 	case *UpdateHAVIP:
@@ -110,6 +122,14 @@ func levelOf(b Body) int {
 		level = max(level, 2)
 	}
 	return level
+}
+
+// sizeLevel is the level of an entry about so many HAVIPs.
+func sizeLevel(n int) int {
+	if n > limits.AssignmentsLevel2 {
+		return 3
+	}
+	return 1
 }
 
 // fieldLevel finds the highest `level` tag of a field that is not zero.

@@ -15,6 +15,8 @@ func OwnCommand(s *State, node, kind string, raw json.RawMessage) (Body, *Refusa
 		owner = b.Node
 	case *DrainSession:
 		owner = b.Node
+	case *ReportGuarded:
+		owner = b.Node
 	case *ReportENIs:
 		owner = b.Node
 	case *ReportEvent:

@@ -26,7 +26,7 @@ func (c chooser) eip() netip.Addr {
 func (c chooser) updateNode(node string) UpdateNode {
 	b := UpdateNode{
 		ID: node, Standby: maybe(c, "standby", c.flag), Maintenance: maybe(c, "maintenance", c.flag), Removing: maybe(c, "removing", c.flag),
-		Version: maybe(c, "version", func() string { return pick(c, "program", []string{"v2+level.2", "v1", "v9+level.9", "x+level.0"}) }),
+		Version: maybe(c, "version", func() string { return pick(c, "program", []string{"v2+level.2", "v1", "v9+level.9", "v3+level.3", "x+level.0"}) }),
 	}
 	if c.chance("weights", 4) {
 		b.Capacity, b.NoCapacity, b.Score = maybe(c, "capacity", c.small), c.chance("no capacity", 3), maybe(c, "score", c.small)
@@ -176,5 +176,54 @@ func (c chooser) policyDraws(node string) map[string]func() Body {
 			return ApplyConfig{Expected: c.expected(), Config: c.config(), Prune: c.flag(), Note: "drawn"}
 		},
 		"rollback": func() Body { return Rollback{c.revision(), c.expected()} },
+	}
+}
+
+func (c chooser) openSession(node string, last uint64) OpenSession {
+	b := OpenSession{Node: node, Last: last, Attempt: "drawn"}
+	if c.s.Level() >= 3 || c.chance("says what it guards", 4) {
+		b.Guarded = c.guardedIndex()
+	}
+	return b
+}
+
+// guardedIndex is mostly one that is enough.
+func (c chooser) guardedIndex() uint64 {
+	return pick(c, "guarded", []uint64{c.s.Index, c.s.Cluster.GuardIndex, c.s.Index + 2, 0, 1})
+}
+
+// edgeDraws draws the commands of level 3.
+func (c chooser) edgeDraws(node string, session uint64) map[string]func() Body {
+	return map[string]func() Body{
+		"report-guarded": func() Body { return ReportGuarded{node, session, c.guardedIndex()} },
+		"confirm": func() Body {
+			var b Confirm
+			for range c.number("confirmed", 0, 3) {
+				v := c.s.HAVIPs[c.havip()]
+				claim := ConfirmedClaim{HAVIP: v.ID, Epoch: v.Epoch, Session: c.session()}
+				if v.Owner != nil && !c.chance("another claim", 4) {
+					claim.Epoch, claim.Session = v.Owner.Epoch, v.Owner.Session
+				}
+				b.Claims = append(b.Claims, claim)
+			}
+			return b
+		},
+		"close-sessions": func() Body {
+			b := CloseSessions{Sessions: slices.Sorted(maps.Keys(c.s.Sessions)), Place: c.assignments()}
+			for len(b.Sessions) > 0 && c.flag() {
+				b.Sessions = b.Sessions[1:]
+			}
+			if c.chance("unsorted", 6) {
+				b.Sessions = append(b.Sessions, 1)
+			}
+			return b
+		},
+		"record-failovers": func() Body {
+			var b RecordFailovers
+			for range c.number("timelines", 0, 2) {
+				b.Failovers = append(b.Failovers, c.failover())
+			}
+			return b
+		},
 	}
 }

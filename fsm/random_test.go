@@ -230,7 +230,7 @@ func (c chooser) body() Body {
 		"create-havip":    func() Body { return c.createHAVIP() },
 		"update-havip":    func() Body { return c.updateHAVIP() },
 		"delete-havip":    func() Body { return DeleteHAVIP{ID: c.havip(), Force: c.flag()} },
-		"open-session":    func() Body { return OpenSession{node, session, "drawn"} },
+		"open-session":    func() Body { return c.openSession(node, session) },
 		"drain-session":   func() Body { return DrainSession{node, session} },
 		"close-session":   func() Body { return CloseSession{session, c.flag(), c.assignments()} },
 		"place":           func() Body { return Place{c.assignments()} },
@@ -241,8 +241,9 @@ func (c chooser) body() Body {
 		"record-failover": func() Body { return RecordFailover{c.failover()} },
 	}
 	maps.Copy(draws, c.policyDraws(node))
+	maps.Copy(draws, c.edgeDraws(node, session))
 	// The drawing prefers what stands first.
-	kinds := append([]string{"place", "release", "open-session", "place", "create-havip", "update-havip", "close-session", "place", "release", "add-node", "apply-config", "change-range", "create-group", "end-drain"}, everyKind...)
+	kinds := append([]string{"place", "release", "open-session", "place", "create-havip", "update-havip", "close-session", "place", "release", "add-node", "apply-config", "change-range", "create-group", "end-drain", "report-guarded", "confirm"}, everyKind...)
 	return draws[pick(c, "kind", kinds)]()
 }
 

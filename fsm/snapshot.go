@@ -118,6 +118,8 @@ func (im image) state() *State {
 	index(s.Groups, im.Groups, func(g Group) string { return g.Name })
 	index(s.Quarantine, im.Quarantine, func(q Quarantined) string { return q.key() })
 	s.Decisions, s.Revisions = im.Decisions, im.Revisions
+	s.indexOwn()
+	s.inputs = s.Index
 	return s
 }
 

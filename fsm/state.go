@@ -28,6 +28,14 @@ type State struct {
 	Decisions  []Decision // oldest first, at most MaxDecisions
 	Revisions  []Revision // ascending, at most MaxRevisions and MaxRevisionBytes
 
+	// own is derived from nodes, ENIs and HAVIPs, see own_address.go.
+	own *ownIndex
+	// inputs is the index of the last entry that changed what a placement depends on. It is
+	// in no snapshot: a restored state counts as changed.
+	inputs uint64
+	// entry is there while the assignments of one entry are carried out.
+	entry *entryLog
+
 	// batch is there while one command makes many changes, and never in a state that
 	// anybody else sees.
 	batch *batch
@@ -64,6 +72,20 @@ func (s *State) clone() *State {
 	n.answered, n.Events, n.Failovers = slices.Clip(s.answered), slices.Clip(s.Events), slices.Clip(s.Failovers)
 	n.Decisions, n.Revisions = slices.Clip(s.Decisions), slices.Clip(s.Revisions)
 	return &n
+}
+
+// cloneFor is clone for one command. Those that nodes and leaders send again and again, and
+// that change no HAVIP, share the two large maps with the state before.
+func (s *State) cloneFor(b Body) *State {
+	switch b.(type) {
+	case *ReportGuarded, *ReportEvent, *ReportENIs, *ReportHealth, *UpdateNode, *DrainSession, *SetLease, *SettleLease, *RecordFailover, *RecordFailovers, *CreateToken:
+		few := *s
+		few.HAVIPs, few.Quarantine = nil, nil
+		n := few.clone()
+		n.HAVIPs, n.Quarantine = s.HAVIPs, s.Quarantine
+		return n
+	}
+	return s.clone()
 }
 
 // sorted returns the values of a map in the order of its keys.

@@ -3,6 +3,8 @@ package fsm
 import (
 	"net/netip"
 	"time"
+
+	"havip-cluster/internal/limits"
 )
 
 // Epoch counts the changes of owner of one HAVIP. It only grows; every claim carries
@@ -40,6 +42,9 @@ type Cluster struct {
 	Provider    Provider `json:"provider,omitzero" level:"2"`
 	// Revision counts the changes of the desired configuration, by whichever command.
 	Revision uint64 `json:"revision,omitempty" level:"2"`
+	// GuardIndex is the newest Guard that any HAVIP has had: a fence that knows the HAVIPs of
+	// the log up to there knows all of them.
+	GuardIndex uint64 `json:"guard_index,omitempty" level:"3"`
 }
 
 // Node is a member: one agent on one instance.
@@ -78,6 +83,8 @@ type Node struct {
 	Drain Drain `json:"drain,omitzero" level:"2"`
 	// Flaps counts the sessions that the node lost rather than ended, with decay.
 	Flaps FailCount `json:"flaps,omitzero" level:"2"`
+	// Leftout says what the node's inventory does not report, and why; "" = it is whole.
+	Leftout string `json:"leftout,omitempty" level:"3"`
 }
 
 // Session is one life of a node's lease. Only open sessions are in the State.
@@ -91,13 +98,16 @@ type Session struct {
 	Opened  int64         `json:"opened"` // Command.At
 	// Draining says that the holder is about to end the session: it gets nothing new.
 	Draining bool `json:"draining,omitempty"`
+	// Guarded: the fence of the holder knows every HAVIP of the log up to this index. It only
+	// grows while the session is open.
+	Guarded uint64 `json:"guarded,omitempty" level:"3"`
 }
 
 // ENI is a network interface of a node.
 type ENI struct {
-	ID       string         `json:"id"` // NODE/DEVICE
+	ID       string         `json:"id"` // NODE/DEVICE as it was first seen; it stays when the device is renamed
 	Node     string         `json:"node"`
-	Device   string         `json:"device"`
+	Device   string         `json:"device"` // the present name
 	MAC      string         `json:"mac"`
 	Subnet   string         `json:"subnet,omitempty"` // name of the subnet, "" if none holds its addresses
 	Prefixes []netip.Prefix `json:"prefixes,omitempty"`
@@ -228,6 +238,13 @@ type HAVIP struct {
 	// Fails counts the failures by the node's name, with decay.
 	Fails map[string]FailCount `json:"fails,omitempty" level:"2"`
 	EIP   netip.Addr           `json:"eip,omitzero" level:"2"` // the record; the provider acts on it
+
+	// Guard is the log index of the entry that brought its address into being, or back: it is
+	// placed when every open session has Guarded at least that.
+	Guard uint64 `json:"guard,omitempty" level:"3"`
+	// Served is the epoch of the owner that has said that address, fence and announcement
+	// stand; 0 = not yet. Invariant: 0 or Owner.Epoch.
+	Served Epoch `json:"served,omitempty" level:"3"`
 }
 
 // Token is a join token as the cluster keeps it: never the secret, only its hash.
@@ -285,7 +302,7 @@ const (
 	MaxPrefixesPerENI = 32
 	MaxSubnets        = 1024
 	MaxReserved       = 256
-	MaxHAVIPs         = 10000
+	MaxHAVIPs         = limits.HAVIPs
 	MaxRangeMembers   = 10 // R11, unless the provider profile says otherwise
 	MaxPrefer         = 64
 	MaxBans           = 64
@@ -302,15 +319,21 @@ const (
 	RangeMembersCap   = 64 // the highest setting of Provider.RangeMembers
 	MaxQuarantine     = 10000
 	MaxDecisions      = 500
-	MaxDetail         = 1024    // bytes of a decision's detail
-	MaxRevisions      = 16      // applied configurations that can be rolled back to
-	MaxRevisionBytes  = 8 << 20 // of all of them together
-	MaxNameRunes      = 60      // R1
-	MaxKey            = 128     // bytes of an idempotency key
-	MaxReason         = 300     // bytes of a reason or an event's text
-	MaxAssignments    = 1000
-	MaxCommand        = 1 << 20 // bytes of an encoded command
-	ScoreLimit        = 1000000
+	MaxDetail         = 1024                // bytes of a decision's detail
+	MaxRevisions      = 16                  // applied configurations that can be rolled back to
+	MaxRevisionBytes  = 8 << 20             // of all of them together
+	MaxNameRunes      = 60                  // R1
+	MaxKey            = 128                 // bytes of an idempotency key
+	MaxReason         = 300                 // bytes of a reason or an event's text
+	MaxAssignments    = limits.Assignments  // of one entry; limits.AssignmentsLevel2 below level 3
+	MaxCommand        = limits.CommandBytes // of an encoded command; limits.CommandBytesLevel2 below level 3
+	// MaxSessionsPerEntry bounds CloseSessions, MaxPlacedEvents and MaxDecided what one entry
+	// puts into the journals of events and decisions, from level 3 on.
+	MaxSessionsPerEntry  = limits.SessionsPerEntry
+	MaxPlacedEvents      = limits.PlacedEvents
+	MaxDecided           = limits.DecisionsPerEntry
+	MaxFailoversPerEntry = limits.FailoversPerEntry
+	ScoreLimit           = 1000000
 	// GiveUpPause is how long an ENI is not eligible after it failed to serve a HAVIP.
 	GiveUpPause = 10 * time.Second
 	DefaultVPC  = "vpc-default"

@@ -64,7 +64,24 @@ func trio(t testing.TB) *world {
 func (w *world) upgrade() {
 	w.t.Helper()
 	for _, n := range w.state.NodeList() {
-		w.must(UpdateNode{ID: n.ID, Version: ptr(VersionWithLevel("v2"))})
+		w.must(UpdateNode{ID: n.ID, Version: ptr("v2+level.2")})
+	}
+}
+
+// upgrade3 lets every node say that it reads level 3, and that its fence knows all HAVIPs.
+func (w *world) upgrade3() {
+	w.t.Helper()
+	for _, n := range w.state.NodeList() {
+		w.must(UpdateNode{ID: n.ID, Version: ptr(VersionWithLevel("v3"))})
+	}
+	w.guarded()
+}
+
+// guarded lets every node with a session say that its fence knows all HAVIPs.
+func (w *world) guarded() {
+	w.t.Helper()
+	for _, sess := range w.state.SessionList() {
+		w.must(ReportGuarded{Node: sess.Node, Session: sess.Number, Index: w.state.Index})
 	}
 }
 
@@ -170,7 +187,11 @@ func (w *world) session(name string) uint64 { return w.node(name).LastSession }
 
 func (w *world) open(name string) {
 	w.t.Helper()
-	w.must(OpenSession{Node: nodeID(name), Last: w.session(name), Attempt: "attempt-" + name})
+	b := OpenSession{Node: nodeID(name), Last: w.session(name), Attempt: "attempt-" + name}
+	if w.state.Level() >= 3 {
+		b.Guarded = w.state.Index
+	}
+	w.must(b)
 }
 
 // havip makes a HAVIP without a limited range.

@@ -322,6 +322,13 @@ func (m *model) keepsBecause(h, winner int32, eligible []option) string {
 // whyNobody says why no ENI is eligible; ENIs of other subnets are left out.
 func (m *model) whyNobody(h int32) string {
 	var why []string
+	switch v := m.v[h]; {
+	case v.Disabled || v.Deleting:
+	case v.OwnAddress != "":
+		return v.OwnAddress
+	case len(v.Waits) > 0:
+		return fsm.WaitsForFence(v.Waits)
+	}
 	for i, e := range m.enis {
 		var n *Node
 		if at := m.nodeOf[i]; at != none {

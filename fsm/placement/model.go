@@ -297,7 +297,7 @@ func (m *model) may(h, e int32) bool {
 		return false
 	}
 	v, en := m.v[h], m.enis[e]
-	if v.Disabled || v.Deleting || !slices.Contains(en.Subnets, v.Subnet) {
+	if v.Disabled || v.Deleting || v.OwnAddress != "" || v.waits(en) || !slices.Contains(en.Subnets, v.Subnet) {
 		return false
 	}
 	if !v.Range.Limit && len(v.Require)+len(v.Forbid)+len(v.Bans)+len(v.GaveUp)+len(v.Fails) == 0 {
@@ -351,9 +351,9 @@ func (m *model) places(h int32) []int32 {
 	v := m.v[h]
 	all := m.bySubnet[v.Subnet]
 	switch {
-	case v.Disabled || v.Deleting:
+	case v.Disabled || v.Deleting || v.OwnAddress != "" || len(v.Waits) > 0 && v.Owner == "":
 		return nil
-	case !v.Range.Limit && len(v.Require)+len(v.Forbid)+len(v.Bans)+len(v.GaveUp)+len(v.Fails) == 0:
+	case len(v.Waits) == 0 && !v.Range.Limit && len(v.Require)+len(v.Forbid)+len(v.Bans)+len(v.GaveUp)+len(v.Fails) == 0:
 		m.eligible[h] = all
 		return all
 	case v.Range.Limit && v.Range.Type == fsm.RangeCVM:

@@ -74,6 +74,10 @@ type HAVIP struct {
 	Owner              string // ENI that owns it now, "" for nobody
 	Last               string // ENI that owned it last, when nobody does now
 	Draining           int    // earlier owners that have not released it yet
+	// Waits names the nodes whose fence does not know it yet: it goes nowhere before.
+	Waits []string
+	// OwnAddress says that a member has its address as its own; "" = nobody has.
+	OwnAddress string
 }
 
 // Fails is how often a HAVIP failed on a node lately.
@@ -150,8 +154,16 @@ func FromState(s *fsm.State, at int64) Problem {
 			ID: e.ID, Node: s.NodeName(e.Node), Subnets: subnetsOf(s, e), Primary: e.IsPrimary(), Up: e.Up, Detached: e.Detached, Fault: e.Fault,
 		})
 	}
+	guarded := s.GuardedUpTo()
 	for _, v := range s.HAVIPs {
-		p.HAVIPs = append(p.HAVIPs, fromHAVIP(s, &v, at))
+		out := fromHAVIP(s, &v, at)
+		if v.Guard > guarded {
+			out.Waits = s.Unguarded(v)
+		}
+		if node, mine := s.OwnAddress(v.IP); mine {
+			out.OwnAddress = fsm.OwnAddressText(v.IP, node)
+		}
+		p.HAVIPs = append(p.HAVIPs, out)
 	}
 	for _, g := range s.Groups {
 		p.Groups = append(p.Groups, Group{Name: g.Name, Kind: g.Kind, Hard: g.Hard, HAVIPs: g.HAVIPs})

@@ -22,6 +22,9 @@ type obstacle struct {
 	until int64
 }
 
+// waits says that a fence has to know the HAVIP before it may come to e.
+func (v *HAVIP) waits(e *ENI) bool { return len(v.Waits) > 0 && v.Owner != e.ID }
+
 // ineligible returns why an ENI must not own a HAVIP, or nil; n is nil for an ENI of a
 // node that nobody knows.
 func (p *Problem) ineligible(v *HAVIP, e *ENI, n *Node) *obstacle {
@@ -30,6 +33,10 @@ func (p *Problem) ineligible(v *HAVIP, e *ENI, n *Node) *obstacle {
 		return &obstacle{"disabled", fmt.Sprintf("the HAVIP is disabled; `havip enable %s`", v.Name), "`havip enable " + v.Name + "`", 0}
 	case v.Deleting:
 		return &obstacle{"deleting", "the HAVIP is being deleted", "", 0}
+	case v.OwnAddress != "":
+		return &obstacle{"own-address", v.OwnAddress, "its address is free", 0}
+	case v.waits(e):
+		return &obstacle{"unguarded", fsm.WaitsForFence(v.Waits), "that fence knows it, or that session is closed", 0}
 	case n == nil:
 		return &obstacle{"no-node", fmt.Sprintf("node %s is not a member", e.Node), "its node joins again", 0}
 	case e.Detached:

@@ -17,6 +17,7 @@ type world struct {
 	t     tb
 	state *fsm.State
 	at    int64
+	slow  bool // nobody says by itself that its fence knows a new HAVIP
 }
 
 // tb is what a world needs of a test, a benchmark or a property.
@@ -41,7 +42,18 @@ func (w *world) try(body fsm.Body) fsm.Result {
 		w.t.Fatal(err)
 	}
 	w.state = next
+	if w.state.GuardedUpTo() < w.state.GuardIndex() && !w.slow {
+		w.guarded()
+	}
 	return res
+}
+
+// guarded lets every node with a session say that its fence knows all HAVIPs.
+func (w *world) guarded() {
+	w.t.Helper()
+	for _, sess := range w.state.SessionList() {
+		w.must(fsm.ReportGuarded{Node: sess.Node, Session: sess.Number, Index: w.state.Index})
+	}
 }
 
 func (w *world) must(body fsm.Body) fsm.Result {
@@ -113,7 +125,7 @@ func (w *world) session(node string) uint64 { return w.state.Nodes["n-"+node].La
 
 func (w *world) open(node string) {
 	w.t.Helper()
-	w.must(fsm.OpenSession{Node: "n-" + node, Last: w.session(node), Attempt: "a"})
+	w.must(fsm.OpenSession{Node: "n-" + node, Last: w.session(node), Attempt: "a", Guarded: w.state.Index})
 }
 
 // down is the death of a node: its session is closed, nothing is placed in the entry.
