@@ -66,8 +66,9 @@ type holding struct {
 	begun    lease.Instant
 	took     time.Duration // until it was served
 	serving  bool
-	acquired bool // Changed was told so
-	leaving  bool // it is to go; it may answer until it is gone
+	told     fsm.Epoch // the leader was told that it is served under this epoch
+	acquired bool      // Changed was told so
+	leaving  bool      // it is to go; it may answer until it is gone
 	givenUp  bool
 	why      string // it leaves
 	// release is what is to be said when it is gone; nil: nothing, the lease is over.
@@ -247,12 +248,13 @@ func (a *Agent) turn() time.Duration {
 	a.refreshHoldings(s)
 	report := a.cfg.Edge.Turn(a.wanted(s, deadline))
 	again := a.take(s, report)
-	a.confirm(s, now)
+	unconfirmed := a.confirm(s, now)
 	a.publish()
-	repeat := a.saying.flush(now, s)
 	next := min(report.Next, deadline)
-	if repeat {
+	if a.saying.flush(now, s) {
 		next = min(next, now.Add(wordRepeat))
+	} else if unconfirmed {
+		next = min(next, now.Add(confirmRepeat))
 	}
 	if again {
 		return 0
@@ -433,13 +435,22 @@ func (a *Agent) gone(h *holding) {
 	a.saying.say(step, a.failed[id])
 }
 
-// confirm tells the leader what stands, until the log says so.
-func (a *Agent) confirm(s *fsm.State, now lease.Instant) {
+// confirm tells the leader what stands: once, and again until the log says so.
+func (a *Agent) confirm(s *fsm.State, now lease.Instant) (unconfirmed bool) {
 	for id, h := range a.holdings {
-		if v, exists := s.HAVIPs[id]; exists && h.serving && !h.leaving && !confirmed(v, h.Claim) {
+		v, exists := s.HAVIPs[id]
+		if exists && h.serving && !h.leaving && (!confirmed(s, v, h.Claim) || h.told != h.Claim.Epoch) {
+			h.told = h.Claim.Epoch
 			a.saying.activated(h, now)
+			unconfirmed = true
 		}
 	}
+	return unconfirmed
+}
+
+// confirmed: the log shows that a claim is served. Below level 3 it has no place for that.
+func confirmed(s *fsm.State, v fsm.HAVIP, c fsm.Claim) bool {
+	return s.Level() < 3 || v.Owner == nil || *v.Owner != c || v.Served == c.Epoch
 }
 
 // dropAll takes everything down; isClean says whether that worked, and the instant when to

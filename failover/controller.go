@@ -173,12 +173,15 @@ func (c *Controller) take(m message) {
 	case m.Endorsement != nil:
 		c.endorsed(now, *m.Endorsement)
 	case m.Released != nil:
-		w := m.Released
-		if len(c.reign.releases) < fsm.MaxAssignments {
-			c.reign.releases[fsm.ReleasedClaim{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session, Failure: w.Failure}] = true
+		for _, w := range m.Released {
+			if len(c.reign.releases) < fsm.MaxAssignments {
+				c.reign.releases[fsm.ReleasedClaim{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session, Failure: w.Failure}] = true
+			}
 		}
 	case m.Activated != nil:
-		c.reign.timeline.activated(now, *m.Activated)
+		for _, w := range m.Activated {
+			c.reign.timeline.activated(now, w)
+		}
 	}
 }
 

@@ -125,11 +125,15 @@ func (k *Keeper) open(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	attempt := rand.Text()
+	request := fsm.OpenSession{Node: k.cfg.Node, Last: me.LastSession, Attempt: attempt}
+	if s.Level() > 2 {
+		request.Guarded = k.agent.guardian.guarded.Load()
+	}
 	leader := k.cfg.Log.LeaderID()
 	sent := k.cfg.Clock()
 	wait, cancel := context.WithTimeout(ctx, submitWait)
 	defer cancel()
-	res, err := k.cfg.Submit(wait, fsm.OpenSession{Node: k.cfg.Node, Last: me.LastSession, Attempt: attempt})
+	res, err := k.cfg.Submit(wait, request)
 	switch {
 	case err == nil && res.Refusal != nil && res.Refusal.Code == fsm.CodeNotFound:
 		return false, fmt.Errorf("%w: %w", ErrRemoved, res.Refusal)

@@ -231,7 +231,7 @@ func TestNothingGoesToWhomTheLeaderDoesNotHear(t *testing.T) {
 		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 5 })
 		w.elect("A")
 		w.do(fsm.UpdateNode{ID: "A", Standby: ptr(true)}) // of the others B is the first by name
-		w.await("it has left A", time.Second, func() bool { return w.owner(v).node.ID != "A" && w.settled() })
+		w.await("it has left A", time.Second, func() bool { return w.who(v) != "A" && w.settled() })
 		w.moveHere(v, "D")
 		w.mu.Lock()
 		w.cut[[2]string{"A", "B"}], w.cut[[2]string{"B", "A"}] = true, true

@@ -38,20 +38,22 @@ func (r *reporter) run(ctx context.Context) {
 	watch, stop := r.cfg.Log.Watch()
 	defer stop()
 	var enis []fsm.ENI
+	leftOut := ""
 	look := true
 	for ctx.Err() == nil {
 		pause := reportEvery
 		if look {
-			list, err := r.cfg.Edge.Inventory()
+			list, left, err := r.cfg.Edge.Inventory()
 			if err != nil {
 				r.cfg.Logger.Warn("cannot list this node's interfaces", "err", err)
 				r.rest(ctx, reportPause)
 				continue // what was not seen is not gone
 			}
-			enis, look = list, false
+			enis, leftOut, look = list, left, false
 			r.noticeLinks(seen, enis)
+			r.agent.poke() // the fence may have to stand on another device
 		}
-		if !r.report(ctx, enis) {
+		if !r.report(ctx, enis, leftOut) {
 			pause = reportPause
 		}
 		timer := time.NewTimer(pause)
@@ -85,12 +87,12 @@ func (r *reporter) noticeLinks(seen map[string]fsm.ENI, enis []fsm.ENI) {
 }
 
 // report tells the leader what differs; false means that it must be tried again.
-func (r *reporter) report(ctx context.Context, enis []fsm.ENI) bool {
+func (r *reporter) report(ctx context.Context, enis []fsm.ENI, leftOut string) bool {
 	s := r.cfg.Log.State()
 	if _, member := s.Nodes[r.cfg.Node]; !member {
 		return false
 	}
-	if !differs(s, r.cfg.Node, enis) {
+	if !differs(s, r.cfg.Node, enis) && (s.Level() < 3 || s.Nodes[r.cfg.Node].Leftout == leftOut) {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, submitWait)
@@ -98,6 +100,9 @@ func (r *reporter) report(ctx context.Context, enis []fsm.ENI) bool {
 	report := fsm.ReportENIs{Node: r.cfg.Node, ENIs: enis}
 	if s.Level() > 1 {
 		report.Session = s.Nodes[r.cfg.Node].LastSession
+	}
+	if s.Level() > 2 {
+		report.Leftout = leftOut
 	}
 	res, err := r.cfg.Submit(ctx, report)
 	if err != nil {

@@ -41,12 +41,9 @@ const (
 	// maxHints is how many sessions fit into one hint, however long the ids are. The
 	// sender makes several hints of more.
 	maxHints = (maxDatagram - 2 - (1 + maxString) - 8) / (1 + maxString + 8)
-	// maxClaims and maxActivated are how many claims fit into one datagram with ids as this
-	// program makes them; a reason takes room of its own, see claimsFit.
-	maxClaims    = (maxDatagram - 2 - (1 + idMax) - 8) / (1 + idMax + 8 + 8 + 1)
-	maxActivated = (maxDatagram - 2 - (1 + idMax) - 8) / (1 + idMax + 8 + 8 + 8)
-	idMax        = 24 // bytes of a node's or a HAVIP's id
-	claimsMost   = maxDatagram / (1 + 8 + 8 + 1) // no datagram can hold more
+	// wordRoom is what a datagram has for claims when its sender's id is as long as may be.
+	wordRoom   = maxDatagram - 2 - (1 + maxString) - 8
+	claimsMost = maxDatagram / (1 + 8 + 8 + 1) // no datagram can hold more
 )
 
 // errDatagram is returned by decode for what is no datagram of ours.
@@ -196,6 +193,28 @@ func (e *encoder) activations(list []activatedWord) kind {
 		e.u64(uint64(a.Took))
 	}
 	return k
+}
+
+// claimsFit is how many of the first claims fit into one datagram, at least one.
+func claimsFit(list []claimWord) int {
+	return fit(list, func(c claimWord) int {
+		return 1 + min(len(c.HAVIP), maxString) + 8 + 8 + 1 + min(len(c.Failure), maxString)
+	})
+}
+
+// activationsFit is the same for activations.
+func activationsFit(list []activatedWord) int {
+	return fit(list, func(a activatedWord) int { return 1 + min(len(a.HAVIP), maxString) + 8 + 8 + 8 })
+}
+
+func fit[T any](list []T, size func(T) int) int {
+	room := wordRoom
+	for n, w := range list {
+		if room -= size(w); room < 0 {
+			return max(n, 1)
+		}
+	}
+	return len(list)
 }
 
 // decoder reads fields until something is missing; then bad stays true.

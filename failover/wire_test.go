@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,11 +31,14 @@ var wireMessages = []struct {
 	{"hint", message{From: "a", Hint: []lease.Session{wireSession, {Node: "c", Number: 2}}}},
 	{"question", message{From: "a", Question: &lease.Question{ID: wireQuestion, Session: wireSession, Config: 8, Length: 7}}},
 	{"endorsement", message{From: "a", Endorsement: &lease.Endorsement{Question: wireQuestion, Session: wireSession, Config: 8, From: "b"}}},
-	{"released", message{From: "a", Released: &claimWord{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Failure: "no such device"}}},
-	{"ready", message{From: "a", Ready: &claimWord{HAVIP: "havip-00000001", Epoch: 3, Session: 4}}},
-	{"activated", message{From: "a", Activated: &activatedWord{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Took: 6}}},
+	{"released", message{From: "a", Released: []claimWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Failure: "no such device"}}}},
+	{"ready", message{From: "a", Ready: []claimWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4}}}},
+	{"activated", message{From: "a", Activated: []activatedWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Took: 6}}}},
 	{"status", message{From: "a", Status: &statusWord{Applied: 1 << 40}}},
 	{"negative", message{From: "a", Renewal: &lease.Renewal{Session: wireSession, Sent: -1, Length: -2}}},
+	{"released-many", message{From: "a", Released: []claimWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4}, {HAVIP: "havip-00000002", Epoch: 5, Session: 6, Failure: "why"}}}},
+	{"ready-many", message{From: "a", Ready: []claimWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4}, {HAVIP: "havip-00000002", Epoch: 5, Session: 6}}}},
+	{"activated-many", message{From: "a", Activated: []activatedWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Took: 6}, {HAVIP: "havip-00000002", Epoch: 5, Session: 6, Took: 7}}}},
 }
 
 func TestWireRoundTrip(t *testing.T) {
@@ -50,8 +54,8 @@ func TestWireRoundTrip(t *testing.T) {
 			t.Errorf("%s: encoded again it is %x, first %x", c.name, again, b)
 		}
 	}
-	if len(kinds) != int(kindStatus) {
-		t.Errorf("%d kinds of message were tried, there are %d", len(kinds), kindStatus)
+	if len(kinds) != int(kindActivatedMany) {
+		t.Errorf("%d kinds of message were tried, there are %d", len(kinds), kindActivatedMany)
 	}
 }
 
@@ -101,7 +105,7 @@ func TestWireRefuses(t *testing.T) {
 		"nothing":              nil,
 		"another version":      append([]byte{wireVersion + 1}, status[1:]...),
 		"kind 0":               append([]byte{wireVersion, 0}, status[2:]...),
-		"a kind of the future": append([]byte{wireVersion, byte(kindStatus) + 1}, status[2:]...),
+		"a kind of the future": append([]byte{wireVersion, byte(kindActivatedMany) + 1}, status[2:]...),
 		"no sender":            encode(nil, message{Status: &statusWord{}}),
 		"a hint of nobody":     hint(0),
 		"a hint of too many":   hint(maxHints + 1),
@@ -126,14 +130,17 @@ func TestWireFits(t *testing.T) {
 	for i := range many {
 		many[i] = s
 	}
+	activations := slices.Repeat([]activatedWord{{HAVIP: id}}, 100)
+	claims := slices.Repeat([]claimWord{{HAVIP: id}, {HAVIP: "havip-00000001"}, {HAVIP: id, Failure: long}}, 100)
 	for _, m := range []message{
 		{From: id, Renewal: &lease.Renewal{Session: s}},
 		{From: id, Ack: &lease.Ack{Session: s, From: id}},
 		{From: id, Hint: many},
 		{From: id, Question: &lease.Question{ID: q, Session: s}},
 		{From: id, Endorsement: &lease.Endorsement{Question: q, Session: s, From: id}},
-		{From: id, Released: &claimWord{HAVIP: id, Failure: long}},
-		{From: id, Activated: &activatedWord{HAVIP: id}},
+		{From: id, Released: []claimWord{{HAVIP: id, Failure: long}}},
+		{From: id, Activated: activations[:activationsFit(activations)]},
+		{From: id, Released: claims[:claimsFit(claims)]},
 		{From: id, Status: &statusWord{}},
 	} {
 		b := encode(nil, m)
@@ -141,8 +148,8 @@ func TestWireFits(t *testing.T) {
 		if len(b) > maxDatagram || err != nil {
 			t.Errorf("%d bytes, at most %d; %v: %+v", len(b), maxDatagram, err, m)
 		}
-		if w := got.Released; w != nil && w.Failure != strings.Repeat("ü", maxString/2) {
-			t.Errorf("a reason of %d bytes became %q", len(long), w.Failure)
+		if w := got.Released; len(w) == 1 && w[0].Failure != strings.Repeat("ü", maxString/2) {
+			t.Errorf("a reason of %d bytes became %q", len(long), w[0].Failure)
 		}
 	}
 	if maxHints < 8 || fsm.MaxNameRunes > maxString {

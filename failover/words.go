@@ -72,8 +72,13 @@ func (s *saying) flush(now lease.Instant, state *fsm.State) (repeat bool) {
 	for _, node := range slices.Sorted(maps.Keys(s.ready)) {
 		s.sendClaims(node, kindReady, s.due(now, kindReady, s.ready[node]), many)
 	}
-	for some := range slices.Chunk(s.standing, perDatagram(many, maxActivated)) {
-		s.mail.sendLeader(message{Activated: some})
+	for list := s.standing; len(list) > 0; {
+		n := 1 // a program of an older release reads only one
+		if many {
+			n = activationsFit(list)
+		}
+		s.mail.sendLeader(message{Activated: list[:n]})
+		list = list[n:]
 	}
 	s.mark(now)
 	repeat = s.repeat
@@ -106,24 +111,19 @@ func (s *saying) mark(now lease.Instant) {
 }
 
 func (s *saying) sendClaims(node string, k kind, words []claimWord, many bool) {
-	for some := range slices.Chunk(words, perDatagram(many, maxClaims)) {
-		m := message{Released: some}
-		if k == kindReady {
-			m = message{Ready: some}
+	for len(words) > 0 {
+		n := 1
+		if many {
+			n = claimsFit(words)
 		}
-		if node == "" {
+		m := message{Released: words[:n]}
+		if k == kindReady {
+			m = message{Ready: words[:n]}
+		}
+		if words = words[n:]; node == "" {
 			s.mail.sendLeader(m)
 		} else {
 			s.mail.send(node, m)
 		}
 	}
-}
-
-// perDatagram is how many claims one datagram speaks of: a program of an older release reads
-// only one.
-func perDatagram(many bool, most int) int {
-	if many {
-		return most
-	}
-	return 1
 }

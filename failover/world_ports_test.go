@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"havip-cluster/failover/lease"
@@ -17,6 +20,7 @@ import (
 type process struct {
 	*host
 	alive bool // under world.mu
+	again atomic.Bool
 }
 
 var errKilled = errors.New("the process is dead")
@@ -185,20 +189,84 @@ func (h *host) called(what string) int {
 	return h.calls[what]
 }
 
-func (p *process) Clean() error {
-	if err := p.call("clean"); err != nil {
-		return err
+// Turn does what the real edge does, one HAVIP after the other: off before on, and what is
+// there is kept. What fails is as the test wants it.
+func (p *process) Turn(want Wanted) Report {
+	r := Report{Next: p.clock() + lease.Instant(time.Second)}
+	wanted := map[string]Holding{}
+	for _, h := range want.Holdings {
+		wanted[h.HAVIP.ID] = h
 	}
-	p.w.mu.Lock()
-	clear(p.kernel)
-	p.deadline = 0
-	p.w.mu.Unlock()
-	p.w.look()
-	return nil
+	retry := func() { r.Next = p.clock() + lease.Instant(10*time.Millisecond) }
+	for _, id := range p.up() {
+		h, stays := wanted[id]
+		if stays && p.onlyOn(id, h.ENI.ID) {
+			continue
+		}
+		if p.down(id) != nil {
+			retry()
+			delete(wanted, id)
+			continue
+		}
+		if !stays {
+			r.Gone = append(r.Gone, id)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(wanted)) {
+		h := wanted[id]
+		was := p.onlyOn(id, h.ENI.ID)
+		err := error(nil)
+		if was {
+			err = p.keep(id)
+		} else {
+			err = p.put(h)
+		}
+		switch {
+		case err != nil:
+			r.Faults = append(r.Faults, Trouble{id, err.Error()})
+		case !was && p.call("announce") == nil, p.again.Swap(false) && p.call("announce") == nil:
+			r.Serving = append(r.Serving, id)
+		}
+	}
+	if want.Deadline == 0 && p.call("clean") == nil { // whatever was stuck goes with everything
+		p.w.mu.Lock()
+		clear(p.kernel)
+		p.w.mu.Unlock()
+		p.w.look()
+		r.Clean = true
+	}
+	if want.Deadline == 0 && !r.Clean {
+		retry()
+	}
+	r.Guarded = want.State.Index
+	if p.blind() {
+		r.Guarded, r.Unguarded = 0, "guard fails here"
+		retry()
+	}
+	return r
 }
 
-// Up puts the address up whatever happens then: a failure may come late.
-func (p *process) Up(h Holding) error {
+func (p *process) blind() bool {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	return p.fails["guard"]
+}
+
+// up lists what is on the interfaces.
+func (p *process) up() []string {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	return slices.Sorted(maps.Keys(p.kernel))
+}
+
+func (p *process) onlyOn(id, eni string) bool {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	return len(p.kernel[id]) == 1 && p.kernel[id][eni]
+}
+
+// put puts the address up whatever happens then: a failure may come late.
+func (p *process) put(h Holding) error {
 	p.w.mu.Lock()
 	if p.alive {
 		if p.kernel[h.HAVIP.ID] == nil {
@@ -214,20 +282,30 @@ func (p *process) Up(h Holding) error {
 	return p.call("up")
 }
 
-func (p *process) Down(h Holding) error {
+func (p *process) down(id string) error {
 	if err := p.call("down"); err != nil {
 		return err
 	}
 	p.w.mu.Lock()
-	delete(p.kernel, h.HAVIP.ID)
+	delete(p.kernel, id)
 	p.w.mu.Unlock()
 	p.w.look()
 	return nil
 }
 
-func (p *process) Keep(Holding) ([]string, error) { return nil, p.call("keep") }
-func (p *process) Announce(Holding) error         { return p.call("announce") }
-func (p *process) Changes() <-chan struct{}       { return p.links }
+// keep fails only when the test wants it to; to keep what is there takes no time.
+func (p *process) keep(string) error {
+	p.w.mu.Lock()
+	fails := p.fails["keep"]
+	p.w.mu.Unlock()
+	if !fails {
+		return nil
+	}
+	return p.call("keep")
+}
+
+func (p *process) AnnounceAgain()           { p.again.Store(true) }
+func (p *process) Changes() <-chan struct{} { return p.links }
 
 func (p *process) SetDeadline(t lease.Instant) {
 	p.w.mu.Lock()
@@ -238,10 +316,7 @@ func (p *process) SetDeadline(t lease.Instant) {
 	p.w.look()
 }
 
-// RemoveStrays finds nothing: this world has no other programs.
-func (p *process) RemoveStrays() ([]Stray, error) { return nil, nil }
-
-func (p *process) Inventory() ([]fsm.ENI, error) {
+func (p *process) Inventory() ([]fsm.ENI, string, error) {
 	host := 10 + int(p.node.ID[0]-'A')
 	out := []fsm.ENI{}
 	for i, device := range []string{"eth0", "eth1"} {
@@ -250,7 +325,7 @@ func (p *process) Inventory() ([]fsm.ENI, error) {
 			Prefixes: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(host + 20*i)}), 24)},
 		})
 	}
-	return out, nil
+	return out, "", nil
 }
 
 // changed notes what the Agent tells. Acquired and Released must take turns.
