@@ -183,7 +183,7 @@ func (e *NetEdge) managed(ip netip.Addr) bool {
 // Inventory implements Edge. It also puts the fence on every ENI, and looks after the
 // ARP settings where two ENIs share a subnet.
 func (e *NetEdge) Inventory() ([]fsm.ENI, error) {
-	list, err := netdev.Inventory(e.managed)
+	list, _, err := netdev.Inventory(e.managed, nil)
 	if err != nil {
 		return nil, err
 	}
