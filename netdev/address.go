@@ -8,253 +8,293 @@ import (
 	"slices"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
-// ErrOwnAddress is returned by Add when an IPv6 address is already on the device as the host's own, with a subnet's prefix.
-// (IPv4 has room for both, so Add does not notice.)
+// ErrOwnAddress is returned when an IPv6 address that is to be added is on the device as the host's own, with a subnet's
+// prefix. (IPv4 has room for both, so nothing is noticed there.)
 var ErrOwnAddress = errors.New("netdev: the address belongs to the host itself")
 
-// Held is a managed address that is on a device.
-type Held struct {
-	Index  int
-	Device string
-	IP     netip.Addr
+// Address is one address of one device as the kernel showed it.
+type Address struct {
+	Index   int          // of the device
+	Prefix  netip.Prefix // not masked
+	Managed bool         // a bare /32 or /128 with the mark of this project
+	Flags   uint32       // IFA_F_..., rtnetlink(7)
+	Label   string       // IPv4 only
+
+	// Valid is the lifetime that is left: 0 = for ever, else whole seconds; less than one second is 1 ms.
+	Valid time.Duration
 }
 
-// Addresses puts HAVIPs on interfaces and finds them again, also those that an earlier process left. It is safe for
-// concurrent use. A request to the kernel takes tens of microseconds and at most 1 s.
-type Addresses struct {
-	links *netlink.Handle
+// IP is the address without its prefix length.
+func (a Address) IP() netip.Addr { return a.Prefix.Addr() }
 
-	// sockets carries the requests that links cannot build, those with IFA_PROTO.
-	sockets map[int]*nl.SocketHandle
+// Tentative says that an IPv6 address is not yet, or never, answered for: duplicate address detection runs or has failed.
+func (a Address) Tentative() bool { return a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 }
+
+// AddressRequest asks for a HAVIP on a device.
+type AddressRequest struct {
+	Index  int
+	Device string // its name, for the label of an IPv4 address; not checked
+	IP     netip.Addr
+
+	// ValidFor is rounded up to whole seconds, after which the kernel removes the address by itself. 0 = never.
+	ValidFor time.Duration
+}
+
+// AddressKey names the bare /32 or /128 of IP on a device.
+type AddressKey struct {
+	Index int
+	IP    netip.Addr
+}
+
+// Addresses puts HAVIPs on interfaces and reads what is there. It is safe for concurrent use; requests go out one batch
+// after the other. A batch takes about 10 µs for each address, and at most 1 s when the kernel does not answer.
+type Addresses struct {
+	conn *conn
+
+	// own tells the Watcher of this process which notifications it need not hear.
+	own *expected
 
 	// anonymous: the kernel forgets IFA_PROTO, see marked.
 	anonymous bool
 }
 
-// NewAddresses opens the sockets, in the network namespace of the calling thread.
+// NewAddresses opens the socket, in the network namespace of the calling thread.
 func NewAddresses() (*Addresses, error) {
-	links, err := openHandle()
+	c, err := dial(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
 	}
-	s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_ROUTE)
+	return &Addresses{c, newExpected(), !kernelAtLeast(5, 18)}, nil
+}
+
+// Close closes the socket. The addresses stay.
+func (a *Addresses) Close() { a.conn.close() }
+
+// Read returns every address of every device, sorted by Index and address: one dump, about 1 µs for each.
+func (a *Addresses) Read() ([]Address, error) {
+	all, err := a.list()
 	if err != nil {
-		links.Close()
-		return nil, fmt.Errorf("netdev: netlink: %w", err)
+		return nil, err
 	}
-	a := &Addresses{links, map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}}, !kernelAtLeast(5, 18)}
-	tv := unix.NsecToTimeval(socketTimeout.Nanoseconds())
-	// SetExtAck: the kernel adds a sentence to its errors.
-	if err := errors.Join(s.SetSendTimeout(&tv), s.SetReceiveTimeout(&tv), s.SetExtAck(true)); err != nil {
-		a.Close()
-		return nil, fmt.Errorf("netdev: netlink options: %w", err)
+	out := make([]Address, len(all))
+	for i, m := range all {
+		out[i] = Address{m.index, m.prefix, a.marked(m), m.flags, m.label, m.remaining()}
 	}
-	return a, nil
+	slices.SortFunc(out, func(x, y Address) int {
+		return cmp.Or(cmp.Compare(x.Index, y.Index), x.Prefix.Addr().Compare(y.Prefix.Addr()), cmp.Compare(x.Prefix.Bits(), y.Prefix.Bits()))
+	})
+	return out, nil
 }
 
-// Close closes the sockets. The addresses stay.
-func (a *Addresses) Close() {
-	a.links.Close()
-	a.sockets[unix.NETLINK_ROUTE].Close()
+// OwnAddresses returns the addresses that are the host's own, in the order of all and each once: neither managed nor, if
+// havip is not nil, a HAVIP by its word. No HAVIP may be equal to one of these. Those of loopback devices are among them.
+func OwnAddresses(all []Address, havip func(netip.Addr) bool) []netip.Addr {
+	own := []netip.Addr{}
+	seen := map[netip.Addr]bool{}
+	for _, a := range all {
+		ip := a.IP()
+		if a.Managed || seen[ip] || a.Prefix.IsSingleIP() && havip != nil && havip(ip) {
+			continue
+		}
+		seen[ip] = true
+		own = append(own, ip)
+	}
+	return own
 }
 
-// Add puts ip on the device as a HAVIP, or refreshes its lifetime: validFor rounded up to whole seconds, after which the
-// kernel removes the address by itself, or 0 for no end. A bare /32 or /128 of the same address that somebody else added
-// is taken over, because two of them cannot exist.
+// AddAll puts HAVIPs on devices or refreshes their lifetimes. A bare /32 or /128 of the same address that somebody else
+// added is taken over, because two of them cannot exist.
 //
-// Errors: ErrAddress, ErrLifetime, ErrNoDevice, ErrOwnAddress, and what the kernel says.
-func (a *Addresses) Add(index int, ip netip.Addr, validFor time.Duration) error {
-	m, name, err := a.message(index, ip, validFor)
-	if err != nil {
-		return err
-	}
-	// Activation, which hurries, is this one request; a refresh, which does not, needs the look below.
-	err = a.change(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, m)
-	if errors.Is(err, unix.EEXIST) {
-		err = a.refresh(m)
-	}
-	if err != nil {
-		return fmt.Errorf("netdev: add %v to %s: %w", m.prefix, name, err)
-	}
-	return nil
-}
-
-// Extend refreshes the lifetime of an address that Holding has just listed: one request, where Add would look at all
-// addresses. One that has gone since is added. Errors as for Add.
-func (a *Addresses) Extend(index int, ip netip.Addr, validFor time.Duration) error {
-	m, name, err := a.message(index, ip, validFor)
-	if err != nil {
-		return err
-	}
-	if err := a.change(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, m); err != nil {
-		return fmt.Errorf("netdev: extend %v on %s: %w", m.prefix, name, err)
-	}
-	return nil
-}
-
-// message is the request for an address on a device, whose name comes with it.
-func (a *Addresses) message(index int, ip netip.Addr, validFor time.Duration) (m addrMsg, device string, err error) {
-	if ip, err = hostIP(ip); err != nil {
-		return m, "", err
-	}
-	valid, err := lifetime(validFor)
-	if err != nil {
-		return m, "", err
-	}
-	dev, err := readDevice(a.links, index)
-	if err != nil && !errors.Is(err, ErrNoMAC) {
-		return m, "", err
-	}
-	return managedAddr(index, dev.Name, ip, valid), dev.Name, nil
-}
-
-// refresh renews the lifetime of an address that exists. The kernel's replacement leaves the flags and the label of an IPv4
-// address as they were (inet_rtm_newaddr), so one without the mark has to go first.
-func (a *Addresses) refresh(m addrMsg) error {
-	all, err := a.list()
-	if err != nil {
-		return err
-	}
-	for _, old := range all {
-		if old.index != m.index || old.prefix.Addr() != m.prefix.Addr() {
-			continue
-		}
-		if old.prefix != m.prefix && m.prefix.Addr().Is6() { // an IPv6 address exists once, whatever its prefix
-			return fmt.Errorf("%w: %v", ErrOwnAddress, old.prefix)
-		}
-		if old.prefix == m.prefix && !a.marked(old) {
-			if err := a.remove(m); err != nil {
-				return err
-			}
+// There is one error for each request, in their order; nil means that the kernel has acknowledged it. Errors: ErrAddress,
+// ErrLifetime, ErrNoDevice, ErrOwnAddress, ErrNoAnswer, and what the kernel says.
+func (a *Addresses) AddAll(requests []AddressRequest) []error {
+	wanted, errs := describe(requests)
+	// Activation, which hurries, is this one burst; a refresh, which does not, needs the look below.
+	a.newAll(wanted, unix.NLM_F_CREATE|unix.NLM_F_EXCL, errs)
+	exists := map[int]bool{}
+	for i, err := range errs {
+		if errors.Is(err, unix.EEXIST) {
+			exists[i] = true
 		}
 	}
-	return a.change(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, m)
+	if len(exists) > 0 {
+		a.refreshAll(wanted, exists, errs)
+	}
+	for i, err := range errs {
+		if err != nil {
+			errs[i] = fmt.Errorf("netdev: add %v to %s: %w", requests[i].IP, requests[i].Device, err)
+		}
+	}
+	return errs
 }
 
-// Remove takes exactly ip/32 or ip/128 off the device, whoever added it: afterwards the device does not answer for the
+// ExtendAll refreshes the lifetimes of addresses that Read has just shown as managed: no look, where AddAll would have one.
+// One that has gone since is added. Errors as for AddAll.
+func (a *Addresses) ExtendAll(requests []AddressRequest) []error {
+	wanted, errs := describe(requests)
+	a.newAll(wanted, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, errs)
+	for i, err := range errs {
+		if err != nil {
+			errs[i] = fmt.Errorf("netdev: extend %v on %s: %w", requests[i].IP, requests[i].Device, err)
+		}
+	}
+	return errs
+}
+
+// RemoveAll takes exactly ip/32 or ip/128 off the devices, whoever added it: afterwards the device does not answer for the
 // HAVIP. The same address with a subnet's prefix is the host's own and stays. An absent address or device is no error.
-func (a *Addresses) Remove(index int, ip netip.Addr) error {
-	ip, err := hostIP(ip)
-	if err != nil {
-		return err
+//
+// There is one error for each key, in their order: ErrAddress, ErrNoAnswer, and what the kernel says.
+func (a *Addresses) RemoveAll(keys []AddressKey) []error {
+	gone, errs := make([]addrMsg, len(keys)), make([]error, len(keys))
+	for i, k := range keys {
+		ip, err := hostIP(k.IP)
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		gone[i] = addrMsg{index: k.Index, prefix: netip.PrefixFrom(ip, ip.BitLen())}
 	}
-	return a.remove(addrMsg{index: index, prefix: netip.PrefixFrom(ip, ip.BitLen())})
+	a.removeAll(gone, errs)
+	for i, err := range errs {
+		if err != nil {
+			errs[i] = fmt.Errorf("netdev: remove %v from device %d: %w", keys[i].IP, keys[i].Index, err)
+		}
+	}
+	return errs
 }
 
-func (a *Addresses) remove(m addrMsg) error {
-	err := a.change(unix.RTM_DELADDR, 0, addrMsg{index: m.index, prefix: m.prefix})
-	if err = tolerate(err, unix.EADDRNOTAVAIL, unix.ENOENT, unix.ENODEV); err != nil {
-		return fmt.Errorf("netdev: remove %v from device %d: %w", m.prefix, m.index, err)
+// describe turns requests into messages. Where it fails, there is an error and no message.
+func describe(requests []AddressRequest) ([]addrMsg, []error) {
+	wanted, errs := make([]addrMsg, len(requests)), make([]error, len(requests))
+	for i, r := range requests {
+		ip, err := hostIP(r.IP)
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		valid, err := lifetime(r.ValidFor)
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		if r.Index <= 0 || r.Device == "" {
+			errs[i] = fmt.Errorf("%w: index %d, name %q", ErrNoDevice, r.Index, r.Device)
+			continue
+		}
+		wanted[i] = managedAddr(r.Index, r.Device, ip, valid)
 	}
-	return nil
+	return wanted, errs
 }
 
-// Has says whether ip is on the device as a HAVIP, with the mark. It reads the kernel. Addresses without the mark do not
-// count: Add makes them managed.
-func (a *Addresses) Has(index int, ip netip.Addr) (bool, error) {
+// newAll sends RTM_NEWADDR for every address that has no error yet.
+func (a *Addresses) newAll(wanted []addrMsg, flags uint16, errs []error) {
+	a.change(unix.RTM_NEWADDR, flags, wanted, errs)
+	for i, err := range errs {
+		if errors.Is(err, unix.ENODEV) {
+			errs[i] = fmt.Errorf("%w: index %d: %w", ErrNoDevice, wanted[i].index, err)
+		}
+	}
+}
+
+// removeAll sends RTM_DELADDR for every address that has no error yet.
+func (a *Addresses) removeAll(gone []addrMsg, errs []error) {
+	var ours []addrMsg
+	for i, m := range gone {
+		if errs[i] == nil && m.prefix.Addr().Is6() {
+			ours = append(ours, m)
+		}
+	}
+	a.own.expect(ours)
+	a.change(unix.RTM_DELADDR, 0, gone, errs)
+	for i, err := range errs {
+		if err != nil && gone[i].prefix.IsValid() {
+			a.own.forget(gone[i]) // no notification comes, or it is unknown whether one does
+		}
+		errs[i] = tolerate(err, unix.EADDRNOTAVAIL, unix.ENOENT, unix.ENODEV)
+	}
+}
+
+// change sends one message for every address that has no error yet, and fills in the kernel's answers.
+func (a *Addresses) change(kind, flags uint16, all []addrMsg, errs []error) {
+	var requests []request
+	var places []int
+	for i, m := range all {
+		if errs[i] == nil {
+			requests = append(requests, request{kind, flags, m.marshal()})
+			places = append(places, i)
+		}
+	}
+	for i, err := range a.conn.batch(requests) {
+		errs[places[i]] = err
+	}
+}
+
+// refreshAll renews the lifetimes of the addresses that exist. The kernel's replacement leaves the flags and the label of
+// an IPv4 address as they were (inet_rtm_newaddr), so one without the mark has to go first.
+func (a *Addresses) refreshAll(wanted []addrMsg, exists map[int]bool, errs []error) {
 	all, err := a.list()
 	if err != nil {
-		return false, err
+		for i := range exists {
+			errs[i] = err
+		}
+		return
 	}
-	return slices.ContainsFunc(all, func(m addrMsg) bool {
-		return m.index == index && m.prefix.Addr() == ip.Unmap() && a.marked(m)
-	}), nil
-}
-
-// Holding lists every managed address on any device, sorted by Index and IP, whichever process added it.
-func (a *Addresses) Holding() ([]Held, error) { return a.held(a.marked) }
-
-// Strangers lists every bare /32 and /128 that is not managed, as Holding does: somebody else added it.
-func (a *Addresses) Strangers() ([]Held, error) {
-	return a.held(func(m addrMsg) bool { return m.prefix.IsSingleIP() && !a.marked(m) })
-}
-
-func (a *Addresses) held(which func(m addrMsg) bool) ([]Held, error) {
-	all, err := a.list()
-	if err != nil {
-		return nil, err
-	}
-	held := []Held{}
-	names := map[int]string{} // "": it went, and its addresses with it
+	have := map[AddressKey][]addrMsg{}
 	for _, m := range all {
-		if !which(m) {
+		k := AddressKey{m.index, m.prefix.Addr()}
+		have[k] = append(have[k], m)
+	}
+	// The rest of the work is on copies in which all others have an error, and are so left out.
+	bare, again := slices.Clone(errs), slices.Clone(errs)
+	for i, m := range wanted {
+		if !exists[i] {
+			bare[i], again[i] = errSkip, errSkip
 			continue
 		}
-		name, known := names[m.index]
-		if !known {
-			dev, err := readDevice(a.links, m.index)
-			if err != nil && !errors.Is(err, ErrNoMAC) && !errors.Is(err, ErrNoDevice) {
-				return nil, err
+		bare[i], again[i] = errSkip, nil
+		for _, old := range have[AddressKey{m.index, m.prefix.Addr()}] {
+			if old.prefix != m.prefix && m.prefix.Addr().Is6() { // an IPv6 address exists once, whatever its prefix
+				again[i] = fmt.Errorf("%w: %v", ErrOwnAddress, old.prefix)
 			}
-			if !errors.Is(err, ErrNoDevice) {
-				name = dev.Name
+			if old.prefix == m.prefix && !a.marked(old) {
+				bare[i] = nil
 			}
-			names[m.index] = name
-		}
-		if name != "" {
-			held = append(held, Held{m.index, name, m.prefix.Addr()})
 		}
 	}
-	slices.SortFunc(held, func(x, y Held) int { return cmp.Or(cmp.Compare(x.Index, y.Index), x.IP.Compare(y.IP)) })
-	return held, nil
+	a.removeAll(wanted, bare)
+	for i := range again {
+		if again[i] == nil && bare[i] != nil && !errors.Is(bare[i], errSkip) {
+			again[i] = bare[i]
+		}
+	}
+	a.newAll(wanted, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, again)
+	for i := range exists {
+		errs[i] = again[i]
+	}
 }
 
-// Sweep removes everything that Holding lists and returns what it removed, also next to an error: one address that
-// resists does not protect the others.
-func (a *Addresses) Sweep() ([]Held, error) {
-	held, err := a.Holding()
-	if err != nil {
-		return nil, err
-	}
-	removed := []Held{}
-	var failed []error
-	for _, h := range held {
-		if err := a.Remove(h.Index, h.IP); err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		removed = append(removed, h)
-	}
-	return removed, errors.Join(failed...)
-}
+// errSkip marks an entry of a batch that is not to be sent. It never leaves this file.
+var errSkip = errors.New("netdev: skipped")
 
 // marked applies the package function to this kernel.
 func (a *Addresses) marked(m addrMsg) bool { return marked(m, a.anonymous) }
 
-// change sends one RTM_NEWADDR or RTM_DELADDR and waits for the kernel's answer.
-func (a *Addresses) change(kind, flags int, m addrMsg) error {
-	req := nl.NewNetlinkRequest(kind, flags|unix.NLM_F_ACK)
-	req.Sockets = a.sockets
-	req.AddRawData(m.marshal())
-	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	return err
-}
-
 // list dumps the addresses of all devices, both families.
-func (a *Addresses) list() ([]addrMsg, error) {
-	all, err := whole(func() ([]addrMsg, error) {
-		req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
-		req.Sockets = a.sockets
-		req.AddData(nl.NewIfAddrmsg(unix.AF_UNSPEC))
-		raw, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)
-		if err != nil {
-			return nil, err
+func (a *Addresses) list() ([]addrMsg, error) { return listAddresses(a.conn) }
+
+func listAddresses(c *conn) ([]addrMsg, error) {
+	var all []addrMsg
+	err := c.dump(unix.RTM_GETADDR, make([]byte, unix.SizeofIfAddrmsg), func() { all = nil }, func(kind uint16, b []byte) error {
+		if kind != unix.RTM_NEWADDR {
+			return nil
 		}
-		var all []addrMsg
-		for _, b := range raw {
-			m, err := parseAddrMsg(b)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, m)
-		}
-		return all, nil
+		m, err := parseAddrMsg(b)
+		all = append(all, m)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("netdev: list addresses: %w", err)

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -110,9 +109,7 @@ func (m addrMsg) marshal() []byte {
 	ip := m.prefix.Addr()
 	b := []byte{uint8(family(ip)), uint8(m.prefix.Bits()), uint8(m.flags), m.scope}
 	b = binary.NativeEndian.AppendUint32(b, uint32(m.index))
-	attr := func(kind int, value []byte) {
-		b = append(b, nl.NewRtAttr(kind, value).Serialize()...)
-	}
+	attr := func(kind uint16, value []byte) { b = appendAttribute(b, kind, value) }
 	u32 := func(v ...uint32) (s []byte) {
 		for _, x := range v {
 			s = binary.NativeEndian.AppendUint32(s, x)
@@ -123,7 +120,7 @@ func (m addrMsg) marshal() []byte {
 	attr(unix.IFA_ADDRESS, ip.AsSlice())
 	attr(unix.IFA_FLAGS, u32(m.flags))
 	if m.label != "" {
-		attr(unix.IFA_LABEL, nl.ZeroTerminated(m.label))
+		attr(unix.IFA_LABEL, append([]byte(m.label), 0))
 	}
 	// struct ifa_cacheinfo: preferred, valid, and two time stamps that only the kernel writes.
 	attr(unix.IFA_CACHEINFO, u32(m.preferred, m.valid, 0, 0))
@@ -141,13 +138,8 @@ func parseAddrMsg(b []byte) (addrMsg, error) {
 	bits := int(b[1])
 	m := addrMsg{flags: uint32(b[2]), scope: b[3], index: int(binary.NativeEndian.Uint32(b[4:])), valid: forever, preferred: forever}
 	var local, peer netip.Addr
-	for rest := b[unix.SizeofIfAddrmsg:]; len(rest) >= unix.SizeofRtAttr; {
-		n := int(binary.NativeEndian.Uint16(rest))
-		if n < unix.SizeofRtAttr || n > len(rest) {
-			return addrMsg{}, fmt.Errorf("%w: attribute of %d bytes", errAddrMsg, n)
-		}
-		v := rest[unix.SizeofRtAttr:n]
-		switch kind := binary.NativeEndian.Uint16(rest[2:]); {
+	err := attributes(b[unix.SizeofIfAddrmsg:], func(kind uint16, v []byte) {
+		switch {
 		case kind == unix.IFA_LOCAL:
 			local, _ = netip.AddrFromSlice(v)
 		case kind == unix.IFA_ADDRESS:
@@ -155,13 +147,15 @@ func parseAddrMsg(b []byte) (addrMsg, error) {
 		case kind == unix.IFA_FLAGS && len(v) >= 4:
 			m.flags = binary.NativeEndian.Uint32(v)
 		case kind == unix.IFA_LABEL:
-			m.label, _, _ = strings.Cut(string(v), "\x00")
+			m.label = zeroTerminated(v)
 		case kind == unix.IFA_CACHEINFO && len(v) >= 8:
 			m.preferred, m.valid = binary.NativeEndian.Uint32(v), binary.NativeEndian.Uint32(v[4:])
 		case kind == ifaProto && len(v) >= 1:
 			m.proto = v[0]
 		}
-		rest = rest[min((n+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1), len(rest)):]
+	})
+	if err != nil {
+		return addrMsg{}, fmt.Errorf("%w: %w", errAddrMsg, err)
 	}
 	if !local.IsValid() { // IPv6 says the local address in IFA_ADDRESS unless it has a peer
 		local = peer
@@ -171,4 +165,15 @@ func parseAddrMsg(b []byte) (addrMsg, error) {
 		return addrMsg{}, fmt.Errorf("%w: family %d, address %v/%d", errAddrMsg, b[0], local, bits)
 	}
 	return m, nil
+}
+
+// remaining is the valid lifetime as Address.Valid has it.
+func (m addrMsg) remaining() time.Duration {
+	switch m.valid {
+	case forever:
+		return 0
+	case 0: // still there, and about to go
+		return time.Millisecond
+	}
+	return time.Duration(m.valid) * time.Second
 }

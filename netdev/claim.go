@@ -1,34 +1,31 @@
 package netdev
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
+	"sync"
 	"time"
 
-	"github.com/mdlayher/ethernet"
 	"github.com/mdlayher/packet"
-	"github.com/vishvananda/netlink"
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
-// maxAnswers bounds the different MACs that Probe collects; two are already one too many.
-const maxAnswers = 16
+// claimFrames is how many frames a listener reads in one second from one socket. What is more stays in the socket and is
+// dropped there: a storm costs this much, and a claim that is repeated is heard in the next second.
+const claimFrames = 1000
 
-// Claim is an ARP frame by which a foreign station says that an address is his.
+// Claim is a frame by which a foreign station says that an address is its own: ARP, or a neighbor advertisement.
 type Claim struct {
 	IP     netip.Addr
 	MAC    net.HardwareAddr
 	Device string // where it was heard
 }
 
-// ClaimListener hears ARP on one device and reports claims to watched addresses by stations that are not ours. A claim is
-// evidence for an event, never a reason to give up or take an address.
+// ClaimListener hears ARP and neighbor advertisements on one device and reports claims to watched addresses by stations that
+// are not ours. A claim is evidence for an event, never a reason to give up or take an address.
 type ClaimListener struct {
 	index   int
 	watched func(netip.Addr) bool
@@ -36,129 +33,114 @@ type ClaimListener struct {
 }
 
 // NewClaimListener returns a listener for the device of that index. watched says which addresses matter, ours which MACs
-// are the host's own; Run calls both for each ARP frame, so they must be quick and safe for concurrent use.
+// are the host's own. Run calls both for each ARP frame, so they must be a look into an index, not a search, and safe for
+// concurrent use.
 func NewClaimListener(index int, watched func(netip.Addr) bool, ours func(net.HardwareAddr) bool) *ClaimListener {
 	return &ClaimListener{index, watched, ours}
 }
 
 // Run listens until ctx ends, and returns ctx.Err(), or until the device is gone (ErrNoDevice). A device that goes down and
-// comes back does not end it. report is called for each claiming frame, one at a time; it must not block, and limiting the
-// rate is up to it.
+// comes back does not end it. report is called for each claiming frame, one at a time, at most claimFrames times a second
+// for each family; it must not block.
 //
-// The socket is bound to ARP and so stands behind the ingress hooks of traffic control: it hears what the host hears.
+// The sockets are bound to ARP and to IPv6 and so stand behind the ingress hooks of traffic control: they hear what the host
+// hears. A filter in the kernel lets only ARP and neighbor advertisements of others in.
 func (l *ClaimListener) Run(ctx context.Context, report func(Claim)) error {
-	conn, dev, err := listenARP(l.index, unix.ETH_P_ARP, netip.Addr{})
+	dev, err := deviceOf(l.index)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	var mu sync.Mutex
+	oneAtATime := func(c Claim) {
+		mu.Lock()
+		defer mu.Unlock()
+		report(c)
+	}
+	v4, err := listenStations(l.index, dev.Name, unix.ETH_P_ARP)
+	if err != nil {
+		return err
+	}
+	defer v4.Close()
+	v6, err := listenStations(l.index, dev.Name, unix.ETH_P_IPV6)
+	if err != nil {
+		return err
+	}
+	defer v6.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	second := make(chan error, 1)
+	// Whether the device is gone is asked by the first listener, on the caller's thread.
+	go func() {
+		defer cancel()
+		second <- l.listen(ctx, v6, dev.Name, func() error { return nil }, oneAtATime)
+	}()
+	err = l.listen(ctx, v4, dev.Name, func() error {
+		_, err := deviceOf(l.index)
+		return err
+	}, oneAtATime)
+	cancel()
+	if other := <-second; errors.Is(err, context.Canceled) && !errors.Is(other, context.Canceled) {
+		return other
+	}
+	return err
+}
+
+// listen reads one socket. down is asked whether to go on when the device went down.
+func (l *ClaimListener) listen(ctx context.Context, conn *packet.Conn, device string, down func() error, report func(Claim)) error {
 	defer interrupt(ctx, conn)()
-	buf := make([]byte, 128)
+	buf := make([]byte, stationFrame)
+	m := meter{limit: claimFrames}
 	for ctx.Err() == nil {
 		n, _, err := conn.ReadFrom(buf)
 		switch {
 		case ctx.Err() != nil:
 		case errors.Is(err, unix.ENETDOWN):
-			if dev, err = deviceOf(l.index); err != nil {
+			if err := down(); err != nil {
 				return err
 			}
 		case err != nil:
-			return fmt.Errorf("netdev: listen on %s: %w", dev.Name, err)
+			return fmt.Errorf("netdev: listen on %s: %w", device, err)
 		default:
-			p, err := parseARP(buf[:n])
-			if err != nil || !l.watched(p.SenderIP) || l.ours(p.SenderHardwareAddr) {
-				continue
+			if ip, mac, ok := parseStation(buf[:n]); ok && l.watched(ip) && !l.ours(mac) {
+				report(Claim{ip, mac, device})
 			}
-			report(Claim{p.SenderIP, p.SenderHardwareAddr, dev.Name})
+			m.wait(ctx)
 		}
 	}
 	return ctx.Err()
 }
 
-// Probe asks once who has ip, on the device of that index, waits for timeout and returns the MACs that answered, sorted,
-// without our own. The question carries the sender address 0.0.0.0 (RFC 5227 section 2.1.1), so no cache learns from it.
-// No answer proves nothing: the question may have been lost. On a fabric that answers ARP itself an answer proves nothing.
-//
-// IPv4 only (ErrAddress). ErrNoDevice, ErrNoMAC; ctx.Err() if ctx ends before timeout.
-func Probe(ctx context.Context, index int, ip netip.Addr, timeout time.Duration) ([]net.HardwareAddr, error) {
-	ip, err := hostIP(ip)
-	if err != nil || !ip.Is4() {
-		return nil, fmt.Errorf("%w: %v cannot be probed by ARP", ErrAddress, ip)
-	}
-	// All protocols instead of ARP: such a socket stands before the ingress hooks of traffic control, so the answer is heard
-	// also while the fence keeps ip from the host. The filter still leaves only ARP of that sender.
-	conn, dev, err := listenARP(index, unix.ETH_P_ALL, ip)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	question, err := arpProbe(dev.MAC, ip)
-	if err != nil {
-		return nil, err
-	}
-	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
-		return nil, fmt.Errorf("netdev: probe %v on %s: %w", ip, dev.Name, err)
-	}
-	defer interrupt(ctx, conn)() // after SetDeadline, which would undo it
-	if err := (bareSender{conn}).WriteTo(question, ethernet.Broadcast); err != nil {
-		return nil, fmt.Errorf("netdev: probe %v on %s: %w", ip, dev.Name, err)
-	}
-	return collectAnswers(ctx, conn, dev, ip)
+// meter holds its user up after limit events in one second, until that second is over.
+type meter struct {
+	limit, count int
+	began        time.Time
 }
 
-// collectAnswers reads until the deadline of conn.
-func collectAnswers(ctx context.Context, conn *packet.Conn, dev device, ip netip.Addr) ([]net.HardwareAddr, error) {
-	macs := []net.HardwareAddr{}
-	buf := make([]byte, 128)
-	for len(macs) < maxAnswers {
-		n, _, err := conn.ReadFrom(buf)
-		if ctx.Err() != nil {
-			return macs, ctx.Err()
-		}
-		if timedOut(err) {
-			break
-		}
-		if err != nil {
-			return macs, fmt.Errorf("netdev: probe %v on %s: %w", ip, dev.Name, err)
-		}
-		p, err := parseARP(buf[:n])
-		if err != nil || p.SenderIP != ip || bytes.Equal(p.SenderHardwareAddr, dev.MAC) {
-			continue
-		}
-		at, known := slices.BinarySearchFunc(macs, p.SenderHardwareAddr, func(a, b net.HardwareAddr) int { return bytes.Compare(a, b) })
-		if !known {
-			macs = slices.Insert(macs, at, p.SenderHardwareAddr)
-		}
+func (m *meter) wait(ctx context.Context) {
+	now := time.Now()
+	if now.Sub(m.began) >= time.Second {
+		m.began, m.count = now, 0
 	}
-	return macs, nil
+	if m.count++; m.count < m.limit {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Second - now.Sub(m.began)):
+	}
 }
 
-// listenARP opens a packet socket for ARP on one device; sender as in arpFilter.
-func listenARP(index, protocol int, sender netip.Addr) (*packet.Conn, device, error) {
-	dev, err := deviceOf(index)
+// listenStations opens a packet socket for stationFilter on one device.
+func listenStations(index int, device string, protocol int) (*packet.Conn, error) {
+	filter, err := stationFilter()
 	if err != nil {
-		return nil, dev, err
-	}
-	var filter []bpf.RawInstruction
-	if filter, err = arpFilter(sender); err != nil {
-		return nil, dev, err
+		return nil, err
 	}
 	// The filter is attached before the socket is bound, so no other frame ever gets in.
-	conn, err := packet.Listen(&net.Interface{Index: index, Name: dev.Name}, packet.Raw, protocol, &packet.Config{Filter: filter})
+	conn, err := packet.Listen(&net.Interface{Index: index, Name: device}, packet.Raw, protocol, &packet.Config{Filter: filter})
 	if err != nil {
-		return nil, dev, fmt.Errorf("netdev: packet socket on %s: %w", dev.Name, err)
+		return nil, fmt.Errorf("netdev: packet socket on %s: %w", device, err)
 	}
-	return conn, dev, nil
-}
-
-// deviceOf is readDevice with a handle of its own.
-func deviceOf(index int) (device, error) {
-	var d device
-	err := withHandle(func(h *netlink.Handle) (err error) {
-		d, err = readDevice(h, index)
-		return err
-	})
-	return d, err
+	return conn, nil
 }
 
 // interrupt ends all waiting on conn when ctx ends. The returned function is that of onDone.

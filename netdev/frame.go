@@ -10,7 +10,6 @@ import (
 	"github.com/mdlayher/arp"
 	"github.com/mdlayher/ethernet"
 	"github.com/mdlayher/ndp"
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -53,11 +52,11 @@ func arpAnnouncements(mac net.HardwareAddr, ip netip.Addr) ([]*arp.Packet, error
 	return []*arp.Packet{request, reply}, nil
 }
 
-// arpProbe asks who has ip without saying who asks, so that no cache learns from it: RFC 5227 section 2.1.1.
-func arpProbe(mac net.HardwareAddr, ip netip.Addr) (*arp.Packet, error) {
-	p, err := arp.NewPacket(arp.OperationRequest, mac, netip.IPv4Unspecified(), noMAC, ip)
+// arpQuestion asks who has ip. With the sender 0.0.0.0 it is the probe of RFC 5227 section 2.1.1, from which no cache learns.
+func arpQuestion(mac net.HardwareAddr, sender, ip netip.Addr) (*arp.Packet, error) {
+	p, err := arp.NewPacket(arp.OperationRequest, mac, sender, noMAC, ip)
 	if err != nil {
-		return nil, fmt.Errorf("netdev: ARP probe for %v from %v: %w", ip, mac, err)
+		return nil, fmt.Errorf("netdev: ARP question for %v from %v: %w", ip, mac, err)
 	}
 	return p, nil
 }
@@ -99,34 +98,6 @@ const (
 	arpLengths      = 0x0604      // length of a MAC, length of an IPv4 address
 )
 
-// arpFilter is a socket filter (the kernel's networking/filter.rst) that keeps ARP for IPv4 over Ethernet, and of
-// that, unless sender is the zero Addr, only what sender says of itself.
-func arpFilter(sender netip.Addr) ([]bpf.RawInstruction, error) {
-	type check struct{ offset, size, value uint32 }
-	checks := []check{
-		{12, 2, uint32(ethernet.EtherTypeARP)},
-		{14, 4, arpOverEthernet},
-		{18, 2, arpLengths},
-	}
-	if sender.IsValid() {
-		v4 := sender.As4()
-		checks = append(checks, check{28, 4, binary.BigEndian.Uint32(v4[:])})
-	}
-	var prog []bpf.Instruction
-	for i, c := range checks {
-		toDrop := 2 * (len(checks) - i - 1) // instructions of the checks that follow
-		prog = append(prog,
-			bpf.LoadAbsolute{Off: c.offset, Size: int(c.size)},
-			bpf.JumpIf{Cond: bpf.JumpEqual, Val: c.value, SkipFalse: uint8(toDrop + 1)})
-	}
-	prog = append(prog, bpf.RetConstant{Val: etherLen + arpLen}, bpf.RetConstant{Val: 0})
-	raw, err := bpf.Assemble(prog)
-	if err != nil {
-		return nil, fmt.Errorf("netdev: assemble ARP filter: %w", err)
-	}
-	return raw, nil
-}
-
 // neighborAdvertisement returns an unsolicited Neighbor Advertisement (RFC 4861 sections 4.4 and 7.2.6) as Ethernet frame:
 // from ip, the target itself, to all nodes, with the override flag, which makes neighbours replace the MAC that they know,
 // and the target link-layer address option. router says whether this host forwards, section 4.4: a neighbour believes it.
@@ -145,14 +116,40 @@ func neighborAdvertisement(mac net.HardwareAddr, ip netip.Addr, router bool) ([]
 	if err != nil {
 		return nil, fmt.Errorf("netdev: marshal neighbor advertisement: %w", err)
 	}
+	return icmp6Frame(mac, allNodesMAC, ip, allNodes, message), nil
+}
+
+// neighborSolicitation asks who has ip (RFC 4861 section 4.3). The unspecified sender makes it the question of duplicate
+// address detection (RFC 4862 section 5.4.2), which names no MAC and which every owner answers to all nodes.
+func neighborSolicitation(mac net.HardwareAddr, sender, ip netip.Addr) (frame, error) {
+	if len(mac) != macLen || !ip.Is6() || ip.Is4In6() || !sender.Is6() || sender.Is4In6() {
+		return frame{}, fmt.Errorf("%w: neighbor solicitation for %v by %v (%v)", ErrAddress, ip, sender, mac)
+	}
+	// The solicited-node group of RFC 4291 section 2.7.1, ff02::1:ff00:0/104, and its MAC.
+	v6 := ip.As16()
+	group := netip.AddrFrom16([16]byte{0xff, 2, 11: 1, 12: 0xff, 13: v6[13], 14: v6[14], 15: v6[15]})
+	to := net.HardwareAddr{0x33, 0x33, 0xff, v6[13], v6[14], v6[15]}
+	question := &ndp.NeighborSolicitation{TargetAddress: ip}
+	if !sender.IsUnspecified() {
+		question.Options = []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: mac}}
+	}
+	message, err := ndp.MarshalMessageChecksum(question, sender, group)
+	if err != nil {
+		return frame{}, fmt.Errorf("netdev: marshal neighbor solicitation: %w", err)
+	}
+	return frame{to, icmp6Frame(mac, to, sender, group, message)}, nil
+}
+
+// icmp6Frame puts a message of neighbor discovery into an Ethernet frame.
+func icmp6Frame(mac, to net.HardwareAddr, from, group netip.Addr, message []byte) []byte {
 	b := make([]byte, 0, etherLen+ipv6Len+len(message))
-	b = append(b, allNodesMAC...)
+	b = append(b, to...)
 	b = append(b, mac...)
 	b = binary.BigEndian.AppendUint16(b, uint16(ethernet.EtherTypeIPv6))
 	b = append(b, 6<<4, 0, 0, 0) // version 6, no traffic class, no flow label
 	b = binary.BigEndian.AppendUint16(b, uint16(len(message)))
 	b = append(b, unix.IPPROTO_ICMPV6, ndpHopLimit)
-	b = append(b, ip.AsSlice()...)
-	b = append(b, allNodes.AsSlice()...)
-	return append(b, message...), nil
+	b = append(b, from.AsSlice()...)
+	b = append(b, group.AsSlice()...)
+	return append(b, message...)
 }

@@ -6,9 +6,11 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"havip-cluster/internal/limits"
 )
 
 // ENI is an Ethernet interface of this host as it was at one moment.
@@ -17,12 +19,20 @@ type ENI struct {
 	Index  int              // kernel ifindex, > 0
 	MAC    net.HardwareAddr // 6 bytes
 
+	// Kind is the kernel's word for what the device is: "bridge", "bond", "vlan", "team", "veth", "openvswitch", ...; ""
+	// for a plain NIC.
+	Kind string
+
+	// HasNetnsPeer: the other end or the lower device is in another network namespace. A veth of a container on the host
+	// is like that, and the device inside the container too.
+	HasNetnsPeer bool
+
 	// Up: administratively up and able to send: IFF_UP, IFF_LOWER_UP (carrier), operational state up or unknown
 	// (drivers that do not report one), RFC 2863 section 3.1.14.
 	Up bool
 
-	// Prefixes are the host's own addresses with their prefix lengths, sorted. HAVIPs (see Addresses) and link-local
-	// addresses are left out: neither says in which subnet the ENI is.
+	// Prefixes are the host's own addresses with their prefix lengths, sorted, at most limits.PrefixesPerENI. HAVIPs (see
+	// Addresses), link-local and loopback addresses are left out: none says in which subnet the ENI is.
 	Prefixes []netip.Prefix
 
 	// Gateway is the next hop of the best default route through this device: IPv4 before IPv6, then the lowest
@@ -36,79 +46,146 @@ type ENI struct {
 	MTU int // bytes
 }
 
-// notENI are kinds of Ethernet devices that are not an edge of the host: switches, and devices without a wire.
-var notENI = map[string]bool{"bridge": true, "openvswitch": true, "dummy": true, "ifb": true}
+// Leftout has a sentence for each limit that cut something off. Empty: everything is listed.
+type Leftout []string
 
-// Inventory lists the Ethernet interfaces of the host, sorted by Index. Ports of a bridge or bond are left out, their
-// addresses belong to the master; those of a VRF are kept. managed says which addresses are HAVIPs and not the host's own;
-// nil means none, addresses with the project's mark are recognised in any case.
+// leftoutNames is how many devices a sentence of Leftout names.
+const leftoutNames = 5
+
+// wireless are kinds of Ethernet devices that lead nowhere, whatever address they have.
+var wireless = map[string]bool{"dummy": true, "ifb": true}
+
+// Inventory lists the interfaces of the host that can own a HAVIP, sorted by Index:
 //
-// An error means that nothing is known, never that there is no interface.
-func Inventory(managed func(netip.Addr) bool) ([]ENI, error) {
-	var enis []ENI
-	err := withHandle(func(h *netlink.Handle) error {
-		links, err := whole(h.LinkList)
+//   - every NIC (a device without a kind), also without an address, for the operator may say what its subnet is;
+//   - of all others, that is bridges, bonds, VLANs, team devices, macvlans, internal ports of Open vSwitch and so on, those
+//     with an address of their own: a veth, tap or tunnel without one is the outer end of a container or a virtual machine;
+//   - every other device for which keep is true: the log knows it, and the operator has set its subnet.
+//
+// Never listed: ports of a bridge, bond or team (the master has the addresses; those of a VRF are listed), dummy and ifb
+// devices, and what is not Ethernet.
+//
+// managed says which addresses are HAVIPs and not the host's own; addresses with the project's mark are recognised in any
+// case. nil functions mean none. It takes one dump of devices and addresses each and the main table's routes of each family.
+//
+// Over limits.ENIsPerNode those with an address come before those without, then the lowest index; the rest is named in
+// left. An error means that nothing is known, never that there is no interface.
+func Inventory(managed func(netip.Addr) bool, keep func(device string) bool) (list []ENI, left Leftout, err error) {
+	c, err := dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer c.close()
+	links, err := listLinks(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	addrs, err := listAddresses(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	var defaults []DefaultRoute
+	for _, fam := range []int{unix.AF_INET, unix.AF_INET6} {
+		routes, err := listRoutes(c, fam, unix.RT_TABLE_MAIN, 0)
 		if err != nil {
-			return fmt.Errorf("netdev: list devices: %w", err)
+			return nil, nil, err
 		}
-		routes, err := listDefaults(h)
-		if err != nil {
-			return err
-		}
-		a, err := NewAddresses()
-		if err != nil {
-			return err
-		}
-		defer a.Close()
-		addrs, err := a.list()
-		if err != nil {
-			return err
-		}
-		own := slices.DeleteFunc(addrs, func(m addrMsg) bool {
-			return a.marked(m) || managed != nil && managed(m.prefix.Addr())
-		})
-		enis = assemble(links, own, routes)
-		return nil
+		defaults = append(defaults, defaultRoutes(routes)...)
+	}
+	slices.SortStableFunc(defaults, compareDefaults)
+	anonymous := !kernelAtLeast(5, 18)
+	own := slices.DeleteFunc(addrs, func(m addrMsg) bool {
+		return marked(m, anonymous) || managed != nil && managed(m.prefix.Addr())
 	})
-	return enis, err
+	list, left = assemble(links, own, defaults, keep)
+	return list, left, nil
 }
 
 // assemble joins the three tables of the kernel to ENIs.
-func assemble(links []netlink.Link, own []addrMsg, routes []defaultRoute) []ENI {
+func assemble(links []linkMsg, own []addrMsg, defaults []DefaultRoute, keep func(string) bool) ([]ENI, Leftout) {
 	kinds := make(map[int]string, len(links))
 	for _, l := range links {
-		kinds[l.Attrs().Index] = l.Type()
+		kinds[l.index] = l.kind
 	}
-	enis := []ENI{}
+	prefixes := map[int][]netip.Prefix{}
+	for _, m := range own {
+		if ip := m.prefix.Addr(); !ip.IsLinkLocalUnicast() && !ip.IsLoopback() {
+			prefixes[m.index] = append(prefixes[m.index], m.prefix)
+		}
+	}
+	gateways := map[int]netip.Addr{}
+	for _, r := range defaults {
+		if _, better := gateways[r.Index]; !better {
+			gateways[r.Index] = r.Gateway
+		}
+	}
+	list := []ENI{}
 	for _, l := range links {
-		at := l.Attrs()
-		port := at.MasterIndex != 0 && kinds[at.MasterIndex] != "vrf"
-		if at.EncapType != "ether" || len(at.HardwareAddr) != macLen || notENI[l.Type()] || port {
+		if l.hardware != unix.ARPHRD_ETHER || len(l.mac) != macLen || wireless[l.kind] || isPort(l, kinds) {
 			continue
 		}
-		e := ENI{Device: at.Name, Index: at.Index, MAC: at.HardwareAddr, MTU: at.MTU}
-		e.Up = at.RawFlags&unix.IFF_UP != 0 && at.RawFlags&unix.IFF_LOWER_UP != 0 &&
-			(at.OperState == netlink.OperUp || at.OperState == netlink.OperUnknown)
-		for _, m := range own {
-			if m.index == e.Index && !m.prefix.Addr().IsLinkLocalUnicast() {
-				e.Prefixes = append(e.Prefixes, m.prefix)
-			}
+		if l.kind != "" && len(prefixes[l.index]) == 0 && (keep == nil || !keep(l.name)) {
+			continue
 		}
-		slices.SortFunc(e.Prefixes, netip.Prefix.Compare)
-		if i := slices.IndexFunc(routes, func(r defaultRoute) bool { return r.index == e.Index }); i >= 0 {
-			e.Gateway = routes[i].gateway
-		}
-		enis = append(enis, e)
+		list = append(list, ENI{
+			Device: l.name, Index: l.index, MAC: l.mac, Kind: l.kind, HasNetnsPeer: l.netns, Up: l.up(),
+			Prefixes: prefixes[l.index], Gateway: gateways[l.index], MTU: l.mtu,
+		})
 	}
-	slices.SortFunc(enis, func(a, b ENI) int { return cmp.Compare(a.Index, b.Index) })
-	markPrimary(enis, routes)
-	return enis
+	list, left := withinLimits(list)
+	markPrimary(list, defaults)
+	return list, left
+}
+
+// isPort says whether the master of a device has its addresses. A VRF is a master that has none, and Open vSwitch is one
+// to its internal ports, which have their own.
+func isPort(l linkMsg, kinds map[int]string) bool {
+	if l.master == 0 || kinds[l.master] == "vrf" {
+		return false
+	}
+	return l.kind != "openvswitch" || kinds[l.master] != "openvswitch"
+}
+
+// withinLimits sorts the list by Index, and cuts off what is over a limit.
+func withinLimits(list []ENI) ([]ENI, Leftout) {
+	var left Leftout
+	bare := func(e ENI) int {
+		if len(e.Prefixes) == 0 {
+			return 1
+		}
+		return 0
+	}
+	byIndex := func(a, b ENI) int { return cmp.Compare(a.Index, b.Index) }
+	slices.SortFunc(list, func(a, b ENI) int { return cmp.Or(cmp.Compare(bare(a), bare(b)), byIndex(a, b)) })
+	if over := len(list) - limits.ENIsPerNode; over > 0 {
+		var names []string
+		for _, e := range list[limits.ENIsPerNode:][:min(over, leftoutNames)] {
+			names = append(names, e.Device)
+		}
+		if over > leftoutNames {
+			names = append(names, "...")
+		}
+		left = append(left, fmt.Sprintf("%d interfaces are over the limit of %d for a node and are not used: %s",
+			over, limits.ENIsPerNode, strings.Join(names, ", ")))
+		list = list[:limits.ENIsPerNode]
+	}
+	slices.SortFunc(list, byIndex)
+	for i := range list {
+		e := &list[i]
+		slices.SortFunc(e.Prefixes, netip.Prefix.Compare)
+		if over := len(e.Prefixes) - limits.PrefixesPerENI; over > 0 {
+			left = append(left, fmt.Sprintf("%d addresses of %s are over the limit of %d for an interface and are not used, from %v on",
+				over, e.Device, limits.PrefixesPerENI, e.Prefixes[limits.PrefixesPerENI]))
+			e.Prefixes = e.Prefixes[:limits.PrefixesPerENI:limits.PrefixesPerENI]
+		}
+	}
+	return list, left
 }
 
 // markPrimary sets Primary on the ENI of the best route, or on the first ENI.
-func markPrimary(enis []ENI, routes []defaultRoute) {
-	for _, r := range routes {
-		if i := slices.IndexFunc(enis, func(e ENI) bool { return e.Index == r.index }); i >= 0 {
+func markPrimary(enis []ENI, defaults []DefaultRoute) {
+	for _, r := range defaults {
+		if i := slices.IndexFunc(enis, func(e ENI) bool { return e.Index == r.Index }); i >= 0 {
 			enis[i].Primary = true
 			return
 		}
@@ -116,56 +193,4 @@ func markPrimary(enis []ENI, routes []defaultRoute) {
 	if len(enis) > 0 {
 		enis[0].Primary = true
 	}
-}
-
-// defaultRoute is one next hop of a default route in the main table.
-type defaultRoute struct {
-	index   int
-	gateway netip.Addr
-	family  int
-	metric  int
-}
-
-// listDefaults returns the default routes of both families, the best first.
-func listDefaults(h *netlink.Handle) ([]defaultRoute, error) {
-	var all []defaultRoute
-	for _, fam := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := whole(func() ([]netlink.Route, error) {
-			return h.RouteListFiltered(fam, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
-		})
-		if err != nil {
-			return nil, fmt.Errorf("netdev: list routes: %w", err)
-		}
-		for _, r := range routes {
-			all = append(all, defaultHops(r, fam)...)
-		}
-	}
-	slices.SortStableFunc(all, func(a, b defaultRoute) int {
-		return cmp.Or(cmp.Compare(a.family, b.family), cmp.Compare(a.metric, b.metric), cmp.Compare(a.index, b.index))
-	})
-	return all, nil
-}
-
-// defaultHops returns the next hops of r if it is a default route that forwards (not a blackhole), else nothing.
-func defaultHops(r netlink.Route, fam int) []defaultRoute {
-	if r.Type != unix.RTN_UNICAST || r.Dst != nil && !isDefault(r.Dst) {
-		return nil
-	}
-	hop := func(index int, gw net.IP) defaultRoute {
-		ip, _ := netip.AddrFromSlice(gw)
-		return defaultRoute{index, ip.Unmap(), fam, r.Priority}
-	}
-	if len(r.MultiPath) == 0 {
-		return []defaultRoute{hop(r.LinkIndex, r.Gw)}
-	}
-	var hops []defaultRoute
-	for _, n := range r.MultiPath {
-		hops = append(hops, hop(n.LinkIndex, n.Gw))
-	}
-	return hops
-}
-
-func isDefault(dst *net.IPNet) bool {
-	ones, _ := dst.Mask.Size()
-	return ones == 0 && dst.IP.IsUnspecified()
 }

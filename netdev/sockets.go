@@ -2,99 +2,150 @@ package netdev
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
-// tcpListen is TCP_LISTEN of the kernel's tcp_states.h.
-const tcpListen = 10
+const (
+	// tcpListen is TCP_LISTEN of the kernel's tcp_states.h.
+	tcpListen = 10
 
-// DestroySockets aborts the TCP connections whose local address is ip (SOCK_DESTROY of sock_diag(7)). Their programs get
-// ECONNABORTED and the remote side a reset, if the fence lets it pass, instead of hanging for minutes after ip left the host.
-// Listening sockets stay: a service that listens on the HAVIP wants the next connection when it comes back.
+	// Of linux/sock_diag.h.
+	sockDiagByFamily = 20
+	sockDestroy      = 21
+
+	diagRequestLen = 56 // struct inet_diag_req_v2
+	diagMessageLen = 72 // struct inet_diag_msg
+	diagSockIDLen  = 48 // struct inet_diag_sockid
+)
+
+var errDiagMsg = errors.New("netdev: malformed socket diagnosis message")
+
+// DestroySockets aborts the TCP connections whose local address is one of ips (SOCK_DESTROY of sock_diag(7)). Their programs
+// get ECONNABORTED and the remote side a reset, if the fence lets it pass, instead of hanging for minutes after the address
+// left the host. Listening sockets stay: a service that listens on the HAVIP wants the next connection when it comes back.
 //
 // A kernel without CONFIG_INET_DIAG_DESTROY or without TCP diagnosis, and sockets that end by themselves meanwhile, are no
-// error. Others are reported after all sockets were tried. Takes time in proportion to the number of TCP sockets of the host.
-func DestroySockets(ip netip.Addr) error {
-	ip, err := hostIP(ip)
-	if err != nil {
+// error. Others are reported after all sockets were tried; ErrAddress. It takes two dumps, in proportion to the number of
+// TCP sockets of the host, and one request for each socket that goes.
+func DestroySockets(ips ...netip.Addr) error {
+	wanted, err := hostIPs(ips)
+	if err != nil || len(wanted) == 0 {
 		return err
 	}
-	h, err := netlink.NewHandle(unix.NETLINK_INET_DIAG)
+	c, err := dial(unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return unsupported(err, "socket diagnosis")
 	}
-	defer h.Close()
-	if err := h.SetSocketTimeout(socketTimeout); err != nil {
-		return fmt.Errorf("netdev: socket diagnosis: %w", err)
-	}
-	failed, first := 0, error(nil)
+	defer c.close()
+	var doomed []request
 	// A dual-stack socket that serves an IPv4 address is listed as IPv6, with a mapped address.
 	for _, fam := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		socks, err := whole(func() ([]*netlink.Socket, error) { return h.SocketDiagTCP(fam) })
+		socks, err := listSockets(c, fam)
 		if err != nil {
-			return unsupported(err, "list TCP sockets")
+			if err = unsupported(err, "list TCP sockets"); err != nil {
+				return err
+			}
+			continue
 		}
 		for _, s := range socks {
-			if local, _ := netip.AddrFromSlice(s.ID.Source); local.Unmap() != ip || s.State == tcpListen {
-				continue
+			if wanted[s.local] {
+				doomed = append(doomed, request{sockDestroy, 0, s.request(^uint32(0))})
 			}
-			if err := unsupported(destroySocket(s), "destroy TCP socket"); err != nil {
-				failed++
-				first = err
-			}
+		}
+	}
+	failed, first := 0, error(nil)
+	for _, err := range c.batch(doomed) {
+		if err := unsupported(err, "destroy TCP socket"); err != nil {
+			failed++
+			first = err
 		}
 	}
 	if failed > 0 {
-		return fmt.Errorf("netdev: %d TCP sockets of %v stay: %w", failed, ip, first)
+		return fmt.Errorf("netdev: %d of %d TCP sockets of %d addresses stay: %w", failed, len(doomed), len(wanted), first)
 	}
 	return nil
 }
 
-// destroySocket sends SOCK_DESTROY for one socket, named by its cookie so that a successor with the same ports is spared.
-// The library's own SocketDestroy knows IPv4 only and no cookie.
-func destroySocket(s *netlink.Socket) error {
-	req := nl.NewNetlinkRequest(nl.SOCK_DESTROY, unix.NLM_F_ACK)
-	req.AddRawData(diagRequest(s))
-	_, err := req.Execute(unix.NETLINK_INET_DIAG, 0)
-	return err
-}
-
-// diagRequest is struct inet_diag_req_v2 of linux/inet_diag.h, 56 bytes:
-//
-//	u8 family, u8 protocol, u8 extensions, u8 pad, u32 states,
-//	be16 source port, be16 destination port, 16 bytes source, 16 bytes destination, u32 interface, u32 cookie[2]
-func diagRequest(s *netlink.Socket) []byte {
-	b := []byte{s.Family, unix.IPPROTO_TCP, 0, 0}
-	b = binary.NativeEndian.AppendUint32(b, ^uint32(0)) // any state
-	b = binary.BigEndian.AppendUint16(b, s.ID.SourcePort)
-	b = binary.BigEndian.AppendUint16(b, s.ID.DestinationPort)
-	for _, ip := range []net.IP{s.ID.Source, s.ID.Destination} {
-		var field [16]byte
-		if s.Family == unix.AF_INET {
-			copy(field[:], ip.To4())
-		} else {
-			copy(field[:], ip.To16())
+// hostIPs is hostIP for many.
+func hostIPs(ips []netip.Addr) (map[netip.Addr]bool, error) {
+	set := make(map[netip.Addr]bool, len(ips))
+	for _, ip := range ips {
+		ip, err := hostIP(ip)
+		if err != nil {
+			return nil, err
 		}
-		b = append(b, field[:]...)
+		set[ip] = true
 	}
-	for _, v := range []uint32{s.ID.Interface, s.ID.Cookie[0], s.ID.Cookie[1]} {
-		b = binary.NativeEndian.AppendUint32(b, v)
-	}
-	return b
+	return set, nil
 }
 
-// FlushConntrack removes the connection tracking entries that name ip on either side, so that this host does not judge
-// packets of connections that another host continued meanwhile. Without connection tracking in the kernel there is
-// nothing to do and no error. It reads the whole table: keep it out of the path of a hand-off.
-func FlushConntrack(ip netip.Addr) error {
-	ip, err := hostIP(ip)
-	if err != nil {
+// diagSocket is a socket as inet_diag names it, with the cookie, so that a successor with the same ports is spared.
+type diagSocket struct {
+	family uint8
+	local  netip.Addr // unmapped
+	id     [diagSockIDLen]byte
+}
+
+// parseDiagMsg reads struct inet_diag_msg of linux/inet_diag.h:
+//
+//	u8 family, u8 state, u8 timer, u8 retransmissions, id, and more
+//
+// where id is be16 source port, be16 destination port, 16 bytes source, 16 bytes destination, u32 interface, u32 cookie[2].
+func parseDiagMsg(b []byte) (diagSocket, error) {
+	if len(b) < diagMessageLen {
+		return diagSocket{}, fmt.Errorf("%w: %d bytes", errDiagMsg, len(b))
+	}
+	s := diagSocket{family: b[0]}
+	copy(s.id[:], b[4:])
+	switch source := s.id[4:20]; s.family {
+	case unix.AF_INET:
+		s.local = netip.AddrFrom4([4]byte(source))
+	case unix.AF_INET6:
+		s.local = netip.AddrFrom16([16]byte(source)).Unmap()
+	default:
+		return diagSocket{}, fmt.Errorf("%w: family %d", errDiagMsg, s.family)
+	}
+	return s, nil
+}
+
+// request is struct inet_diag_req_v2:
+//
+//	u8 family, u8 protocol, u8 extensions, u8 pad, u32 states, id
+func (s diagSocket) request(states uint32) []byte {
+	b := make([]byte, 0, diagRequestLen)
+	b = append(b, s.family, unix.IPPROTO_TCP, 0, 0)
+	b = binary.NativeEndian.AppendUint32(b, states)
+	return append(b, s.id[:]...)
+}
+
+// listSockets dumps the TCP sockets of one family that do not listen.
+func listSockets(c *conn, fam uint8) ([]diagSocket, error) {
+	var all []diagSocket
+	body := diagSocket{family: fam}.request(^uint32(1 << tcpListen))
+	err := c.dump(sockDiagByFamily, body, func() { all = nil }, func(_ uint16, b []byte) error {
+		if len(b) > 1 && b[1] == tcpListen {
+			return nil
+		}
+		s, err := parseDiagMsg(b)
+		all = append(all, s)
+		return err
+	})
+	return all, err
+}
+
+// FlushConntrack removes the connection tracking entries that name one of ips on either side, so that this host does not
+// judge packets of connections that another host continued meanwhile. Without connection tracking in the kernel there is
+// nothing to do and no error. It reads the whole table once for each family: keep it out of the path of a hand-off.
+// ErrAddress.
+func FlushConntrack(ips ...netip.Addr) error {
+	wanted, err := hostIPs(ips)
+	if err != nil || len(wanted) == 0 {
 		return err
 	}
 	h, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
@@ -105,22 +156,36 @@ func FlushConntrack(ip netip.Addr) error {
 	if err := h.SetSocketTimeout(socketTimeout); err != nil {
 		return fmt.Errorf("netdev: conntrack: %w", err)
 	}
-	_, err = whole(func() ([]struct{}, error) {
-		_, err := h.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.InetFamily(family(ip)), flowOf(ip))
-		return nil, err
-	})
-	// EINVAL is how nfnetlink refuses a subsystem that is not there.
-	return unsupported(tolerate(err, unix.EINVAL), "flush conntrack")
+	families := map[int]bool{}
+	for ip := range wanted {
+		families[family(ip)] = true
+	}
+	var failed []error
+	for _, fam := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		if !families[fam] {
+			continue
+		}
+		_, err = whole(func() ([]struct{}, error) {
+			_, err := h.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.InetFamily(fam), flowsOf(wanted))
+			return nil, err
+		})
+		// EINVAL is how nfnetlink refuses a subsystem that is not there.
+		failed = append(failed, unsupported(tolerate(err, unix.EINVAL), "flush conntrack"))
+	}
+	return errors.Join(failed...)
 }
 
-// flowOf matches flows that name an address as source or destination, before or after address translation.
-type flowOf netip.Addr
+// flowsOf matches flows that name one of the addresses as source or destination, before or after address translation.
+type flowsOf map[netip.Addr]bool
 
 // MatchConntrackFlow implements netlink.CustomConntrackFilter.
-func (f flowOf) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
-	ip := net.IP(netip.Addr(f).AsSlice())
-	return flow.Forward.SrcIP.Equal(ip) || flow.Forward.DstIP.Equal(ip) ||
-		flow.Reverse.SrcIP.Equal(ip) || flow.Reverse.DstIP.Equal(ip)
+func (f flowsOf) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+	for _, ip := range []net.IP{flow.Forward.SrcIP, flow.Forward.DstIP, flow.Reverse.SrcIP, flow.Reverse.DstIP} {
+		if a, ok := netip.AddrFromSlice(ip); ok && f[a.Unmap()] {
+			return true
+		}
+	}
+	return false
 }
 
 // unsupported wraps err, but returns nil if it says that the kernel lacks the subsystem or that the object is gone.

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Effective values of net.ipv4.conf are the maximum of "all" and the device, see the kernel's networking/ip-sysctl.rst.
@@ -143,10 +145,14 @@ func readSysctl(path string) (int, error) {
 }
 
 func writeSysctl(path string, value int) error {
-	if err := os.WriteFile(path, []byte(strconv.Itoa(value)), 0); err != nil {
-		return sysctlError(err)
+	err := os.WriteFile(path, []byte(strconv.Itoa(value)), 0)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EROFS), errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	}
-	return nil
+	return sysctlError(err)
 }
 
 // sysctlError names the missing device: the files of a device come and go with it.

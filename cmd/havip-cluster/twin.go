@@ -17,7 +17,7 @@ const twinWait = 150 * time.Millisecond
 // be a copy of its disk, and two processes with one identity would take each other's
 // sessions away. Nothing is said to the cluster before.
 func refuseTwin(id *identity.Identity) error {
-	enis, err := netdev.Inventory(nil)
+	enis, _, err := netdev.Inventory(nil, nil)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,82 @@
+package netdev
+
+import (
+	"errors"
+	"net/netip"
+)
+
+// Steer makes answers from ip leave by the ENI, see Steered, and leaves the other HAVIPs as they are.
+func Steer(ip netip.Addr, eni ENI) error {
+	ip, err := hostIP(ip)
+	if err != nil {
+		return err
+	}
+	return steer(ip, func(want []Steered) []Steered { return append(want, Steered{IP: ip, ENI: eni}) })
+}
+
+// Unsteer removes the rule for ip, and the table of that ENI when no other rule uses it.
+func Unsteer(ip netip.Addr, _ int) error {
+	ip, err := hostIP(ip)
+	if err != nil {
+		return err
+	}
+	return steer(ip, func(want []Steered) []Steered { return want })
+}
+
+// steer changes what belongs to one HAVIP.
+func steer(ip netip.Addr, change func([]Steered) []Steered) error {
+	r, err := NewRouter()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	now, err := r.Read()
+	if err != nil {
+		return err
+	}
+	want := change(now.others(ip))
+	return errors.Join(r.Apply(now.Changes(want))...)
+}
+
+// others describes what is steered now, without one HAVIP.
+func (r Routing) others(ip netip.Addr) []Steered {
+	enis := map[int]*ENI{}
+	for _, route := range r.Routes {
+		e := enis[route.Table]
+		if e == nil {
+			e = &ENI{Index: route.Table - TableBase}
+			enis[route.Table] = e
+		}
+		if route.Gateway.IsValid() {
+			e.Gateway = route.Gateway
+		} else {
+			e.Prefixes = append(e.Prefixes, route.Dst)
+		}
+	}
+	var all []Steered
+	for _, rule := range r.Rules {
+		e := enis[rule.Table]
+		if rule.IP == ip {
+			continue
+		}
+		if e == nil {
+			e = &ENI{Index: rule.Table - TableBase}
+		}
+		all = append(all, Steered{IP: rule.IP, ENI: *e})
+	}
+	return all
+}
+
+// SweepRoutes removes every rule and route of ours, also of an earlier process. It tries all before it reports an error.
+func SweepRoutes() error {
+	r, err := NewRouter()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	now, err := r.Read()
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.Apply(now.Changes(nil))...)
+}
