@@ -1,11 +1,12 @@
-package failover
+package edge
 
 import (
 	"context"
 	"fmt"
-	"maps"
+	"net"
 	"net/netip"
-	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"havip-cluster/netdev"
@@ -17,10 +18,31 @@ const (
 	gatewayMisses = 3 // in a row, before an ENI is called faulty; one answer makes it sound
 )
 
-// WatchGateways asks each ENI's gateway by ARP, until ctx ends, while CheckGateways says so. An ENI whose gateway does
-// not answer is reported with a fault: its HAVIPs leave for an ENI without one, and stay
-// where no other is better.
-func (e *NetEdge) WatchGateways(ctx context.Context) {
+// Gateways asks the gateway of each ENI by ARP or neighbour discovery. It writes nothing: a
+// gateway that does not answer is a fault of the ENI in the inventory.
+type Gateways struct {
+	// ENIs lists the ENIs that are up and their gateways.
+	ENIs func() []netdev.ENI
+	// Changed is called when a fault has come or gone.
+	Changed func()
+
+	on     atomic.Bool
+	mu     sync.Mutex
+	faults map[string]string // by device
+}
+
+// Switch turns the check on or off.
+func (g *Gateways) Switch(on bool) { g.on.Store(on) }
+
+// Fault is why the gateway makes a device one not to be trusted; "" is nothing.
+func (g *Gateways) Fault(device string) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.faults[device]
+}
+
+// Run asks until ctx ends, while it is switched on.
+func (g *Gateways) Run(ctx context.Context) {
 	misses := map[int]int{}
 	tick := time.NewTicker(gatewayEvery)
 	defer tick.Stop()
@@ -30,72 +52,110 @@ func (e *NetEdge) WatchGateways(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if !e.gateways.Load() {
+		if !g.on.Load() {
 			clear(misses)
-			e.clearFaults()
+			g.set(map[string]string{})
 			continue
 		}
-		for _, d := range e.withGateway() {
-			answers, err := netdev.Probe(ctx, d.Index, d.Gateway, gatewayWait)
-			if err != nil || len(answers) > 0 {
-				misses[d.Index] = 0 // an error is of this host, and says nothing about the gateway
+		faults := map[string]string{}
+		for _, d := range g.ENIs() {
+			if !d.Up || !d.Gateway.IsValid() {
+				continue
+			}
+			if g.answers(ctx, d) {
+				misses[d.Index] = 0
 			} else {
 				misses[d.Index]++
 			}
-			fault := ""
 			if misses[d.Index] >= gatewayMisses {
-				fault = fmt.Sprintf("gateway %s does not answer", d.Gateway)
-			}
-			e.setFault(d.Device, fault)
-		}
-	}
-}
-
-// CheckGateways switches WatchGateways on or off.
-func (e *NetEdge) CheckGateways(on bool) { e.gateways.Store(on) }
-
-func (e *NetEdge) clearFaults() {
-	e.mu.Lock()
-	devices := slices.Collect(maps.Keys(e.faults))
-	e.mu.Unlock()
-	for _, device := range devices {
-		e.setFault(device, "")
-	}
-}
-
-// withGateway lists the devices that are up and have an IPv4 gateway: that of the default
-// route, else of the subnet.
-func (e *NetEdge) withGateway() []netdev.ENI {
-	subnets := e.state().SubnetList()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var out []netdev.ENI
-	for _, d := range e.devices {
-		for _, sub := range subnets {
-			for _, p := range d.Prefixes {
-				if !d.Gateway.IsValid() && sub.CIDR.Contains(p.Addr()) {
-					d.Gateway = sub.Gateway
-				}
+				faults[d.Device] = fmt.Sprintf("gateway %s does not answer", d.Gateway)
 			}
 		}
-		if d.Up && d.Gateway != (netip.Addr{}) && d.Gateway.Is4() {
-			out = append(out, d)
-		}
+		g.set(faults)
 	}
-	return out
 }
 
-// setFault notes a device's fault, and has the inventory reported if that is news.
-func (e *NetEdge) setFault(device, fault string) {
-	e.mu.Lock()
-	news := e.faults[device] != fault
-	if fault == "" {
-		delete(e.faults, device)
-	} else {
-		e.faults[device] = fault
+// answers asks one gateway. An error is of this host, and says nothing about the gateway.
+func (g *Gateways) answers(ctx context.Context, d netdev.ENI) bool {
+	var senders []netip.Addr
+	for _, p := range d.Prefixes {
+		senders = append(senders, p.Addr())
 	}
-	e.mu.Unlock()
+	got, err := netdev.AskAll(ctx, d.Index, senders, []netip.Addr{d.Gateway}, gatewayWait)
+	return err != nil || len(got[d.Gateway]) > 0
+}
+
+// set replaces the faults, and tells of it if that is news.
+func (g *Gateways) set(faults map[string]string) {
+	g.mu.Lock()
+	news := len(faults) != len(g.faults)
+	for device, fault := range faults {
+		news = news || g.faults[device] != fault
+	}
+	g.faults = faults
+	g.mu.Unlock()
 	if news {
-		e.changed()
+		g.Changed()
+	}
+}
+
+const claimLook = time.Second // between two looks for ENIs to listen on
+
+// Claims listens on every ENI for frames by which a station outside the cluster claims a
+// HAVIP. Such a claim never makes this node take or leave an address.
+type Claims struct {
+	Indexes func() []int                // of the ENIs
+	HAVIP   func(netip.Addr) bool       // a look into an index
+	Ours    func(net.HardwareAddr) bool // the MAC of an ENI of the cluster
+	Report  func(netdev.Claim)          // must not block
+	Failed  func(index int, err error)  // a listener has ended
+}
+
+// Run listens until ctx ends.
+func (c *Claims) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var mu sync.Mutex
+	listening := map[int]context.CancelFunc{}
+	tick := time.NewTicker(claimLook)
+	defer tick.Stop()
+	for {
+		present := map[int]bool{}
+		for _, index := range c.Indexes() {
+			present[index] = true
+			mu.Lock()
+			known := listening[index] != nil
+			mu.Unlock()
+			if known {
+				continue
+			}
+			sub, stop := context.WithCancel(ctx)
+			mu.Lock()
+			listening[index] = stop
+			mu.Unlock()
+			wg.Go(func() {
+				err := netdev.NewClaimListener(index, c.HAVIP, c.Ours).Run(sub, c.Report)
+				if sub.Err() == nil {
+					c.Failed(index, err)
+				}
+				mu.Lock()
+				delete(listening, index) // the next look begins again
+				mu.Unlock()
+			})
+		}
+		mu.Lock()
+		for index, stop := range listening {
+			if !present[index] {
+				stop()
+			}
+		}
+		mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
 }

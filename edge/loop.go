@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"time"
+
+	"havip-cluster/internal/mutant"
 )
 
 const (
@@ -62,6 +64,9 @@ func (l *Loop) Turn(want *Desired) Facts {
 			return Facts{Err: err, Next: l.clock().Add(retryFirst)}
 		}
 		judge(want, l.seen, l.mem, &facts)
+		if round == 0 {
+			l.tellStrays(want, &facts) // before they are removed
+		}
 		ops := Plan(want, l.seen, l.mem, l.clock())
 		if round > 0 && onlyFlush(ops) {
 			break // not worth the time of those who wait for what has left
@@ -71,7 +76,6 @@ func (l *Loop) Turn(want *Desired) Facts {
 	}
 	facts.Guarded, facts.Unguarded = guarded(want, l.seen, l.mem)
 	facts.Clean = clean(l.seen) && l.stale&(Addresses|Fence) == 0
-	l.tellStrays(want, &facts)
 	facts.Warnings = l.warnings(want)
 	facts.sort()
 	facts.Next = Next(want, l.seen, l.mem, l.clock())
@@ -116,6 +120,9 @@ func (l *Loop) read(want *Desired) error {
 		return nil
 	}
 	seen, err := l.kernel.Read(want, parts, l.seen)
+	if err != nil && mutant.Active("edge-unread-is-absent") {
+		seen, err = &Reading{At: now, Addresses: map[netip.Addr][]At{}, Fence: map[netip.Addr]State{}}, nil
+	}
 	if err != nil {
 		l.stale |= parts
 		return fmt.Errorf("edge: %w", err)

@@ -3,6 +3,8 @@ package edge
 import (
 	"net/netip"
 	"time"
+
+	"havip-cluster/internal/mutant"
 )
 
 const (
@@ -70,7 +72,9 @@ func (t *trouble) failed(now Instant, err error) {
 	t.tries++
 }
 
-func (t *trouble) waits(now Instant) bool { return t.err != nil && now < t.retry }
+func (t *trouble) waits(now Instant) bool {
+	return t.err != nil && now < t.retry && !mutant.Active("edge-no-back-off")
+}
 
 // of is the record of an address; nothing is remembered of others.
 func (m *Memory) of(ip netip.Addr) record {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"havip-cluster/internal/mutant"
 	"havip-cluster/netdev"
 )
 
@@ -176,10 +177,13 @@ func (p *plan) up(ip netip.Addr, w Want, r record) {
 		return
 	}
 	switch {
-	case state == Open && !r.opened && !p.seen.NoFence:
+	case state == Open && !r.opened && !p.seen.NoFence && !mutant.Active("edge-trust-open"):
 		p.add(OpShut, Item{IP: ip}) // whatever opened it, it was not this life of it
 	case !here:
 		p.add(OpAdd, Item{IP: ip, Index: w.Index, Lifetime: w.Lifetime})
+		if state == Shut && mutant.Active("edge-open-unread") {
+			p.add(OpOpen, Item{IP: ip})
+		}
 	case p.routed[ip] || !p.seen.stands(w.Index) || p.unsettled():
 		// The same round does what is missing; the next one goes on.
 	case state == Shut:
@@ -213,7 +217,7 @@ func (p *plan) down(ip netip.Addr, w Want, known bool, r record) {
 		p.add(OpShut, Item{IP: ip})
 	case known && state == Unknown:
 		p.add(OpGuard, Item{IP: ip})
-	case !known && p.want.Complete && state == Shut && len(p.seen.Addresses[ip]) == 0 && !p.seen.NoFence:
+	case !known && p.want.Complete && state == Shut && p.nowhere(ip) && !p.seen.NoFence:
 		p.add(OpForget, Item{IP: ip})
 	}
 	if r.unflushed {
@@ -222,6 +226,12 @@ func (p *plan) down(ip netip.Addr, w Want, known bool, r record) {
 	if known && !w.Leave && state == Shut {
 		p.strays(ip)
 	}
+}
+
+// nowhere reports whether the reading shows an address on no device of this host. Only then
+// the fence may forget it: an owner that was frozen when its HAVIP was deleted wakes with it.
+func (p *plan) nowhere(ip netip.Addr) bool {
+	return len(p.seen.Addresses[ip]) == 0 || mutant.Active("edge-forget-blindly")
 }
 
 // takeOff silences an address and takes it off devices. Sockets end first, while the resets
@@ -233,7 +243,7 @@ func (p *plan) takeOff(ip netip.Addr, from []At, state State) {
 	if r := p.mem.of(ip); state == Open && !r.destroyed && p.now < p.want.Deadline {
 		p.add(OpDestroy, Item{IP: ip})
 	}
-	if state == Open {
+	if state == Open && !mutant.Active("edge-remove-open") {
 		p.add(OpShut, Item{IP: ip})
 	}
 	for _, a := range from {

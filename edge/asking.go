@@ -1,0 +1,119 @@
+package edge
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"havip-cluster/netdev"
+)
+
+const (
+	askWait  = 150 * time.Millisecond // for answers to one question
+	askTimes = 2                      // questions, because one may be lost
+	askKeep  = time.Minute            // for how long an answer counts; then the owner asks again
+	askMax   = 20000                  // addresses whose answers are remembered
+)
+
+// Asker asks the neighbours whether one of them has an address that nobody of the cluster has
+// served yet, as a DHCP server does before it lends one (RFC 2131 section 2.2, RFC 5227).
+// It writes nothing. What it found is asked by Answer.
+type Asker struct {
+	// Ours: a MAC of an ENI of the cluster; its answer is no conflict.
+	Ours func(net.HardwareAddr) bool
+	// Changed is called when answers have come.
+	Changed func()
+
+	mu      sync.Mutex
+	waiting map[int]map[netip.Addr]bool // by ifindex
+	answers map[netip.Addr]answer
+	wake    chan struct{}
+}
+
+type answer struct {
+	taken string // "": nobody has it
+	at    time.Time
+}
+
+// NewAsker asks nothing before Run.
+func NewAsker(ours func(net.HardwareAddr) bool, changed func()) *Asker {
+	return &Asker{
+		Ours: ours, Changed: changed, waiting: map[int]map[netip.Addr]bool{}, answers: map[netip.Addr]answer{}, wake: make(chan struct{}, 1),
+	}
+}
+
+// Answer says whether an address is still being asked for on a device, and if not who has it;
+// "" is nobody. The first call asks.
+func (a *Asker) Answer(index int, ip netip.Addr) (asking bool, taken string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if got, known := a.answers[ip]; known && time.Since(got.at) < askKeep {
+		return false, got.taken
+	}
+	if a.waiting[index] == nil {
+		a.waiting[index] = map[netip.Addr]bool{}
+	}
+	if !a.waiting[index][ip] {
+		a.waiting[index][ip] = true
+		select {
+		case a.wake <- struct{}{}:
+		default:
+		}
+	}
+	return true, ""
+}
+
+// Run asks until ctx ends.
+func (a *Asker) Run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.wake:
+		}
+		a.mu.Lock()
+		todo := a.waiting
+		a.waiting = map[int]map[netip.Addr]bool{}
+		if len(a.answers) > askMax {
+			clear(a.answers)
+		}
+		a.mu.Unlock()
+		for _, index := range slices.Sorted(maps.Keys(todo)) {
+			a.ask(ctx, index, slices.SortedFunc(maps.Keys(todo[index]), netip.Addr.Compare))
+		}
+		if ctx.Err() == nil {
+			a.Changed()
+		}
+	}
+}
+
+// ask asks for all addresses of one device together. A question that could not be sent is no
+// reason not to serve: then nothing is known of others.
+func (a *Asker) ask(ctx context.Context, index int, ips []netip.Addr) {
+	taken := map[netip.Addr]string{}
+	for range askTimes {
+		got, _ := netdev.ProbeAll(ctx, index, ips, askWait)
+		for ip, macs := range got {
+			var foreign []string
+			for _, mac := range macs {
+				if !a.Ours(mac) {
+					foreign = append(foreign, mac.String())
+				}
+			}
+			if len(foreign) > 0 {
+				taken[ip] = fmt.Sprintf("%v is in use by a station outside the cluster, MAC %s", ip, strings.Join(foreign, ", "))
+			}
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, ip := range ips {
+		a.answers[ip] = answer{taken[ip], time.Now()}
+	}
+}
