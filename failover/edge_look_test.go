@@ -2,13 +2,14 @@ package failover
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"github.com/google/nftables"
 
 	"havip-cluster/netdev"
@@ -63,15 +64,19 @@ func TestKeepAfterAnOldLook(t *testing.T) {
 // Whoever finds the fence damaged puts it right for all HAVIPs, and with nftables they come
 // back shut: each of them is opened again, and tells why, whoever was first.
 func TestKeepAfterTheFenceWasMended(t *testing.T) {
-	damage := map[fence.Kind]func(dir string) error{
-		fence.EBPF: func(dir string) error {
-			pins, err := filepath.Glob(filepath.Join(dir, "bpf", "out-*"))
-			for _, pin := range pins {
-				err = errors.Join(err, os.Remove(pin))
+	damage := map[fence.Kind]func(index int) error{
+		fence.EBPF: func(index int) error {
+			line, err := link.QueryPrograms(link.QueryOptions{Target: index, Attach: ebpf.AttachTCXEgress})
+			if err != nil || len(line.Programs) == 0 {
+				return fmt.Errorf("no program to detach: %w", err)
 			}
-			return err
+			p, err := ebpf.NewProgramFromID(line.Programs[0].ID)
+			if err != nil {
+				return err
+			}
+			return errors.Join(link.RawDetachProgram(link.RawDetachProgramOptions{Target: index, Program: p, Attach: ebpf.AttachTCXEgress}), p.Close())
 		},
-		fence.NFTables: func(string) error {
+		fence.NFTables: func(int) error {
 			c, err := nftables.New()
 			if err != nil {
 				return err
@@ -90,7 +95,7 @@ func TestKeepAfterTheFenceWasMended(t *testing.T) {
 					r, end := newRenewing(t, kind, 3, eni, dir)
 					defer end()
 					for range 2 { // and the second time
-						if err := errors.Join(harm(dir), mend(r.edge, eni.Index)); err != nil {
+						if err := errors.Join(harm(eni.Index), mend(r.edge, eni.Index)); err != nil {
 							t.Fatal(err)
 						}
 						r.edge.forgetLook() // as lookLong would

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"runtime"
 	"testing"
 	"time"
@@ -119,7 +118,7 @@ func newRenewing(t testing.TB, kind fence.Kind, havips int, eni netdev.ENI, dir 
 		state.Nodes[id] = fsm.Node{ID: id, Name: id}
 	}
 	state.Sessions[7] = fsm.Session{Number: 7, Node: "n-1", Lease: length}
-	f, _, err := fence.New(fence.Config{Dir: filepath.Join(dir, "bpf"), Prefer: kind, Table: "renew_test"})
+	f, _, err := fence.New(fence.Config{Owner: "renew_test", Prefer: kind})
 	must(err)
 	edge, err := NewNetEdge(slog.New(slog.DiscardHandler), f, func() *fsm.State { return state })
 	must(err)
