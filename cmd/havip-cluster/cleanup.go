@@ -73,10 +73,10 @@ func shutFence(f fence.Fence) error {
 	return errors.Join(errs...)
 }
 
-// fenceConfig says where the fence of a node is. Without the node's id it finds only what
-// lives below the data directory, which is all that the eBPF kind has.
+// fenceConfig says whose the fence of a node is. Without the node's id it finds only what
+// a version before this one pinned below the data directory.
 func fenceConfig(dir, nodeID string) fence.Config {
-	cfg := fence.Config{Dir: filepath.Join(dir, "bpf")}
+	cfg := fence.Config{Owner: nodeID, OldDir: filepath.Join(dir, "bpf")}
 	if identity.CheckNodeID(nodeID) == nil {
 		cfg.Table = "havip_" + nodeID[2:10]
 	}

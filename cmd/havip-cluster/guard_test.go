@@ -82,7 +82,7 @@ func (f *fakeFence) Guarded() ([]fence.Entry, error) {
 }
 func (f *fakeFence) Deadline() int64           { return f.deadline }
 func (f *fakeFence) SetDeadline(t int64) error { f.deadline = t; return nil }
-func (f *fakeFence) Shut(netip.Addr) error {
+func (f *fakeFence) Shut(...netip.Addr) error {
 	f.j.add("shut")
 	f.open = f.open && (f.deaf || f.broken != nil)
 	return f.broken

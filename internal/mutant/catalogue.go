@@ -107,6 +107,6 @@ var Catalogue = []Bug{
 	{"membership-barrier", "a leader is up to date", []Catcher{{"membership", "^TestTheFounderInitialisesOnce$", Fails}}},
 	{"membership-take-back", "what failed is taken back", []Catcher{{"membership", "^TestALeadersStalledWriteFailsAndIsTakenBack$|^TestWhatCannotBeTakenBackIsTriedAgain$", Fails}}},
 	{"fence-not-shut", "fence: shut means silent", []Catcher{{"netdev/fence", "^TestStates$|^TestFrameTable$", Fails}}},
-	{"fence-unpinned", "fence: outlives the process", []Catcher{{"netdev/fence", "^TestKilled$", Fails}}},
+	{"fence-link", "fence: outlives the process", []Catcher{{"netdev/fence", "^TestKilled$", Fails}}},
 	{"fence-stale-timeout", "fence: the clock is read after the transaction", []Catcher{{"netdev/fence", "^TestStoppedInTransaction$", Fails}}},
 }

@@ -3,7 +3,6 @@ package netns
 import (
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -33,7 +32,7 @@ func TestSampler(t *testing.T) {
 	defer sampler.Stop()
 	const pause = 40 * time.Millisecond
 	err = lab.Node(1).Do(func() error {
-		f, _, err := fence.New(fence.Config{Dir: filepath.Join(c.DataDir(1), "bpf"), Prefer: fence.EBPF})
+		f, _, err := fence.New(fence.Config{Owner: "sample_test", Prefer: fence.EBPF})
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,6 @@ func benchmark(b *testing.B, op func(f Fence, ip netip.Addr) error) {
 			b.Run(fmt.Sprintf("%s/%d", v.name, n), func(b *testing.B) {
 				inWorld(b, func(w *world) {
 					w.variant = v
-					defer w.leaveNothing()
 					w.wire()
 					f := w.newFence()
 					defer func() { w.must("uninstall", f.Uninstall()) }()

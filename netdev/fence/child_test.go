@@ -33,9 +33,9 @@ func child(role string) int {
 		return 1
 	}
 	if role == "userns" {
-		return inUserNamespace(env("DIR"), fail)
+		return inUserNamespace(fail)
 	}
-	f, _, err := New(Config{Dir: env("DIR"), Prefer: Kind(env("KIND")), Hook: env("HOOK"), Table: "fence_test"})
+	f, _, err := New(Config{Owner: env("OWNER"), Prefer: Kind(env("KIND")), Hook: env("HOOK")})
 	if err != nil {
 		return fail(err)
 	}
@@ -59,7 +59,7 @@ func child(role string) int {
 	return 0
 }
 
-func inUserNamespace(dir string, fail func(error) int) int {
+func inUserNamespace(fail func(error) int) int {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "eni0"
 	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "peer0"}); err != nil {
@@ -69,11 +69,11 @@ func inUserNamespace(dir string, fail func(error) int) int {
 	if err != nil {
 		return fail(err)
 	}
-	f, why, err := New(Config{Dir: dir})
+	f, why, err := New(Config{Owner: "userns"})
 	if err != nil {
 		return fail(err)
 	}
-	if f.Kind() != NFTables || !strings.Contains(why, "eBPF refused") {
+	if f.Kind() != NFTables || !strings.Contains(why, "tcx refused") || !strings.Contains(why, "clsact refused") {
 		return fail(fmt.Errorf("kind %s: %s", f.Kind(), why))
 	}
 	ip := host4(1, 1)
@@ -100,10 +100,10 @@ type owner struct {
 	deadline int64
 }
 
-func (w *world) owner(ip netip.Addr) *owner {
+func (w *world) hold(ip netip.Addr) *owner {
 	w.t.Helper()
 	cmd := exec.Command(os.Args[0]) // inherits the namespaces of this thread
-	cmd.Env = append(os.Environ(), "FENCE_TEST_CHILD=hold", "FENCE_DIR="+w.dir, "FENCE_KIND="+string(w.kind),
+	cmd.Env = append(os.Environ(), "FENCE_TEST_CHILD=hold", "FENCE_OWNER="+w.owner, "FENCE_KIND="+string(w.kind),
 		"FENCE_HOOK="+w.hook, "FENCE_IP="+ip.String(), "FENCE_INDEX="+strconv.Itoa(index(w.eni)))
 	r, stdin, err := os.Pipe()
 	w.must("pipe", err)
@@ -203,7 +203,7 @@ func TestKilled(t *testing.T) {
 	eachKind(t, func(w *world) {
 		w.wire()
 		ip := host4(1, 1)
-		c, o := w.client(ip), w.owner(ip)
+		c, o := w.client(ip), w.hold(ip)
 		w.must("kill", o.cmd.Process.Kill())
 		c.silentAt(w.t, o.deadline)
 
@@ -233,7 +233,7 @@ func TestStopped(t *testing.T) {
 	eachKind(t, func(w *world) {
 		w.wire()
 		ip := host4(1, 1)
-		c, o := w.client(ip), w.owner(ip)
+		c, o := w.client(ip), w.hold(ip)
 		w.must("stop", o.cmd.Process.Signal(syscall.SIGSTOP))
 		late := o.deadline + (100 * time.Millisecond).Nanoseconds()
 		_, err := o.in.WriteString(fmt.Sprintln(late))

@@ -3,9 +3,8 @@ package fence
 import (
 	"errors"
 	"fmt"
-	"net/netip"
+	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,7 +15,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
-	"havip-cluster/internal/mutant"
+	"havip-cluster/internal/limits"
 )
 
 // State words of the havips map, as in fence.c: 0 is shut, s > 0 is open until
@@ -37,20 +36,27 @@ const (
 	reasonsCount
 )
 
-// Pins in Config.Dir, besides one pair of links per device with TCX. They are
-// readable without the agent: bpftool map dump pinned DIR/counters.
-var mapPins = []string{"havips", "deadlines", "counters"}
-
-// bpfFence is the eBPF kind. The pins are the truth: apart from the maps, every
-// call looks at the kernel and not at a memory of what it did.
+// bpfFence is the eBPF kind. The devices are the truth: the process keeps only
+// what it has seen there, to tell a change cheaply.
 type bpfFence struct {
-	dir  string
-	hook hook
-	obj  fenceObjects
-	maps []ebpf.MapID // of obj, in the order of mapPins
-	tags [2]string    // of obj's programs, by direction
+	cfg   Config
+	owner ownerID
+	hook  hook
+	maps  fenceMaps
+	id    ebpf.MapID // of maps.Havips: programs on it are this fence's
 
-	attaching sync.Mutex // held while the links are looked at and made
+	attaching  sync.Mutex // guards what follows, and is held while lines are changed
+	look       looker
+	stand      map[int][2][]slot // attached devices: the lines as last found good, nil: not yet
+	anchorLine []slot
+	loaded     bool
+	progs      fencePrograms
+	progIDs    [3]ebpf.ProgramID
+	tags       [3]string
+
+	changing sync.Mutex // of the entries; guards the buffers
+	keys     [][16]byte
+	states   []uint32
 
 	mu   sync.RWMutex // guards word and page against Close
 	page []byte
@@ -59,87 +65,265 @@ type bpfFence struct {
 
 var _ kernelSide = (*bpfFence)(nil)
 
-func newBPF(cfg Config) (kernelSide, string, error) {
-	f, reason, err := loadBPF(cfg)
-	if err != nil {
-		return nil, "", err // and no typed nil
-	}
-	return f, reason, nil
-}
+// raceMax is how often newBPF starts again because another process of the owner
+// was installing the same fence.
+const raceMax = 4
 
-// loadBPF loads the programs on the pinned maps, or on new ones, and puts them
-// into whatever links a dead process left.
-func loadBPF(cfg Config) (_ *bpfFence, reason string, err error) {
+func newBPF(cfg Config, hookName string) (kernelSide, error) {
 	if err := sameBoottime(); err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if err := rlimit.RemoveMemlock(); err != nil { // before Linux 5.11 only
-		return nil, "", fmt.Errorf("fence: memory limit: %w", err)
+		return nil, fmt.Errorf("fence: memory limit: %w", err)
 	}
-	if err := ensureBPFFS(cfg.Dir); err != nil {
-		return nil, "", err
-	}
-	f := &bpfFence{dir: cfg.Dir}
-	_, missing := os.Stat(filepath.Join(cfg.Dir, mapPins[0]))
-	defer func() {
-		if err == nil {
-			return
-		}
-		err = errors.Join(err, f.Close())
-		if missing != nil { // what is pinned now is half of a new fence
-			err = errors.Join(err, f.unpin())
-		}
-	}()
-	if err := f.load(); err != nil {
-		return nil, "", err
-	}
-	if f.hook, reason, err = chooseHook(cfg); err != nil {
-		return nil, "", err
-	}
-	left, err := f.devices()
+	h, err := hookNamed(cfg, hookName)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	for _, index := range left {
-		if err := f.Attach(index); err != nil && !errors.Is(err, ErrNoDevice) {
-			return nil, "", fmt.Errorf("fence: adopt device %d: %w", index, err)
+	var f *bpfFence
+	for range raceMax {
+		if f, err = installBPF(cfg, h); !errors.Is(err, errChanged) {
+			break
 		}
 	}
-	return f, reason, nil
+	if err != nil {
+		return nil, err // and no typed nil
+	}
+	return f, nil
 }
 
-func (f *bpfFence) load() error {
-	spec, err := loadFence()
+// installBPF adopts the owner's fence, or makes a new one.
+func installBPF(cfg Config, h hook) (_ *bpfFence, err error) {
+	all, err := groups(cfg)
 	if err != nil {
-		return fmt.Errorf("fence: eBPF object: %w", err)
+		return nil, err
 	}
-	for _, name := range mapPins {
-		spec.Maps[name].Pinning = ebpf.PinByName
-	}
-	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: f.dir}}
-	if err := spec.LoadAndAssign(&f.obj, opts); err != nil {
-		return fmt.Errorf("fence: load into %s: %w", f.dir, err)
-	}
-	for _, m := range f.ownMaps() {
-		info, err := m.Info()
+	f := &bpfFence{cfg: cfg, owner: idOf(cfg.Owner), hook: h, look: looker{}, stand: map[int][2][]slot{}}
+	defer func() {
 		if err != nil {
-			return fmt.Errorf("fence: map: %w", err)
+			err = errors.Join(err, f.Close())
 		}
-		id, _ := info.ID()
-		f.maps = append(f.maps, id)
+	}()
+	var own *group
+	for _, g := range all {
+		if own == nil && g.owned && g.owner == f.owner && f.open(g, true) == nil {
+			own = g
+		}
 	}
+	if own == nil {
+		if err := f.create(); err != nil {
+			return nil, err
+		}
+	}
+	if err := errors.Join(f.load(), f.mapPage()); err != nil {
+		return nil, err
+	}
+	if err := f.anchorAlone(all); err != nil {
+		return nil, err
+	}
+	if own != nil {
+		err = f.takeOver(own)
+	}
+	return f, err
+}
+
+// spec is fence.c with the sizes of this binary.
+func spec() (*ebpf.CollectionSpec, error) {
+	s, err := loadFence()
+	if err != nil {
+		return nil, fmt.Errorf("fence: eBPF object: %w", err)
+	}
+	s.Maps[fenceMapHavips].MaxEntries = limits.FenceEntries
+	return s, nil
+}
+
+func (f *bpfFence) ownMaps() map[string]**ebpf.Map {
+	return map[string]**ebpf.Map{
+		fenceMapHavips: &f.maps.Havips, fenceMapDeadlines: &f.maps.Deadlines,
+		fenceMapCounters: &f.maps.Counters, fenceMapOwner: &f.maps.Owner,
+	}
+}
+
+func (f *bpfFence) create() error {
+	s, err := spec()
+	if err != nil {
+		return err
+	}
+	for name, m := range f.ownMaps() {
+		if *m, err = ebpf.NewMap(s.Maps[name]); err != nil {
+			return fmt.Errorf("fence: map %s: %w", name, err)
+		}
+	}
+	if err := f.maps.Owner.Update(uint32(0), f.owner, ebpf.UpdateAny); err != nil {
+		return fmt.Errorf("fence: owner: %w", err)
+	}
+	info, err := f.maps.Havips.Info()
+	if err != nil {
+		return fmt.Errorf("fence: map: %w", err)
+	}
+	f.id, _ = info.ID()
+	return nil
+}
+
+// open takes hold of a group's maps. With same they must be laid out as this
+// binary's; otherwise it is enough that they can be read.
+func (f *bpfFence) open(g *group, same bool) error {
+	s, err := spec()
+	if err != nil {
+		return err
+	}
+	f.id = g.maps[fenceMapHavips]
+	for name, m := range f.ownMaps() {
+		id, ok := g.maps[name]
+		if !ok && !same {
+			continue
+		}
+		if *m, err = ebpf.NewMapFromID(id); err == nil && same {
+			err = s.Maps[name].Compatible(*m)
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("fence: map %s: %w", name, err), f.closeMaps())
+		}
+	}
+	if k, v := f.maps.Havips.KeySize(), f.maps.Havips.ValueSize(); k != 16 || v != 4 {
+		return errors.Join(fmt.Errorf("fence: HAVIPs of %d and %d bytes are of an unknown version", k, v), f.closeMaps())
+	}
+	return nil
+}
+
+// openGroup opens a fence to be read, shut and removed.
+func openGroup(cfg Config, g *group) (kernelSide, error) {
+	h := hooks(cfg)[0]
+	if len(g.at) > 0 {
+		h = g.at[0].hook
+	}
+	f := &bpfFence{cfg: cfg, owner: g.owner, hook: h, look: looker{}, stand: map[int][2][]slot{}}
+	err := f.open(g, false)
+	if err == nil {
+		err = f.mapPage()
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	for _, p := range g.at {
+		if p.index != lo {
+			f.stand[p.index] = [2][]slot{}
+		}
+	}
+	return f, nil
+}
+
+// load loads the programs on the fence's maps, again if they are loaded.
+func (f *bpfFence) load() error {
+	s, err := spec()
+	if err != nil {
+		return err
+	}
+	replace := map[string]*ebpf.Map{}
+	for name, m := range f.ownMaps() {
+		if *m == nil {
+			return fmt.Errorf("fence: no map %s: this fence is of a version before", name)
+		}
+		replace[name] = *m
+	}
+	var progs fencePrograms
+	if err := s.LoadAndAssign(&progs, &ebpf.CollectionOptions{MapReplacements: replace}); err != nil {
+		return fmt.Errorf("fence: load: %w", err)
+	}
+	if f.loaded {
+		_ = f.progs.Close()
+	}
+	f.progs, f.loaded = progs, true
 	for i, p := range f.programs() {
 		info, err := p.Info()
 		if err != nil {
 			return fmt.Errorf("fence: program: %w", err)
 		}
+		f.progIDs[i], _ = info.ID()
 		f.tags[i] = info.Tag
 	}
-	f.page, err = unix.Mmap(f.obj.Deadlines.FD(), 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	return nil
+}
+
+func (f *bpfFence) mapPage() (err error) {
+	f.page, err = unix.Mmap(f.maps.Deadlines.FD(), 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("fence: map the deadline: %w", err)
 	}
 	f.word = (*int64)(unsafe.Pointer(&f.page[0])) // page-aligned
+	return nil
+}
+
+// anchorAlone puts the anchor on lo. errChanged if a fence of this owner is there
+// that is not among those that were seen: another process was quicker.
+func (f *bpfFence) anchorAlone(seen []*group) error {
+	line, _, err := f.hook.list(lo, ingress)
+	if err != nil {
+		return err
+	}
+	if err := f.strangers(line, seen); err != nil {
+		return err
+	}
+	if err := f.dropAnchor(); err != nil {
+		return err
+	}
+	// Of two that came at the same time, the one that is not first goes back.
+	if err := f.strangers(f.anchorLine, seen); err != nil {
+		return errors.Join(err, f.removeAll())
+	}
+	return nil
+}
+
+// strangers returns errChanged if an anchor of this owner on unknown maps is in
+// the line, behind ours or without ours.
+func (f *bpfFence) strangers(line []slot, seen []*group) error {
+	mine, other := -1, -1
+	for i, s := range line {
+		if s.fixed || s.prog == 0 {
+			continue
+		}
+		p, err := f.look.at(s.prog)
+		if err != nil {
+			return err
+		}
+		id := p.maps[fenceMapHavips]
+		known := slices.ContainsFunc(seen, func(g *group) bool { return g.maps[fenceMapHavips] == id })
+		switch {
+		case p.name != programNames[anchor] || !p.owned || p.owner != f.owner:
+		case id == f.id:
+			mine = i
+		case !known:
+			other = i // the last one is the oldest
+		}
+	}
+	if other > mine {
+		return errChanged
+	}
+	return nil
+}
+
+// takeOver brings the devices of the adopted group up to this version and hook.
+func (f *bpfFence) takeOver(g *group) error {
+	f.attaching.Lock()
+	defer f.attaching.Unlock()
+	for _, p := range g.at {
+		if _, done := f.stand[p.index]; p.index == lo || done {
+			continue
+		}
+		f.stand[p.index] = [2][]slot{}
+		err := f.attach(p.index)
+		if err != nil && !errors.Is(err, ErrNoDevice) && !errors.Is(err, ErrNotFirst) {
+			return fmt.Errorf("fence: adopt device %d: %w", p.index, err)
+		}
+	}
+	for _, p := range g.at {
+		if p.hook.name() == f.hook.name() {
+			continue
+		}
+		if err := errors.Join(p.hook.remove(p.index, p.dir, p.slot), p.hook.tidy(p.index)); err != nil {
+			return fmt.Errorf("fence: leave %s of device %d: %w", p.hook.name(), p.index, err)
+		}
+	}
 	return nil
 }
 
@@ -158,142 +342,18 @@ func sameBoottime() error {
 	return nil
 }
 
-func (f *bpfFence) ownMaps() []*ebpf.Map {
-	return []*ebpf.Map{f.obj.Havips, f.obj.Deadlines, f.obj.Counters}
-}
-
-func (f *bpfFence) programs() programs {
-	return programs{f.obj.FenceIngress, f.obj.FenceEgress}
+func (f *bpfFence) programs() [3]*ebpf.Program {
+	return [3]*ebpf.Program{f.progs.FenceIngress, f.progs.FenceEgress, f.progs.FenceAnchor}
 }
 
 func (f *bpfFence) Kind() Kind { return EBPF }
 
-func (f *bpfFence) Attach(index int) error {
-	if err := device(index); err != nil {
-		return err
-	}
-	// Of two at once that find no link, one would wait in vain for the other's to go.
+func (f *bpfFence) Hook() string { return f.hook.name() }
+
+func (f *bpfFence) devices() []int {
 	f.attaching.Lock()
 	defer f.attaching.Unlock()
-	if err := f.repin(); err != nil {
-		return err
-	}
-	return f.hook.attach(index, f.programs(), f.current)
-}
-
-// repin puts back the pins of the maps that somebody removed.
-func (f *bpfFence) repin() error {
-	if err := ensureBPFFS(f.dir); err != nil {
-		return err
-	}
-	for i, m := range f.ownMaps() {
-		err := f.pinned(mapPins[i], f.maps[i])
-		if err == nil {
-			continue
-		}
-		if !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		again, err := m.Clone() // m itself believes to be pinned still
-		if err == nil {
-			err = errors.Join(again.Pin(filepath.Join(f.dir, mapPins[i])), again.Close())
-		}
-		if err != nil {
-			return fmt.Errorf("fence: pin %s again: %w", mapPins[i], err)
-		}
-	}
-	return nil
-}
-
-func (f *bpfFence) Detach(index int) error { return f.hook.detach(index) }
-
-func (f *bpfFence) devices() ([]int, error) { return f.hook.devices() }
-
-// current reports whether the program with that id is this binary's program for
-// the direction, working on the pinned maps.
-func (f *bpfFence) current(id ebpf.ProgramID, dir direction) bool {
-	p, err := ebpf.NewProgramFromID(id)
-	if err != nil {
-		return false
-	}
-	defer p.Close()
-	info, err := p.Info()
-	if err != nil || info.Tag != f.tags[dir] {
-		return false
-	}
-	ids, ok := info.MapIDs()
-	for _, id := range f.maps {
-		ok = ok && slices.Contains(ids, id)
-	}
-	return ok
-}
-
-func (f *bpfFence) Guard(ip netip.Addr) error {
-	ip, err := checked(ip)
-	if err != nil {
-		return err
-	}
-	err = f.obj.Havips.Update(ip.As16(), stateShut, ebpf.UpdateAny)
-	if errors.Is(err, unix.E2BIG) {
-		return fmt.Errorf("%w: %d", ErrFull, HAVIPsMax)
-	}
-	return wrap("guard", ip, err)
-}
-
-func (f *bpfFence) Open(ip netip.Addr) error { return f.set("open", ip, stateOpen) }
-
-func (f *bpfFence) Shut(ip netip.Addr) error {
-	if mutant.Active("fence-not-shut") {
-		return nil
-	}
-	return f.set("shut", ip, stateShut)
-}
-
-func (f *bpfFence) set(verb string, ip netip.Addr, state uint32) error {
-	ip, err := checked(ip)
-	if err != nil {
-		return err
-	}
-	err = f.obj.Havips.Update(ip.As16(), state, ebpf.UpdateExist)
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("%w: %v", ErrNotGuarded, ip)
-	}
-	return wrap(verb, ip, err)
-}
-
-func (f *bpfFence) Forget(ip netip.Addr) error {
-	ip, err := checked(ip)
-	if err != nil {
-		return err
-	}
-	if err = f.obj.Havips.Delete(ip.As16()); errors.Is(err, ebpf.ErrKeyNotExist) {
-		return nil
-	}
-	return wrap("forget", ip, err)
-}
-
-func wrap(verb string, ip netip.Addr, err error) error {
-	if err != nil {
-		return fmt.Errorf("fence: %s %v: %w", verb, ip, err)
-	}
-	return nil
-}
-
-func (f *bpfFence) Guarded() ([]Entry, error) {
-	var (
-		entries []Entry
-		key     [16]byte
-		state   uint32
-	)
-	it := f.obj.Havips.Iterate()
-	for it.Next(&key, &state) {
-		entries = append(entries, Entry{IP: netip.AddrFrom16(key).Unmap(), Open: state != stateShut})
-	}
-	if err := it.Err(); err != nil {
-		return nil, fmt.Errorf("fence: read HAVIPs: %w", err)
-	}
-	slices.SortFunc(entries, compareEntries)
-	return slices.Compact(entries), nil
+	return slices.Sorted(maps.Keys(f.stand))
 }
 
 func (f *bpfFence) Deadline() int64 {
@@ -321,7 +381,7 @@ func (f *bpfFence) Counters() (Counters, error) {
 	var sums [2 * reasonsCount]uint64
 	for i := range sums {
 		var perCPU []uint64
-		if err := f.obj.Counters.Lookup(uint32(i), &perCPU); err != nil {
+		if err := f.maps.Counters.Lookup(uint32(i), &perCPU); err != nil {
 			return Counters{}, fmt.Errorf("fence: read counters: %w", err)
 		}
 		for _, n := range perCPU {
@@ -338,44 +398,6 @@ func verdicts(n []uint64) Verdicts {
 	}
 }
 
-func (f *bpfFence) Healthy(index int) error {
-	if err := device(index); err != nil {
-		return err
-	}
-	for i, name := range mapPins {
-		if err := f.pinned(name, f.maps[i]); err != nil {
-			return err
-		}
-	}
-	ids, err := f.hook.attached(index)
-	if err != nil {
-		return fmt.Errorf("%w: device %d: %w", ErrUnhealthy, index, err)
-	}
-	for dir, id := range ids {
-		if !f.current(id, direction(dir)) {
-			return fmt.Errorf("%w: device %d: foreign %s program", ErrUnhealthy, index, direction(dir))
-		}
-	}
-	return nil
-}
-
-// pinned checks that the pin still holds the map that the programs use.
-func (f *bpfFence) pinned(name string, want ebpf.MapID) error {
-	m, err := ebpf.LoadPinnedMap(filepath.Join(f.dir, name), nil)
-	if err != nil {
-		return fmt.Errorf("%w: pin %s: %w", ErrUnhealthy, name, err)
-	}
-	defer m.Close()
-	info, err := m.Info()
-	if err != nil {
-		return fmt.Errorf("%w: map %s: %w", ErrUnhealthy, name, err)
-	}
-	if id, _ := info.ID(); id != want {
-		return fmt.Errorf("%w: pin %s holds another map", ErrUnhealthy, name)
-	}
-	return nil
-}
-
 func (f *bpfFence) Close() error {
 	f.mu.Lock()
 	page := f.page
@@ -385,41 +407,37 @@ func (f *bpfFence) Close() error {
 	if page != nil {
 		err = unix.Munmap(page)
 	}
-	for _, m := range f.ownMaps() {
-		err = errors.Join(err, m.Close()) // nil and closed maps are fine
-	}
 	for _, p := range f.programs() {
 		if p != nil {
 			err = errors.Join(err, p.Close())
 		}
 	}
+	return errors.Join(err, f.closeMaps())
+}
+
+func (f *bpfFence) closeMaps() (err error) {
+	for _, m := range f.ownMaps() {
+		err = errors.Join(err, (*m).Close()) // nil and closed maps are fine
+	}
 	return err
 }
 
-func (f *bpfFence) Uninstall() error {
-	left, err := f.devices()
-	for _, index := range left {
-		err = errors.Join(err, f.Detach(index))
-	}
-	return errors.Join(err, f.Close(), f.unpin())
-}
+func (f *bpfFence) Uninstall() error { return errors.Join(f.removeAll(), f.Close()) }
 
-// unpin removes the pins of the maps, and the file system if the fence made it.
-func (f *bpfFence) unpin() error {
-	var errs error
-	for _, name := range mapPins {
-		if err := os.Remove(filepath.Join(f.dir, name)); !errors.Is(err, os.ErrNotExist) {
-			errs = errors.Join(errs, err)
+// removeAll takes every program on the fence's maps off every device, whichever
+// process, version or hook put it there.
+func (f *bpfFence) removeAll() error {
+	f.attaching.Lock()
+	defer f.attaching.Unlock()
+	clear(f.stand)
+	all, err := groups(f.cfg)
+	for _, g := range all {
+		if g.maps[fenceMapHavips] != f.id {
+			continue
+		}
+		for _, p := range g.at {
+			err = errors.Join(err, p.hook.remove(p.index, p.dir, p.slot), p.hook.tidy(p.index))
 		}
 	}
-	return errors.Join(errs, removeBPFFS(f.dir))
-}
-
-// leftoverBPF opens the eBPF fence that a dead process left, nil if none.
-func leftoverBPF(cfg Config) (kernelSide, error) {
-	if _, err := os.Stat(filepath.Join(cfg.Dir, mapPins[0])); err != nil {
-		return nil, nil
-	}
-	old, _, err := newBPF(cfg)
-	return old, err
+	return err
 }

@@ -4,17 +4,16 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// judge runs the real program on a frame in the kernel, without a device. The
+// run runs the real program on a frame in the kernel, without a device. The
 // reason is -1 for a frame that the kernel's test run does not take: an untagged
 // IP header cut short. On the wire TestRandomFrames sends those too.
-func (f *bpfFence) judge(t testing.TB, frame []byte, dir direction) (reason int) {
+func (f *bpfFence) run(t testing.TB, frame []byte, dir direction) (reason int) {
 	before := f.counts(t)
 	ret, _, err := f.programs()[dir].Test(frame)
 	if errors.Is(err, unix.EINVAL) && len(frame) < 14+40 && frame[12] != 0x81 && frame[12] != 0x88 {
@@ -38,7 +37,7 @@ func (f *bpfFence) judge(t testing.TB, frame []byte, dir direction) (reason int)
 func (f *bpfFence) counts(t testing.TB) (sums [2 * reasonsCount]uint64) {
 	for i := range sums {
 		var perCPU []uint64
-		if err := f.obj.Counters.Lookup(uint32(i), &perCPU); err != nil {
+		if err := f.maps.Counters.Lookup(uint32(i), &perCPU); err != nil {
 			t.Fatal(err)
 		}
 		for _, n := range perCPU {
@@ -51,8 +50,10 @@ func (f *bpfFence) counts(t testing.TB) (sums [2 * reasonsCount]uint64) {
 // judged is a fence with two HAVIPs of each family, one open and one shut, and
 // no device, and the state of any address in it.
 func (w *world) judged(deadline int64) (*bpfFence, look) {
-	f, _, err := loadBPF(w.config())
-	w.must("load", err)
+	f, ok := w.newFence().(*bpfFence)
+	if !ok {
+		w.t.Fatal("not the eBPF kind")
+	}
 	for _, block := range []byte{blockOpen, blockShut} {
 		w.must("guard", f.Guard(host4(block, 1)))
 		w.must("guard", f.Guard(host6(block, 1)))
@@ -122,7 +123,7 @@ func TestModel(t *testing.T) {
 						frame = mutate(r, frame)
 					}
 					for _, dir := range []direction{ingress, egress} {
-						got, want := f.judge(t, frame, dir), model(frame, dir, state)
+						got, want := f.run(t, frame, dir), model(frame, dir, state)
 						if got < 0 {
 							continue
 						}
@@ -176,26 +177,5 @@ func TestStoreDoesNotAllocate(t *testing.T) {
 		if n := testing.AllocsPerRun(1000, func() { _ = f.SetDeadline(BootNow()) }); n != 0 {
 			t.Errorf("SetDeadline allocates %v times", n)
 		}
-	})
-}
-
-// TestForeignMount: a bpffs of somebody else stays mounted after Uninstall.
-func TestForeignMount(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.variant = variants[0]
-		root := w.dir
-		w.must("mount", ensureBPFFS(root))
-		w.must("unmark", os.Remove(root+"/"+mountMark))
-		w.dir = root + "/node-1"
-		f := w.newFence()
-		w.must("uninstall", f.Uninstall())
-		if _, err := os.Stat(w.dir); err == nil {
-			t.Error("the node's directory is left")
-		}
-		if ok, err := onBPFFS(root); !ok {
-			t.Errorf("the mount is gone: %v", err)
-		}
-		w.dir = root
-		w.leaveNothing()
 	})
 }

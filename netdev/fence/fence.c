@@ -14,8 +14,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-// Limits; fence.go has the same numbers.
-#define HAVIPS_MAX 4096
+// Limits.
 #define VLAN_TAGS_MAX 4  // tags inside the frame; an accelerated one comes on top
 #define IP6_HEADERS_MAX 8 // extension headers walked in search of ICMPv6
 
@@ -52,10 +51,11 @@ struct arp { // RFC 826 with Ethernet and IPv4
 	__u8 tpa[4];
 };
 
-// The managed HAVIPs: 0 = shut, s > 0 = open until deadlines[s-1].
+// The managed HAVIPs: 0 = shut, s > 0 = open until deadlines[s-1]. The loader
+// sets the size, from internal/limits.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, HAVIPS_MAX);
+	__uint(max_entries, 1);
 	__type(key, struct addr);
 	__type(value, __u32);
 } havips SEC(".maps");
@@ -76,6 +76,18 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");
+
+// Whose fence this is: the first 16 bytes of a hash of the owner's name. No frame
+// needs it; whoever finds the programs on a device reads it.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u8[16]);
+} owner SEC(".maps");
+
+// A program holds the maps that its code names, so a mention is enough.
+#define HOLD(map) asm volatile("" : : "r"(&map))
 
 // judge_addr is the rule itself, for one address on the guarded side of a frame.
 static __always_inline enum reason judge_addr(const struct addr *a)
@@ -195,6 +207,7 @@ static __always_inline enum reason judge(struct __sk_buff *skb, enum direction d
 
 static __always_inline int fence(struct __sk_buff *skb, enum direction dir)
 {
+	HOLD(owner);
 	enum reason r = judge(skb, dir);
 	__u32 i = dir * REASONS + r;
 	__u64 *count = bpf_map_lookup_elem(&counters, &i);
@@ -215,6 +228,19 @@ SEC("tc")
 int fence_egress(struct __sk_buff *skb)
 {
 	return fence(skb, EGRESS);
+}
+
+// The anchor sits on lo, has no objection to anything, and holds the maps: they
+// outlive the process also while no device has the fence, and the next process
+// finds them in one place.
+SEC("tc")
+int fence_anchor(struct __sk_buff *skb)
+{
+	HOLD(havips);
+	HOLD(deadlines);
+	HOLD(counters);
+	HOLD(owner);
+	return PASS;
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

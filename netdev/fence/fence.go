@@ -2,26 +2,22 @@
 // passes, whatever happens to the process that holds the lease. DESIGN.md in
 // this folder has the table of frames, the choices and the remaining windows.
 //
+// The fence belongs to the network devices: no file, mount or process holds it.
 // All calls that touch devices work in the network namespace of the calling
 // thread; the process is expected to live in one.
 package fence
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel,bpfeb -cc clang -strip llvm-strip fence fence.c -- -O2 -Wall -Werror -mcpu=v2 -fdebug-compilation-dir=. -I/usr/include/x86_64-linux-gnu
-
-// Limits.
-const (
-	// HAVIPsMax is the number of HAVIPs one fence can guard; fence.c has the
-	// same number.
-	HAVIPsMax = 4096
-)
 
 // Kind says what enforces the silence.
 type Kind string
@@ -33,10 +29,11 @@ const (
 	None     Kind = "none" // no fence: never returned by New, for status only
 )
 
-// The hooks of the eBPF kind.
+// The hooks; the first two are those of the eBPF kind.
 const (
-	HookTCX    = "tcx"    // Linux 6.6
-	HookClsact = "clsact" // Linux 5.8 to 6.5
+	HookTCX      = "tcx"    // Linux 6.6
+	HookClsact   = "clsact" // Linux 5.8 to 6.5
+	HookNFTables = "nftables"
 )
 
 var (
@@ -48,13 +45,20 @@ var (
 	// ErrAddress is returned for an address that cannot be a HAVIP: invalid,
 	// unspecified, multicast, loopback, or with a zone.
 	ErrAddress = errors.New("fence: not a HAVIP address")
-	// ErrUnhealthy is returned by Healthy, with the missing part in the text.
+	// ErrUnhealthy is returned by Healthy and found in a Reading, with the
+	// missing part in the text.
 	ErrUnhealthy = errors.New("fence: not intact")
+	// ErrNotFirst is an ErrUnhealthy: another program sees the frames of the
+	// device before the fence and can end their way there (TCX_PASS, TC_ACT_OK).
+	// Attach cures it where the kernel lets it; a program that keeps coming back
+	// is for the caller to report.
+	ErrNotFirst = fmt.Errorf("%w: another program is before it", ErrUnhealthy)
 	// ErrClosed is returned after Close or Uninstall, by SetDeadline of either
 	// kind and by most calls of the nftables kind.
 	ErrClosed = errors.New("fence: closed")
-	// ErrFull is returned by Guard when HAVIPsMax addresses are guarded.
-	ErrFull = errors.New("fence: too many HAVIPs")
+	// ErrFull is returned by Guard beyond limits.FenceEntries addresses, and by
+	// Attach beyond limits.FenceDevices devices.
+	ErrFull = errors.New("fence: full")
 )
 
 // Entry is one guarded HAVIP as read back from the kernel.
@@ -83,26 +87,48 @@ type Counters struct {
 	Ingress, Egress Verdicts
 }
 
+// Reading is the kernel's state at one moment.
+type Reading struct {
+	Entries  []Entry // all guarded HAVIPs, sorted by address
+	Deadline int64   // as Fence.Deadline
+	// Devices has each device that was attached, by this process or the one it
+	// adopted the fence from, until Detach: nil if the fence is intact there,
+	// ErrUnhealthy, ErrNotFirst or ErrNoDevice.
+	Devices map[int]error
+}
+
 // Fence is the kernel's side of a lease. A guarded HAVIP is silent unless it is
 // open and the deadline lies ahead. Methods may be called concurrently.
+//
+// Guard, Open, Shut and Forget take any number of addresses and go on after an
+// address that fails: each of the others is done, and the error says how many
+// were not, and the first of them. With nftables a failing transaction of up to
+// 1024 addresses is undone as a whole, and the next one is still tried.
 type Fence interface {
 	// Kind says what enforces the silence.
 	Kind() Kind
+	// Hook is HookTCX, HookClsact or HookNFTables.
+	Hook() string
 	// Attach puts the fence on the device with that index, first in line. A
-	// repeated call repairs what is missing. ErrNoDevice if the device is gone.
+	// repeated call repairs what is missing, and moves the fence to the head
+	// without a moment in which frames pass unjudged. ErrNoDevice if the device
+	// is gone, ErrNotFirst if another program cannot be overtaken.
 	Attach(index int) error
 	// Detach takes the fence off the device; nil if it was not there.
 	Detach(index int) error
-	// Guard makes ip known and shut, also if it was open before.
-	Guard(ip netip.Addr) error
-	// Open lets a guarded ip speak while the deadline has not passed.
-	Open(ip netip.Addr) error
-	// Shut silences a guarded ip before it returns. Idempotent.
-	Shut(ip netip.Addr) error
-	// Forget ends the management of ip: its frames pass freely. Idempotent.
-	Forget(ip netip.Addr) error
+	// Guard makes the addresses known and shut, also if they were open before.
+	Guard(ips ...netip.Addr) error
+	// Open lets guarded addresses speak while the deadline has not passed.
+	Open(ips ...netip.Addr) error
+	// Shut silences guarded addresses before it returns. Idempotent.
+	Shut(ips ...netip.Addr) error
+	// Forget ends the management of the addresses: their frames pass freely.
+	// Idempotent.
+	Forget(ips ...netip.Addr) error
 	// Guarded reads the guarded HAVIPs back from the kernel, sorted by address.
 	Guarded() ([]Entry, error)
+	// Read reads everything that a look needs back from the kernel.
+	Read() (Reading, error)
 	// Deadline is the stored deadline in nanoseconds of CLOCK_BOOTTIME; 0 is
 	// silence.
 	Deadline() int64
@@ -113,8 +139,9 @@ type Fence interface {
 	SetDeadline(bootNanos int64) error
 	// Counters reads the frame counters.
 	Counters() (Counters, error)
-	// Healthy reads back that the fence stands on the device: ErrUnhealthy
-	// names the missing part, ErrNoDevice says that the device is gone.
+	// Healthy reads back that the fence stands on the device and is first in
+	// line: ErrUnhealthy names the missing part, ErrNotFirst the program before
+	// it, ErrNoDevice says that the device is gone.
 	Healthy(index int) error
 	// Close releases the process's handles. The kernel's side stays.
 	Close() error
@@ -123,93 +150,141 @@ type Fence interface {
 	Uninstall() error
 }
 
-// Config says where the kernel's side lives. Two nodes on one machine differ in
-// Dir, and in Table if they share a network namespace.
+// Config says whose fence it is and what it may be made of.
 type Config struct {
-	// Dir is a directory of pinned objects on a bpffs, which is mounted there
-	// if there is none. "" is /sys/fs/bpf/havip-cluster.
-	Dir string
+	// Owner is any name that tells the nodes of one network namespace apart,
+	// such as the node's id. Processes with the same Owner share a fence.
+	Owner string
 	// Prefer is EBPF or NFTables to take only that; "" takes the best permitted.
 	Prefer Kind
-	// Hook is HookTCX or HookClsact to take only that; "" takes TCX if known.
+	// Hook is HookTCX or HookClsact to take only that; "" takes the one that a
+	// dead process left, else TCX if the kernel knows it.
 	Hook string
-	// Table is the name of the nftables table. "" is "havip_cluster".
+	// Table is the name of the nftables table; "" is made from Owner.
 	Table string
+	// OldDir is the directory of pins of versions that kept the fence there, ""
+	// for none. What is pinned in it is moved, shut, and the pins are removed.
+	OldDir string
+	// Prove makes New prove each candidate as Prove does, and take the next where
+	// the proof fails.
+	Prove bool
 	// Clock returns nanoseconds of CLOCK_BOOTTIME; nil is BootNow. The nftables
 	// kind computes timeouts by it; eBPF asks the kernel's own clock.
 	Clock func() int64
 }
 
-// New returns the best fence that the kernel permits, and why it is that one.
-// What a dead process left behind is taken over as it stands: every HAVIP stays
-// guarded, open ones stay open, the deadline is unchanged. The caller shuts and
-// sweeps. If the leftovers are of the other kind they are moved, shut.
-func New(cfg Config) (Fence, string, error) {
-	if cfg.Dir == "" {
-		cfg.Dir = "/sys/fs/bpf/havip-cluster"
-	}
+func (cfg Config) complete() Config {
 	if cfg.Table == "" {
-		cfg.Table = "havip_cluster"
+		cfg.Table = tableOf(cfg.Owner)
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = BootNow
 	}
-	var why string
-	switch cfg.Prefer {
-	case "", EBPF:
-		f, reason, err := newBPF(cfg)
-		if err == nil {
-			old, err := leftoverNFT(cfg)
-			return chosen(f, old, reason, err)
-		}
-		if cfg.Prefer == EBPF {
-			return nil, "", err
-		}
-		why = fmt.Sprintf("nftables: eBPF refused: %v", err)
-	case NFTables:
-		why = "nftables: preferred by configuration"
+	return cfg
+}
+
+// candidates lists what cfg permits, best first.
+func (cfg Config) candidates() ([]string, error) {
+	switch cfg.Hook {
+	case "", HookTCX, HookClsact:
 	default:
-		return nil, "", fmt.Errorf("fence: unknown kind %q", cfg.Prefer)
+		return nil, fmt.Errorf("fence: unknown hook %q; take %q or %q", cfg.Hook, HookTCX, HookClsact)
 	}
-	f, err := newNFT(cfg)
+	var all []string
+	switch cfg.Prefer {
+	case NFTables:
+		return []string{HookNFTables}, nil
+	case "", EBPF:
+		all = []string{HookTCX, HookClsact}
+		if cfg.Hook != "" {
+			all = []string{cfg.Hook}
+		} else if left := leftoverHook(cfg); left != "" && !cfg.Prove {
+			all = []string{left} // another process of this owner may be using it
+		}
+	default:
+		return nil, fmt.Errorf("fence: unknown kind %q; take %q or %q", cfg.Prefer, EBPF, NFTables)
+	}
+	if cfg.Prefer == "" {
+		all = append(all, HookNFTables)
+	}
+	return all, nil
+}
+
+// New returns the best fence that the kernel permits, and why it is that one.
+// What a dead process of the same owner left behind is taken over as it stands:
+// every HAVIP stays guarded, open ones stay open, the deadline is unchanged. The
+// caller shuts and sweeps. Leftovers of another kind or version are moved, shut.
+func New(cfg Config) (Fence, string, error) {
+	cfg = cfg.complete()
+	hooks, err := cfg.candidates()
 	if err != nil {
-		return nil, "", fmt.Errorf("%s; %w", why, err)
+		return nil, "", err
 	}
-	old, err := leftoverBPF(cfg)
-	return chosen(f, old, why, err)
+	var refused []error
+	for _, hook := range hooks {
+		why := hook
+		if cfg.Prove {
+			proof, err := Prove(context.Background(), cfg, hook)
+			if err != nil {
+				refused = append(refused, fmt.Errorf("%s is not proved: %w", hook, err))
+				continue
+			}
+			why += ", " + proof.String()
+		}
+		f, err := open(cfg, hook)
+		if err != nil {
+			refused = append(refused, fmt.Errorf("%s refused: %w", hook, err))
+			continue
+		}
+		return chosen(cfg, f, why, refused)
+	}
+	return nil, "", errors.Join(refused...)
+}
+
+func open(cfg Config, hook string) (kernelSide, error) {
+	if hook == HookNFTables {
+		return newNFT(cfg)
+	}
+	return newBPF(cfg, hook)
 }
 
 // kernelSide is what both kinds offer for a change from one to the other.
 type kernelSide interface {
 	Fence
-	devices() ([]int, error)
+	devices() []int
 }
 
-// chosen moves the HAVIPs and devices of the other kind's leftovers to f, and
-// removes the leftovers only after f stands in their place.
-func chosen(f, old kernelSide, why string, err error) (Fence, string, error) {
-	if err == nil && old != nil {
-		why += "; leftovers of " + string(old.Kind()) + " moved"
-		err = move(old, f)
+// chosen moves the HAVIPs and devices of other leftovers to f, removes these
+// only after f stands in their place, and puts the reasons into one line.
+func chosen(cfg Config, f kernelSide, why string, refused []error) (Fence, string, error) {
+	for _, err := range refused {
+		why += "; " + strings.ReplaceAll(err.Error(), "\n", ", ")
 	}
+	left, err := leftovers(cfg, f)
+	for _, old := range left {
+		why += "; leftovers of " + old.Hook() + " moved"
+		err = errors.Join(err, move(old, f))
+	}
+	err = errors.Join(err, removeOldPins(cfg.OldDir))
 	if err != nil {
-		return nil, "", errors.Join(fmt.Errorf("fence: leftovers of the other kind: %w", err), f.Close())
+		return nil, "", errors.Join(fmt.Errorf("fence: leftovers: %w", err), f.Close())
 	}
 	return f, why, nil
 }
 
 func move(from, to kernelSide) error {
 	entries, err := from.Guarded()
+	if err == nil {
+		var ips []netip.Addr
+		for _, e := range entries {
+			ips = append(ips, e.IP)
+		}
+		err = to.Guard(ips...)
+	}
 	if err != nil {
 		return errors.Join(err, from.Close())
 	}
-	for _, e := range entries {
-		if err := to.Guard(e.IP); err != nil {
-			return errors.Join(err, from.Close())
-		}
-	}
-	devices, err := from.devices()
-	for _, index := range devices {
+	for _, index := range from.devices() {
 		if e := to.Attach(index); e != nil && !errors.Is(e, ErrNoDevice) {
 			err = errors.Join(err, e)
 		}

@@ -25,6 +25,8 @@ const (
 	fenceMapCounters      = "counters"
 	fenceMapDeadlines     = "deadlines"
 	fenceMapHavips        = "havips"
+	fenceMapOwner         = "owner"
+	fenceProgFenceAnchor  = "fence_anchor"
 	fenceProgFenceEgress  = "fence_egress"
 	fenceProgFenceIngress = "fence_ingress"
 )
@@ -71,6 +73,7 @@ type fenceSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type fenceProgramSpecs struct {
+	FenceAnchor  *ebpf.ProgramSpec `ebpf:"fence_anchor"`
 	FenceEgress  *ebpf.ProgramSpec `ebpf:"fence_egress"`
 	FenceIngress *ebpf.ProgramSpec `ebpf:"fence_ingress"`
 }
@@ -82,6 +85,7 @@ type fenceMapSpecs struct {
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Deadlines *ebpf.MapSpec `ebpf:"deadlines"`
 	Havips    *ebpf.MapSpec `ebpf:"havips"`
+	Owner     *ebpf.MapSpec `ebpf:"owner"`
 }
 
 // fenceVariableSpecs contains global variables before they are loaded into the kernel.
@@ -113,6 +117,7 @@ type fenceMaps struct {
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Deadlines *ebpf.Map `ebpf:"deadlines"`
 	Havips    *ebpf.Map `ebpf:"havips"`
+	Owner     *ebpf.Map `ebpf:"owner"`
 }
 
 func (m *fenceMaps) Close() error {
@@ -120,6 +125,7 @@ func (m *fenceMaps) Close() error {
 		m.Counters,
 		m.Deadlines,
 		m.Havips,
+		m.Owner,
 	)
 }
 
@@ -133,12 +139,14 @@ type fenceVariables struct {
 //
 // It can be passed to loadFenceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type fencePrograms struct {
+	FenceAnchor  *ebpf.Program `ebpf:"fence_anchor"`
 	FenceEgress  *ebpf.Program `ebpf:"fence_egress"`
 	FenceIngress *ebpf.Program `ebpf:"fence_ingress"`
 }
 
 func (p *fencePrograms) Close() error {
 	return _FenceClose(
+		p.FenceAnchor,
 		p.FenceEgress,
 		p.FenceIngress,
 	)

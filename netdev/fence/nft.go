@@ -23,51 +23,102 @@ const (
 	timeoutMin = 10 * time.Millisecond
 	// attemptsMax bounds the repetitions of a slow transaction.
 	attemptsMax = 4
-	// chunk is the elements per message: a netlink attribute holds 64 KiB, an
-	// IPv6 element with its timeout 44 bytes.
+	// chunk is the addresses per transaction: a netlink attribute holds 64 KiB, an
+	// IPv6 element 28 bytes; and a socket without privileges sends 200 KB at once.
 	chunk = 1024
+	// changesMax is how often a transaction is tried: again with what the kernel
+	// says after another process has changed the sets.
+	changesMax = 2
 )
 
 // nftFence is the nftables kind. Timeouts are relative to the moment the kernel
-// reads them, so every transaction that writes them is timed (see timed).
+// reads them, so every transaction that writes them is timed (see timed). Only one
+// element has one, the gate, which all open HAVIPs need.
 type nftFence struct {
 	clock func() int64
+	owner ownerID
 
 	mu       sync.Mutex     // one transaction at a time
 	conn     *nftables.Conn // see use
 	rules    *ruleset
 	open     map[netip.Addr]bool // every guarded HAVIP; the kernel's sets as last read or written
 	deadline int64
-	took     time.Duration // the last transaction with timeouts
+	stand    map[int]bool  // attached devices
+	took     time.Duration // the last transaction with a timeout
 	closed   bool
 }
 
 var _ kernelSide = (*nftFence)(nil)
 
+func nftAt(cfg Config, table string) *nftFence {
+	return &nftFence{clock: cfg.Clock, owner: idOf(cfg.Owner), rules: newRuleset(table), stand: map[int]bool{}}
+}
+
 func newNFT(cfg Config) (kernelSide, error) {
-	f := &nftFence{clock: cfg.Clock, rules: newRuleset(cfg.Table)}
+	f := nftAt(cfg, cfg.Table)
 	// A base chain on lo that dies in the same transaction shows whether the
 	// kernel has the egress hook (Linux 5.16).
-	err := f.commit(func(c *nftables.Conn) error {
-		if err := f.rules.install(c); err != nil {
-			return err
-		}
-		probe := f.baseChain(egress, 1, "lo")
+	err := f.install(func(c *nftables.Conn) {
+		probe := f.baseChain(egress, lo, "lo")
 		c.AddChain(probe)
 		c.DelChain(probe)
-		return nil
 	})
+	if err == nil {
+		err = f.adopt()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("fence: nftables table %s: %w", cfg.Table, errors.Join(err, f.hangUp()))
-	}
-	if err := f.reload(); err != nil {
-		return nil, errors.Join(err, f.hangUp())
 	}
 	return f, nil
 }
 
-// leftoverNFT opens the nftables fence that a dead process left, nil if none.
-func leftoverNFT(cfg Config) (kernelSide, error) {
+// install makes the table, or brings one of another version up to this one.
+func (f *nftFence) install(more func(c *nftables.Conn)) error {
+	return f.commit(func(c *nftables.Conn) error {
+		sets, _ := c.GetSets(f.rules.table) // none if there is no table
+		if err := f.rules.install(c, f.owner); err != nil {
+			return err
+		}
+		for _, s := range sets {
+			if s.Name == "live4" || s.Name == "live6" { // of versions with a timeout per HAVIP
+				c.DelSet(&nftables.Set{Table: f.rules.table, Name: s.Name})
+			}
+		}
+		if more != nil {
+			more(c)
+		}
+		return nil
+	})
+}
+
+// adopt reads what is there.
+func (f *nftFence) adopt() error {
+	if err := f.reload(); err != nil {
+		return err
+	}
+	chains, err := f.baseChains()
+	for _, ch := range chains {
+		index, _, _ := baseOf(ch.Name)
+		f.stand[index] = true
+	}
+	return err
+}
+
+func tableOf(owner string) string {
+	id := idOf(owner)
+	return fmt.Sprintf("havip_%x", id[:4])
+}
+
+// nftTable is a fence's table, of any owner and version.
+type nftTable struct {
+	name  string
+	owner ownerID
+	owned bool // false: of a version without owners
+}
+
+// nftTables lists the fences in this network namespace; none where nftables is
+// not permitted.
+func nftTables() ([]nftTable, error) {
 	c, err := nftables.New()
 	if err != nil {
 		return nil, nil // no nftables, nothing left
@@ -76,15 +127,77 @@ func leftoverNFT(cfg Config) (kernelSide, error) {
 	if err != nil {
 		return nil, nil
 	}
+	var found []nftTable
 	for _, t := range tables {
-		if t.Name == cfg.Table {
-			return newNFT(cfg)
+		sets, err := c.GetSets(t)
+		if err != nil {
+			return nil, fmt.Errorf("fence: nftables table %s: %w", t.Name, err)
 		}
+		has := map[string]*nftables.Set{}
+		for _, s := range sets {
+			has[s.Name] = s
+		}
+		if has["shut4"] == nil || has["open4"] == nil || has["deadline"] == nil {
+			continue
+		}
+		at := nftTable{name: t.Name}
+		if s := has["owner"]; s != nil {
+			elements, err := c.GetSetElements(s)
+			if err != nil {
+				return nil, fmt.Errorf("fence: nftables table %s: %w", t.Name, err)
+			}
+			for _, e := range elements {
+				at.owned = copy(at.owner[:], e.Key) == len(at.owner)
+			}
+		}
+		found = append(found, at)
 	}
-	return nil, nil
+	return found, nil
+}
+
+// leftoverNFT opens the tables that are cfg's owner's or have its name.
+func leftoverNFT(cfg Config) (left []kernelSide, err error) {
+	return openTables(cfg, func(t nftTable) bool {
+		return t.owned && t.owner == idOf(cfg.Owner) || t.name == cfg.Table
+	})
+}
+
+func findNFT(owner string) (found []Fence, err error) {
+	left, err := openTables(Config{Owner: owner}.complete(), func(t nftTable) bool {
+		return owner == "" || t.owned && t.owner == idOf(owner) || t.name == tableOf(owner)
+	})
+	for _, f := range left {
+		found = append(found, f)
+	}
+	return found, err
+}
+
+func openTables(cfg Config, wanted func(nftTable) bool) (left []kernelSide, err error) {
+	tables, err := nftTables()
+	for _, t := range tables {
+		if !wanted(t) {
+			continue
+		}
+		f := nftAt(cfg, t.name)
+		var e error
+		if f.owner = t.owner; !t.owned {
+			e = f.install(nil)
+		}
+		if e == nil {
+			e = f.adopt()
+		}
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("fence: nftables table %s: %w", t.name, e), f.hangUp())
+			continue
+		}
+		left = append(left, f)
+	}
+	return left, err
 }
 
 func (f *nftFence) Kind() Kind { return NFTables }
+
+func (f *nftFence) Hook() string { return HookNFTables }
 
 // use runs do on the fence's socket. The socket is kept, because closing one
 // waits for the kernel to clean up after the last transaction (10 ms and more);
@@ -171,144 +284,41 @@ func (f *nftFence) readFrom(c *nftables.Conn) (known map[netip.Addr]bool, deadli
 	return known, deadline, nil
 }
 
-// change commits and remembers ip's new state; after an error it reads back what
-// is true.
-func (f *nftFence) change(verb string, ip netip.Addr, open bool, fill func(c *nftables.Conn) error) error {
-	if err := f.commit(fill); err != nil {
-		return errors.Join(wrap(verb, ip, err), f.reload())
-	}
-	f.open[ip] = open
-	return nil
-}
-
-func (f *nftFence) Guard(ip netip.Addr) error {
-	ip, err := checked(ip)
-	if err != nil {
-		return err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if _, known := f.open[ip]; !known && len(f.open) >= HAVIPsMax {
-		return fmt.Errorf("%w: %d", ErrFull, HAVIPsMax)
-	}
-	return f.shut("guard", ip)
-}
-
-// shut puts ip into the shut set, which the rules ask first. What is left of it
-// in live changes nothing and goes with the next renewal.
-func (f *nftFence) shut(verb string, ip netip.Addr) error {
-	return f.change(verb, ip, false, func(c *nftables.Conn) error {
-		if f.open[ip] {
-			if err := c.SetDeleteElements(f.rules.family(ip).open, one(ip)); err != nil {
-				return err
-			}
-		}
-		return f.addShut(c, ip)
-	})
-}
-
-func (f *nftFence) addShut(c *nftables.Conn, ip netip.Addr) error {
-	if ip.Is4() {
-		if err := c.SetAddElements(f.rules.twins, twin(ip)); err != nil {
-			return err
-		}
-	}
-	return c.SetAddElements(f.rules.family(ip).shut, one(ip))
-}
-
-func (f *nftFence) Shut(ip netip.Addr) error {
-	if mutant.Active("fence-not-shut") {
-		return nil
-	}
-	ip, err := checked(ip)
-	if err != nil {
-		return err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if _, known := f.open[ip]; !known {
-		return fmt.Errorf("%w: %v", ErrNotGuarded, ip)
-	}
-	return f.shut("shut", ip)
-}
-
-func (f *nftFence) Open(ip netip.Addr) error {
-	ip, err := checked(ip)
-	if err != nil {
-		return err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	open, known := f.open[ip]
-	if !known {
-		return fmt.Errorf("%w: %v", ErrNotGuarded, ip)
-	}
-	if open {
-		return nil
-	}
-	// A stale element of ip in live is no danger: it ends by the deadline, since
-	// every move of the deadline rewrites the set.
-	fam := f.rules.family(ip)
-	err = f.timed(f.deadline, func(c *nftables.Conn, timeout time.Duration) error {
-		if f.open[ip] { // the second attempt
-			return f.rewrite(c, f.deadline, timeout)
-		}
-		f.open[ip] = true
-		if timeout >= timeoutMin {
-			if err := c.SetAddElements(fam.live, []nftables.SetElement{{Key: ip.AsSlice(), Timeout: timeout}}); err != nil {
-				return err
-			}
-		}
-		return errors.Join(c.SetDeleteElements(fam.shut, one(ip)), c.SetAddElements(fam.open, one(ip)))
-	})
-	if err != nil {
-		return errors.Join(wrap("open", ip, err), f.reload())
-	}
-	return nil
-}
-
-func (f *nftFence) Forget(ip netip.Addr) error {
-	ip, err := checked(ip)
-	if err != nil {
-		return err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	open, known := f.open[ip]
-	if !known {
-		return nil
-	}
-	err = f.change("forget", ip, false, func(c *nftables.Conn) error {
-		fam := f.rules.family(ip)
-		s := fam.shut
-		if open {
-			s = fam.open
-		}
-		if ip.Is4() {
-			if err := c.SetDeleteElements(f.rules.twins, twin(ip)); err != nil {
-				return err
-			}
-		}
-		return c.SetDeleteElements(s, one(ip))
-	})
-	if err == nil {
-		delete(f.open, ip)
-	}
-	return err
-}
-
 func (f *nftFence) Guarded() ([]Entry, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.reload(); err != nil {
 		return nil, err
 	}
+	return f.entries(), nil
+}
+
+func (f *nftFence) entries() []Entry {
 	entries := make([]Entry, 0, len(f.open))
 	for ip, open := range f.open {
 		entries = append(entries, Entry{ip, open})
 	}
 	slices.SortFunc(entries, compareEntries)
-	return entries, nil
+	return entries
+}
+
+func (f *nftFence) Read() (Reading, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.reload(); err != nil {
+		return Reading{}, err
+	}
+	r := Reading{Entries: f.entries(), Deadline: f.deadline, Devices: map[int]error{}}
+	err := f.use(func(c *nftables.Conn) error {
+		shared := f.sharedIntact(c)
+		for index := range f.stand {
+			if r.Devices[index] = shared; shared == nil {
+				r.Devices[index] = f.deviceIntact(c, index)
+			}
+		}
+		return nil
+	})
+	return r, err
 }
 
 func (f *nftFence) Deadline() int64 {
@@ -365,39 +375,26 @@ func (f *nftFence) timed(deadline int64, write func(c *nftables.Conn, timeout ti
 	return errors.Join(fmt.Errorf("fence: renew: %d transactions too slow, last slack %v", attemptsMax, slack), f.silence())
 }
 
-// rewrite queues the deadline and a live element per open HAVIP. Flushing a set
-// and filling it again in one transaction shows no empty set to any frame, and
-// unlike deleting one by one does not trip over elements that just expired.
+// rewrite queues the deadline and the gate, which cost the same for any number of
+// HAVIPs. Flushing a set and filling it again in one transaction shows no empty
+// set to any frame, and unlike deleting does not trip over an element that just
+// expired.
 func (f *nftFence) rewrite(c *nftables.Conn, deadline int64, timeout time.Duration) error {
 	c.FlushSet(f.rules.deadline)
 	at := []nftables.SetElement{{Key: binary.BigEndian.AppendUint64(nil, uint64(deadline))}}
 	if err := c.SetAddElements(f.rules.deadline, at); err != nil {
 		return err
 	}
-	for _, fam := range []family{f.rules.ip4, f.rules.ip6} {
-		c.FlushSet(fam.live)
-		if timeout < timeoutMin {
-			continue
-		}
-		var live []nftables.SetElement
-		for ip, open := range f.open {
-			if open && f.rules.family(ip) == fam {
-				live = append(live, nftables.SetElement{Key: ip.AsSlice(), Timeout: timeout})
-			}
-		}
-		for part := range slices.Chunk(live, chunk) {
-			if err := c.SetAddElements(fam.live, part); err != nil {
-				return err
-			}
-		}
+	c.FlushSet(f.rules.gate)
+	if timeout < timeoutMin {
+		return nil
 	}
-	return nil
+	return c.SetAddElements(f.rules.gate, []nftables.SetElement{{Key: gateKey, Timeout: timeout}})
 }
 
 func (f *nftFence) silence() error {
 	err := f.commit(func(c *nftables.Conn) error {
-		c.FlushSet(f.rules.ip4.live)
-		c.FlushSet(f.rules.ip6.live)
+		c.FlushSet(f.rules.gate)
 		return nil
 	})
 	if err != nil {
@@ -425,12 +422,4 @@ func (f *nftFence) Uninstall() error {
 	}
 	f.closed = true
 	return f.hangUp()
-}
-
-func one(ip netip.Addr) []nftables.SetElement {
-	return []nftables.SetElement{{Key: ip.AsSlice()}}
-}
-
-func twin(ip netip.Addr) []nftables.SetElement {
-	return []nftables.SetElement{{Key: append(ip.AsSlice(), ip.AsSlice()...)}}
 }

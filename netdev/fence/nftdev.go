@@ -1,7 +1,10 @@
 package fence
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,6 +12,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
+
+	"havip-cluster/internal/limits"
 )
 
 // baseChain hooks the device; the name tells index and device apart, because
@@ -55,15 +60,23 @@ func (f *nftFence) Attach(index int) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if !f.stand[index] && len(f.stand) >= limits.FenceDevices {
+		return fmt.Errorf("%w: %d devices", ErrFull, limits.FenceDevices)
+	}
 	if err := f.repair(); err != nil {
 		return err
 	}
-	return f.hookUp(index, name)
+	err = f.hookUp(index, name)
+	if err == nil {
+		f.stand[index] = true
+	}
+	return err
 }
 
 func (f *nftFence) Detach(index int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	delete(f.stand, index)
 	return f.hookUp(index, "")
 }
 
@@ -74,24 +87,22 @@ func (f *nftFence) repair() error {
 	if err != nil {
 		now = nil // the table is gone, or half of it
 	}
-	err = f.commit(func(c *nftables.Conn) error {
-		if err := f.rules.install(c); err != nil {
-			return err
-		}
-		for ip := range f.open {
-			if _, ok := now[ip]; ok {
-				continue
-			}
-			if err := f.addShut(c, ip); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	if err := f.install(nil); err != nil {
 		return fmt.Errorf("fence: table %s: %w", f.rules.table.Name, err)
 	}
-	return f.reload()
+	var lost []netip.Addr
+	for ip := range f.open {
+		if _, ok := now[ip]; !ok {
+			lost = append(lost, ip)
+		}
+	}
+	slices.SortFunc(lost, netip.Addr.Compare)
+	if err := f.reload(); err != nil {
+		return err
+	}
+	fails := failures{verb: "repair", of: len(lost)}
+	f.change(lost, &fails, f.queueShut)
+	return fails.err()
 }
 
 // hookUp leaves the device with that index and name with one base chain per
@@ -126,31 +137,31 @@ func (f *nftFence) hookUp(index int, name string) error {
 	return nil
 }
 
-func (f *nftFence) devices() ([]int, error) {
+func (f *nftFence) devices() []int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	chains, err := f.baseChains()
-	var found []int
-	for _, ch := range chains {
-		index, _, _ := baseOf(ch.Name)
-		found = append(found, index)
-	}
-	slices.Sort(found)
-	return slices.Compact(found), err
+	return slices.Sorted(maps.Keys(f.stand))
 }
 
 func (f *nftFence) Healthy(index int) error {
-	name, err := deviceName(index)
-	if err != nil {
-		return err
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.use(func(c *nftables.Conn) error { return f.intact(c, index, name) })
+	return f.use(func(c *nftables.Conn) error {
+		if err := f.sharedIntact(c); err != nil {
+			return errors.Join(err, gone(index))
+		}
+		return f.deviceIntact(c, index)
+	})
 }
 
-// intact counts the sets and rules that the frames of the device meet.
-func (f *nftFence) intact(c *nftables.Conn, index int, name string) error {
+// gone is ErrNoDevice if it is.
+func gone(index int) error {
+	_, err := deviceName(index)
+	return err
+}
+
+// sharedIntact counts the sets and rules that the frames of all devices meet.
+func (f *nftFence) sharedIntact(c *nftables.Conn) error {
 	sets, err := c.GetSets(f.rules.table)
 	if err != nil {
 		return fmt.Errorf("%w: table %s: %w", ErrUnhealthy, f.rules.table.Name, err)
@@ -158,21 +169,35 @@ func (f *nftFence) intact(c *nftables.Conn, index int, name string) error {
 	if len(sets) < len(f.rules.sets()) {
 		return fmt.Errorf("%w: table %s: %d sets", ErrUnhealthy, f.rules.table.Name, len(sets))
 	}
-	want := map[string]int{}
-	for chain, n := range f.rules.rules {
-		want[chain] = n
+	for _, chain := range slices.Sorted(maps.Keys(f.rules.rules)) {
+		if err := f.chainIntact(c, chain, f.rules.rules[chain]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deviceIntact looks for the hooks of one device.
+func (f *nftFence) deviceIntact(c *nftables.Conn, index int) error {
+	name, err := deviceName(index)
+	if err != nil {
+		return err
 	}
 	for _, dir := range []direction{ingress, egress} {
-		want[f.baseChain(dir, index, name).Name] = 1
+		if err := f.chainIntact(c, f.baseChain(dir, index, name).Name, 1); err != nil {
+			return err
+		}
 	}
-	for chain, n := range want {
-		got, err := c.GetRules(f.rules.table, &nftables.Chain{Name: chain})
-		if err != nil {
-			return fmt.Errorf("%w: chain %s: %w", ErrUnhealthy, chain, err)
-		}
-		if len(got) != n {
-			return fmt.Errorf("%w: chain %s: %d rules of %d", ErrUnhealthy, chain, len(got), n)
-		}
+	return nil
+}
+
+func (f *nftFence) chainIntact(c *nftables.Conn, chain string, n int) error {
+	got, err := c.GetRules(f.rules.table, &nftables.Chain{Name: chain})
+	if err != nil {
+		return fmt.Errorf("%w: chain %s: %w", ErrUnhealthy, chain, err)
+	}
+	if len(got) != n {
+		return fmt.Errorf("%w: chain %s: %d rules of %d", ErrUnhealthy, chain, len(got), n)
 	}
 	return nil
 }

@@ -17,11 +17,14 @@ import (
 //	ingress-tags | egress-tags frames with one or two 802.1Q tags
 //
 // Three rules per matcher, drops only, so that no accept of one address hides
-// the drop of another: in shut -> drop; in open but not in live -> drop; in
-// live -> count. live has the timeouts; shut and open say what was asked for.
+// the drop of another: in shut -> drop; in open but no element in gate -> drop;
+// in open -> count. shut and open say what was asked for. gate holds one element
+// with a timeout, looked up by a constant: the deadline of all open HAVIPs.
 type ruleset struct {
 	table    *nftables.Table
 	ip4, ip6 family
+	gate     *nftables.Set  // gateKey, while the deadline lies ahead
+	owner    *nftables.Set  // one element: an ownerID, which looks like an address
 	twins    *nftables.Set  // HAVIP twice: sender and target of a gratuitous ARP
 	deadline *nftables.Set  // one element: nanoseconds of CLOCK_BOOTTIME, big endian
 	tags     *nftables.Set  // TPIDs of VLAN tags
@@ -29,7 +32,10 @@ type ruleset struct {
 }
 
 // family is the sets of one address family.
-type family struct{ shut, open, live *nftables.Set }
+type family struct{ shut, open *nftables.Set }
+
+// gateKey is the constant that the rules look up.
+var gateKey = []byte{0, 0, 0, 1}
 
 func (r *ruleset) family(ip netip.Addr) family {
 	if ip.Is4() {
@@ -53,16 +59,15 @@ func newRuleset(name string) *ruleset {
 		id++
 		return &nftables.Set{Table: t, ID: id, Name: name, KeyType: key, KeyByteOrder: binaryutil.BigEndian}
 	}
-	live := func(name string, key nftables.SetDatatype) *nftables.Set {
-		s := set(name, key)
-		s.HasTimeout = true
-		return s
-	}
+	gate := set("gate", nftables.TypeMark)
+	gate.HasTimeout = true
 	twice, _ := nftables.ConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr) // two types always fit
 	return &ruleset{
 		table:    t,
-		ip4:      family{set("shut4", nftables.TypeIPAddr), set("open4", nftables.TypeIPAddr), live("live4", nftables.TypeIPAddr)},
-		ip6:      family{set("shut6", nftables.TypeIP6Addr), set("open6", nftables.TypeIP6Addr), live("live6", nftables.TypeIP6Addr)},
+		ip4:      family{set("shut4", nftables.TypeIPAddr), set("open4", nftables.TypeIPAddr)},
+		ip6:      family{set("shut6", nftables.TypeIP6Addr), set("open6", nftables.TypeIP6Addr)},
+		gate:     gate,
+		owner:    set("owner", nftables.TypeIP6Addr),
 		twins:    set("twins", twice),
 		deadline: set("deadline", nftables.TypeTime),
 		tags:     set("tags", nftables.TypeEtherType),
@@ -72,7 +77,7 @@ func newRuleset(name string) *ruleset {
 
 func (r *ruleset) sets() []*nftables.Set {
 	return []*nftables.Set{
-		r.ip4.shut, r.ip4.open, r.ip4.live, r.ip6.shut, r.ip6.open, r.ip6.live, r.twins, r.deadline, r.tags,
+		r.ip4.shut, r.ip4.open, r.ip6.shut, r.ip6.open, r.gate, r.owner, r.twins, r.deadline, r.tags,
 	}
 }
 
@@ -87,7 +92,7 @@ func (r *ruleset) chain(dir direction, suffix string) *nftables.Chain {
 
 // install queues everything but the base chains. On an existing table it keeps
 // all sets and replaces the rules, in the same transaction.
-func (r *ruleset) install(c *nftables.Conn) error {
+func (r *ruleset) install(c *nftables.Conn, owner ownerID) error {
 	c.AddTable(r.table)
 	for _, s := range r.sets() {
 		if err := c.AddSet(s, nil); err != nil {
@@ -96,6 +101,10 @@ func (r *ruleset) install(c *nftables.Conn) error {
 	}
 	tpids := []nftables.SetElement{{Key: be16(0x8100)}, {Key: be16(0x88a8)}, {Key: be16(0x9100)}}
 	if err := c.SetAddElements(r.tags, tpids); err != nil {
+		return err
+	}
+	c.FlushSet(r.owner)
+	if err := c.SetAddElements(r.owner, []nftables.SetElement{{Key: owner[:]}}); err != nil {
 		return err
 	}
 	for _, dir := range []direction{ingress, egress} {
@@ -165,12 +174,19 @@ func (r *ruleset) fill(c *nftables.Conn, chain *nftables.Chain, dir direction, m
 			fam = r.ip6
 		}
 		if m.twin != nil { // only what would be dropped counts as an announcement
-			r.add(c, chain, m.match, m.at, inSet(fam.live, true), m.twin, inSet(r.twins, false), r.count(dir, "announce"), verdict(expr.VerdictAccept))
+			pass := join(m.twin, inSet(r.twins, false), r.count(dir, "announce"), verdict(expr.VerdictAccept))
+			r.add(c, chain, m.match, m.at, inSet(fam.shut, false), pass)
+			r.add(c, chain, m.match, m.at, inSet(fam.open, false), r.gateShut(), pass)
 		}
 		r.add(c, chain, m.match, m.at, inSet(fam.shut, false), r.count(dir, "shut"), verdict(expr.VerdictDrop))
-		r.add(c, chain, m.match, m.at, inSet(fam.open, false), inSet(fam.live, true), r.count(dir, "expired"), verdict(expr.VerdictDrop))
-		r.add(c, chain, m.match, m.at, inSet(fam.live, false), r.count(dir, "open"))
+		r.add(c, chain, m.match, m.at, inSet(fam.open, false), r.gateShut(), r.count(dir, "expired"), verdict(expr.VerdictDrop))
+		r.add(c, chain, m.match, m.at, inSet(fam.open, false), r.count(dir, "open"))
 	}
+}
+
+// gateShut matches when the gate's element has expired or is not there.
+func (r *ruleset) gateShut() []expr.Any {
+	return join([]expr.Any{&expr.Immediate{Register: 1, Data: gateKey}}, inSet(r.gate, true))
 }
 
 // Expressions. Register 1 holds 16 bytes and shares them with the four-byte

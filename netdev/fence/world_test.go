@@ -39,7 +39,7 @@ func inWorld(t testing.TB, f func(w *world)) {
 		defer close(done)
 		runtime.LockOSThread() // never unlocked: the thread dies with its namespaces
 		enter(t)
-		f(&world{t: t, dir: t.TempDir()})
+		f(&world{t: t, owner: "node-a"})
 	}()
 	<-done
 }
@@ -67,7 +67,6 @@ func eachKind(t *testing.T, f func(w *world)) {
 		t.Run(v.name, func(t *testing.T) {
 			inWorld(t, func(w *world) {
 				w.variant = v
-				defer w.leaveNothing()
 				f(w)
 			})
 		})
@@ -78,7 +77,7 @@ func eachKind(t *testing.T, f func(w *world)) {
 type world struct {
 	t testing.TB
 	variant
-	dir   string
+	owner string
 	clock func() int64
 	eni   netlink.Link
 	peer  netlink.Link
@@ -93,7 +92,7 @@ func (w *world) must(what string, err error) {
 }
 
 func (w *world) config() Config {
-	return Config{Dir: w.dir, Prefer: w.kind, Hook: w.hook, Table: "fence_test", Clock: w.clock}
+	return Config{Owner: w.owner, Prefer: w.kind, Hook: w.hook, Clock: w.clock}
 }
 
 // atOnce calls f n times at the same time, each on a thread in this world's namespaces.
@@ -136,14 +135,6 @@ func (w *world) newFence() Fence {
 		w.t.Fatalf("New: kind %s (%s), want %s", f.Kind(), why, w.kind)
 	}
 	return f
-}
-
-func (w *world) leaveNothing() {
-	if ok, _ := onBPFFS(w.dir); ok {
-		if err := unix.Unmount(w.dir, unix.MNT_DETACH); err != nil {
-			w.t.Errorf("unmount: %v", err)
-		}
-	}
 }
 
 func (w *world) veth(name, peer string) (a, b netlink.Link) {
