@@ -203,7 +203,10 @@ func (a *Addresses) newAll(wanted []addrMsg, flags uint16, errs []error) {
 // removeAll sends RTM_DELADDR for every address that has no error yet.
 func (a *Addresses) removeAll(gone []addrMsg, errs []error) {
 	var ours []addrMsg
+	gone = slices.Clone(gone)
 	for i, m := range gone {
+		// The kernel would look for one of that label.
+		gone[i] = addrMsg{index: m.index, prefix: m.prefix}
 		if errs[i] == nil && m.prefix.Addr().Is6() {
 			ours = append(ours, m)
 		}

@@ -17,19 +17,15 @@ import (
 )
 
 // TestAnnouncementOnTheWire compares what the peer hears with what Announce says it sent, for a NIC with and without an
-// IPv4 address: the first goes through arp.Client, which refuses the second.
+// IPv4 address.
 func TestAnnouncementOnTheWire(t *testing.T) {
 	l, eth0 := newWire(t)
 	bare := l.veth("eth1", "p1")
 	for _, nic := range []struct {
 		name, peer string
 		index      int
-		client     bool
-	}{{"eth0", "p0", eth0, true}, {"eth1", "p1", bare, false}} {
+	}{{"eth0", "p0", eth0}, {"eth1", "p1", bare}} {
 		a := l.announcer(nic.index)
-		if _, client := a.arp.(*arp.Client); client != nic.client {
-			t.Errorf("%s: sends by %T", nic.name, a.arp)
-		}
 		mac, err := a.MAC()
 		l.must(err)
 		for _, vip := range []netip.Addr{vip4, vip6} {
@@ -147,7 +143,9 @@ func TestClaimListener(t *testing.T) {
 	claim := func(ip netip.Addr, mac net.HardwareAddr) {
 		packets, err := arpAnnouncements(mac, ip)
 		l.must(err)
-		l.must(peer.arp.WriteTo(packets[1], ethernet.Broadcast))
+		b, err := marshalARP(packets[1], ethernet.Broadcast)
+		l.must(err)
+		l.must(sendFrames(peer.conn, peer.index, []frame{{ethernet.Broadcast, b}})[0])
 	}
 	foreign := func() Claim {
 		for {

@@ -43,7 +43,7 @@ func TestARPBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	probe, err := arpProbe(mac1, vip4)
+	probe, err := arpQuestion(mac1, netip.IPv4Unspecified(), vip4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestARPRefused(t *testing.T) {
 	if _, err := arpAnnouncements(mac1[:4], vip4); err == nil {
 		t.Error("ARP from a MAC of 4 bytes")
 	}
-	if _, err := arpProbe(mac1, vip6); err == nil {
+	if _, err := arpQuestion(mac1, netip.IPv4Unspecified(), vip6); err == nil {
 		t.Error("probe of an IPv6 address")
 	}
 }
@@ -109,17 +109,10 @@ func TestNotARP(t *testing.T) {
 	}
 }
 
-func TestARPFilter(t *testing.T) {
-	run := func(sender netip.Addr, frame []byte) int {
-		raw, err := arpFilter(sender)
-		if err != nil {
-			t.Fatal(err)
-		}
-		prog, ok := bpf.Disassemble(raw)
-		if !ok {
-			t.Fatal("filter does not disassemble")
-		}
-		vm, err := bpf.NewVM(prog)
+// TestStationFilter runs the part of the filter that looks at bytes; the rest needs the kernel, see TestOwnFramesAndVLANs.
+func TestStationFilter(t *testing.T) {
+	run := func(frame []byte) int {
+		vm, err := bpf.NewVM(stationBytes())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,23 +124,53 @@ func TestARPFilter(t *testing.T) {
 	}
 	both, _ := arpAnnouncements(mac1, vip4)
 	frame, _ := marshalARP(both[0], ethernet.Broadcast)
-	const whole = etherLen + arpLen
-	if n := run(netip.Addr{}, frame); n != whole {
+	if n := run(frame); n != etherLen+arpLen {
 		t.Errorf("ARP: kept %d bytes", n)
 	}
-	if n := run(vip4, frame); n != whole {
-		t.Errorf("ARP of the sender: kept %d bytes", n)
+	na, _ := neighborAdvertisement(mac1, vip6, false)
+	if n := run(na); n == 0 {
+		t.Error("a neighbor advertisement was dropped")
 	}
-	if n := run(ip("192.0.2.11"), frame); n != 0 {
-		t.Errorf("ARP of another sender: kept %d bytes", n)
+	for name, change := range map[string]func([]byte){
+		"not ICMPv6":        func(b []byte) { b[20] = unix.IPPROTO_UDP },
+		"through a router":  func(b []byte) { b[21] = ndpHopLimit - 1 },
+		"a solicitation":    func(b []byte) { b[etherLen+ipv6Len] = 135 },
+		"another EtherType": func(b []byte) { b[13] = 0 },
+	} {
+		b := slices.Clone(na)
+		change(b)
+		if n := run(b); n != 0 {
+			t.Errorf("neighbor message, %s: kept %d bytes", name, n)
+		}
+		if _, _, ok := parseStation(b); ok {
+			t.Errorf("neighbor message, %s: parsed", name)
+		}
 	}
 	for name, s := range notARP {
 		if name == "one byte short" { // the filter does not look at the end, the parser does
 			continue
 		}
-		if n := run(netip.Addr{}, unhex(t, s)); n != 0 {
+		if n := run(unhex(t, s)); n != 0 {
 			t.Errorf("%s: kept %d bytes", name, n)
 		}
+	}
+}
+
+func TestParseStation(t *testing.T) {
+	other := net.HardwareAddr{2, 0, 0, 0, 0, 7}
+	both, _ := arpAnnouncements(mac1, vip4)
+	frame, _ := marshalARP(both[1], ethernet.Broadcast)
+	if ip, mac, ok := parseStation(frame); !ok || ip != vip4 || mac.String() != mac1.String() {
+		t.Errorf("ARP: %v at %v, %v", ip, mac, ok)
+	}
+	na, _ := neighborAdvertisement(mac1, vip6, false)
+	copy(na[6:], other) // a proxy sends it: the option counts
+	if ip, mac, ok := parseStation(na); !ok || ip != vip6 || mac.String() != mac1.String() {
+		t.Errorf("NA: %v at %v, %v", ip, mac, ok)
+	}
+	na[19] = 24 // without its option
+	if ip, mac, ok := parseStation(na); !ok || ip != vip6 || mac.String() != other.String() {
+		t.Errorf("NA without an option: %v at %v, %v", ip, mac, ok)
 	}
 }
 

@@ -47,14 +47,14 @@ func TestInventory(t *testing.T) {
 	managed := func(a netip.Addr) bool { return a == ip("198.51.100.3") }
 	list := func() []ENI {
 		t.Helper()
-		enis, err := Inventory(managed)
+		enis, _, err := Inventory(managed, nil)
 		l.must(err)
 		return enis
 	}
 	mac := func(dev string) net.HardwareAddr { return l.link(l.hostH, dev).Attrs().HardwareAddr }
 	want := []ENI{
-		{Device: "eth0", Index: eth0, MAC: mac("eth0"), Up: true, Prefixes: prefixes("192.0.2.1/24", "2001:db8::1/64"), MTU: 1500},
-		{Device: "eth1", Index: eth1, MAC: mac("eth1"), Up: true, Prefixes: prefixes("198.51.100.2/24"), MTU: 1500},
+		{Device: "eth0", Index: eth0, MAC: mac("eth0"), Kind: "veth", HasNetnsPeer: true, Up: true, Prefixes: prefixes("192.0.2.1/24", "2001:db8::1/64"), MTU: 1500},
+		{Device: "eth1", Index: eth1, MAC: mac("eth1"), Kind: "veth", HasNetnsPeer: true, Up: true, Prefixes: prefixes("198.51.100.2/24"), MTU: 1500},
 	}
 	check := func(what string) {
 		t.Helper()
@@ -85,16 +85,6 @@ func TestInventory(t *testing.T) {
 	l.up(l.hostH, "eth1", false)
 	if list()[1].Up {
 		t.Error("eth1 is up although set down")
-	}
-}
-
-func TestDefaultHops(t *testing.T) {
-	hops := defaultHops(netlink.Route{Type: unix.RTN_UNICAST, Priority: 7, MultiPath: []*netlink.NexthopInfo{
-		{LinkIndex: 2, Gw: net.ParseIP("192.0.2.254")}, {LinkIndex: 3},
-	}}, netlink.FAMILY_V4)
-	want := []defaultRoute{{2, ip("192.0.2.254"), netlink.FAMILY_V4, 7}, {3, netip.Addr{}, netlink.FAMILY_V4, 7}}
-	if diff := cmp.Diff(want, hops, compareENI, cmp.AllowUnexported(defaultRoute{})); diff != "" {
-		t.Error(diff)
 	}
 }
 
@@ -148,7 +138,7 @@ func TestWatcher(t *testing.T) {
 		{"IPv4 address", func() { l.addr(l.hostH, "eth0", "192.0.2.7/32") }},
 		{"IPv6 address", func() { l.addr(l.hostH, "eth0", "2001:db8::7/128") }},
 		{"route", func() { l.defaultVia("eth0", "192.0.2.254", 0) }},
-		{"rule", func() { l.must(l.hostH.RuleAdd(steerRule(vip4, 1))) }},
+		{"rule", func() { l.must(l.hostH.RuleAdd(foreignRule(vip4, 1, unix.RTPROT_STATIC))) }},
 		{"link down", func() { l.up(l.hostH, "eth0", false) }},
 	} {
 		settle(w)

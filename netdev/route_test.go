@@ -25,14 +25,38 @@ func (l *lab) outBy(from netip.Addr) (index int, gw string) {
 // ours counts the rules and routes that Steer made, of both families.
 func (l *lab) ours() (rules, routes int) {
 	l.Helper()
-	for _, fam := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		r, err := ownRules(l.hostH, fam)
-		l.must(err)
-		t, err := l.hostH.RouteListFiltered(fam, &netlink.Route{Protocol: Protocol}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
-		l.must(err)
-		rules, routes = rules+len(r), routes+len(t)
-	}
-	return rules, routes
+	r := l.routing()
+	return len(r.Rules), len(r.Routes)
+}
+
+func (l *lab) routing() Routing {
+	l.Helper()
+	r, err := l.router().Read()
+	l.must(err)
+	return r
+}
+
+func (l *lab) router() *Router {
+	l.Helper()
+	r, err := NewRouter()
+	l.must(err)
+	l.Cleanup(r.Close)
+	return r
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// foreignRule is `from ip lookup table(index)` at our priority, by another protocol.
+func foreignRule(ip netip.Addr, index int, protocol uint8) *netlink.Rule {
+	r := netlink.NewRule()
+	r.Family = family(ip)
+	r.Src = ipNet(netip.PrefixFrom(ip, ip.BitLen()))
+	r.Table = table(index)
+	r.Priority = RulePriority
+	r.Protocol = protocol
+	return r
 }
 
 func (l *lab) wantOurs(what string, rules, routes int) {
@@ -54,13 +78,12 @@ func TestSteer(t *testing.T) {
 		l.must(a.Add(eth1, vip, 0))
 	}
 	// Somebody else's rule at our priority and route in our table stay throughout.
-	foreign := steerRule(ip("198.51.100.99"), eth1)
-	foreign.Protocol = unix.RTPROT_STATIC
+	foreign := foreignRule(ip("198.51.100.99"), eth1, unix.RTPROT_STATIC)
 	l.must(l.hostH.RuleAdd(foreign))
 	static := &netlink.Route{LinkIndex: eth1, Dst: ipNet(netip.MustParsePrefix("203.0.113.128/25")), Table: table(eth1), Protocol: unix.RTPROT_STATIC}
 	l.must(l.hostH.RouteAdd(static))
 
-	enis, err := Inventory(nil)
+	enis, _, err := Inventory(nil, nil)
 	l.must(err)
 	eni := enis[slices.IndexFunc(enis, func(e ENI) bool { return e.Index == eth1 })]
 	eni.Gateway = ip("198.51.100.254")

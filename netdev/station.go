@@ -25,6 +25,23 @@ const (
 // dropped: a socket for all protocols is shown them without their tag.
 func stationFilter() ([]bpf.RawInstruction, error) {
 	const outgoing = 4 // PACKET_OUTGOING of linux/if_packet.h
+	raw, err := bpf.Assemble(append([]bpf.Instruction{
+		bpf.LoadExtension{Num: bpf.ExtType},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: outgoing, SkipTrue: 1},
+		bpf.RetConstant{Val: 0},
+		bpf.LoadExtension{Num: bpf.ExtVLANTag},
+		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xfff},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1},
+		bpf.RetConstant{Val: 0},
+	}, stationBytes()...))
+	if err != nil {
+		return nil, fmt.Errorf("netdev: assemble filter: %w", err)
+	}
+	return raw, nil
+}
+
+// stationBytes is the part of stationFilter that looks at the bytes of the frame.
+func stationBytes() []bpf.Instruction {
 	type check struct{ offset, size, value uint32 }
 	// all is a block that keeps the frame if every check holds, else drops it.
 	all := func(keep uint32, checks ...check) (block []bpf.Instruction) {
@@ -38,25 +55,13 @@ func stationFilter() ([]bpf.RawInstruction, error) {
 	}
 	v4 := all(etherLen+arpLen, check{14, 4, arpOverEthernet}, check{18, 2, arpLengths})
 	v6 := all(stationFrame, check{20, 1, unix.IPPROTO_ICMPV6}, check{21, 1, ndpHopLimit}, check{etherLen + ipv6Len, 1, icmp6Advertisement})
-	prog := slices.Concat([]bpf.Instruction{
-		bpf.LoadExtension{Num: bpf.ExtType},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: outgoing, SkipTrue: 1},
-		bpf.RetConstant{Val: 0},
-		bpf.LoadExtension{Num: bpf.ExtVLANTag},
-		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xfff},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1},
-		bpf.RetConstant{Val: 0},
+	return slices.Concat([]bpf.Instruction{
 		bpf.LoadAbsolute{Off: 12, Size: 2},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(ethernet.EtherTypeARP), SkipTrue: uint8(len(v4))},
 	}, v4, []bpf.Instruction{
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(ethernet.EtherTypeIPv6), SkipTrue: 1},
 		bpf.RetConstant{Val: 0},
 	}, v6)
-	raw, err := bpf.Assemble(prog)
-	if err != nil {
-		return nil, fmt.Errorf("netdev: assemble filter: %w", err)
-	}
-	return raw, nil
 }
 
 // parseStation returns what a frame that passed stationFilter says: this address is at that MAC. Frames come from

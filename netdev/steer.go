@@ -11,7 +11,14 @@ func Steer(ip netip.Addr, eni ENI) error {
 	if err != nil {
 		return err
 	}
-	return steer(ip, func(want []Steered) []Steered { return append(want, Steered{IP: ip, ENI: eni}) })
+	return steer(ip, func(want []Steered) []Steered {
+		for i, s := range want { // the table is shared, and this is the news of it
+			if s.ENI.Index == eni.Index && s.IP.Is4() == ip.Is4() {
+				want[i].ENI = eni
+			}
+		}
+		return append(want, Steered{IP: ip, ENI: eni})
+	})
 }
 
 // Unsteer removes the rule for ip, and the table of that ENI when no other rule uses it.
@@ -40,12 +47,17 @@ func steer(ip netip.Addr, change func([]Steered) []Steered) error {
 
 // others describes what is steered now, without one HAVIP.
 func (r Routing) others(ip netip.Addr) []Steered {
-	enis := map[int]*ENI{}
+	type half struct {
+		table int
+		v4    bool
+	}
+	enis := map[half]*ENI{}
 	for _, route := range r.Routes {
-		e := enis[route.Table]
+		k := half{route.Table, route.Dst.Addr().Is4()}
+		e := enis[k]
 		if e == nil {
 			e = &ENI{Index: route.Table - TableBase}
-			enis[route.Table] = e
+			enis[k] = e
 		}
 		if route.Gateway.IsValid() {
 			e.Gateway = route.Gateway
@@ -55,7 +67,7 @@ func (r Routing) others(ip netip.Addr) []Steered {
 	}
 	var all []Steered
 	for _, rule := range r.Rules {
-		e := enis[rule.Table]
+		e := enis[half{rule.Table, rule.IP.Is4()}]
 		if rule.IP == ip {
 			continue
 		}
