@@ -28,6 +28,7 @@ func filled(f func(s *State)) func(w *world) {
 	return func(w *world) {
 		w.state = w.state.clone()
 		f(w.state)
+		w.state.indexOwn()
 	}
 }
 
