@@ -1,8 +1,10 @@
 package failover
 
 import (
+	"cmp"
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"havip-cluster/failover/lease"
@@ -91,9 +93,18 @@ func (c *Controller) endorsed(now lease.Instant, e lease.Endorsement) {
 	}
 }
 
-// closeDead commits the close of every session that a majority has endorsed.
+// ended is a session that a majority has endorsed the end of.
+type ended struct {
+	lease.Session
+	// heard is how long ago this node's own voter had acknowledged a renewal, -1 if unknown.
+	heard time.Duration
+}
+
+// closeDead commits the close of every session that a majority has endorsed by now, in one
+// entry with one placement without all of them: sessions end together when a rack does.
 func (c *Controller) closeDead(ctx context.Context) error {
 	state := c.cfg.Log.State()
+	var dead []ended
 	for s, q := range c.reign.asking {
 		sess, open := state.Sessions[s.Number]
 		if !open {
@@ -108,23 +119,52 @@ func (c *Controller) closeDead(ctx context.Context) error {
 		if left, ok := c.voter.Promised(s); ok {
 			heard = lease.Promise(sess.Lease) - left
 		}
-		res, err := c.propose(ctx, fsm.CloseSession{Session: s.Number, Place: placedWithout(state, s.Number, c.cfg.wall(), c.unheard(state))})
-		if err != nil {
+		dead = append(dead, ended{s, heard})
+	}
+	slices.SortFunc(dead, func(a, b ended) int { return cmp.Compare(a.Number, b.Number) })
+	together := 1 // older members read no more
+	if state.Level() >= 3 {
+		together = fsm.MaxSessionsPerEntry
+	}
+	for part := range slices.Chunk(dead, together) {
+		if err := c.close(ctx, part); err != nil {
 			return err
 		}
-		if res.Refusal == nil {
-			c.reign.timeline.closed(c.cfg.Clock(), state, c.cfg.Log.State(), s.Number, heard)
-			c.cfg.Logger.Info("session closed", "node", state.NodeName(s.Node), "session", s.Number)
-		}
-		state = c.cfg.Log.State()
 	}
 	return nil
 }
 
-// placedWithout computes where things go once a session is closed: on a copy of the
-// state in which it is.
-func placedWithout(s *fsm.State, session uint64, at int64, unheard map[string]bool) []fsm.Assignment {
-	cmd, err := fsm.NewCommand(at, "", "", fsm.CloseSession{Session: session})
+// close commits the close of some sessions.
+func (c *Controller) close(ctx context.Context, dead []ended) error {
+	before := c.cfg.Log.State()
+	numbers := make([]uint64, len(dead))
+	for i, s := range dead {
+		numbers[i] = s.Number
+	}
+	res, err := c.propose(ctx, closing(before, numbers, placedWithout(before, numbers, c.cfg.wall(), c.unheard(before))))
+	if err != nil || res.Refusal != nil {
+		return err
+	}
+	after := c.cfg.Log.State()
+	for _, s := range dead {
+		c.reign.timeline.closed(c.cfg.Clock(), before, after, s.Number, s.heard)
+		c.cfg.Logger.Info("session closed", "node", before.NodeName(s.Node), "session", s.Number)
+	}
+	return nil
+}
+
+// closing is the command that closes some sessions, as the members can read it.
+func closing(s *fsm.State, sessions []uint64, place []fsm.Assignment) fsm.Body {
+	if s.Level() >= 3 {
+		return fsm.CloseSessions{Sessions: sessions, Place: place}
+	}
+	return fsm.CloseSession{Session: sessions[0], Place: place}
+}
+
+// placedWithout computes where things go once some sessions are closed: on a copy of the
+// state in which they are.
+func placedWithout(s *fsm.State, sessions []uint64, at int64, unheard map[string]bool) []fsm.Assignment {
+	cmd, err := fsm.NewCommand(at, "", "", closing(s, sessions, nil))
 	if err != nil {
 		return nil
 	}

@@ -3,22 +3,21 @@ package failover
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
-	"havip-cluster/fsm/placement"
+	"havip-cluster/internal/limits"
 	"havip-cluster/internal/mutant"
 )
 
 const (
-	hearPending = 4096                   // messages to the leader that wait; more are dropped, senders repeat
+	hearPending = 2 * limits.HAVIPs      // messages to the leader that wait; more are dropped, senders repeat
 	askAgain    = 10 * time.Millisecond  // while a question is not settled; twice as long each time
 	askSlowest  = 8                      // up to this part of a lease: a longer round trip renews no lease either
-	controlTick = 250 * time.Millisecond // pauses after failures and delayed failback run out without an event
+	controlTick = 250 * time.Millisecond // a turn without an event, at the latest
 	retryPause  = 20 * time.Millisecond  // after a proposal that failed
 	proposeWait = 3 * time.Second
 )
@@ -48,10 +47,10 @@ type reign struct {
 	closer   *lease.Closer
 	asking   map[lease.Session]*inquiry
 	releases map[fsm.ReleasedClaim]bool
+	confirms map[fsm.ConfirmedClaim]bool
 	timeline *timeline
 	settle   settling
-	placed   *fsm.State // the state for which nothing was to be moved
-	placedAt lease.Instant
+	placing  placing
 	began    lease.Instant
 }
 
@@ -174,13 +173,16 @@ func (c *Controller) take(m message) {
 		c.endorsed(now, *m.Endorsement)
 	case m.Released != nil:
 		for _, w := range m.Released {
-			if len(c.reign.releases) < fsm.MaxAssignments {
+			if len(c.reign.releases) < entryMax(c.cfg.Log.State()) {
 				c.reign.releases[fsm.ReleasedClaim{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session, Failure: w.Failure}] = true
 			}
 		}
 	case m.Activated != nil:
 		for _, w := range m.Activated {
 			c.reign.timeline.activated(now, w)
+			if len(c.reign.confirms) < entryMax(c.cfg.Log.State()) {
+				c.reign.confirms[fsm.ConfirmedClaim{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session}] = true
+			}
 		}
 	}
 }
@@ -197,17 +199,22 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 			term: term, closer: lease.NewCloser(c.cfg.Node, term),
 			asking:   map[lease.Session]*inquiry{},
 			releases: map[fsm.ReleasedClaim]bool{},
+			confirms: map[fsm.ConfirmedClaim]bool{},
 			timeline: newTimeline(),
 			began:    c.cfg.Clock(),
 		}
 	}
-	for _, act := range []func(context.Context) error{c.commitReleases, c.closeDead, c.placeAll, c.endDrains, c.settleLease, c.recordFailovers} {
+	for _, act := range []func(context.Context) error{c.commitReleases, c.closeDead, c.placeAll, c.commitConfirms, c.endDrains, c.settleLease, c.recordFailovers} {
 		if err := act(ctx); err != nil {
 			c.cfg.Logger.Debug("a proposal failed, trying again", "err", err)
 			return min(retryPause, c.askWhatIsOpen())
 		}
 	}
-	return c.askWhatIsOpen()
+	pause := c.askWhatIsOpen()
+	if due := c.reign.placing.due; due != 0 {
+		pause = min(pause, max(due.Sub(c.cfg.Clock()), time.Millisecond))
+	}
+	return pause
 }
 
 // propose commits a command in this reign's term.
@@ -243,52 +250,6 @@ func (c *Controller) commitReleases(ctx context.Context) error {
 	})
 	_, err := c.propose(ctx, fsm.Release{Claims: claims})
 	return err
-}
-
-// placeAll proposes what the placement would change. The claims of this release are
-// guarded by their epochs, so a decision on an older state is refused, not done wrongly.
-func (c *Controller) placeAll(ctx context.Context) error {
-	s, now := c.cfg.Log.State(), c.cfg.Clock()
-	if s == c.reign.placed && now.Sub(c.reign.placedAt) < controlTick {
-		return nil
-	}
-	assignments := slices.DeleteFunc(moves(s, c.cfg.wall(), c.unheard(s)), func(a fsm.Assignment) bool { return c.awaited(s, now, a) })
-	if len(assignments) == 0 {
-		c.reign.placed, c.reign.placedAt = s, now
-		return nil
-	}
-	res, err := c.propose(ctx, fsm.Place{Assignments: assignments})
-	if err != nil {
-		return err
-	}
-	if res.Refusal != nil {
-		return fmt.Errorf("failover: placement refused: %w", res.Refusal)
-	}
-	return nil
-}
-
-// coldGrace is how long after the start of its reign a leader keeps a HAVIP without an
-// owner for the node that had it last.
-const coldGrace = 2 * time.Second
-
-// awaited reports whether a HAVIP should wait for the node that owned it last: after a
-// restart of the whole cluster the nodes come back within moments of each other, and
-// everything should be where it was. A failover does not pass here: it places what it takes
-// away in the same entry.
-func (c *Controller) awaited(s *fsm.State, now lease.Instant, a fsm.Assignment) bool {
-	v := s.HAVIPs[a.HAVIP]
-	last, known := s.ENIs[v.Last]
-	if v.Owner != nil || !known || last.Node == a.Node || now.Sub(c.reign.began) >= coldGrace {
-		return false
-	}
-	_, back := s.SessionOf(last.Node)
-	return !back
-}
-
-// moves is the placement's difference from what the state has, as commands for one entry.
-func moves(s *fsm.State, at int64, unheard map[string]bool) []fsm.Assignment {
-	out := drainStep(s, placement.Moves(s, at, unheard))
-	return out[:min(len(out), fsm.MaxAssignments)]
 }
 
 // settleLease ends the time in which the longer of two lease lengths counts: every voter
@@ -329,60 +290,4 @@ func (c *Controller) allApplied(s *fsm.State, index uint64) bool {
 		}
 	}
 	return true
-}
-
-// recordFailovers commits the timelines that are complete.
-func (c *Controller) recordFailovers(ctx context.Context) error {
-	for _, f := range c.reign.timeline.complete(c.cfg.Clock()) {
-		if _, err := c.propose(ctx, fsm.RecordFailover{Failover: f}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Move is an operator's planned move of one HAVIP to a node (name) or an ENI (id). It is
-// one change and leaves no rule behind. The refusal says why the target cannot own it.
-func Move(s *fsm.State, havip, to string) (fsm.Place, *fsm.Refusal) {
-	d, known := placement.ComputeOne(s, wall(), havip)
-	if !known {
-		return fsm.Place{}, fsm.Refuse(fsm.CodeNotFound, "no HAVIP has the id %q", havip)
-	}
-	var found []placement.Candidate
-	for _, cand := range d.Candidates {
-		if cand.ENI == to || cand.Node == to {
-			found = append(found, cand)
-		}
-	}
-	return moveTo(s, s.HAVIPs[havip], to, found)
-}
-
-func moveTo(s *fsm.State, v fsm.HAVIP, to string, found []placement.Candidate) (fsm.Place, *fsm.Refusal) {
-	if n, known := s.NodeNamed(to); known && len(found) == 0 {
-		why := "it has no ENI"
-		if n.Role == fsm.RoleWitness {
-			why = "it is a witness: it votes and owns nothing"
-		}
-		return fsm.Place{}, fsm.Refuse(fsm.CodeUnsupported, "HAVIP %s cannot go to node %s: %s", v.Name, to, why)
-	}
-	if len(found) == 0 {
-		return fsm.Place{}, fsm.Refuse(fsm.CodeNotFound, "%q is neither a node nor an ENI of the cluster; `node list` and `eni list` show those there are", to)
-	}
-	why := ""
-	for _, cand := range found {
-		if cand.Present {
-			return fsm.Place{}, fsm.Refuse(fsm.CodeInUse, "HAVIP %s is on %s already", v.Name, cand.ENI)
-		}
-		if cand.Eligible {
-			sess, _ := s.SessionOf(s.ENIs[cand.ENI].Node)
-			return fsm.Place{Assignments: []fsm.Assignment{{
-				HAVIP: v.ID, FromEpoch: v.Epoch, Node: sess.Node, Session: sess.Number, ENI: cand.ENI,
-				Reason: "moved by an operator",
-			}}}, nil
-		}
-		if why == "" || cand.Rule != "other-subnet" {
-			why = cand.ENI + ": " + cand.Why
-		}
-	}
-	return fsm.Place{}, fsm.Refuse(fsm.CodeUnsupported, "HAVIP %s cannot go to %s: %s", v.Name, to, why)
 }

@@ -12,11 +12,12 @@ import (
 // owner says that it answers. It serves explanation only.
 type timeline struct {
 	sessions map[uint64]*deadSession
-	open     []*openFailover // oldest first, at most timelineMax
+	open     []*openFailover          // oldest first, at most timelineMax
+	newest   map[string]*openFailover // of open, by HAVIP
 }
 
 const (
-	timelineMax  = 2000
+	timelineMax  = fsm.MaxFailovers // the log keeps no more
 	timelineWait = 10 * time.Second // then it is recorded as it is
 )
 
@@ -33,7 +34,9 @@ type openFailover struct {
 	took                  time.Duration
 }
 
-func newTimeline() *timeline { return &timeline{sessions: map[uint64]*deadSession{}} }
+func newTimeline() *timeline {
+	return &timeline{sessions: map[uint64]*deadSession{}, newest: map[string]*openFailover{}}
+}
 
 // dead notes that a majority endorsed a session's end.
 func (t *timeline) dead(now lease.Instant, session uint64, hinted, asked lease.Instant) {
@@ -65,15 +68,14 @@ func (t *timeline) closed(now lease.Instant, before, after *fsm.State, session u
 			f.to = w.Owner.ENI
 		}
 		t.open = append(t.open, f)
+		t.newest[f.havip] = f
 	}
 }
 
 // activated notes the new owner's word.
 func (t *timeline) activated(now lease.Instant, w activatedWord) {
-	for _, f := range t.open {
-		if f.havip == w.HAVIP && f.epoch == w.Epoch && f.reported == 0 {
-			f.reported, f.took = now, w.Took
-		}
+	if f := t.newest[w.HAVIP]; f != nil && f.epoch == w.Epoch && f.reported == 0 {
+		f.reported, f.took = now, w.Took
 	}
 }
 
@@ -85,6 +87,9 @@ func (t *timeline) complete(now lease.Instant) []fsm.Failover {
 		ready := f.reported != 0 || f.to == "" || now.Sub(f.committed) > timelineWait
 		if ready {
 			done = append(done, f.record())
+			if t.newest[f.havip] == f {
+				delete(t.newest, f.havip)
+			}
 		}
 		return ready
 	})

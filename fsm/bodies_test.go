@@ -18,12 +18,14 @@ func everyBody() []Body {
 	return out
 }
 
-var everyKind = append(slices.Clone(kindsOfLevel1), kindsOfLevel2...)
+var everyKind = append(slices.Clone(kindsOfLevel1), slices.Concat(kindsOfLevel2, kindsOfLevel3)...)
 
 var kindsOfLevel2 = []string{
 	"change-range", "ban-havip", "unban-havip", "bind-eip", "unbind-eip", "record-failure", "reset-failures", "report-health",
 	"drain-node", "end-drain", "activate-node", "create-group", "delete-group", "set-cluster", "apply-config", "rollback",
 }
+
+var kindsOfLevel3 = []string{"report-guarded", "confirm", "close-sessions", "record-failovers"}
 
 // kindsOfLevel1 is written out, so that a kind cannot vanish unnoticed: old logs hold it.
 var kindsOfLevel1 = []string{

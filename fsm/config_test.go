@@ -248,10 +248,15 @@ func TestLargeConfig(t *testing.T) {
 	if err := checkInvariants(w.state); err != nil {
 		t.Error(err)
 	}
-	for i := range 8000 {
+	for i := range 9000 {
 		cfg.HAVIPs = append(cfg.HAVIPs, HAVIPSpec{Name: fmt.Sprintf("service-with-a-longer-name-%04d", i), Subnet: "big"})
 	}
-	if _, err := w.command("", ApplyConfig{Config: cfg}).Encode(); err == nil || !strings.Contains(err.Error(), "at most 1048576 fit into one log entry; split the request") {
+	large := w.command("", ApplyConfig{Config: cfg})
+	if refusal := w.state.Admits(large); refusal == nil || refusal.Code != CodeLevel {
+		t.Errorf("an entry of %d bytes at level 2: %v", len(large.Body), refusal)
+	}
+	large = w.command("", ReportEvent{Text: strings.Repeat("x", MaxCommand)})
+	if _, err := large.Encode(); err == nil || !strings.Contains(err.Error(), "at most 8388608 fit into one log entry; split the request") {
 		t.Errorf("an entry that is too large: %v", err)
 	}
 }
@@ -264,7 +269,7 @@ func TestRevisionCounts(t *testing.T) {
 		steps uint64
 	}{
 		{UpdateNode{ID: "n-n1", Standby: ptr(true)}, 1},
-		{UpdateNode{ID: "n-n1", Version: ptr(VersionWithLevel("v3"))}, 0},
+		{UpdateNode{ID: "n-n1", Version: ptr("v3+level.2")}, 0},
 		{ReportHealth{"n-n1", HealthRed, "x"}, 0},
 		{w.moved("api", "n2/eth0"), 0},
 		{UpdateHAVIP{ID: w.get("db").ID, Priority: ptr(1)}, 1},

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,9 @@ const (
 
 	goldenLog2      = "testdata/golden/log-v2.txt"
 	goldenSnapshot2 = "testdata/golden/snapshot-v2.bin"
+
+	goldenLog3      = "testdata/golden/log-v3.txt"
+	goldenSnapshot3 = "testdata/golden/snapshot-v3.bin"
 )
 
 // story is one fixed life of a cluster, with every kind of command and every field that
@@ -115,9 +119,45 @@ func policyStory(t testing.TB) *world {
 	return w
 }
 
+// edgeStory goes on where policyStory ends: the nodes are upgraded again, and every command
+// and field of level 3 comes up.
+func edgeStory(t testing.TB) *world {
+	w := policyStory(t)
+	w.upgrade3()
+	if sess, open := w.state.SessionOf(nodeID("n2")); open {
+		w.must(CloseSession{Session: sess.Number})
+	}
+	w.open("n2")
+	w.must(UpdateNode{ID: nodeID("n3"), Standby: ptr(false), Maintenance: ptr(false)})
+	renamed := eniAt("wan0", "10.0.0.31/24", false)
+	renamed.MAC = "02:00:00:00:03:01"
+	before := renamed
+	before.Device = "eth2"
+	first := []ENI{eniAt("eth0", "10.0.0.13/24", true), eniAt("eth1", "10.0.0.23/24", false)}
+	w.must(ReportENIs{Node: nodeID("n3"), ENIs: append(slices.Clone(first), before), Leftout: "2 devices of containers"})
+	w.must(ReportENIs{Node: nodeID("n3"), ENIs: append(slices.Clone(first), renamed)}) // n3/eth2 is called wan0
+	w.must(CreateHAVIP{Name: "edge", IP: addr("10.0.0.180")})
+	w.must(CreateHAVIP{Name: "clash", IP: addr("10.0.0.181")})
+	w.guarded()
+	clash := slices.Clone(first)
+	clash[1].Prefixes = append(slices.Clone(clash[1].Prefixes), prefix("10.0.0.181/32"))
+	w.must(ReportENIs{Node: nodeID("n3"), ENIs: clash})
+	w.must(ReportENIs{Node: nodeID("n3"), ENIs: first})
+	w.guarded()
+	w.place("edge", "n2/eth0")
+	v := w.get("edge")
+	w.must(Confirm{[]ConfirmedClaim{{HAVIP: v.ID, Epoch: v.Epoch, Session: w.session("n2")}, {HAVIP: v.ID, Epoch: 99, Session: 1}}})
+	open := []uint64{w.session("n1"), w.session("n2")}
+	slices.Sort(open)
+	w.must(CloseSessions{Sessions: open, Place: []Assignment{w.to("edge", "n3/eth0")}})
+	w.must(RecordFailovers{[]Failover{{HAVIP: "edge", Epoch: 2, From: "n2/eth0", To: "n3/eth0", At: w.at, Steps: []FailoverStep{{What: "placed", After: time.Millisecond}}}}})
+	return w
+}
+
 func TestGoldenStoryHasEveryKind(t *testing.T) {
 	haveAll(t, story(t).log, kindsOfLevel1)
-	haveAll(t, policyStory(t).log, everyKind)
+	haveAll(t, policyStory(t).log, slices.Concat(kindsOfLevel1, kindsOfLevel2))
+	haveAll(t, edgeStory(t).log, everyKind)
 }
 
 func haveAll(t *testing.T, log [][]byte, kinds []string) {
@@ -139,7 +179,7 @@ func haveAll(t *testing.T, log [][]byte, kinds []string) {
 
 // What this version writes is what version 1 has always written.
 func TestGoldenBytes(t *testing.T) {
-	for version, w := range map[int]*world{1: story(t), 2: policyStory(t)} {
+	for version, w := range map[int]*world{1: story(t), 2: policyStory(t), 3: edgeStory(t)} {
 		var text strings.Builder
 		fmt.Fprintf(&text, "# Log entries of version %d, one a line, in hexadecimal. Never changed: old logs look like this.\n", version)
 		for _, entry := range w.log {
@@ -209,6 +249,7 @@ func replay(t testing.TB, s *State, log [][]byte) *State {
 func TestGoldenLogGivesGoldenSnapshot(t *testing.T) {
 	logGivesSnapshot(t, goldenLog, goldenSnapshot)
 	logGivesSnapshot(t, goldenLog2, goldenSnapshot2)
+	logGivesSnapshot(t, goldenLog3, goldenSnapshot3)
 }
 
 func logGivesSnapshot(t *testing.T, goldenLog, goldenSnapshot string) {
@@ -235,7 +276,7 @@ func logGivesSnapshot(t *testing.T, goldenLog, goldenSnapshot string) {
 
 // Cut anywhere, restored from a snapshot there and continued, the log ends the same.
 func TestGoldenLogContinuesFromAnySnapshot(t *testing.T) {
-	log := readGoldenLog(t, goldenLog2) // it begins with version 1
+	log := readGoldenLog(t, goldenLog3) // it begins with version 1
 	want := snapshot(t, replay(t, New(), log))
 	s := New()
 	for i := range log {

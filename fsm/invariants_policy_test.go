@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"encoding/json"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -86,11 +87,48 @@ func checkHAVIPPolicy(s *State, v HAVIP, bad complain) {
 	}
 }
 
+// checkEdge: who guards and who serves is of this log, and of the present owner.
+func checkEdge(s *State, bad complain) {
+	if s.entry != nil {
+		bad("the journal of one entry was left behind")
+	}
+	if s.Cluster.GuardIndex > s.Index || s.inputs > s.Index {
+		bad("HAVIPs are guarded up to %d and placed by %d in a state of %d", s.Cluster.GuardIndex, s.inputs, s.Index)
+	}
+	for _, sess := range s.Sessions {
+		if sess.Guarded > s.Index {
+			bad("session %d guards up to %d in a state of %d", sess.Number, sess.Guarded, s.Index)
+		}
+	}
+	for _, v := range s.HAVIPs {
+		if v.Guard > s.Cluster.GuardIndex || s.Level() >= 3 && v.Guard == 0 {
+			bad("HAVIP %s is guarded from %d on, all are from %d on", v.Name, v.Guard, s.Cluster.GuardIndex)
+		}
+		if v.Served != 0 && (v.Owner == nil || v.Served != v.Owner.Epoch) {
+			bad("HAVIP %s is served in epoch %d, which is not its owner's", v.Name, v.Served)
+		}
+	}
+	if len(s.Nodes) > 0 {
+		own := s.own
+		fresh := *s
+		if fresh.indexOwn(); own == nil || !maps.Equal(own.node, fresh.own.node) {
+			bad("the own addresses are not those of the nodes")
+		}
+	}
+}
+
 // checkLevel: nobody below the level is a member, and a state of level 1 has nothing in it
 // that a program of level 1 does not know.
 func checkLevel(s *State, bad complain) {
 	if s.Cluster.Level < 0 || s.Cluster.Level == 1 || s.Cluster.Level > CommandLevel {
 		bad("the level is %d", s.Cluster.Level)
+	}
+	if s.Level() == 2 {
+		for _, part := range []any{s.Cluster, s.Nodes, s.Sessions, s.HAVIPs} {
+			if level := fieldLevel(reflect.ValueOf(part)); level > 2 {
+				bad("a state of level 2 has a field of level %d in %T", level, part)
+			}
+		}
 	}
 	if s.Level() > 1 {
 		return
@@ -171,11 +209,24 @@ func TestPolicyInvariantsNoticePlantedFaults(t *testing.T) {
 			s.Nodes[n.ID] = n
 		}},
 		{"a revision of the future", "the newest is", func(_ *world, s *State) { s.Revisions = []Revision{{Number: 999, Config: json.RawMessage("{}")}} }},
-		{"a level too high", "the level is 3", func(_ *world, s *State) { s.Cluster.Level = 3 }},
+		{"a level too high", "the level is 4", func(_ *world, s *State) { s.Cluster.Level = 4 }},
 		{"a field that level 1 does not know", "in fsm.Cluster", func(_ *world, s *State) { s.Cluster.Level, s.Cluster.Maintenance = 0, true }},
 		{"a value that level 1 does not know", "in map[string]fsm.HAVIP", func(w *world, s *State) {
 			change(func(v *HAVIP) { v.GaveUp = map[string]GaveUp{"n1/eth0": {At: 1}} })(w, s)
 			s.Cluster.Level = 0
+		}},
+		{"guarded in the future", "guarded up to", func(_ *world, s *State) { s.Cluster.GuardIndex = 9999 }},
+		{"a fence of the future", "guards up to", func(w *world, s *State) {
+			sess := s.Sessions[w.session("n1")]
+			sess.Guarded = 9999
+			s.Sessions[sess.Number] = sess
+		}},
+		{"served by another owner", "which is not its owner's", change(func(v *HAVIP) { v.Served = v.Owner.Epoch + 1 })},
+		{"a guard of its own", "all are from", change(func(v *HAVIP) { v.Guard = 9999 })},
+		{"own addresses of another time", "own addresses", func(w *world, s *State) {
+			n := w.node("n1")
+			n.Address = "192.0.2.99"
+			s.Nodes[n.ID] = n
 		}},
 		{"a batch", "left behind", func(_ *world, s *State) { s.batch = &batch{} }},
 	} {

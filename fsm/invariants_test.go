@@ -26,6 +26,7 @@ func checkInvariants(s *State) error {
 	checkHAVIPs(s, bad)
 	checkBounds(s, bad)
 	checkPolicy(s, bad)
+	checkEdge(s, bad)
 	return errors.Join(errs...)
 }
 
@@ -76,7 +77,7 @@ func checkENIs(s *State, bad complain) {
 		switch {
 		case !ok:
 			bad("ENI %s belongs to %s, which is no member", id, e.Node)
-		case id != e.ID || id != n.Name+"/"+e.Device:
+		case id != e.ID || !strings.HasPrefix(id, n.Name+"/") || s.Level() < 3 && id != n.Name+"/"+e.Device:
 			bad("ENI %s of node %s, device %s, is kept under %s", e.ID, n.Name, e.Device, id)
 		}
 		if _, ok := s.Subnets[e.Subnet]; !ok && e.Subnet != "" {

@@ -3,7 +3,6 @@ package fsm
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -42,7 +41,7 @@ func TestVersionWithLevel(t *testing.T) {
 func TestLevelRisesAndStays(t *testing.T) {
 	w := trio(t)
 	for _, name := range []string{"n1", "n2", "n3"} {
-		w.must(UpdateNode{ID: nodeID(name), Version: ptr(VersionWithLevel("v2"))})
+		w.must(UpdateNode{ID: nodeID(name), Version: ptr("v2+level.2")})
 		if w.state.Level() != 1 {
 			t.Fatalf("level %d, and the witness has said nothing", w.state.Level())
 		}
@@ -60,10 +59,10 @@ func TestLevelRisesAndStays(t *testing.T) {
 	// A cluster made by this program begins there.
 	fresh := empty(t)
 	n := newNode("n1", 1)
-	n.Version = VersionWithLevel("v2")
+	n.Version = VersionWithLevel("v3")
 	fresh.must(InitCluster{ID: "c-1", Lease: time.Second, Node: n})
-	if fresh.state.Level() != 2 {
-		t.Error("a new cluster is at level 1")
+	if fresh.state.Level() != CommandLevel {
+		t.Errorf("a new cluster is at level %d", fresh.state.Level())
 	}
 }
 
@@ -129,9 +128,9 @@ func TestFieldsWithoutALevelAreOfLevel1(t *testing.T) {
 			t.Errorf("%s was not there in version 1 and has no level", f)
 		}
 	}
-	for _, v := range []any{State{}, image{}, Node{}, HAVIP{}, Cluster{}, GaveUp{}} {
+	for _, v := range []any{State{}, image{}, Node{}, HAVIP{}, Cluster{}, GaveUp{}, Session{}} {
 		for f := range reflect.TypeOf(v).Fields() {
-			if tag, ok := f.Tag.Lookup("level"); ok && tag != fmt.Sprint(CommandLevel) {
+			if tag, ok := f.Tag.Lookup("level"); ok && tag != "2" && tag != "3" {
 				t.Errorf("%T.%s has the level %q", v, f.Name, tag)
 			}
 		}

@@ -171,6 +171,11 @@ func (s *State) eniIDs(c Command, n Node, list []ENI) map[string]string {
 			gone[old.MAC] = append(gone[old.MAC], old)
 		}
 	}
+	for mac, was := range gone { // those of the last report before those that went earlier
+		if last := slices.DeleteFunc(slices.Clone(was), func(e ENI) bool { return e.Detached }); len(last) > 0 {
+			gone[mac] = last
+		}
+	}
 	taken := map[string]bool{}
 	for _, e := range list {
 		if old, known := s.ENIOf(n.ID, e.Device); known {

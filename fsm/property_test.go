@@ -135,10 +135,13 @@ func checkStep(before, after *State, kind string) error {
 			return fmt.Errorf("HAVIP %s has a new owner with the old epoch %d", v.Name, v2.Owner.Epoch)
 		}
 		for _, cl := range v.Claims() {
-			if !slices.Contains(v2.Claims(), cl) && !slices.Contains([]string{"release", "close-session", "open-session"}, kind) {
+			if !slices.Contains(v2.Claims(), cl) && !slices.Contains([]string{"release", "close-session", "close-sessions", "open-session"}, kind) {
 				return fmt.Errorf("%s ends the claim %+v on HAVIP %s", kind, cl, v.Name)
 			}
 		}
+	}
+	if err := checkEdgeStep(before, after, kind); err != nil {
+		return err
 	}
 	if before.Cluster.LeaseMax > after.Cluster.LeaseMax && kind != "settle-lease" {
 		return fmt.Errorf("%s lowers the longest lease from %s to %s", kind, before.Cluster.LeaseMax, after.Cluster.LeaseMax)
@@ -146,15 +149,56 @@ func checkStep(before, after *State, kind string) error {
 	return nil
 }
 
+// checkEdgeStep: nobody gets a HAVIP that some fence does not know, no session begins with a
+// fence that is behind, and only the owner's word makes a HAVIP served.
+func checkEdgeStep(before, after *State, kind string) error {
+	for number, sess := range after.Sessions {
+		was, open := before.Sessions[number]
+		if open && sess.Guarded < was.Guarded {
+			return fmt.Errorf("%s: session %d guards up to %d, and did up to %d", kind, number, sess.Guarded, was.Guarded)
+		}
+		if !open && before.Level() >= 3 && sess.Guarded < before.Cluster.GuardIndex {
+			return fmt.Errorf("%s: session %d begins with a fence at %d, there are HAVIPs of %d", kind, number, sess.Guarded, before.Cluster.GuardIndex)
+		}
+	}
+	for id, v := range after.HAVIPs {
+		was := before.HAVIPs[id]
+		if v.Owner != nil && (was.Owner == nil || *was.Owner != *v.Owner) {
+			if waits := after.Unguarded(v); len(waits) > 0 {
+				return fmt.Errorf("%s: HAVIP %s has a new owner, and the fence of %v does not know it", kind, v.Name, waits)
+			}
+		}
+		if v.Served != was.Served && v.Served != 0 && kind != "confirm" {
+			return fmt.Errorf("%s: HAVIP %s is served in epoch %d (was %d)", kind, v.Name, v.Served, was.Served)
+		}
+		if was.ID != "" && v.Guard < was.Guard {
+			return fmt.Errorf("%s: HAVIP %s was guarded from %d on, and is from %d on", kind, v.Name, was.Guard, v.Guard)
+		}
+	}
+	return nil
+}
+
+// newest is the modern stage where all nodes read commands of level 3, and one HAVIP waits
+// for the fences of two nodes.
+func newest(t testing.TB) *State {
+	w := &world{t: t, state: modern(t), at: epoch0}
+	w.upgrade3()
+	w.havip("late", "10.0.0.109")
+	w.must(ReportGuarded{Node: nodeID("n1"), Session: w.session("n1"), Index: w.state.Index})
+	v := w.get("web")
+	w.must(Confirm{[]ConfirmedClaim{{v.ID, v.Epoch, v.Owner.Session}}})
+	return w.state
+}
+
 // TestRandomCommands: any commands, in any order, keep the invariants; and the test has
 // seen each kind of command both done and refused.
 func TestRandomCommands(t *testing.T) {
 	done, refused := map[string]int{}, map[string]int{}
-	first := modern(t)
+	stages := []*State{newest(t), modern(t)}
 	everySeen := func() bool { return len(done) >= len(everyKind)-1 && len(refused) == len(everyKind) }
 	for round := 0; round == 0 || round < 20 && !everySeen(); round++ {
 		rapid.Check(t, func(t *rapid.T) {
-			r := replica{state: first, at: epoch0}
+			r := replica{state: rapid.SampledFrom(stages).Draw(t, "stage"), at: epoch0}
 			for range rapid.IntRange(10, 80).Draw(t, "steps") {
 				c, res := r.step(t)
 				if res.Refusal != nil {
@@ -180,7 +224,7 @@ func TestRandomCommands(t *testing.T) {
 // TestReplicasAgree: the same log gives the same bytes on another replica, and on one that
 // was restored from a snapshot on the way.
 func TestReplicasAgree(t *testing.T) {
-	for name, first := range map[string]*State{"level 1": stage(t), "level 2": modern(t)} {
+	for name, first := range map[string]*State{"level 1": stage(t), "level 2": modern(t), "level 3": newest(t)} {
 		t.Run(name, func(t *testing.T) { replicasAgree(t, first) })
 	}
 }
@@ -230,7 +274,7 @@ func reapply(t *rapid.T, s *State, log [][]byte) *State {
 // TestForksDoNotTouch: two commands on one state give two states that share nothing that
 // either writes to.
 func TestForksDoNotTouch(t *testing.T) {
-	first := modern(t)
+	first := newest(t)
 	rapid.Check(t, func(t *rapid.T) {
 		r := replica{state: first, at: epoch0}
 		for range rapid.IntRange(0, 10).Draw(t, "steps") {
@@ -251,7 +295,7 @@ func TestForksDoNotTouch(t *testing.T) {
 // TestArbitraryBodies: whatever JSON stands in a command, Apply answers. It does not
 // panic, and the invariants hold.
 func TestArbitraryBodies(t *testing.T) {
-	first := modern(t)
+	first := newest(t)
 	read := 0
 	rapid.Check(t, func(t *rapid.T) {
 		s := first

@@ -26,7 +26,9 @@ func (c chooser) eip() netip.Addr {
 func (c chooser) updateNode(node string) UpdateNode {
 	b := UpdateNode{
 		ID: node, Standby: maybe(c, "standby", c.flag), Maintenance: maybe(c, "maintenance", c.flag), Removing: maybe(c, "removing", c.flag),
-		Version: maybe(c, "version", func() string { return pick(c, "program", []string{"v2+level.2", "v1", "v9+level.9", "v3+level.3", "x+level.0"}) }),
+		Version: maybe(c, "version", func() string {
+			return pick(c, "program", []string{"v2+level.2", "v1", "v9+level.9", "v3+level.3", "x+level.0"})
+		}),
 	}
 	if c.chance("weights", 4) {
 		b.Capacity, b.NoCapacity, b.Score = maybe(c, "capacity", c.small), c.chance("no capacity", 3), maybe(c, "score", c.small)

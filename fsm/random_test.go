@@ -184,7 +184,7 @@ func (c chooser) join() AddNode {
 	n := newNode(name, int(name[1]-'0'))
 	n.ID = fmt.Sprintf("n-%s%d", name, c.number("life", 0, 1))
 	n.KeyHash = pick(c, "key", []string{"k1", "k2"})
-	n.Version = pick(c, "program", []string{VersionWithLevel("v2"), VersionWithLevel("v2"), "v1"})
+	n.Version = pick(c, "program", []string{VersionWithLevel("v3"), VersionWithLevel("v3"), "v2+level.2", "v1"})
 	return AddNode{Token: "t-" + name, SecretHash: "secret-" + name, Node: n}
 }
 

@@ -322,7 +322,7 @@ func TestNothingNewUnderAnOldNode(t *testing.T) {
 	w := trio(t)
 	owned(w)
 	for _, n := range []string{"n1", "n3", "w"} {
-		w.must(UpdateNode{ID: nodeID(n), Version: ptr(VersionWithLevel("v2"))})
+		w.must(UpdateNode{ID: nodeID(n), Version: ptr("v2+level.2")})
 	}
 	id := w.get("web").ID
 	bodies := policyBodies()
@@ -345,7 +345,7 @@ func TestNothingNewUnderAnOldNode(t *testing.T) {
 			t.Errorf("an entry of version %d: %s", entry[0], entry[1:])
 		}
 	}
-	w.must(UpdateNode{ID: nodeID("n2"), Version: ptr(VersionWithLevel("v2"))})
+	w.must(UpdateNode{ID: nodeID("n2"), Version: ptr("v2+level.2")})
 	w.must(UpdateNode{ID: nodeID("n1"), Score: ptr(5)})
 	if w.log[len(w.log)-1][0] != 2 || w.state.Level() != 2 {
 		t.Errorf("level %d, entry of version %d", w.state.Level(), w.log[len(w.log)-1][0])

@@ -28,6 +28,7 @@ func filled(f func(s *State)) func(w *world) {
 	return func(w *world) {
 		w.state = w.state.clone()
 		f(w.state)
+		w.state.indexOwn()
 	}
 }
 
@@ -297,15 +298,21 @@ var sessionRefusals = []refusal{
 	{"drain another's", nil, func(w *world) Body { return DrainSession{Node: "n-n1", Session: w.session("n2")} }, CodeStale, "of node n1 is not open"},
 	{"close a closed one", nil, does(CloseSession{Session: 999}), CodeStale, "session 999 is not open"},
 	{"close with too many assignments", nil, func(w *world) Body {
+		w.upgrade3()
 		return CloseSession{Session: w.session("n1"), Place: make([]Assignment, MaxAssignments+1)}
-	}, CodeLimit, "1001 assignments"},
+	}, CodeLimit, "10001 assignments"},
+	{"close with too many for older members", nil, func(w *world) Body {
+		return CloseSession{Session: w.session("n1"), Place: make([]Assignment, 1001)}
+	}, CodeLevel, "command level 3"},
 	{"release nothing", nil, does(Release{}), CodeLimit, "0 claims"},
-	{"release too much", nil, does(Release{make([]ReleasedClaim, MaxAssignments+1)}), CodeLimit, "1001 claims"},
+	{"release too much", (*world).upgrade3, does(Release{make([]ReleasedClaim, MaxAssignments+1)}), CodeLimit, "10001 claims"},
+	{"release too much for older members", nil, does(Release{make([]ReleasedClaim, 1001)}), CodeLevel, "command level 3"},
 }
 
 var placeRefusals = []refusal{
 	{"nothing", nil, does(Place{}), CodeLimit, "0 assignments"},
-	{"too many", nil, does(Place{make([]Assignment, MaxAssignments+1)}), CodeLimit, "1001 assignments"},
+	{"too many", (*world).upgrade3, does(Place{make([]Assignment, MaxAssignments+1)}), CodeLimit, "10001 assignments"},
+	{"too many for older members", nil, does(Place{make([]Assignment, 1001)}), CodeLevel, "command level 3"},
 	{"unknown HAVIP", nil, does(Place{[]Assignment{{HAVIP: "havip-none"}}}), CodeNotFound, `"havip-none"`},
 	{"an older epoch", owned, tweaked("n2/eth0", func(_ *world, a *Assignment) { a.FromEpoch-- }), CodeStale, "at epoch 1, the placement was computed from 0"},
 	{"a newer epoch", owned, tweaked("n2/eth0", func(_ *world, a *Assignment) { a.FromEpoch++ }), CodeStale, "computed from 2"},

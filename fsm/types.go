@@ -176,14 +176,14 @@ type GaveUp struct {
 	At     int64  `json:"at,omitempty" level:"2"` // Command.At of the failure
 }
 
-// clockSlack is how far the clocks of two proposers may be apart in ordinary operation.
-const clockSlack = time.Second
+// ClockSlack is how far the clocks of two proposers may be apart in ordinary operation.
+const ClockSlack = time.Second
 
 // Holds reports whether the pause goes on at a time in unix nanoseconds. One that begins
 // later than that was made by a clock that was ahead and has been set since: it would
 // outlast itself by as much.
 func (g GaveUp) Holds(at int64) bool {
-	return g.Until > at && (g.At == 0 || at >= g.At-int64(clockSlack))
+	return g.Until > at && (g.At == 0 || at >= g.At-int64(ClockSlack))
 }
 
 // HAVIP is a floating address.

@@ -43,7 +43,9 @@ func (w *world) try(body fsm.Body) fsm.Result {
 	}
 	w.state = next
 	if w.state.GuardedUpTo() < w.state.GuardIndex() && !w.slow {
+		w.slow = true
 		w.guarded()
+		w.slow = false
 	}
 	return res
 }

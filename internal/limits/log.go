@@ -3,8 +3,6 @@ package limits
 // Limits of the log and of one decision. An entry of some megabytes costs one commit: see
 // fsm/DESIGN.md for what was measured.
 const (
-	// HAVIPs bounds the HAVIPs of one cluster.
-	HAVIPs = 10000
 	// Assignments bounds the claims that one entry makes, releases or confirms.
 	Assignments = HAVIPs
 	// AssignmentsLevel2 is the bound of programs that read no command of level 3.

@@ -1,0 +1,55 @@
+package edge
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+
+	"havip-cluster/netdev/fence"
+)
+
+// deadlines takes the deadline of the lease to the fence. It goes past the Loop: whatever that
+// is busy with, a renewal is a memory store.
+type deadlines struct {
+	log    *slog.Logger
+	fence  fence.Fence // nil: none
+	newest atomic.Int64
+	wake   chan struct{}
+}
+
+func newDeadlines(log *slog.Logger, f fence.Fence) *deadlines {
+	return &deadlines{log: log, fence: f, wake: make(chan struct{}, 1)}
+}
+
+// set stores a deadline: at once with eBPF, and soon with a fence for which it is a
+// transaction. That it arrives late only makes that fence shut earlier.
+func (d *deadlines) set(t Instant) {
+	if d.fence == nil {
+		return
+	}
+	d.newest.Store(int64(t))
+	if d.fence.Kind() == fence.EBPF {
+		if err := d.fence.SetDeadline(int64(t)); err != nil {
+			d.log.Error("the fence did not take the deadline", "err", err)
+		}
+		return
+	}
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run gives the newest deadline to a fence that takes its time, until ctx ends.
+func (d *deadlines) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.wake:
+		}
+		if err := d.fence.SetDeadline(d.newest.Load()); err != nil {
+			d.log.Warn("the fence did not take the deadline", "err", err)
+		}
+	}
+}
