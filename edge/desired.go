@@ -23,15 +23,15 @@ type Want struct {
 	// Lifetime is how long the kernel keeps the address by itself: the backstop when the
 	// process is gone and so is the fence. At least one second when Index is set.
 	Lifetime time.Duration
-	// Steer is the ENI whose own routing table carries the answers; nil: the main table does.
-	Steer *netdev.ENI
+	// Steer says by which ENI's own routing table the answers leave; nil: by the main table.
+	Steer *netdev.Steered
 	// Leave: an address of it that another program put on this host stays where it is.
 	Leave bool
 	// Asking: the neighbours are still being asked whether one of them has the address, which
 	// nobody here has ever served (RFC 5227 section 2.1.1). It is not put up before.
 	Asking bool
-	// Taken is why it must not be put up: somebody outside the cluster answers for it.
-	Taken string
+	// Barred is why it must not be put up, as when somebody outside the cluster answers for it.
+	Barred string
 }
 
 // Desired is what this node's kernel should look like.

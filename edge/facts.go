@@ -85,8 +85,8 @@ func judgeUp(ip netip.Addr, w Want, want *Desired, seen *Reading, mem *Memory, f
 	case want.Own[ip]:
 		facts.Faults = append(facts.Faults, Fault{ip, fmt.Sprintf("%v is an own address of this node", ip)})
 		return
-	case w.Taken != "":
-		facts.Faults = append(facts.Faults, Fault{ip, w.Taken})
+	case w.Barred != "":
+		facts.Faults = append(facts.Faults, Fault{ip, w.Barred})
 		return
 	case !here:
 		lacks = "the address was gone"

@@ -107,9 +107,9 @@ func (p *plan) routes() {
 // routeChanges are the changes to our tables and rules, and the addresses that wait for them.
 func routeChanges(want *Desired, seen *Reading) (changes []netdev.RouteChange, waiting map[netip.Addr]bool) {
 	var steered []netdev.Steered
-	for ip, w := range want.HAVIPs {
+	for _, w := range want.HAVIPs {
 		if w.Steer != nil && w.Index != 0 {
-			steered = append(steered, netdev.Steered{IP: ip, ENI: *w.Steer})
+			steered = append(steered, *w.Steer)
 		}
 	}
 	slices.SortFunc(steered, func(a, b netdev.Steered) int { return a.IP.Compare(b.IP) })
@@ -173,7 +173,7 @@ func (p *plan) up(ip netip.Addr, w Want, r record) {
 		return
 	}
 	at, here := p.seen.on(ip, w.Index)
-	if w.Asking || w.Taken != "" || !here && p.now >= p.want.Deadline {
+	if w.Asking || w.Barred != "" || !here && p.now >= p.want.Deadline {
 		return
 	}
 	switch {

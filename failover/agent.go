@@ -486,3 +486,9 @@ func (a *Agent) publish() {
 	}
 	a.view.Store(&out)
 }
+
+// Look makes the Agent look again: an answer has come from outside.
+func (a *Agent) Look() { a.poke() }
+
+// Report has the interfaces listed and reported again.
+func (a *Agent) Report() { a.reporter.poke() }

@@ -59,6 +59,7 @@ func (s *State) guardAll() {
 	s.HAVIPs = maps.Clone(s.HAVIPs)
 	for id, v := range s.HAVIPs {
 		s.guard(&v)
+		v.Free = v.Epoch > 0 // it was owned before
 		s.HAVIPs[id] = v
 	}
 }
@@ -96,7 +97,7 @@ func (s *State) confirm(b Confirm) *Refusal {
 	}
 	for _, r := range b.Claims {
 		if v, ok := s.HAVIPs[r.HAVIP]; ok && v.Owner != nil && v.Owner.Epoch == r.Epoch && v.Owner.Session == r.Session {
-			v.Served = r.Epoch
+			v.Served, v.Free = r.Epoch, true
 			s.HAVIPs[v.ID] = v
 		}
 	}

@@ -67,7 +67,7 @@ func (s *State) createHAVIP(c Command, b CreateHAVIP) (string, *Refusal) {
 			return "", refusal
 		}
 	}
-	v.Enabled = !b.Disabled
+	v.Enabled, v.Free = !b.Disabled, b.Force
 	delete(s.Quarantine, Quarantined{VPC: v.VPC, IP: v.IP}.key())
 	s.guard(&v)
 	s.HAVIPs[v.ID] = v

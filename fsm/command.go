@@ -259,6 +259,8 @@ type CreateHAVIP struct {
 	EIP         netip.Addr `json:"eip,omitzero" level:"2"`
 	// ReuseNow takes an address that is in quarantine.
 	ReuseNow bool `json:"reuse_now,omitempty" level:"2"`
+	// Force takes an address without asking the neighbours whether somebody has it.
+	Force bool `json:"force,omitempty" level:"3"`
 }
 
 // UpdateHAVIP changes what is not nil.

@@ -245,6 +245,9 @@ type HAVIP struct {
 	// Served is the epoch of the owner that has said that address, fence and announcement
 	// stand; 0 = not yet. Invariant: 0 or Owner.Epoch.
 	Served Epoch `json:"served,omitempty" level:"3"`
+	// Free: no station outside the cluster has the address, because it was served once or the
+	// operator said so. Else the first owner asks the neighbours before it takes it.
+	Free bool `json:"free,omitempty" level:"3"`
 }
 
 // Token is a join token as the cluster keeps it: never the secret, only its hash.

@@ -194,3 +194,31 @@ func markPrimary(enis []ENI, defaults []DefaultRoute) {
 		enis[0].Primary = true
 	}
 }
+
+// HearingDevices lists the names of the devices that hear the ARP requests of others, sorted: Ethernet, up, not without
+// ARP, and no port of a bridge, bond or team. Each may answer for an address of any other device of the host, unless its
+// settings say otherwise (ARP flux). At most limits.FenceDevices, those of the lowest index.
+func HearingDevices() ([]string, error) {
+	c, err := dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	links, err := listLinks(c)
+	if err != nil {
+		return nil, err
+	}
+	kinds := make(map[int]string, len(links))
+	for _, l := range links {
+		kinds[l.index] = l.kind
+	}
+	slices.SortFunc(links, func(a, b linkMsg) int { return cmp.Compare(a.index, b.index) })
+	var names []string
+	for _, l := range links {
+		if l.hardware == unix.ARPHRD_ETHER && l.flags&unix.IFF_UP != 0 && l.flags&unix.IFF_NOARP == 0 && !isPort(l, kinds) && len(names) < limits.FenceDevices {
+			names = append(names, l.name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}

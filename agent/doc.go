@@ -1,0 +1,2 @@
+// Package agent joins the parts of one running node.
+package agent

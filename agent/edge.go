@@ -1,0 +1,154 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"havip-cluster/edge"
+	"havip-cluster/failover"
+	"havip-cluster/fsm"
+	"havip-cluster/netdev"
+	"havip-cluster/netdev/fence"
+)
+
+// cleanTurns bounds the turns in which Clean tries, of a millisecond and more each.
+const cleanTurns = 1000
+
+// Edge is everything of one node that looks at its kernel, and the one loop that changes it.
+type Edge struct {
+	*EdgePort
+	log      *slog.Logger
+	kernel   *edge.Linux
+	gateways *edge.Gateways
+	asker    *edge.Asker
+	// wake makes the Agent look again; set it before Run.
+	wake   func()
+	report func()
+}
+
+// NewEdge opens the kernel's side, in the network namespace of the calling thread. f may be
+// nil: then this process alone shuts at the deadline, which a stopped process cannot.
+func NewEdge(log *slog.Logger, node string, f fence.Fence) (*Edge, error) {
+	kernel, err := edge.NewLinux(log, f, func() edge.Instant { return edge.Instant(failover.Boot()) })
+	if err != nil {
+		return nil, err
+	}
+	e := &Edge{log: log, kernel: kernel, wake: func() {}, report: func() {}}
+	e.gateways = &edge.Gateways{ENIs: e.withGateways, Changed: func() { e.report() }}
+	e.asker = edge.NewAsker(e.ofCluster, func() { e.wake() })
+	e.EdgePort = NewEdgePort(EdgeConfig{
+		Node: node, Log: log, Kernel: kernel, Clock: failover.Boot, Deadline: kernel.SetDeadline, Changes: kernel.Changes(),
+		Inventory: netdev.Inventory, Fault: e.fault, Asker: e.asker, Hearing: e.hearing,
+	})
+	return e, nil
+}
+
+// Run watches until ctx ends. a is told of what is seen.
+func (e *Edge) Run(ctx context.Context, a *failover.Agent) {
+	e.wake, e.report = a.Look, a.Report
+	claims := &edge.Claims{
+		Indexes: e.indexes, Ours: e.ofCluster,
+		HAVIP:  func(ip netip.Addr) bool { _, ok := e.HAVIP(ip); return ok },
+		Report: func(c netdev.Claim) { a.Foreign(c.IP, c.MAC, c.Device) },
+		Failed: func(index int, err error) {
+			e.log.Debug("no longer listening for foreign claims", "index", index, "err", err)
+		},
+	}
+	var wg sync.WaitGroup
+	for _, run := range []func(context.Context){e.kernel.Run, e.gateways.Run, e.asker.Run, claims.Run} {
+		wg.Go(func() { run(ctx) })
+	}
+	wg.Wait()
+}
+
+// Clean shuts the fence and removes every address of ours, whoever put it there. It returns
+// nil only when nothing is left. Not while Run's Agent works.
+func (e *Edge) Clean() error {
+	e.kernel.SetDeadline(0)
+	why := "there was no turn"
+	for range cleanTurns {
+		r := e.Turn(failover.Wanted{State: e.state()})
+		if r.Clean {
+			return nil
+		}
+		if why = r.Unguarded; why == "" {
+			why = "an address of ours is still on an interface"
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return fmt.Errorf("agent: this node's interfaces cannot be cleaned: %s", why)
+}
+
+// Close closes the sockets. What is in the kernel stays.
+func (e *Edge) Close() error { return e.kernel.Close() }
+
+// CheckGateways switches the check of gateways on or off.
+func (e *Edge) CheckGateways(on bool) { e.gateways.Switch(on) }
+
+// fault is why a device is not to be trusted.
+func (e *Edge) fault(device string) string {
+	if mute, err := netdev.Mute(); err == nil && mute {
+		return "net.ipv4.conf.all.arp_ignore is 8: this host answers no ARP request; set it to 2 or less"
+	}
+	return e.gateways.Fault(device)
+}
+
+func (e *Edge) indexes() []int {
+	var out []int
+	for _, d := range e.Devices() {
+		out = append(out, d.Index)
+	}
+	return out
+}
+
+// hearing lists the devices that hear the ARP of others: Ethernet, up, and no port of a
+// bridge or bond.
+func (e *Edge) hearing() []string {
+	list, err := netdev.HearingDevices()
+	if err != nil {
+		e.log.Debug("cannot list the devices that hear ARP", "err", err)
+	}
+	return list
+}
+
+// withGateways lists the ENIs with their gateways: that of the default route, else of the subnet.
+func (e *Edge) withGateways() []netdev.ENI {
+	subnets := e.state().SubnetList()
+	list := append([]netdev.ENI(nil), e.Devices()...)
+	for i, d := range list {
+		for _, sub := range subnets {
+			for _, p := range d.Prefixes {
+				if !list[i].Gateway.IsValid() && sub.CIDR.Contains(p.Addr()) {
+					list[i].Gateway = sub.Gateway
+				}
+			}
+		}
+	}
+	return list
+}
+
+// ofCluster reports whether a MAC belongs to an ENI of the cluster, or to this host.
+func (e *Edge) ofCluster(mac net.HardwareAddr) bool {
+	text := mac.String()
+	for _, d := range e.Devices() { // one that the log does not know yet
+		if strings.EqualFold(d.MAC.String(), text) {
+			return true
+		}
+	}
+	return ofCluster(e.state(), text)
+}
+
+func ofCluster(s *fsm.State, mac string) bool {
+	for _, eni := range s.ENIs {
+		if strings.EqualFold(eni.MAC, mac) {
+			return true
+		}
+	}
+	return false
+}
