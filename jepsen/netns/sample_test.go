@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -35,6 +36,13 @@ func TestSampler(t *testing.T) {
 	err = lab.Node(1).Do(func() error {
 		f, _, err := fence.New(fence.Config{Dir: filepath.Join(c.DataDir(1), "bpf"), Prefer: fence.EBPF})
 		if err != nil {
+			return err
+		}
+		dev, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		if err := f.Attach(dev.Index); err != nil {
 			return err
 		}
 		time.Sleep(pause) // nothing is guarded
