@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // containerFolders are those of the machine that a container sees, read-only: what a shell and a
@@ -38,6 +40,9 @@ func (c *Cluster) wrapRunc(cmd *exec.Cmd, i int, e entry) error {
 	pidFile := filepath.Join(bundle, "pid")
 	if err := os.Remove(pidFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("netns: bundle: %w", err)
+	}
+	if e.Sandbox.Capabilities, err = held(e.Sandbox.Capabilities); err != nil {
+		return err
 	}
 	// The network namespace is known by this process's descriptor alone.
 	network := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), int(c.Lab.Node(i).ns))
@@ -89,4 +94,23 @@ func container(e entry, env []string, network string) object {
 			"namespaces": []object{{"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network", "path": network}},
 		},
 	}
+}
+
+// held are those of the named capabilities that this process has: runc fails to give others.
+func held(names []string) (list []string, err error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return nil, fmt.Errorf("netns: capabilities: %w", err)
+	}
+	for _, name := range names {
+		n := capabilityNumber(name)
+		if n < 0 {
+			return nil, fmt.Errorf("netns: capability %q is not known", name)
+		}
+		if data[n/32].Permitted&(1<<(n%32)) != 0 {
+			list = append(list, name)
+		}
+	}
+	return list, nil
 }
