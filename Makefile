@@ -6,8 +6,9 @@ STATICCHECK_VERSION   := v0.8.2
 # Debian packages that the tests need and the system may lack: none at present. What single
 # targets need, they install themselves.
 APT_PACKAGES :=
-# For the way from Keepalived, step by step (docs/from-keepalived.md).
-SCENARIO_PACKAGES := keepalived iputils-arping
+# For the way from Keepalived, step by step (docs/from-keepalived.md); for agents in containers and in the
+# unit (systemd-analyze).
+SCENARIO_PACKAGES := keepalived iputils-arping runc systemd
 
 # $(call install,PACKAGE...): quietly, if absent.
 install = @for p in $(1); do \

@@ -47,6 +47,7 @@ func init() {
 
 func newAgentCommand(g *globals) *cobra.Command {
 	var verbose, noFence, noGuard, cleanup bool
+	choice := fenceAuto
 	var configFile string
 	cmd := &cobra.Command{
 		Use:   "agent",
@@ -72,15 +73,16 @@ func newAgentCommand(g *globals) *cobra.Command {
 			case cleanup:
 				return cleanUp(g.dataDir, log, noFence)
 			case noGuard || os.Getenv(childEnv) != "":
-				a := &agent{log: log, level: &level, floor: floor, configFile: configFile}
+				a := &agent{log: log, level: &level, floor: floor, configFile: configFile, choice: choice}
 				return a.start(cmd.Context(), g.dataDir, config, noFence)
 			}
-			return guardAgent(g.dataDir, log)
+			return guardAgent(g.dataDir, choice, log)
 		},
 	}
 	cmd.Flags().StringVar(&configFile, "config", "", "configuration file (YAML: log, check_gateway, hooks); read again at SIGHUP")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what Raft and gossip do, too")
 	cmd.Flags().BoolVar(&noFence, "no-fence", false, "do without the kernel's fence: only this process then ends a lease in time (for kernels without eBPF and nftables)")
+	cmd.Flags().Var(&choice, "fence", "take this kind of fence alone, and refuse to start without it")
 	cmd.Flags().BoolVar(&noGuard, "no-guard", false, "run without the guard (for debugging): if the process dies, its HAVIPs wait for the lease to run out")
 	cmd.Flags().BoolVar(&cleanup, "cleanup", false, "only remove what a dead agent left: addresses, routes, fence; refused while one runs")
 	return cmd
@@ -93,6 +95,7 @@ type agent struct {
 	level      *slog.LevelVar
 	floor      slog.Level
 	configFile string
+	choice     fenceChoice
 
 	id       *identity.Identity
 	teller   *teller     // nil: no guard
@@ -225,7 +228,7 @@ func (a *agent) openEdge(dir string, noFence bool) error {
 	}
 	why := "switched off by --no-fence"
 	if !noFence {
-		f, reason, err := fence.New(fenceConfig(dir, a.id.NodeID))
+		f, reason, err := fence.New(a.choice.on(fenceConfig(dir, a.id.NodeID)))
 		if err != nil {
 			return fmt.Errorf("no fence is possible on this kernel: %w; --no-fence does without, at the risk that its help text names", err)
 		}

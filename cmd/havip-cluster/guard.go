@@ -38,9 +38,10 @@ var releaseWait = [...]time.Duration{3 * time.Second, time.Second, 250 * time.Mi
 // session, it makes sure that nothing of it answers any more and says so to the leader:
 // then nobody has to wait for the lease to run out. DESIGN.md says why in this order.
 type guard struct {
-	dir string
-	log *slog.Logger
-	id  *identity.Identity
+	dir    string
+	log    *slog.Logger
+	id     *identity.Identity
+	choice fenceChoice // of the agent
 
 	mu    sync.Mutex
 	heard bool // the agent has spoken
@@ -56,12 +57,12 @@ func (e agentEnd) Error() string { return fmt.Sprintf("the agent ended with code
 func (e agentEnd) ExitCode() int { return int(e) }
 
 // guardAgent runs this very program again as the agent, and ends as it does.
-func guardAgent(dir string, log *slog.Logger) error {
+func guardAgent(dir string, choice fenceChoice, log *slog.Logger) error {
 	id, err := identity.Load(dir)
 	if err != nil {
 		return err
 	}
-	g := &guard{dir: dir, log: log.With("node", id.Name, "part", "guard"), id: id}
+	g := &guard{dir: dir, choice: choice, log: log.With("node", id.Name, "part", "guard"), id: id}
 	defer g.close()
 	return g.run()
 }
@@ -160,7 +161,7 @@ func (g *guard) prepare(w word) {
 	if w.Fence == "" || w.Fence == fence.None {
 		return
 	}
-	cfg := fenceConfig(g.dir, g.id.NodeID)
+	cfg := g.choice.on(fenceConfig(g.dir, g.id.NodeID))
 	cfg.Prefer = w.Fence // another kind would take this one's place
 	start := time.Now()
 	f, _, err := fence.New(cfg)

@@ -55,23 +55,29 @@ type Cluster struct {
 	Env     []string // in addition to this process's
 	// AgentArgs are further flags of the agents.
 	AgentArgs []string
+	// Environment is that of the agents; commands run in InHost. NewCluster sets InNetnsExec.
+	Environment Environment
+	// Unit is the path of the unit file, for InUnit and InRunc.
+	Unit string
 
-	mu      sync.Mutex
-	agents  map[int]*agent
-	shifted map[int]int64 // see ShiftClock
+	mu         sync.Mutex
+	agents     map[int]*agent
+	shifted    map[int]int64 // see ShiftClock
+	containers int           // of runc, so far
 }
 
 // agent is the process that Start started: the guard of the agent proper, or an agent without one.
 type agent struct {
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has been waited for
-	err  error         // of Wait; valid once done
-	left *process      // the agent that outlived its guard; nil: none
+	cmd     *exec.Cmd
+	done    chan struct{} // closed when it has been waited for
+	err     error         // of Wait; valid once done
+	left    *process      // the agent that outlived its guard; nil: none
+	pidFile string        // of runc: the guard is its child; "": cmd is the guard
 }
 
 // NewCluster describes a cluster; nothing runs yet.
 func NewCluster(l *Lab, binary, dir string) *Cluster {
-	return &Cluster{Lab: l, Binary: binary, Dir: dir, Profile: "lan", agents: map[int]*agent{}, shifted: map[int]int64{}}
+	return &Cluster{Lab: l, Binary: binary, Dir: dir, Profile: "lan", Environment: InNetnsExec, agents: map[int]*agent{}, shifted: map[int]int64{}}
 }
 
 // NodeName is the cluster's name of node i.
@@ -93,7 +99,10 @@ func (c *Cluster) command(i int, args ...string) *exec.Cmd {
 // CLI runs a command at node i, with the node's data directory and so against its agent, and
 // returns its stdout. A command that ends with another code than 0 is a *CLIError.
 func (c *Cluster) CLI(i int, args ...string) ([]byte, error) {
-	cmd := c.command(i, args...)
+	return c.output(i, c.command(i, args...), args)
+}
+
+func (c *Cluster) output(i int, cmd *exec.Cmd, args []string) ([]byte, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.WaitDelay = time.Second // for pipes that a grandchild holds open
@@ -187,13 +196,19 @@ func (c *Cluster) Start(i int) error {
 	}
 	defer log.Close() // the child has its own
 	a := &agent{cmd: c.agentCommand(i), done: make(chan struct{})}
+	if err := c.wrap(a.cmd, i, c.Environment); err != nil {
+		return err
+	}
+	if c.Environment == InRunc {
+		a.pidFile = filepath.Join(c.DataDir(i)+".runc", "pid")
+	}
 	a.cmd.Stdout, a.cmd.Stderr = log, log
 	if err := c.Lab.Node(i).Start(a.cmd); err != nil {
 		return fmt.Errorf("netns: agent of %s: %w", c.NodeName(i), err)
 	}
 	c.agents[i] = a
 	go func() { a.err = a.cmd.Wait(); close(a.done) }() // ends with the process
-	return nil
+	return a.awaitGuard()
 }
 
 func (a *agent) ended() bool {

@@ -17,8 +17,12 @@ const isolatedEnv = "HAVIP_ISOLATED"
 // is not root gets a user namespace as well, in which he is.
 //
 // In the outer process it returns done and the exit code, when the inner one has ended.
-// In the inner one it returns at once, not done.
+// In the inner one it returns at once, not done. In a process that Cluster.Start made on the way to a
+// command it does not return at all, but for an error.
 func Isolate() (code int, done bool, err error) {
+	if text := os.Getenv(enterEnv); text != "" {
+		return 1, true, enter(text)
+	}
 	if os.Getenv(isolatedEnv) != "" {
 		return 0, false, nil
 	}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -73,6 +74,8 @@ type Lab struct {
 	observers []*Host
 	idle      []*Host             // of observers that have stopped
 	children  map[int]*os.Process // started and not yet known to have ended
+	cables    int                 // laid by Cable
+	more      []*Host             // of Host
 }
 
 // New builds a lab. It needs CAP_NET_ADMIN and CAP_SYS_ADMIN in the current user namespace: be
@@ -283,7 +286,7 @@ func (l *Lab) Close() error {
 		_ = unix.Kill(-pid, unix.SIGKILL) // what it has started itself; fails if there is nothing
 	}
 	err := errors.Join(l.cuts.close(), l.origin.Close())
-	for _, h := range append(append(append([]*Host{l.sw}, l.nodes...), l.clients...), l.observers...) {
+	for _, h := range slices.Concat([]*Host{l.sw}, l.nodes, l.clients, l.observers, l.more) {
 		if h != nil {
 			err = errors.Join(err, h.ns.Close())
 		}

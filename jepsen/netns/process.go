@@ -43,7 +43,10 @@ func (c *Cluster) GuardPID(i int) (int, error) {
 	if a.ended() {
 		return 0, fmt.Errorf("netns: guard of %s: %w", c.NodeName(i), os.ErrProcessDone)
 	}
-	return a.cmd.Process.Pid, nil
+	if pid := a.guard(); pid != 0 {
+		return pid, nil
+	}
+	return 0, fmt.Errorf("netns: guard of %s: not started yet", c.NodeName(i))
 }
 
 // AgentPID is the agent proper at node i: the guard's only child. The threads of a process have
@@ -108,7 +111,11 @@ func (c *Cluster) killBoth(i int, a *agent, sig syscall.Signal) error {
 	if sig == syscall.SIGKILL {
 		child = c.openAgent(i)
 	}
-	if err := unix.Kill(-a.cmd.Process.Pid, sig); err != nil { // Start made it the leader of a group
+	guard := a.guard()
+	if guard == 0 {
+		return os.ErrProcessDone
+	}
+	if err := unix.Kill(-guard, sig); err != nil { // Start, or runc, made it the leader of a group
 		return err
 	}
 	if sig == syscall.SIGKILL {
@@ -151,7 +158,7 @@ func (c *Cluster) KillGuard(i int) (agentGone <-chan struct{}, err error) {
 	c.mu.Lock()
 	a.left = child
 	c.mu.Unlock()
-	if err := a.cmd.Process.Kill(); err != nil {
+	if err := unix.Kill(a.guard(), unix.SIGKILL); err != nil {
 		return nil, fmt.Errorf("netns: guard of %s: %w", c.NodeName(i), err)
 	}
 	<-a.done

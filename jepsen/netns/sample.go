@@ -3,10 +3,8 @@ package netns
 import (
 	"encoding/binary"
 	"net/netip"
-	"os"
-	"path/filepath"
+	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -20,16 +18,17 @@ import (
 const (
 	sampleBreak  = 12 * time.Millisecond
 	expiredBreak = time.Second
+	askEvery     = 10 * time.Millisecond // the device, for its programs
 )
 
-// Sampler reads the fences of all nodes again and again, from the maps that the agents have
-// pinned: what the kernel itself would judge a frame by, whether the agent lives or not.
+// Sampler reads the fences of all nodes again and again, from the maps of the programs on their
+// first ENI: what the kernel itself would judge a frame by, whether the agent lives or not.
 // Nodes whose fence is nftables have no such maps and are not sampled.
 type Sampler struct {
 	ticker *ticker
 	c      *Cluster
 	havips []netip.Addr
-	pins   []pins // by node
+	fences []fenceMaps // by node
 	end    func()
 
 	mu     sync.Mutex
@@ -38,16 +37,17 @@ type Sampler struct {
 	done   []history.Kernel
 }
 
-// pins are the maps of one node, as long as they are the ones at their path.
-type pins struct {
-	dev, ino          uint64
+// fenceMaps are the maps of one node, as long as its device has the same programs.
+type fenceMaps struct {
+	programs          []ebpf.ProgramID
+	asked             time.Time // the device
 	havips, deadlines *ebpf.Map
 }
 
 // SampleFences starts a sampler for some HAVIPs, every every. Stop ends it.
 func (c *Cluster) SampleFences(havips []netip.Addr, every time.Duration) (*Sampler, error) {
 	n := len(c.Lab.nodes)
-	s := &Sampler{c: c, havips: havips, pins: make([]pins, n), counts: make([]uint64, n), open: map[[2]string]*history.Kernel{}}
+	s := &Sampler{c: c, havips: havips, fences: make([]fenceMaps, n), counts: make([]uint64, n), open: map[[2]string]*history.Kernel{}}
 	var err error
 	if s.ticker, err = newTicker(every); err != nil {
 		return nil, err
@@ -57,8 +57,8 @@ func (c *Cluster) SampleFences(havips []netip.Addr, every time.Duration) (*Sampl
 	s.end = sync.OnceFunc(func() {
 		s.ticker.stop()
 		running.Wait()
-		for i := range s.pins {
-			s.pins[i].close()
+		for i := range s.fences {
+			s.fences[i].close()
 		}
 	})
 	return s, nil
@@ -83,12 +83,12 @@ func (s *Sampler) History() ([]history.Series, []history.Kernel) {
 }
 
 func (s *Sampler) sample(uint64) {
-	for i := range s.pins {
-		if !s.pins[i].refresh(filepath.Join(s.c.DataDir(i+1), "bpf")) {
+	for i := range s.fences {
+		if !s.fences[i].refresh(s.c.Lab.Node(i + 1)) {
 			continue
 		}
 		for _, havip := range s.havips {
-			if k, ok := s.pins[i].read(s.c.Lab, havip); ok {
+			if k, ok := s.fences[i].read(s.c.Lab, havip); ok {
 				k.Node, k.HAVIP = s.c.NodeName(i+1), havip.String()
 				s.add(k)
 			}
@@ -122,45 +122,45 @@ func (s *Sampler) add(k history.Kernel) {
 	s.open[key] = &k
 }
 
-// refresh opens the maps at a path anew if they are others than before. It is false without any.
-func (p *pins) refresh(dir string) bool {
-	info, err := os.Stat(filepath.Join(dir, "havips"))
-	if err != nil {
+// refresh opens the maps anew if the device has other programs than before; it asks every askEvery. It
+// is false without any.
+func (p *fenceMaps) refresh(h *Host) bool {
+	if time.Since(p.asked) < askEvery {
+		return p.havips != nil
+	}
+	ids, err := h.FencePrograms(0)
+	if p.asked = time.Now(); err != nil {
 		p.close()
 		return false
 	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return false
-	}
-	if p.havips != nil && p.dev == st.Dev && p.ino == st.Ino {
+	if p.havips != nil && slices.Equal(ids, p.programs) {
 		return true
 	}
 	p.close()
-	havips, err := ebpf.LoadPinnedMap(filepath.Join(dir, "havips"), &ebpf.LoadPinOptions{ReadOnly: true})
+	havips, err := h.FenceMap(0, "havips")
 	if err != nil {
 		return false
 	}
-	deadlines, err := ebpf.LoadPinnedMap(filepath.Join(dir, "deadlines"), &ebpf.LoadPinOptions{ReadOnly: true})
+	deadlines, err := h.FenceMap(0, "deadlines")
 	if err != nil {
 		_ = havips.Close()
 		return false
 	}
-	*p = pins{st.Dev, st.Ino, havips, deadlines}
+	p.programs, p.havips, p.deadlines = ids, havips, deadlines
 	return true
 }
 
-func (p *pins) close() {
+func (p *fenceMaps) close() {
 	if p.havips != nil {
 		_, _ = p.havips.Close(), p.deadlines.Close()
 	}
-	*p = pins{}
+	*p = fenceMaps{asked: p.asked}
 }
 
 // read takes one sample of a HAVIP. The layout of the maps is that of netdev/fence/DESIGN.md: a
 // state word by address, 0 shut, s open until deadline s-1; deadlines on CLOCK_BOOTTIME. A deadline
 // that passes during the sample gives none.
-func (p *pins) read(l *Lab, havip netip.Addr) (k history.Kernel, ok bool) {
+func (p *fenceMaps) read(l *Lab, havip netip.Addr) (k history.Kernel, ok bool) {
 	before, begin := bootTime(), l.Now()
 	key := havip.As16()
 	var state [4]byte

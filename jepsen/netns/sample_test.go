@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -34,6 +35,13 @@ func TestSampler(t *testing.T) {
 	err = lab.Node(1).Do(func() error {
 		f, _, err := fence.New(fence.Config{Owner: "sample_test", Prefer: fence.EBPF})
 		if err != nil {
+			return err
+		}
+		dev, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		if err := f.Attach(dev.Index); err != nil {
 			return err
 		}
 		time.Sleep(pause) // nothing is guarded

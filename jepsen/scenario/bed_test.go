@@ -20,6 +20,7 @@ import (
 
 const (
 	port       = netns.DefaultPort
+	unitFile   = "../../docs/havip-cluster.service"
 	ownedWait  = 20 * time.Second
 	settleTime = 300 * time.Millisecond // of ordinary service before a fault
 	// Lease is that of profile lan, which all scenarios use.
@@ -88,6 +89,7 @@ func unformed(t *testing.T, hosts int) *Bed {
 		t.Fatal(err)
 	}
 	b := &Bed{t: t, Lab: lab, Cluster: netns.NewCluster(lab, path, dir), HAVIP: lab.Address(100)}
+	b.Cluster.Unit = unitFile
 	t.Cleanup(func() {
 		if keep := os.Getenv("HAVIP_KEEP"); keep != "" {
 			t.Logf("data and logs are kept in %s", dir)

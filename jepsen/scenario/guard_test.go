@@ -150,6 +150,7 @@ func (b *Bed) killAll(owner int, then ...func()) (m Measured, said spoken, kille
 	b.must(err)
 	wire, err := b.Lab.Capture(b.Lab.Node(owner), 0)
 	b.must(err)
+	until := b.deadline(owner)
 	m = b.Watch(func() {
 		anyMoment()
 		b.must(b.Cluster.Kill(owner, syscall.SIGKILL))
@@ -160,7 +161,7 @@ func (b *Bed) killAll(owner int, then ...func()) (m Measured, said spoken, kille
 		b.NewOwner(b.other(owner), owner)
 		time.Sleep(Lease) // what a fence that stays open would say
 	})
-	return m, b.judge(wire, b.deadline(owner)), killed, observer
+	return m, b.judge(wire, until()), killed, observer
 }
 
 // silentAfter checks that the dead owner answered until some time within a lease, and to
@@ -194,6 +195,7 @@ func TestFreezeAndReturn(t *testing.T) {
 			wire, err := b.Lab.Capture(b.Lab.Node(owner), 0)
 			b.must(err)
 			var deadline int64
+			until := b.deadline(owner)
 			m := b.Watch(func() {
 				anyMoment()
 				b.must(b.Cluster.Kill(owner, syscall.SIGSTOP))
@@ -202,7 +204,7 @@ func TestFreezeAndReturn(t *testing.T) {
 					timely(t, "the status of another node says nothing of the frozen one:\n%s", out)
 				}
 				time.Sleep(3 * Lease)
-				deadline = b.deadline(owner)
+				deadline = until()
 				b.must(b.Cluster.Kill(owner, syscall.SIGCONT))
 				time.Sleep(2 * Lease)
 			})
@@ -354,14 +356,12 @@ func TestCleanup(t *testing.T) {
 	b := NewBed(t, 3)
 	time.Sleep(2 * Lease)
 	owner := b.Owner()
-	pins := filepath.Join(b.Cluster.DataDir(owner), "bpf")
 	left := func() string {
-		mounts, err := os.ReadFile("/proc/self/mounts")
+		programs, err := b.Lab.Node(owner).FencePrograms(0)
 		b.must(err)
-		_, gone := os.Stat(pins)
-		return fmt.Sprintf("address %v, directory %v, mount %v", b.has(owner), gone == nil, strings.Contains(string(mounts), pins))
+		return fmt.Sprintf("address %v, fence %v", b.has(owner), len(programs) > 0)
 	}
-	const everything, nothing = "address true, directory true, mount true", "address false, directory false, mount false"
+	const everything, nothing = "address true, fence true", "address false, fence false"
 
 	var refused *netns.CLIError
 	if _, err := b.Cluster.CLI(owner, "agent", "--cleanup"); !errors.As(err, &refused) || !strings.Contains(refused.Stderr, "held by") {

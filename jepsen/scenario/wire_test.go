@@ -3,6 +3,7 @@ package scenario
 import (
 	"bytes"
 	bits "encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"github.com/google/nftables"
 
 	"havip-cluster/jepsen/netns"
@@ -23,20 +23,22 @@ import (
 // That is 1 to 5 µs; an interrupt or the machine's hypervisor may lie between.
 const inFlight = 100 * time.Microsecond
 
-// deadline reads, without any code of the agent, until when the kernel of a node lets its
-// HAVIPs speak, in ns of CLOCK_BOOTTIME. It is final when the agent is dead or stopped.
-func (b *Bed) deadline(node int) int64 {
+// deadline gives a function that reads, without any code or file of the agent, until when the kernel of
+// a node lets its HAVIPs speak, in ns of CLOCK_BOOTTIME. It is final when the agent is dead or stopped.
+// It is asked for before the fault: then the value can be read even if the fence goes with its processes.
+func (b *Bed) deadline(node int) (read func() int64) {
 	b.t.Helper()
-	pin := filepath.Join(b.Cluster.DataDir(node), "bpf", "deadlines")
-	if _, err := os.Stat(pin); err != nil {
-		return b.nftDeadline(node)
+	m, err := b.Lab.Node(node).FenceMap(0, "deadlines")
+	if errors.Is(err, netns.ErrNoFence) {
+		return func() int64 { return b.nftDeadline(node) }
 	}
-	m, err := ebpf.LoadPinnedMap(pin, &ebpf.LoadPinOptions{ReadOnly: true})
 	b.must(err)
-	defer m.Close()
-	var at int64
-	b.must(m.Lookup(uint32(0), &at))
-	return at
+	b.t.Cleanup(func() { _ = m.Close() })
+	return func() int64 {
+		var at int64
+		b.must(m.Lookup(uint32(0), &at))
+		return at
+	}
 }
 
 // nftDeadline is the one element of the set "deadline" of the node's table.
