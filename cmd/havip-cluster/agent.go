@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"havip-cluster/agent"
 	"havip-cluster/api"
 	"havip-cluster/failover"
 	"havip-cluster/fsm"
@@ -73,7 +74,7 @@ func newAgentCommand(g *globals) *cobra.Command {
 			case cleanup:
 				return cleanUp(g.dataDir, log, noFence)
 			case noGuard || os.Getenv(childEnv) != "":
-				a := &agent{log: log, level: &level, floor: floor, configFile: configFile, choice: choice}
+				a := &runner{log: log, level: &level, floor: floor, configFile: configFile, choice: choice}
 				return a.start(cmd.Context(), g.dataDir, config, noFence)
 			}
 			return guardAgent(g.dataDir, choice, log)
@@ -88,8 +89,8 @@ func newAgentCommand(g *globals) *cobra.Command {
 	return cmd
 }
 
-// agent is everything that runs in a node, in the order in which it starts.
-type agent struct {
+// runner is everything that runs in a node, in the order in which it starts.
+type runner struct {
 	log *slog.Logger
 	// level is that of log; floor is the least that the command line asks for.
 	level      *slog.LevelVar
@@ -100,7 +101,7 @@ type agent struct {
 	id       *identity.Identity
 	teller   *teller     // nil: no guard
 	fence    fence.Fence // nil: none
-	edge     *failover.NetEdge
+	edge     *agent.Edge // nil in a witness
 	node     *membership.Node
 	gossip   *membership.Gossip
 	member   *failover.Member
@@ -115,7 +116,7 @@ type agent struct {
 }
 
 // start runs the agent of a data directory until it ends.
-func (a *agent) start(ctx context.Context, dir string, config agentConfig, noFence bool) error {
+func (a *runner) start(ctx context.Context, dir string, config agentConfig, noFence bool) error {
 	log := a.log
 	teller, err := newTeller()
 	if err != nil {
@@ -172,19 +173,22 @@ func raisePriority() error {
 }
 
 // open starts what the others need, first things first.
-func (a *agent) open(dir string, noFence bool) error {
+func (a *runner) open(dir string, noFence bool) error {
 	// The own side is made clean before this node says a word to anyone: an earlier
 	// life may have left an address that another node owns by now.
 	if err := a.openEdge(dir, noFence); err != nil {
 		return err
 	}
-	if err := refuseTwin(a.id); err != nil {
-		return err
+	elsewhere, err := answeredElsewhere(a.id)
+	if err != nil {
+		a.log.Warn("cannot ask whether another host has this node's address", "err", err)
+	}
+	if elsewhere != "" {
+		a.log.Warn(elsewhere)
 	}
 	if a.teller != nil { // before anything is attached: the guard opens the same fence
 		a.teller.tell(word{Fence: a.fenceKind()})
 	}
-	var err error
 	if a.public, err = net.Listen("tcp", a.listen(a.id.Ports.API).String()); err != nil {
 		return fmt.Errorf("listen for the API: %w; is another agent running, or is %s no address of this host?", err, a.id.Advertise)
 	}
@@ -200,7 +204,7 @@ func (a *agent) open(dir string, noFence bool) error {
 	if err != nil {
 		return err
 	}
-	a.backend = &backend{id: a.id, node: a.node, edge: a.edge, fence: a.fenceName(), clients: map[string]connection{}}
+	a.backend = &backend{id: a.id, node: a.node, edge: a.edge, fence: a.fenceName(), elsewhere: elsewhere, clients: map[string]connection{}}
 	a.gossip, err = membership.OpenGossip(membership.GossipConfig{
 		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Gossip), Key: a.id.GossipKey,
 		Version: fsm.VersionWithLevel(programVersion()), Logger: a.log,
@@ -222,7 +226,7 @@ func (a *agent) open(dir string, noFence bool) error {
 	return nil
 }
 
-func (a *agent) openEdge(dir string, noFence bool) error {
+func (a *runner) openEdge(dir string, noFence bool) error {
 	if a.id.Role == identity.RoleWitness {
 		return nil
 	}
@@ -236,20 +240,14 @@ func (a *agent) openEdge(dir string, noFence bool) error {
 	}
 	a.log.Info("fence", "kind", a.fenceName(), "why", why)
 	var err error
-	a.edge, err = failover.NewNetEdge(a.log, a.fence, func() *fsm.State {
-		if a.node == nil {
-			return fsm.New()
-		}
-		return a.node.State()
-	})
-	if err != nil {
+	if a.edge, err = agent.NewEdge(a.log, a.id.NodeID, a.fence); err != nil {
 		return err
 	}
 	return a.edge.Clean()
 }
 
 // openMember makes the part that owns HAVIPs.
-func (a *agent) openMember() {
+func (a *runner) openMember() {
 	cfg := failover.Config{
 		Node: a.id.NodeID, Log: raftLog{a.node}, Submit: a.backend.submit, Post: a.gossip, Clock: failover.Boot,
 		Logger: a.log, Owner: a.edge != nil, Lease: a.id.Lease,
@@ -275,7 +273,7 @@ func (a *agent) openMember() {
 }
 
 // versionOf is what a node says of its program, for the state.
-func (a *agent) versionOf(node string) string {
+func (a *runner) versionOf(node string) string {
 	if node == a.id.NodeID {
 		return fsm.VersionWithLevel(programVersion())
 	}
@@ -283,7 +281,7 @@ func (a *agent) versionOf(node string) string {
 }
 
 // run works until a signal, an error of one part, or the removal of this node.
-func (a *agent) run(parent context.Context) error {
+func (a *runner) run(parent context.Context) error {
 	ctx, stop := context.WithCancelCause(parent)
 	defer stop(nil)
 	signals := make(chan os.Signal, 8)
@@ -306,9 +304,7 @@ func (a *agent) run(parent context.Context) error {
 	part("watch", a.watch)
 	part("guard", a.tellGuard)
 	if a.edge != nil {
-		part("edge", func(ctx context.Context) error { a.edge.Run(ctx); return nil })
-		part("gateways", func(ctx context.Context) error { a.edge.WatchGateways(ctx); return nil })
-		part("claims", func(ctx context.Context) error { a.edge.WatchClaims(ctx, a.member.Agent.Foreign); return nil })
+		part("edge", func(ctx context.Context) error { a.edge.Run(ctx, a.member.Agent); return nil })
 	}
 	part("rejoin", func(ctx context.Context) error { a.gossip.RunRejoin(ctx, a.node.State); return nil })
 	part("membership", func(ctx context.Context) error {
@@ -331,7 +327,7 @@ func (a *agent) run(parent context.Context) error {
 }
 
 // awaitEnd returns when the node may stop: after a signal, when it has handed over.
-func (a *agent) awaitEnd(ctx context.Context, signals <-chan os.Signal) {
+func (a *runner) awaitEnd(ctx context.Context, signals <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -353,7 +349,7 @@ func (a *agent) awaitEnd(ctx context.Context, signals <-chan os.Signal) {
 
 // handOver gives the HAVIPs away, then leadership: in this order, because the hand-over
 // needs a leader. Each step has a limit, and a second signal ends the wait.
-func (a *agent) handOver(ctx context.Context, signals <-chan os.Signal) {
+func (a *runner) handOver(ctx context.Context, signals <-chan os.Signal) {
 	ctx, cancel := context.WithTimeout(ctx, handOverWait)
 	defer cancel()
 	done := make(chan struct{})
@@ -388,7 +384,7 @@ func (a *agent) handOver(ctx context.Context, signals <-chan os.Signal) {
 
 // atOnce reports whether a signal during the hand-over ends it. Under a guard only the
 // guard's word does: any other may be the first one, sent to both processes.
-func (a *agent) atOnce(sig os.Signal) bool {
+func (a *runner) atOnce(sig os.Signal) bool {
 	if a.teller != nil {
 		return sig == stopNow
 	}
@@ -397,7 +393,7 @@ func (a *agent) atOnce(sig os.Signal) bool {
 
 // watch ends the agent when its state machine or Raft has stopped: a node that cannot
 // follow the log must not look alive.
-func (a *agent) watch(ctx context.Context) error {
+func (a *runner) watch(ctx context.Context) error {
 	tick := time.NewTicker(watchdogTick)
 	defer tick.Stop()
 	for {
@@ -418,7 +414,7 @@ func (a *agent) watch(ctx context.Context) error {
 // close stops in the reverse order of open: gossip first, so that the others hear a
 // good-bye; Raft after it; the edge last, because until then something may still have to
 // be taken down.
-func (a *agent) close() {
+func (a *runner) close() {
 	var errs []error
 	if a.gossip != nil {
 		errs = append(errs, a.gossip.Close())
@@ -453,7 +449,7 @@ func (a *agent) close() {
 
 // finishHooks gives hooks a limited time when nothing else is left to do. There is none
 // while the session is open: the guard reports it released when this process has ended.
-func (a *agent) finishHooks() {
+func (a *runner) finishHooks() {
 	ctx, cancel := context.WithTimeout(context.Background(), hooksEndWait)
 	defer cancel()
 	if a.node != nil && !a.handedOver.Load() {
@@ -473,7 +469,7 @@ func (a *agent) finishHooks() {
 	a.hooks.finish(ctx)
 }
 
-func (a *agent) fenceName() string {
+func (a *runner) fenceName() string {
 	if a.fence == nil {
 		return string(fence.None)
 	}
@@ -481,14 +477,14 @@ func (a *agent) fenceName() string {
 }
 
 // fenceKind is for the guard: "" says that this node puts nothing on its interfaces.
-func (a *agent) fenceKind() fence.Kind {
+func (a *runner) fenceKind() fence.Kind {
 	if a.edge == nil {
 		return ""
 	}
 	return fence.Kind(a.fenceName())
 }
 
-func (a *agent) listen(port int) netip.AddrPort {
+func (a *runner) listen(port int) netip.AddrPort {
 	return netip.AddrPortFrom(a.id.Advertise, uint16(port))
 }
 

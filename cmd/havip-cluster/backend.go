@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"havip-cluster/agent"
 	"havip-cluster/api"
 	"havip-cluster/failover"
 	"havip-cluster/failover/lease"
@@ -35,8 +36,10 @@ type backend struct {
 	member *failover.Member
 	// running is the same Member for datagrams, which may come before it is made.
 	running atomic.Pointer[failover.Member]
-	edge    *failover.NetEdge // nil in a witness
+	edge    *agent.Edge // nil in a witness
 	fence   string
+	// elsewhere says who else answered for this node's address at the start; "" is nobody.
+	elsewhere string
 
 	mu      sync.Mutex
 	clients map[string]connection // by API address
@@ -250,19 +253,20 @@ func (b *backend) Local() api.Local {
 	if b.fence == "none" && b.edge != nil {
 		out.Conditions = append(out.Conditions, "it has no fence: only the agent itself ends a lease in time")
 	}
+	if b.elsewhere != "" {
+		out.Conditions = append(out.Conditions, b.elsewhere)
+	}
 	if b.member.Keeper == nil {
 		return out
 	}
+	out.Conditions = append(out.Conditions, b.edge.Warnings()...)
 	session, deadline := b.member.Keeper.Lease()
 	if out.Session = session; session != 0 {
 		out.LeaseRemaining = max(deadline.Sub(failover.Boot()), 0)
 	}
 	for _, h := range b.member.Agent.Holdings() {
 		o := api.Observation{HAVIP: h.HAVIP.Name, ENI: h.ENI.ID, Address: h.HAVIP.IP.String(), Epoch: uint64(h.Claim.Epoch)}
-		var err error
-		if o.Present, o.Open, err = b.edge.Observe(h); err != nil {
-			o.Problem = err.Error()
-		}
+		o.Present, o.Open = h.Stands, h.Stands && out.LeaseRemaining > 0
 		out.Observed = append(out.Observed, o)
 	}
 	return out

@@ -68,7 +68,7 @@ func (c agentConfig) level() slog.Level {
 }
 
 // configure applies a configuration to the running agent.
-func (a *agent) configure(c agentConfig) {
+func (a *runner) configure(c agentConfig) {
 	a.level.Set(min(c.level(), a.floor))
 	a.hooks.config.Store(&c.Hooks)
 	if a.edge != nil {
@@ -77,7 +77,7 @@ func (a *agent) configure(c agentConfig) {
 }
 
 // reload reads the configuration again. One that cannot be read changes nothing.
-func (a *agent) reload() {
+func (a *runner) reload() {
 	c, err := loadConfig(a.configFile)
 	if err != nil {
 		a.log.Error("the configuration was not read again; the agent goes on with what it has", "err", err)

@@ -94,6 +94,7 @@ func runDemo(ctx context.Context, out io.Writer) (err error) {
 		}
 	}()
 	d.cluster = netns.NewCluster(d.lab, self, dir)
+	d.cluster.Environment = netns.InHost // this program is no way into another one
 	defer func() { err = errors.Join(err, d.cluster.Close()) }()
 	for _, step := range []func(context.Context) error{d.form, d.serve, d.crash, d.move} {
 		if err := step(ctx); err != nil {

@@ -21,7 +21,7 @@ func TestFenceChoice(t *testing.T) {
 		if err := choice.Set(c.word); err != nil {
 			t.Error(err)
 		}
-		if got := choice.on(fence.Config{Dir: "d"}); got.Dir != "d" || got.Prefer != c.kind || got.Hook != c.hook {
+		if got := choice.on(fence.Config{Owner: "d"}); got.Owner != "d" || got.Prefer != c.kind || got.Hook != c.hook {
 			t.Errorf("--fence %s gives %+v", c.word, got)
 		}
 	}

@@ -93,7 +93,7 @@ func (t *teller) tell(w word) {
 }
 
 // tellGuard tells the guard, until ctx ends, what changes.
-func (a *agent) tellGuard(ctx context.Context) error {
+func (a *runner) tellGuard(ctx context.Context) error {
 	if a.teller == nil {
 		return nil
 	}

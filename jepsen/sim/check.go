@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -17,19 +18,27 @@ import (
 // begins to answer only when a kernel changes, so looking at each change is looking
 // always. Call it with the world's lock held.
 func (w *World) look() {
-	for _, h := range w.hosts {
-		for id, a := range h.kernel.addrs {
-			if !h.answers(id) {
-				continue
-			}
-			for _, other := range w.hosts[h.index+1:] {
-				if other.answers(id) {
-					b := other.kernel.addrs[id]
-					w.violateLocked("two owners", "%s (epoch %d, session %d) and %s (epoch %d, session %d) answer for %s", h.name, a.claim.Epoch, a.claim.Session, other.name, b.claim.Epoch, b.claim.Session, a.havip.Name)
-				}
+	for _, ip := range w.addressesUp() {
+		var first *host
+		for _, h := range w.hosts {
+			switch {
+			case !h.answers(ip):
+			case first == nil:
+				first = h
+			default:
+				w.violateLocked("two owners", "%s and %s answer for %v", first.describe(ip), h.describe(ip), ip)
 			}
 		}
 	}
+}
+
+// describe says as what a host answers.
+func (h *host) describe(ip netip.Addr) string {
+	a, ours := h.kernel.addrs[ip]
+	if !ours {
+		return fmt.Sprintf("%s (another program's, fence %d)", h.name, h.kernel.fence[ip])
+	}
+	return fmt.Sprintf("%s (%s, epoch %d, session %d)", h.name, a.havip.Name, a.claim.Epoch, a.claim.Session)
 }
 
 // activation checks rules 6 and 7 where they count: epochs only grow, and a host that
@@ -57,7 +66,7 @@ func (w *World) activation(p *process, h failover.Holding) {
 		w.stats.HandOffs++
 	}
 	for _, other := range w.hosts {
-		a, up := other.kernel.addrs[id]
+		a, up := other.up(id)
 		if other != p.h && up && slices.Contains(known.Claims(), a.claim) {
 			w.violateLocked("release", "%s activates %s (epoch %d) while %s has it up under %+v, which the log has not released", p.h.name, h.HAVIP.Name, epoch, other.name, a.claim)
 		}
@@ -248,8 +257,8 @@ func (w *World) settled(why func(format string, args ...any)) bool {
 		}
 	}
 	for _, h := range w.hosts {
-		for id, a := range h.kernel.addrs {
-			if v, exists := s.HAVIPs[id]; !exists || v.Owner == nil || *v.Owner != a.claim {
+		for _, a := range h.kernel.addrs {
+			if v, exists := s.HAVIPs[a.havip.ID]; !exists || v.Owner == nil || *v.Owner != a.claim {
 				why("%s has %s up and does not own it", h.name, a.havip.Name)
 				return false
 			}
@@ -272,14 +281,14 @@ func (w *World) served(s *fsm.State, v fsm.HAVIP) string {
 		return ""
 	}
 	for _, h := range w.hosts {
-		if owns := h.node == v.Owner.Node; owns != h.answers(v.ID) {
+		if owns := h.node == v.Owner.Node; owns != h.answers(v.IP) {
 			return fmt.Sprintf("%s is owned by %s, and %s answers: %t", v.Name, v.Owner.ENI, h.name, !owns)
 		}
 		if h.node != v.Owner.Node {
 			continue
 		}
-		for i, cache := range append(w.fabric.caches, w.fabric.bound) {
-			if cache[v.ID] != h.index {
+		for i, cache := range append(slices.Clone(w.fabric.caches), w.fabric.bound) {
+			if cache[v.IP] != h.index {
 				return fmt.Sprintf("%s is owned by %s, client %d looks for it elsewhere", v.Name, h.name, i)
 			}
 		}

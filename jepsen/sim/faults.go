@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"havip-cluster/edge"
 )
 
 // op is one word of a schedule. args tells what it takes: h host, hs hosts with commas,
@@ -43,6 +45,7 @@ func init() { // in init, because play refers to ops
 		"slow":  {"h d d", (*World).slow},
 		"edge":  {"h s d", (*World).failEdge},
 		"flush": {"h", (*World).flush},
+		"stray": {"h v s", func(w *World, a []string) { w.stray(a[0], a[1], a[2]) }},
 		"link":  {"h n d", (*World).link},
 		"wall":  {"h d", func(w *World, a []string) { w.onHost(a[0], func(h *host) { h.wallStep += dur(a[1]) }) }},
 		"lies": {"h d", func(w *World, a []string) {
@@ -339,7 +342,11 @@ func (w *World) failEdge(a []string) {
 
 // flush is another program that removes every address.
 func (w *World) flush(a []string) {
-	w.onHost(a[0], func(h *host) { clear(h.kernel.addrs) })
+	w.onHost(a[0], func(h *host) {
+		clear(h.kernel.addrs)
+		clear(h.kernel.strays)
+		h.kernel.changed |= edge.Addresses
+	})
 	w.poke(w.named(a[0]))
 }
 
@@ -349,6 +356,7 @@ func (w *World) link(a []string) {
 			w.onHost(a[0], func(h *host) {
 				if i := num(a[1]); i < len(h.kernel.links) {
 					h.kernel.links[i] = up
+					h.kernel.changed |= edge.Everything
 				}
 			})
 			w.poke(w.named(a[0]))

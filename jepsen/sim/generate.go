@@ -76,6 +76,11 @@ var choices = []choice{
 	}},
 	{4, func(g *generator) { g.add("edge", g.host(), g.call(), g.last()) }},
 	{2, func(g *generator) { g.add("flush", g.host()) }},
+	{4, func(g *generator) {
+		if !g.s.Old { // below level 3 of the log nobody waits for the fences
+			g.add("stray", g.host(), g.havip(), []string{"lo", "eth0"}[g.IntN(2)])
+		}
+	}},
 	{3, func(g *generator) { g.add("link", g.host(), fmt.Sprint(g.IntN(g.s.ENIs)), g.last()) }},
 	{2, func(g *generator) {
 		g.add("wall", g.host(), (g.between(0, time.Hour) - 30*time.Minute).Round(ms).String())
@@ -184,12 +189,12 @@ func (g *generator) last() string {
 }
 
 func (g *generator) seam() string {
-	seams := []string{"send", "receive", "answer", "disk", "up", "down", "keep", "announce", "clean", "deadline", "propose", "submit", "log"}
+	seams := []string{"send", "receive", "answer", "disk", "guard", "read", "up", "down", "keep", "announce", "clean", "deadline", "propose", "submit", "log"}
 	return seams[g.IntN(len(seams))]
 }
 
 func (g *generator) call() string {
-	calls := []string{"up", "down", "keep", "announce", "clean", "inventory"}
+	calls := []string{"guard", "read", "up", "down", "keep", "announce", "clean", "inventory"}
 	return calls[g.IntN(len(calls))]
 }
 

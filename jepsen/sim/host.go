@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -59,6 +60,8 @@ type process struct {
 	stopping atomic.Bool // it was asked to stop
 
 	// Below: guarded by the world's lock.
+	edge     *simEdge
+	wanted   map[netip.Addr]failover.Holding // only the goroutine of the Agent
 	member   *failover.Member
 	inbox    [][]byte
 	lateRPCs int
@@ -178,7 +181,8 @@ func (p *process) run(ctx context.Context, st *store) {
 }
 
 func (p *process) live(ctx context.Context, st *store) error {
-	if err := p.Clean(); err != nil {
+	p.edge = newSimEdge(p)
+	if err := p.edge.clean(); err != nil {
 		return err
 	}
 	w, prof := p.h.w, profiles[p.h.w.sched.Profile]
@@ -198,7 +202,7 @@ func (p *process) live(ctx context.Context, st *store) error {
 		Logger: logger, Owner: p.h.role != fsm.RoleWitness, Lease: w.sched.Lease,
 	}
 	if cfg.Owner {
-		cfg.Edge = p
+		cfg.Edge = p.edge
 	}
 	member := failover.New(cfg)
 	w.mu.Lock()
@@ -208,7 +212,7 @@ func (p *process) live(ctx context.Context, st *store) error {
 	w.mu.Unlock()
 	err = p.parts(ctx, node, member)
 	err = errors.Join(err, node.Close())
-	if cleanErr := p.Clean(); cleanErr != nil && !p.gate.isDead() {
+	if cleanErr := p.edge.clean(); cleanErr != nil && !p.gate.isDead() {
 		w.notef("%s: cannot clean at the end: %v", p.h.name, cleanErr)
 	}
 	return err

@@ -1,64 +1,166 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
+	"net"
 	"net/netip"
+	"slices"
 	"time"
 
+	"havip-cluster/agent"
+	"havip-cluster/edge"
 	"havip-cluster/failover"
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
+	"havip-cluster/netdev"
 )
 
 // kernel is one host's interfaces and fence. It outlives the process: what it has goes on
 // answering until the fence's deadline, which is compared with the host's own clock.
 // Everything in it is guarded by the world's lock.
 type kernel struct {
-	addrs    map[string]address // by HAVIP id
-	open     map[string]bool    // the fence lets this HAVIP pass, before the deadline
+	addrs    map[netip.Addr]address    // of ours
+	strays   map[netip.Addr]int        // put there by another program, on that device; 9 is lo
+	fence    map[netip.Addr]edge.State // what the fence knows
+	attached map[int]bool              // ENIs on which it stands
 	deadline lease.Instant
 	links    []bool // of the ENIs: up
 	fails    map[string]int
+	changed  edge.Parts // by another program, since the last look
 }
 
 // address is one managed address on an interface.
 type address struct {
-	havip  fsm.HAVIP
-	claim  fsm.Claim
-	device string
-	until  lease.Instant // its lifetime, the backstop
+	havip fsm.HAVIP
+	claim fsm.Claim // under which it was put up
+	index int       // of the device: 1 is eth0
+	until lease.Instant
 }
 
+const loIndex = 9
+
 func newKernel(enis int) *kernel {
-	k := &kernel{addrs: map[string]address{}, open: map[string]bool{}, fails: map[string]int{}}
+	k := &kernel{
+		addrs: map[netip.Addr]address{}, strays: map[netip.Addr]int{}, fence: map[netip.Addr]edge.State{},
+		attached: map[int]bool{}, fails: map[string]int{},
+	}
 	for range enis {
 		k.links = append(k.links, true)
 	}
 	return k
 }
 
-// answers reports whether the host would answer for a HAVIP now; with the world's lock held.
-func (h *host) answers(id string) bool {
-	a, present := h.kernel.addrs[id]
-	now := h.clockLocked()
-	return h.powered && present && now.Before(a.until) && h.kernel.open[id] && now.Before(h.kernel.deadline)
+// answers reports whether the host would answer for an address now; with the world's lock held.
+// A frame that the fence does not know passes, and so do all where it does not stand.
+func (h *host) answers(ip netip.Addr) bool {
+	k, now := h.kernel, h.clockLocked()
+	a, ours := k.addrs[ip]
+	ours = ours && now.Before(a.until)
+	_, stray := k.strays[ip]
+	if !h.powered || !ours && !stray {
+		return false
+	}
+	index := 1 // what is on lo answers on every device (arp_ignore 0)
+	if ours {
+		index = a.index
+	}
+	switch {
+	case !ours && (!k.attached[index] || k.fence[ip] == edge.Unknown):
+		// What others put on a host without a lease is any station's business.
+		return now.Before(k.deadline)
+	case !k.attached[index], k.fence[ip] == edge.Unknown:
+		return true
+	case k.fence[ip] == edge.Shut:
+		return false
+	}
+	return now.Before(k.deadline)
+}
+
+// up finds the address of a HAVIP of ours on a host; with the world's lock held.
+func (h *host) up(id string) (address, bool) {
+	for _, a := range h.kernel.addrs {
+		if a.havip.ID == id {
+			return a, true
+		}
+	}
+	return address{}, false
+}
+
+// answersFor is answers for a HAVIP by its id.
+func (h *host) answersFor(id string) bool {
+	a, up := h.up(id)
+	return up && h.answers(a.havip.IP)
 }
 
 const edgeTime = 200 * time.Microsecond
 
-// edge passes the gate and says whether a call fails. Each takes its time.
-func (p *process) edge(call string) error {
-	if !p.gate.pass(call) || !p.gate.sleep(edgeTime/2) || !p.gate.pass(call) {
-		return errDead
+// seams are the names under which a schedule stops or fails an operation of the edge.
+var seams = map[edge.OpKind]string{
+	edge.OpGuard: "guard", edge.OpAttach: "guard", edge.OpForget: "guard", edge.OpShut: "down", edge.OpRemove: "down",
+	edge.OpAdd: "up", edge.OpOpen: "up", edge.OpExtend: "keep", edge.OpAnnounce: "announce",
+}
+
+var errFails = errors.New("sim: it fails here")
+
+// simEdge is the process's edge: the real plan and loop, on the model kernel. It notes under
+// which claims they act.
+type simEdge struct {
+	*agent.EdgePort
+	p *process
+}
+
+func newSimEdge(p *process) *simEdge {
+	e := &simEdge{p: p}
+	e.EdgePort = agent.NewEdgePort(agent.EdgeConfig{
+		Node: p.node, Log: slog.New(logGate{p}), Kernel: p, Clock: p.clock, Changes: p.changes, Inventory: p.inventory,
+		Deadline: func(t edge.Instant) {
+			p.gate.store(func() { p.change(func(k *kernel) { k.deadline = lease.Instant(t) }) })
+		},
+	})
+	return e
+}
+
+// Turn implements failover.Edge.
+func (e *simEdge) Turn(want failover.Wanted) failover.Report {
+	wanted := map[netip.Addr]failover.Holding{}
+	for _, h := range want.Holdings {
+		wanted[h.HAVIP.IP] = h
 	}
-	w := p.h.w
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if p.h.kernel.fails[call] > 0 {
-		w.stats.EdgeFailures++
-		return fmt.Errorf("sim: %s fails here", call)
+	e.p.wanted = wanted
+	return e.EdgePort.Turn(want)
+}
+
+const (
+	simCleanTurns = 10000
+	simCleanPause = 5 * time.Millisecond
+)
+
+// clean is agent.Edge.Clean.
+func (e *simEdge) clean() error {
+	e.SetDeadline(0)
+	for range simCleanTurns {
+		if e.p.gate.isDead() {
+			return errDead
+		}
+		if e.Turn(failover.Wanted{State: e.p.stateOf()}).Clean {
+			return nil
+		}
+		if !e.p.gate.sleep(simCleanPause) {
+			return errDead
+		}
 	}
-	return nil
+	return errFails
+}
+
+// stateOf is the log as this process knows it; empty before Raft runs.
+func (p *process) stateOf() *fsm.State {
+	if node := p.raft.Load(); node != nil {
+		return node.State()
+	}
+	return fsm.New()
 }
 
 // change changes the kernel, unless the process is dead by now, and looks who answers.
@@ -74,121 +176,178 @@ func (p *process) change(f func(k *kernel)) bool {
 	return true
 }
 
-// Clean implements failover.Edge.
-func (p *process) Clean() error {
-	if err := p.edge("clean"); err != nil {
-		return err
-	}
-	p.change(func(k *kernel) {
-		k.deadline = 0
-		clear(k.open)
-	})
-	if !p.gate.pass("clean") {
+// fails passes a gate and says whether a call is to fail. Each takes its time.
+func (p *process) fails(seam string) error {
+	if !p.gate.pass(seam) || !p.gate.sleep(edgeTime/2) || !p.gate.pass(seam) {
 		return errDead
-	}
-	p.change(func(k *kernel) { clear(k.addrs) })
-	return nil
-}
-
-// Up implements failover.Edge: guarded and shut, the address, open. The process may be
-// stopped or killed between any two of these.
-func (p *process) Up(h failover.Holding) error {
-	if !p.gate.pass("up") {
-		return errDead
-	}
-	p.h.w.activation(p, h)
-	id := h.HAVIP.ID
-	p.change(func(k *kernel) {
-		delete(k.open, id)
-		k.addrs[id] = address{h.HAVIP, h.Claim, h.ENI.Device, p.h.clockLocked().Add(h.Lifetime.Truncate(time.Second) + time.Second)}
-	})
-	if err := p.edge("up"); err != nil {
-		return err
-	}
-	if !p.change(func(k *kernel) { k.open[id] = true }) {
-		return errDead
-	}
-	return nil
-}
-
-// Down implements failover.Edge: the fence shuts, the address goes.
-func (p *process) Down(h failover.Holding) error {
-	if err := p.edge("down"); err != nil {
-		return err
-	}
-	p.change(func(k *kernel) { delete(k.open, h.HAVIP.ID) })
-	if !p.gate.sleep(edgeTime/2) || !p.gate.pass("down") {
-		return errDead
-	}
-	p.change(func(k *kernel) { delete(k.addrs, h.HAVIP.ID) })
-	return nil
-}
-
-// Keep implements failover.Edge.
-func (p *process) Keep(h failover.Holding) (repairs []string, err error) {
-	if err := p.edge("keep"); err != nil {
-		return nil, err
-	}
-	id := h.HAVIP.ID
-	p.change(func(k *kernel) {
-		a, present := k.addrs[id]
-		if !present || !k.open[id] {
-			repairs = append(repairs, "the address was gone, or the fence was damaged")
-			p.h.w.stats.Repairs++
-		}
-		a.havip, a.claim, a.device = h.HAVIP, h.Claim, h.ENI.Device
-		a.until = p.h.clockLocked().Add(h.Lifetime.Truncate(time.Second) + time.Second)
-		k.addrs[id], k.open[id] = a, true
-	})
-	return repairs, nil
-}
-
-// Announce implements failover.Edge. The fabric binds the HAVIP to the last announcer
-// whose frame the fence let pass.
-func (p *process) Announce(h failover.Holding) error {
-	if err := p.edge("announce"); err != nil {
-		return err
-	}
-	p.change(func(*kernel) { p.h.w.fabric.announce(p.h, h.HAVIP.ID) })
-	return nil
-}
-
-// SetDeadline implements failover.Edge: one memory store, which never waits.
-func (p *process) SetDeadline(t lease.Instant) {
-	p.gate.store(func() { p.change(func(k *kernel) { k.deadline = t }) })
-}
-
-// Changes implements failover.Edge.
-func (p *process) Changes() <-chan struct{} { return p.changes }
-
-// RemoveStrays implements failover.Edge. This world has no other programs.
-func (p *process) RemoveStrays() ([]failover.Stray, error) { return nil, nil }
-
-// Inventory implements failover.Edge.
-func (p *process) Inventory() ([]fsm.ENI, error) {
-	if err := p.edge("inventory"); err != nil {
-		return nil, err
 	}
 	w := p.h.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var out []fsm.ENI
+	if p.h.kernel.fails[seam] > 0 {
+		w.stats.EdgeFailures++
+		return errFails
+	}
+	return nil
+}
+
+// Changed implements edge.Kernel.
+func (p *process) Changed() edge.Parts {
+	w := p.h.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	parts := p.h.kernel.changed
+	p.h.kernel.changed = 0
+	return parts
+}
+
+// Read implements edge.Kernel.
+func (p *process) Read(_ *edge.Desired, parts edge.Parts, before *edge.Reading) (*edge.Reading, error) {
+	now := edge.Instant(p.clock())
+	if err := p.fails("read"); err != nil {
+		return nil, err
+	}
+	r := &edge.Reading{}
+	if before != nil {
+		*r = *before
+	}
+	r.At = now
+	w := p.h.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	k := p.h.kernel
+	if parts&edge.Addresses != 0 {
+		r.Addresses = map[netip.Addr][]edge.At{}
+		for ip, a := range k.addrs {
+			if p.h.clockLocked().Before(a.until) {
+				r.Addresses[ip] = []edge.At{{Index: a.index, Device: device(a.index), Bits: ip.BitLen(), Managed: true, Until: edge.Instant(a.until)}}
+			}
+		}
+		for ip, index := range k.strays {
+			r.Addresses[ip] = append(r.Addresses[ip], edge.At{Index: index, Device: device(index), Bits: ip.BitLen()})
+		}
+	}
+	if parts&edge.Fence != 0 {
+		r.Fence, r.Attached = maps.Clone(k.fence), map[int]error{}
+		for index := range k.attached {
+			r.Attached[index] = nil
+		}
+	}
+	return r, nil
+}
+
+func device(index int) string {
+	if index == loIndex {
+		return "lo"
+	}
+	return fmt.Sprintf("eth%d", index-1)
+}
+
+// Do implements edge.Kernel. The process may be stopped or killed between any two items.
+func (p *process) Do(op edge.Op) []error {
+	seam := seams[op.Kind]
+	errs := make([]error, op.Len())
+	for i, it := range op.Items {
+		if len(p.wanted) == 0 && seam == "down" {
+			if errs[i] = p.fails("clean"); errs[i] != nil {
+				continue
+			}
+		}
+		if op.Kind == edge.OpAdd {
+			p.h.w.activation(p, p.wanted[it.IP])
+		}
+		if seam != "" {
+			if errs[i] = p.fails(seam); errs[i] != nil && op.Kind != edge.OpAdd {
+				continue
+			}
+		}
+		if errs[i] == errDead || !p.do(op.Kind, it) { // a failing add may have had its effect
+			errs[i] = errDead
+		}
+	}
+	return errs
+}
+
+// do carries out one item.
+func (p *process) do(kind edge.OpKind, it edge.Item) bool {
+	ip := it.IP
+	return p.change(func(k *kernel) {
+		switch kind {
+		case edge.OpAttach:
+			k.attached[it.Index] = true
+		case edge.OpGuard, edge.OpShut:
+			k.fence[ip] = edge.Shut
+		case edge.OpOpen:
+			k.fence[ip] = edge.Open
+		case edge.OpForget:
+			delete(k.fence, ip)
+		case edge.OpAdd, edge.OpExtend:
+			h := p.wanted[ip]
+			delete(k.strays, ip) // two bare ones cannot exist: it is taken over
+			k.addrs[ip] = address{h.HAVIP, h.Claim, it.Index, p.h.clockLocked().Add(it.Lifetime.Truncate(time.Second) + time.Second)}
+		case edge.OpRemove:
+			if a, up := k.addrs[ip]; up && a.index == it.Index {
+				delete(k.addrs, ip)
+			}
+			if k.strays[ip] == it.Index {
+				delete(k.strays, ip)
+			}
+		case edge.OpAnnounce:
+			p.h.w.fabric.announce(p.h, ip)
+		}
+	})
+}
+
+// inventory is netdev.Inventory.
+func (p *process) inventory(func(netip.Addr) bool, func(string) bool) ([]netdev.ENI, netdev.Leftout, error) {
+	if err := p.fails("inventory"); err != nil {
+		return nil, nil, err
+	}
+	w := p.h.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []netdev.ENI
 	for i, up := range p.h.kernel.links {
 		ip := netip.AddrFrom4([4]byte{10, 0, 0, byte(10 + p.h.index + 20*i)})
-		out = append(out, fsm.ENI{
-			Device: fmt.Sprintf("eth%d", i), MAC: fmt.Sprintf("02:00:00:00:%02x:%02x", p.h.index, i), Up: up, Primary: i == 0,
+		out = append(out, netdev.ENI{
+			Device: device(i + 1), Index: i + 1, MAC: net.HardwareAddr{2, 0, 0, 0, byte(p.h.index), byte(i)}, Up: up, Primary: i == 0,
 			Prefixes: []netip.Prefix{netip.PrefixFrom(ip, 24)},
 		})
 	}
-	return out, nil
+	return out, nil, nil
+}
+
+// stray is another program that puts a HAVIP's address on a host: on its first ENI, or on lo.
+func (w *World) stray(name, havip, where string) {
+	ip := havipAddress(havip)
+	w.onHost(name, func(h *host) {
+		index := 1
+		if where == "lo" {
+			index = loIndex
+		}
+		if _, up := h.kernel.addrs[ip]; !up && h.powered {
+			h.kernel.strays[ip] = index
+			h.kernel.changed |= edge.Addresses
+			w.stats.Strays++
+		}
+		w.look()
+	})
+	w.poke(w.named(name))
+}
+
+// havipAddress is the one that the operator gives to a HAVIP called vN, in the only subnet.
+func havipAddress(name string) netip.Addr {
+	n := 0
+	_, _ = fmt.Sscanf(name, "v%d", &n)
+	return addrFrom([4]byte{10, 0, 0, byte(100 + n%100)})
 }
 
 // fabric is the network that the clients see: a HAVIP is where it was announced last, for
 // the fabric and for each client that heard it. Guarded by the world's lock.
 type fabric struct {
 	w      *World
-	bound  map[string]int   // HAVIP id, host
-	caches []map[string]int // of the clients
+	bound  map[netip.Addr]int   // address, host
+	caches []map[netip.Addr]int // of the clients
 	dice   dice
 	frames int
 }
@@ -196,24 +355,38 @@ type fabric struct {
 const clients = 2
 
 func newFabric(w *World) *fabric {
-	f := &fabric{w: w, bound: map[string]int{}, dice: newDice(w.sched.Seed, 7)}
+	f := &fabric{w: w, bound: map[netip.Addr]int{}, dice: newDice(w.sched.Seed, 7)}
 	for range clients {
-		f.caches = append(f.caches, map[string]int{})
+		f.caches = append(f.caches, map[netip.Addr]int{})
 	}
 	return f
 }
 
 // announce takes a frame of a host that answers; the fence lets no other pass.
-func (f *fabric) announce(h *host, id string) {
-	if !h.answers(id) || h.offFabric > 0 {
+func (f *fabric) announce(h *host, ip netip.Addr) {
+	if !h.answers(ip) || h.offFabric > 0 {
 		f.w.stats.FramesStopped++
 		return
 	}
 	f.frames++
-	f.bound[id] = h.index
+	f.bound[ip] = h.index
 	for _, c := range f.caches {
 		if !f.dice.percent(f.w.net.weather.loss) {
-			c[id] = h.index
+			c[ip] = h.index
 		}
 	}
+}
+
+// addressesUp lists the addresses that anybody has put on any host, sorted.
+func (w *World) addressesUp() []netip.Addr {
+	all := map[netip.Addr]bool{}
+	for _, h := range w.hosts {
+		for ip := range h.kernel.addrs {
+			all[ip] = true
+		}
+		for ip := range h.kernel.strays {
+			all[ip] = true
+		}
+	}
+	return slices.SortedFunc(maps.Keys(all), netip.Addr.Compare)
 }

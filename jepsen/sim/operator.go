@@ -129,8 +129,6 @@ func (w *World) onHAVIP(name string, make func(s *fsm.State, v fsm.HAVIP) fsm.Bo
 }
 
 func (w *World) create(name string) {
-	n := 0
-	_, _ = fmt.Sscanf(name, "v%d", &n)
 	w.mu.Lock()
 	o := w.made[name]
 	if o == nil {
@@ -144,9 +142,7 @@ func (w *World) create(name string) {
 		if len(s.Subnets) == 0 {
 			return nil
 		}
-		ip := s.SubnetList()[0].CIDR.Addr().As4()
-		ip[3] = byte(100 + n%100)
-		return fsm.CreateHAVIP{Name: name, Subnet: s.SubnetList()[0].Name, IP: addrFrom(ip), ReuseNow: s.Level() > 1}
+		return fsm.CreateHAVIP{Name: name, Subnet: s.SubnetList()[0].Name, IP: havipAddress(name), ReuseNow: s.Level() > 1}
 	})
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -350,8 +346,8 @@ func (w *World) mustStay(havip string, d time.Duration) {
 func (w *World) answeredBy(h *host, havip string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for id, a := range h.kernel.addrs {
-		if a.havip.Name == havip && h.answers(id) {
+	for ip, a := range h.kernel.addrs {
+		if a.havip.Name == havip && h.answers(ip) {
 			return true
 		}
 	}

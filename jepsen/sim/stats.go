@@ -35,7 +35,7 @@ type Stats struct {
 	SnapshotsSent int
 	DiskFaults    int
 	EdgeFailures  int
-	Repairs       int
+	Strays        int // addresses that another program put on a host
 	Joined        int
 	Removed       int
 	Acked         int // changes by operators
