@@ -305,6 +305,7 @@ func Next(want *Desired, seen *Reading, mem *Memory, now Instant) Instant {
 		}
 		if r != nil && r.err != nil {
 			next = min(next, r.retry)
+			continue
 		}
 		if w.Index == 0 {
 			continue
@@ -312,7 +313,7 @@ func Next(want *Desired, seen *Reading, mem *Memory, now Instant) Instant {
 		if at, here := seen.on(ip, w.Index); here && at.Until != 0 {
 			next = min(next, at.Until.Add(-w.Lifetime/extendDivisor))
 		}
-		if r != nil && r.phase == Serving {
+		if r != nil && r.phase == Serving && now < want.Deadline {
 			next = min(next, max(r.next, mem.pace[w.Index]))
 		}
 	}

@@ -258,6 +258,9 @@ func (w *World) settled(why func(format string, args ...any)) bool {
 	}
 	for _, h := range w.hosts {
 		for _, a := range h.kernel.addrs {
+			if !h.clockLocked().Before(a.until) {
+				continue // the kernel has taken it away
+			}
 			if v, exists := s.HAVIPs[a.havip.ID]; !exists || v.Owner == nil || *v.Owner != a.claim {
 				why("%s has %s up and does not own it", h.name, a.havip.Name)
 				return false

@@ -26,6 +26,7 @@ type kernel struct {
 	strays   map[netip.Addr]int        // put there by another program, on that device; 9 is lo
 	fence    map[netip.Addr]edge.State // what the fence knows
 	attached map[int]bool              // ENIs on which it stands
+	routing  netdev.Routing
 	deadline lease.Instant
 	links    []bool // of the ENIs: up
 	fails    map[string]int
@@ -233,6 +234,9 @@ func (p *process) Read(_ *edge.Desired, parts edge.Parts, before *edge.Reading) 
 			r.Attached[index] = nil
 		}
 	}
+	if parts&edge.Routing != 0 {
+		r.Routing = k.routing
+	}
 	return r, nil
 }
 
@@ -247,13 +251,18 @@ func device(index int) string {
 func (p *process) Do(op edge.Op) []error {
 	seam := seams[op.Kind]
 	errs := make([]error, op.Len())
+	for i, c := range op.Routes {
+		if !p.change(func(k *kernel) { k.route(c) }) {
+			errs[i] = errDead
+		}
+	}
 	for i, it := range op.Items {
 		if len(p.wanted) == 0 && seam == "down" {
 			if errs[i] = p.fails("clean"); errs[i] != nil {
 				continue
 			}
 		}
-		if op.Kind == edge.OpAdd {
+		if op.Kind == edge.OpAdd && !p.isOpen(it.IP) { // else it is a repair
 			p.h.w.activation(p, p.wanted[it.IP])
 		}
 		if seam != "" {
@@ -266,6 +275,26 @@ func (p *process) Do(op edge.Op) []error {
 		}
 	}
 	return errs
+}
+
+func (p *process) isOpen(ip netip.Addr) bool {
+	p.h.w.mu.Lock()
+	defer p.h.w.mu.Unlock()
+	return p.h.kernel.fence[ip] == edge.Open
+}
+
+// route carries out one change of our rules and routes.
+func (k *kernel) route(c netdev.RouteChange) {
+	sameRoute := func(r netdev.SteerRoute) bool { return r.Table == c.Route.Table && r.Dst == c.Route.Dst }
+	sameRule := func(r netdev.SteerRule) bool { return r == c.Rule }
+	k.routing.Routes = slices.DeleteFunc(slices.Clone(k.routing.Routes), sameRoute)
+	k.routing.Rules = slices.DeleteFunc(slices.Clone(k.routing.Rules), sameRule)
+	switch c.Action {
+	case netdev.AddRoute, netdev.ReplaceRoute:
+		k.routing.Routes = append(k.routing.Routes, c.Route)
+	case netdev.AddRule:
+		k.routing.Rules = append(k.routing.Rules, c.Rule)
+	}
 }
 
 // do carries out one item.
