@@ -23,15 +23,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // lab is two hosts in anonymous network namespaces: "host", in which the test's goroutine runs, and "peer". The goroutine
 // keeps its thread locked for good, so the thread ends with the test and the namespaces with it.
 type lab struct {
-	*testing.T
+	testing.TB
 	host, peer   netns.NsHandle
 	hostH, peerH *netlink.Handle
 }
 
-func newLab(t *testing.T) *lab {
+func newLab(t testing.TB) *lab {
 	t.Helper()
 	runtime.LockOSThread() // never unlocked
-	l := &lab{T: t}
+	l := &lab{TB: t}
 	for _, ns := range []*netns.NsHandle{&l.peer, &l.host} {
 		var err error
 		if *ns, err = netns.New(); err != nil {
@@ -49,7 +49,7 @@ func newLab(t *testing.T) *lab {
 }
 
 // newWire returns a lab whose hosts are joined by eth0 (192.0.2.1/24, 2001:db8::1/64) and p0 (.254, ::fe).
-func newWire(t *testing.T) (l *lab, index int) {
+func newWire(t testing.TB) (l *lab, index int) {
 	t.Helper()
 	l = newLab(t)
 	index = l.veth("eth0", "p0")
@@ -215,7 +215,7 @@ func (l *lab) next(conn *packet.Conn, want func([]byte) bool) []byte {
 
 func ip(s string) netip.Addr { return netip.MustParseAddr(s) }
 
-func wantErr(t *testing.T, err, want error) {
+func wantErr(t testing.TB, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
 		t.Fatalf("error %v, want %v", err, want)
