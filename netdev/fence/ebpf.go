@@ -162,7 +162,12 @@ func (f *bpfFence) create() error {
 		return fmt.Errorf("fence: map: %w", err)
 	}
 	f.id, _ = info.ID()
-	return nil
+	// Before anything is on a device: could the next process find it again?
+	again, err := ebpf.NewMapFromID(f.id)
+	if err != nil {
+		return fmt.Errorf("fence: maps cannot be found by their id, which needs CAP_SYS_ADMIN: %w", err)
+	}
+	return again.Close()
 }
 
 // open takes hold of a group's maps. With same they must be laid out as this
