@@ -369,6 +369,20 @@ func TestFull(t *testing.T) {
 	})
 }
 
+// TestOrder: entries come in the order of netip.Addr, also the small IPv6 ones.
+func TestOrder(t *testing.T) {
+	eachKind(t, func(w *world) {
+		f := w.newFence()
+		ips := []netip.Addr{addr("::2"), addr("2001:db8::1"), host4(9, 9), addr("::1:0:0:1"), host4(1, 1), addr("fe80::1")}
+		w.must("guard", f.Guard(ips...))
+		got, err := f.Guarded()
+		if err != nil || len(got) != len(ips) || !slices.IsSortedFunc(got, compareEntries) {
+			w.t.Errorf("%v, error %v", got, err)
+		}
+		w.must("uninstall", f.Uninstall())
+	})
+}
+
 // TestDevices: a reading knows the attached devices and no others.
 func TestDevices(t *testing.T) {
 	eachKind(t, func(w *world) {

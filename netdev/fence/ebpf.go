@@ -57,6 +57,7 @@ type bpfFence struct {
 	changing sync.Mutex // of the entries; guards the buffers
 	keys     [][16]byte
 	states   []uint32
+	raw      []rawEntry
 
 	mu   sync.RWMutex // guards word and page against Close
 	page []byte
