@@ -3,13 +3,11 @@ package netns
 import (
 	"encoding/binary"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"havip-cluster/jepsen/history"
@@ -22,14 +20,14 @@ const (
 	expiredBreak = time.Second
 )
 
-// Sampler reads the fences of all nodes again and again, from the maps that the agents have
-// pinned: what the kernel itself would judge a frame by, whether the agent lives or not.
-// Nodes whose fence is nftables have no such maps and are not sampled.
+// Sampler reads the fences of all nodes again and again, from the maps of the programs that the
+// agents have attached: what the kernel itself would judge a frame by, whether the agent lives or
+// not. Nodes whose fence is not on TCX have no such maps and are not sampled.
 type Sampler struct {
 	ticker *ticker
 	c      *Cluster
 	havips []netip.Addr
-	pins   []pins // by node
+	maps   []fenceMaps // by node
 	end    func()
 
 	mu     sync.Mutex
@@ -38,16 +36,16 @@ type Sampler struct {
 	done   []history.Kernel
 }
 
-// pins are the maps of one node, as long as they are the ones at their path.
-type pins struct {
-	dev, ino          uint64
+// fenceMaps are the maps of one node, as long as their anchor is on its lo.
+type fenceMaps struct {
+	anchor            ebpf.ProgramID
 	havips, deadlines *ebpf.Map
 }
 
 // SampleFences starts a sampler for some HAVIPs, every every. Stop ends it.
 func (c *Cluster) SampleFences(havips []netip.Addr, every time.Duration) (*Sampler, error) {
 	n := len(c.Lab.nodes)
-	s := &Sampler{c: c, havips: havips, pins: make([]pins, n), counts: make([]uint64, n), open: map[[2]string]*history.Kernel{}}
+	s := &Sampler{c: c, havips: havips, maps: make([]fenceMaps, n), counts: make([]uint64, n), open: map[[2]string]*history.Kernel{}}
 	var err error
 	if s.ticker, err = newTicker(every); err != nil {
 		return nil, err
@@ -57,8 +55,8 @@ func (c *Cluster) SampleFences(havips []netip.Addr, every time.Duration) (*Sampl
 	s.end = sync.OnceFunc(func() {
 		s.ticker.stop()
 		running.Wait()
-		for i := range s.pins {
-			s.pins[i].close()
+		for i := range s.maps {
+			s.maps[i].close()
 		}
 	})
 	return s, nil
@@ -83,12 +81,12 @@ func (s *Sampler) History() ([]history.Series, []history.Kernel) {
 }
 
 func (s *Sampler) sample(uint64) {
-	for i := range s.pins {
-		if !s.pins[i].refresh(filepath.Join(s.c.DataDir(i+1), "bpf")) {
+	for i := range s.maps {
+		if !s.maps[i].refresh(s.c.Lab.Node(i + 1)) {
 			continue
 		}
 		for _, havip := range s.havips {
-			if k, ok := s.pins[i].read(s.c.Lab, havip); ok {
+			if k, ok := s.maps[i].read(s.c.Lab, havip); ok {
 				k.Node, k.HAVIP = s.c.NodeName(i+1), havip.String()
 				s.add(k)
 			}
@@ -122,45 +120,79 @@ func (s *Sampler) add(k history.Kernel) {
 	s.open[key] = &k
 }
 
-// refresh opens the maps at a path anew if they are others than before. It is false without any.
-func (p *pins) refresh(dir string) bool {
-	info, err := os.Stat(filepath.Join(dir, "havips"))
-	if err != nil {
+// refresh opens the maps anew if the host's fence is another than before. It is false without any.
+func (p *fenceMaps) refresh(h *Host) bool {
+	err := h.Do(func() error {
+		line, err := link.QueryPrograms(link.QueryOptions{Target: 1, Attach: ebpf.AttachTCXIngress}) // 1 is lo
+		if err != nil {
+			return err
+		}
+		for _, at := range line.Programs {
+			if p.havips != nil && at.ID == p.anchor {
+				return nil
+			}
+		}
 		p.close()
-		return false
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return false
-	}
-	if p.havips != nil && p.dev == st.Dev && p.ino == st.Ino {
-		return true
-	}
-	p.close()
-	havips, err := ebpf.LoadPinnedMap(filepath.Join(dir, "havips"), &ebpf.LoadPinOptions{ReadOnly: true})
-	if err != nil {
-		return false
-	}
-	deadlines, err := ebpf.LoadPinnedMap(filepath.Join(dir, "deadlines"), &ebpf.LoadPinOptions{ReadOnly: true})
-	if err != nil {
-		_ = havips.Close()
-		return false
-	}
-	*p = pins{st.Dev, st.Ino, havips, deadlines}
-	return true
+		for _, at := range line.Programs {
+			if err := p.open(at.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return err == nil && p.havips != nil
 }
 
-func (p *pins) close() {
+// open takes the maps of a program if it is a fence's anchor.
+func (p *fenceMaps) open(id ebpf.ProgramID) error {
+	prog, err := ebpf.NewProgramFromID(id)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = prog.Close() }()
+	info, err := prog.Info()
+	if err != nil || info.Name != "fence_anchor" {
+		return err
+	}
+	ids, _ := info.MapIDs()
+	for _, id := range ids {
+		m, err := ebpf.NewMapFromID(id)
+		if err != nil {
+			return err
+		}
+		switch about, err := m.Info(); {
+		case err == nil && about.Name == "havips":
+			p.havips = m
+		case err == nil && about.Name == "deadlines":
+			p.deadlines = m
+		default:
+			_ = m.Close()
+		}
+	}
+	p.anchor = id
+	return nil
+}
+
+func (p *fenceMaps) close() {
 	if p.havips != nil {
 		_, _ = p.havips.Close(), p.deadlines.Close()
 	}
-	*p = pins{}
+	*p = fenceMaps{}
+}
+
+// Deadline reads, without any code of the agent, until when the kernel of a node lets its HAVIPs
+// speak, in ns of CLOCK_BOOTTIME. It is false if the node has no fence on TCX.
+func (c *Cluster) Deadline(node int) (at int64, ok bool) {
+	var p fenceMaps
+	defer p.close()
+	ok = p.refresh(c.Lab.Node(node)) && p.deadlines.Lookup(uint32(0), &at) == nil
+	return at, ok
 }
 
 // read takes one sample of a HAVIP. The layout of the maps is that of netdev/fence/DESIGN.md: a
 // state word by address, 0 shut, s open until deadline s-1; deadlines on CLOCK_BOOTTIME. A deadline
 // that passes during the sample gives none.
-func (p *pins) read(l *Lab, havip netip.Addr) (k history.Kernel, ok bool) {
+func (p *fenceMaps) read(l *Lab, havip netip.Addr) (k history.Kernel, ok bool) {
 	before, begin := bootTime(), l.Now()
 	key := havip.As16()
 	var state [4]byte

@@ -354,14 +354,11 @@ func TestCleanup(t *testing.T) {
 	b := NewBed(t, 3)
 	time.Sleep(2 * Lease)
 	owner := b.Owner()
-	pins := filepath.Join(b.Cluster.DataDir(owner), "bpf")
 	left := func() string {
-		mounts, err := os.ReadFile("/proc/self/mounts")
-		b.must(err)
-		_, gone := os.Stat(pins)
-		return fmt.Sprintf("address %v, directory %v, mount %v", b.has(owner), gone == nil, strings.Contains(string(mounts), pins))
+		_, fenced := b.Cluster.Deadline(owner)
+		return fmt.Sprintf("address %v, fence %v", b.has(owner), fenced)
 	}
-	const everything, nothing = "address true, directory true, mount true", "address false, directory false, mount false"
+	const everything, nothing = "address true, fence true", "address false, fence false"
 
 	var refused *netns.CLIError
 	if _, err := b.Cluster.CLI(owner, "agent", "--cleanup"); !errors.As(err, &refused) || !strings.Contains(refused.Stderr, "held by") {

@@ -5,12 +5,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/google/nftables"
 	"github.com/mdlayher/arp"
 	"github.com/mdlayher/ethernet"
@@ -71,13 +71,7 @@ func TestRepair(t *testing.T) {
 			return netlink.LinkSetHardwareAddr(eth0(), net.HardwareAddr{0x02, 0x77, 0, 0, 0x99, byte(time.Now().UnixNano())})
 		}},
 		{"the fence is detached from the device", 100 * time.Millisecond, "the fence was damaged", func(h *netns.Host) error {
-			pins, err := filepath.Glob(filepath.Join(b.Cluster.DataDir(b.Owner()), "bpf", "out-*"))
-			if err != nil || len(pins) == 0 {
-				return fmt.Errorf("%d pinned links: %w", len(pins), err)
-			}
-			for _, pin := range pins {
-				err = joinErr(err, os.Remove(pin))
-			}
+			err := detachFence(eth0().Attrs().Index, ebpf.AttachTCXEgress)
 			return joinErr(err, netlink.AddrAdd(eth0(), &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("192.0.2.1/32"))}),
 				netlink.AddrDel(eth0(), &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("192.0.2.1/32"))}))
 		}},

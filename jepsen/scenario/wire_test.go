@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"github.com/google/nftables"
 
 	"havip-cluster/jepsen/netns"
@@ -27,16 +26,10 @@ const inFlight = 100 * time.Microsecond
 // HAVIPs speak, in ns of CLOCK_BOOTTIME. It is final when the agent is dead or stopped.
 func (b *Bed) deadline(node int) int64 {
 	b.t.Helper()
-	pin := filepath.Join(b.Cluster.DataDir(node), "bpf", "deadlines")
-	if _, err := os.Stat(pin); err != nil {
-		return b.nftDeadline(node)
+	if at, ok := b.Cluster.Deadline(node); ok {
+		return at
 	}
-	m, err := ebpf.LoadPinnedMap(pin, &ebpf.LoadPinOptions{ReadOnly: true})
-	b.must(err)
-	defer m.Close()
-	var at int64
-	b.must(m.Lookup(uint32(0), &at))
-	return at
+	return b.nftDeadline(node)
 }
 
 // nftDeadline is the one element of the set "deadline" of the node's table.

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -171,6 +172,9 @@ type client struct {
 	s       *socket
 	ip      netip.Addr
 	answers []int64
+
+	mu   sync.Mutex
+	sent []int64
 }
 
 // address gives the ENI the HAVIP, so that the node's own stack answers for it.
@@ -194,6 +198,9 @@ func (w *world) client(ip netip.Addr) *client {
 			select {
 			case <-tick.C:
 				c.s.send(request)
+				c.mu.Lock()
+				c.sent = append(c.sent, BootNow())
+				c.mu.Unlock()
 			case <-stop:
 				return
 			}
@@ -231,8 +238,17 @@ func (c *client) silentAt(t testing.TB, deadline int64) {
 		t.Fatalf("only %d answers before the deadline: nothing was proved", len(c.answers))
 	}
 	last := time.Duration(c.answers[len(c.answers)-1] - deadline)
-	if late > 0 || last < -earlyMax {
-		t.Errorf("last of %d answers %v after the deadline, %d late", len(c.answers), last, late)
+	// On a busy host the client itself may have been silent.
+	early := 0
+	c.mu.Lock()
+	for _, at := range c.sent {
+		if at > c.answers[len(c.answers)-1] && at < deadline-earlyMax.Nanoseconds() {
+			early++
+		}
+	}
+	c.mu.Unlock()
+	if late > 0 || early > 10 {
+		t.Errorf("last of %d answers %v after the deadline, %d late, %d requests not answered before it", len(c.answers), last, late, early)
 	}
 	t.Logf("last of %d answers %v after the deadline", len(c.answers), last)
 }
