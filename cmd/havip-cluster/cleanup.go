@@ -100,13 +100,18 @@ func cleanUp(dir string, log *slog.Logger, noFence bool) error {
 // sweep is cleanUp for who has the lock.
 func sweep(dir string, log *slog.Logger, noFence bool) (err error) {
 	var f fence.Fence
-	if !noFence {
-		if f, _, err = fence.New(fenceConfig(dir, storedNodeID(dir))); err != nil {
+	var nameless []fence.Fence
+	if id := storedNodeID(dir); !noFence {
+		if f, _, err = fence.New(fenceConfig(dir, id)); err != nil {
 			f = nil
 			if _, missing := os.Stat(filepath.Join(dir, "bpf")); errors.Is(missing, fs.ErrNotExist) {
 				log.Warn("no fence is possible on this kernel, so none is left", "err", err)
 				err = nil
 			}
+		}
+		if identity.CheckNodeID(id) != nil { // then whose a fence is cannot be told, as with the addresses
+			found, findErr := fence.Find("")
+			nameless, err = found, errors.Join(err, findErr)
 		}
 	}
 	left, openErr := newLeftovers(log, f)
@@ -114,13 +119,20 @@ func sweep(dir string, log *slog.Logger, noFence bool) (err error) {
 		return errors.Join(err, openErr)
 	}
 	defer left.close()
+	for _, other := range nameless {
+		err = errors.Join(err, shutFence(other))
+	}
 	err = errors.Join(err, left.remove())
-	switch {
-	case f == nil:
-	case err == nil:
-		err = f.Uninstall()
-	default: // an address may be left: the fence keeps it silent
-		err = errors.Join(err, f.Close())
+	if f != nil {
+		nameless = append(nameless, f)
+	}
+	clean := err == nil
+	for _, found := range nameless {
+		if clean {
+			err = errors.Join(err, found.Uninstall())
+		} else { // an address may be left: the fence keeps it silent
+			err = errors.Join(err, found.Close())
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("not everything could be removed: %w", err)

@@ -24,6 +24,7 @@ import (
 
 	"havip-cluster/api"
 	"havip-cluster/membership/identity"
+	"havip-cluster/netdev/fence"
 )
 
 const (
@@ -34,7 +35,12 @@ const (
 // version is set by the linker in releases.
 var version = ""
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	if fence.ProofChild() { // before all else: this process is a witness, not a node
+		return
+	}
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // run is the whole program: arguments in, exit code out.
 func run(args []string, stdout, stderr io.Writer) int {

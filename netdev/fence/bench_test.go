@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// benchmark runs one operation on 1, 100 and 1000 open HAVIPs of each kind.
-func benchmark(b *testing.B, op func(f Fence, ip netip.Addr) error) {
+// benchmark runs one operation on some guarded and open HAVIPs of each kind.
+func benchmark(b *testing.B, sizes []int, op func(f Fence, ips []netip.Addr) error) {
 	for _, v := range variants {
-		for _, n := range []int{1, 100, 1000} {
+		for _, n := range sizes {
 			b.Run(fmt.Sprintf("%s/%d", v.name, n), func(b *testing.B) {
 				inWorld(b, func(w *world) {
 					w.variant = v
@@ -19,14 +19,15 @@ func benchmark(b *testing.B, op func(f Fence, ip netip.Addr) error) {
 					defer func() { w.must("uninstall", f.Uninstall()) }()
 					w.must("attach", f.Attach(index(w.eni)))
 					w.must("deadline", f.SetDeadline(BootNow()+time.Hour.Nanoseconds()))
+					var ips []netip.Addr
 					for i := range n {
-						w.must("guard", f.Guard(host4(1, i+1)))
-						w.must("open", f.Open(host4(1, i+1)))
+						ips = append(ips, host4(1+byte(i>>13), i&0x1fff+1))
 					}
-					ip := host4(1, 1)
+					w.must("guard", f.Guard(ips...))
+					w.must("open", f.Open(ips...))
 					b.ReportAllocs()
 					for b.Loop() {
-						if err := op(f, ip); err != nil {
+						if err := op(f, ips); err != nil {
 							b.Fatal(err)
 						}
 					}
@@ -36,19 +37,48 @@ func benchmark(b *testing.B, op func(f Fence, ip netip.Addr) error) {
 	}
 }
 
+var sizes = []int{1, 1000, 10_000}
+
 func BenchmarkSetDeadline(b *testing.B) {
 	deadline := BootNow() + time.Hour.Nanoseconds()
-	benchmark(b, func(f Fence, _ netip.Addr) error {
+	benchmark(b, sizes, func(f Fence, _ []netip.Addr) error {
 		deadline++
 		return f.SetDeadline(deadline)
 	})
 }
 
+func BenchmarkShut(b *testing.B) {
+	benchmark(b, sizes, func(f Fence, ips []netip.Addr) error { return f.Shut(ips...) })
+}
+
 func BenchmarkShutOpen(b *testing.B) {
-	benchmark(b, func(f Fence, ip netip.Addr) error {
-		if err := f.Shut(ip); err != nil {
+	benchmark(b, sizes, func(f Fence, ips []netip.Addr) error {
+		if err := f.Shut(ips...); err != nil {
 			return err
 		}
-		return f.Open(ip)
+		return f.Open(ips...)
 	})
+}
+
+func BenchmarkForgetGuard(b *testing.B) {
+	benchmark(b, sizes, func(f Fence, ips []netip.Addr) error {
+		if err := f.Forget(ips...); err != nil {
+			return err
+		}
+		return f.Guard(ips...)
+	})
+}
+
+func BenchmarkRead(b *testing.B) {
+	benchmark(b, sizes, func(f Fence, ips []netip.Addr) error {
+		r, err := f.Read()
+		if err == nil && len(r.Entries) != len(ips) {
+			err = fmt.Errorf("%d entries", len(r.Entries))
+		}
+		return err
+	})
+}
+
+func BenchmarkHealthy(b *testing.B) {
+	benchmark(b, []int{1}, func(f Fence, _ []netip.Addr) error { return f.Healthy(f.(kernelSide).devices()[0]) })
 }

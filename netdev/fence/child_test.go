@@ -8,11 +8,13 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -32,8 +34,18 @@ func child(role string) int {
 		fmt.Println("child:", err)
 		return 1
 	}
-	if role == "userns" {
+	switch role {
+	case "userns":
 		return inUserNamespace(fail)
+	case "look":
+		return lookAround(env("OWNER"), fail)
+	case "caps":
+		return withCapabilities(env("CAPS"), env("HOOK"), fail)
+	}
+	if env("MOUNT") == "bpffs" {
+		if err := unix.Mount("bpffs", "/sys/fs/bpf", "bpf", 0, ""); err != nil {
+			return fail(err)
+		}
 	}
 	f, _, err := New(Config{Owner: env("OWNER"), Prefer: Kind(env("KIND")), Hook: env("HOOK")})
 	if err != nil {
@@ -59,6 +71,22 @@ func child(role string) int {
 	return 0
 }
 
+// lookAround prints what a process finds by query, in its own mount namespace.
+func lookAround(owner string, fail func(error) int) int {
+	found, err := Find(owner)
+	if err != nil {
+		return fail(err)
+	}
+	for _, f := range found {
+		r, err := f.Read()
+		if err != nil {
+			return fail(err)
+		}
+		fmt.Println(f.Hook(), r.Entries, r.Deadline, r.Devices)
+	}
+	return 0
+}
+
 func inUserNamespace(fail func(error) int) int {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "eni0"
@@ -69,11 +97,11 @@ func inUserNamespace(fail func(error) int) int {
 	if err != nil {
 		return fail(err)
 	}
-	f, why, err := New(Config{Owner: "userns"})
+	f, why, err := New(Config{Owner: "userns", Prove: true})
 	if err != nil {
 		return fail(err)
 	}
-	if f.Kind() != NFTables || !strings.Contains(why, "tcx refused") || !strings.Contains(why, "clsact refused") {
+	if f.Kind() != NFTables || !strings.Contains(why, "tcx is not proved") || !strings.Contains(why, "clsact is not proved") || !strings.Contains(why, "nftables, proved") {
 		return fail(fmt.Errorf("kind %s: %s", f.Kind(), why))
 	}
 	ip := host4(1, 1)
@@ -100,10 +128,23 @@ type owner struct {
 	deadline int64
 }
 
-func (w *world) hold(ip netip.Addr) *owner {
-	w.t.Helper()
+// mounts are the mount namespaces that a child runs in: the one of this process,
+// one of its own, which ends with it, and one with a bpffs that ends with it.
+var mounts = []string{"shared", "own", "bpffs"}
+
+func (w *world) child(role, mount string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0]) // inherits the namespaces of this thread
-	cmd.Env = append(os.Environ(), "FENCE_TEST_CHILD=hold", "FENCE_OWNER="+w.owner, "FENCE_KIND="+string(w.kind),
+	cmd.Env = append(os.Environ(), "FENCE_TEST_CHILD="+role, "FENCE_OWNER="+w.owner, "FENCE_MOUNT="+mount)
+	if mount != "shared" {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	}
+	return cmd
+}
+
+func (w *world) hold(ip netip.Addr, mount string) *owner {
+	w.t.Helper()
+	cmd := w.child("hold", mount)
+	cmd.Env = append(cmd.Env, "FENCE_KIND="+string(w.kind),
 		"FENCE_HOOK="+w.hook, "FENCE_IP="+ip.String(), "FENCE_INDEX="+strconv.Itoa(index(w.eni)))
 	r, stdin, err := os.Pipe()
 	w.must("pipe", err)
@@ -131,6 +172,9 @@ type client struct {
 	s       *socket
 	ip      netip.Addr
 	answers []int64
+
+	mu   sync.Mutex
+	sent []int64
 }
 
 // address gives the ENI the HAVIP, so that the node's own stack answers for it.
@@ -154,6 +198,9 @@ func (w *world) client(ip netip.Addr) *client {
 			select {
 			case <-tick.C:
 				c.s.send(request)
+				c.mu.Lock()
+				c.sent = append(c.sent, BootNow())
+				c.mu.Unlock()
 			case <-stop:
 				return
 			}
@@ -191,40 +238,65 @@ func (c *client) silentAt(t testing.TB, deadline int64) {
 		t.Fatalf("only %d answers before the deadline: nothing was proved", len(c.answers))
 	}
 	last := time.Duration(c.answers[len(c.answers)-1] - deadline)
-	if late > 0 || last < -earlyMax {
-		t.Errorf("last of %d answers %v after the deadline, %d late", len(c.answers), last, late)
+	// On a busy host the client itself may have been silent.
+	early := 0
+	c.mu.Lock()
+	for _, at := range c.sent {
+		if at > c.answers[len(c.answers)-1] && at < deadline-earlyMax.Nanoseconds() {
+			early++
+		}
+	}
+	c.mu.Unlock()
+	if late > 0 || early > 10 {
+		t.Errorf("last of %d answers %v after the deadline, %d late, %d requests not answered before it", len(c.answers), last, late, early)
 	}
 	t.Logf("last of %d answers %v after the deadline", len(c.answers), last)
 }
 
-// TestKilled: SIGKILL right after opening. The HAVIP speaks to the deadline and
-// not beyond it, and the next process finds the fence as it was.
+// TestKilled: SIGKILL right after opening, in each sort of mount namespace. The
+// HAVIP speaks to the deadline and not beyond it, a process in a mount namespace of
+// its own finds the fence as it was, and so does the next owner.
 func TestKilled(t *testing.T) {
-	eachKind(t, func(w *world) {
-		w.wire()
-		ip := host4(1, 1)
-		c, o := w.client(ip), w.hold(ip)
-		w.must("kill", o.cmd.Process.Kill())
-		c.silentAt(w.t, o.deadline)
+	for _, mount := range mounts {
+		t.Run("mounts "+mount, func(t *testing.T) { eachKind(t, func(w *world) { w.killed(mount) }) })
+	}
+}
 
-		f := w.newFence()
-		entries, err := f.Guarded()
-		w.must("guarded", err)
-		if len(entries) != 1 || entries[0] != (Entry{ip, true}) || f.Deadline() != o.deadline {
-			w.t.Errorf("adopted %v until %d, want %v until %d", entries, f.Deadline(), ip, o.deadline)
-		}
-		now := BootNow()
-		w.must("renew", f.SetDeadline(now+time.Minute.Nanoseconds()))
-		if c.until(now, now+(200*time.Millisecond).Nanoseconds()) == 0 {
-			w.t.Error("no answers after adoption and renewal")
-		}
-		w.must("shut", f.Shut(ip))
-		now = BootNow() + lateMax.Nanoseconds()
-		if n := c.until(now, now+(200*time.Millisecond).Nanoseconds()); n > 0 {
-			w.t.Errorf("%d answers after Shut", n)
-		}
-		w.must("uninstall", f.Uninstall())
-	})
+func (w *world) killed(mount string) {
+	w.wire()
+	ip := host4(1, 1)
+	c, o := w.client(ip), w.hold(ip, mount)
+	w.must("kill", o.cmd.Process.Kill())
+	_ = o.cmd.Wait()
+	c.silentAt(w.t, o.deadline)
+
+	out, err := w.child("look", "own").CombinedOutput()
+	hook := w.hook
+	if hook == "" {
+		hook = HookNFTables
+	}
+	want := fmt.Sprintln(hook, []Entry{{ip, true}}, o.deadline, map[int]error{index(w.eni): nil})
+	if err != nil || string(out) != want {
+		w.t.Errorf("found %q, error %v, want %q", out, err, want)
+	}
+	f := w.newFence()
+	entries, err := f.Guarded()
+	w.must("guarded", err)
+	if len(entries) != 1 || entries[0] != (Entry{ip, true}) || f.Deadline() != o.deadline {
+		w.t.Errorf("adopted %v until %d, want %v until %d", entries, f.Deadline(), ip, o.deadline)
+	}
+	now := BootNow()
+	w.must("renew", f.SetDeadline(now+time.Minute.Nanoseconds()))
+	if c.until(now, now+(200*time.Millisecond).Nanoseconds()) == 0 {
+		w.t.Error("no answers after adoption and renewal")
+	}
+	w.must("shut", f.Shut(ip))
+	now = BootNow() + lateMax.Nanoseconds()
+	if n := c.until(now, now+(200*time.Millisecond).Nanoseconds()); n > 0 {
+		w.t.Errorf("%d answers after Shut", n)
+	}
+	w.must("uninstall", f.Uninstall())
+	w.nothingLeft()
 }
 
 // TestStopped: SIGSTOP, and after SIGCONT a renewal that was on its way: its
@@ -233,7 +305,7 @@ func TestStopped(t *testing.T) {
 	eachKind(t, func(w *world) {
 		w.wire()
 		ip := host4(1, 1)
-		c, o := w.client(ip), w.hold(ip)
+		c, o := w.client(ip), w.hold(ip, "shared")
 		w.must("stop", o.cmd.Process.Signal(syscall.SIGSTOP))
 		late := o.deadline + (100 * time.Millisecond).Nanoseconds()
 		_, err := o.in.WriteString(fmt.Sprintln(late))

@@ -57,6 +57,7 @@ type bpfFence struct {
 	changing sync.Mutex // of the entries; guards the buffers
 	keys     [][16]byte
 	states   []uint32
+	raw      []rawEntry
 
 	mu   sync.RWMutex // guards word and page against Close
 	page []byte
@@ -162,7 +163,12 @@ func (f *bpfFence) create() error {
 		return fmt.Errorf("fence: map: %w", err)
 	}
 	f.id, _ = info.ID()
-	return nil
+	// Before anything is on a device: could the next process find it again?
+	again, err := ebpf.NewMapFromID(f.id)
+	if err != nil {
+		return fmt.Errorf("fence: maps cannot be found by their id, which needs CAP_SYS_ADMIN: %w", err)
+	}
+	return again.Close()
 }
 
 // open takes hold of a group's maps. With same they must be laid out as this

@@ -1,6 +1,8 @@
 package fence
 
 import (
+	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -130,8 +132,11 @@ func (f *bpfFence) set(verb string, ips []netip.Addr, state uint32) error {
 		return fails.err()
 	}
 	guarded := make([]netip.Addr, 0, len(good))
-	for _, ip := range good {
-		if _, ok := slices.BinarySearchFunc(known, Entry{IP: ip}, compareEntries); ok {
+	for _, ip := range good { // both are sorted
+		for len(known) > 0 && known[0].IP.Less(ip) {
+			known = known[1:]
+		}
+		if len(known) > 0 && known[0].IP == ip {
 			guarded = append(guarded, ip)
 		} else {
 			fails.add(1, wrapAddr(ip, ErrNotGuarded))
@@ -179,22 +184,51 @@ func (f *bpfFence) entries() ([]Entry, error) {
 	if len(f.keys) < size {
 		f.keys, f.states = make([][16]byte, size), make([]uint32, size)
 	}
-	var entries []Entry
+	f.raw = f.raw[:0]
 	var cursor ebpf.MapBatchCursor
 	for done := false; !done; {
 		n, err := f.maps.Havips.BatchLookup(&cursor, f.keys, f.states, nil)
 		if done = errors.Is(err, ebpf.ErrKeyNotExist); err != nil && !done {
 			return nil, fmt.Errorf("fence: read HAVIPs: %w", err)
 		}
-		for i := range n {
-			entries = append(entries, Entry{IP: netip.AddrFrom16(f.keys[i]).Unmap(), Open: f.states[i] != stateShut})
+		for i, k := range f.keys[:n] {
+			f.raw = append(f.raw, rawEntry{binary.BigEndian.Uint64(k[:8]), binary.BigEndian.Uint64(k[8:]), f.states[i]})
 		}
-		done = done || len(entries) >= 2*size // other processes keep adding and removing
+		done = done || len(f.raw) >= 2*size // other processes keep adding and removing
 	}
-	slices.SortFunc(entries, compareEntries)
 	// An entry that another process moved meanwhile can come twice.
-	return slices.CompactFunc(entries, func(a, b Entry) bool { return a.IP == b.IP }), nil
+	slices.SortFunc(f.raw, compareRaw)
+	f.raw = slices.CompactFunc(f.raw, func(a, b rawEntry) bool { return a.hi == b.hi && a.lo == b.lo })
+	entries := make([]Entry, len(f.raw))
+	for i, r := range f.raw {
+		var k [16]byte
+		binary.BigEndian.PutUint64(k[:8], r.hi)
+		binary.BigEndian.PutUint64(k[8:], r.lo)
+		entries[i] = Entry{IP: netip.AddrFrom16(k).Unmap(), Open: r.state != stateShut}
+	}
+	return entries, nil
 }
+
+// rawEntry is an entry as two numbers, which sort several times faster than
+// addresses.
+type rawEntry struct {
+	hi, lo uint64
+	state  uint32
+}
+
+// compareRaw gives the order of netip.Addr: IPv4 first, which the map has as
+// ::ffff:a.b.c.d.
+func compareRaw(a, b rawEntry) int {
+	if a4, b4 := a.is4(), b.is4(); a4 != b4 {
+		if a4 {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(a.hi, b.hi), cmp.Compare(a.lo, b.lo))
+}
+
+func (r rawEntry) is4() bool { return r.hi == 0 && r.lo>>32 == 0xffff }
 
 func (f *bpfFence) Read() (Reading, error) {
 	entries, err := f.Guarded()

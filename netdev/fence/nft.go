@@ -414,6 +414,7 @@ func (f *nftFence) Uninstall() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	err := f.commit(func(c *nftables.Conn) error {
+		c.AddTable(f.rules.table) // no error if it has gone already
 		c.DelTable(f.rules.table)
 		return nil
 	})
