@@ -38,6 +38,8 @@ type backend struct {
 	edge    *failover.NetEdge // nil in a witness
 	fence   string
 
+	observed picture
+
 	mu      sync.Mutex
 	clients map[string]connection // by API address
 }
@@ -257,13 +259,20 @@ func (b *backend) Local() api.Local {
 	if out.Session = session; session != 0 {
 		out.LeaseRemaining = max(deadline.Sub(failover.Boot()), 0)
 	}
+	out.Observed = b.observed.latest(b.observe)
+	return out
+}
+
+// observe reads back what the kernel shows of each HAVIP that this node holds.
+func (b *backend) observe() []api.Observation {
+	var out []api.Observation
 	for _, h := range b.member.Agent.Holdings() {
-		o := api.Observation{HAVIP: h.HAVIP.Name, ENI: h.ENI.ID, Address: h.HAVIP.IP.String(), Epoch: uint64(h.Claim.Epoch)}
+		o := api.Observation{ID: h.HAVIP.ID, HAVIP: h.HAVIP.Name, ENI: h.ENI.ID, Address: h.HAVIP.IP.String(), Epoch: uint64(h.Claim.Epoch)}
 		var err error
 		if o.Present, o.Open, err = b.edge.Observe(h); err != nil {
 			o.Problem = err.Error()
 		}
-		out.Observed = append(out.Observed, o)
+		out = append(out, o)
 	}
 	return out
 }
