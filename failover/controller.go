@@ -179,7 +179,8 @@ func (c *Controller) take(m message) {
 	case m.Activated != nil:
 		w := m.Activated
 		c.reign.timeline.activated(now, *w)
-		if len(c.reign.confirms) < fsm.MaxAssignments {
+		// Nobody but its holder says of a session that it serves.
+		if sess, open := c.cfg.Log.State().Sessions[w.Session]; open && sess.Node == m.From && len(c.reign.confirms) < fsm.MaxAssignments {
 			c.reign.confirms[fsm.ConfirmedClaim{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session}] = true
 		}
 	}
