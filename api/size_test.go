@@ -154,3 +154,14 @@ func TestServingInStatus(t *testing.T) {
 		t.Errorf("%s: %s", got.Health, words)
 	}
 }
+
+// TestAPlanDoesNotWaitForFences: a new HAVIP of a plan goes where it goes once all know it.
+func TestAPlanDoesNotWaitForFences(t *testing.T) {
+	w := newWorld(t)
+	w.log.slow = true
+	got, err := w.local(0).Plan(context.Background(), PlanSpec{Changes: "version: 1\nhavips:\n- {name: web, ip: 10.77.0.100}\n"})
+	must(t, err)
+	if owner := got.Owners["web"]; owner == nil {
+		t.Errorf("%+v", got.Result)
+	}
+}
