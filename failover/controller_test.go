@@ -22,11 +22,13 @@ type ownLog struct {
 
 func (l *ownLog) State() *fsm.State                { return l.state }
 func (l *ownLog) Watch() (<-chan struct{}, func()) { return nil, func() {} }
-func (l *ownLog) VoterSet() lease.VoterSet         { return lease.NewVoterSet([]string{"n-n1", "n-n2", "n-n3"}) }
-func (l *ownLog) Leading() (uint64, bool)          { return 1, true }
-func (l *ownLog) LeaderID() string                 { return "n-n3" }
-func (l *ownLog) CaughtUp() bool                   { return true }
-func (l *ownLog) Applied() uint64                  { return l.state.Index }
+func (l *ownLog) VoterSet() lease.VoterSet {
+	return lease.NewVoterSet([]string{"n-n1", "n-n2", "n-n3"})
+}
+func (l *ownLog) Leading() (uint64, bool) { return 1, true }
+func (l *ownLog) LeaderID() string        { return "n-n3" }
+func (l *ownLog) CaughtUp() bool          { return true }
+func (l *ownLog) Applied() uint64         { return l.state.Index }
 
 func (l *ownLog) Propose(_ context.Context, term uint64, key string, body fsm.Body) (fsm.Result, error) {
 	l.proposed = append(l.proposed, body)
