@@ -90,6 +90,7 @@ type Local struct {
 
 // Observation is one HAVIP as this host's kernel shows it.
 type Observation struct {
+	ID      string `json:"id"`
 	HAVIP   string `json:"havip" doc:"Name"`
 	ENI     string `json:"eni"`
 	Address string `json:"address"`

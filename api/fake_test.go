@@ -22,11 +22,22 @@ type fakeLog struct {
 	mu     sync.Mutex
 	state  *fsm.State
 	leader string // node id, "" = none
+	slow   bool   // no node says that its fence knows a new HAVIP
 }
 
 func (l *fakeLog) apply(t testing.TB, body fsm.Body, key string) fsm.Result {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	res := l.commit(t, body, key)
+	if !l.slow && l.state.GuardedUpTo() < l.state.GuardIndex() { // as the nodes do at once
+		for _, sess := range l.state.SessionList() {
+			l.commit(t, fsm.ReportGuarded{Node: sess.Node, Session: sess.Number, Index: l.state.Index}, "")
+		}
+	}
+	return res
+}
+
+func (l *fakeLog) commit(t testing.TB, body fsm.Body, key string) fsm.Result {
 	cmd, err := fsm.NewCommand(time.Now().UnixNano(), "", key, body)
 	if err != nil {
 		t.Fatal(err)

@@ -27,10 +27,18 @@ type walker struct {
 func (w *walker) do(body fsm.Body) bool {
 	w.at += int64(w.r.IntN(20)) * int64(time.Second)
 	next, err := after(w.st, "", body, w.at)
-	if err == nil {
-		w.st = next
+	if err != nil {
+		return false
 	}
-	return err == nil
+	w.st = next
+	if next.GuardedUpTo() < next.GuardIndex() { // as the nodes do; no file tells of it
+		for _, sess := range next.SessionList() {
+			if w.st, err = after(w.st, "", fsm.ReportGuarded{Node: sess.Node, Session: sess.Number, Index: w.st.Index}, w.at); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+	}
+	return true
 }
 
 func pick[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
@@ -64,7 +72,7 @@ func newWalker(t *testing.T, seed uint64) *walker {
 				t.Fatal("no node")
 			}
 		}
-		w.do(fsm.OpenSession{Node: node(i).ID, Attempt: "a"})
+		w.do(fsm.OpenSession{Node: node(i).ID, Attempt: "a", Guarded: w.st.Index})
 		enis := []fsm.ENI{{Device: "eth0", MAC: "02:00:00:00:00:01", Primary: true, Up: true, Prefixes: []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.77.0.%d/24", 10+i))}}}
 		if w.r.IntN(2) == 0 {
 			enis = append(enis, fsm.ENI{Device: "eth1", MAC: "02:00:00:00:00:02", Up: w.r.IntN(5) > 0, Fault: pick(w.r, []string{"", "", "gateway silent"}), Prefixes: []netip.Prefix{
@@ -151,7 +159,7 @@ func (w *walker) step(i int) {
 	case 12:
 		w.do(fsm.CloseSession{Session: n.LastSession})
 	case 13:
-		w.do(fsm.OpenSession{Node: n.ID, Last: n.LastSession, Attempt: fmt.Sprint(i)})
+		w.do(fsm.OpenSession{Node: n.ID, Last: n.LastSession, Attempt: fmt.Sprint(i), Guarded: w.st.Index})
 	case 14:
 		var of []string
 		for _, v := range some(r, havips, 4) {

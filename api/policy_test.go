@@ -337,8 +337,9 @@ func TestApplyRename(t *testing.T) {
 	}
 }
 
-// TestApplyTooMuch: a configuration that does not fit into one log entry is refused.
-func TestApplyTooMuch(t *testing.T) {
+// TestApplyMuch: a configuration of nearly as many HAVIPs as there may be fits into one log
+// entry; one of more is refused.
+func TestApplyMuch(t *testing.T) {
 	w := newWorld(t)
 	var b strings.Builder
 	b.WriteString("version: 1\nsubnets: [{name: big, cidr: 10.64.0.0/12}]\nhavips:\n")
@@ -346,8 +347,14 @@ func TestApplyTooMuch(t *testing.T) {
 		fmt.Fprintf(&b, "- {name: number-%05d-with-a-long-name-0123456789, ip: 10.64.%d.%d, prefer: {node-1: 5}}\n", i, i/250, 2+i%250)
 	}
 	before := w.log.now()
-	_, err := w.local(0).Apply(context.Background(), []byte(b.String()), ApplyOptions{DryRun: true})
-	wantProblem(t, err, 409, "LimitExceeded")
+	res, err := w.local(0).Apply(context.Background(), []byte(b.String()), ApplyOptions{DryRun: true})
+	if err != nil || !res.Changed {
+		t.Errorf("a manifest of 9000: changed %t, %v", res.Changed, err)
+	}
+	fmt.Fprint(&b, strings.Repeat("- {name: and-more, ip: 10.65.0.9}\n", fsm.MaxHAVIPs))
+	if _, err = w.local(0).Apply(context.Background(), []byte(b.String()), ApplyOptions{DryRun: true}); err == nil {
+		t.Error("a manifest of 19000 was taken")
+	}
 	if w.log.now() != before {
 		t.Error("it got into the log")
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -65,34 +64,6 @@ type ClusterChange struct {
 	RangeMembers       *int    `json:"range_members,omitempty"`
 	AnnounceIntervalMS *int64  `json:"announce_interval_ms,omitempty" minimum:"0"`
 	QuarantineMS       *int64  `json:"quarantine_ms,omitempty" minimum:"0"`
-}
-
-// Health of the whole.
-const (
-	HealthGreen  = "green"  // all is well
-	HealthYellow = "yellow" // everything works, less may fail than should
-	HealthRed    = "red"    // no leader, or an enabled HAVIP has no owner
-)
-
-// Status is the cluster's health at a glance, as one node sees it.
-type Status struct {
-	Cluster
-	Health   string    `json:"health" enum:"green,yellow,red"`
-	Problems []string  `json:"problems"`
-	Owned    int       `json:"owned" doc:"HAVIPs with an owner"`
-	Members  []Node    `json:"members"`
-	Local    LocalView `json:"local"`
-}
-
-// LocalView is what only the answering node knows.
-type LocalView struct {
-	Node             string        `json:"node"`
-	Version          string        `json:"version"`
-	Fence            string        `json:"fence"`
-	Session          uint64        `json:"session"`
-	LeaseRemainingMS int64         `json:"lease_remaining_ms"`
-	Observed         []Observation `json:"observed"`
-	LogBytes         int64         `json:"log_bytes"`
 }
 
 type clusterBody struct {
@@ -211,68 +182,6 @@ func set[T any](to *T, from *T) {
 	if from != nil {
 		*to = *from
 	}
-}
-
-func (s *Server) status(st *fsm.State) Status {
-	l := s.Backend.Local()
-	out := Status{
-		Cluster: s.clusterView(st), Health: HealthGreen, Problems: []string{}, Members: s.nodeViews(st, st.NodeList()),
-		Local: LocalView{
-			Node: st.NodeName(s.Backend.Self()), Version: s.Version, Fence: l.Fence, Session: l.Session,
-			LeaseRemainingMS: max(0, l.LeaseRemaining.Milliseconds()), Observed: list(l.Observed), LogBytes: l.LogBytes,
-		},
-	}
-	worse := func(health, format string, args ...any) {
-		if out.Health != HealthRed {
-			out.Health = health
-		}
-		out.Problems = append(out.Problems, fmt.Sprintf(format, args...))
-	}
-	if out.Leader == nil {
-		worse(HealthRed, "no leader is known; running HAVIPs keep running while a majority of the voters answers, and nothing can be changed")
-	}
-	for _, n := range out.Members {
-		if n.Status != StatusAlive {
-			worse(HealthYellow, "node %s is %s", n.Name, n.Status)
-		}
-		if n.Standby || n.Maintenance || n.Draining || n.Removing {
-			worse(HealthYellow, "node %s is set aside (standby %t, maintenance %t, drained %t, being removed %t)", n.Name, n.Standby, n.Maintenance, n.Draining, n.Removing)
-		}
-		if n.Health != string(fsm.HealthGreen) {
-			worse(HealthYellow, "the health of node %s is %s: %s", n.Name, n.Health, n.HealthReason)
-		}
-		if n.Flapping {
-			worse(HealthYellow, "node %s is flapping: it lost %d sessions lately; nothing goes there for a wish", n.Name, n.Flaps)
-		}
-	}
-	if out.Maintenance {
-		worse(HealthYellow, "the cluster is in maintenance: nothing is placed or moved, no failover included; `cluster maintenance off`")
-	}
-	if out.Voters > 0 && out.Voters < 3 {
-		worse(HealthYellow, "%d voters: the loss of one stops the cluster; add nodes until there are 3", out.Voters)
-	}
-	for _, c := range l.Conditions {
-		worse(HealthYellow, "this node: %s", c)
-	}
-	for _, e := range st.ENIList() {
-		if e.Fault != "" {
-			worse(HealthYellow, "ENI %s: %s", e.ID, e.Fault)
-		}
-	}
-	for _, v := range st.HAVIPList() {
-		switch {
-		case v.Owner != nil:
-			out.Owned++
-		case v.Enabled && !v.Deleting:
-			worse(HealthRed, "HAVIP %s has no owner: %s", v.Name, v.Reason)
-		}
-	}
-	for _, o := range l.Observed {
-		if o.Problem != "" {
-			worse(HealthYellow, "HAVIP %s at this node: %s", o.HAVIP, o.Problem)
-		}
-	}
-	return out
 }
 
 func failovers(st *fsm.State, in *failoversQuery) ([]Failover, error) {

@@ -71,6 +71,9 @@ func PlanFor(before, after placement.Problem, spec PlanSpec) (Plan, error) {
 	}
 	// What only waits for its last release is as good as gone.
 	after.HAVIPs = slices.DeleteFunc(slices.Clone(after.HAVIPs), func(v placement.HAVIP) bool { return v.Deleting && v.Owner == "" })
+	for i := range after.HAVIPs {
+		after.HAVIPs[i].Waits = nil // a plan is about what comes once every fence knows what is new
+	}
 	out := Plan{Result: placement.PlanBetween(before, after)}
 	if spec.NMinusOne {
 		out.NMinusOne = placement.NMinusOne(after)

@@ -82,7 +82,7 @@ func TestEndpoints(t *testing.T) {
 		{"PATCH", "/v1/enis/node-1%2Feth0", `{"primary":false}`, 200, eniFields},
 		{"GET", "/v1/cluster", "", 200, clusterFields},
 		{"PATCH", "/v1/cluster", `{"lease_ms":400}`, 200, clusterFields},
-		{"GET", "/v1/status", "", 200, clusterFields + " health local members owned problems"},
+		{"GET", "/v1/status", "", 200, clusterFields + " health local members owned pending unowned problems"},
 		{"POST", "/v1/tokens", `{"node":"node-3"}`, 201, "command expires node role token"},
 		{"POST", "/v1/nodes/node-2/activate", "", 200, nodeFields},
 		{"PATCH", "/v1/nodes/node-2", `{"maintenance":false,"capacity":5,"score":-3}`, 200, nodeFields},
@@ -140,7 +140,7 @@ const (
 	exportFields    = "version revision maintenance nodes enis subnets havips groups limits rebalance"
 	appliedFields   = "dry_run changed revision index changes warnings"
 	placementFields = "id name ip subnet state eni node session epoch since index reason"
-	havipFields     = placementFields + " vpc range eip failback priority prefer bans enabled draining created " +
+	havipFields     = placementFields + " vpc range eip failback priority prefer bans enabled waits draining created " +
 		"ban_ends require forbid stickiness weight fail_limit fails gave_up managed maintenance groups warnings"
 	nodeFields    = "name id role address status leader session lease_remaining_ms standby maintenance version havips api_port raft_port gossip_port suffrage joined draining score capacity carries health"
 	subnetFields  = "name vpc cidr gateway reserved auto havips"

@@ -18,8 +18,9 @@ type Done struct {
 
 // States of a HAVIP, as the cloud's own list names them.
 const (
-	StateAvailable = "AVAILABLE" // it has an owner
-	StateUnbind    = "UNBIND"    // it has none
+	StateAvailable = string(fsm.Available) // its owner serves it
+	StatePending   = string(fsm.Pending)   // it has an owner, who has not said yet that it serves
+	StateUnbind    = string(fsm.Unbound)   // it has no owner
 )
 
 // Placement says who owns a HAVIP.
@@ -28,7 +29,7 @@ type Placement struct {
 	Name    string    `json:"name"`
 	IP      string    `json:"ip"`
 	Subnet  string    `json:"subnet"`
-	State   string    `json:"state" enum:"AVAILABLE,UNBIND"`
+	State   string    `json:"state" enum:"AVAILABLE,PENDING,UNBIND"`
 	ENI     *string   `json:"eni" doc:"null without an owner"`
 	Node    *string   `json:"node" doc:"Name; null without an owner"`
 	Session uint64    `json:"session" doc:"0 without an owner"`
@@ -57,6 +58,7 @@ type HAVIP struct {
 	Bans     []string       `json:"bans"`
 	Enabled  bool           `json:"enabled"`
 	Deleting bool           `json:"deleting,omitempty"`
+	Waits    []string       `json:"waits" doc:"Nodes whose fence does not know it yet: it is placed when all do"`
 	Draining []string       `json:"draining" doc:"ENIs of earlier owners that have not released it yet"`
 	Created  time.Time      `json:"created"`
 
@@ -102,6 +104,7 @@ type Node struct {
 	HealthReason     string    `json:"health_reason,omitempty"`
 	Flapping         bool      `json:"flapping,omitempty" doc:"It lost several sessions lately; nothing goes there for a wish"`
 	Flaps            int       `json:"flaps,omitempty" doc:"Sessions that it lost lately"`
+	Leftout          string    `json:"leftout,omitempty" doc:"What its inventory does not report, and why"`
 	Removing         bool      `json:"removing,omitempty"`
 	APIPort          int       `json:"api_port"`
 	RaftPort         int       `json:"raft_port"`
@@ -194,24 +197,43 @@ func list[T any](s []T) []T { return append([]T{}, s...) }
 
 func placementView(st *fsm.State, v fsm.HAVIP) Placement {
 	p := Placement{
-		ID: v.ID, Name: v.Name, IP: v.IP.String(), Subnet: v.Subnet, State: StateUnbind,
+		ID: v.ID, Name: v.Name, IP: v.IP.String(), Subnet: v.Subnet, State: string(st.Serving(v)),
 		Epoch: uint64(v.Epoch), Since: wall(v.Since), Index: st.Index, Reason: v.Reason,
 	}
 	if o := v.Owner; o != nil {
-		p.State, p.ENI, p.Node, p.Session = StateAvailable, orNull(o.ENI), orNull(st.NodeName(o.Node)), o.Session
+		p.ENI, p.Node, p.Session = orNull(o.ENI), orNull(st.NodeName(o.Node)), o.Session
+	}
+	if why := notPlaceable(st, v); why != "" {
+		p.Reason = why
 	}
 	return p
+}
+
+// notPlaceable says why an enabled HAVIP without an owner gets none, where that is not about
+// one ENI or the other; else "".
+func notPlaceable(st *fsm.State, v fsm.HAVIP) string {
+	if v.Owner != nil || !v.Enabled || v.Deleting {
+		return ""
+	}
+	if node, own := st.OwnAddress(v.IP); own {
+		return fsm.OwnAddressText(v.IP, node)
+	}
+	if waits := st.Unguarded(v); len(waits) > 0 {
+		return fsm.WaitsForFence(waits)
+	}
+	return ""
 }
 
 // viewer shows HAVIPs as they are at a time: bans and failures end by themselves.
 type viewer struct {
 	st     *fsm.State
-	at     int64               // unix nanoseconds
+	at     int64 // unix nanoseconds
+	advise *fsm.Adviser
 	groups map[string][]string // by HAVIP id
 }
 
 func newViewer(st *fsm.State, at int64) *viewer {
-	w := &viewer{st: st, at: at, groups: map[string][]string{}}
+	w := &viewer{st: st, at: at, advise: st.Adviser(), groups: map[string][]string{}}
 	for _, g := range st.GroupList() {
 		for _, id := range g.HAVIPs {
 			w.groups[id] = append(w.groups[id], g.Name)
@@ -226,7 +248,7 @@ func (w *viewer) havip(v fsm.HAVIP) HAVIP {
 		Placement: placementView(st, v), VPC: v.VPC,
 		Range: Range{Type: string(v.Range.Type), Members: list(v.Range.Members), Limit: v.Range.Limit},
 		EIP:   addrOrNull(v.EIP), Failback: v.Failback, Priority: v.Priority, Prefer: map[string]int{}, Bans: []string{},
-		Enabled: v.Enabled, Deleting: v.Deleting, Draining: []string{}, Created: wall(v.Created),
+		Enabled: v.Enabled, Deleting: v.Deleting, Waits: list(st.Unguarded(v)), Draining: []string{}, Created: wall(v.Created),
 		BanEnds: map[string]time.Time{}, Require: list(v.Require), Forbid: list(v.Forbid),
 		Stickiness: v.Sticky(), Weight: v.Takes(), FailLimit: v.FailureLimit(), Fails: map[string]int{}, GaveUp: map[string]GaveUp{},
 		Managed: !v.Unmanaged, Maintenance: v.Maintenance, Groups: list(w.groups[v.ID]), Warnings: w.advice(v),
@@ -256,7 +278,7 @@ func (w *viewer) havip(v fsm.HAVIP) HAVIP {
 
 // advice says what is allowed and probably not meant.
 func (w *viewer) advice(v fsm.HAVIP) []string {
-	out := list(w.st.Warnings(v))
+	out := list(w.advise.Warnings(v))
 	if v.Unmanaged {
 		out = append(out, "it is not managed: nobody takes it over when its owner fails; `havip update "+v.Name+" --managed=true`")
 	}
@@ -294,7 +316,7 @@ func (s *Server) nodeViews(st *fsm.State, nodes []fsm.Node) []Node {
 			Standby: n.Standby, Maintenance: n.Maintenance, Version: l.Version, HAVIPs: owned[n.ID], Removing: n.Removing,
 			APIPort: n.APIPort, RaftPort: n.RaftPort, GossipPort: n.GossipPort,
 			Draining: n.Draining, Score: n.Score, Capacity: n.Capacity, Carries: carries[n.ID],
-			Health: string(n.HealthNow()), HealthReason: n.HealthReason, Flapping: n.Flapping(at), Flaps: n.Flaps.Effective(at),
+			Health: string(n.HealthNow()), HealthReason: n.HealthReason, Flapping: n.Flapping(at), Flaps: n.Flaps.Effective(at), Leftout: n.Leftout,
 			Suffrage: l.Suffrage, AppliedIndex: l.AppliedIndex, Joined: wall(n.Joined),
 		})
 	}

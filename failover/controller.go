@@ -178,9 +178,11 @@ func (c *Controller) take(m message) {
 			}
 		}
 	case m.Activated != nil:
+		state := c.cfg.Log.State()
 		for _, w := range m.Activated {
 			c.reign.timeline.activated(now, w)
-			if len(c.reign.confirms) < entryMax(c.cfg.Log.State()) {
+			// Nobody but its holder says of a session that it serves.
+			if sess, open := state.Sessions[w.Session]; open && sess.Node == m.From && len(c.reign.confirms) < entryMax(state) {
 				c.reign.confirms[fsm.ConfirmedClaim{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session}] = true
 			}
 		}

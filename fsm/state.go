@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -106,8 +107,16 @@ func (s *State) NodeList() []Node {
 
 // HAVIPList returns the HAVIPs in the order of their names, then ids.
 func (s *State) HAVIPList() []HAVIP {
-	out := sorted(s.HAVIPs)
-	slices.SortStableFunc(out, func(a, b HAVIP) int { return strings.Compare(a.Name, b.Name) })
+	type key struct{ name, id string } // a HAVIP is large, and sorting moves things
+	keys := make([]key, 0, len(s.HAVIPs))
+	for id, v := range s.HAVIPs {
+		keys = append(keys, key{v.Name, id})
+	}
+	slices.SortFunc(keys, func(a, b key) int { return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.id, b.id)) })
+	out := make([]HAVIP, len(keys))
+	for i, k := range keys {
+		out[i] = s.HAVIPs[k.id]
+	}
 	return out
 }
 

@@ -7,7 +7,21 @@ import (
 
 // Warnings says in sorted order what is allowed and most likely not meant, about one HAVIP
 // as it is now. They are advice: nothing asks them before a change.
-func (s *State) Warnings(v HAVIP) []string {
+func (s *State) Warnings(v HAVIP) []string { return s.Adviser().Warnings(v) }
+
+// Adviser gives the warnings about many HAVIPs of one state, and counts only once. It is not
+// for several goroutines.
+type Adviser struct {
+	s     *State
+	owned map[string]int // HAVIPs by ENI; nil until somebody asks
+}
+
+// Adviser begins to look at a state.
+func (s *State) Adviser() *Adviser { return &Adviser{s: s} }
+
+// Warnings is State.Warnings.
+func (a *Adviser) Warnings(v HAVIP) []string {
+	s := a.s
 	var out []string
 	warn := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	nodes := s.rangeNodes(v)
@@ -26,7 +40,7 @@ func (s *State) Warnings(v HAVIP) []string {
 		warn("EIP %s is idle, and billed, until the HAVIP has an owner", v.EIP)
 	}
 	if advice := s.Cluster.Provider.Rules().HAVIPsPerENI; advice > 0 && v.Owner != nil {
-		if n := s.ownedOn(v.Owner.ENI); n > advice {
+		if n := a.ownedOn(v.Owner.ENI); n > advice {
 			warn("ENI %s owns %d HAVIPs, provider %s advises %d at most", v.Owner.ENI, n, s.Cluster.Provider.Rules().Name, advice)
 		}
 	}
@@ -47,14 +61,16 @@ func (s *State) rangeNodes(v HAVIP) []string {
 	return slices.Compact(out)
 }
 
-func (s *State) ownedOn(eni string) int {
-	n := 0
-	for _, v := range s.HAVIPs {
-		if v.Owner != nil && v.Owner.ENI == eni {
-			n++
+func (a *Adviser) ownedOn(eni string) int {
+	if a.owned == nil {
+		a.owned = map[string]int{}
+		for _, v := range a.s.HAVIPs {
+			if v.Owner != nil {
+				a.owned[v.Owner.ENI]++
+			}
 		}
 	}
-	return n
+	return a.owned[eni]
 }
 
 // noteWarnings puts the warnings about a new HAVIP into the journal.

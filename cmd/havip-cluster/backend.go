@@ -264,10 +264,18 @@ func (b *backend) Local() api.Local {
 	if out.Session = session; session != 0 {
 		out.LeaseRemaining = max(deadline.Sub(failover.Boot()), 0)
 	}
+	out.Observed = b.observed(out.LeaseRemaining > 0)
+	return out
+}
+
+// observed is the edge's last picture of what this node holds: nothing is asked of the kernel.
+func (b *backend) observed(open bool) []api.Observation {
+	var out []api.Observation
 	for _, h := range b.member.Agent.Holdings() {
-		o := api.Observation{HAVIP: h.HAVIP.Name, ENI: h.ENI.ID, Address: h.HAVIP.IP.String(), Epoch: uint64(h.Claim.Epoch)}
-		o.Present, o.Open = h.Stands, h.Stands && out.LeaseRemaining > 0
-		out.Observed = append(out.Observed, o)
+		out = append(out, api.Observation{
+			ID: h.HAVIP.ID, HAVIP: h.HAVIP.Name, ENI: h.ENI.ID, Address: h.HAVIP.IP.String(), Epoch: uint64(h.Claim.Epoch),
+			Present: h.Stands, Open: h.Stands && open,
+		})
 	}
 	return out
 }

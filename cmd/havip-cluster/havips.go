@@ -134,7 +134,7 @@ func havipPairs(v api.HAVIP) []pair {
 		{"BANS", strings.Join(bans, ", ")}, {"PREFER", scoresText(v.Prefer)}, {"STICKINESS", strconv.Itoa(v.Stickiness)},
 		{"FAILBACK", v.Failback}, {"PRIORITY", strconv.Itoa(v.Priority)}, {"WEIGHT", strconv.Itoa(v.Weight)},
 		{"FAIL LIMIT", strconv.Itoa(v.FailLimit)}, {"FAILURES", strings.Join(fails, ", ")}, {"GROUPS", strings.Join(v.Groups, ", ")},
-		{"EIP", text(v.EIP)}, {"DRAINING", strings.Join(v.Draining, ", ")}, {"CREATED", when(v.Created)}, {"WARNINGS", strings.Join(v.Warnings, "; ")},
+		{"EIP", text(v.EIP)}, {"WAITS FOR", strings.Join(v.Waits, ", ")}, {"DRAINING", strings.Join(v.Draining, ", ")}, {"CREATED", when(v.Created)}, {"WARNINGS", strings.Join(v.Warnings, "; ")},
 	}
 }
 

@@ -150,13 +150,25 @@ func (g *globals) status(ctx context.Context, c *api.Client) error {
 	return fmt.Errorf("%w: no leader answers, so this is what the asked node knows; nothing can be changed until a majority of the voters is back", api.ErrNoLeader)
 }
 
+// havipsText counts the HAVIPs by what is known of their service.
+func havipsText(st api.Status) string {
+	text := fmt.Sprintf("%d, %d with an owner", st.HAVIPs, st.Owned)
+	if st.Pending > 0 {
+		text += fmt.Sprintf(", %d of them pending", st.Pending)
+	}
+	if st.Unowned > 0 {
+		text += fmt.Sprintf(", %d enabled without one", st.Unowned)
+	}
+	return text
+}
+
 func printStatus(w io.Writer, st api.Status) {
 	printPairs(w, []pair{
 		{"HEALTH", strings.ToUpper(st.Health)},
 		{"CLUSTER", fmt.Sprintf("%s, %s with %s, index %d", st.ID, plural(st.Nodes, "node"), plural(st.Voters, "voter"), st.Index)},
 		{"LEADER", text(st.Leader)},
 		{"LEASE", fmt.Sprintf("%s (profile %s)", millis(st.LeaseMS), st.Profile)},
-		{"HAVIPS", fmt.Sprintf("%d, %d with an owner", st.HAVIPs, st.Owned)},
+		{"HAVIPS", havipsText(st)},
 		{"THIS NODE", fmt.Sprintf("%s, fence %s, session %d, log %d KiB", st.Local.Node, oneLine(st.Local.Fence), st.Local.Session, st.Local.LogBytes>>10)},
 	})
 	for _, p := range st.Problems {

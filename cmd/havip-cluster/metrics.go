@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"havip-cluster/fsm"
 	"havip-cluster/netdev/fence"
 )
 
@@ -18,7 +19,9 @@ var (
 	metricIndex    = prometheus.NewDesc("havip_applied_index", "Log index up to which this node has applied the log.", nil, nil)
 	metricSession  = prometheus.NewDesc("havip_session", "Number of this node's session, 0 without one.", nil, nil)
 	metricLease    = prometheus.NewDesc("havip_lease_remaining_seconds", "What is left of this node's lease.", nil, nil)
-	metricHolding  = prometheus.NewDesc("havip_holding", "1 for each HAVIP that this node answers for.", []string{"havip", "eni"}, nil)
+	metricHolding  = prometheus.NewDesc("havip_holding", "1 for each HAVIP that this node answers for.", []string{"id", "havip", "eni"}, nil)
+	metricHAVIPs   = prometheus.NewDesc("havip_havips", "HAVIPs of the cluster as this node has applied the log, by state.", []string{"state"}, nil)
+	metricPending  = prometheus.NewDesc("havip_pending", "HAVIPs whose owner has not said yet that it serves.", nil, nil)
 	metricGranted  = prometheus.NewDesc("havip_renewals_granted_total", "Renewals that this voter acknowledged.", nil, nil)
 	metricRefused  = prometheus.NewDesc("havip_lease_refusals_total", "Renewals and questions that this voter refused, by reason.", []string{"reason"}, nil)
 	metricLogBytes = prometheus.NewDesc("havip_log_bytes", "Size of the log's file.", nil, nil)
@@ -45,8 +48,17 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(metricSession, float64(local.Session))
 	gauge(metricLease, local.LeaseRemaining.Seconds())
 	for _, o := range local.Observed {
-		gauge(metricHolding, oneIf(o.Present && o.Open), o.HAVIP, o.ENI)
+		gauge(metricHolding, oneIf(o.Present && o.Open), o.ID, o.HAVIP, o.ENI)
 	}
+	states := map[fsm.Serving]int{fsm.Available: 0, fsm.Pending: 0, fsm.Unbound: 0}
+	s := m.b.State()
+	for _, v := range s.HAVIPs {
+		states[s.Serving(v)]++
+	}
+	for state, n := range states {
+		gauge(metricHAVIPs, float64(n), string(state))
+	}
+	gauge(metricPending, float64(states[fsm.Pending]))
 	granted, refused := m.b.member.Voter.Figures()
 	counter(metricGranted, granted)
 	for reason, n := range refused {

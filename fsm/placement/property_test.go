@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -29,6 +30,20 @@ func drawnPolicy(t *rapid.T) *world {
 
 func lived(t *rapid.T, actions map[string]func(t *rapid.T, w *world)) *world {
 	w := cluster(t, rapid.IntRange(1, 4).Draw(t, "nodes"))
+	if w.slow = rapid.IntRange(1, 3).Draw(t, "fences") == 3; w.slow {
+		actions = maps.Clone(actions)
+		actions["guard"] = func(t *rapid.T, w *world) {
+			sess := one(t, "session", append(w.state.SessionList(), fsm.Session{}))
+			w.try(fsm.ReportGuarded{Node: sess.Node, Session: sess.Number, Index: w.state.Index})
+		}
+		actions["guard all"] = func(_ *rapid.T, w *world) { w.guarded() }
+		actions["late"] = func(t *rapid.T, w *world) {
+			if len(w.state.HAVIPs) < 6 {
+				w.try(drawHAVIP(t, w, int(w.state.Index)))
+			}
+		}
+		actions["own address"] = func(t *rapid.T, w *world) { ownAddress(t, w) }
+	}
 	for i := range rapid.IntRange(1, 6).Draw(t, "havips") {
 		w.try(drawHAVIP(t, w, i))
 	}
@@ -37,6 +52,23 @@ func lived(t *rapid.T, actions map[string]func(t *rapid.T, w *world)) *world {
 		actions[rapid.SampledFrom(slices.Sorted(maps.Keys(actions))).Draw(t, "action")](t, w)
 	}
 	return w
+}
+
+// ownAddress gives an ENI the address of a HAVIP, or takes it away again.
+func ownAddress(t *rapid.T, w *world) {
+	of, v := w.state.ENIs[anyENI(t, w)], anyHAVIP(t, w)
+	var enis []fsm.ENI
+	for _, e := range w.state.ENIList() {
+		if e.Node != of.Node || e.Detached {
+			continue
+		}
+		e.Prefixes = e.Prefixes[:1]
+		if e.ID == of.ID && rapid.Bool().Draw(t, "has it") {
+			e.Prefixes = append(slices.Clone(e.Prefixes), netip.PrefixFrom(v.IP, v.IP.BitLen()))
+		}
+		enis = append(enis, e)
+	}
+	w.try(fsm.ReportENIs{Node: of.Node, ENIs: enis})
 }
 
 func one[T any](t *rapid.T, what string, from []T) T { return rapid.SampledFrom(from).Draw(t, what) }
@@ -201,6 +233,12 @@ func TestAgreesWithApply(t *testing.T) {
 					HAVIP: d.HAVIP, FromEpoch: v.Epoch, Node: e.Node, Session: w.state.Nodes[e.Node].LastSession, ENI: c.ENI,
 				}}})
 				alone := c.Eligible || slices.Contains(several, c.Rule)
+				if c.Present && len(w.state.Unguarded(v)) > 0 { // it stays, and is not made anew
+					if c.Rule == "unguarded" || res.Refusal == nil {
+						t.Fatalf("%s waits for a fence on %s, its owner's: %q, and Apply says %v", d.Name, c.ENI, c.Why, res.Refusal)
+					}
+					continue
+				}
 				if len(v.Draining) < fsm.MaxDraining && alone != (res.Refusal == nil) {
 					t.Fatalf("%s on %s: eligible %v (%s), but Apply says %v", d.Name, c.ENI, c.Eligible, c.Why, res.Refusal)
 				}
