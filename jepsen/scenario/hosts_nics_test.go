@@ -32,20 +32,22 @@ func answerARP(t *testing.T, ip netip.Addr, mac net.HardwareAddr) error {
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	ended := make(chan struct{})
+	ended, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		for {
 			p, _, err := client.Read()
-			if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) {
+			select {
+			case <-done:
 				return
+			default:
 			}
 			if err == nil && p.Operation == arp.OperationRequest && p.TargetIP == ip && p.SenderHardwareAddr.String() == mac.String() {
 				_ = client.Reply(p, dev.HardwareAddr, ip)
 			}
 		}
 	}()
-	t.Cleanup(func() { _ = conn.Close(); <-ended })
+	t.Cleanup(func() { close(done); _ = conn.Close(); <-ended })
 	return nil
 }
 
@@ -67,11 +69,14 @@ func TestHostHasTwoNICsInOneLAN(t *testing.T) {
 			b.silentNIC(1, 1)
 		})
 	}
-	t.Run("one that comes later", func(t *testing.T) {
-		b := NewBed(t, 3)
-		b.must(b.Lab.Node(2).Cable("eth1", "", netip.MustParsePrefix("10.77.0.42/24")))
-		b.silentNIC(2, 1)
-	})
+	for _, c := range []struct{ name, address string }{{"one that comes later, without", ""}, {"variant: one that comes later, with an address", "10.77.0.42/24"}} {
+		t.Run(c.name, func(t *testing.T) {
+			b := NewBed(t, 3)
+			prefix, _ := netip.ParsePrefix(c.address)
+			b.must(b.Lab.Node(2).Cable("eth1", "", prefix))
+			b.silentNIC(2, 1)
+		})
+	}
 }
 
 // silentNIC demands that a NIC says nothing in the name of a HAVIP that another NIC of its host owns.
@@ -194,7 +199,7 @@ func TestHostsNICIsRenamed(t *testing.T) {
 			far := b.of(netip.MustParseAddr("10.78.0.100"))
 			b.Eventually("the owner", func() bool { return b.owners(1)["far"] == "node-2" && far.has(2) })
 			b.sh(2, "ip link set eth1 down", "ip link set eth1 name lan1", "ip link set lan1 up", "ip addr replace 10.78.0.12/24 dev lan1")
-			time.Sleep(2 * time.Second)
+			time.Sleep(heard) // several looks at the inventory
 			if _, err := b.Cluster.CLI(1, "havip", "move", "far", "--to", "node-2"); err == nil {
 				time.Sleep(time.Second)
 			}
