@@ -42,7 +42,8 @@ type Swarm struct {
 type served struct {
 	last   int64 // the latest question that was answered
 	gap    time.Duration
-	gapEnd int64 // the first answered question after the longest gap
+	gapEnd int64  // the first answered question after the longest gap
+	before string // who answered at Reset
 	node   string
 }
 
@@ -154,12 +155,12 @@ func (s *Swarm) answered(m ipv4.Message) {
 	e.last, e.node = max(e.last, sent), node
 }
 
-// Reset forgets the gaps so far.
+// Reset forgets the gaps so far, and remembers who answers.
 func (s *Swarm) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.seen {
-		s.seen[i].gap, s.seen[i].gapEnd = 0, 0
+		s.seen[i].gap, s.seen[i].gapEnd, s.seen[i].before = 0, 0, s.seen[i].node
 	}
 }
 
@@ -168,7 +169,7 @@ type SwarmReport struct {
 	Asked   uint64
 	Dark    int             // addresses without an answer in the last ten rounds and 100 ms
 	Gaps    []time.Duration // of the addresses with one of at least two rounds, sorted
-	Last    time.Duration   // from a time to the end of the latest of those gaps
+	Last    time.Duration   // from a time to the end of the latest of those gaps, of addresses that another node answers for than at Reset
 	Skipped uint64          // ticks without questions, for want of CPU
 	By      map[string]int  // who answered last, by node
 }
@@ -187,7 +188,9 @@ func (s *Swarm) Report(since int64) SwarmReport {
 		r.By[e.node]++
 		if e.gap >= 2*s.every {
 			r.Gaps = append(r.Gaps, e.gap)
-			r.Last = max(r.Last, time.Duration(e.gapEnd-since))
+			if e.node != e.before {
+				r.Last = max(r.Last, time.Duration(e.gapEnd-since))
+			}
 		}
 	}
 	slices.Sort(r.Gaps)
