@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -43,6 +44,9 @@ const (
 	// enteredWait bounds the way of runc into its container.
 	enteredWait = 10 * time.Second
 )
+
+// reenters: this program, started once more, comes to enter.
+var reenters atomic.Bool
 
 // entry is a command and what is to be done before it replaces this process.
 type entry struct {
@@ -83,7 +87,10 @@ func (c *Cluster) wrap(cmd *exec.Cmd, i int, in Environment) error {
 		return err
 	}
 	cmd.Env = append(cmd.Env, enterEnv+"="+string(text))
-	cmd.Path, cmd.Args = "/proc/self/exe", []string{os.Args[0]}
+	if !reenters.Load() {
+		return fmt.Errorf("netns: environment %s needs a program that has called Isolate", in)
+	}
+	cmd.Path, cmd.Args = "/proc/self/exe", os.Args
 	cmd.SysProcAttr.Unshareflags |= syscall.CLONE_NEWNS
 	return nil
 }

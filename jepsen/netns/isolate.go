@@ -24,6 +24,7 @@ func Isolate() (code int, done bool, err error) {
 		return 1, true, enter(text)
 	}
 	if os.Getenv(isolatedEnv) != "" {
+		reenters.Store(true)
 		return 0, false, nil
 	}
 	self, err := os.Executable()

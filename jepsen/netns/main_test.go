@@ -18,12 +18,17 @@ import (
 const labEnv = "NETNS_TEST_LAB"
 
 func TestMain(m *testing.M) {
+	if text := os.Getenv(enterEnv); text != "" {
+		fmt.Fprintln(os.Stderr, enter(text))
+		os.Exit(1)
+	}
 	if os.Getenv(labEnv) != "" {
 		if err := liveUntilKilled(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 		os.Exit(1)
 	}
+	reenters.Store(true)
 	code := m.Run()
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)

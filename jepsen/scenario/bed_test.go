@@ -71,11 +71,17 @@ func newBed(t *testing.T, hosts, n int) *Bed {
 // unformed is a lab with hosts on which nothing runs yet.
 func unformed(t *testing.T, hosts int) *Bed {
 	t.Helper()
+	return unformedIn(t, netns.Options{Nodes: hosts})
+}
+
+// unformedIn is a lab of any shape.
+func unformedIn(t *testing.T, options netns.Options) *Bed {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	lab, err := netns.New(netns.Options{Nodes: hosts})
+	lab, err := netns.New(options)
 	if err != nil {
 		t.Fatalf("this test needs root (or a user namespace with a network of its own): %v", err)
 	}

@@ -75,10 +75,10 @@ func TestHostHasAForeignProgram(t *testing.T) {
 		b.tells("fence", "node-"+fmt.Sprint(b.Owner()))
 		frozen(b)
 	})
-	t.Run("variant: on the owner, egress only, again and again", func(t *testing.T) {
+	t.Run("variant: on the owner, again and again", func(t *testing.T) {
 		b := NewBed(t, 3)
 		for range 3 {
-			b.passAll(b.Owner(), ebpf.AttachTCXEgress)
+			b.passAll(b.Owner(), both...)
 			time.Sleep(time.Second)
 		}
 		frozen(b)

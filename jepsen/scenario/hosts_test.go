@@ -53,6 +53,9 @@ func (b *Bed) says(words ...string) bool {
 		for i := range b.Lab.Nodes() {
 			for _, command := range []string{"status", "events"} {
 				out, err := b.Cluster.CLI(i+1, command)
+				if command == "status" {
+					out = problems(out)
+				}
 				if err == nil && hasLine(string(out), words...) {
 					return true
 				}
@@ -60,6 +63,16 @@ func (b *Bed) says(words ...string) bool {
 		}
 	}
 	return false
+}
+
+// problems are the lines of status that complain of something: the rest names nodes and fences anyway.
+func problems(status []byte) (lines []byte) {
+	for line := range bytes.Lines(status) {
+		if bytes.HasPrefix(line, []byte("!")) {
+			lines = append(lines, line...)
+		}
+	}
+	return lines
 }
 
 // tells demands says.
