@@ -181,7 +181,7 @@ func (s *Swarm) Report(since int64) SwarmReport {
 	r := SwarmReport{Asked: s.asked, Skipped: s.ticker.skippedTicks(), By: map[string]int{}}
 	recent := s.lab.Now() - int64(10*s.every) - int64(graceWait)
 	for _, e := range s.seen {
-		if e.last < recent {
+		if e.last == 0 || e.last < recent {
 			r.Dark++
 			continue
 		}
