@@ -127,9 +127,8 @@ func differs(s *fsm.State, node string, enis []fsm.ENI) bool {
 	if known != len(enis) {
 		return true
 	}
-	name := s.NodeName(node)
 	for _, e := range enis {
-		k, ok := s.ENIs[name+"/"+e.Device]
+		k, ok := s.ENIOf(node, e.Device)
 		if !ok || k.Detached || k.Up != e.Up || k.Fault != e.Fault || k.MAC != e.MAC || k.Primary != e.Primary || k.Gateway != e.Gateway || !slices.Equal(k.Prefixes, e.Prefixes) {
 			return true
 		}

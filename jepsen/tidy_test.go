@@ -37,7 +37,9 @@ var arrows = map[string][]string{
 	"fsm/placement":       {"fsm"},
 	"membership":          {"fsm", "membership/identity"},
 	"membership/identity": nil,
-	"failover":            {"fsm", "fsm/placement", "failover/lease", "netdev", "netdev/fence"},
+	"edge":                {"netdev", "netdev/fence"},
+	"failover":            {"fsm", "fsm/placement", "failover/lease"},
+	"agent":               {"edge", "failover", "failover/lease", "fsm", "netdev", "netdev/fence"},
 	"failover/lease":      nil,
 	"manifest":            {"fsm", "fsm/placement"},
 	"manifest/goldens":    {"fsm", "manifest"},
@@ -61,7 +63,7 @@ var clockFunctions = []string{"Now", "Since", "Until", "After", "AfterFunc", "Ne
 // house lists the folders that explain themselves in a DESIGN.md once they hold Go code.
 var house = []string{
 	"cmd/havip-cluster", "api", "fsm", "fsm/placement", "membership", "membership/identity",
-	"failover", "failover/lease", "manifest", "netdev", "jepsen", "jepsen/sim",
+	"failover", "failover/lease", "edge", "agent", "manifest", "netdev", "jepsen", "jepsen/sim",
 }
 
 // allowance lets one file ("dir/file.go") or function ("dir/file.go:Name") exceed its

@@ -45,6 +45,10 @@ func inFSM(name, rule, test string, more ...Catcher) Bug {
 	return Bug{"fsm-" + name, rule, append([]Catcher{{"fsm", test, Fails}}, more...)}
 }
 
+func inEdge(name, rule, test string, more ...Catcher) Bug {
+	return Bug{"edge-" + name, rule, append([]Catcher{{"edge", test, Fails}}, more...)}
+}
+
 var (
 	sim      = Catcher{"jepsen/sim", "^TestMutantSim$", Sim}
 	directed = Catcher{"jepsen/sim", "^TestMutantDirected$", Sim}
@@ -53,6 +57,12 @@ var (
 // Catalogue lists every planted bug of the tree, and the tests that notice it. A test of
 // this package holds it against the source.
 var Catalogue = []Bug{
+	inEdge("forget-blindly", "edge 1: forgotten only when a reading shows it nowhere", "^TestForgottenOnlyWhenItIsNowhere$"),
+	inEdge("trust-open", "edge 2: what another life opened is shut first", "^TestLeftoversAreNotTrusted$"),
+	inEdge("open-unread", "edge 2: opened only after a reading shows it", "^TestActivationAndRelease$"),
+	inEdge("remove-open", "edge 2: shut before it is removed", "^TestActivationAndRelease$"),
+	inEdge("unread-is-absent", "edge 3: what cannot be read is not absent", "^TestWhatCannotBeReadIsNotAbsent$"),
+	inEdge("no-back-off", "edge 3: what fails is tried again at a growing distance", "^TestFailuresBackOffAndAreSaidOnce$"),
 	lease("first-promise", "1: opening is the first promise", leaseSearch()),
 	{"keeper-answer-time", "1: the first deadline counts from the request", []Catcher{directed}},
 	{"agent-unclean", "1: the own side is clean before a new session", []Catcher{sim}},
