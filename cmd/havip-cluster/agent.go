@@ -204,7 +204,7 @@ func (a *runner) open(dir string, noFence bool) error {
 	if err != nil {
 		return err
 	}
-	a.backend = &backend{id: a.id, node: a.node, edge: a.edge, fence: a.fenceName(), elsewhere: elsewhere, clients: map[string]connection{}}
+	a.backend = &backend{id: a.id, node: a.node, edge: a.edge, fence: a.fenceName(), hook: a.fenceHook(), elsewhere: elsewhere, clients: map[string]connection{}}
 	a.gossip, err = membership.OpenGossip(membership.GossipConfig{
 		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Gossip), Key: a.id.GossipKey,
 		Version: fsm.VersionWithLevel(programVersion()), Logger: a.log,
@@ -232,7 +232,10 @@ func (a *runner) openEdge(dir string, noFence bool) error {
 	}
 	why := "switched off by --no-fence"
 	if !noFence {
-		f, reason, err := fence.New(a.choice.on(fenceConfig(dir, a.id.NodeID)))
+		// Before this node says a word it is proved that silence outlives the process.
+		cfg := a.choice.on(fenceConfig(dir, a.id.NodeID))
+		cfg.Prove = true
+		f, reason, err := fence.New(cfg)
 		if err != nil {
 			return fmt.Errorf("no fence is possible on this kernel: %w; --no-fence does without, at the risk that its help text names", err)
 		}
@@ -474,6 +477,14 @@ func (a *runner) fenceName() string {
 		return string(fence.None)
 	}
 	return string(a.fence.Kind())
+}
+
+// fenceHook is where the fence meets the frames; "" without one.
+func (a *runner) fenceHook() string {
+	if a.fence == nil {
+		return ""
+	}
+	return a.fence.Hook()
 }
 
 // fenceKind is for the guard: "" says that this node puts nothing on its interfaces.

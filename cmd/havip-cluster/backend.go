@@ -38,6 +38,7 @@ type backend struct {
 	running atomic.Pointer[failover.Member]
 	edge    *agent.Edge // nil in a witness
 	fence   string
+	hook    string // of the fence, which was proved at the start; "": none
 	// elsewhere says who else answered for this node's address at the start; "" is nobody.
 	elsewhere string
 
@@ -246,7 +247,7 @@ func (b *backend) isLate(n fsm.Node, voter bool) bool {
 
 func (b *backend) Local() api.Local {
 	disk := b.node.Disk()
-	out := api.Local{Fence: b.fence, LogBytes: disk.Bytes}
+	out := api.Local{Fence: b.fence, FenceHook: b.hook, FenceProved: b.hook != "", LogBytes: disk.Bytes}
 	if disk.Stalled {
 		out.Conditions = append(out.Conditions, "its disk does not take the log's writes; it does not lead while that lasts")
 	}
