@@ -150,6 +150,9 @@ func (b *backend) Propose(ctx context.Context, body fsm.Body, key string) (fsm.R
 
 // submit carries a command of this node's own life to the leader.
 func (b *backend) submit(ctx context.Context, body fsm.Body) (fsm.Result, error) {
+	if refusal := b.mayOpen(body); refusal != nil {
+		return fsm.Result{Refusal: refusal}, nil
+	}
 	res, err := b.node.Propose(ctx, 0, "", body)
 	if !errors.Is(err, membership.ErrNotLeader) {
 		return res, err
@@ -198,8 +201,25 @@ func (b *backend) ProposeFor(ctx context.Context, node, kind string, raw json.Ra
 	if refusal != nil {
 		return fsm.Result{Refusal: refusal}, nil
 	}
+	if refusal := b.mayOpen(body); refusal != nil {
+		return fsm.Result{Refusal: refusal}, nil
+	}
 	res, err := b.node.ProposeFor(ctx, node, 0, "", body)
 	return res, apiError(err)
+}
+
+// mayOpen is the leader's word on a request for a session; other nodes have none.
+func (b *backend) mayOpen(body fsm.Body) *fsm.Refusal {
+	if _, leads := b.node.Leading(); !leads {
+		return nil
+	}
+	switch o := body.(type) {
+	case fsm.OpenSession:
+		return b.member.MayOpen(o)
+	case *fsm.OpenSession:
+		return b.member.MayOpen(*o)
+	}
+	return nil
 }
 
 func (b *backend) Live() map[string]api.Live {
