@@ -91,7 +91,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 		if !k.rest(ctx, pause, leader) {
 			return nil
 		}
-		pause = min(2*pause, openPauseMax)
+		if pause = min(2*pause, openPauseMax); k.occupied != 0 {
+			pause = openPauseMin // it ends within a lease
+		}
 	}
 }
 
