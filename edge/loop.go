@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -36,9 +37,12 @@ type Loop struct {
 
 	mem   *Memory
 	seen  *Reading // nil: nothing was read yet
-	stale Parts    // what the next reading must read again
-	said  map[string]Instant
-	again bool
+	stale Parts    // what the next reading must read again, because this loop changed it
+	told  Parts    // what others changed: read readAgain after the last reading
+	// settled are the devices whose settings are in the reading.
+	settled map[string]bool
+	said    map[string]Instant
+	again   bool
 }
 
 // NewLoop makes a loop. It does nothing before the first Turn.
@@ -57,7 +61,7 @@ func (l *Loop) Phase(ip netip.Addr) Phase { return l.mem.of(ip).phase }
 func (l *Loop) Turn(want *Desired) Facts {
 	facts := Facts{}
 	l.begin(want)
-	more := true
+	more, planned := true, l.clock()
 	for round := 0; round < roundsMax && more; round++ {
 		if err := l.read(want); err != nil {
 			l.sayOnce("read", "cannot read the kernel's state", "err", err)
@@ -67,7 +71,8 @@ func (l *Loop) Turn(want *Desired) Facts {
 		if round == 0 {
 			l.tellStrays(want, &facts) // before they are removed
 		}
-		ops := Plan(want, l.seen, l.mem, l.clock())
+		planned = l.clock()
+		ops := Plan(want, l.seen, l.mem, planned)
 		if round > 0 && onlyFlush(ops) {
 			break // not worth the time of those who wait for what has left
 		}
@@ -75,14 +80,24 @@ func (l *Loop) Turn(want *Desired) Facts {
 		l.carryOut(want, ops, &facts)
 	}
 	facts.Guarded, facts.Unguarded = guarded(want, l.seen, l.mem)
-	facts.Clean = clean(l.seen) && l.stale&(Addresses|Fence) == 0
+	facts.Clean = clean(l.seen) && (l.stale|l.told)&(Addresses|Fence) == 0
 	facts.Warnings = l.warnings(want)
 	facts.sort()
-	facts.Next = Next(want, l.seen, l.mem, l.clock())
-	if more || l.stale != 0 {
-		facts.Next = l.clock()
-	}
+	facts.Next = l.next(want, planned, more)
 	return facts
+}
+
+// next is when the next turn has something to do, after one whose last plan was of the
+// instant planned.
+func (l *Loop) next(want *Desired, planned Instant, more bool) Instant {
+	now := l.clock()
+	switch {
+	case more || l.stale != 0:
+		return now
+	case l.told != 0:
+		return max(now, min(l.seen.At.Add(readAgain), Next(want, l.seen, l.mem, planned, now)))
+	}
+	return Next(want, l.seen, l.mem, planned, now)
 }
 
 // onlyFlush: tracked connections of addresses that have left are all there is to do.
@@ -108,13 +123,17 @@ func (l *Loop) begin(want *Desired) {
 // read takes a new reading where the last one may be out of date.
 func (l *Loop) read(want *Desired) error {
 	now := l.clock()
+	if !maps.Equal(l.settled, want.Settled) {
+		l.settled = maps.Clone(want.Settled)
+		l.stale |= Settings
+	}
 	parts := l.stale
-	l.stale |= l.kernel.Changed()
+	l.told |= l.kernel.Changed()
 	switch {
 	case l.seen == nil || now.Sub(l.seen.Whole) >= readEvery || now < l.seen.Whole:
 		parts = Everything
 	case now.Sub(l.seen.At) >= readAgain:
-		parts = l.stale
+		parts |= l.told
 	}
 	if parts == 0 {
 		return nil
@@ -130,7 +149,7 @@ func (l *Loop) read(want *Desired) error {
 	if parts == Everything {
 		seen.Whole = seen.At
 	}
-	l.seen, l.stale = seen, l.stale&^parts
+	l.seen, l.stale, l.told = seen, l.stale&^parts, l.told&^parts
 	return nil
 }
 

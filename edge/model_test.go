@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"havip-cluster/netdev"
 )
 
 // model is a kernel in memory. It checks at each operation what must be true of a kernel that
@@ -17,6 +19,7 @@ type model struct {
 	fence     map[netip.Addr]State
 	attached  map[int]error
 	changed   Parts
+	settings  map[string][]netdev.Change // what is wrong with a device
 
 	readFails bool
 	fails     map[string]bool // kind, or kind and address
@@ -34,7 +37,7 @@ type model struct {
 func newModel() *model {
 	return &model{
 		now: Instant(time.Hour), addresses: map[netip.Addr][]At{}, fence: map[netip.Addr]State{}, attached: map[int]error{},
-		fails: map[string]bool{}, did: map[OpKind]int{}, items: map[OpKind]int{}, tries: map[string]int{}, announced: map[netip.Addr]int{},
+		settings: map[string][]netdev.Change{}, fails: map[string]bool{}, did: map[OpKind]int{}, items: map[OpKind]int{}, tries: map[string]int{}, announced: map[netip.Addr]int{},
 	}
 }
 
@@ -48,7 +51,7 @@ func (m *model) Changed() Parts {
 	return c
 }
 
-func (m *model) Read(_ *Desired, parts Parts, before *Reading) (*Reading, error) {
+func (m *model) Read(want *Desired, parts Parts, before *Reading) (*Reading, error) {
 	m.reads++
 	m.expire()
 	if m.readFails {
@@ -67,6 +70,12 @@ func (m *model) Read(_ *Desired, parts Parts, before *Reading) (*Reading, error)
 	}
 	if parts&Fence != 0 {
 		r.Fence, r.Attached = maps.Clone(m.fence), maps.Clone(m.attached)
+	}
+	if parts&Settings != 0 {
+		r.Settings = map[string]Setting{}
+		for device := range want.Settled {
+			r.Settings[device] = Setting{Changes: m.settings[device]}
+		}
 	}
 	m.shown = r
 	return r, nil
@@ -118,6 +127,9 @@ func (m *model) Do(op Op) []error {
 		}
 		errs[i] = m.one(op.Kind, it)
 	}
+	for _, c := range op.Settle {
+		delete(m.settings, c.Device)
+	}
 	return errs
 }
 
@@ -141,6 +153,8 @@ func (m *model) one(kind OpKind, it Item) error {
 			m.fault("%v is opened, and no reading has shown it here", ip)
 		case len(m.shown.managed(ip)) > 1:
 			m.fault("%v is opened, and it is on %d devices", ip, len(m.shown.managed(ip)))
+		case len(m.settings[m.shown.managed(ip)[0].Device]) > 0:
+			m.fault("%v is opened, and the settings of its device are wrong", ip)
 		}
 		m.fence[ip] = Open
 	case OpForget:

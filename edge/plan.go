@@ -295,15 +295,16 @@ func (p *plan) announcements() {
 	})
 }
 
-// Next is when something is due without any event.
-func Next(want *Desired, seen *Reading, mem *Memory, now Instant) Instant {
+// Next is when something is due without any event, after a plan of the instant planned that
+// gave nothing. A retry that was due then has nothing to try any more.
+func Next(want *Desired, seen *Reading, mem *Memory, planned, now Instant) Instant {
 	next := now.Add(readEvery)
 	for ip, w := range want.HAVIPs {
 		r := mem.records[ip]
 		if r == nil && w.Index == 0 {
 			continue
 		}
-		if r != nil && r.err != nil {
+		if r != nil && r.waits(planned) {
 			next = min(next, r.retry)
 			continue
 		}
