@@ -41,9 +41,10 @@ type host struct {
 	node      string // id, "" before it joined and after it was removed
 	lives     int    // ids given out
 	founder   *fsm.InitCluster
-	old       bool // the program on its disk reads level 1 only
-	down      int  // faults that keep the process down
-	off       int  // of these, those that cut the power
+	old       bool          // the program on its disk reads level 1 only
+	down      int           // faults that keep the process down
+	off       int           // of these, those that cut the power
+	hindered  time.Duration // when it was last stopped, or an operation of its edge failed, or its fence was damaged
 }
 
 // process is one life of the agent.
