@@ -54,6 +54,7 @@ func (w *World) wants(p *process, list []failover.Holding) {
 	if p.gate.isDead() {
 		return
 	}
+	p.h.turns++
 	for _, h := range list {
 		w.wanted[h.HAVIP.ID] = max(w.wanted[h.HAVIP.ID], h.Claim.Epoch)
 	}

@@ -69,6 +69,7 @@ func init() { // in init, because play refers to ops
 		"repeat":      {"s n", (*World).repeatCommand},
 		"align":       {"h h", func(w *World, a []string) { w.awaitRenewal(pair(a[0], a[1])) }},
 		"steady":      {"v d", func(w *World, a []string) { w.operator(func() { w.mustStay(a[0], dur(a[1])) }) }},
+		"idle":        {"n n d", func(w *World, a []string) { w.operator(func() { w.mustIdle(num(a[0]), num(a[1]), dur(a[2])) }) }},
 		"answered":    {"v d", func(w *World, a []string) { w.mustBeAnswered(a[0], dur(a[1])) }},
 	}
 }

@@ -41,7 +41,9 @@ type host struct {
 	node      string // id, "" before it joined and after it was removed
 	lives     int    // ids given out
 	founder   *fsm.InitCluster
-	old       bool          // the program on its disk reads level 1 only
+	old       bool // the program on its disk reads level 1 only
+	turns     int  // of the edge, and its readings of the kernel
+	readings  int
 	down      int           // faults that keep the process down
 	off       int           // of these, those that cut the power
 	hindered  time.Duration // when it was last stopped, or an operation of its edge failed, or its fence was damaged

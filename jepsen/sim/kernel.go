@@ -224,6 +224,7 @@ func (p *process) Read(_ *edge.Desired, parts edge.Parts, before *edge.Reading) 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	k := p.h.kernel
+	p.h.readings++
 	if parts&edge.Addresses != 0 {
 		r.Addresses = map[netip.Addr][]edge.At{}
 		for ip, a := range k.addrs {
