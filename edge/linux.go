@@ -33,6 +33,7 @@ type Linux struct {
 	changes   chan struct{}
 	kinds     atomic.Uint32            // netdev.Kinds since the last Changed
 	resettled atomic.Bool              // settings have changed since the last Changed
+	refenced  atomic.Bool              // the fence was found damaged since the last Changed
 	settled   atomic.Pointer[[]string] // the devices whose settings were read last
 	deadlines *deadlines
 
@@ -55,10 +56,11 @@ func NewLinux(log *slog.Logger, f fence.Fence, clock func() Instant) (*Linux, er
 	k := &Linux{
 		log: log, fence: f, clock: clock, addresses: addresses, router: router,
 		watcher: netdev.NewWatcher(addresses, router), settings: netdev.NewSettings(),
-		changes: make(chan struct{}, 1), deadlines: newDeadlines(log, f),
+		changes:    make(chan struct{}, 1),
 		announcers: map[int]*netdev.Announcer{},
 	}
 	k.settled.Store(&[]string{})
+	k.deadlines = newDeadlines(log, f, func() { k.refenced.Store(true); k.poke() })
 	return k, nil
 }
 
@@ -159,6 +161,9 @@ func (k *Linux) Changed() Parts {
 	var parts Parts
 	if k.resettled.Swap(false) {
 		parts |= Settings
+	}
+	if k.refenced.Swap(false) {
+		parts |= Fence
 	}
 	if kinds&(netdev.LinksChanged|netdev.AddressesChanged) != 0 {
 		parts |= Addresses
@@ -304,7 +309,9 @@ func (k *Linux) Do(op Op) []error {
 	case OpAttach:
 		errs := make([]error, len(op.Items))
 		for i, it := range op.Items {
-			errs[i] = k.fence.Attach(it.Index)
+			if errs[i] = k.fence.Attach(it.Index); errs[i] == nil {
+				errs[i] = k.deadlines.again()
+			}
 		}
 		return errs
 	case OpDestroy:
