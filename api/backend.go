@@ -81,6 +81,8 @@ type Live struct {
 // Local is what only the node itself knows: the columns "leased" and "observed".
 type Local struct {
 	Fence          string // ebpf, nftables, or none
+	FenceHook      string // tcx, clsact, nftables, or ""
+	FenceProved    bool   // it was shown at the start that it outlives its process
 	Session        uint64 // 0 = none
 	LeaseRemaining time.Duration
 	Observed       []Observation // sorted by HAVIP

@@ -10,15 +10,10 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"havip-cluster/netdev"
 	"havip-cluster/netdev/fence"
 )
-
-// settingsEvery is how often the settings are looked at while a HAVIP needs them: one system
-// call of about 1 µs for each file, three files a device.
-const settingsEvery = 50 * time.Millisecond
 
 // Linux is the real Kernel: netdev and the fence. Read and Do are for the goroutine of the
 // Loop; Run, Changes, SetDeadline and Counters may be called by others.
@@ -31,10 +26,8 @@ type Linux struct {
 	watcher   *netdev.Watcher
 	settings  *netdev.Settings
 	changes   chan struct{}
-	kinds     atomic.Uint32            // netdev.Kinds since the last Changed
-	resettled atomic.Bool              // settings have changed since the last Changed
-	refenced  atomic.Bool              // the fence was found damaged since the last Changed
-	settled   atomic.Pointer[[]string] // the devices whose settings were read last
+	kinds     atomic.Uint32 // netdev.Kinds since the last Changed
+	refenced  atomic.Bool   // the fence was found damaged since the last Changed
 	deadlines *deadlines
 
 	announcers map[int]*netdev.Announcer // by ifindex
@@ -59,14 +52,13 @@ func NewLinux(log *slog.Logger, f fence.Fence, clock func() Instant) (*Linux, er
 		changes:    make(chan struct{}, 1),
 		announcers: map[int]*netdev.Announcer{},
 	}
-	k.settled.Store(&[]string{})
 	k.deadlines = newDeadlines(log, f, func() { k.refenced.Store(true); k.poke() })
 	return k, nil
 }
 
 // Run watches the kernel, and takes deadlines to the fence, until ctx ends.
 func (k *Linux) Run(ctx context.Context) {
-	const runs = 3
+	const runs = 2
 	done := make(chan struct{}, runs)
 	go func() {
 		defer func() { done <- struct{}{} }()
@@ -77,10 +69,6 @@ func (k *Linux) Run(ctx context.Context) {
 	go func() {
 		defer func() { done <- struct{}{} }()
 		k.deadlines.run(ctx)
-	}()
-	go func() {
-		defer func() { done <- struct{}{} }()
-		k.watchSettings(ctx)
 	}()
 	for ended := 0; ended < runs; {
 		select {
@@ -100,36 +88,7 @@ func (k *Linux) poke() {
 	}
 }
 
-// watchSettings looks at the settings that HAVIPs need until ctx ends: the kernel tells nobody
-// when they change. It writes nothing.
-func (k *Linux) watchSettings(ctx context.Context) {
-	settings := netdev.NewSettings()
-	defer settings.Close()
-	tick := time.NewTicker(settingsEvery)
-	defer tick.Stop()
-	var names []string
-	var before map[string]netdev.Setting
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		now := *k.settled.Load()
-		if len(now) == 0 {
-			names = nil
-			continue
-		}
-		got, _ := settings.Read(now) // what cannot be read is the next reading's to tell
-		if slices.Equal(now, names) && !maps.Equal(got, before) {
-			k.resettled.Store(true)
-			k.poke()
-		}
-		names, before = now, got
-	}
-}
-
-// Changes has a token when links, addresses, routes, rules or settings changed.
+// Changes has a token when links, addresses, routes or rules changed.
 func (k *Linux) Changes() <-chan struct{} { return k.changes }
 
 // SetDeadline tells the fence until when anything may answer: one memory store with eBPF.
@@ -159,9 +118,6 @@ func (k *Linux) Close() error {
 func (k *Linux) Changed() Parts {
 	kinds := netdev.Kinds(k.kinds.Swap(0))
 	var parts Parts
-	if k.resettled.Swap(false) {
-		parts |= Settings
-	}
 	if k.refenced.Swap(false) {
 		parts |= Fence
 	}
@@ -270,7 +226,6 @@ func (k *Linux) readFence(r *Reading) error {
 func (k *Linux) readSettings(want *Desired, r *Reading) {
 	r.Settings = map[string]Setting{}
 	names := slices.Sorted(maps.Keys(want.Settled))
-	k.settled.Store(&names)
 	if len(names) == 0 {
 		return
 	}

@@ -99,6 +99,12 @@ func (p *process) submit(ctx context.Context, body fsm.Body) (fsm.Result, error)
 		return fsm.Result{}, errWorld
 	}
 	time.Sleep(worldTrip)
+	if open, is := body.(fsm.OpenSession); is {
+		if refusal := p.w.host(leader).member.MayOpen(open); refusal != nil {
+			time.Sleep(worldTrip)
+			return fsm.Result{Refusal: refusal}, nil
+		}
+	}
 	res, err := p.w.propose(ctx, p.w.host(leader), 0, body)
 	time.Sleep(worldTrip)
 	if err == nil && !p.w.reaches(leader, p.node.ID) {

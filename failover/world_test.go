@@ -139,6 +139,7 @@ func (w *world) addHost(i int, voter bool) {
 	n := fsm.Node{
 		ID: id, Name: strings.ToLower(id), Address: fmt.Sprintf("192.0.2.%d", i+1),
 		APIPort: 1, RaftPort: 2, GossipPort: 3, Role: fsm.RoleAgent, KeyHash: id,
+		Version: fsm.VersionWithLevel("world"),
 	}
 	if voter {
 		n.Role = fsm.RoleVoter

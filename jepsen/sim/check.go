@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"havip-cluster/edge"
 	"havip-cluster/failover"
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
@@ -20,12 +21,17 @@ import (
 func (w *World) look() {
 	for _, ip := range w.addressesUp() {
 		var first *host
+		ours := false // else two programs that are not ours answer for what may be no HAVIP
 		for _, h := range w.hosts {
+			if !h.answers(ip) {
+				continue
+			}
+			_, up := h.kernel.addrs[ip]
+			ours = ours || up
 			switch {
-			case !h.answers(ip):
 			case first == nil:
 				first = h
-			default:
+			case ours:
 				w.violateLocked("two owners", "%s and %s answer for %v", first.describe(ip), h.describe(ip), ip)
 			}
 		}
@@ -39,6 +45,39 @@ func (h *host) describe(ip netip.Addr) string {
 		return fmt.Sprintf("%s (another program's, fence %d)", h.name, h.kernel.fence[ip])
 	}
 	return fmt.Sprintf("%s (%s, epoch %d, session %d)", h.name, a.havip.Name, a.claim.Epoch, a.claim.Session)
+}
+
+// wants notes under which claims a process wants HAVIPs up.
+func (w *World) wants(p *process, list []failover.Holding) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p.gate.isDead() {
+		return
+	}
+	p.h.turns++
+	for _, h := range list {
+		w.wanted[h.HAVIP.ID] = max(w.wanted[h.HAVIP.ID], h.Claim.Epoch)
+	}
+}
+
+// unguarded names a host with a lease whose fence lets a HAVIP's frames pass; "" is none.
+// That nobody but another program damaged it counts here. Call it with the world's lock held.
+func (w *World) unguarded(p *process, ip netip.Addr) string {
+	for _, other := range w.hosts {
+		k := other.kernel
+		if other == p.h || other.role == fsm.RoleWitness || !other.powered || !other.clockLocked().Before(k.deadline) {
+			continue
+		}
+		if k.fence[ip] == edge.Unknown && !k.damage.addresses[ip] {
+			return other.name
+		}
+		for i := range k.links {
+			if index := i + 1; !k.attached[index] && !k.damage.devices[index] {
+				return other.name
+			}
+		}
+	}
+	return ""
 }
 
 // activation checks rules 6 and 7 where they count: epochs only grow, and a host that
@@ -62,6 +101,9 @@ func (w *World) activation(p *process, h failover.Holding) {
 		w.violateLocked("epochs", "%s activates %s under epoch %d, after %d", p.h.name, h.HAVIP.Name, epoch, before)
 	}
 	w.activated[id] = max(w.activated[id], epoch)
+	if who := w.unguarded(p, h.HAVIP.IP); who != "" && !w.sched.Old { // below level 3 of the log nobody waits for the fences
+		w.violateLocked("guard", "%s activates %s, and the fence of %s, which has a lease, does not guard it", p.h.name, h.HAVIP.Name, who)
+	}
 	if len(known.Draining) > 0 {
 		w.stats.HandOffs++
 	}
@@ -112,7 +154,19 @@ func (w *World) follow(ctx context.Context, p *process, node *membership.Node) {
 		}
 		w.noteEvents(s)
 		w.lengths(s)
+		w.servedBy(s)
 		before = s
+	}
+}
+
+// servedBy checks that the log calls nothing served that no node has ever wanted up.
+func (w *World) servedBy(s *fsm.State) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, v := range s.HAVIPs {
+		if v.Served > w.wanted[v.ID] {
+			w.violateLocked("served", "the log says that %s is served under epoch %d, and no node has taken more than epoch %d up", v.Name, v.Served, w.wanted[v.ID])
+		}
 	}
 }
 
@@ -282,6 +336,9 @@ func (w *World) served(s *fsm.State, v fsm.HAVIP) string {
 			}
 		}
 		return ""
+	}
+	if s.Level() >= 3 && v.Served != v.Owner.Epoch {
+		return fmt.Sprintf("%s is owned by %s under epoch %d, and the log shows it served under %d", v.Name, v.Owner.ENI, v.Owner.Epoch, v.Served)
 	}
 	for _, h := range w.hosts {
 		if owns := h.node == v.Owner.Node; owns != h.answers(v.IP) {

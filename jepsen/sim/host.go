@@ -42,8 +42,11 @@ type host struct {
 	lives     int    // ids given out
 	founder   *fsm.InitCluster
 	old       bool // the program on its disk reads level 1 only
-	down      int  // faults that keep the process down
-	off       int  // of these, those that cut the power
+	turns     int  // of the edge, and its readings of the kernel
+	readings  int
+	down      int           // faults that keep the process down
+	off       int           // of these, those that cut the power
+	hindered  time.Duration // when it was last stopped, or an operation of its edge failed, or its fence was damaged
 }
 
 // process is one life of the agent.
