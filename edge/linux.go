@@ -27,6 +27,7 @@ type Linux struct {
 	settings  *netdev.Settings
 	changes   chan struct{}
 	kinds     atomic.Uint32 // netdev.Kinds since the last Changed
+	refenced  atomic.Bool   // the fence was found damaged since the last Changed
 	deadlines *deadlines
 
 	announcers map[int]*netdev.Announcer // by ifindex
@@ -45,12 +46,14 @@ func NewLinux(log *slog.Logger, f fence.Fence, clock func() Instant) (*Linux, er
 		addresses.Close()
 		return nil, fmt.Errorf("edge: %w", err)
 	}
-	return &Linux{
+	k := &Linux{
 		log: log, fence: f, clock: clock, addresses: addresses, router: router,
 		watcher: netdev.NewWatcher(addresses, router), settings: netdev.NewSettings(),
-		changes: make(chan struct{}, 1), deadlines: newDeadlines(log, f),
+		changes:    make(chan struct{}, 1),
 		announcers: map[int]*netdev.Announcer{},
-	}, nil
+	}
+	k.deadlines = newDeadlines(log, f, func() { k.refenced.Store(true); k.poke() })
+	return k, nil
 }
 
 // Run watches the kernel, and takes deadlines to the fence, until ctx ends.
@@ -115,6 +118,9 @@ func (k *Linux) Close() error {
 func (k *Linux) Changed() Parts {
 	kinds := netdev.Kinds(k.kinds.Swap(0))
 	var parts Parts
+	if k.refenced.Swap(false) {
+		parts |= Fence
+	}
 	if kinds&(netdev.LinksChanged|netdev.AddressesChanged) != 0 {
 		parts |= Addresses
 	}
@@ -258,7 +264,9 @@ func (k *Linux) Do(op Op) []error {
 	case OpAttach:
 		errs := make([]error, len(op.Items))
 		for i, it := range op.Items {
-			errs[i] = k.fence.Attach(it.Index)
+			if errs[i] = k.fence.Attach(it.Index); errs[i] == nil {
+				errs[i] = k.deadlines.again()
+			}
 		}
 		return errs
 	case OpDestroy:

@@ -206,6 +206,9 @@ func (l *Loop) note(want *Desired, kind OpKind, it Item, err error, now Instant,
 	case OpForget:
 		delete(l.seen.Fence, it.IP)
 	case OpAdd, OpRemove, OpExtend:
+		if at, ours := l.seen.on(it.IP, it.Index); kind == OpRemove && ours && l.mem.of(it.IP).phase == Absent {
+			l.log.Info("removed a leftover address", "ip", it.IP, "device", at.Device)
+		}
 		l.stale |= Addresses
 		if kind == OpExtend {
 			l.extended(it, now)

@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,5 +79,25 @@ func TestSettings(t *testing.T) {
 	}
 	if f := b.later(500 * time.Millisecond); len(f.Repairs) != 0 {
 		t.Errorf("told again: %v", f.Repairs)
+	}
+}
+
+// What a dead process left is removed, and told.
+func TestLeftoversAreTold(t *testing.T) {
+	b := newBed(t, 1)
+	for _, n := range []netip.Addr{ip(0), ip(5)} { // a HAVIP, and one that is deleted by now
+		b.m.addresses[n] = []At{{Index: 1, Device: "eth1", Bits: 32, Managed: true}}
+		b.m.fence[n] = Open
+	}
+	f := b.turn()
+	if n := strings.Count(b.logs.String(), "removed a leftover address"); n != 2 || !f.Clean || len(b.m.addresses) > 0 {
+		t.Errorf("told %d times, clean %v, left %v", n, f.Clean, b.m.addresses)
+	}
+	b.here(0, 1)
+	b.turn()
+	b.nowhere(0)
+	b.turn()
+	if n := strings.Count(b.logs.String(), "removed a leftover address"); n != 2 {
+		t.Errorf("told %d times: what was served here is no leftover", n)
 	}
 }

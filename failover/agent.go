@@ -34,6 +34,7 @@ type Agent struct {
 	reporter *reporter
 	guardian *guardian
 	journal  *journal
+	claimed  lately       // by stations outside the cluster
 	defended atomic.Int64 // when a foreign claim was last answered, on the Clock
 
 	wake    chan struct{}

@@ -16,10 +16,13 @@ const defendPause = 10 * time.Second
 // block. The owner tells its neighbours once more who it is, once per defendPause.
 func (a *Agent) Foreign(ip netip.Addr, mac net.HardwareAddr, device string) {
 	for _, v := range a.cfg.Log.State().HAVIPs {
-		if v.IP == ip {
-			a.cfg.Logger.Warn("a station outside the cluster claims a HAVIP", "havip", v.Name, "ip", ip, "mac", mac.String(), "device", device)
-			a.journal.note("conflict", v.Name, fmt.Sprintf("a station outside the cluster, MAC %s, claims %s (seen on %s)", mac, ip, device))
+		if v.IP != ip {
+			continue
 		}
+		if a.claimed.fresh(a.cfg.Clock(), ip.String()+" "+mac.String()) {
+			a.cfg.Logger.Warn("a station outside the cluster claims a HAVIP", "havip", v.Name, "ip", ip, "mac", mac.String(), "device", device)
+		}
+		a.journal.note("conflict", v.Name, fmt.Sprintf("a station outside the cluster, MAC %s, claims %s (seen on %s)", mac, ip, device))
 	}
 	for _, h := range a.Holdings() {
 		if h.HAVIP.IP != ip {
