@@ -297,7 +297,7 @@ func (p *plan) announcements() {
 
 // Next is when something is due without any event.
 func Next(want *Desired, seen *Reading, mem *Memory, now Instant) Instant {
-	next := now.Add(readEvery)
+	next := seen.Whole.Add(readEvery)
 	for ip, w := range want.HAVIPs {
 		r := mem.records[ip]
 		if r == nil && w.Index == 0 {
