@@ -313,7 +313,7 @@ func (p *plan) announcements() {
 // Next is when something is due without any event, after a plan of the instant planned that
 // gave nothing. A retry that was due then has nothing to try any more.
 func Next(want *Desired, seen *Reading, mem *Memory, planned, now Instant) Instant {
-	next := now.Add(readEvery)
+	next := seen.Whole.Add(readEvery)
 	for ip, w := range want.HAVIPs {
 		r := mem.records[ip]
 		if r == nil && w.Index == 0 {

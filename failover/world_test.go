@@ -37,6 +37,8 @@ type world struct {
 	cut       map[[2]string]bool // from, to
 	loss, dup int                // per cent of datagrams
 	packets   map[kind]int
+	unsaid    func(b []byte) bool // datagrams that are lost, whatever loss is; nil: none
+	words     []wordCount         // of datagrams about claims, in the order of sending
 	violation string
 	unpaired  string            // an Acquired or a Released too many
 	spans     map[string][]span // by HAVIP id: who answered, without a break
