@@ -33,6 +33,7 @@ type LocalView struct {
 	Node             string        `json:"node"`
 	Version          string        `json:"version"`
 	Fence            string        `json:"fence"`
+	FenceNote        string        `json:"fence_note,omitempty" doc:"What this kind of fence cannot do"`
 	Session          uint64        `json:"session"`
 	LeaseRemainingMS int64         `json:"lease_remaining_ms"`
 	Observed         []Observation `json:"observed"`
@@ -75,7 +76,7 @@ func (s *Server) status(st *fsm.State) Status {
 	out := Status{
 		Cluster: s.clusterView(st), Health: HealthGreen, Problems: []string{}, Members: s.nodeViews(st, st.NodeList()),
 		Local: LocalView{
-			Node: st.NodeName(s.Backend.Self()), Version: s.Version, Fence: l.Fence, Session: l.Session,
+			Node: st.NodeName(s.Backend.Self()), Version: s.Version, Fence: l.Fence, FenceNote: l.FenceNote, Session: l.Session,
 			LeaseRemainingMS: max(0, l.LeaseRemaining.Milliseconds()), Observed: list(l.Observed), LogBytes: l.LogBytes,
 		},
 	}
