@@ -16,9 +16,12 @@ const (
 	// those of a round share its readings and its gap.
 	addsMax    = 256
 	removesMax = 256
-	// extendLeft is the part of a lifetime after whose end it is renewed, as a fraction.
-	extendDivisor = 2
+	// extendAfter is how old a lifetime becomes before it is renewed, or half of it if that is less.
+	extendAfter = time.Second
 )
+
+// extendLeft is what is left of a lifetime when it is renewed.
+func extendLeft(lifetime time.Duration) time.Duration { return lifetime - min(lifetime/2, extendAfter) }
 
 // Plan says what is to be done now, in the order of a round. It is pure: the same input
 // gives the same operations, and what is as it should be gives none. Each address takes at
@@ -201,7 +204,7 @@ func (p *plan) up(ip netip.Addr, w Want, r *record) {
 	default:
 		p.announce(ip, w, r)
 	}
-	if here && at.Until != 0 && at.Until.Sub(p.now) <= w.Lifetime/extendDivisor {
+	if here && at.Until != 0 && at.Until.Sub(p.now) <= extendLeft(w.Lifetime) {
 		p.add(OpExtend, Item{IP: ip, Index: w.Index, Lifetime: w.Lifetime})
 	}
 }
@@ -327,7 +330,7 @@ func Next(want *Desired, seen *Reading, mem *Memory, planned, now Instant) Insta
 			continue
 		}
 		if at, here := seen.on(ip, w.Index); here && at.Until != 0 {
-			next = min(next, at.Until.Add(-w.Lifetime/extendDivisor))
+			next = min(next, at.Until.Add(-extendLeft(w.Lifetime)))
 		}
 		if r != nil && r.phase == Serving && now < want.Deadline {
 			next = min(next, max(r.next, mem.pace[w.Index]))

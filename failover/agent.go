@@ -363,6 +363,9 @@ func (a *Agent) take(s *fsm.State, r Report) (again bool) {
 	for _, st := range r.Strays {
 		a.tellStray(s, st)
 	}
+	for _, n := range r.Notes {
+		a.tellNote(s, n)
+	}
 	for _, id := range r.Serving {
 		a.stands(id)
 	}

@@ -138,7 +138,7 @@ func (w *world) checkWords(since time.Duration, old bool, most int) {
 func TestManyAreHandedOver(t *testing.T) {
 	for _, old := range []bool{false, true} {
 		t.Run(fmt.Sprintf("older member %v", old), func(t *testing.T) {
-			runWorld(t, 3, 0, func(w *world) {
+			runOldWorld(t, 3, 0, func(w *world) {
 				w.atLevel(old)
 				ids := w.manyOn("B")
 				w.loss, w.dup = 10, 10
@@ -167,7 +167,7 @@ func TestManyAreHandedOver(t *testing.T) {
 func TestManyLoseTheirHost(t *testing.T) {
 	for _, old := range []bool{false, true} {
 		t.Run(fmt.Sprintf("older member %v", old), func(t *testing.T) {
-			runWorld(t, 3, 0, func(w *world) {
+			runOldWorld(t, 3, 0, func(w *world) {
 				w.atLevel(old)
 				ids := w.manyOn("B")
 				w.loss, w.dup = 10, 10
@@ -197,7 +197,7 @@ func TestManyLoseTheirHost(t *testing.T) {
 // TestServedIsToldUntilTheLogSaysSo: the word that a HAVIP is served gets lost for a while. It
 // is repeated, not before confirmRepeat, and ends when the log shows it.
 func TestServedIsToldUntilTheLogSaysSo(t *testing.T) {
-	runWorld(t, 3, 0, func(w *world) {
+	runOldWorld(t, 3, 0, func(w *world) {
 		w.atLevel(false)
 		ids := w.manyOn("B")
 		w.mu.Lock()
