@@ -59,6 +59,7 @@ func TestTidyFindsPlantedBreaches(t *testing.T) {
 		{"lock", "failover/lease/a.go", importing("sync"), "no import of sync;"},
 		{"failover that writes to the kernel", "failover/a.go", importing(modulePath + "netdev"), "failover must not import netdev"},
 		{"edge that knows the log", "edge/a.go", importing(modulePath + "fsm"), "edge must not import fsm"},
+		{"a plan with a clock", "edge/plan.go", "package x\nimport \"time\"\nvar t = time.Now()\n", "time.Now"},
 		{"atomics", "failover/lease/a.go", importing("sync/atomic"), "no import of sync/atomic"},
 		{"goroutine", "failover/lease/a.go", "package x\nfunc f() { go f() }\n", "no go statement"},
 		{"long file", "api/a.go", "package x\n" + strings.Repeat("//\n", fileLinesMax), "api/a.go has 501 lines, the limit is 500"},
