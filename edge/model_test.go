@@ -166,6 +166,9 @@ func (m *model) one(kind OpKind, it Item) error {
 		if kind == OpAdd && m.shown.Fence[ip] == Unknown {
 			m.fault("%v is added, and the fence does not know it", ip)
 		}
+		if err, stands := m.shown.Attached[it.Index]; kind == OpAdd && (!stands || err != nil) {
+			m.fault("%v is added to device %d, and the fence does not stand there", ip, it.Index)
+		}
 		until := Instant(0)
 		if it.Lifetime <= 0 {
 			m.fault("%v has no lifetime", ip)

@@ -179,6 +179,8 @@ func (p *plan) up(ip netip.Addr, w Want, r record) {
 	switch {
 	case state == Open && !r.opened && !p.seen.NoFence && !mutant.Active("edge-trust-open"):
 		p.add(OpShut, Item{IP: ip}) // whatever opened it, it was not this life of it
+	case !here && !p.seen.stands(w.Index):
+		// The same round attaches it: an address without a fence would outlive this process.
 	case !here:
 		p.add(OpAdd, Item{IP: ip, Index: w.Index, Lifetime: w.Lifetime})
 		if state == Shut && mutant.Active("edge-open-unread") {
