@@ -194,7 +194,7 @@ func (p *plan) up(ip netip.Addr, w Want, r record) {
 	default:
 		p.announce(ip, w, r)
 	}
-	if here && at.Until != 0 && at.Until.Sub(p.now) <= w.Lifetime/extendDivisor {
+	if end := r.expires(at); here && end != 0 && end.Sub(p.now) <= w.Lifetime/extendDivisor {
 		p.add(OpExtend, Item{IP: ip, Index: w.Index, Lifetime: w.Lifetime})
 	}
 }
@@ -314,7 +314,7 @@ func Next(want *Desired, seen *Reading, mem *Memory, planned, now Instant) Insta
 			continue
 		}
 		if at, here := seen.on(ip, w.Index); here && at.Until != 0 {
-			next = min(next, at.Until.Add(-w.Lifetime/extendDivisor))
+			next = min(next, mem.of(ip).expires(at).Add(-w.Lifetime/extendDivisor))
 		}
 		if r != nil && r.phase == Serving && now < want.Deadline {
 			next = min(next, max(r.next, mem.pace[w.Index]))
