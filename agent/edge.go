@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,6 +26,7 @@ type Edge struct {
 	*EdgePort
 	log      *slog.Logger
 	kernel   *edge.Linux
+	kind     fence.Kind
 	gateways *edge.Gateways
 	asker    *edge.Asker
 	// wake makes the Agent look again; set it before Run.
@@ -39,12 +41,15 @@ func NewEdge(log *slog.Logger, node string, f fence.Fence) (*Edge, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Edge{log: log, kernel: kernel, wake: func() {}, report: func() {}}
+	e := &Edge{log: log, kernel: kernel, kind: fence.None, wake: func() {}, report: func() {}}
+	if f != nil {
+		e.kind = f.Kind()
+	}
 	e.gateways = &edge.Gateways{ENIs: e.withGateways, Changed: func() { e.report() }}
 	e.asker = edge.NewAsker(e.ofCluster, func() { e.wake() })
 	e.EdgePort = NewEdgePort(EdgeConfig{
 		Node: node, Log: log, Kernel: kernel, Clock: failover.Boot, Deadline: kernel.SetDeadline, Changes: kernel.Changes(),
-		Inventory: netdev.Inventory, Fault: e.fault, Asker: e.asker, Hearing: e.hearing,
+		Inventory: netdev.Inventory, Fault: e.fault, Asker: e.asker, Hearing: e.hearing, Tight: e.kind != fence.EBPF,
 	})
 	return e, nil
 }
@@ -87,6 +92,31 @@ func (e *Edge) Clean() error {
 
 // Close closes the sockets. What is in the kernel stays.
 func (e *Edge) Close() error { return e.kernel.Close() }
+
+// Taken asks the neighbours of an ENI of this node, whose subnet has an address, whether one of
+// them has it, and says who; "" is nobody, or that there is no such ENI. It takes askWait of
+// package edge. Anybody may call it.
+func (e *Edge) Taken(ctx context.Context, ip netip.Addr) string {
+	for _, d := range e.Devices() {
+		if d.Up && slices.ContainsFunc(d.Prefixes, func(p netip.Prefix) bool { return p.Contains(ip) }) {
+			return e.asker.Ask(ctx, d.Index, ip)
+		}
+	}
+	return ""
+}
+
+// lifetimeLate is how long after its lifetime the kernel may remove an address (it gathers
+// removals, ADDRCONF_TIMER_FUZZ of net/addrconf.h).
+const lifetimeLate = 250 * time.Millisecond
+
+// FenceNote says what the kind of fence of this node cannot do; "" is nothing.
+func (e *Edge) FenceNote() string {
+	if e.kind != fence.NFTables {
+		return ""
+	}
+	return fmt.Sprintf("if the agent is killed and another program then flushes the rules, its HAVIPs answer until the lifetime of their addresses ends, at most %v after the death",
+		tightLifetime(e.state().Cluster.LeaseMax)+lifetimeLate)
+}
 
 // CheckGateways switches the check of gateways on or off.
 func (e *Edge) CheckGateways(on bool) { e.gateways.Switch(on) }

@@ -57,6 +57,9 @@ type EdgeConfig struct {
 	Fault func(device string) string
 	// Asker asks the neighbours for an address before it is taken the first time; nil: nobody does.
 	Asker *edge.Asker
+	// Tight: addresses live no longer after the agent's death than the kernel's whole seconds
+	// demand, because nothing else silences them when another program flushes the fence.
+	Tight bool
 	// Hearing lists the devices that hear ARP, for their settings; nil: the ENIs.
 	Hearing func() []string
 }
@@ -183,6 +186,9 @@ func (p *EdgePort) Turn(want failover.Wanted) failover.Report {
 			HAVIP: ids[s.IP], Prefix: netip.PrefixFrom(s.IP, s.At.Bits), Device: s.At.Device, Removed: s.Removed,
 		})
 	}
+	for _, n := range facts.Notes {
+		report.Notes = append(report.Notes, failover.Note{HAVIP: ids[n.IP], Repaired: n.Repaired, Text: n.Text})
+	}
 	report.Guarded, report.Unguarded = facts.Guarded, facts.Unguarded
 	report.Clean = facts.Clean && len(p.given) == 0
 	report.Next = lease.Instant(facts.Next)
@@ -281,6 +287,9 @@ func (p *EdgePort) want(s *fsm.State, h failover.Holding) (edge.Want, error) {
 		return edge.Want{}, err
 	}
 	w := edge.Want{Index: d.Index, Lifetime: h.Lifetime}
+	if tight := tightLifetime(s.Cluster.LeaseMax); p.cfg.Tight {
+		w.Lifetime = min(w.Lifetime, tight)
+	}
 	if !d.Primary || len(d.Prefixes) == 0 {
 		sub := s.Subnets[h.HAVIP.Subnet]
 		if !d.Gateway.IsValid() {
@@ -292,6 +301,12 @@ func (p *EdgePort) want(s *fsm.State, h failover.Holding) (edge.Want, error) {
 		w.Asking, w.Barred = p.cfg.Asker.Answer(d.Index, h.HAVIP.IP)
 	}
 	return w, nil
+}
+
+// tightLifetime is the shortest lifetime in whole seconds that outlives the lease although it
+// is renewed only when half of it has passed.
+func tightLifetime(lease time.Duration) time.Duration {
+	return max(time.Second, (2*lease + time.Second - 1).Truncate(time.Second))
 }
 
 // device finds the ENI's device on this host: by its MAC first, because a device may be

@@ -57,6 +57,9 @@ type Backend interface {
 	Admit(ctx context.Context, req JoinRequest) (JoinAnswer, error)
 	// RemoveNode takes a node out and waits for it within ctx; leader only.
 	RemoveNode(ctx context.Context, name string, force bool) error
+	// Taken asks the neighbours of this node whether somebody outside the cluster has an
+	// address, and says who; "" is nobody, or that this node has no interface in its subnet.
+	Taken(ctx context.Context, ip netip.Addr) string
 	// MoveHAVIP moves a HAVIP to a node (its name) or an ENI (its id); leader only.
 	MoveHAVIP(ctx context.Context, id, to, key string) (fsm.Result, error)
 }
@@ -83,6 +86,7 @@ type Local struct {
 	Fence          string // ebpf, nftables, or none
 	FenceHook      string // tcx, clsact, nftables, or ""
 	FenceProved    bool   // it was shown at the start that it outlives its process
+	FenceNote      string // what this kind of fence cannot do; "" is nothing
 	Session        uint64 // 0 = none
 	LeaseRemaining time.Duration
 	Observed       []Observation // sorted by HAVIP

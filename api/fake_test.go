@@ -75,7 +75,8 @@ type fakeNode struct {
 	log    *fakeLog
 	id     *identity.Identity
 	mu     sync.Mutex
-	frozen *fsm.State // what State returns, nil = the newest
+	frozen *fsm.State            // what State returns, nil = the newest
+	taken  map[netip.Addr]string // who outside the cluster has an address
 }
 
 func (n *fakeNode) Self() string { return n.id.NodeID }
@@ -184,6 +185,9 @@ func (n *fakeNode) RemoveNode(_ context.Context, name string, _ bool) error {
 	}
 	return nil
 }
+
+// Taken answers with what the test has put on the wire.
+func (n *fakeNode) Taken(_ context.Context, ip netip.Addr) string { return n.taken[ip] }
 
 func (n *fakeNode) MoveHAVIP(ctx context.Context, id, to, key string) (fsm.Result, error) {
 	st := n.State()

@@ -32,6 +32,7 @@ type HAVIPSpec struct {
 	Enabled     *bool    `json:"enabled,omitempty"`
 	EIP         string   `json:"eip,omitempty"`
 	ReuseNow    bool     `json:"reuse_now,omitempty" doc:"Take an address that is in quarantine"`
+	Force       bool     `json:"force,omitempty" doc:"Take the address although a station outside the cluster has it"`
 }
 
 // RangeSpec is a range as it is asked for.
@@ -59,6 +60,7 @@ type HAVIPChange struct {
 	Managed     *bool     `json:"managed,omitempty"`
 	Maintenance *bool     `json:"maintenance,omitempty"`
 	Evict       bool      `json:"evict,omitempty" doc:"An owner that leaves the range releases first; without it the change is refused"`
+	Force       bool      `json:"force,omitempty" doc:"Take the address although a station outside the cluster has it"`
 }
 
 // RangeChange is names that come into a range, and names that go.
@@ -215,8 +217,26 @@ func (s *Server) createHAVIP(ctx context.Context, in *havipCreate) (fsm.Result, 
 	}
 	cmd.Require, cmd.Forbid, cmd.Stickiness, cmd.Weight, cmd.FailLimit = b.Require, b.Forbid, b.Stickiness, b.Weight, b.FailLimit
 	cmd.Disabled, cmd.Unmanaged, cmd.Maintenance = b.Enabled != nil && !*b.Enabled, b.Managed != nil && !*b.Managed, b.Maintenance
-	cmd.EIP, cmd.ReuseNow = eip, b.ReuseNow
+	cmd.EIP, cmd.ReuseNow, cmd.Force = eip, b.ReuseNow, b.Force
+	if refusal := s.inUse(ctx, cmd, in.Key.Key); refusal != nil {
+		return fsm.Result{Refusal: refusal}, nil
+	}
 	return s.commit(ctx, in.Key.Key, one(cmd))
+}
+
+// inUse refuses an address that somebody outside the cluster has. Where this node is not in the
+// subnet, or the address is yet to be chosen, the first owner finds out.
+func (s *Server) inUse(ctx context.Context, cmd fsm.CreateHAVIP, key string) *fsm.Refusal {
+	if !cmd.IP.IsValid() || cmd.Force {
+		return nil
+	}
+	if _, err := tried(s.Backend.State(), key, one(cmd)); err != nil {
+		return nil // the answer is another one
+	}
+	if taken := s.Backend.Taken(ctx, cmd.IP); taken != "" {
+		return fsm.Refuse(fsm.CodeInUse, "%s; take it from there, or create the HAVIP all the same with --force", taken)
+	}
+	return nil
 }
 
 // parseEIP reads an elastic address; "" is none.
@@ -237,7 +257,7 @@ func (s *Server) updateHAVIP(ctx context.Context, in *havipBody[HAVIPChange]) (f
 		cmd := fsm.UpdateHAVIP{
 			ID: v.ID, Name: b.Name, Prefer: b.Prefer, Bans: b.Bans, Failback: b.Failback, Priority: b.Priority, Enabled: b.Enabled,
 			Require: b.Require, Forbid: b.Forbid, Stickiness: b.Stickiness, Weight: b.Weight, FailLimit: b.FailLimit,
-			Maintenance: b.Maintenance, Evict: b.Evict,
+			Maintenance: b.Maintenance, Evict: b.Evict, Force: b.Force,
 		}
 		if b.Managed != nil {
 			off := !*b.Managed

@@ -93,23 +93,36 @@ func (a *Asker) Run(ctx context.Context) {
 	}
 }
 
+// Ask asks once for one address, within askWait, and says who outside the cluster has it; "" is
+// nobody. Answer knows nothing of it: the first owner asks again.
+func (a *Asker) Ask(ctx context.Context, index int, ip netip.Addr) string {
+	return a.foreign(ctx, index, []netip.Addr{ip})[ip]
+}
+
+// foreign asks once and says which addresses somebody outside the cluster has.
+func (a *Asker) foreign(ctx context.Context, index int, ips []netip.Addr) map[netip.Addr]string {
+	taken := map[netip.Addr]string{}
+	got, _ := netdev.ProbeAll(ctx, index, ips, askWait)
+	for ip, macs := range got {
+		var foreign []string
+		for _, mac := range macs {
+			if !a.Ours(mac) {
+				foreign = append(foreign, mac.String())
+			}
+		}
+		if len(foreign) > 0 {
+			taken[ip] = fmt.Sprintf("%v is in use by a station outside the cluster, MAC %s", ip, strings.Join(foreign, ", "))
+		}
+	}
+	return taken
+}
+
 // ask asks for all addresses of one device together. A question that could not be sent is no
 // reason not to serve: then nothing is known of others.
 func (a *Asker) ask(ctx context.Context, index int, ips []netip.Addr) {
 	taken := map[netip.Addr]string{}
 	for range askTimes {
-		got, _ := netdev.ProbeAll(ctx, index, ips, askWait)
-		for ip, macs := range got {
-			var foreign []string
-			for _, mac := range macs {
-				if !a.Ours(mac) {
-					foreign = append(foreign, mac.String())
-				}
-			}
-			if len(foreign) > 0 {
-				taken[ip] = fmt.Sprintf("%v is in use by a station outside the cluster, MAC %s", ip, strings.Join(foreign, ", "))
-			}
-		}
+		maps.Copy(taken, a.foreign(ctx, index, ips))
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

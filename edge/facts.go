@@ -14,6 +14,7 @@ type Facts struct {
 	Faults  []Fault      // they are wanted here and cannot be
 	Repairs []Repair     // another program had damaged them
 	Strays  []Stray      // another program has put them on this host
+	Notes   []Note       // what else came to pass on this host
 
 	// Guarded is the log index up to which the fence knows every HAVIP, on every device where
 	// it should stand; 0: it does not. Unguarded says why.
@@ -39,6 +40,13 @@ type Fault struct {
 type Repair struct {
 	IP   netip.Addr
 	What string
+}
+
+// Note is something that came to pass on this host, as an event. Each is told once a minute.
+type Note struct {
+	IP       netip.Addr // of the HAVIP that it is about; invalid: of none
+	Repaired bool       // it was put right; false: somebody has to do something
+	Text     string
 }
 
 // Stray is a HAVIP's address that another program put on a device of this host.

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"havip-cluster/internal/mutant"
+	"havip-cluster/netdev"
 )
 
 const (
@@ -70,6 +72,7 @@ func (l *Loop) Turn(want *Desired) Facts {
 		judge(want, l.seen, l.mem, &facts)
 		if round == 0 {
 			l.tellStrays(want, &facts) // before they are removed
+			l.tellSources(want, &facts)
 		}
 		planned = l.clock()
 		ops := Plan(want, l.seen, l.mem, planned)
@@ -123,7 +126,7 @@ func (l *Loop) begin(want *Desired) {
 // read takes a new reading where the last one may be out of date.
 func (l *Loop) read(want *Desired) error {
 	now := l.clock()
-	if !maps.Equal(l.settled, want.Settled) {
+	if !maps.Equal(l.settled, want.Settled) { // nothing is announced on settings that were not read
 		l.settled = maps.Clone(want.Settled)
 		l.stale |= Settings
 	}
@@ -201,6 +204,7 @@ func (l *Loop) note(want *Desired, kind OpKind, it Item, err error, now Instant,
 	switch kind {
 	case OpAttach:
 		delete(l.mem.devices, it.Index)
+		l.attached(it.Index, now, facts)
 		l.stale |= Fence
 	case OpGuard, OpShut:
 		l.seen.Fence[it.IP] = Shut
@@ -277,12 +281,12 @@ func (l *Loop) failed(want *Desired, kind OpKind, it Item, err error, now Instan
 
 // noteRest takes the results for routes and settings.
 func (l *Loop) noteRest(want *Desired, op Op, results []error, now Instant, facts *Facts) {
+	l.saySettings(op.Settle, results)
 	for i, c := range op.Settle {
 		key := c.Device + " " + c.Key
 		l.stale |= Settings
 		if results[i] == nil {
 			delete(l.mem.settings, key)
-			l.log.Info("changed a network setting that a HAVIP needs", "device", c.Device, "key", c.Key, "old", c.Old, "new", c.New)
 			continue
 		}
 		t := l.mem.settings[key]
@@ -308,31 +312,6 @@ func (l *Loop) noteRest(want *Desired, op Op, results []error, now Instant, fact
 	l.mem.routes = trouble{}
 }
 
-// tellStrays tells of what other programs put on this host, each once a minute.
-func (l *Loop) tellStrays(want *Desired, facts *Facts) {
-	for _, s := range strays(want, l.seen) {
-		s.Removed = s.At.Bits == s.IP.BitLen() && want.Devices[s.At.Index]
-		if l.fresh(fmt.Sprintf("stray %v %s", s.IP, s.At.Device)) {
-			facts.Strays = append(facts.Strays, s)
-		}
-	}
-}
-
-// warnings are what is wrong with this host.
-func (l *Loop) warnings(want *Desired) []string {
-	var out []string
-	for key, t := range l.mem.settings {
-		out = append(out, fmt.Sprintf("net.ipv4.conf of %s cannot be set: %v; two interfaces that share a network may answer for each other", key, t.err))
-	}
-	for _, s := range strays(want, l.seen) {
-		if s.At.Bits != s.IP.BitLen() || !want.Devices[s.At.Index] {
-			out = append(out, fmt.Sprintf("%v/%d of a HAVIP is on %s, put there by another program; it is kept silent; `ip address del %v/%d dev %s` removes it",
-				s.IP, s.At.Bits, s.At.Device, s.IP, s.At.Bits, s.At.Device))
-		}
-	}
-	return out
-}
-
 // fresh reports whether something has not been said for a while, and notes that it is.
 func (l *Loop) fresh(what string) bool {
 	now := l.clock()
@@ -344,6 +323,25 @@ func (l *Loop) fresh(what string) bool {
 	}
 	l.said[what] = now
 	return true
+}
+
+// saySettings logs which settings were changed; of many in one line.
+func (l *Loop) saySettings(changes []netdev.Change, results []error) {
+	const message, each = "changed a network setting that a HAVIP needs", 6
+	done := 0
+	for i, c := range changes {
+		if results[i] != nil {
+			continue
+		}
+		level := slog.LevelInfo
+		if done++; done > each {
+			level = slog.LevelDebug
+		}
+		l.log.Log(context.Background(), level, message, "device", c.Device, "key", c.Key, "old", c.Old, "new", c.New)
+	}
+	if done > each {
+		l.log.Info("changed more network settings that a HAVIP needs, of other devices", "number", done-each)
+	}
 }
 
 func (l *Loop) sayOnce(key, message string, args ...any) {

@@ -332,7 +332,7 @@ func TestLifetimesAreExtended(t *testing.T) {
 					t.Fatalf("lifetime %s, turns %s late, at %v: %v, %+v", lifetime, late, b.m.now, b.m.addresses, f.Repairs)
 				}
 			}
-			if n, limit := b.m.items[OpExtend], int(2*time.Minute/lifetime)+10; n > limit {
+			if n, limit := b.m.items[OpExtend], int(time.Minute/min(lifetime/2, extendAfter))+10; n > limit {
 				t.Errorf("lifetime %s, turns %s late: extended %d times in a minute, want at most %d", lifetime, late, n, limit)
 			}
 		}

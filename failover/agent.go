@@ -40,7 +40,7 @@ type Agent struct {
 	wake    chan struct{}
 	words   chan message
 	again   chan string
-	cleanup chan chan struct{}
+	cleanup chan cleaning
 	view    atomic.Pointer[[]Serving] // what it answers for, for status
 
 	// Below: only the goroutine of Run.
@@ -53,36 +53,13 @@ type Agent struct {
 	unsafe   lease.Instant // since when the fence does not know every HAVIP; 0: it does
 }
 
-// Serving is one HAVIP that this node answers for, or is about to.
-type Serving struct {
-	Holding
-	Since   lease.Instant // when it was first wanted here
-	Stands  bool          // address, fence and announcement were read back
-	Leaving bool
-}
-
-// holding is one HAVIP that may answer on this node.
-type holding struct {
-	Holding
-	begun    lease.Instant
-	took     time.Duration // until it was served
-	serving  bool
-	told     fsm.Epoch // the leader was told that it is served under this epoch
-	acquired bool      // Changed was told so
-	leaving  bool      // it is to go; it may answer until it is gone
-	givenUp  bool
-	why      string // it leaves
-	// release is what is to be said when it is gone; nil: nothing, the lease is over.
-	release *Step
-}
-
 func newAgent(cfg Config, m *mail, k *Keeper) *Agent {
 	a := &Agent{
 		cfg: cfg, mail: m, keeper: k,
 		wake:     make(chan struct{}, 1),
 		words:    make(chan message, wordsPending),
 		again:    make(chan string, 1),
-		cleanup:  make(chan chan struct{}),
+		cleanup:  make(chan cleaning),
 		holdings: map[string]*holding{},
 	}
 	a.begin(0)
@@ -125,21 +102,39 @@ func (a *Agent) AnnounceAgain(why string) {
 	}
 }
 
-// clean returns when nothing of ours answers on this node, and its fence knows every HAVIP
-// that the log has. Only for use while there is no lease.
-func (a *Agent) clean(ctx context.Context) error {
-	done := make(chan struct{})
+// cleaning is somebody who waits until nothing of ours answers on this node; with guarded,
+// also until its fence knows every HAVIP that the log has.
+type cleaning struct {
+	done    chan struct{}
+	guarded bool
+}
+
+// clean returns when nothing of ours answers on this node. Before a session begins it asks
+// for guarded, too. Only for use while there is no lease.
+func (a *Agent) clean(ctx context.Context, guarded bool) error {
+	c := cleaning{make(chan struct{}), guarded}
 	select {
-	case a.cleanup <- done:
+	case a.cleanup <- c:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	select {
-	case <-done:
+	case <-c.done:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// answer lets those go on for whom this node is clean enough, and returns the others.
+func (a *Agent) answer(waiting []cleaning) []cleaning {
+	return slices.DeleteFunc(waiting, func(c cleaning) bool {
+		enough := a.isClean && (a.unsafe == 0 || !c.guarded) || mutant.Active("agent-unclean")
+		if enough {
+			close(c.done)
+		}
+		return enough
+	})
 }
 
 // Holdings returns what this node answers for, sorted by HAVIP id.
@@ -151,7 +146,7 @@ func (a *Agent) Run(ctx context.Context) {
 	defer stop()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var waiting []chan struct{}
+	var waiting []cleaning
 	leader := ""
 	for {
 		select {
@@ -171,17 +166,12 @@ func (a *Agent) Run(ctx context.Context) {
 			a.reporter.poke()
 		case m := <-a.words:
 			a.note(m)
-		case done := <-a.cleanup:
-			waiting = append(waiting, done)
+		case c := <-a.cleanup:
+			waiting = append(waiting, c)
 		}
 		a.noteRest()
 		pause := a.turn()
-		if a.isClean && a.unsafe == 0 || mutant.Active("agent-unclean") {
-			for _, done := range waiting {
-				close(done)
-			}
-			waiting = nil
-		}
+		waiting = a.answer(waiting)
 		timer.Reset(pause)
 	}
 }
@@ -373,6 +363,9 @@ func (a *Agent) take(s *fsm.State, r Report) (again bool) {
 	for _, st := range r.Strays {
 		a.tellStray(s, st)
 	}
+	for _, n := range r.Notes {
+		a.tellNote(s, n)
+	}
 	for _, id := range r.Serving {
 		a.stands(id)
 	}
@@ -477,16 +470,6 @@ func (a *Agent) dropAll(why string) lease.Instant {
 
 // held lists the ids of the HAVIPs that are here, in order.
 func (a *Agent) held() []string { return slices.Sorted(maps.Keys(a.holdings)) }
-
-// publish shows others what this node answers for.
-func (a *Agent) publish() {
-	out := make([]Serving, 0, len(a.holdings))
-	for _, id := range a.held() {
-		h := a.holdings[id]
-		out = append(out, Serving{Holding: h.Holding, Since: h.begun, Stands: h.serving, Leaving: h.leaving})
-	}
-	a.view.Store(&out)
-}
 
 // Look makes the Agent look again: an answer has come from outside.
 func (a *Agent) Look() { a.poke() }

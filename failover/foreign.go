@@ -38,12 +38,22 @@ func (a *Agent) Foreign(ip netip.Addr, mac net.HardwareAddr, device string) {
 
 // tellStray tells the cluster of a HAVIP's address that another program put on this node.
 func (a *Agent) tellStray(s *fsm.State, st Stray) {
-	name := s.HAVIPs[st.HAVIP].Name
+	name, node := s.HAVIPs[st.HAVIP].Name, s.NodeName(a.cfg.Node)
 	if st.Removed {
 		a.cfg.Logger.Warn("removed a HAVIP that another program added", "havip", name, "address", st.Prefix, "device", st.Device)
-		a.journal.note("repaired", name, fmt.Sprintf("%v on %s of this node was added by another program and is removed", st.Prefix, st.Device))
+		a.journal.note("repaired", name, fmt.Sprintf("%v on %s of node %s was added by another program and is removed", st.Prefix, st.Device, node))
 		return
 	}
 	a.cfg.Logger.Warn("another program has put a HAVIP on this node; it is kept silent", "havip", name, "address", st.Prefix, "device", st.Device)
-	a.journal.note("conflict", name, fmt.Sprintf("%v is on %s of this node, put there by another program; it is kept silent; `ip address del %v dev %s` removes it", st.Prefix, st.Device, st.Prefix, st.Device))
+	a.journal.note("conflict", name, fmt.Sprintf("%v is on %s of node %s, put there by another program; it is kept silent; `ip address del %v dev %s` there removes it", st.Prefix, st.Device, node, st.Prefix, st.Device))
+}
+
+// tellNote tells the cluster of something else on this node.
+func (a *Agent) tellNote(s *fsm.State, n Note) {
+	kind, name := "conflict", s.HAVIPs[n.HAVIP].Name
+	if n.Repaired {
+		kind = "repaired"
+	}
+	a.cfg.Logger.Warn(n.Text, "havip", name)
+	a.journal.note(kind, name, fmt.Sprintf("node %s: %s", s.NodeName(a.cfg.Node), n.Text))
 }

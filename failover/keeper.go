@@ -75,7 +75,7 @@ func (k *Keeper) Lease() (session uint64, deadline lease.Instant) {
 func (k *Keeper) Run(ctx context.Context) error {
 	pause := openPauseMin
 	for {
-		if err := k.agent.clean(ctx); err != nil && !mutant.Active("agent-unclean") {
+		if err := k.agent.clean(ctx, true); err != nil && !mutant.Active("agent-unclean") {
 			return nil // only when ctx has ended
 		}
 		leader := k.cfg.Log.LeaderID()
@@ -396,7 +396,7 @@ func (k *Keeper) Close(ctx context.Context) error {
 		err = k.awaitNothing(hand, session)
 	}
 	k.Release()
-	if cleanErr := k.agent.clean(ctx); cleanErr != nil {
+	if cleanErr := k.agent.clean(ctx, false); cleanErr != nil {
 		return errors.Join(err, cleanErr)
 	}
 	if _, closeErr := k.cfg.Submit(ctx, fsm.CloseSession{Session: session, Released: true}); closeErr != nil {

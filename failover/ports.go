@@ -72,6 +72,7 @@ type Report struct {
 	Faults  []Trouble
 	Repairs []Trouble
 	Strays  []Stray
+	Notes   []Note // what else came to pass on this host
 	// Guarded is the log index up to which the fence of this node knows every HAVIP; 0: it does
 	// not, and Unguarded says why.
 	Guarded   uint64
@@ -85,6 +86,13 @@ type Report struct {
 type Trouble struct {
 	HAVIP string // id
 	Text  string
+}
+
+// Note is something that came to pass on this node, for the cluster's events.
+type Note struct {
+	HAVIP    string // id; "": it is about none
+	Repaired bool   // it was put right; false: somebody has to do something
+	Text     string
 }
 
 // Stray is a HAVIP's address that another program put on this node.

@@ -130,11 +130,12 @@ func (p *process) Send(to fsm.Node, msg []byte) error {
 		w.fault("a datagram of %d bytes", len(msg))
 	}
 	b := bytes.Clone(msg)
+	w.noteWords(p.node.ID, b)
 	w.mu.Lock()
 	w.packets[kind(b[1])]++
 	copies := 1
 	switch n := w.rng.IntN(100); {
-	case n < w.loss:
+	case n < w.loss, w.unsaid != nil && w.unsaid(b):
 		copies = 0
 	case n < w.loss+w.dup:
 		copies = 2
@@ -328,7 +329,7 @@ func (p *process) Inventory() ([]fsm.ENI, string, error) {
 	for i, device := range []string{"eth0", "eth1"} {
 		out = append(out, fsm.ENI{
 			Device: device, MAC: "02:00:00:00:00:01", Up: true, Primary: i == 0,
-			Prefixes: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(host + 20*i)}), 24)},
+			Prefixes: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(host + 20*i)}), 16)},
 		})
 	}
 	return out, "", nil

@@ -170,6 +170,9 @@ func (s *State) setHAVIP(v *HAVIP, b UpdateHAVIP) *Refusal {
 	if b.Enabled != nil {
 		v.Enabled = *b.Enabled
 	}
+	if b.Force {
+		v.Free, v.GaveUp = true, nil // so that who gave it up tries again
+	}
 	return s.setPolicy(v, b)
 }
 

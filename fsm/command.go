@@ -283,6 +283,8 @@ type UpdateHAVIP struct {
 	Maintenance *bool     `json:"maintenance,omitempty" level:"2"`
 	// Evict lets an owner that leaves the range with this change release first.
 	Evict bool `json:"evict,omitempty" level:"2"`
+	// Force takes its address without asking the neighbours whether somebody has it.
+	Force bool `json:"force,omitempty" level:"3"`
 }
 
 // DeleteHAVIP removes a HAVIP. While it is owned it is refused, unless Force: then the

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -274,6 +275,9 @@ func (b *backend) Local() api.Local {
 	if b.fence == "none" && b.edge != nil {
 		out.Conditions = append(out.Conditions, "it has no fence: only the agent itself ends a lease in time")
 	}
+	if b.edge != nil {
+		out.FenceNote = b.edge.FenceNote()
+	}
 	if b.elsewhere != "" {
 		out.Conditions = append(out.Conditions, b.elsewhere)
 	}
@@ -345,6 +349,14 @@ func (b *backend) deaf(ctx context.Context, place fsm.Place) *fsm.Refusal {
 		}
 	}
 	return nil
+}
+
+// Taken implements api.Backend.
+func (b *backend) Taken(ctx context.Context, ip netip.Addr) string {
+	if b.edge == nil {
+		return ""
+	}
+	return b.edge.Taken(ctx, ip)
 }
 
 func (b *backend) MoveHAVIP(ctx context.Context, id, to, key string) (fsm.Result, error) {

@@ -145,6 +145,7 @@ func newHAVIPCreateCommand(g *globals) *cobra.Command {
 	c.Flags().StringVar(&spec.EIP, "eip", "", "record that it has this elastic address")
 	c.Flags().BoolVar(&disabled, "disabled", false, "let nobody own it yet")
 	c.Flags().BoolVar(&spec.ReuseNow, "reuse-now", false, "take the address although a deleted HAVIP had it a moment ago")
+	c.Flags().BoolVar(&spec.Force, "force", false, "take the address although a station outside the cluster has it")
 	f.register(c)
 	c.PreRunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if spec.IP == "" && (spec.Subnet == "" || cmd.Flags().Changed("ip")) {
@@ -191,6 +192,7 @@ func newHAVIPUpdateCommand(g *globals) *cobra.Command {
 	}))
 	c.Flags().StringVar(&name, "name", "", "a new name")
 	c.Flags().BoolVar(&evict, "evict", false, "an owner that leaves the range releases first")
+	c.Flags().BoolVar(&change.Force, "force", false, "take the address although a station outside the cluster has it")
 	f.register(c)
 	c.PreRunE = func(cmd *cobra.Command, _ []string) (err error) {
 		set := cmd.Flags().Changed

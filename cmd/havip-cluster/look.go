@@ -171,6 +171,9 @@ func printStatus(w io.Writer, st api.Status) {
 		{"HAVIPS", havipsText(st)},
 		{"THIS NODE", fmt.Sprintf("%s, fence %s, session %d, log %d KiB", st.Local.Node, fenceText(st.Local), st.Local.Session, st.Local.LogBytes>>10)},
 	})
+	if st.Local.FenceNote != "" {
+		printPairs(w, []pair{{"FENCE", oneLine(st.Local.FenceNote)}})
+	}
 	for _, p := range st.Problems {
 		fmt.Fprintln(w, "! "+oneLine(p))
 	}

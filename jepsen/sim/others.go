@@ -102,7 +102,7 @@ func (w *World) repaired(h *host, p *process, k *kernel, since time.Duration) {
 		return
 	}
 	for _, v := range s.HAVIPList() {
-		if k.damage.addresses[v.IP] {
+		if k.damage.addresses[v.IP] && k.fence[v.IP] == edge.Unknown {
 			w.violateLocked("repair", "the fence of %s does not know %v, %v after it was flushed", h.name, v.IP, repairBound)
 		}
 	}
