@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"havip-cluster/netdev"
 	"havip-cluster/netdev/fence"
@@ -173,27 +172,15 @@ func (k *Linux) readAddresses(r *Reading) error {
 	if err := k.readNames(all); err != nil {
 		return err
 	}
-	before := r.Addresses
 	r.Addresses = make(map[netip.Addr][]At, len(all))
 	for _, a := range all {
 		at := At{Index: a.Index, Device: k.names[a.Index], Bits: a.Prefix.Bits(), Managed: a.Managed}
 		if a.Valid != 0 {
-			at.Until = until(before[a.IP()], at, r.At.Add(a.Valid))
+			at.Until = r.At.Add(a.Valid)
 		}
 		r.Addresses[a.IP()] = append(r.Addresses[a.IP()], at)
 	}
 	return nil
-}
-
-// until is when the kernel removes an address. It tells what is left in whole seconds, rounded
-// up, so what was known before is nearer to the truth, unless that has passed.
-func until(before []At, at At, told Instant) Instant {
-	for _, b := range before {
-		if b.Index == at.Index && b.Bits == at.Bits && b.Managed == at.Managed && b.Until > told.Add(-time.Second) && b.Until < told {
-			return b.Until
-		}
-	}
-	return told
 }
 
 // readNames reads the names of the devices again when one of them may have changed.

@@ -165,10 +165,14 @@ func (l *Loop) carryOut(want *Desired, ops []Op, facts *Facts) {
 		if op.Len() == 0 {
 			continue
 		}
+		began := l.clock()
 		results := l.kernel.Do(op)
 		now := l.clock()
 		for i, it := range op.Items {
 			err := results[i]
+			if err == nil && (op.Kind == OpAdd || op.Kind == OpExtend) {
+				l.mem.record(it.IP).until = began.Add(it.Lifetime)
+			}
 			if err != nil && it.IP.IsValid() {
 				failed[it.IP] = true
 			}

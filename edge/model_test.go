@@ -66,6 +66,12 @@ func (m *model) Read(want *Desired, parts Parts, before *Reading) (*Reading, err
 		r.Addresses = map[netip.Addr][]At{}
 		for ip, list := range m.addresses {
 			r.Addresses[ip] = slices.Clone(list)
+			for i, a := range list { // in whole seconds, rounded up, as the kernel tells
+				if a.Until != 0 {
+					left := a.Until.Sub(m.now) + time.Second - 1
+					r.Addresses[ip][i].Until = m.now.Add(left.Truncate(time.Second))
+				}
+			}
 		}
 	}
 	if parts&Fence != 0 {
@@ -166,11 +172,14 @@ func (m *model) one(kind OpKind, it Item) error {
 		if kind == OpAdd && m.shown.Fence[ip] == Unknown {
 			m.fault("%v is added, and the fence does not know it", ip)
 		}
+		if err, stands := m.shown.Attached[it.Index]; kind == OpAdd && (!stands || err != nil) {
+			m.fault("%v is added to device %d, and the fence does not stand there", ip, it.Index)
+		}
 		until := Instant(0)
 		if it.Lifetime <= 0 {
 			m.fault("%v has no lifetime", ip)
 		} else {
-			until = m.now.Add(it.Lifetime)
+			until = m.now.Add((it.Lifetime + time.Second - 1).Truncate(time.Second))
 		}
 		m.set(ip, append(m.without(ip, it.Index), At{it.Index, fmt.Sprint("eth", it.Index), ip.BitLen(), true, until}))
 	case OpRemove:

@@ -191,6 +191,8 @@ func (p *plan) up(ip netip.Addr, w Want, r *record) {
 	switch {
 	case state == Open && !r.opened && !p.seen.NoFence && !mutant.Active("edge-trust-open"):
 		p.add(OpShut, Item{IP: ip}) // whatever opened it, it was not this life of it
+	case !here && !p.seen.stands(w.Index):
+		// The same round attaches it: an address without a fence would outlive this process.
 	case !here:
 		p.add(OpAdd, Item{IP: ip, Index: w.Index, Lifetime: w.Lifetime})
 		if state == Shut && mutant.Active("edge-open-unread") {
@@ -204,7 +206,7 @@ func (p *plan) up(ip netip.Addr, w Want, r *record) {
 	default:
 		p.announce(ip, w, r)
 	}
-	if here && at.Until != 0 && at.Until.Sub(p.now) <= extendLeft(w.Lifetime) {
+	if end := r.expires(at); here && end != 0 && end.Sub(p.now) <= extendLeft(w.Lifetime) {
 		p.add(OpExtend, Item{IP: ip, Index: w.Index, Lifetime: w.Lifetime})
 	}
 }
@@ -330,7 +332,7 @@ func Next(want *Desired, seen *Reading, mem *Memory, planned, now Instant) Insta
 			continue
 		}
 		if at, here := seen.on(ip, w.Index); here && at.Until != 0 {
-			next = min(next, at.Until.Add(-extendLeft(w.Lifetime)))
+			next = min(next, mem.of(ip).expires(at).Add(-extendLeft(w.Lifetime)))
 		}
 		if r != nil && r.phase == Serving && now < want.Deadline {
 			next = min(next, max(r.next, mem.pace[w.Index]))
