@@ -143,12 +143,16 @@ func (l *Loop) carryOut(want *Desired, ops []Op, facts *Facts) {
 		if op.Len() == 0 {
 			continue
 		}
+		began := l.clock()
 		results := l.kernel.Do(op)
 		now := l.clock()
 		for i, it := range op.Items {
 			err := results[i]
 			if err != nil && it.IP.IsValid() {
 				failed[it.IP] = true
+			}
+			if op.Kind == OpAdd || op.Kind == OpExtend {
+				now = began // its lifetime counts from then on, or later
 			}
 			l.note(want, op.Kind, it, err, now, facts)
 		}
@@ -186,11 +190,12 @@ func (l *Loop) note(want *Desired, kind OpKind, it Item, err error, now Instant,
 		l.mem.record(it.IP).opened = true
 	case OpForget:
 		delete(l.seen.Fence, it.IP)
-	case OpAdd, OpRemove, OpExtend:
+	case OpExtend: // not worth another reading
+		l.extended(it, now)
+	case OpAdd, OpRemove:
 		l.stale |= Addresses
-		if kind == OpExtend {
-			l.extended(it, now)
-			l.stale &^= Addresses
+		if kind == OpAdd {
+			l.mem.record(it.IP).lasting = now
 		}
 	case OpDestroy:
 		l.mem.record(it.IP).destroyed = true
@@ -204,8 +209,9 @@ func (l *Loop) note(want *Desired, kind OpKind, it Item, err error, now Instant,
 	}
 }
 
-// extended takes a new lifetime into the picture: it is not worth another reading.
+// extended takes a new lifetime into the picture.
 func (l *Loop) extended(it Item, now Instant) {
+	l.mem.record(it.IP).lasting = now
 	for i, a := range l.seen.Addresses[it.IP] {
 		if a.Managed && a.Index == it.Index {
 			l.seen.Addresses[it.IP][i].Until = now.Add(it.Lifetime)
