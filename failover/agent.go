@@ -14,7 +14,7 @@ import (
 
 const (
 	wordsPending = 1024                  // datagrams that wait for the Agent; more are dropped, senders repeat
-	wordRepeat   = 10 * time.Millisecond // until a Ready or Released has its effect in the log
+	wordRepeat   = 10 * time.Millisecond // until a Ready or Released has its effect in the log; twice as long each time
 	lifetimeMore = time.Second           // lifetime of an address above the lease
 	idlePause    = time.Second
 	// leavingMax is how many HAVIPs leave in one turn when nothing hurries: those of a turn
@@ -253,9 +253,10 @@ func (a *Agent) turn() time.Duration {
 	unconfirmed := a.confirm(s, now)
 	a.publish()
 	next := min(report.Next, deadline)
-	if a.saying.flush(now, s) {
-		next = min(next, now.Add(wordRepeat))
-	} else if unconfirmed {
+	if again := a.saying.flush(now, s); again != 0 {
+		next = min(next, again)
+	}
+	if unconfirmed {
 		next = min(next, now.Add(confirmRepeat))
 	}
 	if again {
