@@ -225,6 +225,7 @@ func (p *process) Read(_ *edge.Desired, parts edge.Parts, before *edge.Reading) 
 	defer w.mu.Unlock()
 	k := p.h.kernel
 	p.h.readings++
+	defer func() { p.seen = r }()
 	if parts&edge.Addresses != 0 {
 		r.Addresses = map[netip.Addr][]edge.At{}
 		for ip, a := range k.addrs {
@@ -309,6 +310,7 @@ func (k *kernel) route(c netdev.RouteChange) {
 func (p *process) do(kind edge.OpKind, it edge.Item) bool {
 	ip := it.IP
 	return p.change(func(k *kernel) {
+		p.allowed(kind, it)
 		switch kind {
 		case edge.OpAttach:
 			k.attached[it.Index] = true
