@@ -85,10 +85,11 @@ func (h *host) answers(ip netip.Addr) bool {
 	return now.Before(k.deadline)
 }
 
-// up finds the address of a HAVIP of ours on a host; with the world's lock held.
+// up finds the address of a HAVIP of ours on a host, unless the kernel has taken it away by
+// now; with the world's lock held.
 func (h *host) up(id string) (address, bool) {
 	for _, a := range h.kernel.addrs {
-		if a.havip.ID == id {
+		if a.havip.ID == id && h.clockLocked().Before(a.until) {
 			return a, true
 		}
 	}
