@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"havip-cluster/netdev"
 )
 
 // model is a kernel in memory. It checks at each operation what must be true of a kernel that
@@ -17,6 +19,8 @@ type model struct {
 	fence     map[netip.Addr]State
 	attached  map[int]error
 	changed   Parts
+	loose     map[string][]netdev.Change // what is wrong with the settings, by device
+	routing   netdev.Routing
 
 	readFails bool
 	fails     map[string]bool // kind, or kind and address
@@ -34,7 +38,7 @@ type model struct {
 func newModel() *model {
 	return &model{
 		now: Instant(time.Hour), addresses: map[netip.Addr][]At{}, fence: map[netip.Addr]State{}, attached: map[int]error{},
-		fails: map[string]bool{}, did: map[OpKind]int{}, items: map[OpKind]int{}, tries: map[string]int{}, announced: map[netip.Addr]int{},
+		loose: map[string][]netdev.Change{}, fails: map[string]bool{}, did: map[OpKind]int{}, items: map[OpKind]int{}, tries: map[string]int{}, announced: map[netip.Addr]int{},
 	}
 }
 
@@ -48,7 +52,7 @@ func (m *model) Changed() Parts {
 	return c
 }
 
-func (m *model) Read(_ *Desired, parts Parts, before *Reading) (*Reading, error) {
+func (m *model) Read(want *Desired, parts Parts, before *Reading) (*Reading, error) {
 	m.reads++
 	m.expire()
 	if m.readFails {
@@ -67,6 +71,15 @@ func (m *model) Read(_ *Desired, parts Parts, before *Reading) (*Reading, error)
 	}
 	if parts&Fence != 0 {
 		r.Fence, r.Attached = maps.Clone(m.fence), maps.Clone(m.attached)
+	}
+	if parts&Settings != 0 {
+		r.Settings = map[string]Setting{}
+		for device := range want.Settled {
+			r.Settings[device] = Setting{Changes: slices.Clone(m.loose[device])}
+		}
+	}
+	if parts&Routing != 0 {
+		r.Routing = m.routing
 	}
 	m.shown = r
 	return r, nil
@@ -118,6 +131,9 @@ func (m *model) Do(op Op) []error {
 		}
 		errs[i] = m.one(op.Kind, it)
 	}
+	for _, c := range op.Settle {
+		m.loose[c.Device] = slices.DeleteFunc(m.loose[c.Device], func(o netdev.Change) bool { return o == c })
+	}
 	return errs
 }
 
@@ -167,6 +183,11 @@ func (m *model) one(kind OpKind, it Item) error {
 	case OpAnnounce:
 		if m.fence[ip] != Open || !m.has(ip, it.Index) {
 			return ErrFenced
+		}
+		for device, wrong := range m.loose {
+			if len(wrong) > 0 {
+				m.fault("%v is announced, and the settings of %s are %v", ip, device, wrong)
+			}
 		}
 		m.announced[ip] = it.Index
 	}
