@@ -56,7 +56,7 @@ func newBed(t *testing.T, tight bool) *bed {
 	}
 	b.havip("a", "10.0.0.100", "first")
 	b.havip("b", "10.1.0.100", "second")
-	if _, _, err := b.Inventory(); err != nil {
+	if _, _, err := b.Inventory(b.state); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -124,7 +124,7 @@ func TestSettledDevices(t *testing.T) {
 		t.Errorf("nothing is here, and wanted are %v", d.Settled)
 	}
 	b.hearing = append(b.hearing, "eth9")
-	if _, _, err := b.Inventory(); err != nil {
+	if _, _, err := b.Inventory(b.state); err != nil {
 		t.Fatal(err)
 	}
 	d := b.wanted(b.holding("a", "node-1/eth0"))
