@@ -99,11 +99,9 @@ func (p *EdgePort) Devices() []netdev.ENI {
 }
 
 // Inventory implements failover.Edge.
-func (p *EdgePort) Inventory() (enis []fsm.ENI, leftOut string, err error) {
-	s := p.state()
-	name := s.NodeName(p.cfg.Node)
+func (p *EdgePort) Inventory(s *fsm.State) (enis []fsm.ENI, leftOut string, err error) {
 	keep := func(device string) bool {
-		e, known := s.ENIs[name+"/"+device]
+		e, known := s.ENIOf(p.cfg.Node, device)
 		return known && e.SetSubnet != ""
 	}
 	managed := func(ip netip.Addr) bool {
@@ -150,7 +148,7 @@ func (p *EdgePort) own(s *fsm.State, ip netip.Addr) bool {
 // Turn implements failover.Edge.
 func (p *EdgePort) Turn(want failover.Wanted) failover.Report {
 	if !p.isListed() {
-		if _, _, err := p.Inventory(); err != nil {
+		if _, _, err := p.Inventory(want.State); err != nil {
 			return p.unread(fmt.Sprintf("cannot list this node's interfaces: %v", err))
 		}
 	}

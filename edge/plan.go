@@ -212,18 +212,18 @@ func (p *plan) up(ip netip.Addr, w Want, r *record) {
 	}
 }
 
-// An address gets a new lifetime when two thirds of it have passed. Where one gets it, all get
-// it of which one third has passed: in few bursts instead of many.
+// An address gets a new lifetime when half of it has passed. Where one gets it, all get it of
+// which a third has passed: in few bursts instead of many.
 const (
+	extendDue   = 2
 	extendEarly = 3
-	extendPart  = 2 // of extendEarly
 )
 
 // extendAt is when an address is to get a new lifetime. The kernel tells what is left in whole
 // seconds, rounded up: that alone would be too late. It shows, though, when another program has
 // given the address a shorter one.
 func extendAt(at At, w Want, r *record) Instant {
-	due := r.lasting.Add(w.Lifetime * extendPart / extendEarly)
+	due := r.lasting.Add(w.Lifetime / extendDue)
 	if at.Until != 0 {
 		due = min(due, at.Until.Add(-w.Lifetime/extendEarly))
 	}
