@@ -170,11 +170,11 @@ func (l *Loop) carryOut(want *Desired, ops []Op, facts *Facts) {
 		now := l.clock()
 		for i, it := range op.Items {
 			err := results[i]
-			if err == nil && (op.Kind == OpAdd || op.Kind == OpExtend) {
-				l.mem.record(it.IP).until = began.Add(it.Lifetime)
-			}
 			if err != nil && it.IP.IsValid() {
 				failed[it.IP] = true
+			}
+			if op.Kind == OpAdd || op.Kind == OpExtend {
+				now = began // its lifetime counts from then on, or later
 			}
 			l.note(want, op.Kind, it, err, now, facts)
 		}
@@ -213,14 +213,15 @@ func (l *Loop) note(want *Desired, kind OpKind, it Item, err error, now Instant,
 		l.mem.record(it.IP).opened = true
 	case OpForget:
 		delete(l.seen.Fence, it.IP)
-	case OpAdd, OpRemove, OpExtend:
+	case OpExtend: // not worth another reading
+		l.extended(it, now)
+	case OpAdd, OpRemove:
 		if at, ours := l.seen.on(it.IP, it.Index); kind == OpRemove && ours && l.mem.of(it.IP).phase == Absent {
 			l.log.Info("removed a leftover address", "ip", it.IP, "device", at.Device)
 		}
 		l.stale |= Addresses
-		if kind == OpExtend {
-			l.extended(it, now)
-			l.stale &^= Addresses
+		if kind == OpAdd {
+			l.mem.record(it.IP).lasting = now
 		}
 	case OpDestroy:
 		l.mem.record(it.IP).destroyed = true
@@ -234,8 +235,9 @@ func (l *Loop) note(want *Desired, kind OpKind, it Item, err error, now Instant,
 	}
 }
 
-// extended takes a new lifetime into the picture: it is not worth another reading.
+// extended takes a new lifetime into the picture.
 func (l *Loop) extended(it Item, now Instant) {
+	l.mem.record(it.IP).lasting = now
 	for i, a := range l.seen.Addresses[it.IP] {
 		if a.Managed && a.Index == it.Index {
 			l.seen.Addresses[it.IP][i].Until = now.Add(it.Lifetime)

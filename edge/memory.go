@@ -11,8 +11,6 @@ const (
 	announceNext = 1100 * time.Millisecond // outlasts a neighbour's lock time of 1 s (metallb#172)
 	announceSlow = 5 * time.Second         // for switches and clients that forgot or missed it
 
-	lifetimeUnit = time.Second // in which the kernel tells of a lifetime
-
 	retryFirst = 10 * time.Millisecond // after an operation that failed; twice as long each time
 	retryLast  = time.Second
 )
@@ -55,25 +53,12 @@ type record struct {
 	announced bool // once at least since it came up
 	second    bool // the next announcement is the second of a burst
 	next      Instant
+	lasting   Instant // when it was given the lifetime that it has, by this process; 0: never
 	opened    bool    // the fence, in this life of it
 	destroyed bool    // its sockets, since it is to leave
 	unflushed bool    // tracked connections are to be forgotten
-	until     Instant // it stays at least that long, by what this loop gave it; 0: nothing
 	broken    string  // what another program has damaged while it was served; "" is nothing
 	trouble
-}
-
-// expires is when the kernel removes the address at the earliest; 0: never. A reading counts in
-// whole seconds, rounded up: what this loop gave it is the better word, unless somebody else has
-// given it less.
-func (r record) expires(at At) Instant {
-	switch {
-	case at.Until == 0:
-		return 0
-	case r.until != 0 && r.until <= at.Until:
-		return r.until
-	}
-	return max(at.Until.Add(-lifetimeUnit), 1)
 }
 
 // trouble is an operation that failed, and when it may be tried again.

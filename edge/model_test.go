@@ -66,10 +66,9 @@ func (m *model) Read(want *Desired, parts Parts, before *Reading) (*Reading, err
 		r.Addresses = map[netip.Addr][]At{}
 		for ip, list := range m.addresses {
 			r.Addresses[ip] = slices.Clone(list)
-			for i, a := range list { // in whole seconds, rounded up, as the kernel tells
-				if a.Until != 0 {
-					left := a.Until.Sub(m.now) + time.Second - 1
-					r.Addresses[ip][i].Until = m.now.Add(left.Truncate(time.Second))
+			for i, a := range list {
+				if a.Until != 0 { // the kernel tells whole seconds, rounded up
+					r.Addresses[ip][i].Until = m.now.Add((a.Until.Sub(m.now) + time.Second - 1).Truncate(time.Second))
 				}
 			}
 		}
@@ -87,10 +86,13 @@ func (m *model) Read(want *Desired, parts Parts, before *Reading) (*Reading, err
 	return r, nil
 }
 
+// expireEarly is what the kernel takes off a lifetime (ADDRCONF_TIMER_FUZZ_MINUS, at most).
+const expireEarly = 20 * time.Millisecond
+
 // expire takes away what has outlived its lifetime.
 func (m *model) expire() {
 	for ip, list := range m.addresses {
-		m.set(ip, slices.DeleteFunc(list, func(a At) bool { return a.Until != 0 && a.Until <= m.now }))
+		m.set(ip, slices.DeleteFunc(list, func(a At) bool { return a.Until != 0 && a.Until <= m.now.Add(expireEarly) }))
 	}
 }
 
@@ -179,7 +181,7 @@ func (m *model) one(kind OpKind, it Item) error {
 		if it.Lifetime <= 0 {
 			m.fault("%v has no lifetime", ip)
 		} else {
-			until = m.now.Add((it.Lifetime + time.Second - 1).Truncate(time.Second))
+			until = m.now.Add((it.Lifetime + time.Second - 1).Truncate(time.Second)) // the kernel takes whole seconds
 		}
 		m.set(ip, append(m.without(ip, it.Index), At{it.Index, fmt.Sprint("eth", it.Index), ip.BitLen(), true, until}))
 	case OpRemove:

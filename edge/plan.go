@@ -16,12 +16,7 @@ const (
 	// those of a round share its readings and its gap.
 	addsMax    = 256
 	removesMax = 256
-	// extendAfter is how old a lifetime becomes before it is renewed, or half of it if that is less.
-	extendAfter = time.Second
 )
-
-// extendLeft is what is left of a lifetime when it is renewed.
-func extendLeft(lifetime time.Duration) time.Duration { return lifetime - min(lifetime/2, extendAfter) }
 
 // Plan says what is to be done now, in the order of a round. It is pure: the same input
 // gives the same operations, and what is as it should be gives none. Each address takes at
@@ -47,12 +42,16 @@ type plan struct {
 	routed map[netip.Addr]bool // its routes are not as they should be
 	route  []netdev.RouteChange
 	settle []netdev.Change
+	early  []Item // those that may be extended along with others
 }
 
 func (p *plan) add(kind OpKind, items ...Item) { p.items[kind] = append(p.items[kind], items...) }
 
 // ops gives what was gathered, in the order of a round.
 func (p *plan) ops() []Op {
+	if len(p.items[OpExtend]) > 0 {
+		p.add(OpExtend, p.early...)
+	}
 	for _, items := range p.items { // which were gathered in no order
 		slices.SortFunc(items, func(a, b Item) int { return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.Index, b.Index)) })
 	}
@@ -206,9 +205,29 @@ func (p *plan) up(ip netip.Addr, w Want, r *record) {
 	default:
 		p.announce(ip, w, r)
 	}
-	if end := r.expires(at); here && end != 0 && end.Sub(p.now) <= extendLeft(w.Lifetime) {
-		p.add(OpExtend, Item{IP: ip, Index: w.Index, Lifetime: w.Lifetime})
+	if it := (Item{IP: ip, Index: w.Index, Lifetime: w.Lifetime}); here && extendAt(at, w, r) <= p.now {
+		p.add(OpExtend, it)
+	} else if here && r.lasting.Add(w.Lifetime/extendEarly) <= p.now {
+		p.early = append(p.early, it)
 	}
+}
+
+// An address gets a new lifetime when two thirds of it have passed. Where one gets it, all get
+// it of which one third has passed: in few bursts instead of many.
+const (
+	extendEarly = 3
+	extendPart  = 2 // of extendEarly
+)
+
+// extendAt is when an address is to get a new lifetime. The kernel tells what is left in whole
+// seconds, rounded up: that alone would be too late. It shows, though, when another program has
+// given the address a shorter one.
+func extendAt(at At, w Want, r *record) Instant {
+	due := r.lasting.Add(w.Lifetime * extendPart / extendEarly)
+	if at.Until != 0 {
+		due = min(due, at.Until.Add(-w.Lifetime/extendEarly))
+	}
+	return due
 }
 
 // unsettled reports whether a device's ARP settings are wrong and may yet be put right.
@@ -331,10 +350,13 @@ func Next(want *Desired, seen *Reading, mem *Memory, planned, now Instant) Insta
 		if w.Index == 0 {
 			continue
 		}
-		if at, here := seen.on(ip, w.Index); here && at.Until != 0 {
-			next = min(next, mem.of(ip).expires(at).Add(-extendLeft(w.Lifetime)))
+		if r == nil {
+			continue
 		}
-		if r != nil && r.phase == Serving && now < want.Deadline {
+		if at, here := seen.on(ip, w.Index); here {
+			next = min(next, extendAt(at, w, r))
+		}
+		if r.phase == Serving && now < want.Deadline {
 			next = min(next, max(r.next, mem.pace[w.Index]))
 		}
 	}

@@ -14,7 +14,7 @@ import (
 
 const (
 	wordsPending = 1024                  // datagrams that wait for the Agent; more are dropped, senders repeat
-	wordRepeat   = 10 * time.Millisecond // until a Ready or Released has its effect in the log
+	wordRepeat   = 10 * time.Millisecond // until a Ready or Released has its effect in the log; twice as long each time
 	lifetimeMore = time.Second           // lifetime of an address above the lease
 	idlePause    = time.Second
 	// leavingMax is how many HAVIPs leave in one turn when nothing hurries: those of a turn
@@ -48,6 +48,7 @@ type Agent struct {
 	holdings map[string]*holding // by HAVIP id
 	failed   map[string]string   // why a HAVIP was given up, by id
 	saying   *saying
+	leaving  int // of the holdings, in this turn's steps
 	isClean  bool
 	guarded  uint64        // as of the last report
 	unsafe   lease.Instant // since when the fence does not know every HAVIP; 0: it does
@@ -233,6 +234,7 @@ func (a *Agent) turn() time.Duration {
 		_, exists := s.HAVIPs[id]
 		return !exists
 	})
+	a.countLeaving()
 	for _, step := range a.handoff.Decide(now, s) {
 		a.do(s, step, deadline)
 	}
@@ -242,9 +244,10 @@ func (a *Agent) turn() time.Duration {
 	unconfirmed := a.confirm(s, now)
 	a.publish()
 	next := min(report.Next, deadline)
-	if a.saying.flush(now, s) {
-		next = min(next, now.Add(wordRepeat))
-	} else if unconfirmed {
+	if again := a.saying.flush(now, s); again != 0 {
+		next = min(next, again)
+	}
+	if unconfirmed {
 		next = min(next, now.Add(confirmRepeat))
 	}
 	if again {
@@ -324,21 +327,21 @@ func (a *Agent) deactivate(s *fsm.State, step Step) {
 		return
 	}
 	_, exists := s.HAVIPs[step.HAVIP]
-	if exists && len(step.To) > 0 && a.leaving() >= leavingMax {
+	if exists && len(step.To) > 0 && a.leaving >= leavingMax {
 		return // it serves on until its turn comes: its successor waits
 	}
+	a.leaving++
 	h.leaving, h.why = true, whyReleased(s, step.HAVIP)
 }
 
-// leaving counts what is on its way down.
-func (a *Agent) leaving() int {
-	n := 0
+// countLeaving counts what is on its way down.
+func (a *Agent) countLeaving() {
+	a.leaving = 0
 	for _, h := range a.holdings {
 		if h.leaving {
-			n++
+			a.leaving++
 		}
 	}
-	return n
 }
 
 // refreshHoldings follows what the log says of the ENIs and the lease.
@@ -354,12 +357,7 @@ func (a *Agent) refreshHoldings(s *fsm.State) {
 // take notes what a turn of the edge has brought about. True: something new is to be done.
 func (a *Agent) take(s *fsm.State, r Report) (again bool) {
 	a.noteGuard(r)
-	for _, t := range r.Repairs {
-		if h := a.holdings[t.HAVIP]; h != nil {
-			a.cfg.Logger.Warn("repaired", "havip", h.HAVIP.Name, "eni", h.ENI.ID, "what", t.Text)
-			a.journal.note("repaired", h.HAVIP.Name, h.ENI.ID+": "+t.Text)
-		}
-	}
+	a.tellRepairs(r.Repairs)
 	for _, st := range r.Strays {
 		a.tellStray(s, st)
 	}

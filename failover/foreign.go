@@ -36,6 +36,41 @@ func (a *Agent) Foreign(ip netip.Addr, mac net.HardwareAddr, device string) {
 	}
 }
 
+// repairsOfAKind is how many repairs of one kind on one ENI a turn tells one by one. A program that
+// flushes an interface damages thousands at once, and each would be an entry of the log.
+const repairsOfAKind = 8
+
+// tellRepairs tells the cluster what another program had damaged here.
+func (a *Agent) tellRepairs(repairs []Trouble) {
+	type kind struct{ eni, text string }
+	n := map[kind]int{}
+	of := func(t Trouble) (kind, *holding) {
+		h := a.holdings[t.HAVIP]
+		if h == nil {
+			return kind{}, nil
+		}
+		return kind{h.ENI.ID, t.Text}, h
+	}
+	for _, t := range repairs {
+		if k, h := of(t); h != nil {
+			n[k]++
+		}
+	}
+	for _, t := range repairs {
+		k, h := of(t)
+		switch {
+		case h == nil || n[k] == 0: // told with the first of its kind
+		case n[k] > repairsOfAKind:
+			a.cfg.Logger.Warn("repaired", "havips", n[k], "first", h.HAVIP.Name, "eni", k.eni, "what", t.Text)
+			a.journal.note("repaired", "", fmt.Sprintf("%s: %s, of %d HAVIPs, %s is one", k.eni, t.Text, n[k], h.HAVIP.Name))
+			n[k] = 0
+		default:
+			a.cfg.Logger.Warn("repaired", "havip", h.HAVIP.Name, "eni", k.eni, "what", t.Text)
+			a.journal.note("repaired", h.HAVIP.Name, k.eni+": "+t.Text)
+		}
+	}
+}
+
 // tellStray tells the cluster of a HAVIP's address that another program put on this node.
 func (a *Agent) tellStray(s *fsm.State, st Stray) {
 	name, node := s.HAVIPs[st.HAVIP].Name, s.NodeName(a.cfg.Node)

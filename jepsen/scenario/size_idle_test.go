@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -114,6 +115,18 @@ func (s *sizes) profile(node int, name string, seconds int) {
 	if err != nil {
 		s.t.Logf("profile: %v", err)
 	}
+}
+
+// profiles takes CPU profiles of nodes 1 and 3 for a moment, along with what goes on.
+func (s *sizes) profiles(name string) (wait func()) {
+	var both sync.WaitGroup
+	for _, node := range []int{1, 3} {
+		both.Go(func() { s.profile(node, name, 2) })
+	}
+	if os.Getenv("HAVIP_PROFILE") != "" {
+		time.Sleep(100 * time.Millisecond) // until they have begun
+	}
+	return both.Wait
 }
 
 // A cluster with many HAVIPs, in which nothing changes, costs next to nothing, says nothing, and

@@ -142,9 +142,11 @@ func (s *sizes) allServed() {
 func (s *sizes) measure(name string, fault, mend func()) netns.SwarmReport {
 	s.t.Helper()
 	s.swarm.Reset()
+	stop := s.profiles(strings.ReplaceAll(name, " ", "-"))
 	at := s.Lab.Now()
 	fault()
 	time.Sleep(2 * time.Second)
+	stop()
 	s.allServed()
 	r := s.swarm.Report(at)
 	s.t.Logf("%s, %d addresses: %s", name, len(s.list), r)
@@ -193,14 +195,7 @@ func TestSize(t *testing.T) {
 			timely(t, "a planned hand-over: the longest gap is %s, the last address was served again after %s", r.Quantile(1), r.Last)
 		}
 	}
-	for _, command := range []string{"status", "placement"} {
-		start := time.Now()
-		_, err := s.Cluster.CLI(1, command, "-o", "json")
-		t.Logf("%s: %s %v", command, time.Since(start).Round(time.Millisecond), err)
-		if err != nil {
-			t.Error(err)
-		}
-	}
+	s.reads()
 }
 
 // leads has a node lead: it takes the others' leadership away by restarting them.

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"havip-cluster/edge"
 	"havip-cluster/failover"
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
@@ -45,39 +44,6 @@ func (h *host) describe(ip netip.Addr) string {
 		return fmt.Sprintf("%s (another program's, fence %d)", h.name, h.kernel.fence[ip])
 	}
 	return fmt.Sprintf("%s (%s, epoch %d, session %d)", h.name, a.havip.Name, a.claim.Epoch, a.claim.Session)
-}
-
-// wants notes under which claims a process wants HAVIPs up.
-func (w *World) wants(p *process, list []failover.Holding) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if p.gate.isDead() {
-		return
-	}
-	p.h.turns++
-	for _, h := range list {
-		w.wanted[h.HAVIP.ID] = max(w.wanted[h.HAVIP.ID], h.Claim.Epoch)
-	}
-}
-
-// unguarded names a host with a lease whose fence lets a HAVIP's frames pass; "" is none.
-// That nobody but another program damaged it counts here. Call it with the world's lock held.
-func (w *World) unguarded(p *process, ip netip.Addr) string {
-	for _, other := range w.hosts {
-		k := other.kernel
-		if other == p.h || other.role == fsm.RoleWitness || !other.powered || !other.clockLocked().Before(k.deadline) {
-			continue
-		}
-		if k.fence[ip] == edge.Unknown && !k.damage.addresses[ip] {
-			return other.name
-		}
-		for i := range k.links {
-			if index := i + 1; !k.attached[index] && !k.damage.devices[index] {
-				return other.name
-			}
-		}
-	}
-	return ""
 }
 
 // activation checks rules 6 and 7 where they count: epochs only grow, and a host that
@@ -154,19 +120,8 @@ func (w *World) follow(ctx context.Context, p *process, node *membership.Node) {
 		}
 		w.noteEvents(s)
 		w.lengths(s)
-		w.servedBy(s)
+		w.levelThree(s)
 		before = s
-	}
-}
-
-// servedBy checks that the log calls nothing served that no node has ever wanted up.
-func (w *World) servedBy(s *fsm.State) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, v := range s.HAVIPs {
-		if v.Served > w.wanted[v.ID] {
-			w.violateLocked("served", "the log says that %s is served under epoch %d, and no node has taken more than epoch %d up", v.Name, v.Served, w.wanted[v.ID])
-		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"havip-cluster/edge"
 	"havip-cluster/failover"
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
@@ -65,6 +66,7 @@ type process struct {
 	// Below: guarded by the world's lock.
 	edge     *simEdge
 	wanted   map[netip.Addr]failover.Holding // only the goroutine of the Agent
+	seen     *edge.Reading                   // the last one; the same
 	member   *failover.Member
 	inbox    [][]byte
 	lateRPCs int

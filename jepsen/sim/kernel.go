@@ -85,10 +85,11 @@ func (h *host) answers(ip netip.Addr) bool {
 	return now.Before(k.deadline)
 }
 
-// up finds the address of a HAVIP of ours on a host; with the world's lock held.
+// up finds the address of a HAVIP of ours on a host, unless the kernel has taken it away by
+// now; with the world's lock held.
 func (h *host) up(id string) (address, bool) {
 	for _, a := range h.kernel.addrs {
-		if a.havip.ID == id {
+		if a.havip.ID == id && h.clockLocked().Before(a.until) {
 			return a, true
 		}
 	}
@@ -225,6 +226,7 @@ func (p *process) Read(_ *edge.Desired, parts edge.Parts, before *edge.Reading) 
 	defer w.mu.Unlock()
 	k := p.h.kernel
 	p.h.readings++
+	defer func() { p.seen = r }()
 	if parts&edge.Addresses != 0 {
 		r.Addresses = map[netip.Addr][]edge.At{}
 		for ip, a := range k.addrs {
@@ -309,6 +311,7 @@ func (k *kernel) route(c netdev.RouteChange) {
 func (p *process) do(kind edge.OpKind, it edge.Item) bool {
 	ip := it.IP
 	return p.change(func(k *kernel) {
+		p.allowed(kind, it)
 		switch kind {
 		case edge.OpAttach:
 			k.attached[it.Index] = true
