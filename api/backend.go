@@ -84,6 +84,8 @@ type Live struct {
 // Local is what only the node itself knows: the columns "leased" and "observed".
 type Local struct {
 	Fence          string // ebpf, nftables, or none
+	FenceHook      string // tcx, clsact, nftables, or ""
+	FenceProved    bool   // it was shown at the start that it outlives its process
 	FenceNote      string // what this kind of fence cannot do; "" is nothing
 	Session        uint64 // 0 = none
 	LeaseRemaining time.Duration
@@ -127,6 +129,14 @@ type JoinAnswer struct {
 	CAKey       string   `json:"ca_key,omitempty" doc:"PEM; only for nodes that vote"`
 	GossipKey   []byte   `json:"gossip_key"`
 	Peers       []string `json:"peers" doc:"API addresses (host:port) of the members"`
+	// Voters are whom the new node believes in Raft until its log says who votes.
+	Voters []RaftVoter `json:"voters,omitempty" maxItems:"64"`
+}
+
+// RaftVoter is a voter, and where its Raft listens.
+type RaftVoter struct {
+	Node    string `json:"node" doc:"Id"`
+	Address string `json:"address" doc:"host:port"`
 }
 
 // Limits of the server.

@@ -103,6 +103,7 @@ func (s *Server) plainRoutes() {
 		_, _ = w.Write(s.openapi)
 	})
 	s.mux.Handle("GET /metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}))
+	s.mux.Handle("GET /debug/pprof/", profiles())
 	s.mux.HandleFunc("/", s.unknown)
 }
 

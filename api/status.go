@@ -33,6 +33,8 @@ type LocalView struct {
 	Node             string        `json:"node"`
 	Version          string        `json:"version"`
 	Fence            string        `json:"fence"`
+	FenceHook        string        `json:"fence_hook" doc:"Where it meets the frames: tcx, clsact, nftables, or none"`
+	FenceProved      bool          `json:"fence_proved" doc:"It was shown when the agent started that it outlives its process"`
 	FenceNote        string        `json:"fence_note,omitempty" doc:"What this kind of fence cannot do"`
 	Session          uint64        `json:"session"`
 	LeaseRemainingMS int64         `json:"lease_remaining_ms"`
@@ -76,7 +78,7 @@ func (s *Server) status(st *fsm.State) Status {
 	out := Status{
 		Cluster: s.clusterView(st), Health: HealthGreen, Problems: []string{}, Members: s.nodeViews(st, st.NodeList()),
 		Local: LocalView{
-			Node: st.NodeName(s.Backend.Self()), Version: s.Version, Fence: l.Fence, FenceNote: l.FenceNote, Session: l.Session,
+			Node: st.NodeName(s.Backend.Self()), Version: s.Version, Fence: l.Fence, FenceHook: l.FenceHook, FenceProved: l.FenceProved, FenceNote: l.FenceNote, Session: l.Session,
 			LeaseRemainingMS: max(0, l.LeaseRemaining.Milliseconds()), Observed: list(l.Observed), LogBytes: l.LogBytes,
 		},
 	}

@@ -3,7 +3,9 @@ package edge
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"havip-cluster/netdev/fence"
 )
@@ -15,10 +17,14 @@ type deadlines struct {
 	fence  fence.Fence // nil: none
 	newest atomic.Int64
 	wake   chan struct{}
+	mu     sync.Mutex // held while the newest is taken to a fence that takes its time
+	// failed is called when the fence did not take it: somebody has damaged it.
+	failed func()
+	said   time.Time // of run: when that was logged the last time
 }
 
-func newDeadlines(log *slog.Logger, f fence.Fence) *deadlines {
-	return &deadlines{log: log, fence: f, wake: make(chan struct{}, 1)}
+func newDeadlines(log *slog.Logger, f fence.Fence, failed func()) *deadlines {
+	return &deadlines{log: log, fence: f, wake: make(chan struct{}, 1), failed: failed}
 }
 
 // set stores a deadline: at once with eBPF, and soon with a fence for which it is a
@@ -40,6 +46,21 @@ func (d *deadlines) set(t Instant) {
 	}
 }
 
+// again gives the newest deadline to a fence that loses it when its rules are made anew.
+func (d *deadlines) again() error {
+	if d.fence.Kind() == fence.EBPF {
+		return nil
+	}
+	return d.take()
+}
+
+// take is for a fence for which a deadline is a transaction.
+func (d *deadlines) take() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.fence.SetDeadline(d.newest.Load())
+}
+
 // run gives the newest deadline to a fence that takes its time, until ctx ends.
 func (d *deadlines) run(ctx context.Context) {
 	for {
@@ -48,8 +69,12 @@ func (d *deadlines) run(ctx context.Context) {
 			return
 		case <-d.wake:
 		}
-		if err := d.fence.SetDeadline(d.newest.Load()); err != nil {
-			d.log.Warn("the fence did not take the deadline", "err", err)
+		if err := d.take(); err != nil {
+			if time.Since(d.said) >= sayAgain {
+				d.said = time.Now()
+				d.log.Warn("the fence did not take the deadline", "err", err)
+			}
+			d.failed()
 		}
 	}
 }

@@ -87,7 +87,7 @@ func judgeUp(ip netip.Addr, w Want, want *Desired, seen *Reading, mem *Memory, f
 	if r.phase == Absent {
 		r.phase = Rising
 	}
-	_, here := seen.on(ip, w.Index)
+	at, here := seen.on(ip, w.Index)
 	lacks := ""
 	switch {
 	case want.Own[ip]:
@@ -109,6 +109,9 @@ func judgeUp(ip netip.Addr, w Want, want *Desired, seen *Reading, mem *Memory, f
 		}
 	case unrouted:
 		lacks = "its routes were damaged"
+	case len(seen.Settings[at.Device].Changes) > 0:
+		c := seen.Settings[at.Device].Changes[0]
+		lacks = fmt.Sprintf("%s was %d", c.Key, c.Old)
 	}
 	switch {
 	case r.phase != Serving && lacks == "" && r.announced:

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"havip-cluster/netdev"
 	"havip-cluster/netdev/fence"
@@ -28,6 +27,7 @@ type Linux struct {
 	settings  *netdev.Settings
 	changes   chan struct{}
 	kinds     atomic.Uint32 // netdev.Kinds since the last Changed
+	refenced  atomic.Bool   // the fence was found damaged since the last Changed
 	deadlines *deadlines
 
 	announcers map[int]*netdev.Announcer // by ifindex
@@ -46,17 +46,20 @@ func NewLinux(log *slog.Logger, f fence.Fence, clock func() Instant) (*Linux, er
 		addresses.Close()
 		return nil, fmt.Errorf("edge: %w", err)
 	}
-	return &Linux{
+	k := &Linux{
 		log: log, fence: f, clock: clock, addresses: addresses, router: router,
 		watcher: netdev.NewWatcher(addresses, router), settings: netdev.NewSettings(),
-		changes: make(chan struct{}, 1), deadlines: newDeadlines(log, f),
+		changes:    make(chan struct{}, 1),
 		announcers: map[int]*netdev.Announcer{},
-	}, nil
+	}
+	k.deadlines = newDeadlines(log, f, func() { k.refenced.Store(true); k.poke() })
+	return k, nil
 }
 
 // Run watches the kernel, and takes deadlines to the fence, until ctx ends.
 func (k *Linux) Run(ctx context.Context) {
-	done := make(chan struct{}, 2)
+	const runs = 2
+	done := make(chan struct{}, runs)
 	go func() {
 		defer func() { done <- struct{}{} }()
 		if err := k.watcher.Run(ctx); err != nil && ctx.Err() == nil {
@@ -67,17 +70,21 @@ func (k *Linux) Run(ctx context.Context) {
 		defer func() { done <- struct{}{} }()
 		k.deadlines.run(ctx)
 	}()
-	for ended := 0; ended < 2; {
+	for ended := 0; ended < runs; {
 		select {
 		case <-done:
 			ended++
 		case <-k.watcher.C():
 			k.kinds.Or(uint32(k.watcher.Take()))
-			select {
-			case k.changes <- struct{}{}:
-			default:
-			}
+			k.poke()
 		}
+	}
+}
+
+func (k *Linux) poke() {
+	select {
+	case k.changes <- struct{}{}:
+	default:
 	}
 }
 
@@ -111,6 +118,9 @@ func (k *Linux) Close() error {
 func (k *Linux) Changed() Parts {
 	kinds := netdev.Kinds(k.kinds.Swap(0))
 	var parts Parts
+	if k.refenced.Swap(false) {
+		parts |= Fence
+	}
 	if kinds&(netdev.LinksChanged|netdev.AddressesChanged) != 0 {
 		parts |= Addresses
 	}
@@ -162,27 +172,15 @@ func (k *Linux) readAddresses(r *Reading) error {
 	if err := k.readNames(all); err != nil {
 		return err
 	}
-	before := r.Addresses
 	r.Addresses = make(map[netip.Addr][]At, len(all))
 	for _, a := range all {
 		at := At{Index: a.Index, Device: k.names[a.Index], Bits: a.Prefix.Bits(), Managed: a.Managed}
 		if a.Valid != 0 {
-			at.Until = until(before[a.IP()], at, r.At.Add(a.Valid))
+			at.Until = r.At.Add(a.Valid)
 		}
 		r.Addresses[a.IP()] = append(r.Addresses[a.IP()], at)
 	}
 	return nil
-}
-
-// until is when the kernel removes an address. It tells what is left in whole seconds, rounded
-// up, so what was known before is nearer to the truth, unless that has passed.
-func until(before []At, at At, told Instant) Instant {
-	for _, b := range before {
-		if b.Index == at.Index && b.Bits == at.Bits && b.Managed == at.Managed && b.Until > told.Add(-time.Second) && b.Until < told {
-			return b.Until
-		}
-	}
-	return told
 }
 
 // readNames reads the names of the devices again when one of them may have changed.
@@ -227,10 +225,11 @@ func (k *Linux) readFence(r *Reading) error {
 // the device: it is no reason not to serve.
 func (k *Linux) readSettings(want *Desired, r *Reading) {
 	r.Settings = map[string]Setting{}
-	if len(want.Settled) == 0 {
+	names := slices.Sorted(maps.Keys(want.Settled))
+	if len(names) == 0 {
 		return
 	}
-	got, err := k.settings.Read(slices.Sorted(maps.Keys(want.Settled)))
+	got, err := k.settings.Read(names)
 	if err != nil {
 		k.log.Debug("cannot read the settings of every device", "err", err)
 	}
@@ -265,7 +264,9 @@ func (k *Linux) Do(op Op) []error {
 	case OpAttach:
 		errs := make([]error, len(op.Items))
 		for i, it := range op.Items {
-			errs[i] = k.fence.Attach(it.Index)
+			if errs[i] = k.fence.Attach(it.Index); errs[i] == nil {
+				errs[i] = k.deadlines.again()
+			}
 		}
 		return errs
 	case OpDestroy:

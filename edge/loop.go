@@ -37,10 +37,12 @@ type Loop struct {
 	kernel Kernel
 	clock  func() Instant
 
-	mem     *Memory
-	seen    *Reading        // nil: nothing was read yet
-	stale   Parts           // what the next reading must read again
-	settled map[string]bool // the devices whose settings were read
+	mem   *Memory
+	seen  *Reading // nil: nothing was read yet
+	stale Parts    // what the next reading must read again, because this loop changed it
+	told  Parts    // what others changed: read readAgain after the last reading
+	// settled are the devices whose settings are in the reading.
+	settled map[string]bool
 	said    map[string]Instant
 	again   bool
 }
@@ -61,7 +63,7 @@ func (l *Loop) Phase(ip netip.Addr) Phase { return l.mem.of(ip).phase }
 func (l *Loop) Turn(want *Desired) Facts {
 	facts := Facts{}
 	l.begin(want)
-	more := true
+	more, planned := true, l.clock()
 	for round := 0; round < roundsMax && more; round++ {
 		if err := l.read(want); err != nil {
 			l.sayOnce("read", "cannot read the kernel's state", "err", err)
@@ -72,7 +74,8 @@ func (l *Loop) Turn(want *Desired) Facts {
 			l.tellStrays(want, &facts) // before they are removed
 			l.tellSources(want, &facts)
 		}
-		ops := Plan(want, l.seen, l.mem, l.clock())
+		planned = l.clock()
+		ops := Plan(want, l.seen, l.mem, planned)
 		if round > 0 && onlyFlush(ops) {
 			break // not worth the time of those who wait for what has left
 		}
@@ -80,14 +83,24 @@ func (l *Loop) Turn(want *Desired) Facts {
 		l.carryOut(want, ops, &facts)
 	}
 	facts.Guarded, facts.Unguarded = guarded(want, l.seen, l.mem)
-	facts.Clean = clean(l.seen) && l.stale&(Addresses|Fence) == 0
+	facts.Clean = clean(l.seen) && (l.stale|l.told)&(Addresses|Fence) == 0
 	facts.Warnings = l.warnings(want)
 	facts.sort()
-	facts.Next = Next(want, l.seen, l.mem, l.clock())
-	if more || l.stale != 0 {
-		facts.Next = l.clock()
-	}
+	facts.Next = l.next(want, planned, more)
 	return facts
+}
+
+// next is when the next turn has something to do, after one whose last plan was of the
+// instant planned.
+func (l *Loop) next(want *Desired, planned Instant, more bool) Instant {
+	now := l.clock()
+	switch {
+	case more || l.stale != 0:
+		return now
+	case l.told != 0:
+		return max(now, min(l.seen.At.Add(readAgain), Next(want, l.seen, l.mem, planned, now)))
+	}
+	return Next(want, l.seen, l.mem, planned, now)
 }
 
 // onlyFlush: tracked connections of addresses that have left are all there is to do.
@@ -108,22 +121,22 @@ func (l *Loop) begin(want *Desired) {
 		l.again = false
 		l.mem.again()
 	}
-	if !maps.Equal(want.Settled, l.settled) { // nothing is announced on settings that were not read
-		l.settled = maps.Clone(want.Settled)
-		l.stale |= Settings
-	}
 }
 
 // read takes a new reading where the last one may be out of date.
 func (l *Loop) read(want *Desired) error {
 	now := l.clock()
+	if !maps.Equal(l.settled, want.Settled) { // nothing is announced on settings that were not read
+		l.settled = maps.Clone(want.Settled)
+		l.stale |= Settings
+	}
 	parts := l.stale
-	l.stale |= l.kernel.Changed()
+	l.told |= l.kernel.Changed()
 	switch {
 	case l.seen == nil || now.Sub(l.seen.Whole) >= readEvery || now < l.seen.Whole:
 		parts = Everything
 	case now.Sub(l.seen.At) >= readAgain:
-		parts = l.stale
+		parts |= l.told
 	}
 	if parts == 0 {
 		return nil
@@ -139,7 +152,7 @@ func (l *Loop) read(want *Desired) error {
 	if parts == Everything {
 		seen.Whole = seen.At
 	}
-	l.seen, l.stale = seen, l.stale&^parts
+	l.seen, l.stale, l.told = seen, l.stale&^parts, l.told&^parts
 	return nil
 }
 
@@ -152,12 +165,16 @@ func (l *Loop) carryOut(want *Desired, ops []Op, facts *Facts) {
 		if op.Len() == 0 {
 			continue
 		}
+		began := l.clock()
 		results := l.kernel.Do(op)
 		now := l.clock()
 		for i, it := range op.Items {
 			err := results[i]
 			if err != nil && it.IP.IsValid() {
 				failed[it.IP] = true
+			}
+			if op.Kind == OpAdd || op.Kind == OpExtend {
+				now = began // its lifetime counts from then on, or later
 			}
 			l.note(want, op.Kind, it, err, now, facts)
 		}
@@ -196,11 +213,15 @@ func (l *Loop) note(want *Desired, kind OpKind, it Item, err error, now Instant,
 		l.mem.record(it.IP).opened = true
 	case OpForget:
 		delete(l.seen.Fence, it.IP)
-	case OpAdd, OpRemove, OpExtend:
+	case OpExtend: // not worth another reading
+		l.extended(it, now)
+	case OpAdd, OpRemove:
+		if at, ours := l.seen.on(it.IP, it.Index); kind == OpRemove && ours && l.mem.of(it.IP).phase == Absent {
+			l.log.Info("removed a leftover address", "ip", it.IP, "device", at.Device)
+		}
 		l.stale |= Addresses
-		if kind == OpExtend {
-			l.extended(it, now)
-			l.stale &^= Addresses
+		if kind == OpAdd {
+			l.mem.record(it.IP).lasting = now
 		}
 	case OpDestroy:
 		l.mem.record(it.IP).destroyed = true
@@ -214,8 +235,9 @@ func (l *Loop) note(want *Desired, kind OpKind, it Item, err error, now Instant,
 	}
 }
 
-// extended takes a new lifetime into the picture: it is not worth another reading.
+// extended takes a new lifetime into the picture.
 func (l *Loop) extended(it Item, now Instant) {
+	l.mem.record(it.IP).lasting = now
 	for i, a := range l.seen.Addresses[it.IP] {
 		if a.Managed && a.Index == it.Index {
 			l.seen.Addresses[it.IP][i].Until = now.Add(it.Lifetime)

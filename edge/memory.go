@@ -53,10 +53,11 @@ type record struct {
 	announced bool // once at least since it came up
 	second    bool // the next announcement is the second of a burst
 	next      Instant
-	opened    bool   // the fence, in this life of it
-	destroyed bool   // its sockets, since it is to leave
-	unflushed bool   // tracked connections are to be forgotten
-	broken    string // what another program has damaged while it was served; "" is nothing
+	lasting   Instant // when it was given the lifetime that it has, by this process; 0: never
+	opened    bool    // the fence, in this life of it
+	destroyed bool    // its sockets, since it is to leave
+	unflushed bool    // tracked connections are to be forgotten
+	broken    string  // what another program has damaged while it was served; "" is nothing
 	trouble
 }
 

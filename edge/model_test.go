@@ -67,6 +67,11 @@ func (m *model) Read(want *Desired, parts Parts, before *Reading) (*Reading, err
 		r.Addresses = map[netip.Addr][]At{}
 		for ip, list := range m.addresses {
 			r.Addresses[ip] = slices.Clone(list)
+			for i, a := range list {
+				if a.Until != 0 { // the kernel tells whole seconds, rounded up
+					r.Addresses[ip][i].Until = m.now.Add((a.Until.Sub(m.now) + time.Second - 1).Truncate(time.Second))
+				}
+			}
 		}
 	}
 	if parts&Fence != 0 {
@@ -85,10 +90,13 @@ func (m *model) Read(want *Desired, parts Parts, before *Reading) (*Reading, err
 	return r, nil
 }
 
+// expireEarly is what the kernel takes off a lifetime (ADDRCONF_TIMER_FUZZ_MINUS, at most).
+const expireEarly = 20 * time.Millisecond
+
 // expire takes away what has outlived its lifetime.
 func (m *model) expire() {
 	for ip, list := range m.addresses {
-		m.set(ip, slices.DeleteFunc(list, func(a At) bool { return a.Until != 0 && a.Until <= m.now }))
+		m.set(ip, slices.DeleteFunc(list, func(a At) bool { return a.Until != 0 && a.Until <= m.now.Add(expireEarly) }))
 	}
 }
 
@@ -157,6 +165,8 @@ func (m *model) one(kind OpKind, it Item) error {
 			m.fault("%v is opened, and no reading has shown it here", ip)
 		case len(m.shown.managed(ip)) > 1:
 			m.fault("%v is opened, and it is on %d devices", ip, len(m.shown.managed(ip)))
+		case len(m.loose[m.shown.managed(ip)[0].Device]) > 0:
+			m.fault("%v is opened, and the settings of its device are wrong", ip)
 		}
 		m.fence[ip] = Open
 	case OpForget:
@@ -168,11 +178,14 @@ func (m *model) one(kind OpKind, it Item) error {
 		if kind == OpAdd && m.shown.Fence[ip] == Unknown {
 			m.fault("%v is added, and the fence does not know it", ip)
 		}
+		if err, stands := m.shown.Attached[it.Index]; kind == OpAdd && (!stands || err != nil) {
+			m.fault("%v is added to device %d, and the fence does not stand there", ip, it.Index)
+		}
 		until := Instant(0)
 		if it.Lifetime <= 0 {
 			m.fault("%v has no lifetime", ip)
 		} else {
-			until = m.now.Add(it.Lifetime)
+			until = m.now.Add((it.Lifetime + time.Second - 1).Truncate(time.Second)) // the kernel takes whole seconds
 		}
 		m.set(ip, append(m.without(ip, it.Index), At{it.Index, fmt.Sprint("eth", it.Index), ip.BitLen(), true, until}))
 	case OpRemove:

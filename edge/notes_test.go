@@ -115,32 +115,6 @@ func TestDefaultSources(t *testing.T) {
 	}
 }
 
-// What was known of a lifetime is nearer to the truth than what the kernel tells in whole seconds.
-func TestUntil(t *testing.T) {
-	second := Instant(time.Second)
-	at := At{Index: 1, Bits: 32, Managed: true}
-	known := func(until Instant) []At {
-		a := at
-		a.Until = until
-		return []At{{Index: 2, Bits: 32, Managed: true, Until: 10}, a}
-	}
-	for _, c := range []struct {
-		name       string
-		before     []At
-		told, want Instant
-	}{
-		{"nothing is known", nil, 5 * second, 5 * second},
-		{"0.3 s are left, and it tells 1 s", known(5*second - 7e8), 5 * second, 5*second - 7e8},
-		{"it was renewed by somebody", known(3 * second), 5 * second, 5 * second},
-		{"it ends earlier", known(7 * second), 5 * second, 5 * second},
-		{"it had no end", known(0), 5 * second, 5 * second},
-	} {
-		if got := until(c.before, at, c.told); got != c.want {
-			t.Errorf("%s: %d, want %d", c.name, got, c.want)
-		}
-	}
-}
-
 // run is a command in the network namespace of the calling thread.
 func run(t *testing.T, command string) {
 	t.Helper()

@@ -16,12 +16,7 @@ const (
 	// those of a round share its readings and its gap.
 	addsMax    = 256
 	removesMax = 256
-	// extendAfter is how old a lifetime becomes before it is renewed, or half of it if that is less.
-	extendAfter = time.Second
 )
-
-// extendLeft is what is left of a lifetime when it is renewed.
-func extendLeft(lifetime time.Duration) time.Duration { return lifetime - min(lifetime/2, extendAfter) }
 
 // Plan says what is to be done now, in the order of a round. It is pure: the same input
 // gives the same operations, and what is as it should be gives none. Each address takes at
@@ -33,9 +28,7 @@ func Plan(want *Desired, seen *Reading, mem *Memory, now Instant) []Op {
 	p.devices()
 	p.settings()
 	p.routes()
-	for _, ip := range p.addresses() {
-		p.address(ip)
-	}
+	p.addresses()
 	return p.ops()
 }
 
@@ -49,12 +42,19 @@ type plan struct {
 	routed map[netip.Addr]bool // its routes are not as they should be
 	route  []netdev.RouteChange
 	settle []netdev.Change
+	early  []Item // those that may be extended along with others
 }
 
 func (p *plan) add(kind OpKind, items ...Item) { p.items[kind] = append(p.items[kind], items...) }
 
 // ops gives what was gathered, in the order of a round.
 func (p *plan) ops() []Op {
+	if len(p.items[OpExtend]) > 0 {
+		p.add(OpExtend, p.early...)
+	}
+	for _, items := range p.items { // which were gathered in no order
+		slices.SortFunc(items, func(a, b Item) int { return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.Index, b.Index)) })
+	}
 	p.announcements()
 	var out []Op
 	for _, kind := range order {
@@ -127,28 +127,33 @@ func routeChanges(want *Desired, seen *Reading) (changes []netdev.RouteChange, w
 	return changes, waiting
 }
 
-// addresses lists what there is to look at: what is wanted, what the fence knows, and what is
-// on a device with our mark.
-func (p *plan) addresses() []netip.Addr {
-	all := make(map[netip.Addr]bool, len(p.want.HAVIPs))
-	for ip := range p.want.HAVIPs {
-		all[ip] = true
+// addresses looks at all there is to look at, in no order: what is wanted, what the fence
+// knows, and what is on a device with our mark.
+func (p *plan) addresses() {
+	for ip, w := range p.want.HAVIPs {
+		p.address(ip, w, true)
 	}
 	for ip := range p.seen.Fence {
-		all[ip] = true
-	}
-	for ip := range p.seen.Addresses {
-		if !all[ip] && len(p.seen.managed(ip)) > 0 {
-			all[ip] = true
+		if _, known := p.want.HAVIPs[ip]; !known {
+			p.address(ip, Want{}, false)
 		}
 	}
-	return slices.SortedFunc(maps.Keys(all), netip.Addr.Compare)
+	for ip, list := range p.seen.Addresses {
+		if _, known := p.want.HAVIPs[ip]; known || p.seen.Fence[ip] != Unknown {
+			continue
+		}
+		if slices.ContainsFunc(list, func(a At) bool { return a.Managed }) {
+			p.address(ip, Want{}, false)
+		}
+	}
 }
 
 // address plans the next step of one address.
-func (p *plan) address(ip netip.Addr) {
-	w, known := p.want.HAVIPs[ip]
-	r := p.mem.of(ip)
+func (p *plan) address(ip netip.Addr, w Want, known bool) {
+	r := p.mem.records[ip]
+	if r == nil {
+		r = &unremembered
+	}
 	if r.waits(p.now) {
 		return
 	}
@@ -164,8 +169,11 @@ func (p *plan) address(ip netip.Addr) {
 	}
 }
 
+// unremembered is the record of an address of which nothing is remembered. Nobody writes to it.
+var unremembered record
+
 // up plans the next step of an address that belongs on a device.
-func (p *plan) up(ip netip.Addr, w Want, r record) {
+func (p *plan) up(ip netip.Addr, w Want, r *record) {
 	state := p.seen.state(ip)
 	if state == Unknown {
 		p.add(OpGuard, Item{IP: ip})
@@ -182,6 +190,8 @@ func (p *plan) up(ip netip.Addr, w Want, r record) {
 	switch {
 	case state == Open && !r.opened && !p.seen.NoFence && !mutant.Active("edge-trust-open"):
 		p.add(OpShut, Item{IP: ip}) // whatever opened it, it was not this life of it
+	case !here && !p.seen.stands(w.Index):
+		// The same round attaches it: an address without a fence would outlive this process.
 	case !here:
 		p.add(OpAdd, Item{IP: ip, Index: w.Index, Lifetime: w.Lifetime})
 		if state == Shut && mutant.Active("edge-open-unread") {
@@ -195,9 +205,29 @@ func (p *plan) up(ip netip.Addr, w Want, r record) {
 	default:
 		p.announce(ip, w, r)
 	}
-	if here && at.Until != 0 && at.Until.Sub(p.now) <= extendLeft(w.Lifetime) {
-		p.add(OpExtend, Item{IP: ip, Index: w.Index, Lifetime: w.Lifetime})
+	if it := (Item{IP: ip, Index: w.Index, Lifetime: w.Lifetime}); here && extendAt(at, w, r) <= p.now {
+		p.add(OpExtend, it)
+	} else if here && r.lasting.Add(w.Lifetime/extendEarly) <= p.now {
+		p.early = append(p.early, it)
 	}
+}
+
+// An address gets a new lifetime when half of it has passed. Where one gets it, all get it of
+// which a third has passed: in few bursts instead of many.
+const (
+	extendDue   = 2
+	extendEarly = 3
+)
+
+// extendAt is when an address is to get a new lifetime. The kernel tells what is left in whole
+// seconds, rounded up: that alone would be too late. It shows, though, when another program has
+// given the address a shorter one.
+func extendAt(at At, w Want, r *record) Instant {
+	due := r.lasting.Add(w.Lifetime / extendDue)
+	if at.Until != 0 {
+		due = min(due, at.Until.Add(-w.Lifetime/extendEarly))
+	}
+	return due
 }
 
 // unsettled reports whether a device's ARP settings are wrong and may yet be put right.
@@ -205,11 +235,17 @@ func (p *plan) unsettled() bool { return len(p.settle) > 0 }
 
 // elsewhere lists the devices but one on which an address is.
 func (p *plan) elsewhere(ip netip.Addr, index int) []At {
-	return slices.DeleteFunc(p.seen.managed(ip), func(a At) bool { return a.Index == index })
+	var out []At
+	for _, a := range p.seen.Addresses[ip] {
+		if a.Managed && a.Index != index {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // down plans the next step of an address that belongs nowhere on this host.
-func (p *plan) down(ip netip.Addr, w Want, known bool, r record) {
+func (p *plan) down(ip netip.Addr, w Want, known bool, r *record) {
 	state := p.seen.state(ip)
 	if here := p.seen.managed(ip); len(here) > 0 {
 		p.takeOff(ip, here, state)
@@ -265,7 +301,7 @@ func (p *plan) strays(ip netip.Addr) {
 }
 
 // announce has an address told to the neighbours when that is due.
-func (p *plan) announce(ip netip.Addr, w Want, r record) {
+func (p *plan) announce(ip netip.Addr, w Want, r *record) {
 	if p.now >= r.next && p.now < p.want.Deadline {
 		p.add(OpAnnounce, Item{IP: ip, Index: w.Index})
 	}
@@ -298,25 +334,29 @@ func (p *plan) announcements() {
 	})
 }
 
-// Next is when something is due without any event.
-func Next(want *Desired, seen *Reading, mem *Memory, now Instant) Instant {
-	next := now.Add(readEvery)
+// Next is when something is due without any event, after a plan of the instant planned that
+// gave nothing. A retry that was due then has nothing to try any more.
+func Next(want *Desired, seen *Reading, mem *Memory, planned, now Instant) Instant {
+	next := seen.Whole.Add(readEvery)
 	for ip, w := range want.HAVIPs {
 		r := mem.records[ip]
 		if r == nil && w.Index == 0 {
 			continue
 		}
-		if r != nil && r.err != nil {
+		if r != nil && r.waits(planned) {
 			next = min(next, r.retry)
 			continue
 		}
 		if w.Index == 0 {
 			continue
 		}
-		if at, here := seen.on(ip, w.Index); here && at.Until != 0 {
-			next = min(next, at.Until.Add(-extendLeft(w.Lifetime)))
+		if r == nil {
+			continue
 		}
-		if r != nil && r.phase == Serving && now < want.Deadline {
+		if at, here := seen.on(ip, w.Index); here {
+			next = min(next, extendAt(at, w, r))
+		}
+		if r.phase == Serving && now < want.Deadline {
 			next = min(next, max(r.next, mem.pace[w.Index]))
 		}
 	}

@@ -48,7 +48,7 @@ type At struct {
 	Device  string
 	Bits    int     // prefix length
 	Managed bool    // it carries this project's mark
-	Until   Instant // when the kernel removes it; 0: never
+	Until   Instant // when the kernel removes it at the latest, up to 1 s early; 0: never
 }
 
 // Reading is what the kernel showed at one time.

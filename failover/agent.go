@@ -14,7 +14,7 @@ import (
 
 const (
 	wordsPending = 1024                  // datagrams that wait for the Agent; more are dropped, senders repeat
-	wordRepeat   = 10 * time.Millisecond // until a Ready or Released has its effect in the log
+	wordRepeat   = 10 * time.Millisecond // until a Ready or Released has its effect in the log; twice as long each time
 	lifetimeMore = time.Second           // lifetime of an address above the lease
 	idlePause    = time.Second
 	// leavingMax is how many HAVIPs leave in one turn when nothing hurries: those of a turn
@@ -34,12 +34,13 @@ type Agent struct {
 	reporter *reporter
 	guardian *guardian
 	journal  *journal
+	claimed  lately       // by stations outside the cluster
 	defended atomic.Int64 // when a foreign claim was last answered, on the Clock
 
 	wake    chan struct{}
 	words   chan message
 	again   chan string
-	cleanup chan chan struct{}
+	cleanup chan cleaning
 	view    atomic.Pointer[[]Serving] // what it answers for, for status
 
 	// Below: only the goroutine of Run.
@@ -47,32 +48,10 @@ type Agent struct {
 	holdings map[string]*holding // by HAVIP id
 	failed   map[string]string   // why a HAVIP was given up, by id
 	saying   *saying
+	leaving  int // of the holdings, in this turn's steps
 	isClean  bool
 	guarded  uint64        // as of the last report
 	unsafe   lease.Instant // since when the fence does not know every HAVIP; 0: it does
-}
-
-// Serving is one HAVIP that this node answers for, or is about to.
-type Serving struct {
-	Holding
-	Since   lease.Instant // when it was first wanted here
-	Stands  bool          // address, fence and announcement were read back
-	Leaving bool
-}
-
-// holding is one HAVIP that may answer on this node.
-type holding struct {
-	Holding
-	begun    lease.Instant
-	took     time.Duration // until it was served
-	serving  bool
-	told     fsm.Epoch // the leader was told that it is served under this epoch
-	acquired bool      // Changed was told so
-	leaving  bool      // it is to go; it may answer until it is gone
-	givenUp  bool
-	why      string // it leaves
-	// release is what is to be said when it is gone; nil: nothing, the lease is over.
-	release *Step
 }
 
 func newAgent(cfg Config, m *mail, k *Keeper) *Agent {
@@ -81,7 +60,7 @@ func newAgent(cfg Config, m *mail, k *Keeper) *Agent {
 		wake:     make(chan struct{}, 1),
 		words:    make(chan message, wordsPending),
 		again:    make(chan string, 1),
-		cleanup:  make(chan chan struct{}),
+		cleanup:  make(chan cleaning),
 		holdings: map[string]*holding{},
 	}
 	a.begin(0)
@@ -124,21 +103,39 @@ func (a *Agent) AnnounceAgain(why string) {
 	}
 }
 
-// clean returns when nothing of ours answers on this node, and its fence knows every HAVIP
-// that the log has. Only for use while there is no lease.
-func (a *Agent) clean(ctx context.Context) error {
-	done := make(chan struct{})
+// cleaning is somebody who waits until nothing of ours answers on this node; with guarded,
+// also until its fence knows every HAVIP that the log has.
+type cleaning struct {
+	done    chan struct{}
+	guarded bool
+}
+
+// clean returns when nothing of ours answers on this node. Before a session begins it asks
+// for guarded, too. Only for use while there is no lease.
+func (a *Agent) clean(ctx context.Context, guarded bool) error {
+	c := cleaning{make(chan struct{}), guarded}
 	select {
-	case a.cleanup <- done:
+	case a.cleanup <- c:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	select {
-	case <-done:
+	case <-c.done:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// answer lets those go on for whom this node is clean enough, and returns the others.
+func (a *Agent) answer(waiting []cleaning) []cleaning {
+	return slices.DeleteFunc(waiting, func(c cleaning) bool {
+		enough := a.isClean && (a.unsafe == 0 || !c.guarded) || mutant.Active("agent-unclean")
+		if enough {
+			close(c.done)
+		}
+		return enough
+	})
 }
 
 // Holdings returns what this node answers for, sorted by HAVIP id.
@@ -150,7 +147,7 @@ func (a *Agent) Run(ctx context.Context) {
 	defer stop()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var waiting []chan struct{}
+	var waiting []cleaning
 	leader := ""
 	for {
 		select {
@@ -170,17 +167,12 @@ func (a *Agent) Run(ctx context.Context) {
 			a.reporter.poke()
 		case m := <-a.words:
 			a.note(m)
-		case done := <-a.cleanup:
-			waiting = append(waiting, done)
+		case c := <-a.cleanup:
+			waiting = append(waiting, c)
 		}
 		a.noteRest()
 		pause := a.turn()
-		if a.isClean && a.unsafe == 0 || mutant.Active("agent-unclean") {
-			for _, done := range waiting {
-				close(done)
-			}
-			waiting = nil
-		}
+		waiting = a.answer(waiting)
 		timer.Reset(pause)
 	}
 }
@@ -242,6 +234,7 @@ func (a *Agent) turn() time.Duration {
 		_, exists := s.HAVIPs[id]
 		return !exists
 	})
+	a.countLeaving()
 	for _, step := range a.handoff.Decide(now, s) {
 		a.do(s, step, deadline)
 	}
@@ -251,9 +244,10 @@ func (a *Agent) turn() time.Duration {
 	unconfirmed := a.confirm(s, now)
 	a.publish()
 	next := min(report.Next, deadline)
-	if a.saying.flush(now, s) {
-		next = min(next, now.Add(wordRepeat))
-	} else if unconfirmed {
+	if again := a.saying.flush(now, s); again != 0 {
+		next = min(next, again)
+	}
+	if unconfirmed {
 		next = min(next, now.Add(confirmRepeat))
 	}
 	if again {
@@ -333,21 +327,21 @@ func (a *Agent) deactivate(s *fsm.State, step Step) {
 		return
 	}
 	_, exists := s.HAVIPs[step.HAVIP]
-	if exists && len(step.To) > 0 && a.leaving() >= leavingMax {
+	if exists && len(step.To) > 0 && a.leaving >= leavingMax {
 		return // it serves on until its turn comes: its successor waits
 	}
+	a.leaving++
 	h.leaving, h.why = true, whyReleased(s, step.HAVIP)
 }
 
-// leaving counts what is on its way down.
-func (a *Agent) leaving() int {
-	n := 0
+// countLeaving counts what is on its way down.
+func (a *Agent) countLeaving() {
+	a.leaving = 0
 	for _, h := range a.holdings {
 		if h.leaving {
-			n++
+			a.leaving++
 		}
 	}
-	return n
 }
 
 // refreshHoldings follows what the log says of the ENIs and the lease.
@@ -363,12 +357,7 @@ func (a *Agent) refreshHoldings(s *fsm.State) {
 // take notes what a turn of the edge has brought about. True: something new is to be done.
 func (a *Agent) take(s *fsm.State, r Report) (again bool) {
 	a.noteGuard(r)
-	for _, t := range r.Repairs {
-		if h := a.holdings[t.HAVIP]; h != nil {
-			a.cfg.Logger.Warn("repaired", "havip", h.HAVIP.Name, "eni", h.ENI.ID, "what", t.Text)
-			a.journal.note("repaired", h.HAVIP.Name, h.ENI.ID+": "+t.Text)
-		}
-	}
+	a.tellRepairs(r.Repairs)
 	for _, st := range r.Strays {
 		a.tellStray(s, st)
 	}
@@ -479,16 +468,6 @@ func (a *Agent) dropAll(why string) lease.Instant {
 
 // held lists the ids of the HAVIPs that are here, in order.
 func (a *Agent) held() []string { return slices.Sorted(maps.Keys(a.holdings)) }
-
-// publish shows others what this node answers for.
-func (a *Agent) publish() {
-	out := make([]Serving, 0, len(a.holdings))
-	for _, id := range a.held() {
-		h := a.holdings[id]
-		out = append(out, Serving{Holding: h.Holding, Since: h.begun, Stands: h.serving, Leaving: h.leaving})
-	}
-	a.view.Store(&out)
-}
 
 // Look makes the Agent look again: an answer has come from outside.
 func (a *Agent) Look() { a.poke() }

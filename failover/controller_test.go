@@ -272,3 +272,32 @@ func TestARefusedPlacementBacksOff(t *testing.T) {
 		t.Error("it does not forget the refusals")
 	}
 }
+
+// TestWordsAboutManyHAVIPsAreGathered: where there are many, those that come one after the other get
+// into one entry; a give-up does not wait, and with few HAVIPs nothing does.
+func TestWordsAboutManyHAVIPsAreGathered(t *testing.T) {
+	for _, row := range []struct {
+		havips  int
+		failure string
+		at      string // what is proposed at once, and 3 ms later
+		later   string
+	}{
+		{6, "", "Release Confirm", ""}, {300, "", "", "Release Confirm"}, {300, "no route", "Release", "Confirm"},
+	} {
+		b := newBench(t, row.havips)
+		b.turn()
+		b.kinds()
+		list := b.state.HAVIPList()
+		served, left := list[row.havips-1], list[row.havips-2]
+		b.c.take(message{From: "n-n2", Activated: []activatedWord{{HAVIP: served.ID, Epoch: served.Epoch, Session: served.Owner.Session}}})
+		b.c.take(message{From: "n-n2", Released: []claimWord{{HAVIP: left.ID, Epoch: left.Epoch, Session: left.Owner.Session, Failure: row.failure}}})
+		pause := b.turn()
+		got := strings.Join(slices.DeleteFunc(strings.Fields(b.kinds()), func(k string) bool { return k == "Place" }), " ")
+		b.pass(3 * time.Millisecond)
+		b.turn()
+		later := strings.Join(slices.DeleteFunc(strings.Fields(b.kinds()), func(k string) bool { return k == "Place" }), " ")
+		if got != row.at || later != row.later || row.later != "" && pause > 3*time.Millisecond {
+			t.Errorf("%d HAVIPs, %q: %q at once, %q later, after %v", row.havips, row.failure, got, later, pause)
+		}
+	}
+}

@@ -16,10 +16,13 @@ const defendPause = 10 * time.Second
 // block. The owner tells its neighbours once more who it is, once per defendPause.
 func (a *Agent) Foreign(ip netip.Addr, mac net.HardwareAddr, device string) {
 	for _, v := range a.cfg.Log.State().HAVIPs {
-		if v.IP == ip {
-			a.cfg.Logger.Warn("a station outside the cluster claims a HAVIP", "havip", v.Name, "ip", ip, "mac", mac.String(), "device", device)
-			a.journal.note("conflict", v.Name, fmt.Sprintf("a station outside the cluster, MAC %s, claims %s (seen on %s)", mac, ip, device))
+		if v.IP != ip {
+			continue
 		}
+		if a.claimed.fresh(a.cfg.Clock(), ip.String()+" "+mac.String()) {
+			a.cfg.Logger.Warn("a station outside the cluster claims a HAVIP", "havip", v.Name, "ip", ip, "mac", mac.String(), "device", device)
+		}
+		a.journal.note("conflict", v.Name, fmt.Sprintf("a station outside the cluster, MAC %s, claims %s (seen on %s)", mac, ip, device))
 	}
 	for _, h := range a.Holdings() {
 		if h.HAVIP.IP != ip {
@@ -29,6 +32,41 @@ func (a *Agent) Foreign(ip netip.Addr, mac net.HardwareAddr, device string) {
 		last := a.defended.Load()
 		if (last == 0 || now-last >= int64(defendPause)) && a.defended.CompareAndSwap(last, now) {
 			a.AnnounceAgain("a foreign claim")
+		}
+	}
+}
+
+// repairsOfAKind is how many repairs of one kind on one ENI a turn tells one by one. A program that
+// flushes an interface damages thousands at once, and each would be an entry of the log.
+const repairsOfAKind = 8
+
+// tellRepairs tells the cluster what another program had damaged here.
+func (a *Agent) tellRepairs(repairs []Trouble) {
+	type kind struct{ eni, text string }
+	n := map[kind]int{}
+	of := func(t Trouble) (kind, *holding) {
+		h := a.holdings[t.HAVIP]
+		if h == nil {
+			return kind{}, nil
+		}
+		return kind{h.ENI.ID, t.Text}, h
+	}
+	for _, t := range repairs {
+		if k, h := of(t); h != nil {
+			n[k]++
+		}
+	}
+	for _, t := range repairs {
+		k, h := of(t)
+		switch {
+		case h == nil || n[k] == 0: // told with the first of its kind
+		case n[k] > repairsOfAKind:
+			a.cfg.Logger.Warn("repaired", "havips", n[k], "first", h.HAVIP.Name, "eni", k.eni, "what", t.Text)
+			a.journal.note("repaired", "", fmt.Sprintf("%s: %s, of %d HAVIPs, %s is one", k.eni, t.Text, n[k], h.HAVIP.Name))
+			n[k] = 0
+		default:
+			a.cfg.Logger.Warn("repaired", "havip", h.HAVIP.Name, "eni", k.eni, "what", t.Text)
+			a.journal.note("repaired", h.HAVIP.Name, k.eni+": "+t.Text)
 		}
 	}
 }

@@ -103,4 +103,5 @@ func (a *Agent) noteGuard(r Report) {
 	a.cfg.Logger.Error("the fence does not know every HAVIP: this node gives its session up until it does", "reason", r.Unguarded)
 	a.journal.note("fault", "", "the fence of this node does not know every HAVIP: "+r.Unguarded)
 	a.keeper.Release()
+	a.unsafe = now // said once for each time it is given up
 }

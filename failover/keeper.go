@@ -16,7 +16,14 @@ import (
 // ErrRemoved is returned by Keeper.Run when the cluster no longer knows this node.
 var ErrRemoved = errors.New("failover: this node was removed from the cluster; to come back, move its data directory away and join with a new token")
 
+// ErrTwin is returned by Keeper.Run when another process keeps the session of this node alive.
+var ErrTwin = errors.New("failover: another process runs as this node: if this disk is a copy of another host's, wipe the data directory and join as a new node")
+
 const (
+	// twinLeases is for how many leases a process is refused a session because another one
+	// renews it, before it ends.
+	twinLeases = 10
+
 	openPauseMin = 20 * time.Millisecond // between two attempts to open a session
 	openPauseMax = 200 * time.Millisecond
 	submitWait   = 5 * time.Second // for one request to the leader
@@ -42,6 +49,11 @@ type Keeper struct {
 	rounds  uint64
 	ending  bool // Release was called; nothing is opened any more
 	member  bool // the log knew this node once
+
+	// Below: only the goroutine of Run.
+	attempt     string        // of the session that this process had last
+	occupied    lease.Instant // since when another process has the session; 0: it has not
+	saidRefusal string
 }
 
 func newKeeper(cfg Config, m *mail) *Keeper {
@@ -59,11 +71,11 @@ func (k *Keeper) Lease() (session uint64, deadline lease.Instant) {
 	return k.holder.Session().Number, k.holder.Deadline()
 }
 
-// Run opens and keeps sessions until ctx ends. The error is ErrRemoved.
+// Run opens and keeps sessions until ctx ends. The error is ErrRemoved or ErrTwin.
 func (k *Keeper) Run(ctx context.Context) error {
 	pause := openPauseMin
 	for {
-		if err := k.agent.clean(ctx); err != nil && !mutant.Active("agent-unclean") {
+		if err := k.agent.clean(ctx, true); err != nil && !mutant.Active("agent-unclean") {
 			return nil // only when ctx has ended
 		}
 		leader := k.cfg.Log.LeaderID()
@@ -79,7 +91,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 		if !k.rest(ctx, pause, leader) {
 			return nil
 		}
-		pause = min(2*pause, openPauseMax)
+		if pause = min(2*pause, openPauseMax); k.occupied != 0 {
+			pause = openPauseMin // it ends within a lease
+		}
 	}
 }
 
@@ -127,7 +141,7 @@ func (k *Keeper) open(ctx context.Context) (bool, error) {
 	attempt := rand.Text()
 	request := fsm.OpenSession{Node: k.cfg.Node, Last: me.LastSession, Attempt: attempt}
 	if s.Level() > 2 {
-		request.Guarded = k.agent.guardian.guarded.Load()
+		request.Guarded, request.Held = k.agent.guardian.guarded.Load(), k.attempt
 	}
 	leader := k.cfg.Log.LeaderID()
 	sent := k.cfg.Clock()
@@ -138,8 +152,7 @@ func (k *Keeper) open(ctx context.Context) (bool, error) {
 	case err == nil && res.Refusal != nil && res.Refusal.Code == fsm.CodeNotFound:
 		return false, fmt.Errorf("%w: %w", ErrRemoved, res.Refusal)
 	case err == nil && res.Refusal != nil:
-		k.cfg.Logger.Info("no session yet", "reason", res.Refusal.Message)
-		return false, nil
+		return false, k.refused(res.Refusal)
 	case err != nil:
 		k.cfg.Logger.Debug("no session yet", "reason", err)
 	}
@@ -159,9 +172,47 @@ func (k *Keeper) open(ctx context.Context) (bool, error) {
 	if !k.begin(h, sent, sess.Lease) {
 		return false, nil
 	}
+	k.attempt, k.occupied, k.saidRefusal = attempt, 0, ""
 	k.cfg.Logger.Info("session opened", "session", sess.Number, "lease", sess.Lease)
 	k.agent.poke()
 	return true, nil
+}
+
+// refused notes why there is no session yet. The error is ErrTwin.
+func (k *Keeper) refused(r *fsm.Refusal) error {
+	if text := string(r.Code) + r.Message; text != k.saidRefusal {
+		k.saidRefusal = text
+		k.cfg.Logger.Info("no session yet", "reason", r.Message)
+	}
+	if r.Code != fsm.CodeInUse {
+		k.occupied = 0
+		return nil
+	}
+	now := k.cfg.Clock()
+	if k.occupied == 0 {
+		k.occupied = max(now, 1)
+	}
+	if now.Sub(k.occupied) < twinLeases*max(k.cfg.Log.State().Cluster.LeaseMax, k.cfg.Lease) {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrTwin, r)
+}
+
+// MayOpen is the leader's word on a request for a session, beside what Apply checks: nil, or
+// that another process still renews the node's last one. The request may come from a copy of
+// that node's disk on another host, whose clean interfaces say nothing of the first one's.
+func (m *Member) MayOpen(b fsm.OpenSession) *fsm.Refusal {
+	s := m.mail.log.State()
+	sess, open := s.SessionOf(b.Node)
+	if s.Level() < 3 || !open || sess.Number != b.Last || b.Held == sess.Attempt {
+		return nil
+	}
+	left, promised := m.Voter.Promised(lease.Session{Node: sess.Node, Number: sess.Number})
+	if !promised || left <= 0 {
+		return nil
+	}
+	heard := max(lease.Promise(sess.Lease)-left, 0)
+	return fsm.Refuse(fsm.CodeInUse, "session %d of node %s was renewed %v ago by another process; a new one waits until that is silent for a lease", sess.Number, s.NodeName(b.Node), heard.Round(time.Millisecond))
 }
 
 // begin makes h the present lease, unless the node is about to end.
@@ -345,7 +396,7 @@ func (k *Keeper) Close(ctx context.Context) error {
 		err = k.awaitNothing(hand, session)
 	}
 	k.Release()
-	if cleanErr := k.agent.clean(ctx); cleanErr != nil {
+	if cleanErr := k.agent.clean(ctx, false); cleanErr != nil {
 		return errors.Join(err, cleanErr)
 	}
 	if _, closeErr := k.cfg.Submit(ctx, fsm.CloseSession{Session: session, Released: true}); closeErr != nil {

@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -111,3 +112,57 @@ func TestNodeIsRemoved(t *testing.T) {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// A node whose fence does not know every HAVIP gives its session up, gets no new one, and
+// comes back when it does; an orderly stop is not held up by it.
+func TestANodeThatCannotGuard(t *testing.T) {
+	runWorld(t, 3, 0, func(w *world) {
+		w.boot()
+		v := w.havip("web", 100)
+		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 3 })
+		w.moveHere(v, "B")
+		b := w.host("B")
+		b.fail("guard", true)
+		w.await("another answers", 5*time.Second, func() bool { return w.who(v) != "" && w.who(v) != "B" })
+		time.Sleep(5 * worldLease)
+		if _, open := w.head().SessionOf("B"); open {
+			t.Error("B has a session, and its fence does not know the HAVIP")
+		}
+		b.fail("guard", false)
+		w.await("B has a session again", 2*time.Second, func() bool { _, open := w.head().SessionOf("B"); return open })
+		w.moveHere(v, "B")
+		b.fail("guard", true)
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := b.member.Keeper.Close(ctx); err != nil || time.Since(began) > time.Second {
+			t.Errorf("the stop: %v after %v", err, time.Since(began))
+		}
+	})
+}
+
+// A new HAVIP is owned by nobody before the fence of each node with a session knows it, and
+// by somebody at once when the last of them does.
+func TestGuardBeforePlacement(t *testing.T) {
+	runWorld(t, 3, 0, func(w *world) {
+		w.boot()
+		w.havip("first", 99)
+		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 3 })
+		w.host("C").fail("guard", true)
+		v := w.do(fsm.CreateHAVIP{Name: "web", IP: netip.AddrFrom4([4]byte{10, 0, 0, 100})}).Object
+		time.Sleep(worldLease) // C keeps its session for two leases
+		if w.head().HAVIPs[v].Owner != nil {
+			t.Fatalf("owned by %+v while C does not guard it", w.head().HAVIPs[v].Owner)
+		}
+		w.host("C").fail("guard", false)
+		if took := w.await("it is answered", time.Second, func() bool { return w.who(v) != "" }); took > 100*time.Millisecond {
+			t.Errorf("%v after C guards it", took)
+		}
+		w.host("C").fail("guard", true)
+		u := w.do(fsm.CreateHAVIP{Name: "late", IP: netip.AddrFrom4([4]byte{10, 0, 0, 101})}).Object
+		w.await("it is answered without C", 5*time.Second, func() bool { return w.who(u) != "" })
+		if _, open := w.head().SessionOf("C"); open {
+			t.Error("C has a session and guards nothing")
+		}
+	})
+}

@@ -168,7 +168,7 @@ func entryMax(s *fsm.State) int {
 // commitConfirms puts into the log which owners serve: all that they have told by now in one
 // entry. An owner that sees no effect says it again, also to the next leader.
 func (c *Controller) commitConfirms(ctx context.Context) error {
-	if len(c.reign.confirms) == 0 {
+	if len(c.reign.confirms) == 0 || !c.gathered(&c.reign.firstConfirm) {
 		return nil
 	}
 	s := c.cfg.Log.State()

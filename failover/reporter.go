@@ -19,6 +19,7 @@ type reporter struct {
 	cfg   Config
 	agent *Agent
 	wake  chan struct{}
+	said  lately
 }
 
 func newReporter(cfg Config, a *Agent) *reporter {
@@ -48,7 +49,9 @@ func (r *reporter) run(ctx context.Context) {
 		if look || time.Since(last) >= reportEvery {
 			list, left, err := r.cfg.Edge.Inventory(r.cfg.Log.State())
 			if err != nil {
-				r.cfg.Logger.Warn("cannot list this node's interfaces", "err", err)
+				if r.said.fresh(r.cfg.Clock(), err.Error()) {
+					r.cfg.Logger.Warn("cannot list this node's interfaces", "err", err)
+				}
 				r.rest(ctx, reportPause)
 				continue // what was not seen is not gone
 			}
@@ -126,7 +129,9 @@ func (r *reporter) report(ctx context.Context, enis []fsm.ENI, leftOut string) b
 		return false
 	}
 	if res.Refusal != nil {
-		r.cfg.Logger.Warn("inventory refused", "reason", res.Refusal.Message)
+		if r.said.fresh(r.cfg.Clock(), res.Refusal.Message) {
+			r.cfg.Logger.Warn("inventory refused", "reason", res.Refusal.Message)
+		}
 		return false
 	}
 	return true

@@ -7,10 +7,12 @@ import (
 
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
+	"havip-cluster/internal/limits"
 )
 
 const (
-	saidMax       = 4096                  // words whose time is remembered; beyond, old ones are forgotten
+	saidMax       = 2 * limits.HAVIPs     // words whose time is remembered; beyond, old ones are forgotten
+	wordSlowest   = 80 * time.Millisecond // between two repeats of a word, at most
 	confirmRepeat = 50 * time.Millisecond // until the log shows that a HAVIP is served
 	// manyLevel is the level of the log from which on every node reads words about several claims.
 	manyLevel = 3
@@ -21,21 +23,33 @@ type wordKey struct {
 	kind  kind
 	havip string
 	epoch fsm.Epoch
+	to    string // node id; "" is the leader
+}
+
+// saidWord is when a word was said the last time, and how often by then.
+type saidWord struct {
+	at    lease.Instant
+	times int
+}
+
+// again is when it is to be repeated. Datagrams seldom get lost, and thousands of words wait for one
+// commit, so the pauses grow.
+func (w saidWord) again() lease.Instant {
+	return w.at.Add(min(wordRepeat<<min(w.times-1, 10), wordSlowest))
 }
 
 // saying gathers what one turn has to say, so that it leaves in few datagrams. What the log
 // does not show yet is said again.
 type saying struct {
 	mail *mail
-	said map[wordKey]lease.Instant
+	said map[wordKey]saidWord
 
 	ready, released map[string][]claimWord // by node; "" is the leader
 	standing        []activatedWord
-	repeat          bool
 }
 
 func newSaying(m *mail) *saying {
-	return &saying{mail: m, said: map[wordKey]lease.Instant{}, ready: map[string][]claimWord{}, released: map[string][]claimWord{}}
+	return &saying{mail: m, said: map[wordKey]saidWord{}, ready: map[string][]claimWord{}, released: map[string][]claimWord{}}
 }
 
 // say takes a word about a claim: to the nodes of the step and, if it is a release, to the leader.
@@ -50,27 +64,26 @@ func (s *saying) say(step Step, failure string) {
 	for _, node := range to {
 		words[node] = append(words[node], w)
 	}
-	s.repeat = true
 }
 
 // activated takes the word that a HAVIP is served here.
 func (s *saying) activated(h *holding, now lease.Instant) {
-	key := wordKey{kindActivated, h.HAVIP.ID, h.Claim.Epoch}
-	if last, before := s.said[key]; before && now.Sub(last) < confirmRepeat {
+	key := wordKey{kindActivated, h.HAVIP.ID, h.Claim.Epoch, ""}
+	if last, before := s.said[key]; before && now.Sub(last.at) < confirmRepeat {
 		return
 	}
-	s.said[key] = now
+	s.said[key] = saidWord{at: now}
 	s.standing = append(s.standing, activatedWord{HAVIP: h.HAVIP.ID, Epoch: h.Claim.Epoch, Session: h.Claim.Session, Took: h.took})
 }
 
-// flush sends what was gathered. True: some of it is to be said again after wordRepeat.
-func (s *saying) flush(now lease.Instant, state *fsm.State) (repeat bool) {
+// flush sends what was gathered. It returns when some of it is to be said again; 0: never.
+func (s *saying) flush(now lease.Instant, state *fsm.State) (again lease.Instant) {
 	many := state.Level() >= manyLevel
 	for _, node := range slices.Sorted(maps.Keys(s.released)) {
-		s.sendClaims(node, kindReleased, s.due(now, kindReleased, s.released[node]), many)
+		s.sendClaims(node, kindReleased, s.due(now, kindReleased, node, s.released[node]), many)
 	}
 	for _, node := range slices.Sorted(maps.Keys(s.ready)) {
-		s.sendClaims(node, kindReady, s.due(now, kindReady, s.ready[node]), many)
+		s.sendClaims(node, kindReady, s.due(now, kindReady, node, s.ready[node]), many)
 	}
 	for list := s.standing; len(list) > 0; {
 		n := 1 // a program of an older release reads only one
@@ -80,34 +93,43 @@ func (s *saying) flush(now lease.Instant, state *fsm.State) (repeat bool) {
 		s.mail.sendLeader(message{Activated: list[:n]})
 		list = list[n:]
 	}
-	s.mark(now)
-	repeat = s.repeat
+	again = s.mark(now)
 	clear(s.ready)
 	clear(s.released)
-	s.standing, s.repeat = nil, false
+	s.standing = nil
 	if len(s.said) > saidMax {
-		maps.DeleteFunc(s.said, func(_ wordKey, at lease.Instant) bool { return now.Sub(at) >= confirmRepeat })
+		maps.DeleteFunc(s.said, func(_ wordKey, w saidWord) bool { return now.Sub(w.at) >= wordSlowest })
 	}
-	return repeat
+	return again
 }
 
 // due leaves out what was said a moment ago.
-func (s *saying) due(now lease.Instant, k kind, words []claimWord) []claimWord {
+func (s *saying) due(now lease.Instant, k kind, to string, words []claimWord) []claimWord {
 	return slices.DeleteFunc(slices.Clone(words), func(w claimWord) bool {
-		last, before := s.said[wordKey{k, w.HAVIP, w.Epoch}]
-		return before && now.Sub(last) < wordRepeat
+		last, before := s.said[wordKey{k, w.HAVIP, w.Epoch, to}]
+		return before && now < last.again()
 	})
 }
 
-// mark notes what was said in this turn, to all of its nodes.
-func (s *saying) mark(now lease.Instant) {
+// mark notes what was said in this turn, and says when the first of it is to
+// be said again.
+func (s *saying) mark(now lease.Instant) (again lease.Instant) {
 	for k, words := range map[kind]map[string][]claimWord{kindReleased: s.released, kindReady: s.ready} {
-		for _, list := range words {
-			for _, w := range s.due(now, k, list) {
-				s.said[wordKey{k, w.HAVIP, w.Epoch}] = now
+		for to, list := range words {
+			for _, w := range list {
+				key := wordKey{k, w.HAVIP, w.Epoch, to}
+				last, before := s.said[key]
+				if !before || now >= last.again() {
+					last = saidWord{now, last.times + 1}
+					s.said[key] = last
+				}
+				if again == 0 || last.again() < again {
+					again = last.again()
+				}
 			}
 		}
 	}
+	return again
 }
 
 func (s *saying) sendClaims(node string, k kind, words []claimWord, many bool) {

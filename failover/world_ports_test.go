@@ -99,6 +99,12 @@ func (p *process) submit(ctx context.Context, body fsm.Body) (fsm.Result, error)
 		return fsm.Result{}, errWorld
 	}
 	time.Sleep(worldTrip)
+	if open, is := body.(fsm.OpenSession); is {
+		if refusal := p.w.host(leader).member.MayOpen(open); refusal != nil {
+			time.Sleep(worldTrip)
+			return fsm.Result{Refusal: refusal}, nil
+		}
+	}
 	res, err := p.w.propose(ctx, p.w.host(leader), 0, body)
 	time.Sleep(worldTrip)
 	if err == nil && !p.w.reaches(leader, p.node.ID) {
@@ -124,11 +130,12 @@ func (p *process) Send(to fsm.Node, msg []byte) error {
 		w.fault("a datagram of %d bytes", len(msg))
 	}
 	b := bytes.Clone(msg)
+	w.noteWords(p.node.ID, b)
 	w.mu.Lock()
 	w.packets[kind(b[1])]++
 	copies := 1
 	switch n := w.rng.IntN(100); {
-	case n < w.loss:
+	case n < w.loss, w.unsaid != nil && w.unsaid(b):
 		copies = 0
 	case n < w.loss+w.dup:
 		copies = 2
@@ -322,7 +329,7 @@ func (p *process) Inventory(*fsm.State) ([]fsm.ENI, string, error) {
 	for i, device := range []string{"eth0", "eth1"} {
 		out = append(out, fsm.ENI{
 			Device: device, MAC: "02:00:00:00:00:01", Up: true, Primary: i == 0,
-			Prefixes: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(host + 20*i)}), 24)},
+			Prefixes: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(host + 20*i)}), 16)},
 		})
 	}
 	return out, "", nil

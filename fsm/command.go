@@ -304,6 +304,10 @@ type OpenSession struct {
 	Attempt string `json:"attempt"`
 	// Guarded: the fence knows every HAVIP of the log up to this index.
 	Guarded uint64 `json:"guarded,omitempty" level:"3"`
+	// Held is the attempt of the session that this same process had before; "" = none. The
+	// leader lets another process wait until that session is silent: it may be a copy of the
+	// node on another host. Apply does not look at it.
+	Held string `json:"held,omitempty" level:"3"`
 }
 
 // DrainSession says that the holder is about to end its session.

@@ -165,7 +165,7 @@ func newPeer(t testing.TB, spec identity.Spec) *peer {
 	p.cfg = Config{
 		Dir: identity.RaftDir(dir), Node: p.id.NodeID,
 		Listen: netip.AddrPortFrom(loopback, uint16(p.id.Ports.Raft)),
-		Server: p.id.ServerTLS(true), Client: p.id.ClientTLS(),
+		Server: p.id.ServerTLS(true), Client: p.id.ClientTLSTo,
 		Heartbeat: testHeartbeat, LeaderLease: testHeartbeat, Logger: p.log.logger(),
 	}
 	t.Cleanup(func() { p.close() })
@@ -339,7 +339,7 @@ func (c *cluster) admit(name string, role identity.Role) *peer {
 		Settings: s, CACert: identity.CertPEM(leader.id.CACert), CAKey: got.CAKey, Cert: got.Cert, Key: key,
 		GossipKey: identity.NewGossipKey(),
 	})
-	check(c.t, Prepare(p.cfg.Dir))
+	check(c.t, Prepare(p.cfg.Dir, got.Voters))
 	return p
 }
 

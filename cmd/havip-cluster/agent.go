@@ -40,7 +40,13 @@ func init() {
 	bootstrapRaft = func(dir string, id *identity.Identity) error {
 		return membership.Bootstrap(identity.RaftDir(dir), id.NodeID, raftAddress(id.Settings))
 	}
-	prepareRaft = func(dir string) error { return membership.Prepare(identity.RaftDir(dir)) }
+	prepareRaft = func(dir string, voters []api.RaftVoter) error {
+		var sponsors []raft.Server
+		for _, v := range voters {
+			sponsors = append(sponsors, raft.Server{ID: raft.ServerID(v.Node), Address: raft.ServerAddress(v.Address)})
+		}
+		return membership.Prepare(identity.RaftDir(dir), sponsors)
+	}
 	recoverRaft = func(dir string, s identity.Settings) (membership.Survivor, error) {
 		return membership.Recover(identity.RaftDir(dir), s.NodeID, raftAddress(s), s.ClusterID)
 	}
@@ -198,13 +204,13 @@ func (a *runner) open(dir string, noFence bool) error {
 	timers := a.id.Timers()
 	a.node, err = membership.Open(membership.Config{
 		Dir: identity.RaftDir(dir), Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Raft),
-		Server: a.id.ServerTLS(true), Client: a.id.ClientTLS(),
+		Server: a.id.ServerTLS(true), Client: a.id.ClientTLSTo,
 		Heartbeat: timers.RaftHeartbeat, LeaderLease: timers.RaftLeaderLease, Logger: a.log,
 	})
 	if err != nil {
 		return err
 	}
-	a.backend = &backend{id: a.id, node: a.node, edge: a.edge, fence: a.fenceName(), elsewhere: elsewhere, clients: map[string]connection{}}
+	a.backend = &backend{id: a.id, node: a.node, edge: a.edge, fence: a.fenceName(), hook: a.fenceHook(), elsewhere: elsewhere, clients: map[string]connection{}}
 	a.gossip, err = membership.OpenGossip(membership.GossipConfig{
 		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Gossip), Key: a.id.GossipKey,
 		Version: fsm.VersionWithLevel(programVersion()), Logger: a.log,
@@ -232,7 +238,10 @@ func (a *runner) openEdge(dir string, noFence bool) error {
 	}
 	why := "switched off by --no-fence"
 	if !noFence {
-		f, reason, err := fence.New(a.choice.on(fenceConfig(dir, a.id.NodeID)))
+		// Before this node says a word it is proved that silence outlives the process.
+		cfg := a.choice.on(fenceConfig(dir, a.id.NodeID))
+		cfg.Prove = true
+		f, reason, err := fence.New(cfg)
 		if err != nil {
 			return fmt.Errorf("no fence is possible on this kernel: %w; --no-fence does without, at the risk that its help text names", err)
 		}
@@ -411,69 +420,19 @@ func (a *runner) watch(ctx context.Context) error {
 	}
 }
 
-// close stops in the reverse order of open: gossip first, so that the others hear a
-// good-bye; Raft after it; the edge last, because until then something may still have to
-// be taken down.
-func (a *runner) close() {
-	var errs []error
-	if a.gossip != nil {
-		errs = append(errs, a.gossip.Close())
-	}
-	if a.node != nil {
-		errs = append(errs, a.node.Close())
-	}
-	for _, l := range []net.Listener{a.public, a.local} {
-		if l != nil {
-			_ = l.Close() // closed already if the server ran
-		}
-	}
-	clean := false
-	if a.edge != nil {
-		err := a.edge.Clean()
-		clean = err == nil
-		errs = append(errs, err, a.edge.Close())
-	}
-	switch {
-	case a.fence == nil:
-	case clean:
-		errs = append(errs, a.fence.Uninstall())
-	default: // an address may be left: the fence keeps it silent
-		errs = append(errs, a.fence.Close())
-	}
-	if err := errors.Join(errs...); err != nil {
-		a.log.Warn("stopped, with errors", "err", err)
-		return
-	}
-	a.log.Info("stopped")
-}
-
-// finishHooks gives hooks a limited time when nothing else is left to do. There is none
-// while the session is open: the guard reports it released when this process has ended.
-func (a *runner) finishHooks() {
-	ctx, cancel := context.WithTimeout(context.Background(), hooksEndWait)
-	defer cancel()
-	if a.node != nil && !a.handedOver.Load() {
-		if _, open := a.node.State().SessionOf(a.id.NodeID); open {
-			cancel()
-		}
-	}
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, stopNow)
-	go func() {
-		for sig := range signals {
-			if a.atOnce(sig) {
-				cancel()
-			}
-		}
-	}()
-	a.hooks.finish(ctx)
-}
-
 func (a *runner) fenceName() string {
 	if a.fence == nil {
 		return string(fence.None)
 	}
 	return string(a.fence.Kind())
+}
+
+// fenceHook is where the fence meets the frames; "" without one.
+func (a *runner) fenceHook() string {
+	if a.fence == nil {
+		return ""
+	}
+	return a.fence.Hook()
 }
 
 // fenceKind is for the guard: "" says that this node puts nothing on its interfaces.

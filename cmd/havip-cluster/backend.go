@@ -39,6 +39,7 @@ type backend struct {
 	running atomic.Pointer[failover.Member]
 	edge    *agent.Edge // nil in a witness
 	fence   string
+	hook    string // of the fence, which was proved at the start; "": none
 	// elsewhere says who else answered for this node's address at the start; "" is nobody.
 	elsewhere string
 
@@ -150,6 +151,9 @@ func (b *backend) Propose(ctx context.Context, body fsm.Body, key string) (fsm.R
 
 // submit carries a command of this node's own life to the leader.
 func (b *backend) submit(ctx context.Context, body fsm.Body) (fsm.Result, error) {
+	if refusal := b.mayOpen(body); refusal != nil {
+		return fsm.Result{Refusal: refusal}, nil
+	}
 	res, err := b.node.Propose(ctx, 0, "", body)
 	if !errors.Is(err, membership.ErrNotLeader) {
 		return res, err
@@ -198,8 +202,25 @@ func (b *backend) ProposeFor(ctx context.Context, node, kind string, raw json.Ra
 	if refusal != nil {
 		return fsm.Result{Refusal: refusal}, nil
 	}
+	if refusal := b.mayOpen(body); refusal != nil {
+		return fsm.Result{Refusal: refusal}, nil
+	}
 	res, err := b.node.ProposeFor(ctx, node, 0, "", body)
 	return res, apiError(err)
+}
+
+// mayOpen is the leader's word on a request for a session; other nodes have none.
+func (b *backend) mayOpen(body fsm.Body) *fsm.Refusal {
+	if _, leads := b.node.Leading(); !leads {
+		return nil
+	}
+	switch o := body.(type) {
+	case fsm.OpenSession:
+		return b.member.MayOpen(o)
+	case *fsm.OpenSession:
+		return b.member.MayOpen(*o)
+	}
+	return nil
 }
 
 func (b *backend) Live() map[string]api.Live {
@@ -247,7 +268,7 @@ func (b *backend) isLate(n fsm.Node, voter bool) bool {
 
 func (b *backend) Local() api.Local {
 	disk := b.node.Disk()
-	out := api.Local{Fence: b.fence, LogBytes: disk.Bytes}
+	out := api.Local{Fence: b.fence, FenceHook: b.hook, FenceProved: b.hook != "", LogBytes: disk.Bytes}
 	if disk.Stalled {
 		out.Conditions = append(out.Conditions, "its disk does not take the log's writes; it does not lead while that lasts")
 	}
@@ -294,6 +315,9 @@ func (b *backend) Admit(ctx context.Context, req api.JoinRequest) (api.JoinAnswe
 		ClusterID: s.Cluster.ID, NodeID: got.Node.ID, Profile: s.Cluster.Profile, LeaseMS: got.Lease.Milliseconds(),
 		Role: string(got.Node.Role), Certificate: string(got.Cert), CA: string(identity.CertPEM(b.id.CACert)),
 		CAKey: string(got.CAKey), GossipKey: b.id.GossipKey,
+	}
+	for _, v := range got.Voters {
+		answer.Voters = append(answer.Voters, api.RaftVoter{Node: string(v.ID), Address: string(v.Address)})
 	}
 	for _, n := range s.NodeList() {
 		if n.ID != got.Node.ID {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -14,6 +15,9 @@ import (
 	"havip-cluster/netdev"
 	"havip-cluster/netdev/fence"
 )
+
+// sweptLines bounds the lines about addresses that were removed.
+const sweptLines = 10
 
 // leftovers is what an agent that died may have left in the kernel.
 type leftovers struct {
@@ -36,8 +40,11 @@ func (l *leftovers) remove() error {
 	errs := []error{shutFence(l.fence)}
 	l.shut = time.Now()
 	swept, err := l.addrs.Sweep()
-	for _, h := range swept {
+	for _, h := range swept[:min(len(swept), sweptLines)] {
 		l.log.Info("removed a leftover address", "ip", h.IP, "device", h.Device)
+	}
+	if more := len(swept) - sweptLines; more > 0 {
+		l.log.Info("removed more leftover addresses", "count", more)
 	}
 	held, heldErr := l.addrs.Holding()
 	errs = append(errs, err, heldErr)
@@ -55,11 +62,13 @@ func shutFence(f fence.Fence) error {
 	errs := []error{f.SetDeadline(0)}
 	entries, err := f.Guarded()
 	errs = append(errs, err)
+	var open []netip.Addr
 	for _, e := range entries {
 		if e.Open {
-			errs = append(errs, f.Shut(e.IP))
+			open = append(open, e.IP)
 		}
 	}
+	errs = append(errs, f.Shut(open...))
 	entries, err = f.Guarded()
 	errs = append(errs, err)
 	for _, e := range entries {

@@ -169,7 +169,7 @@ func printStatus(w io.Writer, st api.Status) {
 		{"LEADER", text(st.Leader)},
 		{"LEASE", fmt.Sprintf("%s (profile %s)", millis(st.LeaseMS), st.Profile)},
 		{"HAVIPS", havipsText(st)},
-		{"THIS NODE", fmt.Sprintf("%s, fence %s, session %d, log %d KiB", st.Local.Node, oneLine(st.Local.Fence), st.Local.Session, st.Local.LogBytes>>10)},
+		{"THIS NODE", fmt.Sprintf("%s, fence %s, session %d, log %d KiB", st.Local.Node, fenceText(st.Local), st.Local.Session, st.Local.LogBytes>>10)},
 	})
 	if st.Local.FenceNote != "" {
 		printPairs(w, []pair{{"FENCE", oneLine(st.Local.FenceNote)}})
@@ -181,4 +181,16 @@ func printStatus(w io.Writer, st api.Status) {
 		fmt.Fprintln(w)
 		printTable(w, st.Members, nodeColumns)
 	}
+}
+
+// fenceText is kind, hook and proof in words.
+func fenceText(l api.LocalView) string {
+	text := oneLine(l.Fence)
+	if l.FenceHook != "" && l.FenceHook != l.Fence {
+		text += " on " + oneLine(l.FenceHook)
+	}
+	if l.FenceProved {
+		text += " (proved)"
+	}
+	return text
 }

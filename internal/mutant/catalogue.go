@@ -57,11 +57,11 @@ var (
 // Catalogue lists every planted bug of the tree, and the tests that notice it. A test of
 // this package holds it against the source.
 var Catalogue = []Bug{
-	inEdge("forget-blindly", "edge 1: forgotten only when a reading shows it nowhere", "^TestForgottenOnlyWhenItIsNowhere$"),
+	inEdge("forget-blindly", "edge 1: forgotten only when a reading shows it nowhere", "^TestForgottenOnlyWhenItIsNowhere$", sim),
 	inEdge("trust-open", "edge 2: what another life opened is shut first", "^TestLeftoversAreNotTrusted$"),
-	inEdge("open-unread", "edge 2: opened only after a reading shows it", "^TestActivationAndRelease$"),
-	inEdge("remove-open", "edge 2: shut before it is removed", "^TestActivationAndRelease$"),
-	inEdge("unread-is-absent", "edge 3: what cannot be read is not absent", "^TestWhatCannotBeReadIsNotAbsent$"),
+	inEdge("open-unread", "edge 2: opened only after a reading shows it", "^TestActivationAndRelease$", sim),
+	inEdge("remove-open", "edge 2: shut before it is removed", "^TestActivationAndRelease$", sim),
+	inEdge("unread-is-absent", "edge 3: what cannot be read is not absent", "^TestWhatCannotBeReadIsNotAbsent$", directed),
 	inEdge("no-back-off", "edge 3: what fails is tried again at a growing distance", "^TestFailuresBackOffAndAreSaidOnce$"),
 	lease("first-promise", "1: opening is the first promise", leaseSearch()),
 	{"keeper-answer-time", "1: the first deadline counts from the request", []Catcher{directed}},
@@ -111,8 +111,8 @@ var Catalogue = []Bug{
 	inFSM("settle", "8: settled is the newest change", "^TestRefusals$"),
 	{"controller-settle-early", "8: the longer length has run out", []Catcher{directed}},
 	inFSM("guard", "6: guarded by every node before it is placed", "^TestGuardBeforePlacement$"),
-	inFSM("guard-open", "1: a session begins with a fence that knows every HAVIP", "^TestGuardBeforeASession$"),
-	inFSM("served", "a new owner serves when it says so", "^TestServed$"),
+	inFSM("guard-open", "1: a session begins with a fence that knows every HAVIP", "^TestGuardBeforeASession$", directed),
+	inFSM("served", "a new owner serves when it says so", "^TestServed$", sim),
 	inFSM("remove-open", "9: removed only without a session", "^TestRandomCommands$"),
 	{"membership-open-session", "9: removed only without a session", []Catcher{{"membership", "^TestNextChange$", Fails}}},
 	lease("drift-margin", "notation: drift margin", leaseSearch(), directed),

@@ -2,14 +2,19 @@ package scenario
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"havip-cluster/fsm"
+	"havip-cluster/jepsen/netns"
 )
 
 // previous is the commit whose binary the upgrade starts from: the last release, or before
@@ -85,15 +90,16 @@ func formOf(t *testing.T, binary string) *Bed {
 	t.Helper()
 	b := unformed(t, 3)
 	b.Cluster.Binary = binary
+	b.Cluster.Environment = netns.InHost // where an older fence's pins outlive it
 	b.form(3)
 	return b
 }
 
-// swap restarts a node with another binary, and waits until it is in service again.
-func (b *Bed) swap(node int, binary string) {
+// swap ends a node, starts it with another binary, and waits until it is in service again.
+func (b *Bed) swap(node int, binary string, end func(node int) error) {
 	b.t.Helper()
 	session := b.sessions()[b.Cluster.NodeName(node)]
-	b.must(b.Cluster.Stop(node))
+	b.must(end(node))
 	b.Cluster.Binary = binary
 	b.must(b.Cluster.Start(node))
 	b.Eventually(fmt.Sprintf("a session of node-%d with the other binary", node), func() bool {
@@ -142,6 +148,29 @@ func lost(t *testing.T, before, after map[string]string) []string {
 	return out
 }
 
+// nothingOld demands that each node has one fence, its own, and nothing of an older one; and that
+// each owner serves.
+func (b *Bed) nothingOld() {
+	b.t.Helper()
+	b.Eventually(fmt.Sprintf("level %d", fsm.CommandLevel), func() bool {
+		var cluster struct{ Level int }
+		out, err := b.Cluster.CLI(3, "cluster", "show", "-o", "json")
+		return err == nil && json.Unmarshal(out, &cluster) == nil && cluster.Level == fsm.CommandLevel
+	})
+	for i := 1; i <= 3; i++ {
+		if _, err := os.Stat(filepath.Join(b.Cluster.DataDir(i), "bpf")); !errors.Is(err, os.ErrNotExist) {
+			b.t.Errorf("node-%d keeps the pins of the older fence: %v", i, err)
+		}
+		programs, err := b.Lab.Node(i).FencePrograms(0)
+		b.must(err)
+		if len(programs) != 2 {
+			b.t.Errorf("node-%d has %d programs on its device, want one in each direction", i, len(programs))
+		}
+		b.Place(i)
+		b.answersFrom(i)
+	}
+}
+
 // A rolling upgrade, node by node: one owner at every instant, nothing forgotten, and what the
 // older program cannot read is refused until the last node runs the newer one (fsm/level.go).
 func TestRollingUpgrade(t *testing.T) {
@@ -161,9 +190,16 @@ func TestRollingUpgrade(t *testing.T) {
 	}
 	s := &Series{Name: "rolling upgrade, node by node, 3 nodes"}
 	for i := 1; i <= 3; i++ {
-		m := b.Watch(func() { b.swap(i, newer) })
+		end := b.Cluster.Stop
+		if i == 3 { // it dies, and leaves everything to the newer one
+			b.Place(i)
+			end = func(i int) error { return b.Cluster.Kill(i, syscall.SIGKILL) }
+		}
+		m := b.Watch(func() { b.swap(i, newer, end) })
 		noDual(t, m)
-		s.Add(m)
+		if i < 3 {
+			s.Add(m)
+		}
 		if gone := lost(t, before, b.havips(i)); len(gone) > 0 {
 			t.Errorf("after the upgrade of node-%d: %s", i, strings.Join(gone, "; "))
 		}
@@ -180,6 +216,7 @@ func TestRollingUpgrade(t *testing.T) {
 	b.CLI(3, "havip", "create", "after", "--ip", b.Lab.Address(103).String(), "--no-range-limit")
 	b.Eventually("all four enabled owned", func() bool { return len(b.owners(3)) == 3 })
 	report(t, s, 20*time.Millisecond)
+	b.nothingOld()
 	nodes, err := b.Cluster.Nodes()
 	b.must(err)
 	for _, n := range nodes {

@@ -20,12 +20,17 @@ import (
 func (w *World) look() {
 	for _, ip := range w.addressesUp() {
 		var first *host
+		ours := false // else two programs that are not ours answer for what may be no HAVIP
 		for _, h := range w.hosts {
+			if !h.answers(ip) {
+				continue
+			}
+			_, up := h.kernel.addrs[ip]
+			ours = ours || up
 			switch {
-			case !h.answers(ip):
 			case first == nil:
 				first = h
-			default:
+			case ours:
 				w.violateLocked("two owners", "%s and %s answer for %v", first.describe(ip), h.describe(ip), ip)
 			}
 		}
@@ -62,6 +67,9 @@ func (w *World) activation(p *process, h failover.Holding) {
 		w.violateLocked("epochs", "%s activates %s under epoch %d, after %d", p.h.name, h.HAVIP.Name, epoch, before)
 	}
 	w.activated[id] = max(w.activated[id], epoch)
+	if who := w.unguarded(p, h.HAVIP.IP); who != "" && !w.sched.Old { // below level 3 of the log nobody waits for the fences
+		w.violateLocked("guard", "%s activates %s, and the fence of %s, which has a lease, does not guard it", p.h.name, h.HAVIP.Name, who)
+	}
 	if len(known.Draining) > 0 {
 		w.stats.HandOffs++
 	}
@@ -112,6 +120,7 @@ func (w *World) follow(ctx context.Context, p *process, node *membership.Node) {
 		}
 		w.noteEvents(s)
 		w.lengths(s)
+		w.levelThree(s)
 		before = s
 	}
 }
@@ -282,6 +291,9 @@ func (w *World) served(s *fsm.State, v fsm.HAVIP) string {
 			}
 		}
 		return ""
+	}
+	if s.Level() >= 3 && v.Served != v.Owner.Epoch {
+		return fmt.Sprintf("%s is owned by %s under epoch %d, and the log shows it served under %d", v.Name, v.Owner.ENI, v.Owner.Epoch, v.Served)
 	}
 	for _, h := range w.hosts {
 		if owns := h.node == v.Owner.Node; owns != h.answers(v.IP) {

@@ -40,14 +40,16 @@ func init() { // in init, because play refers to ops
 			w.onHost(a[0], func(h *host) { h.old = false })
 			w.stop(a[0], a[1])
 		}},
-		"stall": {"h d", (*World).stall},
-		"full":  {"h d", (*World).full},
-		"slow":  {"h d d", (*World).slow},
-		"edge":  {"h s d", (*World).failEdge},
-		"flush": {"h", (*World).flush},
-		"stray": {"h v s", func(w *World, a []string) { w.stray(a[0], a[1], a[2]) }},
-		"link":  {"h n d", (*World).link},
-		"wall":  {"h d", func(w *World, a []string) { w.onHost(a[0], func(h *host) { h.wallStep += dur(a[1]) }) }},
+		"stall":   {"h d", (*World).stall},
+		"full":    {"h d", (*World).full},
+		"slow":    {"h d d", (*World).slow},
+		"edge":    {"h s d", (*World).failEdge},
+		"flush":   {"h", (*World).flush},
+		"stray":   {"h v s", func(w *World, a []string) { w.stray(a[0], a[1], a[2]) }},
+		"keep":    {"h v s d", (*World).keepStray},
+		"unfence": {"h s", func(w *World, a []string) { w.unfence(a[0], a[1]) }},
+		"link":    {"h n d", (*World).link},
+		"wall":    {"h d", func(w *World, a []string) { w.onHost(a[0], func(h *host) { h.wallStep += dur(a[1]) }) }},
 		"lies": {"h d", func(w *World, a []string) {
 			w.fault(a[1], func() { w.onHost(a[0], func(h *host) { h.lies++ }) }, func() { w.onHost(a[0], func(h *host) { h.lies-- }) })
 		}},
@@ -59,6 +61,7 @@ func init() { // in init, because play refers to ops
 		"ban":         {"v h d", func(w *World, a []string) { w.operator(func() { w.ban(a[0], a[1], dur(a[2])) }) }},
 		"delete":      {"v", func(w *World, a []string) { w.operator(func() { w.remove(a[0]) }) }},
 		"create":      {"v", func(w *World, a []string) { w.operator(func() { w.create(a[0]) }) }},
+		"recreate":    {"v", func(w *World, a []string) { w.operator(func() { w.remove(a[0]); w.create(a[0]) }) }},
 		"lease":       {"d", func(w *World, a []string) { w.operator(func() { w.setLease(dur(a[0])) }) }},
 		"replace":     {"h d", func(w *World, a []string) { w.operator(func() { w.replace(w.named(a[0]), dur(a[1])) }) }},
 		"lead":        {"h", func(w *World, a []string) { w.untilLeads(a[0]) }},
@@ -66,6 +69,7 @@ func init() { // in init, because play refers to ops
 		"repeat":      {"s n", (*World).repeatCommand},
 		"align":       {"h h", func(w *World, a []string) { w.awaitRenewal(pair(a[0], a[1])) }},
 		"steady":      {"v d", func(w *World, a []string) { w.operator(func() { w.mustStay(a[0], dur(a[1])) }) }},
+		"idle":        {"n n d", func(w *World, a []string) { w.operator(func() { w.mustIdle(num(a[0]), num(a[1]), dur(a[2])) }) }},
 		"answered":    {"v d", func(w *World, a []string) { w.mustBeAnswered(a[0], dur(a[1])) }},
 	}
 }
@@ -95,6 +99,9 @@ func checkEvent(e Event, hosts int) error {
 		if bad {
 			return fmt.Errorf("%q is no %s", arg, map[string]string{"h": "host", "hs": "list of hosts", "d": "duration", "n": "number"}[kind])
 		}
+	}
+	if word := map[string][]string{"stray": {"lo", "eth0"}, "keep": {"lo", "eth0"}, "unfence": {"nft", "detach"}}[e.Op]; word != nil && !slices.ContainsFunc(e.Args, func(a string) bool { return slices.Contains(word, a) }) {
+		return fmt.Errorf("%s needs one of %q", e.Op, word)
 	}
 	if e.Op == "hold" && kinds[e.Args[0]] == 0 {
 		return fmt.Errorf("%q is no kind of datagram", e.Args[0])
@@ -229,6 +236,7 @@ func (w *World) freeze(p *process, d time.Duration) {
 		return
 	}
 	p.frozenAt = p.h.clockLocked()
+	p.h.hindered = w.now()
 	w.stats.Freezes++
 	w.mu.Unlock()
 	w.fault(d.String(), func() {}, func() { w.thaw(p) })
@@ -244,6 +252,7 @@ func (w *World) freezeHost(h *host, d time.Duration) {
 func (w *World) thaw(p *process) {
 	p.gate.resume()
 	w.mu.Lock()
+	p.h.hindered = w.now()
 	waiting, m := p.inbox, p.member
 	p.inbox = nil
 	w.mu.Unlock()

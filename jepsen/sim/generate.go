@@ -81,6 +81,19 @@ var choices = []choice{
 			g.add("stray", g.host(), g.havip(), []string{"lo", "eth0"}[g.IntN(2)])
 		}
 	}},
+	{3, func(g *generator) {
+		if !g.s.Old {
+			g.add("keep", g.host(), g.havip(), []string{"lo", "eth0"}[g.IntN(2)], g.last())
+		}
+	}},
+	{3, func(g *generator) { g.add("unfence", g.host(), []string{"nft", "detach"}[g.IntN(2)]) }},
+	{3, func(g *generator) { g.add("recreate", g.havip()) }},
+	{3, func(g *generator) { // an owner is stopped, and its HAVIP deleted and made again meanwhile
+		v := g.havip()
+		g.add("freeze", g.host(), g.last())
+		g.at += g.between(0, g.s.Lease)
+		g.add("recreate", v)
+	}},
 	{3, func(g *generator) { g.add("link", g.host(), fmt.Sprint(g.IntN(g.s.ENIs)), g.last()) }},
 	{2, func(g *generator) {
 		g.add("wall", g.host(), (g.between(0, time.Hour) - 30*time.Minute).Round(ms).String())

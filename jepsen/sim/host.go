@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"havip-cluster/edge"
 	"havip-cluster/failover"
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
@@ -42,8 +43,11 @@ type host struct {
 	lives     int    // ids given out
 	founder   *fsm.InitCluster
 	old       bool // the program on its disk reads level 1 only
-	down      int  // faults that keep the process down
-	off       int  // of these, those that cut the power
+	turns     int  // of the edge, and its readings of the kernel
+	readings  int
+	down      int           // faults that keep the process down
+	off       int           // of these, those that cut the power
+	hindered  time.Duration // when it was last stopped, or an operation of its edge failed, or its fence was damaged
 }
 
 // process is one life of the agent.
@@ -62,6 +66,7 @@ type process struct {
 	// Below: guarded by the world's lock.
 	edge     *simEdge
 	wanted   map[netip.Addr]failover.Holding // only the goroutine of the Agent
+	seen     *edge.Reading                   // the last one; the same
 	member   *failover.Member
 	inbox    [][]byte
 	lateRPCs int

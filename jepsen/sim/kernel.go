@@ -26,6 +26,7 @@ type kernel struct {
 	strays   map[netip.Addr]int        // put there by another program, on that device; 9 is lo
 	fence    map[netip.Addr]edge.State // what the fence knows
 	attached map[int]bool              // ENIs on which it stands
+	damage   damage
 	routing  netdev.Routing
 	deadline lease.Instant
 	links    []bool // of the ENIs: up
@@ -46,7 +47,7 @@ const loIndex = 9
 func newKernel(enis int) *kernel {
 	k := &kernel{
 		addrs: map[netip.Addr]address{}, strays: map[netip.Addr]int{}, fence: map[netip.Addr]edge.State{},
-		attached: map[int]bool{}, fails: map[string]int{},
+		attached: map[int]bool{}, fails: map[string]int{}, damage: damage{addresses: map[netip.Addr]bool{}, devices: map[int]bool{}},
 	}
 	for range enis {
 		k.links = append(k.links, true)
@@ -68,11 +69,15 @@ func (h *host) answers(ip netip.Addr) bool {
 	if ours {
 		index = a.index
 	}
+	bare := !k.attached[index] || k.fence[ip] == edge.Unknown
 	switch {
-	case !ours && (!k.attached[index] || k.fence[ip] == edge.Unknown):
+	case bare && (k.damage.devices[index] || k.damage.addresses[ip]):
+		// Until the next reading nothing can keep silent what another program has laid bare.
+		return ours && now.Before(k.deadline)
+	case bare && !ours:
 		// What others put on a host without a lease is any station's business.
 		return now.Before(k.deadline)
-	case !k.attached[index], k.fence[ip] == edge.Unknown:
+	case bare:
 		return true
 	case k.fence[ip] == edge.Shut:
 		return false
@@ -80,10 +85,11 @@ func (h *host) answers(ip netip.Addr) bool {
 	return now.Before(k.deadline)
 }
 
-// up finds the address of a HAVIP of ours on a host; with the world's lock held.
+// up finds the address of a HAVIP of ours on a host, unless the kernel has taken it away by
+// now; with the world's lock held.
 func (h *host) up(id string) (address, bool) {
 	for _, a := range h.kernel.addrs {
-		if a.havip.ID == id {
+		if a.havip.ID == id && h.clockLocked().Before(a.until) {
 			return a, true
 		}
 	}
@@ -131,6 +137,7 @@ func (e *simEdge) Turn(want failover.Wanted) failover.Report {
 		wanted[h.HAVIP.IP] = h
 	}
 	e.p.wanted = wanted
+	e.p.h.w.wants(e.p, want.Holdings)
 	return e.EdgePort.Turn(want)
 }
 
@@ -187,6 +194,7 @@ func (p *process) fails(seam string) error {
 	defer w.mu.Unlock()
 	if p.h.kernel.fails[seam] > 0 {
 		w.stats.EdgeFailures++
+		p.h.hindered = w.now()
 		return errFails
 	}
 	return nil
@@ -217,6 +225,8 @@ func (p *process) Read(_ *edge.Desired, parts edge.Parts, before *edge.Reading) 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	k := p.h.kernel
+	p.h.readings++
+	defer func() { p.seen = r }()
 	if parts&edge.Addresses != 0 {
 		r.Addresses = map[netip.Addr][]edge.At{}
 		for ip, a := range k.addrs {
@@ -301,11 +311,14 @@ func (k *kernel) route(c netdev.RouteChange) {
 func (p *process) do(kind edge.OpKind, it edge.Item) bool {
 	ip := it.IP
 	return p.change(func(k *kernel) {
+		p.allowed(kind, it)
 		switch kind {
 		case edge.OpAttach:
 			k.attached[it.Index] = true
+			delete(k.damage.devices, it.Index)
 		case edge.OpGuard, edge.OpShut:
 			k.fence[ip] = edge.Shut
+			delete(k.damage.addresses, ip)
 		case edge.OpOpen:
 			k.fence[ip] = edge.Open
 		case edge.OpForget:
@@ -344,31 +357,6 @@ func (p *process) inventory(func(netip.Addr) bool, func(string) bool) ([]netdev.
 		})
 	}
 	return out, nil, nil
-}
-
-// stray is another program that puts a HAVIP's address on a host: on its first ENI, or on lo.
-func (w *World) stray(name, havip, where string) {
-	ip := havipAddress(havip)
-	w.onHost(name, func(h *host) {
-		index := 1
-		if where == "lo" {
-			index = loIndex
-		}
-		if _, up := h.kernel.addrs[ip]; !up && h.powered {
-			h.kernel.strays[ip] = index
-			h.kernel.changed |= edge.Addresses
-			w.stats.Strays++
-		}
-		w.look()
-	})
-	w.poke(w.named(name))
-}
-
-// havipAddress is the one that the operator gives to a HAVIP called vN, in the only subnet.
-func havipAddress(name string) netip.Addr {
-	n := 0
-	_, _ = fmt.Sscanf(name, "v%d", &n)
-	return addrFrom([4]byte{10, 0, 0, byte(100 + n%100)})
 }
 
 // fabric is the network that the clients see: a HAVIP is where it was announced last, for

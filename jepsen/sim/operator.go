@@ -343,6 +343,29 @@ func (w *World) mustStay(havip string, d time.Duration) {
 	}
 }
 
+// mustIdle demands that each edge turns and reads no more often than so many times a second
+// while nothing happens, in a directed schedule.
+func (w *World) mustIdle(turns, readings int, d time.Duration) {
+	work := func() (out [][2]int) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, h := range w.hosts {
+			out = append(out, [2]int{h.turns, h.readings})
+		}
+		return out
+	}
+	before := work()
+	w.pause(d)
+	for i, now := range work() {
+		perSecond := func(n int) float64 { return float64(n) / d.Seconds() }
+		t, r := perSecond(now[0]-before[i][0]), perSecond(now[1]-before[i][1])
+		w.notef("%s: %.1f turns and %.1f readings a second", w.hosts[i].name, t, r)
+		if t > float64(turns) || r > float64(readings) || r == 0 {
+			w.violate("idle", "the edge of %s makes %.1f turns and %.1f readings a second while nothing happens, at most %d and %d are due", w.hosts[i].name, t, r, turns, readings)
+		}
+	}
+}
+
 func (w *World) answeredBy(h *host, havip string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

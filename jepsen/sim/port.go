@@ -58,6 +58,9 @@ func (p *process) forward(ctx context.Context, by, key string, body fsm.Body) (f
 	if node == nil {
 		return fsm.Result{}, errNoWay
 	}
+	if refusal := p.mayOpen(body); refusal != nil {
+		return fsm.Result{Refusal: refusal}, nil
+	}
 	res, err := node.ProposeFor(ctx, by, 0, key, body)
 	if !errors.Is(err, membership.ErrNotLeader) {
 		return res, err
@@ -80,6 +83,19 @@ func (p *process) forward(ctx context.Context, by, key string, body fsm.Body) (f
 	return fsm.Result{}, errNoWay
 }
 
+// mayOpen is the leader's word on a request for a session.
+func (p *process) mayOpen(body fsm.Body) *fsm.Refusal {
+	w := p.h.w
+	w.mu.Lock()
+	m := p.member
+	w.mu.Unlock()
+	open, is := body.(fsm.OpenSession)
+	if _, leads := p.raft.Load().Leading(); !leads || !is || m == nil {
+		return nil
+	}
+	return m.MayOpen(open)
+}
+
 type outcome struct {
 	res fsm.Result
 	err error
@@ -100,6 +116,10 @@ func (p *process) command(ctx context.Context, to fsm.Node, by, key string, body
 		q.h.w.wg.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), leaderPatience)
 			defer cancel()
+			if refusal := q.mayOpen(body); refusal != nil {
+				answer <- outcome{fsm.Result{Refusal: refusal}, nil}
+				return
+			}
 			res, err := node.ProposeFor(ctx, by, 0, key, body)
 			answer <- outcome{res, err}
 		})

@@ -36,6 +36,7 @@ type Stats struct {
 	DiskFaults    int
 	EdgeFailures  int
 	Strays        int // addresses that another program put on a host
+	Unfenced      int // fences that another program took away
 	Joined        int
 	Removed       int
 	Acked         int // changes by operators

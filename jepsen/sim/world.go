@@ -31,6 +31,7 @@ type World struct {
 	broken    chan struct{} // closed at the first violation
 	terms     map[uint64]string
 	activated map[string]fsm.Epoch // by HAVIP id: the newest that anybody activated
+	wanted    map[string]fsm.Epoch // the newest that anybody wanted up, activated or not
 	lastEvent uint64
 	acked     []acked
 	ops       int
@@ -75,7 +76,7 @@ const (
 func Play(s Schedule, trace func(at time.Duration, text string)) (Stats, *Violation) {
 	w := &World{
 		Trace: trace, sched: s, prof: profiles[s.Profile], start: time.Now(), broken: make(chan struct{}),
-		terms: map[uint64]string{}, activated: map[string]fsm.Epoch{}, rng: newDice(s.Seed, 1), heals: map[int]func(){},
+		terms: map[uint64]string{}, activated: map[string]fsm.Epoch{}, wanted: map[string]fsm.Epoch{}, rng: newDice(s.Seed, 1), heals: map[int]func(){},
 		healed: make(chan struct{}), made: map[string]*object{},
 	}
 	w.net = newNetwork(w, len(s.Roles))

@@ -108,6 +108,12 @@ func (w *world) nothingLeft() {
 	}
 }
 
+// intact reports whether a reading shows the fence on a device.
+func intact(r Reading, index int) bool {
+	err, stands := r.Devices[index]
+	return stands && err == nil
+}
+
 // TestHealthy breaks the fence as other programs might, and repairs it.
 func TestHealthy(t *testing.T) {
 	breaks := map[string]func(w *world) error{
@@ -140,8 +146,16 @@ func TestHealthy(t *testing.T) {
 		if err := f.SetDeadline(BootNow()); (err != nil) != (w.kind == NFTables) {
 			w.t.Errorf("renewal on a broken fence: %v", err)
 		}
+		if r, err := f.Read(); err != nil || intact(r, index(w.eni)) {
+			w.t.Errorf("a broken fence is read as %+v, error %v", r, err)
+		} else if w.kind == NFTables && len(r.Entries) > 0 {
+			w.t.Errorf("a flushed table is read as %+v", r.Entries)
+		}
 		w.must("repair", f.Attach(index(w.eni)))
 		w.must("repaired", f.Healthy(index(w.eni)))
+		if r, err := f.Read(); err != nil || !intact(r, index(w.eni)) || len(r.Entries) != 2 {
+			w.t.Errorf("the repaired fence is read as %+v, error %v", r, err)
+		}
 		for range 5 { // a race
 			w.must("break", breaks[w.name](w))
 			w.must("repair, four at once", w.atOnce(4, func() error { return f.Attach(index(w.eni)) }))

@@ -305,11 +305,15 @@ func (f *nftFence) entries() []Entry {
 func (f *nftFence) Read() (Reading, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.reload(); err != nil {
+	err := f.reload()
+	r := Reading{Entries: f.entries(), Deadline: f.deadline, Devices: map[int]error{}}
+	switch {
+	case err != nil && f.flushed(): // Attach puts back what f knows, shut
+		r.Entries, r.Deadline = nil, 0
+	case err != nil:
 		return Reading{}, err
 	}
-	r := Reading{Entries: f.entries(), Deadline: f.deadline, Devices: map[int]error{}}
-	err := f.use(func(c *nftables.Conn) error {
+	err = f.use(func(c *nftables.Conn) error {
 		shared := f.sharedIntact(c)
 		for index := range f.stand {
 			if r.Devices[index] = shared; shared == nil {
@@ -319,6 +323,26 @@ func (f *nftFence) Read() (Reading, error) {
 		return nil
 	})
 	return r, err
+}
+
+// flushed reports whether the kernel lists the tables, and ours is not among them or lacks a
+// set. The library tells of no error which one it is, so that a set that cannot be read is not
+// taken for one that is absent.
+func (f *nftFence) flushed() (yes bool) {
+	_ = f.use(func(c *nftables.Conn) error {
+		tables, err := c.ListTablesOfFamily(f.rules.table.Family)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == f.rules.table.Name }) {
+			yes = true
+			return nil
+		}
+		sets, err := c.GetSets(f.rules.table)
+		yes = err == nil && len(sets) < len(f.rules.sets())
+		return err
+	})
+	return yes
 }
 
 func (f *nftFence) Deadline() int64 {

@@ -1,0 +1,30 @@
+package limits
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// The operator's page has this table's numbers.
+func TestDocs(t *testing.T) {
+	text, err := os.ReadFile("../../docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []string{
+		"| HAVIPs of a cluster | " + thousands(HAVIPs) + " |",
+		fmt.Sprintf("| ENIs of a node, addresses of an ENI | %d, %d;", ENIsPerNode, PrefixesPerENI),
+		"| addresses that one fence guards | " + thousands(FenceEntries) + " |",
+	} {
+		if !strings.Contains(string(text), row) {
+			t.Errorf("docs/operating.md lacks %q", row)
+		}
+	}
+	if HAVIPs > FenceEntries || ENIsPerNode > FenceDevices || AssignmentsLevel2 > Assignments || Assignments < HAVIPs {
+		t.Error("a limit is above one that it must fit into")
+	}
+}
+
+func thousands(n int) string { return fmt.Sprintf("%d,%03d", n/1000, n%1000) }
