@@ -296,7 +296,9 @@ func (p *EdgePort) want(s *fsm.State, h failover.Holding) (edge.Want, error) {
 		w.Steer = &netdev.Steered{IP: h.HAVIP.IP, ENI: d, Subnet: sub.CIDR}
 	}
 	if p.cfg.Asker != nil && s.Level() >= 3 && !h.HAVIP.Free {
-		w.Asking, w.Barred = p.cfg.Asker.Answer(d.Index, h.HAVIP.IP)
+		if w.Asking, w.Barred = p.cfg.Asker.Answer(d.Index, h.HAVIP.IP); w.Barred != "" {
+			w.Barred += fmt.Sprintf("; `havip update %s --force` takes it all the same", h.HAVIP.ID)
+		}
 	}
 	return w, nil
 }

@@ -389,14 +389,17 @@ func TestAwaitedENI(t *testing.T) {
 		t.Fatalf("%+v", e)
 	}
 	v := w.havip("web", "10.0.0.100")
-	if o := w.state.Ineligible(v, e, w.at); o == nil || o.Rule == "unguarded" {
+	for _, name := range []string{"n1", "n2", "n3"} {
+		w.must(ReportGuarded{Node: nodeID(name), Session: w.session(name), Index: w.state.Index})
+	}
+	if o := w.state.Ineligible(v, e, w.at); o == nil {
 		t.Error("it may own a HAVIP before its node has found it")
 	}
 	w.report("n1", eniAt("eth0", "10.0.0.11/24", true), eniAt("eth1", "10.0.0.21/24", false), ENI{Device: "veth7", MAC: "02:00:00:00:00:77", Up: true})
 	if e = w.state.ENIs["n1/veth7"]; e.Detached || e.SetSubnet != "net" || e.Subnet != "net" {
 		t.Errorf("%+v", e)
 	}
-	if o := w.state.Ineligible(v, e, w.at); o != nil && o.Rule != "unguarded" {
+	if o := w.state.Ineligible(v, e, w.at); o != nil {
 		t.Errorf("and then: %+v", o)
 	}
 }

@@ -118,6 +118,22 @@ func TestHostLosesItsRulesAfterADeath(t *testing.T) {
 	}
 }
 
+// A13, the other side: the short lifetime that this fence needs loses no address on a busy host.
+func TestShortLifetimeOnABusyHost(t *testing.T) {
+	b := unformed(t, 3)
+	b.Cluster.AgentArgs = append(b.Cluster.AgentArgs, "--fence", "nftables")
+	b.form(3)
+	owner := b.Owner()
+	list := b.sh(owner, "ip -o addr show dev eth0 to "+b.HAVIP.String()+"/32")
+	if !hasLine(list, "valid_lft 1sec") {
+		t.Errorf("the address's lifetime is not the shortest: %s", list)
+	}
+	b.sh(owner, "for i in 1 2 3 4; do timeout 10 sh -c 'while :; do :; done' & done; wait")
+	if out := string(b.CLI(b.Leader(), "events")); hasLine(out, "the address was gone") {
+		t.Errorf("it was lost while the host was busy:\n%s", out)
+	}
+}
+
 // listenOn accepts TCP connections in a host, and gives them.
 func (b *Bed) listenOn(h *netns.Host, at netip.AddrPort) (addr netip.AddrPort, taken <-chan net.Conn) {
 	b.t.Helper()

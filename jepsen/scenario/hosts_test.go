@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -188,7 +189,6 @@ func (b *Bed) busyLog() (stop func()) {
 func TestHostHasANewAddressAlready(t *testing.T) {
 	for _, c := range []struct{ name, prepare, own string }{
 		{"on lo", "ip addr add 10.77.0.101/32 dev lo", ""},
-		{"variant: on lo with a network", "ip addr add 10.77.0.101/24 dev lo label lo:7", ""},
 		// On a bridge it is an own address of that host, which is reason enough to refuse.
 		{"variant: on a bridge", "ip link add br7 type bridge && ip addr add 10.77.0.101/32 dev br7 && ip link set br7 up", "node-2/br7"},
 	} {
@@ -211,6 +211,21 @@ func TestHostHasANewAddressAlready(t *testing.T) {
 			noDual(t, m)
 		})
 	}
+}
+
+// N1, variant: the standby that has the address has no session, so it need not guard it. It is found
+// out as anybody else who has it.
+func TestHostWithoutASessionHasANewAddress(t *testing.T) {
+	b := NewBed(t, 3)
+	b.Place(1)
+	b.sh(2, "ip addr add 10.77.0.101/32 dev lo")
+	b.must(b.Cluster.Kill(2, syscall.SIGKILL))
+	b.Eventually("the end of its session", func() bool { return b.session(2) == 0 })
+	m := b.of(b.Lab.Address(101)).Watch(func() {
+		b.CLI(1, "havip", "create", "second", "--ip", "10.77.0.101", "--range", "cvm:node-1")
+		b.tells("10.77.0.101", "in use", "node-2")
+	})
+	noDual(t, m)
 }
 
 // A10: an address that a node itself needs is no HAVIP, and nothing that is a HAVIP becomes a node's.
