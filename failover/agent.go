@@ -3,7 +3,6 @@ package failover
 import (
 	"context"
 	"maps"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +46,7 @@ type Agent struct {
 	holdings map[string]*holding // by HAVIP id
 	failed   map[string]string   // why a HAVIP was given up, by id
 	saying   *saying
+	lists    lists
 	leaving  int // of the holdings, in this turn's steps
 	isClean  bool
 	guarded  uint64        // as of the last report
@@ -270,17 +270,6 @@ func (a *Agent) until(t lease.Instant) time.Duration {
 	return min(max(t.Sub(a.cfg.Clock()), 0), idlePause)
 }
 
-// wanted is what may answer here now.
-func (a *Agent) wanted(s *fsm.State, deadline lease.Instant) Wanted {
-	w := Wanted{State: s, CaughtUp: a.cfg.Log.CaughtUp(), Deadline: deadline}
-	for _, id := range a.held() {
-		if h := a.holdings[id]; !h.leaving {
-			w.Holdings = append(w.Holdings, h.Holding)
-		}
-	}
-	return w
-}
-
 // do carries out one step, decided on s.
 func (a *Agent) do(s *fsm.State, step Step, deadline lease.Instant) {
 	switch step.Kind {
@@ -292,6 +281,7 @@ func (a *Agent) do(s *fsm.State, step Step, deadline lease.Instant) {
 			return // it was given up since; the next turn activates
 		}
 		h.Claim = step.Claim
+		a.lists.changed()
 		a.handoff.Activated(step.HAVIP, step.Claim)
 	case StepDeactivate:
 		if mutant.Active("agent-release-early") {
@@ -316,6 +306,7 @@ func (a *Agent) activate(s *fsm.State, step Step, deadline lease.Instant) {
 		return // it may still answer on another ENI: off before on
 	}
 	a.isClean = false
+	a.lists.changed()
 	a.holdings[step.HAVIP] = &holding{begun: now, Holding: Holding{
 		HAVIP: s.HAVIPs[step.HAVIP], Claim: step.Claim, ENI: s.ENIs[step.Claim.ENI],
 		Lifetime: s.Cluster.LeaseMax + lifetimeMore,
@@ -340,6 +331,7 @@ func (a *Agent) deactivate(s *fsm.State, step Step) {
 		return // it serves on until its turn comes: its successor waits
 	}
 	a.leaving++
+	a.lists.changed()
 	h.leaving, h.why = true, whyReleased(s, step.HAVIP)
 }
 
@@ -350,16 +342,6 @@ func (a *Agent) countLeaving() {
 		if h.leaving {
 			a.leaving++
 		}
-	}
-}
-
-// refreshHoldings follows what the log says of the ENIs and the lease.
-func (a *Agent) refreshHoldings(s *fsm.State) {
-	for _, h := range a.holdings {
-		if eni, known := s.ENIs[h.ENI.ID]; known {
-			h.ENI = eni
-		}
-		h.Lifetime = s.Cluster.LeaseMax + lifetimeMore
 	}
 }
 
@@ -399,6 +381,7 @@ func (a *Agent) stands(id string) {
 	if h == nil || h.leaving || h.serving {
 		return
 	}
+	a.lists.changed()
 	h.serving, h.took = true, a.cfg.Clock().Sub(h.begun)
 	delete(a.failed, id)
 	a.cfg.Logger.Info("HAVIP is here", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", h.Claim.Epoch, "took", h.took)
@@ -412,6 +395,7 @@ func (a *Agent) giveUp(h *holding, why string) {
 	a.cfg.Logger.Error("cannot serve a HAVIP, giving it up", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "err", why)
 	a.failed[h.HAVIP.ID] = why
 	a.changed(Faulted, h, why)
+	a.lists.changed()
 	h.leaving, h.givenUp, h.why = true, true, why
 	if h.release == nil {
 		h.release = &Step{Kind: StepReleased, HAVIP: h.HAVIP.ID, Claim: h.Claim}
@@ -422,6 +406,7 @@ func (a *Agent) giveUp(h *holding, why string) {
 func (a *Agent) gone(h *holding) {
 	id := h.HAVIP.ID
 	delete(a.holdings, id)
+	a.lists.changed()
 	a.cfg.Logger.Info("HAVIP has left", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", h.Claim.Epoch)
 	a.hasLeft(h, h.why)
 	if h.release == nil {
@@ -459,6 +444,7 @@ func (a *Agent) dropAll(why string) lease.Instant {
 		if !h.leaving {
 			a.cfg.Logger.Warn("dropping a HAVIP", "havip", h.HAVIP.Name, "reason", why)
 			h.leaving, h.why = true, why
+			a.lists.changed()
 		}
 		h.release = nil
 	}
@@ -470,19 +456,6 @@ func (a *Agent) dropAll(why string) lease.Instant {
 	}
 	a.publish()
 	return report.Next
-}
-
-// held lists the ids of the HAVIPs that are here, in order.
-func (a *Agent) held() []string { return slices.Sorted(maps.Keys(a.holdings)) }
-
-// publish shows others what this node answers for.
-func (a *Agent) publish() {
-	out := make([]Serving, 0, len(a.holdings))
-	for _, id := range a.held() {
-		h := a.holdings[id]
-		out = append(out, Serving{Holding: h.Holding, Since: h.begun, Stands: h.serving, Leaving: h.leaving})
-	}
-	a.view.Store(&out)
 }
 
 // Look makes the Agent look again: an answer has come from outside.
