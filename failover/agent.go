@@ -238,11 +238,13 @@ func (a *Agent) turn() time.Duration {
 		a.begin(session)
 	}
 	now, s := a.cfg.Clock(), a.cfg.Log.State()
-	a.handoff.Forget(s)
-	maps.DeleteFunc(a.failed, func(id string, _ string) bool {
-		_, exists := s.HAVIPs[id]
-		return !exists
-	})
+	if s != a.lists.refreshed { // else nothing has gone since
+		a.handoff.Forget(s)
+		maps.DeleteFunc(a.failed, func(id string, _ string) bool {
+			_, exists := s.HAVIPs[id]
+			return !exists
+		})
+	}
 	a.countLeaving()
 	for _, step := range a.handoff.Decide(now, s) {
 		a.do(s, step, deadline)
