@@ -17,8 +17,10 @@ const (
 	lifetimeMore = time.Second           // lifetime of an address above the lease
 	idlePause    = time.Second
 	// leavingMax is how many HAVIPs leave in one turn when nothing hurries: those of a turn
-	// share its gap, and the next ones serve on meanwhile.
-	leavingMax = 64
+	// share its gap, and the next ones serve on meanwhile. Of very many it is a part, leavingPart:
+	// what a turn costs grows with what is held.
+	leavingMax  = 64
+	leavingPart = 16
 	// endTurns bounds the turns of the end, of a millisecond and more each.
 	endTurns = 1000
 )
@@ -329,7 +331,7 @@ func (a *Agent) deactivate(s *fsm.State, step Step) {
 		return
 	}
 	_, exists := s.HAVIPs[step.HAVIP]
-	if exists && len(step.To) > 0 && a.leaving >= leavingMax {
+	if exists && len(step.To) > 0 && a.leaving >= max(leavingMax, len(a.holdings)/leavingPart) {
 		return // it serves on until its turn comes: its successor waits
 	}
 	a.leaving++
