@@ -55,6 +55,9 @@ func (p *plan) ops() []Op {
 	for _, items := range p.items { // which were gathered in no order
 		slices.SortFunc(items, func(a, b Item) int { return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.Index, b.Index)) })
 	}
+	if p.hurries() {
+		delete(p.items, OpFlush)
+	}
 	p.announcements()
 	var out []Op
 	for _, kind := range order {
@@ -74,6 +77,12 @@ func (p *plan) ops() []Op {
 		}
 	}
 	return out
+}
+
+// hurries reports whether somebody waits for this round. Tracked connections are forgotten in one
+// that nobody waits for: the kernel is asked for all of them, of which a host may have a million.
+func (p *plan) hurries() bool {
+	return slices.ContainsFunc([]OpKind{OpGuard, OpShut, OpRemove, OpAdd, OpOpen}, func(k OpKind) bool { return len(p.items[k]) > 0 })
 }
 
 // devices has the fence stand where it is wanted.

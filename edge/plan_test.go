@@ -357,6 +357,25 @@ func TestAShortenedLifetimeIsExtended(t *testing.T) {
 	}
 }
 
+// Tracked connections are forgotten when nobody waits: not in a round in which others leave or come.
+func TestFlushWaitsForOthers(t *testing.T) {
+	b := newBed(t, 3)
+	b.here(0, 1)
+	b.here(1, 1)
+	b.turn()
+	b.nowhere(0)
+	b.loop.Turn(b.want) // it has left
+	b.nowhere(1)
+	b.here(2, 1)
+	before := b.m.did[OpFlush]
+	if f := b.loop.Turn(b.want); b.m.did[OpFlush] != before || !slices.Contains(f.Gone, ip(1)) {
+		t.Errorf("flushed %d times, gone %v", b.m.did[OpFlush]-before, f.Gone)
+	}
+	if b.turn(); b.m.items[OpFlush] != 2 {
+		t.Errorf("%d flushed in the end, want 2", b.m.items[OpFlush])
+	}
+}
+
 // Random wants, failures and other programs: the model checks each operation by the rules, and
 // in the end, without faults, all is as wanted.
 func TestRandomHistories(t *testing.T) {
