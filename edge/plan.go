@@ -347,6 +347,11 @@ func (p *plan) announcements() {
 // gave nothing. A retry that was due then has nothing to try any more.
 func Next(want *Desired, seen *Reading, mem *Memory, planned, now Instant) Instant {
 	next := seen.Whole.Add(readEvery)
+	for index := range want.Devices {
+		if t := mem.devices[index]; t != nil && t.waits(planned) && !seen.stands(index) {
+			next = min(next, t.retry)
+		}
+	}
 	for ip, w := range want.HAVIPs {
 		r := mem.records[ip]
 		if r == nil && w.Index == 0 {
