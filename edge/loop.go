@@ -253,7 +253,7 @@ func (l *Loop) failed(want *Desired, kind OpKind, it Item, err error, now Instan
 			t = &trouble{}
 			l.mem.devices[it.Index] = t
 		}
-		t.failed(now, err)
+		t.failed(now, err, retryFence)
 		l.sayOnce("attach "+err.Error(), "the fence does not stand on a device", "index", it.Index, "err", err)
 		for ip, w := range want.HAVIPs {
 			if w.Index == it.Index {
@@ -270,7 +270,11 @@ func (l *Loop) failed(want *Desired, kind OpKind, it Item, err error, now Instan
 		l.log.Debug("could not end all connections over a HAVIP", "ip", it.IP, "err", err)
 		return
 	}
-	l.mem.record(it.IP).failed(now, err)
+	last := retryLast
+	if kind == OpGuard {
+		last = retryFence
+	}
+	l.mem.record(it.IP).failed(now, err, last)
 	if want.HAVIPs[it.IP].Index == 0 || kind == OpRemove || kind == OpShut {
 		l.sayOnce(string(kind)+" "+err.Error(), "cannot make the kernel what it should be, trying again", "what", kind, "ip", it.IP, "err", err)
 		return
@@ -296,14 +300,14 @@ func (l *Loop) noteRest(want *Desired, op Op, results []error, now Instant, fact
 			t = &trouble{}
 			l.mem.settings[key] = t
 		}
-		t.failed(now, results[i])
+		t.failed(now, results[i], retryLast)
 	}
 	if len(op.Routes) == 0 {
 		return
 	}
 	l.stale |= Routing
 	if err := errors.Join(results[len(op.Settle):]...); err != nil {
-		l.mem.routes.failed(now, err)
+		l.mem.routes.failed(now, err, retryLast)
 		for ip, w := range want.HAVIPs {
 			if w.Steer != nil && w.Index != 0 {
 				facts.Faults = append(facts.Faults, Fault{ip, fmt.Sprintf("its routes cannot be made: %v", err)})

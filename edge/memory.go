@@ -13,6 +13,9 @@ const (
 
 	retryFirst = 10 * time.Millisecond // after an operation that failed; twice as long each time
 	retryLast  = time.Second
+	// retryFence is retryLast of what the whole node waits for: one whose fence does not know
+	// every HAVIP gives its session up after a second.
+	retryFence = 200 * time.Millisecond
 )
 
 // Phase is how far an address has come on this host.
@@ -68,10 +71,10 @@ type trouble struct {
 	retry Instant
 }
 
-// failed notes another failure.
-func (t *trouble) failed(now Instant, err error) {
+// failed notes another failure. It is tried again after last at most.
+func (t *trouble) failed(now Instant, err error, last time.Duration) {
 	t.err = err
-	t.retry = now.Add(min(retryFirst<<min(t.tries, 10), retryLast))
+	t.retry = now.Add(min(retryFirst<<min(t.tries, 10), last))
 	t.tries++
 }
 

@@ -35,3 +35,28 @@ func TestAReadingGetsNoOlderThanItMay(t *testing.T) {
 		}
 	}
 }
+
+// TestAFenceIsTriedAgainSoon: a node whose fence does not know every HAVIP, or does not stand,
+// gives its session up after a second, with all that it serves. It tries several times before,
+// and the last time shortly before. Found by jepsen/sim (`guard-fails`).
+func TestAFenceIsTriedAgainSoon(t *testing.T) {
+	for _, kind := range []string{"guard", "attach"} {
+		b := newBed(t, 3)
+		b.m.fails[kind] = true
+		f := b.turn()
+		for end := b.m.now.Add(900 * time.Millisecond); b.m.now < end; {
+			f = b.later(max(f.Next.Sub(b.m.now), time.Millisecond))
+		}
+		if f.Unguarded == "" {
+			t.Fatalf("%s fails, and the node is guarded", kind)
+		}
+		b.m.fails[kind] = false
+		mended := b.m.now
+		for f.Unguarded != "" {
+			f = b.later(max(f.Next.Sub(b.m.now), time.Millisecond))
+		}
+		if took := b.m.now.Sub(mended); took > retryFence {
+			t.Errorf("guarded again %v after %s works again", took, kind)
+		}
+	}
+}

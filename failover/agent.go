@@ -3,7 +3,6 @@ package failover
 import (
 	"context"
 	"maps"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -18,8 +17,10 @@ const (
 	lifetimeMore = time.Second           // lifetime of an address above the lease
 	idlePause    = time.Second
 	// leavingMax is how many HAVIPs leave in one turn when nothing hurries: those of a turn
-	// share its gap, and the next ones serve on meanwhile.
-	leavingMax = 64
+	// share its gap, and the next ones serve on meanwhile. Of very many it is a part, leavingPart:
+	// what a turn costs grows with what is held.
+	leavingMax  = 64
+	leavingPart = 16
 	// endTurns bounds the turns of the end, of a millisecond and more each.
 	endTurns = 1000
 )
@@ -48,6 +49,7 @@ type Agent struct {
 	holdings map[string]*holding // by HAVIP id
 	failed   map[string]string   // why a HAVIP was given up, by id
 	saying   *saying
+	lists    lists
 	leaving  int // of the holdings, in this turn's steps
 	isClean  bool
 	guarded  uint64        // as of the last report
@@ -229,11 +231,13 @@ func (a *Agent) turn() time.Duration {
 		a.begin(session)
 	}
 	now, s := a.cfg.Clock(), a.cfg.Log.State()
-	a.handoff.Forget(s)
-	maps.DeleteFunc(a.failed, func(id string, _ string) bool {
-		_, exists := s.HAVIPs[id]
-		return !exists
-	})
+	if s != a.lists.refreshed { // else nothing has gone since
+		a.handoff.Forget(s)
+		maps.DeleteFunc(a.failed, func(id string, _ string) bool {
+			_, exists := s.HAVIPs[id]
+			return !exists
+		})
+	}
 	a.countLeaving()
 	for _, step := range a.handoff.Decide(now, s) {
 		a.do(s, step, deadline)
@@ -261,17 +265,6 @@ func (a *Agent) until(t lease.Instant) time.Duration {
 	return min(max(t.Sub(a.cfg.Clock()), 0), idlePause)
 }
 
-// wanted is what may answer here now.
-func (a *Agent) wanted(s *fsm.State, deadline lease.Instant) Wanted {
-	w := Wanted{State: s, CaughtUp: a.cfg.Log.CaughtUp(), Deadline: deadline}
-	for _, id := range a.held() {
-		if h := a.holdings[id]; !h.leaving {
-			w.Holdings = append(w.Holdings, h.Holding)
-		}
-	}
-	return w
-}
-
 // do carries out one step, decided on s.
 func (a *Agent) do(s *fsm.State, step Step, deadline lease.Instant) {
 	switch step.Kind {
@@ -283,6 +276,7 @@ func (a *Agent) do(s *fsm.State, step Step, deadline lease.Instant) {
 			return // it was given up since; the next turn activates
 		}
 		h.Claim = step.Claim
+		a.lists.changed()
 		a.handoff.Activated(step.HAVIP, step.Claim)
 	case StepDeactivate:
 		if mutant.Active("agent-release-early") {
@@ -307,6 +301,7 @@ func (a *Agent) activate(s *fsm.State, step Step, deadline lease.Instant) {
 		return // it may still answer on another ENI: off before on
 	}
 	a.isClean = false
+	a.lists.changed()
 	a.holdings[step.HAVIP] = &holding{begun: now, Holding: Holding{
 		HAVIP: s.HAVIPs[step.HAVIP], Claim: step.Claim, ENI: s.ENIs[step.Claim.ENI],
 		Lifetime: s.Cluster.LeaseMax + lifetimeMore,
@@ -327,10 +322,11 @@ func (a *Agent) deactivate(s *fsm.State, step Step) {
 		return
 	}
 	_, exists := s.HAVIPs[step.HAVIP]
-	if exists && len(step.To) > 0 && a.leaving >= leavingMax {
+	if exists && len(step.To) > 0 && a.leaving >= max(leavingMax, len(a.holdings)/leavingPart) {
 		return // it serves on until its turn comes: its successor waits
 	}
 	a.leaving++
+	a.lists.changed()
 	h.leaving, h.why = true, whyReleased(s, step.HAVIP)
 }
 
@@ -341,16 +337,6 @@ func (a *Agent) countLeaving() {
 		if h.leaving {
 			a.leaving++
 		}
-	}
-}
-
-// refreshHoldings follows what the log says of the ENIs and the lease.
-func (a *Agent) refreshHoldings(s *fsm.State) {
-	for _, h := range a.holdings {
-		if eni, known := s.ENIs[h.ENI.ID]; known {
-			h.ENI = eni
-		}
-		h.Lifetime = s.Cluster.LeaseMax + lifetimeMore
 	}
 }
 
@@ -393,6 +379,7 @@ func (a *Agent) stands(id string) {
 	if h == nil || h.leaving || h.serving {
 		return
 	}
+	a.lists.changed()
 	h.serving, h.took = true, a.cfg.Clock().Sub(h.begun)
 	delete(a.failed, id)
 	a.cfg.Logger.Info("HAVIP is here", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", h.Claim.Epoch, "took", h.took)
@@ -406,6 +393,7 @@ func (a *Agent) giveUp(h *holding, why string) {
 	a.cfg.Logger.Error("cannot serve a HAVIP, giving it up", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "err", why)
 	a.failed[h.HAVIP.ID] = why
 	a.changed(Faulted, h, why)
+	a.lists.changed()
 	h.leaving, h.givenUp, h.why = true, true, why
 	if h.release == nil {
 		h.release = &Step{Kind: StepReleased, HAVIP: h.HAVIP.ID, Claim: h.Claim}
@@ -416,6 +404,7 @@ func (a *Agent) giveUp(h *holding, why string) {
 func (a *Agent) gone(h *holding) {
 	id := h.HAVIP.ID
 	delete(a.holdings, id)
+	a.lists.changed()
 	a.cfg.Logger.Info("HAVIP has left", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", h.Claim.Epoch)
 	a.hasLeft(h, h.why)
 	if h.release == nil {
@@ -453,6 +442,7 @@ func (a *Agent) dropAll(why string) lease.Instant {
 		if !h.leaving {
 			a.cfg.Logger.Warn("dropping a HAVIP", "havip", h.HAVIP.Name, "reason", why)
 			h.leaving, h.why = true, why
+			a.lists.changed()
 		}
 		h.release = nil
 	}
@@ -465,9 +455,6 @@ func (a *Agent) dropAll(why string) lease.Instant {
 	a.publish()
 	return report.Next
 }
-
-// held lists the ids of the HAVIPs that are here, in order.
-func (a *Agent) held() []string { return slices.Sorted(maps.Keys(a.holdings)) }
 
 // Look makes the Agent look again: an answer has come from outside.
 func (a *Agent) Look() { a.poke() }

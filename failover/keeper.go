@@ -180,8 +180,12 @@ func (k *Keeper) open(ctx context.Context) (bool, error) {
 
 // refused notes why there is no session yet. The error is ErrTwin.
 func (k *Keeper) refused(r *fsm.Refusal) error {
-	if text := string(r.Code) + r.Message; text != k.saidRefusal {
-		k.saidRefusal = text
+	cause := string(r.Code) + r.Message
+	if r.Code == fsm.CodeInUse {
+		cause = string(r.Code) // the words say for how long already: other ones each time
+	}
+	if cause != k.saidRefusal {
+		k.saidRefusal = cause
 		k.cfg.Logger.Info("no session yet", "reason", r.Message)
 	}
 	if r.Code != fsm.CodeInUse {

@@ -1,7 +1,10 @@
 package failover
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,6 +35,16 @@ func TestTwin(t *testing.T) {
 			t.Errorf("B has lost %+v", got)
 		}
 		k := w.host("C").member.Keeper
+		var logs bytes.Buffer
+		k.cfg.Logger = slog.New(slog.NewTextHandler(&logs, nil))
+		for ms := range 5 {
+			if err := k.refused(fsm.Refuse(fsm.CodeInUse, "renewed %dms ago by another process", ms)); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := strings.Count(logs.String(), "\n"); n != 1 {
+			t.Errorf("%d lines for one cause:\n%s", n, &logs)
+		}
 		refusal := fsm.Refuse(fsm.CodeInUse, "another process renews it")
 		if err := k.refused(refusal); err != nil {
 			t.Errorf("the first refusal: %v", err)
