@@ -34,7 +34,7 @@ type Agent struct {
 	reporter *reporter
 	guardian *guardian
 	journal  *journal
-	claimed  lately       // by stations outside the cluster
+	said     lately       // what others do again and again
 	defended atomic.Int64 // when a foreign claim was last answered, on the Clock
 
 	wake    chan struct{}

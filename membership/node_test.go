@@ -227,7 +227,6 @@ func TestALeaderAloneStepsDown(t *testing.T) {
 // A node that was away for longer than the leader keeps entries gets a snapshot.
 func TestALaggingNodeGetsASnapshot(t *testing.T) {
 	c := startCluster(t, 3)
-	c.dumpAtEnd(t)
 	late := c.followers()[0]
 	late.close()
 	for i := range 30 {
