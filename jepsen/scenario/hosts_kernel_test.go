@@ -58,6 +58,7 @@ func TestHostHasAForeignProgram(t *testing.T) {
 		})
 		noDual(t, m)
 		b.tells("node-"+fmt.Sprint(other), "fence")
+		b.notGreen("another program got in front of a node's fence")
 	})
 	frozen := func(b *Bed) {
 		owner := b.Owner()
