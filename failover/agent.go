@@ -51,6 +51,7 @@ type Agent struct {
 	failed   map[string]string   // why a HAVIP was given up, by id
 	saying   *saying
 	lists    lists
+	pace     pace
 	leaving  int // of the holdings, in this turn's steps
 	isClean  bool
 	guarded  uint64        // as of the last report
@@ -240,6 +241,7 @@ func (a *Agent) turn() time.Duration {
 		})
 	}
 	a.countLeaving()
+	a.pace = newPace(len(s.HAVIPs), a.holdings)
 	for _, step := range a.handoff.Decide(now, s) {
 		a.do(s, step, deadline)
 	}
@@ -288,7 +290,9 @@ func (a *Agent) do(s *fsm.State, step Step, deadline lease.Instant) {
 		a.handoff.Deactivated(step.HAVIP, step.Claim)
 		a.saying.say(step, a.failed[step.HAVIP])
 	case StepReady:
-		a.saying.say(step, "")
+		if a.pace.mayAsk(step) {
+			a.saying.say(step, "")
+		}
 	}
 }
 
@@ -353,6 +357,7 @@ func (a *Agent) take(s *fsm.State, r Report) (again bool) {
 	}
 	for _, id := range r.Serving {
 		a.stands(id)
+		again = again || a.pace.withheld
 	}
 	for _, t := range r.Faults {
 		if h := a.holdings[t.HAVIP]; h != nil && !h.leaving {

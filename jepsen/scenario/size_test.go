@@ -29,13 +29,10 @@ const (
 	neighbours  = "/proc/sys/net/ipv4/neigh/default/gc_thresh"
 )
 
-// size is HAVIP_SIZE, or 1000.
+// size is HAVIP_SIZE.
 func size(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv("HAVIP_SIZE")
-	if text == "" {
-		return 1000
-	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 || n > 16_000 {
 		t.Fatalf("HAVIP_SIZE=%s: want 1 to 16000", text)
@@ -46,8 +43,8 @@ func size(t *testing.T) int {
 // onlyMeasured: sizes need a machine of their own.
 func onlyMeasured(t *testing.T) {
 	t.Helper()
-	if !measuring() {
-		t.Skip("with HAVIP_MEASURE=1, and HAVIP_SIZE=1000")
+	if !measuring() || os.Getenv("HAVIP_SIZE") == "" {
+		t.Skip("with HAVIP_MEASURE=1 and HAVIP_SIZE=1000, as `make measure-sizes` does")
 	}
 }
 
@@ -57,6 +54,31 @@ type sizes struct {
 	list  []netip.Addr
 	swarm *netns.Swarm
 	asked int // addresses that it asks for
+	runs  []sizeRun
+}
+
+// sizeRun is one fault: how long until the last address was served again, and the longest gap.
+type sizeRun struct {
+	fault     string
+	last, gap time.Duration
+}
+
+// summary prints what all runs of each fault came to.
+func (s *sizes) summary() {
+	var faults []string
+	last, gaps := map[string][]time.Duration{}, map[string][]time.Duration{}
+	for _, r := range s.runs {
+		if last[r.fault] == nil {
+			faults = append(faults, r.fault)
+		}
+		last[r.fault], gaps[r.fault] = append(last[r.fault], r.last), append(gaps[r.fault], r.gap)
+	}
+	for _, f := range faults {
+		l, g := slices.Sorted(slices.Values(last[f])), slices.Sorted(slices.Values(gaps[f]))
+		n := len(l)
+		s.t.Logf("%s, %d HAVIPs: runs %d, all served again after p50 %s, max %s; longest gap p50 %s, max %s", f, len(s.list), n,
+			l[n/2].Round(time.Millisecond), l[n-1].Round(time.Millisecond), g[n/2].Round(time.Millisecond), g[n-1].Round(time.Millisecond))
+	}
 }
 
 func newSizes(t *testing.T) *sizes {
@@ -180,6 +202,7 @@ func (s *sizes) measure(name string, fault, mend func()) netns.SwarmReport {
 	s.allServed()
 	r := s.swarm.Report(at)
 	s.t.Logf("%s, %d HAVIPs, %d of them asked: %s", name, len(s.list), s.asked, r)
+	s.runs = append(s.runs, sizeRun{name, r.Last, r.Quantile(1)})
 	mend()
 	s.allServed()
 	time.Sleep(5 * time.Second)
@@ -227,6 +250,7 @@ func TestSize(t *testing.T) {
 		}
 		s.askFor(s.list, round)
 	}
+	s.summary()
 	s.reads()
 }
 
@@ -307,11 +331,8 @@ func TestSizeOfKeepalived(t *testing.T) {
 		t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); _ = cmd.Wait() })
 	}
 	s.ask()
-	var last []time.Duration
 	for range Runs(1) {
-		r := s.measure("Keepalived, host loss", func() { s.must(s.Lab.Node(2).SetLink(0, false)) }, func() { s.must(s.Lab.Node(2).SetLink(0, true)) })
-		last = append(last, r.Last)
+		s.measure("Keepalived, host loss", func() { s.must(s.Lab.Node(2).SetLink(0, false)) }, func() { s.must(s.Lab.Node(2).SetLink(0, true)) })
 	}
-	slices.Sort(last)
-	t.Logf("Keepalived, %d addresses, host loss: runs %d, the last served again after p50 %s, max %s", len(s.list), len(last), last[len(last)/2], last[len(last)-1])
+	s.summary()
 }
