@@ -56,6 +56,9 @@ func Admit(ctx context.Context, n *Node, id *identity.Identity, a Applicant) (Ad
 	if err := a.Ports.Check(); err != nil {
 		return Admitted{}, fsm.Refuse(fsm.CodeParameter, "%v", err)
 	}
+	if a.Advertise.IsLoopback() && !id.Advertise.IsLoopback() {
+		return Admitted{}, fsm.Refuse(fsm.CodeParameter, "node %s says that the others reach it at %s, which is their own host; join with --advertise and an address of its network", a.Name, a.Advertise)
+	}
 	if _, err := identity.SignCSR(id.CA, a.CSR, node.ID, a.Name, a.Advertise, now); err != nil {
 		return Admitted{}, fsm.Refuse(fsm.CodeParameter, "no certificate can be made for node %s: %v", a.Name, err)
 	}
