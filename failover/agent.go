@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
