@@ -2,9 +2,11 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 )
@@ -12,11 +14,13 @@ import (
 // Row S10 of the attacks: idle connections do not keep a member or the local socket out.
 func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	w := newWorld(t)
+	var conns []net.Conn
 	for i := range 2 * connsMax {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%8))}}
 		conn, err := d.Dial("tcp", w.addrs[0])
 		must(t, err)
 		defer conn.Close()
+		conns = append(conns, conn)
 	}
 	member := NewClient(w.addrs[0], w.nodes[1].id.ClientTLS())
 	member.Timeout = 5 * time.Second
@@ -24,6 +28,16 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	must(t, err)
 	_, err = w.local(0).Nodes(context.Background())
 	must(t, err)
+	open := 0
+	for _, c := range conns {
+		_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
+		if _, err := c.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+			open++
+		}
+	}
+	if open > connsMax-connsMembers {
+		t.Errorf("%d silent connections are open", open)
+	}
 }
 
 // sourced is a connection that only has an address.
