@@ -51,6 +51,7 @@ type Server struct {
 
 	requests  *prometheus.CounterVec
 	forwarded prometheus.Counter
+	refused   prometheus.Counter
 }
 
 // New makes a Server. It starts nothing.
@@ -70,8 +71,11 @@ func New(c Config) *Server {
 		forwarded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "havip_api_forwarded_total", Help: "Requests that this node passed on to the leader.",
 		}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "havip_api_refused_connections_total", Help: "Connections that were closed because too many were open.",
+		}),
 	}
-	c.Registry.MustRegister(s.requests, s.forwarded)
+	c.Registry.MustRegister(s.requests, s.forwarded, s.refused)
 	conf := huma.DefaultConfig("havip-cluster", c.Version)
 	conf.CreateHooks = nil // no "$schema" in answers: lists are arrays, objects have our fields only
 	conf.OpenAPIPath, conf.DocsPath, conf.SchemasPath = "", "", ""
@@ -280,6 +284,10 @@ func (s *Server) serve(ctx context.Context, l net.Listener, secure bool) error {
 		WriteTimeout:      requestTimeout + writeGrace, IdleTimeout: idleTimeout, MaxHeaderBytes: headerMax,
 		ConnContext: withPeer,
 	}
+	bounded := &places{Listener: l, member: s.ofMember, refused: s.refused.Inc}
+	if secure {
+		srv.ConnState = bounded.state
+	}
 	done := make(chan error, 1)
 	go func() {
 		if !secure {
@@ -287,7 +295,7 @@ func (s *Server) serve(ctx context.Context, l net.Listener, secure bool) error {
 			return
 		}
 		srv.TLSConfig = s.Identity.ServerTLS(false)
-		done <- srv.ServeTLS(l, "", "")
+		done <- srv.ServeTLS(bounded, "", "")
 	}()
 	select {
 	case err := <-done:

@@ -77,6 +77,28 @@ func (t *boundTransport) serve() {
 	t.wg.Go(t.followConfiguration)
 }
 
+// bindTransport binds a real transport to the node's log; a simulation's has no doors. What it
+// returns begins to read, once Raft has read its log.
+func (n *Node) bindTransport(trans *freshOnly) (serve func() error) {
+	bound, real := n.parts.Transport.(*boundTransport)
+	if !real {
+		return func() error { return nil }
+	}
+	sponsors, spoilt := readSponsors(n.cfg.Dir)
+	bound.bind(n.cfg.Node, n.book, sponsors)
+	trans.still = bound.still
+	return func() error {
+		if list, _ := n.book.latest(); len(list) == 0 && spoilt != nil { // nobody needs them afterwards
+			return spoilt
+		}
+		bound.serve()
+		return nil
+	}
+}
+
+// rpcTimeout is how long Raft waits for another node's answer.
+func rpcTimeout(heartbeat time.Duration) time.Duration { return max(time.Second, 4*heartbeat) }
+
 // Consumer implements raft.Transport.
 func (t *boundTransport) Consumer() <-chan raft.RPC { return t.consume }
 

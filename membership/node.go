@@ -101,17 +101,6 @@ type Node struct {
 	closeWait time.Duration
 }
 
-// Prepare makes the empty log of a node that joins. It takes the voters that the cluster named
-// when it let the node in: until the log holds a configuration, they alone are believed. Without
-// any, as from a cluster of an older version, every member is.
-func Prepare(dir string, sponsors []raft.Server) error {
-	store, err := openBolt(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(store.Close(), writeSponsors(dir, sponsors))
-}
-
 // Bootstrap makes the log of a cluster's first node, with that node as the only voter.
 // It refuses if there is a log already.
 func Bootstrap(dir, node string, address raft.ServerAddress) error {
@@ -174,9 +163,6 @@ func realParts(cfg Config) (Parts, error) {
 	return Parts{Snapshots: snaps, Transport: trans}, nil
 }
 
-// rpcTimeout is how long Raft waits for another node's answer.
-func rpcTimeout(heartbeat time.Duration) time.Duration { return max(time.Second, 4*heartbeat) }
-
 // OpenOn is Open on given parts, which it closes in the end, also when it fails.
 func OpenOn(cfg Config, parts Parts) (*Node, error) {
 	n := &Node{
@@ -218,24 +204,14 @@ func (n *Node) start() (err error) {
 	if err != nil {
 		return err
 	}
-	bound, real := n.parts.Transport.(*boundTransport)
-	var spoilt error
-	if real {
-		var sponsors []raft.Server
-		sponsors, spoilt = readSponsors(n.cfg.Dir)
-		bound.bind(n.cfg.Node, n.book, sponsors)
-		trans.still = bound.still
-	}
+	serve := n.bindTransport(trans)
 	if n.raft, err = newRaft(conf, n.Machine, cache, n.parts.Store, snaps, trans); err != nil {
 		return fmt.Errorf("membership: start raft on %s: %w", n.cfg.Dir, err)
 	}
 	n.inner.Store(n.raft)
-	if list, _ := n.book.latest(); len(list) == 0 && spoilt != nil { // nobody needs them afterwards
-		return spoilt
-	}
 	n.wg.Go(trans.run) // not before: it asks n.inner
-	if real {
-		bound.serve()
+	if err := serve(); err != nil {
+		return err
 	}
 	n.wg.Go(n.followLeadership)
 	n.wg.Go(n.followObservations)

@@ -16,6 +16,17 @@ const (
 	sponsorsMax  = 64
 )
 
+// Prepare makes the empty log of a node that joins. It takes the voters that the cluster named
+// when it let the node in: until the log holds a configuration, they alone are believed. Without
+// any, as from a cluster of an older version, every member is.
+func Prepare(dir string, sponsors []raft.Server) error {
+	store, err := openBolt(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(store.Close(), writeSponsors(dir, sponsors))
+}
+
 // sponsor is one voter in the file.
 type sponsor struct {
 	Node    string `json:"node"`
