@@ -261,13 +261,21 @@ func TestAgreesWithApply(t *testing.T) {
 	}
 }
 
+// nodeOf is the node of a HAVIP's owner; the zero Node without one.
+func nodeOf(s *fsm.State, v fsm.HAVIP) fsm.Node {
+	if v.Owner == nil {
+		return fsm.Node{}
+	}
+	return s.Nodes[v.Owner.Node]
+}
+
 // Each decision is one that a careful reader of the candidates would make.
 func TestDecisionsFollowTheGoals(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawn(t)
 		for _, d := range w.compute() {
 			v := w.state.HAVIPs[d.HAVIP]
-			if v.Owner != nil && w.state.Nodes[v.Owner.Node].Maintenance {
+			if n := nodeOf(w.state, v); v.Owner != nil && n.Maintenance && !n.Removing { // a removal ends it
 				if d.Moves || d.To != v.Owner.ENI {
 					t.Fatalf("%s leaves a node in maintenance: %s", d.Name, d.Reason)
 				}
