@@ -166,6 +166,9 @@ func (p *EdgePort) Turn(want failover.Wanted) failover.Report {
 		if !wanted[id] && p.loop.Phase(ip) == edge.Absent {
 			report.Gone = append(report.Gone, id)
 			delete(p.given, id)
+			if p.cfg.Asker != nil {
+				p.cfg.Asker.Forget(ip)
+			}
 		}
 	}
 	slices.Sort(report.Gone)

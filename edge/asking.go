@@ -69,6 +69,13 @@ func (a *Asker) Answer(index int, ip netip.Addr) (asking bool, taken string) {
 	return true, ""
 }
 
+// Forget has the next Answer ask again: an answer counts for one life of the address.
+func (a *Asker) Forget(ip netip.Addr) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.answers, ip)
+}
+
 // Run asks until ctx ends.
 func (a *Asker) Run(ctx context.Context) {
 	for {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Whose answer counts: nobody's own, a stranger's always, a member's only once all fences should
@@ -37,5 +38,18 @@ func TestWhoseAnswerCounts(t *testing.T) {
 				t.Errorf("members count %t: %v: %q", c.nodes, at, taken[at])
 			}
 		}
+	}
+}
+
+// An answer counts for one life of the address.
+func TestAnswersAreForgotten(t *testing.T) {
+	a := NewAsker(func(net.HardwareAddr) (string, bool) { return "", false }, func() {})
+	a.answers[ip(1)] = answer{at: time.Now()}
+	if asking, _ := a.Answer(1, ip(1)); asking {
+		t.Error("asked again at once")
+	}
+	a.Forget(ip(1))
+	if asking, _ := a.Answer(1, ip(1)); !asking {
+		t.Error("an old answer counts in the next life")
 	}
 }

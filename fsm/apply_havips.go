@@ -168,6 +168,9 @@ func (s *State) setHAVIP(v *HAVIP, b UpdateHAVIP) *Refusal {
 		v.Priority = *b.Priority
 	}
 	if b.Enabled != nil {
+		if *b.Enabled && !v.Enabled {
+			v.Free = false // somebody may have taken the address meanwhile
+		}
 		v.Enabled = *b.Enabled
 	}
 	if b.Force {

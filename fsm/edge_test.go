@@ -419,4 +419,10 @@ func TestForcedAddress(t *testing.T) {
 	if v = w.state.HAVIPs[v.ID]; !v.Free || len(v.GaveUp) > 0 {
 		t.Errorf("%+v", v)
 	}
+	// While it is disabled somebody else may take the address.
+	w.must(UpdateHAVIP{ID: v.ID, Enabled: ptr(false)})
+	w.must(UpdateHAVIP{ID: v.ID, Enabled: ptr(true)})
+	if v = w.state.HAVIPs[v.ID]; v.Free {
+		t.Error("nobody asks for its address after it was disabled")
+	}
 }

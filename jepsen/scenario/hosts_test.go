@@ -233,7 +233,7 @@ func TestHostNeedsTheAddressItself(t *testing.T) {
 	t.Run("a host joins with a HAVIP's address", func(t *testing.T) {
 		b := newBed(t, 3, 2)
 		own := b.Lab.Node(3).IP(0)
-		if _, err := b.Cluster.CLI(1, "havip", "create", "taken", "--ip", own.String(), "--disabled"); err != nil {
+		if _, err := b.Cluster.CLI(1, "havip", "create", "taken", "--ip", own.String(), "--disabled", "--force"); err != nil {
 			t.Logf("refused at creation: %v", err)
 			return
 		}
