@@ -102,7 +102,7 @@ var Catalogue = []Bug{
 	handoff("handoff-never-activated", "7: \"I never will\""),
 	handoff("shell-release-early", "7: released only when it is off"),
 	handoff("shell-activate-over", "7: off before on in one node"),
-	inWorld("agent-release-early", "7: released only when it is off", sim),
+	inWorld("agent-release-early", "7: released only when it is off", directed),
 	inFSM("release-session", "7: the release names the session", "^TestScenarios$"),
 	inFSM("delete-early", "7: deleted when its last claim is gone", "^TestScenarios$"),
 	lease("length-known", "8: only lengths in force"),
