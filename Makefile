@@ -118,6 +118,11 @@ jepsen: build ## DURATION (30m) of all faults from one SEED, judged, with bin/je
 jepsen-race: ## some of these with agents that have the race detector (root, gcc)
 	HAVIP_RACE=1 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) -run 'Killed|HostLoss|Agent|Repair' ./jepsen/scenario
 
+.PHONY: measure-sizes
+measure-sizes: ## 1, 1,000, 5,000 and 10,000 HAVIPs, and Keepalived beside them (root, a quiet machine, 20 min)
+	for n in 1 1000 10000; do HAVIP_MEASURE=1 HAVIP_SIZE=$$n $(GO) test -count=1 -timeout 30m -v -run 'TestSizeIdle$$' ./jepsen/scenario | grep -E 'size_.*test.go|^(---|FAIL|ok)'; done
+	for n in 1000 5000 10000; do HAVIP_MEASURE=1 HAVIP_SIZE=$$n HAVIP_RUNS=$${HAVIP_RUNS:-3} $(GO) test -count=1 -timeout 60m -v -run 'TestSize$$|TestSizeOfKeepalived$$' ./jepsen/scenario | grep -E 'size_.*test.go|^(---|FAIL|ok)'; done
+
 .PHONY: measure
 measure: ## the table of the README: each fault 20 times, held to its budget (root, a quiet machine, 30 min)
 	$(call install,$(SCENARIO_PACKAGES))

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -46,7 +47,7 @@ func NewEdge(log *slog.Logger, node string, f fence.Fence) (*Edge, error) {
 		e.kind = f.Kind()
 	}
 	e.gateways = &edge.Gateways{ENIs: e.withGateways, Changed: func() { e.report() }}
-	e.asker = edge.NewAsker(e.ofCluster, func() { e.wake() })
+	e.asker = edge.NewAsker(e.who, func() { e.wake() })
 	e.EdgePort = NewEdgePort(EdgeConfig{
 		Node: node, Log: log, Kernel: kernel, Clock: failover.Boot, Deadline: kernel.SetDeadline, Changes: kernel.Changes(),
 		Inventory: netdev.Inventory, Fault: e.fault, Asker: e.asker, Hearing: e.hearing, Tight: e.kind != fence.EBPF,
@@ -161,6 +162,21 @@ func (e *Edge) withGateways() []netdev.ENI {
 		}
 	}
 	return list
+}
+
+// who says whose a MAC is: "" is this host, by any of its interfaces.
+func (e *Edge) who(mac net.HardwareAddr) (name string, node bool) {
+	devices, err := net.Interfaces()
+	if err != nil || slices.ContainsFunc(devices, func(d net.Interface) bool { return bytes.Equal(d.HardwareAddr, mac) }) {
+		return "", false
+	}
+	s := e.state()
+	for _, eni := range s.ENIList() {
+		if strings.EqualFold(eni.MAC, mac.String()) {
+			return fmt.Sprintf("node %s (ENI %s), whose agent does not keep it silent", s.NodeName(eni.Node), eni.ID), true
+		}
+	}
+	return "a station outside the cluster", false
 }
 
 // ofCluster reports whether a MAC belongs to an ENI of the cluster, or to this host.

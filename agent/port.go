@@ -99,11 +99,9 @@ func (p *EdgePort) Devices() []netdev.ENI {
 }
 
 // Inventory implements failover.Edge.
-func (p *EdgePort) Inventory() (enis []fsm.ENI, leftOut string, err error) {
-	s := p.state()
-	name := s.NodeName(p.cfg.Node)
+func (p *EdgePort) Inventory(s *fsm.State) (enis []fsm.ENI, leftOut string, err error) {
 	keep := func(device string) bool {
-		e, known := s.ENIs[name+"/"+device]
+		e, known := s.ENIOf(p.cfg.Node, device)
 		return known && e.SetSubnet != ""
 	}
 	managed := func(ip netip.Addr) bool {
@@ -150,7 +148,7 @@ func (p *EdgePort) own(s *fsm.State, ip netip.Addr) bool {
 // Turn implements failover.Edge.
 func (p *EdgePort) Turn(want failover.Wanted) failover.Report {
 	if !p.isListed() {
-		if _, _, err := p.Inventory(); err != nil {
+		if _, _, err := p.Inventory(want.State); err != nil {
 			return p.unread(fmt.Sprintf("cannot list this node's interfaces: %v", err))
 		}
 	}
@@ -260,10 +258,11 @@ func (p *EdgePort) overlay(want failover.Wanted, report *failover.Report) (wante
 		}
 	}
 	wanted = make(map[string]bool, len(want.Holdings))
-	taken := map[netip.Addr]string{}
+	taken := make(map[netip.Addr]string, len(want.Holdings))
+	find := p.finder()
 	for _, h := range want.Holdings {
 		id, ip := h.HAVIP.ID, h.HAVIP.IP
-		w, err := p.want(want.State, h)
+		w, err := p.want(want.State, h, find)
 		if other, twice := taken[ip]; twice && err == nil {
 			err = fmt.Errorf("this node answers for %v already, as HAVIP %s of another VPC", ip, want.State.HAVIPs[other].Name)
 		}
@@ -281,8 +280,8 @@ func (p *EdgePort) overlay(want failover.Wanted, report *failover.Report) (wante
 }
 
 // want says where a holding belongs.
-func (p *EdgePort) want(s *fsm.State, h failover.Holding) (edge.Want, error) {
-	d, err := p.device(h.ENI)
+func (p *EdgePort) want(s *fsm.State, h failover.Holding, find func(fsm.ENI) (netdev.ENI, error)) (edge.Want, error) {
+	d, err := find(h.ENI)
 	if err != nil {
 		return edge.Want{}, err
 	}
@@ -298,7 +297,9 @@ func (p *EdgePort) want(s *fsm.State, h failover.Holding) (edge.Want, error) {
 		w.Steer = &netdev.Steered{IP: h.HAVIP.IP, ENI: d, Subnet: sub.CIDR}
 	}
 	if p.cfg.Asker != nil && s.Level() >= 3 && !h.HAVIP.Free {
-		w.Asking, w.Barred = p.cfg.Asker.Answer(d.Index, h.HAVIP.IP)
+		if w.Asking, w.Barred = p.cfg.Asker.Answer(d.Index, h.HAVIP.IP); w.Barred != "" {
+			w.Barred += fmt.Sprintf("; `havip update %s --force` takes it all the same", h.HAVIP.ID)
+		}
 	}
 	return w, nil
 }
@@ -307,6 +308,23 @@ func (p *EdgePort) want(s *fsm.State, h failover.Holding) (edge.Want, error) {
 // is renewed only when half of it has passed.
 func tightLifetime(lease time.Duration) time.Duration {
 	return max(time.Second, (2*lease + time.Second - 1).Truncate(time.Second))
+}
+
+// finder is device for many holdings of a few ENIs, at one time.
+func (p *EdgePort) finder() func(fsm.ENI) (netdev.ENI, error) {
+	type found struct {
+		device netdev.ENI
+		err    error
+	}
+	known := map[string]found{}
+	return func(eni fsm.ENI) (netdev.ENI, error) {
+		f, ok := known[eni.ID]
+		if !ok {
+			f.device, f.err = p.device(eni)
+			known[eni.ID] = f
+		}
+		return f.device, f.err
+	}
 }
 
 // device finds the ENI's device on this host: by its MAC first, because a device may be
@@ -348,8 +366,9 @@ func (p *EdgePort) fenced(want failover.Wanted) map[int]bool {
 			out[d.Index] = true
 		}
 	}
+	find := p.finder()
 	for _, h := range want.Holdings {
-		if d, err := p.device(h.ENI); err == nil {
+		if d, err := find(h.ENI); err == nil {
 			out[d.Index] = true
 		}
 	}

@@ -129,6 +129,14 @@ type JoinAnswer struct {
 	CAKey       string   `json:"ca_key,omitempty" doc:"PEM; only for nodes that vote"`
 	GossipKey   []byte   `json:"gossip_key"`
 	Peers       []string `json:"peers" doc:"API addresses (host:port) of the members"`
+	// Voters are whom the new node believes in Raft until its log says who votes.
+	Voters []RaftVoter `json:"voters,omitempty" maxItems:"64"`
+}
+
+// RaftVoter is a voter, and where its Raft listens.
+type RaftVoter struct {
+	Node    string `json:"node" doc:"Id"`
+	Address string `json:"address" doc:"host:port"`
 }
 
 // Limits of the server.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -280,6 +281,28 @@ func TestForward(t *testing.T) {
 	resp, answer = w.ask(t, 0, "DELETE", "/v1/havips/web", "")
 	if resp.StatusCode != http.StatusNotFound || resp.Header.Get("Content-Type") != "application/problem+json" {
 		t.Errorf("refusal through a follower: %d %s", resp.StatusCode, answer)
+	}
+}
+
+// An address that a station outside the cluster has is refused with its MAC, unless it is forced.
+func TestAddressInUse(t *testing.T) {
+	w := newWorld(t)
+	ctx, ip := context.Background(), netip.MustParseAddr("10.77.0.100")
+	w.nodes[0].taken = map[netip.Addr]string{ip: "10.77.0.100 is in use by a station outside the cluster, MAC 02:00:00:00:00:09"}
+	resp, answer := w.ask(t, 1, "POST", "/v1/havips", webBody, headerKey, "k1")
+	if resp.StatusCode == http.StatusOK || !bytes.Contains(answer, []byte("02:00:00:00:00:09")) || !bytes.Contains(answer, []byte("--force")) {
+		t.Fatalf("%d %s", resp.StatusCode, answer)
+	}
+	if len(w.log.now().HAVIPs) > 0 {
+		t.Fatal("it is there all the same")
+	}
+	v, err := w.local(1).CreateHAVIP(ctx, HAVIPSpec{Name: "web", IP: ip.String(), Force: true})
+	must(t, err)
+	if !w.log.now().HAVIPs[v.ID].Free {
+		t.Error("a forced address is still asked for")
+	}
+	if _, err = w.local(1).UpdateHAVIP(ctx, "web", HAVIPChange{Force: true}); err != nil {
+		t.Error(err)
 	}
 }
 

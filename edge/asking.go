@@ -25,8 +25,8 @@ const (
 // served yet, as a DHCP server does before it lends one (RFC 2131 section 2.2, RFC 5227).
 // It writes nothing. What it found is asked by Answer.
 type Asker struct {
-	// Ours: a MAC of an ENI of the cluster; its answer is no conflict.
-	Ours func(net.HardwareAddr) bool
+	// Who says whose a MAC is: "" is this host itself, node is true for a member of the cluster.
+	Who func(net.HardwareAddr) (name string, node bool)
 	// Changed is called when answers have come.
 	Changed func()
 
@@ -42,9 +42,9 @@ type answer struct {
 }
 
 // NewAsker asks nothing before Run.
-func NewAsker(ours func(net.HardwareAddr) bool, changed func()) *Asker {
+func NewAsker(who func(net.HardwareAddr) (name string, node bool), changed func()) *Asker {
 	return &Asker{
-		Ours: ours, Changed: changed, waiting: map[int]map[netip.Addr]bool{}, answers: map[netip.Addr]answer{}, wake: make(chan struct{}, 1),
+		Who: who, Changed: changed, waiting: map[int]map[netip.Addr]bool{}, answers: map[netip.Addr]answer{}, wake: make(chan struct{}, 1),
 	}
 }
 
@@ -94,24 +94,30 @@ func (a *Asker) Run(ctx context.Context) {
 }
 
 // Ask asks once for one address, within askWait, and says who outside the cluster has it; "" is
-// nobody. Answer knows nothing of it: the first owner asks again.
+// nobody. Members do not count: their fences shut before anybody owns it. Answer knows nothing
+// of it: the first owner asks again.
 func (a *Asker) Ask(ctx context.Context, index int, ip netip.Addr) string {
-	return a.foreign(ctx, index, []netip.Addr{ip})[ip]
+	return a.others(ctx, index, []netip.Addr{ip}, false)[ip]
 }
 
-// foreign asks once and says which addresses somebody outside the cluster has.
-func (a *Asker) foreign(ctx context.Context, index int, ips []netip.Addr) map[netip.Addr]string {
-	taken := map[netip.Addr]string{}
+// others asks once and says which addresses somebody else has; members count if nodes is true.
+func (a *Asker) others(ctx context.Context, index int, ips []netip.Addr, nodes bool) map[netip.Addr]string {
 	got, _ := netdev.ProbeAll(ctx, index, ips, askWait)
+	return a.taken(got, nodes)
+}
+
+// taken says of each address who has it.
+func (a *Asker) taken(got map[netip.Addr][]net.HardwareAddr, nodes bool) map[netip.Addr]string {
+	taken := map[netip.Addr]string{}
 	for ip, macs := range got {
-		var foreign []string
+		var found []string
 		for _, mac := range macs {
-			if !a.Ours(mac) {
-				foreign = append(foreign, mac.String())
+			if name, node := a.Who(mac); name != "" && (nodes || !node) {
+				found = append(found, fmt.Sprintf("%s, MAC %s", name, mac))
 			}
 		}
-		if len(foreign) > 0 {
-			taken[ip] = fmt.Sprintf("%v is in use by a station outside the cluster, MAC %s", ip, strings.Join(foreign, ", "))
+		if len(found) > 0 {
+			taken[ip] = fmt.Sprintf("%v is in use by %s", ip, strings.Join(found, ", and "))
 		}
 	}
 	return taken
@@ -122,7 +128,8 @@ func (a *Asker) foreign(ctx context.Context, index int, ips []netip.Addr) map[ne
 func (a *Asker) ask(ctx context.Context, index int, ips []netip.Addr) {
 	taken := map[netip.Addr]string{}
 	for range askTimes {
-		maps.Copy(taken, a.foreign(ctx, index, ips))
+		// A member with a session has shut its fence by now. One that answers all the same has none.
+		maps.Copy(taken, a.others(ctx, index, ips, true))
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

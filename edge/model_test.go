@@ -19,7 +19,8 @@ type model struct {
 	fence     map[netip.Addr]State
 	attached  map[int]error
 	changed   Parts
-	settings  map[string][]netdev.Change // what is wrong with a device
+	loose     map[string][]netdev.Change // what is wrong with the settings, by device
+	routing   netdev.Routing
 
 	readFails bool
 	fails     map[string]bool // kind, or kind and address
@@ -37,7 +38,7 @@ type model struct {
 func newModel() *model {
 	return &model{
 		now: Instant(time.Hour), addresses: map[netip.Addr][]At{}, fence: map[netip.Addr]State{}, attached: map[int]error{},
-		settings: map[string][]netdev.Change{}, fails: map[string]bool{}, did: map[OpKind]int{}, items: map[OpKind]int{}, tries: map[string]int{}, announced: map[netip.Addr]int{},
+		loose: map[string][]netdev.Change{}, fails: map[string]bool{}, did: map[OpKind]int{}, items: map[OpKind]int{}, tries: map[string]int{}, announced: map[netip.Addr]int{},
 	}
 }
 
@@ -79,8 +80,11 @@ func (m *model) Read(want *Desired, parts Parts, before *Reading) (*Reading, err
 	if parts&Settings != 0 {
 		r.Settings = map[string]Setting{}
 		for device := range want.Settled {
-			r.Settings[device] = Setting{Changes: m.settings[device]}
+			r.Settings[device] = Setting{Changes: slices.Clone(m.loose[device])}
 		}
+	}
+	if parts&Routing != 0 {
+		r.Routing = m.routing
 	}
 	m.shown = r
 	return r, nil
@@ -136,7 +140,7 @@ func (m *model) Do(op Op) []error {
 		errs[i] = m.one(op.Kind, it)
 	}
 	for _, c := range op.Settle {
-		delete(m.settings, c.Device)
+		m.loose[c.Device] = slices.DeleteFunc(m.loose[c.Device], func(o netdev.Change) bool { return o == c })
 	}
 	return errs
 }
@@ -161,7 +165,7 @@ func (m *model) one(kind OpKind, it Item) error {
 			m.fault("%v is opened, and no reading has shown it here", ip)
 		case len(m.shown.managed(ip)) > 1:
 			m.fault("%v is opened, and it is on %d devices", ip, len(m.shown.managed(ip)))
-		case len(m.settings[m.shown.managed(ip)[0].Device]) > 0:
+		case len(m.loose[m.shown.managed(ip)[0].Device]) > 0:
 			m.fault("%v is opened, and the settings of its device are wrong", ip)
 		}
 		m.fence[ip] = Open
@@ -192,6 +196,11 @@ func (m *model) one(kind OpKind, it Item) error {
 	case OpAnnounce:
 		if m.fence[ip] != Open || !m.has(ip, it.Index) {
 			return ErrFenced
+		}
+		for device, wrong := range m.loose {
+			if len(wrong) > 0 {
+				m.fault("%v is announced, and the settings of %s are %v", ip, device, wrong)
+			}
 		}
 		m.announced[ip] = it.Index
 	}

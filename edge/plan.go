@@ -55,6 +55,9 @@ func (p *plan) ops() []Op {
 	for _, items := range p.items { // which were gathered in no order
 		slices.SortFunc(items, func(a, b Item) int { return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.Index, b.Index)) })
 	}
+	if p.hurries() {
+		delete(p.items, OpFlush)
+	}
 	p.announcements()
 	var out []Op
 	for _, kind := range order {
@@ -74,6 +77,12 @@ func (p *plan) ops() []Op {
 		}
 	}
 	return out
+}
+
+// hurries reports whether somebody waits for this round. Tracked connections are forgotten in one
+// that nobody waits for: the kernel is asked for all of them, of which a host may have a million.
+func (p *plan) hurries() bool {
+	return slices.ContainsFunc([]OpKind{OpGuard, OpShut, OpRemove, OpAdd, OpOpen}, func(k OpKind) bool { return len(p.items[k]) > 0 })
 }
 
 // devices has the fence stand where it is wanted.
@@ -212,18 +221,18 @@ func (p *plan) up(ip netip.Addr, w Want, r *record) {
 	}
 }
 
-// An address gets a new lifetime when two thirds of it have passed. Where one gets it, all get
-// it of which one third has passed: in few bursts instead of many.
+// An address gets a new lifetime when half of it has passed. Where one gets it, all get it of
+// which a third has passed: in few bursts instead of many.
 const (
+	extendDue   = 2
 	extendEarly = 3
-	extendPart  = 2 // of extendEarly
 )
 
 // extendAt is when an address is to get a new lifetime. The kernel tells what is left in whole
 // seconds, rounded up: that alone would be too late. It shows, though, when another program has
 // given the address a shorter one.
 func extendAt(at At, w Want, r *record) Instant {
-	due := r.lasting.Add(w.Lifetime * extendPart / extendEarly)
+	due := r.lasting.Add(w.Lifetime / extendDue)
 	if at.Until != 0 {
 		due = min(due, at.Until.Add(-w.Lifetime/extendEarly))
 	}

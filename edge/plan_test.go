@@ -47,6 +47,7 @@ func (b *bed) turn() Facts {
 		f := b.loop.Turn(b.want)
 		all.Serving, all.Gone = append(all.Serving, f.Serving...), append(all.Gone, f.Gone...)
 		all.Faults, all.Repairs, all.Strays = append(all.Faults, f.Faults...), append(all.Repairs, f.Repairs...), append(all.Strays, f.Strays...)
+		all.Notes = append(all.Notes, f.Notes...)
 		all.Guarded, all.Unguarded, all.Clean, all.Err, all.Warnings, all.Next = f.Guarded, f.Unguarded, f.Clean, f.Err, f.Warnings, f.Next
 		if f.Err != nil || f.Next > b.m.now {
 			break
@@ -339,7 +340,7 @@ func TestLifetimesAreExtended(t *testing.T) {
 			}
 		}
 	}
-	if items, calls := b.m.items[OpExtend], b.m.did[OpExtend]; items < 50*n || items > 70*n || calls > 70 {
+	if items, calls := b.m.items[OpExtend], b.m.did[OpExtend]; items < 50*n || items > 90*n || calls > 90 {
 		t.Errorf("extended %d times in %d calls in a minute", items, calls)
 	}
 }
@@ -354,6 +355,25 @@ func TestAShortenedLifetimeIsExtended(t *testing.T) {
 	b.m.changed |= Addresses
 	if b.later(20 * time.Millisecond); b.m.addresses[ip(0)][0].Until.Sub(b.m.now) < 59*time.Minute {
 		t.Errorf("%v", b.m.addresses)
+	}
+}
+
+// Tracked connections are forgotten when nobody waits: not in a round in which others leave or come.
+func TestFlushWaitsForOthers(t *testing.T) {
+	b := newBed(t, 3)
+	b.here(0, 1)
+	b.here(1, 1)
+	b.turn()
+	b.nowhere(0)
+	b.loop.Turn(b.want) // it has left
+	b.nowhere(1)
+	b.here(2, 1)
+	before := b.m.did[OpFlush]
+	if f := b.loop.Turn(b.want); b.m.did[OpFlush] != before || !slices.Contains(f.Gone, ip(1)) {
+		t.Errorf("flushed %d times, gone %v", b.m.did[OpFlush]-before, f.Gone)
+	}
+	if b.turn(); b.m.items[OpFlush] != 2 {
+		t.Errorf("%d flushed in the end, want 2", b.m.items[OpFlush])
 	}
 }
 

@@ -60,7 +60,7 @@ func TestAStormOfChanges(t *testing.T) {
 // The settings of a device are right before anything of it is opened, and put right again.
 func TestSettings(t *testing.T) {
 	wrong := func(b *bed) {
-		b.m.settings["eth1"] = []netdev.Change{{Device: "eth1", Key: "arp_ignore", Old: 8, New: 1}}
+		b.m.loose["eth1"] = []netdev.Change{{Device: "eth1", Key: "arp_ignore", Old: 8, New: 1}}
 	}
 	b := newBed(t, 1)
 	wrong(b)
@@ -74,8 +74,8 @@ func TestSettings(t *testing.T) {
 	wrong(b)
 	b.m.changed = Settings
 	f := b.later(20 * time.Millisecond)
-	if len(b.m.settings) > 0 || len(f.Repairs) != 1 || f.Repairs[0].What != "arp_ignore was 8" || b.m.items[OpAnnounce] != said+1 {
-		t.Errorf("then %v, repairs %v, %d announcements", b.m.settings, f.Repairs, b.m.items[OpAnnounce]-said)
+	if len(b.m.loose["eth1"]) > 0 || len(f.Repairs) != 1 || f.Repairs[0].What != "arp_ignore was 8" || b.m.items[OpAnnounce] != said+1 {
+		t.Errorf("then %v, repairs %v, %d announcements", b.m.loose, f.Repairs, b.m.items[OpAnnounce]-said)
 	}
 	if f := b.later(500 * time.Millisecond); len(f.Repairs) != 0 {
 		t.Errorf("told again: %v", f.Repairs)

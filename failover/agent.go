@@ -18,8 +18,10 @@ const (
 	lifetimeMore = time.Second           // lifetime of an address above the lease
 	idlePause    = time.Second
 	// leavingMax is how many HAVIPs leave in one turn when nothing hurries: those of a turn
-	// share its gap, and the next ones serve on meanwhile.
-	leavingMax = 64
+	// share its gap, and the next ones serve on meanwhile. Of very many it is a part, leavingPart:
+	// what a turn costs grows with what is held.
+	leavingMax  = 64
+	leavingPart = 16
 	// endTurns bounds the turns of the end, of a millisecond and more each.
 	endTurns = 1000
 )
@@ -34,7 +36,7 @@ type Agent struct {
 	reporter *reporter
 	guardian *guardian
 	journal  *journal
-	claimed  lately       // by stations outside the cluster
+	said     lately       // what others do again and again
 	defended atomic.Int64 // when a foreign claim was last answered, on the Clock
 
 	wake    chan struct{}
@@ -48,6 +50,8 @@ type Agent struct {
 	holdings map[string]*holding // by HAVIP id
 	failed   map[string]string   // why a HAVIP was given up, by id
 	saying   *saying
+	lists    lists
+	pace     pace
 	leaving  int // of the holdings, in this turn's steps
 	isClean  bool
 	guarded  uint64        // as of the last report
@@ -225,12 +229,15 @@ func (a *Agent) turn() time.Duration {
 		a.begin(session)
 	}
 	now, s := a.cfg.Clock(), a.cfg.Log.State()
-	a.handoff.Forget(s)
-	maps.DeleteFunc(a.failed, func(id string, _ string) bool {
-		_, exists := s.HAVIPs[id]
-		return !exists
-	})
+	if s != a.lists.refreshed { // else nothing has gone since
+		a.handoff.Forget(s)
+		maps.DeleteFunc(a.failed, func(id string, _ string) bool {
+			_, exists := s.HAVIPs[id]
+			return !exists
+		})
+	}
 	a.countLeaving()
+	a.pace = newPace(len(s.HAVIPs), a.holdings)
 	for _, step := range a.handoff.Decide(now, s) {
 		a.do(s, step, deadline)
 	}
@@ -257,17 +264,6 @@ func (a *Agent) until(t lease.Instant) time.Duration {
 	return min(max(t.Sub(a.cfg.Clock()), 0), idlePause)
 }
 
-// wanted is what may answer here now.
-func (a *Agent) wanted(s *fsm.State, deadline lease.Instant) Wanted {
-	w := Wanted{State: s, CaughtUp: a.cfg.Log.CaughtUp(), Deadline: deadline}
-	for _, id := range a.held() {
-		if h := a.holdings[id]; !h.leaving {
-			w.Holdings = append(w.Holdings, h.Holding)
-		}
-	}
-	return w
-}
-
 // do carries out one step, decided on s.
 func (a *Agent) do(s *fsm.State, step Step, deadline lease.Instant) {
 	switch step.Kind {
@@ -279,6 +275,7 @@ func (a *Agent) do(s *fsm.State, step Step, deadline lease.Instant) {
 			return // it was given up since; the next turn activates
 		}
 		h.Claim = step.Claim
+		a.lists.changed()
 		a.handoff.Activated(step.HAVIP, step.Claim)
 	case StepDeactivate:
 		if mutant.Active("agent-release-early") {
@@ -289,7 +286,9 @@ func (a *Agent) do(s *fsm.State, step Step, deadline lease.Instant) {
 		a.handoff.Deactivated(step.HAVIP, step.Claim)
 		a.saying.say(step, a.failed[step.HAVIP])
 	case StepReady:
-		a.saying.say(step, "")
+		if a.pace.mayAsk(step) {
+			a.saying.say(step, "")
+		}
 	}
 }
 
@@ -303,6 +302,7 @@ func (a *Agent) activate(s *fsm.State, step Step, deadline lease.Instant) {
 		return // it may still answer on another ENI: off before on
 	}
 	a.isClean = false
+	a.lists.changed()
 	a.holdings[step.HAVIP] = &holding{begun: now, Holding: Holding{
 		HAVIP: s.HAVIPs[step.HAVIP], Claim: step.Claim, ENI: s.ENIs[step.Claim.ENI],
 		Lifetime: s.Cluster.LeaseMax + lifetimeMore,
@@ -323,10 +323,11 @@ func (a *Agent) deactivate(s *fsm.State, step Step) {
 		return
 	}
 	_, exists := s.HAVIPs[step.HAVIP]
-	if exists && len(step.To) > 0 && a.leaving >= leavingMax {
+	if exists && len(step.To) > 0 && a.leaving >= max(leavingMax, len(a.holdings)/leavingPart) {
 		return // it serves on until its turn comes: its successor waits
 	}
 	a.leaving++
+	a.lists.changed()
 	h.leaving, h.why = true, whyReleased(s, step.HAVIP)
 }
 
@@ -337,16 +338,6 @@ func (a *Agent) countLeaving() {
 		if h.leaving {
 			a.leaving++
 		}
-	}
-}
-
-// refreshHoldings follows what the log says of the ENIs and the lease.
-func (a *Agent) refreshHoldings(s *fsm.State) {
-	for _, h := range a.holdings {
-		if eni, known := s.ENIs[h.ENI.ID]; known {
-			h.ENI = eni
-		}
-		h.Lifetime = s.Cluster.LeaseMax + lifetimeMore
 	}
 }
 
@@ -362,6 +353,7 @@ func (a *Agent) take(s *fsm.State, r Report) (again bool) {
 	}
 	for _, id := range r.Serving {
 		a.stands(id)
+		again = again || a.pace.withheld
 	}
 	for _, t := range r.Faults {
 		if h := a.holdings[t.HAVIP]; h != nil && !h.leaving {
@@ -389,6 +381,7 @@ func (a *Agent) stands(id string) {
 	if h == nil || h.leaving || h.serving {
 		return
 	}
+	a.lists.changed()
 	h.serving, h.took = true, a.cfg.Clock().Sub(h.begun)
 	delete(a.failed, id)
 	a.cfg.Logger.Info("HAVIP is here", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", h.Claim.Epoch, "took", h.took)
@@ -402,6 +395,7 @@ func (a *Agent) giveUp(h *holding, why string) {
 	a.cfg.Logger.Error("cannot serve a HAVIP, giving it up", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "err", why)
 	a.failed[h.HAVIP.ID] = why
 	a.changed(Faulted, h, why)
+	a.lists.changed()
 	h.leaving, h.givenUp, h.why = true, true, why
 	if h.release == nil {
 		h.release = &Step{Kind: StepReleased, HAVIP: h.HAVIP.ID, Claim: h.Claim}
@@ -412,6 +406,7 @@ func (a *Agent) giveUp(h *holding, why string) {
 func (a *Agent) gone(h *holding) {
 	id := h.HAVIP.ID
 	delete(a.holdings, id)
+	a.lists.changed()
 	a.cfg.Logger.Info("HAVIP has left", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", h.Claim.Epoch)
 	a.hasLeft(h, h.why)
 	if h.release == nil {
@@ -467,13 +462,11 @@ func (a *Agent) allLeave(why string) {
 		if !h.leaving {
 			a.cfg.Logger.Warn("dropping a HAVIP", "havip", h.HAVIP.Name, "reason", why)
 			h.leaving, h.why = true, why
+			a.lists.changed()
 		}
 		h.release = nil
 	}
 }
-
-// held lists the ids of the HAVIPs that are here, in order.
-func (a *Agent) held() []string { return slices.Sorted(maps.Keys(a.holdings)) }
 
 // Look makes the Agent look again: an answer has come from outside.
 func (a *Agent) Look() { a.poke() }

@@ -19,7 +19,7 @@ func (a *Agent) Foreign(ip netip.Addr, mac net.HardwareAddr, device string) {
 		if v.IP != ip {
 			continue
 		}
-		if a.claimed.fresh(a.cfg.Clock(), ip.String()+" "+mac.String()) {
+		if a.said.fresh(a.cfg.Clock(), ip.String()+" "+mac.String()) {
 			a.cfg.Logger.Warn("a station outside the cluster claims a HAVIP", "havip", v.Name, "ip", ip, "mac", mac.String(), "device", device)
 		}
 		a.journal.note("conflict", v.Name, fmt.Sprintf("a station outside the cluster, MAC %s, claims %s (seen on %s)", mac, ip, device))
@@ -61,11 +61,15 @@ func (a *Agent) tellRepairs(repairs []Trouble) {
 		switch {
 		case h == nil || n[k] == 0: // told with the first of its kind
 		case n[k] > repairsOfAKind:
-			a.cfg.Logger.Warn("repaired", "havips", n[k], "first", h.HAVIP.Name, "eni", k.eni, "what", t.Text)
+			if a.said.fresh(a.cfg.Clock(), k.eni+" "+t.Text) {
+				a.cfg.Logger.Warn("repaired", "havips", n[k], "first", h.HAVIP.Name, "eni", k.eni, "what", t.Text)
+			}
 			a.journal.note("repaired", "", fmt.Sprintf("%s: %s, of %d HAVIPs, %s is one", k.eni, t.Text, n[k], h.HAVIP.Name))
 			n[k] = 0
 		default:
-			a.cfg.Logger.Warn("repaired", "havip", h.HAVIP.Name, "eni", k.eni, "what", t.Text)
+			if a.said.fresh(a.cfg.Clock(), h.HAVIP.ID+" "+t.Text) {
+				a.cfg.Logger.Warn("repaired", "havip", h.HAVIP.Name, "eni", k.eni, "what", t.Text)
+			}
 			a.journal.note("repaired", h.HAVIP.Name, k.eni+": "+t.Text)
 		}
 	}

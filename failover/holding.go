@@ -29,13 +29,3 @@ type holding struct {
 	// release is what is to be said when it is gone; nil: nothing, the lease is over.
 	release *Step
 }
-
-// publish shows others what this node answers for.
-func (a *Agent) publish() {
-	out := make([]Serving, 0, len(a.holdings))
-	for _, id := range a.held() {
-		h := a.holdings[id]
-		out = append(out, Serving{Holding: h.Holding, Since: h.begun, Stands: h.serving, Leaving: h.leaving})
-	}
-	a.view.Store(&out)
-}

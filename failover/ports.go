@@ -49,8 +49,9 @@ type Edge interface {
 	AnnounceAgain()
 	// SetDeadline tells the fence until when anything may answer. One memory store.
 	SetDeadline(t lease.Instant)
-	// Inventory lists the node's ENIs as the log knows them, and says what it left out.
-	Inventory() (enis []fsm.ENI, leftOut string, err error)
+	// Inventory lists the node's ENIs as the log knows them, and says what it left out. s has
+	// the operator's words about them.
+	Inventory(s *fsm.State) (enis []fsm.ENI, leftOut string, err error)
 	// Changes has a token when links, addresses or routes changed.
 	Changes() <-chan struct{}
 }

@@ -49,11 +49,11 @@ type renewing struct {
 // store. netdev/fence has the cost of the real one (BenchmarkSetDeadline).
 type storing struct{ deadline atomic.Int64 }
 
-func (e *storing) Turn(Wanted) Report                    { return Report{} }
-func (e *storing) AnnounceAgain()                        {}
-func (e *storing) SetDeadline(t lease.Instant)           { e.deadline.Store(int64(t)) }
-func (e *storing) Inventory() ([]fsm.ENI, string, error) { return nil, "", nil }
-func (e *storing) Changes() <-chan struct{}              { return nil }
+func (e *storing) Turn(Wanted) Report                              { return Report{} }
+func (e *storing) AnnounceAgain()                                  {}
+func (e *storing) SetDeadline(t lease.Instant)                     { e.deadline.Store(int64(t)) }
+func (e *storing) Inventory(*fsm.State) ([]fsm.ENI, string, error) { return nil, "", nil }
+func (e *storing) Changes() <-chan struct{}                        { return nil }
 
 func (r *renewing) clock() lease.Instant { return r.now }
 

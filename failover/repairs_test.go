@@ -1,17 +1,23 @@
 package failover
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
+	"time"
 
+	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
 )
 
 // Few repairs are told one by one; many of one kind are one event, not thousands of entries.
 func TestManyRepairsAreOneEvent(t *testing.T) {
 	for _, row := range []struct{ repairs, events int }{{1, 1}, {repairsOfAKind, repairsOfAKind}, {repairsOfAKind + 1, 1}, {5000, 1}} {
-		a := &Agent{cfg: Config{Logger: slog.New(slog.DiscardHandler)}, holdings: map[string]*holding{}}
+		var logs bytes.Buffer
+		now := lease.Instant(time.Hour)
+		a := &Agent{cfg: Config{Logger: slog.New(slog.NewTextHandler(&logs, nil)), Clock: func() lease.Instant { return now }}, holdings: map[string]*holding{}}
 		a.journal = newJournal(a.cfg)
 		var list []Trouble
 		for i := range row.repairs {
@@ -26,6 +32,13 @@ func TestManyRepairsAreOneEvent(t *testing.T) {
 		}
 		if e := <-a.journal.queue; row.repairs > repairsOfAKind && e.Text != fmt.Sprintf("n1/eth0: the address was gone, of %d HAVIPs, h0 is one", row.repairs) {
 			t.Error(e.Text)
+		}
+		for now < lease.Instant(time.Hour+time.Minute-time.Second) { // a program that does it each second
+			now = now.Add(time.Second)
+			a.tellRepairs(list)
+		}
+		if n := strings.Count(logs.String(), "\n"); n != row.events {
+			t.Errorf("%d repairs, each second for a minute, are %d lines of the log, want %d", row.repairs, n, row.events)
 		}
 	}
 }

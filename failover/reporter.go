@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"havip-cluster/fsm"
@@ -39,12 +40,14 @@ func (r *reporter) run(ctx context.Context) {
 	watch, stop := r.cfg.Log.Watch()
 	defer stop()
 	var enis []fsm.ENI
-	leftOut := ""
-	look := true
+	leftOut, words := "", ""
+	look, last := true, time.Time{}
 	for ctx.Err() == nil {
-		pause := reportEvery
-		if look {
-			list, left, err := r.cfg.Edge.Inventory()
+		if now := operatorWords(r.cfg.Log.State(), r.cfg.Node); now != words { // they decide what counts as an ENI
+			words, look = now, true
+		}
+		if look || time.Since(last) >= reportEvery {
+			list, left, err := r.cfg.Edge.Inventory(r.cfg.Log.State())
 			if err != nil {
 				if r.said.fresh(r.cfg.Clock(), err.Error()) {
 					r.cfg.Logger.Warn("cannot list this node's interfaces", "err", err)
@@ -52,10 +55,11 @@ func (r *reporter) run(ctx context.Context) {
 				r.rest(ctx, reportPause)
 				continue // what was not seen is not gone
 			}
-			enis, leftOut, look = list, left, false
+			enis, leftOut, look, last = list, left, false, time.Now()
 			r.noticeLinks(seen, enis)
 			r.agent.poke() // the fence may have to stand on another device
 		}
+		pause := time.Until(last.Add(reportEvery)) // however often the log changes meanwhile
 		if !r.report(ctx, enis, leftOut) {
 			pause = reportPause
 		}
@@ -76,6 +80,18 @@ func (r *reporter) run(ctx context.Context) {
 		}
 		timer.Stop()
 	}
+}
+
+// operatorWords are the subnets that the operator has set for the ENIs of a node.
+func operatorWords(s *fsm.State, node string) string {
+	var words []string
+	for _, e := range s.ENIs {
+		if e.Node == node && e.SetSubnet != "" {
+			words = append(words, e.Device+" "+e.SetSubnet)
+		}
+	}
+	slices.Sort(words)
+	return strings.Join(words, ",")
 }
 
 // noticeLinks has everything announced again when a link comes up or a MAC changes.

@@ -13,6 +13,7 @@ import (
 const (
 	saidMax       = 2 * limits.HAVIPs     // words whose time is remembered; beyond, old ones are forgotten
 	wordSlowest   = 80 * time.Millisecond // between two repeats of a word, at most
+	confirmSlower = 3                     // times, at most, that the pause doubles
 	confirmRepeat = 50 * time.Millisecond // until the log shows that a HAVIP is served
 	// manyLevel is the level of the log from which on every node reads words about several claims.
 	manyLevel = 3
@@ -69,10 +70,11 @@ func (s *saying) say(step Step, failure string) {
 // activated takes the word that a HAVIP is served here.
 func (s *saying) activated(h *holding, now lease.Instant) {
 	key := wordKey{kindActivated, h.HAVIP.ID, h.Claim.Epoch, ""}
-	if last, before := s.said[key]; before && now.Sub(last.at) < confirmRepeat {
+	last, before := s.said[key]
+	if before && now.Sub(last.at) < confirmRepeat<<min(last.times-1, confirmSlower) {
 		return
 	}
-	s.said[key] = saidWord{at: now}
+	s.said[key] = saidWord{now, last.times + 1}
 	s.standing = append(s.standing, activatedWord{HAVIP: h.HAVIP.ID, Epoch: h.Claim.Epoch, Session: h.Claim.Session, Took: h.took})
 }
 
@@ -98,7 +100,7 @@ func (s *saying) flush(now lease.Instant, state *fsm.State) (again lease.Instant
 	clear(s.released)
 	s.standing = nil
 	if len(s.said) > saidMax {
-		maps.DeleteFunc(s.said, func(_ wordKey, w saidWord) bool { return now.Sub(w.at) >= wordSlowest })
+		maps.DeleteFunc(s.said, func(_ wordKey, w saidWord) bool { return now.Sub(w.at) >= confirmRepeat<<confirmSlower })
 	}
 	return again
 }

@@ -22,6 +22,7 @@ type wordLog struct {
 
 func (l *wordLog) State() *fsm.State { return l.state }
 func (*wordLog) LeaderID() string    { return "" }
+func (*wordLog) CaughtUp() bool      { return true }
 
 // A word is repeated soon at first, because the first datagram may be lost, and then ever more
 // seldom; to a node that has not heard it yet it goes at once.

@@ -323,7 +323,7 @@ func (p *process) SetDeadline(t lease.Instant) {
 	p.w.look()
 }
 
-func (p *process) Inventory() ([]fsm.ENI, string, error) {
+func (p *process) Inventory(*fsm.State) ([]fsm.ENI, string, error) {
 	host := 10 + int(p.node.ID[0]-'A')
 	out := []fsm.ENI{}
 	for i, device := range []string{"eth0", "eth1"} {

@@ -272,6 +272,30 @@ func (s *State) reportENIs(c Command, b ReportENIs) *Refusal {
 	return nil
 }
 
+// deviceNameMax is IFNAMSIZ without its end, in bytes.
+const deviceNameMax = 15
+
+// awaitedENI is an ENI that its node has not reported, because nothing but the operator's word
+// tells it from the outer end of a container: a virtual device without an address. It is
+// detached until the node finds the device.
+func (s *State) awaitedENI(b SetENI) (ENI, bool) {
+	name, device, ok := strings.Cut(b.ID, "/")
+	n, known := s.NodeNamed(name)
+	if s.Level() < 3 || !ok || !known || n.Name != name || b.Subnet == nil || *b.Subnet == "" {
+		return ENI{}, false
+	}
+	if device == "" || len(device) > deviceNameMax || strings.ContainsAny(device, "/: \t\n") {
+		return ENI{}, false
+	}
+	count := 0
+	for _, e := range s.ENIs {
+		if e.Node == n.ID {
+			count++
+		}
+	}
+	return ENI{ID: b.ID, Node: n.ID, Device: device, Detached: true}, count < MaxENIsPerNode
+}
+
 // forgetENIs drops detached ENIs of a node that has more than MaxENIsPerNode, in the order
 // of their ids: the devices of containers come and go under ever new names. One under a
 // claim stays, because its node still has to release it, and so does the operator's word
@@ -358,7 +382,9 @@ func linkWord(e ENI) string {
 func (s *State) setENI(c Command, b SetENI) (string, *Refusal) {
 	e, ok := s.ENIs[b.ID]
 	if !ok {
-		return "", Refuse(CodeNotFound, "no ENI has the id %q; `eni list` shows those there are", b.ID)
+		if e, ok = s.awaitedENI(b); !ok {
+			return "", Refuse(CodeNotFound, "no ENI has the id %q; `eni list` shows those there are, and NODE/DEVICE with a subnet names another device of a node", b.ID)
+		}
 	}
 	if b.Subnet != nil {
 		if _, ok := s.Subnets[*b.Subnet]; !ok && *b.Subnet != "" {

@@ -376,3 +376,47 @@ func TestTooManyENIsAreCut(t *testing.T) {
 		t.Errorf("left out: %q", got)
 	}
 }
+
+// A device that its node does not report, a virtual one without an address, becomes an ENI by the
+// operator's word, as soon as the node has found it.
+func TestAwaitedENI(t *testing.T) {
+	w := trio(t)
+	w.refuses(SetENI{ID: "n1/veth7", Subnet: ptr("net")}, CodeNotFound, "n1/veth7") // some node could not read it
+	w.upgrade3()
+	w.must(SetENI{ID: "n1/veth7", Subnet: ptr("net")})
+	e := w.state.ENIs["n1/veth7"]
+	if !e.Detached || e.Node != nodeID("n1") || e.Device != "veth7" || e.Subnet != "net" {
+		t.Fatalf("%+v", e)
+	}
+	v := w.havip("web", "10.0.0.100")
+	for _, name := range []string{"n1", "n2", "n3"} {
+		w.must(ReportGuarded{Node: nodeID(name), Session: w.session(name), Index: w.state.Index})
+	}
+	if o := w.state.Ineligible(v, e, w.at); o == nil {
+		t.Error("it may own a HAVIP before its node has found it")
+	}
+	w.report("n1", eniAt("eth0", "10.0.0.11/24", true), eniAt("eth1", "10.0.0.21/24", false), ENI{Device: "veth7", MAC: "02:00:00:00:00:77", Up: true})
+	if e = w.state.ENIs["n1/veth7"]; e.Detached || e.SetSubnet != "net" || e.Subnet != "net" {
+		t.Errorf("%+v", e)
+	}
+	if o := w.state.Ineligible(v, e, w.at); o != nil {
+		t.Errorf("and then: %+v", o)
+	}
+}
+
+// Force, at the creation or later, has nobody ask for the address, and those who gave the HAVIP up try again.
+func TestForcedAddress(t *testing.T) {
+	w := trio(t)
+	w.upgrade3()
+	w.must(CreateHAVIP{Name: "forced", IP: addr("10.0.0.101"), Force: true})
+	v := w.havip("web", "10.0.0.100")
+	if f, _ := w.state.HAVIPNamed("forced"); !f.Free || v.Free {
+		t.Fatalf("forced: free %t; the other one: %t", f.Free, v.Free)
+	}
+	v.GaveUp = map[string]GaveUp{"n1/eth0": {Until: w.at + int64(GiveUpPause), Reason: "in use"}}
+	w.state.HAVIPs[v.ID] = v
+	w.must(UpdateHAVIP{ID: v.ID, Force: true})
+	if v = w.state.HAVIPs[v.ID]; !v.Free || len(v.GaveUp) > 0 {
+		t.Errorf("%+v", v)
+	}
+}

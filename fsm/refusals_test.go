@@ -246,6 +246,9 @@ var eniRefusals = []refusal{
 	{"too many addresses", nil, does(reporting(ENI{Device: "eth0", Prefixes: make([]netip.Prefix, 33)})), CodeMalformed, "33 addresses"},
 	{"device twice", nil, does(ReportENIs{Node: "n-n1", ENIs: []ENI{eniAt("eth0", "", true), eniAt("eth0", "", true)}}), CodeDuplicate, "eth0 twice"},
 	{"set unknown", nil, does(SetENI{ID: "n1/eth9"}), CodeNotFound, `"n1/eth9"`},
+	{"set unknown node", (*world).upgrade3, does(SetENI{ID: "n9/eth9", Subnet: ptr("net")}), CodeNotFound, `"n9/eth9"`},
+	{"set a name that no device has", (*world).upgrade3, does(SetENI{ID: "n1/eth9/x", Subnet: ptr("net")}), CodeNotFound, `"n1/eth9/x"`},
+	{"set unknown in an unknown subnet", (*world).upgrade3, does(SetENI{ID: "n1/eth9", Subnet: ptr("none")}), CodeSubnetNotExist, `"none"`},
 	{"set unknown subnet", nil, does(SetENI{ID: "n1/eth0", Subnet: ptr("none")}), CodeSubnetNotExist, `"none"`},
 }
 

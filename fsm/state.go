@@ -211,14 +211,18 @@ func (v HAVIP) Claims() []Claim {
 
 // Claimed returns the HAVIPs on which a session has any claim, in the order of ids.
 func (s *State) Claimed(session uint64) []HAVIP {
-	var out []HAVIP
-	for _, v := range s.HAVIPs {
+	var ids []string // a HAVIP is large, and sorting moves things
+	for id, v := range s.HAVIPs {
 		if (v.Owner != nil && v.Owner.Session == session) ||
 			slices.ContainsFunc(v.Draining, func(c Claim) bool { return c.Session == session }) {
-			out = append(out, v)
+			ids = append(ids, id)
 		}
 	}
-	slices.SortFunc(out, func(a, b HAVIP) int { return strings.Compare(a.ID, b.ID) })
+	slices.Sort(ids)
+	var out []HAVIP
+	for _, id := range ids {
+		out = append(slices.Grow(out, len(ids)-len(out)), s.HAVIPs[id])
+	}
 	return out
 }
 

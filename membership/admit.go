@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"havip-cluster/fsm"
 	"havip-cluster/membership/identity"
 )
@@ -30,6 +32,8 @@ type Admitted struct {
 	Lease time.Duration
 	Cert  []byte // PEM
 	CAKey []byte // PEM; nil unless the node votes: any voter may have to let others in
+	// Voters are those of the latest configuration, for Prepare.
+	Voters []raft.Server
 }
 
 // Admit uses a token up and signs the applicant's certificate. Only the leader can, and
@@ -52,6 +56,9 @@ func Admit(ctx context.Context, n *Node, id *identity.Identity, a Applicant) (Ad
 	if err := a.Ports.Check(); err != nil {
 		return Admitted{}, fsm.Refuse(fsm.CodeParameter, "%v", err)
 	}
+	if a.Advertise.IsLoopback() && !id.Advertise.IsLoopback() {
+		return Admitted{}, fsm.Refuse(fsm.CodeParameter, "node %s says that the others reach it at %s, which is their own host; join with --advertise and an address of its network", a.Name, a.Advertise)
+	}
 	if _, err := identity.SignCSR(id.CA, a.CSR, node.ID, a.Name, a.Advertise, now); err != nil {
 		return Admitted{}, fsm.Refuse(fsm.CodeParameter, "no certificate can be made for node %s: %v", a.Name, err)
 	}
@@ -65,6 +72,11 @@ func Admit(ctx context.Context, n *Node, id *identity.Identity, a Applicant) (Ad
 	}
 	s := n.State()
 	out := Admitted{Node: s.Nodes[res.Object], Lease: s.Cluster.Lease}
+	for _, srv := range n.Servers() {
+		if srv.Suffrage == raft.Voter {
+			out.Voters = append(out.Voters, srv)
+		}
+	}
 	out.Cert, err = identity.SignCSR(id.CA, a.CSR, out.Node.ID, out.Node.Name, a.Advertise, now)
 	if err != nil {
 		return Admitted{}, err

@@ -95,6 +95,16 @@ func TestAdmitRefuses(t *testing.T) {
 		_, err := Admit(soon(t), leader.node, &id, good)
 		wantRefusal(t, err, fsm.CodeNotReady, "CA key")
 	})
+	t.Run("an address of its own host", func(t *testing.T) {
+		id := *leader.id.CA // the rest of the identity must not be copied
+		far := identity.Identity{Settings: leader.id.Settings, CACert: leader.id.CACert, CA: &id}
+		far.Advertise = netip.MustParseAddr("192.0.2.1")
+		_, err := Admit(soon(t), leader.node, &far, good)
+		wantRefusal(t, err, fsm.CodeParameter, "127.0.0.1")
+		if leader.node.State().Tokens[good.TokenID].NodeID != "" {
+			t.Error("the token is used up")
+		}
+	})
 	// After all that the token still works.
 	if _, err := Admit(soon(t), leader.node, leader.id, good); err != nil {
 		t.Error(err)

@@ -3,6 +3,7 @@ package membership
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -165,7 +166,7 @@ func newPeer(t testing.TB, spec identity.Spec) *peer {
 	p.cfg = Config{
 		Dir: identity.RaftDir(dir), Node: p.id.NodeID,
 		Listen: netip.AddrPortFrom(loopback, uint16(p.id.Ports.Raft)),
-		Server: p.id.ServerTLS(true), Client: p.id.ClientTLS(),
+		Server: p.id.ServerTLS(true), Client: p.id.ClientTLSTo,
 		Heartbeat: testHeartbeat, LeaderLease: testHeartbeat, Logger: p.log.logger(),
 	}
 	t.Cleanup(func() { p.close() })
@@ -339,7 +340,7 @@ func (c *cluster) admit(name string, role identity.Role) *peer {
 		Settings: s, CACert: identity.CertPEM(leader.id.CACert), CAKey: got.CAKey, Cert: got.Cert, Key: key,
 		GossipKey: identity.NewGossipKey(),
 	})
-	check(c.t, Prepare(p.cfg.Dir))
+	check(c.t, Prepare(p.cfg.Dir, got.Voters))
 	return p
 }
 
@@ -362,3 +363,18 @@ func must24(i int) netip.Prefix {
 func settingsAddr(t testing.TB) netip.AddrPort {
 	return netip.AddrPortFrom(loopback, uint16(freePorts(t, 1)[0]))
 }
+
+// sibling is the data directory of another node of p's cluster.
+func (p *peer) sibling() (identity.Spec, error) {
+	p.t.Helper()
+	s := settings(p.t, "node-2")
+	s.ClusterID, s.NodeID, s.Role = p.id.ClusterID, identity.NewNodeID(), identity.RoleVoter
+	s.Lease, s.Created = p.id.Lease, time.Now()
+	csr, key, err := identity.NewCSR()
+	check(p.t, err)
+	cert, err := identity.SignCSR(p.id.CA, csr, s.NodeID, s.Name, s.Advertise, time.Now())
+	return identity.Spec{Settings: s, CACert: identity.CertPEM(p.id.CACert), Cert: cert, Key: key, GossipKey: identity.NewGossipKey()}, err
+}
+
+// tlsServer is the listening side of the version before.
+func tlsServer(conn net.Conn, p *peer) *tls.Conn { return tls.Server(conn, p.id.ServerTLS(true)) }

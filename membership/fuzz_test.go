@@ -51,7 +51,8 @@ func FuzzGossip(f *testing.F) {
 // FuzzHandshake: bytes of a stranger on Raft's port never become a connection of Raft.
 func FuzzHandshake(f *testing.F) {
 	p := newPeer(f, must[identity.Spec](f)(identity.NewCluster(settings(f, "node-1"), time.Now())))
-	s := must[*tlsStream](f)(listenTLS(netip.AddrPortFrom(loopback, 0), p.cfg.Server, p.cfg.Client, p.cfg.Logger))
+	s := must[*tlsStream](f)(listenTLS(netip.AddrPortFrom(loopback, 0), p.cfg.Server, p.cfg.Logger))
+	s.serve(anybody{})
 	f.Cleanup(func() { _ = s.Close() })
 	f.Add([]byte{})
 	f.Add([]byte("GET / HTTP/1.0\r\n\r\n"))

@@ -30,6 +30,7 @@ type ledger struct {
 	// configuration. start is what last was when the process began, or less when entries
 	// of then were cut off, because those were never committed.
 	last, start uint64
+	moved       chan struct{} // gets a token when the configurations change; see latest
 }
 
 // newLedger reads the end of a log.
@@ -38,7 +39,7 @@ func newLedger(s raft.LogStore) (*ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &ledger{configs: map[uint64][]raft.Server{}}
+	l := &ledger{configs: map[uint64][]raft.Server{}, moved: make(chan struct{}, 1)}
 	if l.last, err = lastSeen(s, end); err != nil {
 		return nil, err
 	}
@@ -107,6 +108,26 @@ func (l *ledger) put(index uint64, servers []raft.Server) {
 		}
 		delete(l.configs, oldest)
 	}
+	l.signal()
+}
+
+func (l *ledger) signal() {
+	select {
+	case l.moved <- struct{}{}:
+	default:
+	}
+}
+
+// latest returns the servers of the latest configuration in the log, committed or not, with the
+// index of its entry; none and 0 before there is one. Nobody may change the list.
+func (l *ledger) latest() ([]raft.Server, uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	newest := uint64(0)
+	for i := range l.configs {
+		newest = max(newest, i)
+	}
+	return l.configs[newest], newest
 }
 
 // snapshot takes note of the configuration that a snapshot carries.
@@ -124,6 +145,7 @@ func (l *ledger) cut(from, newest uint64) {
 	for i := range l.configs {
 		if i >= from {
 			delete(l.configs, i)
+			l.signal()
 		}
 	}
 	if l.last >= from {

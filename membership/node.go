@@ -33,7 +33,8 @@ type Config struct {
 	Node   string // id; the Raft server id
 	Listen netip.AddrPort
 	Server *tls.Config
-	Client *tls.Config
+	// Client makes the configuration for connecting to one node, by its id, and no other.
+	Client func(node string) *tls.Config
 
 	Heartbeat   time.Duration // also the election time-out
 	LeaderLease time.Duration
@@ -100,13 +101,15 @@ type Node struct {
 	closeWait time.Duration
 }
 
-// Prepare makes the empty log of a node that joins.
-func Prepare(dir string) error {
+// Prepare makes the empty log of a node that joins. It takes the voters that the cluster named
+// when it let the node in: until the log holds a configuration, they alone are believed. Without
+// any, as from a cluster of an older version, every member is.
+func Prepare(dir string, sponsors []raft.Server) error {
 	store, err := openBolt(dir)
 	if err != nil {
 		return err
 	}
-	return store.Close()
+	return errors.Join(store.Close(), writeSponsors(dir, sponsors))
 }
 
 // Bootstrap makes the log of a cluster's first node, with that node as the only voter.
@@ -164,13 +167,11 @@ func realParts(cfg Config) (Parts, error) {
 	if err != nil {
 		return Parts{}, fmt.Errorf("membership: %w", err)
 	}
-	stream, err := listenTLS(cfg.Listen, cfg.Server, cfg.Client, cfg.Logger)
+	trans, err := openBound(cfg)
 	if err != nil {
 		return Parts{}, err
 	}
-	return Parts{Snapshots: snaps, Transport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: stream, MaxPool: 3, Timeout: rpcTimeout(cfg.Heartbeat), Logger: logger,
-	})}, nil
+	return Parts{Snapshots: snaps, Transport: trans}, nil
 }
 
 // rpcTimeout is how long Raft waits for another node's answer.
@@ -217,11 +218,25 @@ func (n *Node) start() (err error) {
 	if err != nil {
 		return err
 	}
+	bound, real := n.parts.Transport.(*boundTransport)
+	var spoilt error
+	if real {
+		var sponsors []raft.Server
+		sponsors, spoilt = readSponsors(n.cfg.Dir)
+		bound.bind(n.cfg.Node, n.book, sponsors)
+		trans.still = bound.still
+	}
 	if n.raft, err = newRaft(conf, n.Machine, cache, n.parts.Store, snaps, trans); err != nil {
 		return fmt.Errorf("membership: start raft on %s: %w", n.cfg.Dir, err)
 	}
 	n.inner.Store(n.raft)
+	if list, _ := n.book.latest(); len(list) == 0 && spoilt != nil { // nobody needs them afterwards
+		return spoilt
+	}
 	n.wg.Go(trans.run) // not before: it asks n.inner
+	if real {
+		bound.serve()
+	}
 	n.wg.Go(n.followLeadership)
 	n.wg.Go(n.followObservations)
 	return nil

@@ -22,9 +22,10 @@ import (
 // that commits what is newer. Heartbeats, which Raft takes past its queue, are not held up.
 type freshOnly struct {
 	votingTransport
-	held func() (term, index uint64) // Raft's term, and the last index that it knows as committed
-	rpcs chan raft.RPC
-	done <-chan struct{}
+	held  func() (term, index uint64) // Raft's term, and the last index that it knows as committed
+	still func(raft.RPC) error        // an error for a request whose sender lost the right to it while it waited
+	rpcs  chan raft.RPC
+	done  <-chan struct{}
 }
 
 type votingTransport interface {
@@ -38,7 +39,8 @@ func newFreshOnly(t raft.Transport, held func() (term, index uint64), done <-cha
 	if !ok {
 		return nil, fmt.Errorf("membership: the transport %T knows no pre-vote", t)
 	}
-	return &freshOnly{votingTransport: v, held: held, rpcs: make(chan raft.RPC), done: done}, nil
+	anybody := func(raft.RPC) error { return nil }
+	return &freshOnly{votingTransport: v, held: held, still: anybody, rpcs: make(chan raft.RPC), done: done}, nil
 }
 
 // Consumer implements raft.Transport.
@@ -51,6 +53,10 @@ func (f *freshOnly) run() {
 		case <-f.done:
 			return
 		case rpc := <-in:
+			if err := f.still(rpc); err != nil {
+				rpc.Respond(nil, err)
+				continue
+			}
 			switch req := rpc.Command.(type) {
 			case *raft.InstallSnapshotRequest:
 				if f.stale(rpc, req) {

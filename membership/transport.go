@@ -12,79 +12,108 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"havip-cluster/internal/mutant"
+	"havip-cluster/membership/identity"
 )
 
 const (
-	handshakeTimeout  = 5 * time.Second
-	handshakesPending = 64 // at once; further connections wait in the kernel's backlog
-	acceptPause       = 10 * time.Millisecond
+	handshakeTimeout = 3 * time.Second
+	acceptPause      = 10 * time.Millisecond
 )
 
-// tlsStream is Raft's stream layer over mutual TLS. The handshake is done before Raft
-// sees the connection, so that one that is refused is logged with its reason.
+// What a connection is for, by ALPN (RFC 7301). Versions before these names send none, and
+// mean Raft.
+const (
+	protoRaft    = "havip-raft/1"
+	protoServers = "havip-servers/1" // the answer is the servers of the latest configuration
+)
+
+// errLostPlace is the reason for closing a connection whose place another one got.
+var errLostPlace = errors.New("it had not proved who it is when another connection needed its place")
+
+// doorkeeper decides about a node that has proved who it is.
+type doorkeeper interface {
+	admit(ctx context.Context, node string) (raft.Server, error)
+	sourceOfMember(netip.Addr) bool
+	// answer serves a connection that asks for the servers.
+	answer(conn net.Conn, node string) error
+}
+
+// tlsStream takes in Raft's connections over mutual TLS. What Accept returns has proved which
+// node it is, and that node may speak Raft.
 type tlsStream struct {
 	listener net.Listener
-	client   *tls.Config
-	log      *slog.Logger
+	server   *tls.Config
+	keeper   doorkeeper
+	refused  *refusals
+	waiting  waiting
 
-	ready  chan net.Conn
+	ready  chan *accepted
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	once   sync.Once
 	wg     sync.WaitGroup
 
 	mu    sync.Mutex
-	conns map[net.Conn]struct{} // raw ones that are open here; nil once Close has begun
+	conns map[net.Conn]string // raw ones that are open here, with the node once it is known; nil once Close has begun
 }
 
-// listenTLS listens on addr. It accepts only what server demands.
-func listenTLS(addr netip.AddrPort, server, client *tls.Config, log *slog.Logger) (*tlsStream, error) {
+// listenTLS listens on addr. It takes in nothing before serve.
+func listenTLS(addr netip.AddrPort, server *tls.Config, log *slog.Logger) (*tlsStream, error) {
 	l, err := net.Listen("tcp", addr.String())
 	if err != nil {
 		return nil, fmt.Errorf("membership: listen for raft: %w; is another agent running, or is %s no address of this host?", err, addr.Addr())
 	}
-	s := &tlsStream{listener: l, client: client, log: log, ready: make(chan net.Conn), conns: map[net.Conn]struct{}{}}
+	server = server.Clone()
+	server.NextProtos = []string{protoRaft, protoServers}
+	s := &tlsStream{
+		listener: l, server: server, ready: make(chan *accepted), conns: map[net.Conn]string{},
+		refused: &refusals{log: log, pause: refusalPause},
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.wg.Go(func() { s.acceptLoop(server) })
 	return s, nil
 }
 
-func (s *tlsStream) acceptLoop(server *tls.Config) {
-	slots := make(chan struct{}, handshakesPending)
+// serve begins to take connections in. It may be called once.
+func (s *tlsStream) serve(keeper doorkeeper) {
+	s.keeper, s.waiting.member = keeper, keeper.sourceOfMember
+	s.wg.Go(s.acceptLoop)
+}
+
+func (s *tlsStream) acceptLoop() {
 	for {
 		conn, err := s.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil {
-			s.log.Warn("raft: accept", "err", err)
+			s.refused.note("", fmt.Errorf("accept: %w", err))
 			time.Sleep(acceptPause) // out of descriptors, most likely
 			continue
 		}
-		if !s.enter(conn) {
+		if !s.enter(conn, "") {
 			_ = conn.Close()
 			return
 		}
-		select {
-		case slots <- struct{}{}:
-		case <-s.ctx.Done(): // Close closes conn
-			return
+		if loser := s.waiting.enter(conn); loser != nil {
+			s.drop(loser, errLostPlace)
+			if loser == conn {
+				continue
+			}
 		}
-		s.wg.Go(func() {
-			defer func() { <-slots }()
-			s.handshake(tls.Server(conn, server))
-		})
+		s.wg.Go(func() { s.handshake(conn) })
 	}
 }
 
-// enter counts a connection as open; false once Close has begun.
-func (s *tlsStream) enter(raw net.Conn) bool {
+// enter notes a connection as open, and whose it is; false once Close has begun.
+func (s *tlsStream) enter(raw net.Conn, node string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conns == nil {
 		return false
 	}
-	s.conns[raw] = struct{}{}
+	s.conns[raw] = node
 	return true
 }
 
@@ -94,30 +123,76 @@ func (s *tlsStream) leave(raw net.Conn) {
 	delete(s.conns, raw)
 }
 
-// accepted is a connection that Raft reads. Raft does not close those when it ends, so
-// the stream does.
+// drop closes a connection without a word, and counts why.
+func (s *tlsStream) drop(raw net.Conn, why error) {
+	if s.ctx.Err() == nil { // Close blames nobody
+		s.refused.note(raw.RemoteAddr().String(), why)
+	}
+	s.leave(raw)
+	_ = raw.Close()
+}
+
+// cut ends what comes in from nodes that may not speak any more. An answer that is under way
+// is still sent; it belongs to a request of the time when they might.
+func (s *tlsStream) cut(may func(node string) bool) {
+	if mutant.Active("membership-door-cut") {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for raw, node := range s.conns {
+		if node != "" && !may(node) {
+			_ = raw.SetReadDeadline(time.Unix(1, 0)) // nobody sets another one
+		}
+	}
+}
+
+// accepted is a connection of a node that may speak Raft. Raft does not close those when it
+// ends, so the stream does.
 type accepted struct {
 	*tls.Conn
-	s *tlsStream
+	node string
+	s    *tlsStream
 }
 
 // Close implements net.Conn.
-func (c accepted) Close() error {
+func (c *accepted) Close() error {
 	c.s.leave(c.NetConn())
 	return c.Conn.Close()
 }
 
-func (s *tlsStream) handshake(conn *tls.Conn) {
-	c := accepted{conn, s}
+// handshake finds out who is there, and what for.
+func (s *tlsStream) handshake(raw net.Conn) {
 	ctx, cancel := context.WithTimeout(s.ctx, handshakeTimeout)
 	defer cancel()
-	if err := conn.HandshakeContext(ctx); err != nil {
-		if s.ctx.Err() == nil {
-			s.log.Warn("raft: connection refused", "from", conn.RemoteAddr().String(), "reason", err)
-		}
-		_ = c.Close()
+	conn := tls.Server(raw, s.server)
+	err := conn.HandshakeContext(ctx)
+	if !s.waiting.leave(raw) {
+		return // it lost its place, and is closed and counted
+	}
+	if err != nil {
+		s.drop(raw, err)
 		return
 	}
+	state := conn.ConnectionState()
+	node, err := identity.PeerNodeID(state)
+	if err == nil && state.NegotiatedProtocol == protoServers {
+		if err = s.keeper.answer(conn, node); err == nil {
+			s.leave(raw)
+			_ = conn.Close()
+			return
+		}
+	} else if err == nil {
+		_, err = s.keeper.admit(ctx, node)
+	}
+	if err != nil {
+		s.drop(raw, err)
+		return
+	}
+	if !s.enter(raw, node) {
+		return // Close has closed it
+	}
+	c := &accepted{conn, node, s}
 	select {
 	case s.ready <- c:
 	case <-ctx.Done():
@@ -125,8 +200,8 @@ func (s *tlsStream) handshake(conn *tls.Conn) {
 	}
 }
 
-// Accept implements net.Listener.
-func (s *tlsStream) Accept() (net.Conn, error) {
+// Accept returns the next connection, or net.ErrClosed after Close.
+func (s *tlsStream) Accept() (*accepted, error) {
 	select {
 	case c := <-s.ready:
 		return c, nil
@@ -135,8 +210,7 @@ func (s *tlsStream) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements net.Listener. It ends every connection that came in, and returns when
-// no handshake is left.
+// Close ends every connection that came in, and returns when no handshake is left.
 func (s *tlsStream) Close() error {
 	var err error
 	s.once.Do(func() {
@@ -150,15 +224,10 @@ func (s *tlsStream) Close() error {
 			_ = raw.Close() // no good-bye: the peer may not read any more
 		}
 		s.wg.Wait()
+		s.refused.stop()
 	})
 	return err
 }
 
-// Addr implements net.Listener.
+// Addr is where it listens.
 func (s *tlsStream) Addr() net.Addr { return s.listener.Addr() }
-
-// Dial implements raft.StreamLayer.
-func (s *tlsStream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	d := &net.Dialer{Timeout: timeout}
-	return tls.DialWithDialer(d, "tcp", string(address), s.client)
-}

@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -19,18 +20,35 @@ import (
 func listening(t *testing.T) (*tlsStream, *peer) {
 	t.Helper()
 	p := newPeer(t, must[identity.Spec](t)(identity.NewCluster(settings(t, "node-1"), time.Now())))
-	return must[*tlsStream](t)(listenTLS(netip.AddrPortFrom(loopback, 0), p.cfg.Server, p.cfg.Client, p.cfg.Logger)), p
+	s := must[*tlsStream](t)(listenTLS(netip.AddrPortFrom(loopback, 0), p.cfg.Server, p.cfg.Logger))
+	s.serve(anybody{})
+	return s, p
 }
 
-func address4(s *tlsStream) raft.ServerAddress { return raft.ServerAddress(s.Addr().String()) }
+// anybody lets every node of the cluster in.
+type anybody struct{}
+
+func (anybody) admit(_ context.Context, node string) (raft.Server, error) {
+	return raft.Server{ID: raft.ServerID(node)}, nil
+}
+func (anybody) sourceOfMember(netip.Addr) bool { return false }
+func (anybody) answer(net.Conn, string) error  { return ErrNoSpeaker }
+
+// call makes a connection to a stream as a member does.
+func (p *peer) call(s *tlsStream) *tls.Conn {
+	p.t.Helper()
+	conf := p.id.ClientTLS()
+	conf.NextProtos = []string{protoRaft}
+	return must[*tls.Conn](p.t)(tls.Dial("tcp", s.Addr().String(), conf))
+}
 
 func TestStreamCarriesBytesBetweenNodes(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	s, _ := listening(t)
+	s, p := listening(t)
 	defer s.Close()
-	out := must[net.Conn](t)(s.Dial(address4(s), patience))
+	out := p.call(s)
 	defer out.Close()
-	in := must[net.Conn](t)(s.Accept())
+	in := must[*accepted](t)(s.Accept())
 	must[int](t)(out.Write([]byte("hello")))
 	got := make([]byte, 5)
 	must[int](t)(io.ReadFull(in, got))
@@ -49,7 +67,7 @@ func TestStreamRefusesStrangers(t *testing.T) {
 	_, other := listening(t)
 	t.Run("another cluster's certificate", func(t *testing.T) {
 		// Its own side would refuse ours first; a stranger with bad intent would not.
-		bold := &tls.Config{InsecureSkipVerify: true, GetClientCertificate: other.cfg.Client.GetClientCertificate}
+		bold := &tls.Config{InsecureSkipVerify: true, GetClientCertificate: other.id.ClientTLS().GetClientCertificate}
 		conn := must[*tls.Conn](t)(tls.Dial("tcp", s.Addr().String(), bold))
 		defer conn.Close()
 		if _, err := conn.Read(make([]byte, 1)); err == nil {
@@ -70,7 +88,10 @@ func TestStreamRefusesStrangers(t *testing.T) {
 		conn := must[net.Conn](t)(net.Dial("tcp", s.Addr().String()))
 		defer conn.Close()
 		must[int](t)(conn.Write([]byte("GET / HTTP/1.1\r\nHost: raft\r\n\r\n")))
-		eventually(t, "it is refused", func() bool { return p.log.says("does not look like a TLS handshake") })
+		eventually(t, "it is refused", func() bool { return s.refused.count() == 3 })
+		if p.log.says("does not look like a TLS handshake") {
+			t.Error("each refusal has a line of its own")
+		}
 	})
 	if len(s.ready) != 0 {
 		t.Error("Raft got one of them")
@@ -81,15 +102,12 @@ func TestStreamRefusesStrangers(t *testing.T) {
 func TestStreamClosesInTheMiddleOfHandshakes(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	s, p := listening(t)
-	for range handshakesPending + 8 { // so that the accept loop itself waits for a place
+	for range waitingPerSource + 8 { // so that some have lost their places
 		conn := must[net.Conn](t)(net.Dial("tcp", s.Addr().String()))
 		defer conn.Close()
 	}
-	eventually(t, "all places are taken", func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return len(s.conns) > handshakesPending
-	})
+	eventually(t, "all places are taken", func() bool { return s.refused.count() == 8 })
+	before := s.refused.count()
 	start := time.Now()
 	check(t, s.Close())
 	check(t, s.Close())
@@ -99,17 +117,17 @@ func TestStreamClosesInTheMiddleOfHandshakes(t *testing.T) {
 	if _, err := s.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Accept after Close: %v", err)
 	}
-	if p.log.says("refused") {
+	if s.refused.count() != before || p.log.says("context canceled") {
 		t.Error("Close blames its peers")
 	}
 }
 
 // Raft leaves the connections that came in open when it ends.
 func TestStreamCloseEndsWhatCameIn(t *testing.T) {
-	s, _ := listening(t)
-	out := must[net.Conn](t)(s.Dial(address4(s), patience))
+	s, p := listening(t)
+	out := p.call(s)
 	defer out.Close()
-	in := must[net.Conn](t)(s.Accept())
+	in := must[*accepted](t)(s.Accept())
 	check(t, s.Close())
 	if _, err := in.Read(make([]byte, 1)); err == nil {
 		t.Error("it is still open")

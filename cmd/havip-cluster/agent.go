@@ -40,7 +40,13 @@ func init() {
 	bootstrapRaft = func(dir string, id *identity.Identity) error {
 		return membership.Bootstrap(identity.RaftDir(dir), id.NodeID, raftAddress(id.Settings))
 	}
-	prepareRaft = func(dir string) error { return membership.Prepare(identity.RaftDir(dir)) }
+	prepareRaft = func(dir string, voters []api.RaftVoter) error {
+		var sponsors []raft.Server
+		for _, v := range voters {
+			sponsors = append(sponsors, raft.Server{ID: raft.ServerID(v.Node), Address: raft.ServerAddress(v.Address)})
+		}
+		return membership.Prepare(identity.RaftDir(dir), sponsors)
+	}
 	recoverRaft = func(dir string, s identity.Settings) (membership.Survivor, error) {
 		return membership.Recover(identity.RaftDir(dir), s.NodeID, raftAddress(s), s.ClusterID)
 	}
@@ -198,7 +204,7 @@ func (a *runner) open(dir string, noFence bool) error {
 	timers := a.id.Timers()
 	a.node, err = membership.Open(membership.Config{
 		Dir: identity.RaftDir(dir), Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Raft),
-		Server: a.id.ServerTLS(true), Client: a.id.ClientTLS(),
+		Server: a.id.ServerTLS(true), Client: a.id.ClientTLSTo,
 		Heartbeat: timers.RaftHeartbeat, LeaderLease: timers.RaftLeaderLease, Logger: a.log,
 	})
 	if err != nil {

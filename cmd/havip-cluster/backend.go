@@ -316,6 +316,9 @@ func (b *backend) Admit(ctx context.Context, req api.JoinRequest) (api.JoinAnswe
 		Role: string(got.Node.Role), Certificate: string(got.Cert), CA: string(identity.CertPEM(b.id.CACert)),
 		CAKey: string(got.CAKey), GossipKey: b.id.GossipKey,
 	}
+	for _, v := range got.Voters {
+		answer.Voters = append(answer.Voters, api.RaftVoter{Node: string(v.ID), Address: string(v.Address)})
+	}
 	for _, n := range s.NodeList() {
 		if n.ID != got.Node.ID {
 			answer.Peers = append(answer.Peers, apiAddress(n))

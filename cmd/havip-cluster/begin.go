@@ -26,7 +26,7 @@ import (
 var bootstrapRaft func(dir string, id *identity.Identity) error
 
 // prepareRaft makes the empty log of a node that joins, under the same contract.
-var prepareRaft func(dir string) error
+var prepareRaft func(dir string, voters []api.RaftVoter) error
 
 // nodeFlags are what bootstrap and join share.
 type nodeFlags struct {
@@ -133,11 +133,11 @@ func firstLog(dir string) error {
 }
 
 // emptyLog makes the log of a node that joins.
-func emptyLog(dir string) error {
+func emptyLog(dir string, voters []api.RaftVoter) error {
 	if prepareRaft == nil {
 		return nil
 	}
-	return prepareRaft(dir)
+	return prepareRaft(dir, voters)
 }
 
 // removeNode removes what was made in dir, which held no state of ours before. Other
@@ -212,7 +212,7 @@ func (g *globals) join(ctx context.Context, f nodeFlags, addr netip.Addr, token 
 		CACert: []byte(answer.CA), CAKey: []byte(answer.CAKey), Cert: []byte(answer.Certificate), Key: key,
 		GossipKey: append(base64.StdEncoding.AppendEncode(nil, answer.GossipKey), '\n'),
 	}
-	if err := makeNode(g.dataDir, spec, func() error { return emptyLog(g.dataDir) }); err != nil {
+	if err := makeNode(g.dataDir, spec, func() error { return emptyLog(g.dataDir, answer.Voters) }); err != nil {
 		return fmt.Errorf("the cluster let node %s in, but its data directory cannot be made: %w; then run `havip-cluster node remove %s` at a member and begin again with a new token", f.name, err, f.name)
 	}
 	return g.madeNode(spec.Settings, "node %s joins cluster %s, from %s")

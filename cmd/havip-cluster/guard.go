@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -162,7 +163,8 @@ func (g *guard) prepare(w word) {
 		return
 	}
 	cfg := g.choice.on(fenceConfig(g.dir, g.id.NodeID))
-	cfg.Prefer = w.Fence // another kind would take this one's place
+	cfg.Prefer = w.Fence       // another kind would take this one's place
+	defer debug.FreeOSMemory() // from here on it only waits
 	start := time.Now()
 	f, _, err := fence.New(cfg)
 	if err != nil {

@@ -49,6 +49,10 @@ func inEdge(name, rule, test string, more ...Catcher) Bug {
 	return Bug{"edge-" + name, rule, append([]Catcher{{"edge", test, Fails}}, more...)}
 }
 
+func inDoors(name, rule, test string) Bug {
+	return Bug{"membership-door-" + name, rule, []Catcher{{"membership", test, Fails}}}
+}
+
 var (
 	sim      = Catcher{"jepsen/sim", "^TestMutantSim$", Sim}
 	directed = Catcher{"jepsen/sim", "^TestMutantDirected$", Sim}
@@ -118,6 +122,12 @@ var Catalogue = []Bug{
 	lease("drift-margin", "notation: drift margin", leaseSearch(), directed),
 	inFSM("key", "a repeated request is done once", "^TestCommandRoundTrip$"),
 	{"membership-barrier", "a leader is up to date", []Catcher{{"membership", "^TestTheFounderInitialisesOnce$", Fails}}},
+	inDoors("suffrage", "only a voter speaks Raft", "^TestOnlyVotersSpeak$"),
+	inDoors("member", "who is in no configuration does not speak Raft", "^TestOnlyVotersSpeak$"),
+	inDoors("sender", "nobody speaks for another", "^TestOnlyVotersSpeak$"),
+	inDoors("cut", "removal ends what is open", "^TestRemovalCutsWhatIsOpen$"),
+	inDoors("dial", "the dialler names whom it wants", "^TestTheDiallerNamesWhomItWants$"),
+	inDoors("old-word", "a word for a voter is newer than what is known", "^TestVouching$"),
 	{"membership-take-back", "what failed is taken back", []Catcher{{"membership", "^TestALeadersStalledWriteFailsAndIsTakenBack$|^TestWhatCannotBeTakenBackIsTriedAgain$", Fails}}},
 	{"fence-not-shut", "fence: shut means silent", []Catcher{{"netdev/fence", "^TestStates$|^TestFrameTable$", Fails}}},
 	{"fence-link", "fence: outlives the process", []Catcher{{"netdev/fence", "^TestKilled$", Fails}}},

@@ -126,7 +126,7 @@ func (b *Bed) form(n int) {
 		b.must(err)
 	}
 	b.CLI(1, "havip", "create", "web", "--ip", b.HAVIP.String(), "--no-range-limit")
-	b.Owner()
+	b.Eventually("its owner has it", func() bool { return b.has(b.Owner()) }) // it asks the neighbours first
 }
 
 func (b *Bed) must(err error) {

@@ -141,6 +141,11 @@ func newMove(t *testing.T) *move {
 		m.startKeepalived(i)
 	}
 	t.Cleanup(func() {
+		for _, i := range []int{lb1, lb2} {
+			if text, err := os.ReadFile(filepath.Join(m.dir, m.host(i).Name, "log")); err == nil && t.Failed() {
+				t.Logf("Keepalived at %s:\n%s", m.host(i).Name, text)
+			}
+		}
 		for i := range m.daemons {
 			_ = m.endKeepalived(i, syscall.SIGKILL)
 		}
@@ -196,6 +201,11 @@ func (m *move) endKeepalived(i int, sig syscall.Signal) error {
 	select {
 	case <-m.ended[i]:
 		delete(m.daemons, i)
+		for _, file := range []string{"pid", "vrrp.pid"} { // as systemd does: numbers come again
+			if err := os.Remove(filepath.Join(m.dir, m.host(i).Name, file)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
 		return nil
 	case <-time.After(daemonWait):
 		return fmt.Errorf("Keepalived at %s has not ended within %s", m.host(i).Name, daemonWait)

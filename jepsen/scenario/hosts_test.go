@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -81,6 +82,26 @@ func (b *Bed) tells(words ...string) {
 	if !b.says(words...) {
 		b.t.Errorf("neither status nor events have a line with %q", words)
 	}
+}
+
+// remedy runs the command that status at a node prints for a problem with these words, and demands
+// that the problem goes.
+func (b *Bed) remedy(node int, words ...string) {
+	b.t.Helper()
+	problem := func() string {
+		out, err := b.Cluster.CLI(node, "status")
+		b.must(err)
+		for line := range strings.Lines(string(problems(out))) {
+			if hasLine(line, words...) && strings.Count(line, "`") == 2 {
+				return line
+			}
+		}
+		return ""
+	}
+	line := ""
+	b.Eventually("a problem with a command", func() bool { line = problem(); return line != "" })
+	b.sh(node, strings.Split(line, "`")[1])
+	b.Eventually("the end of: "+line, func() bool { return problem() == "" })
 }
 
 // hasLine reports whether one line has all the words, in any case.
@@ -166,9 +187,10 @@ func (b *Bed) busyLog() (stop func()) {
 // N1: a new HAVIP's address is on a standby already. While the log changes all the time, the standby
 // must still be silent before anybody else speaks.
 func TestHostHasANewAddressAlready(t *testing.T) {
-	for _, c := range []struct{ name, prepare string }{
-		{"on lo", "ip addr add 10.77.0.101/32 dev lo"},
-		{"variant: on a bridge", "ip link add br7 type bridge && ip addr add 10.77.0.101/32 dev br7 && ip link set br7 up"},
+	for _, c := range []struct{ name, prepare, own string }{
+		{"on lo", "ip addr add 10.77.0.101/32 dev lo", ""},
+		// On a bridge it is an own address of that host, which is reason enough to refuse.
+		{"variant: on a bridge", "ip link add br7 type bridge && ip addr add 10.77.0.101/32 dev br7 && ip link set br7 up", "node-2/br7"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := NewBed(t, 3)
@@ -176,6 +198,10 @@ func TestHostHasANewAddressAlready(t *testing.T) {
 			b.busyLog()
 			time.Sleep(3 * time.Second)
 			second := b.of(b.Lab.Address(101))
+			if c.own != "" {
+				b.refused(1, 1, c.own, "havip", "create", "second", "--ip", "10.77.0.101", "--range", "cvm:node-1")
+				return
+			}
 			m := second.Watch(func() {
 				b.CLI(1, "havip", "create", "second", "--ip", "10.77.0.101", "--range", "cvm:node-1")
 				_, err := b.Cluster.WaitOwned("second", ownedWait)
@@ -185,6 +211,21 @@ func TestHostHasANewAddressAlready(t *testing.T) {
 			noDual(t, m)
 		})
 	}
+}
+
+// N1, variant: the standby that has the address has no session, so it need not guard it. It is found
+// out as anybody else who has it.
+func TestHostWithoutASessionHasANewAddress(t *testing.T) {
+	b := NewBed(t, 3)
+	b.Place(1)
+	b.sh(2, "ip addr add 10.77.0.101/32 dev lo")
+	b.must(b.Cluster.Kill(2, syscall.SIGKILL))
+	b.Eventually("the end of its session", func() bool { return b.session(2) == 0 })
+	m := b.of(b.Lab.Address(101)).Watch(func() {
+		b.CLI(1, "havip", "create", "second", "--ip", "10.77.0.101", "--range", "cvm:node-1")
+		b.tells("10.77.0.101", "in use", "node-2")
+	})
+	noDual(t, m)
 }
 
 // A10: an address that a node itself needs is no HAVIP, and nothing that is a HAVIP becomes a node's.
@@ -239,6 +280,10 @@ func TestHostHasTheAddressInAnotherForm(t *testing.T) {
 			b.tells(b.HAVIP.String(), b.Cluster.NodeName(other))
 			if b.has(other) { // it was left: somebody must be told
 				b.notGreen("a node has the HAVIP's address in a form that the agent does not remove")
+				b.remedy(other, b.HAVIP.String())
+				if b.has(other) {
+					t.Error("the command of status does not remove it")
+				}
 			}
 		})
 	}

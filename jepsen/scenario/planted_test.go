@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -172,7 +173,7 @@ func TestObserverSeesStaleTimeout(t *testing.T) {
 			b.WaitSessions(3)
 			b.Place(b.other(b.Leader()))
 			owner := b.Owner()
-			env := []string{"HAVIP_MUTANT_PAUSE=fence-renew=60ms"}
+			env := []string{"HAVIP_MUTANT_PAUSE=fence-renew=60ms", "HAVIP_MUTANT_UNPROVED=1"}
 			if planted {
 				env = append(env, "HAVIP_MUTANT=fence-stale-timeout")
 			}
@@ -197,6 +198,17 @@ func TestObserverSeesStaleTimeout(t *testing.T) {
 		if planted != (certain > 0) {
 			t.Errorf("planted %t: the observer saw two owners for %s", planted, certain)
 		}
+	}
+}
+
+// The same bug, and the proof of the fence is not spared: it lets no such agent serve.
+func TestProofSeesStaleTimeout(t *testing.T) {
+	b := mutantBed(t, 1)
+	b.Cluster.Binary = withoutBPF(t, b.Cluster.Binary)
+	b.Cluster.Env = []string{"HAVIP_MUTANT_PAUSE=fence-renew=60ms", "HAVIP_MUTANT=fence-stale-timeout"}
+	err := b.Cluster.Bootstrap()
+	if err == nil || !strings.Contains(b.logged(1), "a frame passed after the deadline") {
+		t.Errorf("the agent starts with a fence that opens too late: %v\n%s", err, b.logged(1))
 	}
 }
 

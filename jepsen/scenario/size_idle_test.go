@@ -30,7 +30,9 @@ const (
 type usage struct {
 	cpu time.Duration
 	rss int
-	log int // bytes
+	pss int    // as rss, but a page that several processes share counts for each in part
+	of  string // the resident memory of each process
+	log int    // bytes
 }
 
 func (s *sizes) usage(node int) usage {
@@ -52,6 +54,17 @@ func (s *sizes) usage(node int) usage {
 		pages, err := strconv.Atoi(fields[24-3])
 		s.must(err)
 		u.rss += pages * os.Getpagesize()
+		rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		s.must(err)
+		kinds := map[string]int{}
+		for line := range strings.Lines(string(rollup)) {
+			if f := strings.Fields(line); len(f) == 3 && f[2] == "kB" {
+				kinds[f[0]], err = strconv.Atoi(f[1])
+				s.must(err)
+			}
+		}
+		u.pss += kinds["Pss:"] << 10
+		u.of += fmt.Sprintf(" %d kB (%d of its own)", kinds["Rss:"], kinds["Pss_Anon:"])
 	}
 	info, err := os.Stat(s.Cluster.LogPath(node))
 	s.must(err)
@@ -146,7 +159,7 @@ func TestSizeIdle(t *testing.T) {
 	for node := 1; node <= 3; node++ {
 		now, was := s.usage(node), before[node-1]
 		cpu := (now.cpu - was.cpu).Seconds() / time.Since(start).Seconds()
-		t.Logf("node-%d, %d HAVIPs, nothing changes: %.1f %% of a core, RSS %d MB with the guard, %d bytes of log", node, len(s.list), 100*cpu, now.rss>>20, now.log-was.log)
+		t.Logf("node-%d, %d HAVIPs, nothing changes: %.1f %% of a core, RSS of guard and agent %d MB, PSS %d MB:%s; %d bytes of log", node, len(s.list), 100*cpu, now.rss>>20, now.pss>>20, now.of, now.log-was.log)
 		if cpu > idleCPU && len(s.list) <= 1000 {
 			timely(t, "node-%d needs %.1f %% of a core", node, 100*cpu)
 		}

@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// logEnd is how many bytes of each agent's log a failed test shows.
+const logEnd = 6000
+
 // attempt builds the binary and leads it through the first episodes of a seed.
 func attempt(t *testing.T, c Config, tags string) (*history.History, error) {
 	t.Helper()
@@ -35,6 +38,12 @@ func attempt(t *testing.T, c Config, tags string) (*history.History, error) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		logs, _ := filepath.Glob(filepath.Join(dir, "*.log"))
+		for _, path := range logs {
+			if text, err := os.ReadFile(path); err == nil && t.Failed() {
+				t.Logf("--- %s, its end:\n%s", filepath.Base(path), text[max(0, len(text)-logEnd):])
+			}
+		}
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}

@@ -48,7 +48,7 @@ var ErrNotProved = errors.New("fence: not proved")
 // proveAhead is how far ahead the deadlines of the attempts are: killing the
 // child, finding its fence and one frame each way must fit in. A busy host takes
 // the later ones.
-var proveAhead = []time.Duration{60 * time.Millisecond, 250 * time.Millisecond, time.Second}
+var proveAhead = []time.Duration{60 * time.Millisecond, 250 * time.Millisecond, time.Second, 4 * time.Second}
 
 // frameWait is how long a frame may take over the pair of devices.
 const frameWait = 500 * time.Millisecond

@@ -1,0 +1,55 @@
+package failover
+
+import (
+	"log/slog"
+	"reflect"
+	"testing"
+	"time"
+
+	"havip-cluster/failover/lease"
+)
+
+// Each change of a holding is in the lists at once: a HAVIP that is to leave must not be wanted
+// for one turn more.
+func TestListsFollowEveryChange(t *testing.T) {
+	w := newSized(t, 4)
+	log := &wordLog{state: w.state}
+	cfg := Config{Node: "n-n1", Log: log, Logger: slog.New(slog.DiscardHandler), Clock: func() lease.Instant { return lease.Instant(time.Hour) }}
+	a := newAgent(cfg, &mail{node: "n-n1", post: postman{}, log: log}, nil)
+	a.journal, a.guardian = newJournal(cfg), newGuardian(cfg)
+	deadline := lease.Instant(2 * time.Hour)
+	v := w.state.HAVIPs[w.state.Claimed(w.session("n1"))[0].ID]
+	step := Step{HAVIP: v.ID, Claim: *v.Owner}
+	changes := []struct {
+		what   string
+		do     func()
+		wanted int
+	}{
+		{"activate", func() { a.activate(w.state, step, deadline) }, 1},
+		{"stands", func() { a.stands(v.ID) }, 1},
+		{"relabel", func() {
+			next := step
+			next.Kind, next.Claim.Epoch = StepRelabel, step.Claim.Epoch+1
+			a.do(w.state, next, deadline)
+		}, 1},
+		{"another lease", func() {
+			later := *w.state
+			later.Cluster.LeaseMax *= 2
+			log.state = &later
+			a.refreshHoldings(&later)
+		}, 1},
+		{"deactivate", func() { a.deactivate(log.state, step) }, 0},
+		{"gone", func() { a.gone(a.holdings[v.ID]) }, 0},
+		{"again", func() { a.activate(w.state, step, deadline) }, 1},
+		{"give up", func() { a.giveUp(a.holdings[v.ID], "no route") }, 0},
+	}
+	for _, c := range changes {
+		c.do()
+		got := a.wanted(w.state, deadline).Holdings
+		view := a.Holdings()
+		a.lists.changed()
+		if fresh := a.wanted(w.state, deadline).Holdings; !reflect.DeepEqual(got, fresh) || !reflect.DeepEqual(view, a.Holdings()) || len(got) != c.wanted {
+			t.Errorf("after %s: %+v and %+v, and made anew %+v and %+v", c.what, got, view, fresh, a.Holdings())
+		}
+	}
+}

@@ -1,0 +1,71 @@
+package membership
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// refusalPause is between two lines about refused connections, whoever makes them.
+const refusalPause = time.Minute
+
+// refusals counts what the Raft port refuses. The first one is logged with its reason; what
+// follows within a minute is one more line with the count and the newest reason.
+type refusals struct {
+	log   *slog.Logger
+	pause time.Duration // refusalPause; a test has less
+
+	mu     sync.Mutex
+	total  uint64
+	more   uint64      // since the last line
+	timer  *time.Timer // nil when the next one may be logged at once
+	from   string      // of the newest one
+	reason error
+}
+
+// note counts one refusal.
+func (r *refusals) note(from string, reason error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.total++
+	if r.timer == nil {
+		r.log.Warn("raft: connection refused", "from", from, "reason", reason)
+		r.timer = time.AfterFunc(r.pause, r.summarise)
+		return
+	}
+	r.more++
+	r.from, r.reason = from, reason
+}
+
+func (r *refusals) summarise() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.timer == nil { // stopped
+		return
+	}
+	if r.more == 0 {
+		r.timer = nil
+		return
+	}
+	r.log.Warn("raft: more connections were refused", "count", r.more, "in", r.pause.String(), "last_from", r.from, "last_reason", r.reason)
+	r.more = 0
+	r.timer.Reset(r.pause)
+}
+
+// stop ends the timer; what comes later is counted and not logged.
+func (r *refusals) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	r.pause, r.timer = 0, nil
+	r.log = slog.New(slog.DiscardHandler)
+}
+
+// count returns how many were refused so far.
+func (r *refusals) count() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.total
+}
