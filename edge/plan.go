@@ -188,7 +188,7 @@ func (p *plan) up(ip netip.Addr, w Want, r *record) {
 		p.add(OpGuard, Item{IP: ip})
 		return
 	}
-	if elsewhere := p.elsewhere(ip, w.Index); len(elsewhere) > 0 { // off before on
+	if elsewhere := p.elsewhere(ip, w.Index); len(elsewhere) > 0 && !mutant.Active("edge-on-before-off") { // off before on
 		p.takeOff(ip, elsewhere, state)
 		return
 	}

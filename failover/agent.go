@@ -222,12 +222,8 @@ func (a *Agent) note(m message) {
 func (a *Agent) turn() time.Duration {
 	session, deadline := a.keeper.Lease()
 	if session == 0 || session != a.handoff.session {
-		var next lease.Instant
-		if !mutant.Active("agent-unclean") {
-			next = a.dropAll("the lease is over")
-		}
-		switch {
-		case !a.isClean && !mutant.Active("agent-unclean"), session == 0:
+		next := a.dropAll("the lease is over")
+		if session == 0 || !a.isClean && !mutant.Active("agent-unclean") {
 			return a.until(next)
 		}
 		a.begin(session)
@@ -302,7 +298,7 @@ func (a *Agent) activate(s *fsm.State, step Step, deadline lease.Instant) {
 	if !now.Before(deadline) {
 		return
 	}
-	if a.holdings[step.HAVIP] != nil && !mutant.Active("agent-activate-over") {
+	if a.holdings[step.HAVIP] != nil {
 		return // it may still answer on another ENI: off before on
 	}
 	a.isClean = false
@@ -443,6 +439,24 @@ func confirmed(s *fsm.State, v fsm.HAVIP, c fsm.Claim) bool {
 // dropAll takes everything down; isClean says whether that worked, and the instant when to
 // come back.
 func (a *Agent) dropAll(why string) lease.Instant {
+	s := a.cfg.Log.State()
+	want := Wanted{State: s, CaughtUp: a.cfg.Log.CaughtUp()}
+	if mutant.Active("agent-unclean") {
+		want = a.wanted(s, 0)
+	} else {
+		a.allLeave(why)
+	}
+	report := a.cfg.Edge.Turn(want)
+	a.take(s, report)
+	if a.isClean {
+		a.begin(0)
+	}
+	a.publish()
+	return report.Next
+}
+
+// allLeave marks everything as on its way down, with nothing to be said of it.
+func (a *Agent) allLeave(why string) {
 	for _, id := range a.held() {
 		h := a.holdings[id]
 		if !h.leaving {
@@ -452,14 +466,6 @@ func (a *Agent) dropAll(why string) lease.Instant {
 		}
 		h.release = nil
 	}
-	s := a.cfg.Log.State()
-	report := a.cfg.Edge.Turn(Wanted{State: s, CaughtUp: a.cfg.Log.CaughtUp()})
-	a.take(s, report)
-	if a.isClean {
-		a.begin(0)
-	}
-	a.publish()
-	return report.Next
 }
 
 // Look makes the Agent look again: an answer has come from outside.

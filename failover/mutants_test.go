@@ -16,7 +16,6 @@ func TestMutantWorld(t *testing.T) {
 		body           func(w *world)
 	}{
 		{"agent-release-early", 3, 0, downFails},
-		{"agent-activate-over", 3, 0, downFailsBetweenENIs},
 		{"keeper-longer-pace", 3, 0, longerLease},
 		{"closing-first-hint", 3, 1, voterWasCutOff},
 	} {
