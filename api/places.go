@@ -73,7 +73,7 @@ func (p *places) enter(c *placed) (loser net.Conn, ok bool) {
 			same++
 		}
 	}
-	at := -1
+	var at int
 	idle := func(which func(*placed) bool) int {
 		return slices.IndexFunc(p.conns, func(o *placed) bool { return !o.busy && which(o) })
 	}

@@ -116,9 +116,6 @@ func (m *model) managed(ip netip.Addr) bool {
 	return slices.ContainsFunc(m.addresses[ip], func(a At) bool { return a.Managed })
 }
 
-// speaks reports whether frames of the address pass, the deadline ahead.
-func (m *model) speaks(ip netip.Addr) bool { return len(m.addresses[ip]) > 0 && m.fence[ip] != Shut }
-
 func (m *model) fault(format string, args ...any) {
 	m.wrong = append(m.wrong, fmt.Sprintf(format, args...))
 }

@@ -54,7 +54,6 @@ type Agent struct {
 	pace     pace
 	leaving  int // of the holdings, in this turn's steps
 	isClean  bool
-	guarded  uint64        // as of the last report
 	unsafe   lease.Instant // since when the fence does not know every HAVIP; 0: it does
 }
 

@@ -335,7 +335,6 @@ func (s *State) forgetENIs(n Node) {
 func (e ENI) equal(o ENI) bool {
 	same := slices.Equal(e.Prefixes, o.Prefixes) && (e.SetPrimary == nil) == (o.SetPrimary == nil) &&
 		(e.SetPrimary == nil || *e.SetPrimary == *o.SetPrimary)
-	e.Prefixes, o.Prefixes, e.SetPrimary, o.SetPrimary = nil, nil, nil, nil
 	return same && e.ID == o.ID && e.Node == o.Node && e.Device == o.Device && e.MAC == o.MAC && e.Subnet == o.Subnet && e.Gateway == o.Gateway &&
 		e.Primary == o.Primary && e.Up == o.Up && e.Detached == o.Detached && e.Fault == o.Fault && e.SetSubnet == o.SetSubnet
 }

@@ -161,7 +161,9 @@ func (t *boundTransport) converse(c *accepted) error {
 	r := bufio.NewReaderSize(c, requestBuffer)
 	w := bufio.NewWriter(c)
 	dec := codec.NewDecoder(r, &codec.MsgpackHandle{})
-	enc := codec.NewEncoder(w, &codec.MsgpackHandle{BasicHandle: codec.BasicHandle{TimeNotBuiltin: true}}) // as raft does
+	asRaft := &codec.MsgpackHandle{}
+	asRaft.TimeNotBuiltin = true
+	enc := codec.NewEncoder(w, asRaft)
 	for {
 		kind, err := r.ReadByte()
 		if err != nil {

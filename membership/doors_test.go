@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 the deprecated fields are on the wire, and forged here
+
 package membership
 
 import (

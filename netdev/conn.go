@@ -164,9 +164,6 @@ func (c *conn) burst(requests []request, errs []error) {
 	}
 }
 
-// one is batch for a single request.
-func (c *conn) one(r request) error { return c.batch([]request{r})[0] }
-
 // dump asks for a list and calls each for every message of it, which must not keep the bytes. reset is called before
 // each attempt. From an interrupted dump nobody may conclude that something is absent, so it is repeated, at most
 // dumpAttempts times.

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -176,7 +177,7 @@ func (b *Bed) closedSoon(c net.Conn, what string) {
 	b.t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(3 * time.Second))
 	_, err := c.Read(make([]byte, 1))
-	if timeout, ok := err.(net.Error); err == nil || ok && timeout.Timeout() {
+	if timeout := net.Error(nil); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
 		b.t.Errorf("%s: the peer's connection is still there after 3 s (%v)", what, err)
 	}
 }

@@ -96,12 +96,6 @@ func (h *host) up(id string) (address, bool) {
 	return address{}, false
 }
 
-// answersFor is answers for a HAVIP by its id.
-func (h *host) answersFor(id string) bool {
-	a, up := h.up(id)
-	return up && h.answers(a.havip.IP)
-}
-
 const edgeTime = 200 * time.Microsecond
 
 // seams are the names under which a schedule stops or fails an operation of the edge.
@@ -280,7 +274,7 @@ func (p *process) Do(op edge.Op) []error {
 				continue
 			}
 		}
-		if errs[i] == errDead || !p.do(op.Kind, it) { // a failing add may have had its effect
+		if errors.Is(errs[i], errDead) || !p.do(op.Kind, it) { // a failing add may have had its effect
 			errs[i] = errDead
 		}
 	}

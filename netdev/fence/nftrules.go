@@ -1,8 +1,6 @@
 package fence
 
 import (
-	"net/netip"
-
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -36,13 +34,6 @@ type family struct{ shut, open *nftables.Set }
 
 // gateKey is the constant that the rules look up.
 var gateKey = []byte{0, 0, 0, 1}
-
-func (r *ruleset) family(ip netip.Addr) family {
-	if ip.Is4() {
-		return r.ip4
-	}
-	return r.ip6
-}
 
 const (
 	layerEther = expr.PayloadBaseLLHeader

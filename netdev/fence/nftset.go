@@ -186,7 +186,7 @@ func (f *nftFence) queueForget(c *nftables.Conn, ips []netip.Addr) (map[netip.Ad
 		shut.each(r.ip4.shut, r.ip6.shut, c.SetDeleteElements),
 		open.each(r.ip4.open, r.ip6.open, c.SetDeleteElements),
 	)
-	if twins := append(open.twins, shut.twins...); len(twins) > 0 {
+	if twins := slices.Concat(open.twins, shut.twins); len(twins) > 0 {
 		err = errors.Join(err, c.SetDeleteElements(r.twins, twins))
 	}
 	return nil, err
