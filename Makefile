@@ -19,6 +19,8 @@ install = @for p in $(1); do \
 GO           ?= go
 FUZZTIME     ?= 10s
 TEST_TIMEOUT ?= 25m
+# Whole clusters, one after another.
+SCENARIO_TIMEOUT ?= 50m
 VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 BIN := bin
@@ -107,7 +109,7 @@ compare: ## Keepalived and havip-cluster through the same faults, RUNS (5) times
 .PHONY: jepsen-short
 jepsen-short: ## whole clusters of the real binary through each fault on the real kernel (root)
 	$(call install,$(SCENARIO_PACKAGES))
-	$(GO) test -count=1 -p 1 -timeout $(TEST_TIMEOUT) ./jepsen/scenario ./jepsen/trial
+	$(GO) test -count=1 -p 1 -timeout $(SCENARIO_TIMEOUT) ./jepsen/scenario ./jepsen/trial
 
 .PHONY: jepsen
 jepsen: build ## DURATION (30m) of all faults from one SEED, judged, with bin/jepsen/report.html (root)
