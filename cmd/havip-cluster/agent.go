@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -107,6 +108,7 @@ type runner struct {
 	id       *identity.Identity
 	teller   *teller     // nil: no guard
 	fence    fence.Fence // nil: none
+	proved   bool        // it outlives its process, as was shown at the start
 	edge     *agent.Edge // nil in a witness
 	node     *membership.Node
 	gossip   *membership.Gossip
@@ -186,6 +188,9 @@ func (a *runner) open(dir string, noFence bool) error {
 		return err
 	}
 	elsewhere, err := answeredElsewhere(a.id)
+	if errors.Is(err, failover.ErrTwin) {
+		return err
+	}
 	if err != nil {
 		a.log.Warn("cannot ask whether another host has this node's address", "err", err)
 	}
@@ -210,7 +215,7 @@ func (a *runner) open(dir string, noFence bool) error {
 	if err != nil {
 		return err
 	}
-	a.backend = &backend{id: a.id, node: a.node, edge: a.edge, fence: a.fenceName(), hook: a.fenceHook(), elsewhere: elsewhere, clients: map[string]connection{}}
+	a.backend = &backend{id: a.id, node: a.node, edge: a.edge, fence: a.fenceName(), hook: a.fenceHook(), proved: a.proved, elsewhere: elsewhere, clients: map[string]connection{}}
 	a.gossip, err = membership.OpenGossip(membership.GossipConfig{
 		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Gossip), Key: a.id.GossipKey,
 		Version: fsm.VersionWithLevel(programVersion()), Logger: a.log,
@@ -246,6 +251,7 @@ func (a *runner) openEdge(dir string, noFence bool) error {
 			return fmt.Errorf("no fence is possible on this kernel: %w; --no-fence does without, at the risk that its help text names", err)
 		}
 		a.fence, why = f, reason
+		a.proved = !strings.Contains(reason, fence.Unproved)
 	}
 	a.log.Info("fence", "kind", a.fenceName(), "why", why)
 	var err error

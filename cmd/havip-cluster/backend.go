@@ -39,7 +39,8 @@ type backend struct {
 	running atomic.Pointer[failover.Member]
 	edge    *agent.Edge // nil in a witness
 	fence   string
-	hook    string // of the fence, which was proved at the start; "": none
+	hook    string // of the fence; "": none
+	proved  bool   // at the start
 	// elsewhere says who else answered for this node's address at the start; "" is nobody.
 	elsewhere string
 
@@ -268,7 +269,7 @@ func (b *backend) isLate(n fsm.Node, voter bool) bool {
 
 func (b *backend) Local() api.Local {
 	disk := b.node.Disk()
-	out := api.Local{Fence: b.fence, FenceHook: b.hook, FenceProved: b.hook != "", LogBytes: disk.Bytes}
+	out := api.Local{Fence: b.fence, FenceHook: b.hook, FenceProved: b.proved, LogBytes: disk.Bytes}
 	if disk.Stalled {
 		out.Conditions = append(out.Conditions, "its disk does not take the log's writes; it does not lead while that lasts")
 	}
@@ -277,6 +278,9 @@ func (b *backend) Local() api.Local {
 	}
 	if b.edge != nil {
 		out.FenceNote = b.edge.FenceNote()
+	}
+	if b.hook != "" && !b.proved {
+		out.Conditions = append(out.Conditions, "its fence could not be proved at the start, the host was too slow; a restart tries again")
 	}
 	if b.elsewhere != "" {
 		out.Conditions = append(out.Conditions, b.elsewhere)

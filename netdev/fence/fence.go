@@ -210,6 +210,9 @@ func (cfg Config) candidates() ([]string, error) {
 	return all, nil
 }
 
+// Unproved is in New's words when the host was too slow to prove the fence that it chose.
+const Unproved = "not proved"
+
 // New returns the best fence that the kernel permits, and why it is that one.
 // What a dead process of the same owner left behind is taken over as it stands:
 // every HAVIP stays guarded, open ones stay open, the deadline is unchanged. The
@@ -225,11 +228,15 @@ func New(cfg Config) (Fence, string, error) {
 		why := hook
 		if cfg.Prove {
 			proof, err := Prove(context.Background(), cfg, hook)
-			if err != nil {
+			switch {
+			case errors.Is(err, errTooSlow): // which says nothing against it
+				why += ", " + Unproved + ": the host was too slow for the proof"
+			case err != nil:
 				refused = append(refused, fmt.Errorf("%s is not proved: %w", hook, err))
 				continue
+			default:
+				why += ", " + proof.String()
 			}
-			why += ", " + proof.String()
 		}
 		f, err := open(cfg, hook)
 		if err != nil {

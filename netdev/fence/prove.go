@@ -50,6 +50,9 @@ var ErrNotProved = errors.New("fence: not proved")
 // the later ones.
 var proveAhead = []time.Duration{60 * time.Millisecond, 250 * time.Millisecond, time.Second, 4 * time.Second}
 
+// proveMax bounds a proof: a node that must come back does not wait for one any longer.
+const proveMax = 8 * time.Second
+
 // frameWait is how long a frame may take over the pair of devices.
 const frameWait = 500 * time.Millisecond
 
@@ -94,7 +97,12 @@ func Prove(ctx context.Context, cfg Config, hook string) (Proof, error) {
 		}
 		done <- result{scratch, err}
 	}()
-	r := <-done
+	var r result
+	select {
+	case r = <-done:
+	case <-time.After(proveMax):
+		return Proof{}, fmt.Errorf("%w: %s: %w: no result after %v", ErrNotProved, hook, errTooSlow, proveMax)
+	}
 	if r.err != nil {
 		return Proof{}, fmt.Errorf("%w: %s: %w", ErrNotProved, hook, r.err)
 	}
