@@ -90,6 +90,9 @@ func Run(ctx context.Context, c Config) (*history.History, error) {
 		return &history.History{}, err
 	}
 	r := &run{Config: c, lab: lab, cluster: netns.NewCluster(lab, c.Binary, c.Dir)}
+	// A disk that failed is mounted anew, and that reaches nobody in a mount namespace of its own:
+	// each copy keeps the file system that has been shut down.
+	r.cluster.Environment = netns.InHost
 	r.cluster.Env = c.Env
 	defer r.close()
 	r.client = workload.NewClient(r.cluster)
