@@ -31,7 +31,7 @@ type Asker struct {
 	Changed func()
 
 	mu      sync.Mutex
-	waiting map[int]map[netip.Addr]bool // by ifindex
+	waiting map[int]map[netip.Addr]bool // by ifindex, until the answer is there
 	answers map[netip.Addr]answer
 	wake    chan struct{}
 }
@@ -85,14 +85,18 @@ func (a *Asker) Run(ctx context.Context) {
 		case <-a.wake:
 		}
 		a.mu.Lock()
-		todo := a.waiting
-		a.waiting = map[int]map[netip.Addr]bool{}
+		todo := map[int][]netip.Addr{}
+		for index, ips := range a.waiting {
+			if len(ips) > 0 {
+				todo[index] = slices.SortedFunc(maps.Keys(ips), netip.Addr.Compare)
+			}
+		}
 		if len(a.answers) > askMax {
 			clear(a.answers)
 		}
 		a.mu.Unlock()
 		for _, index := range slices.Sorted(maps.Keys(todo)) {
-			a.ask(ctx, index, slices.SortedFunc(maps.Keys(todo[index]), netip.Addr.Compare))
+			a.ask(ctx, index, todo[index])
 		}
 		if ctx.Err() == nil {
 			a.Changed()
@@ -142,5 +146,6 @@ func (a *Asker) ask(ctx context.Context, index int, ips []netip.Addr) {
 	defer a.mu.Unlock()
 	for _, ip := range ips {
 		a.answers[ip] = answer{taken[ip], time.Now()}
+		delete(a.waiting[index], ip)
 	}
 }

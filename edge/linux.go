@@ -16,7 +16,7 @@ import (
 )
 
 // Linux is the real Kernel: netdev and the fence. Read and Do are for the goroutine of the
-// Loop; Run, Changes, SetDeadline and Counters may be called by others.
+// Loop; Run, Changes and SetDeadline may be called by others.
 type Linux struct {
 	log       *slog.Logger
 	fence     fence.Fence // nil: none
@@ -93,14 +93,6 @@ func (k *Linux) Changes() <-chan struct{} { return k.changes }
 
 // SetDeadline tells the fence until when anything may answer: one memory store with eBPF.
 func (k *Linux) SetDeadline(t Instant) { k.deadlines.set(t) }
-
-// Counters reads the fence's frame counters.
-func (k *Linux) Counters() (fence.Counters, error) {
-	if k.fence == nil {
-		return fence.Counters{}, nil
-	}
-	return k.fence.Counters()
-}
 
 // Close closes the sockets. What is in the kernel stays.
 func (k *Linux) Close() error {
@@ -221,8 +213,7 @@ func (k *Linux) readFence(r *Reading) error {
 	return nil
 }
 
-// readSettings reads what is wanted to be right. What cannot be read is said in the faults of
-// the device: it is no reason not to serve.
+// readSettings reads what is wanted to be right. What cannot be read is no reason not to serve.
 func (k *Linux) readSettings(want *Desired, r *Reading) {
 	r.Settings = map[string]Setting{}
 	names := slices.Sorted(maps.Keys(want.Settled))
@@ -234,11 +225,9 @@ func (k *Linux) readSettings(want *Desired, r *Reading) {
 		k.log.Debug("cannot read the settings of every device", "err", err)
 	}
 	for device, s := range got {
-		out := Setting{Changes: netdev.Want(s, want.Settled[device])}
-		if fault := s.Fault(); fault != nil {
-			out = Setting{Fault: fault.Error()}
+		if s.Fault() == nil { // else no change of this device cures it, and it is a fault of the ENI
+			r.Settings[device] = Setting{Changes: netdev.Want(s, want.Settled[device])}
 		}
-		r.Settings[device] = out
 	}
 }
 

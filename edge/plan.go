@@ -12,10 +12,9 @@ import (
 )
 
 const (
-	// addsMax is how many addresses one round puts up, and removesMax how many it takes off:
-	// those of a round share its readings and its gap.
-	addsMax    = 256
-	removesMax = 256
+	// addsMax is how many addresses one round puts up: those of a round share its readings. What
+	// must be silenced or taken off is not held back.
+	addsMax = 256
 )
 
 // Plan says what is to be done now, in the order of a round. It is pure: the same input
@@ -69,8 +68,6 @@ func (p *plan) ops() []Op {
 			op.Settle = p.settle
 		case OpAdd:
 			op.Items = op.Items[:min(len(op.Items), addsMax)]
-		case OpShut, OpRemove:
-			// What is silent already or must be silenced at once is not held back by the limit.
 		}
 		if op.Len() > 0 {
 			out = append(out, op)

@@ -70,7 +70,6 @@ type Reading struct {
 // Setting is what is wrong with the ARP settings of a device.
 type Setting struct {
 	Changes []netdev.Change // that would make it right
-	Fault   string          // what no change of this device cures
 }
 
 // managed lists the devices on which the address is a HAVIP of ours.

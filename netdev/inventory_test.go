@@ -191,7 +191,22 @@ func sysctl(t *testing.T, device, key, value string) {
 	}
 }
 
-func TestEnsureARP(t *testing.T) {
+// wantSettings reads the settings of a device and makes the changes that Want asks for.
+func wantSettings(device string) ([]Change, error) {
+	s := NewSettings()
+	defer s.Close()
+	got, err := s.Read([]string{device})
+	if err != nil {
+		return nil, err
+	}
+	if fault := got[device].Fault(); fault != nil {
+		return nil, fault
+	}
+	changes := Want(got[device], false)
+	return changes, errors.Join(Apply(changes)...)
+}
+
+func TestWantedSettings(t *testing.T) {
 	l := newLab(t)
 	const dev = "eth0.100" // a dot, as VLANs have
 	l.veth(dev, "p0")
@@ -216,7 +231,7 @@ func TestEnsureARP(t *testing.T) {
 			sysctl(t, "all", key, row.all[i])
 			sysctl(t, dev, key, row.own[i])
 		}
-		changes, err := EnsureARP(dev)
+		changes, err := wantSettings(dev)
 		if row.globalError {
 			wantErr(t, err, ErrGlobalSysctl)
 			continue
@@ -235,43 +250,8 @@ func TestEnsureARP(t *testing.T) {
 		if values() != row.after {
 			t.Errorf("%s: device has %v, want %v", row.name, values(), row.after)
 		}
-		if again, err := EnsureARP(dev); len(again) > 0 || err != nil {
+		if again, err := wantSettings(dev); len(again) > 0 || err != nil {
 			t.Errorf("%s: twice changes %v, %v", row.name, again, err)
-		}
-		l.must(Restore(changes))
-		if got := values(); fmt.Sprint(got) != fmt.Sprintf("[%s %s]", row.own[0], row.own[1]) {
-			t.Errorf("%s: restored to %v, want %v", row.name, got, row.own)
-		}
-	}
-}
-
-func TestRestoreLeavesOthersAlone(t *testing.T) {
-	l := newLab(t)
-	l.veth("eth0", "p0")
-	sysctl(t, "eth0", "arp_ignore", "2")
-	l.must(Restore([]Change{{"eth0", "arp_ignore", 0, 1}, {"gone", "arp_ignore", 0, 1}}))
-	if _, v, err := readConf("eth0", "arp_ignore"); v != 2 || err != nil {
-		t.Errorf("somebody's later value became %d, %v", v, err)
-	}
-	for _, bad := range []string{"", "all", "default", "..", "../all", "gone"} {
-		_, err := EnsureARP(bad)
-		wantErr(t, err, ErrNoDevice)
-		_, err = ReversePath(bad)
-		wantErr(t, err, ErrNoDevice)
-	}
-}
-
-func TestReversePath(t *testing.T) {
-	l := newLab(t)
-	l.veth("eth0", "p0")
-	for _, row := range []struct {
-		all, own string
-		want     int
-	}{{"0", "0", 0}, {"1", "0", 1}, {"1", "2", 2}, {"2", "1", 2}} {
-		sysctl(t, "all", "rp_filter", row.all)
-		sysctl(t, "eth0", "rp_filter", row.own)
-		if got, err := ReversePath("eth0"); got != row.want || err != nil {
-			t.Errorf("all %s, device %s: %d, %v", row.all, row.own, got, err)
 		}
 	}
 }

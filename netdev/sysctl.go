@@ -24,80 +24,11 @@ const (
 // ErrGlobalSysctl is returned when net.ipv4.conf.all overrides what a device needs; no setting of the device can help.
 var ErrGlobalSysctl = errors.New("netdev: net.ipv4.conf.all overrides the device")
 
-// Change is a sysctl that EnsureARP or EnsureLoose changed: what Restore needs.
+// Change is a change of one sysctl of a device, as Want asks for it.
 type Change struct {
 	Device   string // interface name
 	Key      string // e.g. "arp_ignore"
 	Old, New int
-}
-
-// EnsureARP keeps the device from answering and asking with addresses of other interfaces (ARP flux): arp_ignore 1 and
-// arp_announce 2, where the effective value is not already as strict. It returns what it changed, next to an error too.
-//
-// arp_ignore 2 is left alone, it is stricter; 3 and more are replaced by 1, because they answer for other interfaces or not
-// at all. Errors: ErrNoDevice; ErrGlobalSysctl if "all" holds such a value.
-func EnsureARP(device string) ([]Change, error) {
-	var changes []Change
-	for _, want := range []struct {
-		key      string
-		min, max int
-	}{{"arp_ignore", arpIgnoreOwn, arpIgnoreSubnet}, {"arp_announce", arpAnnounceBest, arpAnnounceBest}} {
-		global, own, err := readConf(device, want.key)
-		if err != nil {
-			return changes, err
-		}
-		if global > want.max {
-			return changes, fmt.Errorf("%w: %s is %d, at most %d works", ErrGlobalSysctl, want.key, global, want.max)
-		}
-		if effective := max(global, own); effective >= want.min && effective <= want.max {
-			continue
-		}
-		if err := writeSysctl(sysctlPath("ipv4", device, want.key), want.min); err != nil {
-			return changes, err
-		}
-		changes = append(changes, Change{device, want.key, own, want.min})
-	}
-	return changes, nil
-}
-
-// Restore puts the old values back, the last change first. A value that somebody changed meanwhile stays, and so does a
-// device that is gone; neither is an error.
-func Restore(changes []Change) error {
-	var failed []error
-	for i := len(changes) - 1; i >= 0; i-- {
-		c := changes[i]
-		if err := checkName(c.Device); err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		path := sysctlPath("ipv4", c.Device, c.Key)
-		now, err := readSysctl(path)
-		if err == nil && now == c.New {
-			err = writeSysctl(path, c.Old)
-		}
-		failed = append(failed, tolerate(err, ErrNoDevice))
-	}
-	return errors.Join(failed...)
-}
-
-// ReversePath returns the effective rp_filter of the device: 0 off, 1 strict, 2 loose (RFC 3704 sections 2.2 and 2.4). On a
-// secondary ENI strict drops packets for a HAVIP unless Steer made the way back the same. ErrNoDevice.
-func ReversePath(device string) (int, error) {
-	global, own, err := readConf(device, "rp_filter")
-	return max(global, own), err
-}
-
-// EnsureLoose replaces a strict rp_filter of the device by a loose one, for an ENI whose way back may be another one. It
-// returns what it changed. ErrNoDevice.
-func EnsureLoose(device string) ([]Change, error) {
-	global, own, err := readConf(device, "rp_filter")
-	if err != nil || max(global, own) != pathStrict {
-		return nil, err
-	}
-	if err := writeSysctl(sysctlPath("ipv4", device, "rp_filter"), pathLoose); err != nil {
-		return nil, err
-	}
-	return []Change{{device, "rp_filter", own, pathLoose}}, nil
 }
 
 // Mute reports whether net.ipv4.conf.all makes every device answer no ARP request at all; no setting of a device helps.
