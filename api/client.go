@@ -35,8 +35,10 @@ const (
 // Client speaks with one node. It repeats what had no answer, with the same
 // Idempotency-Key, until Timeout; what was refused it never repeats.
 type Client struct {
-	Timeout time.Duration // of one call; 0 = DefaultTimeout
-	Program string        // said when a node joins: its version with its level of commands
+	// Timeout is of one call; 0 = DefaultTimeout, and as long as the server takes at most
+	// (one minute) for a whole configuration.
+	Timeout time.Duration
+	Program string // said when a node joins: its version with its level of commands
 
 	base  string // scheme and host
 	where string // as the user knows it
@@ -78,13 +80,14 @@ type call struct {
 	query        url.Values
 	key          string
 	body         any
-	raw          []byte // a body that is no JSON
-	into         any    // *[]byte takes the answer as it is
+	raw          []byte        // a body that is no JSON
+	into         any           // *[]byte takes the answer as it is
+	patience     time.Duration // where DefaultTimeout is too short; 0 = DefaultTimeout
 }
 
 // do sends a request until it has an answer, a refusal, or no time left.
 func (c *Client) do(ctx context.Context, r call) error {
-	timeout := cmp.Or(c.Timeout, DefaultTimeout)
+	timeout := cmp.Or(c.Timeout, r.patience, DefaultTimeout)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	body := r.raw

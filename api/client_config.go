@@ -35,14 +35,17 @@ func (o ApplyOptions) query() url.Values {
 // Apply makes the configuration what a file says, YAML or JSON.
 func (c *Client) Apply(ctx context.Context, file []byte, o ApplyOptions) (Applied, error) {
 	var out Applied
-	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/apply", query: o.query(), key: NewKey(), raw: append([]byte{}, file...), into: &out})
+	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/apply", query: o.query(), key: NewKey(), raw: append([]byte{}, file...), into: &out, patience: requestTimeout})
 	return out, err
 }
 
 // Rollback makes the configuration what it was at a revision. Of the options only DryRun
 // and Expected count.
 func (c *Client) Rollback(ctx context.Context, number uint64, o ApplyOptions) (Applied, error) {
-	return change[Applied](ctx, c, http.MethodPost, fmt.Sprintf("/v1/revisions/%d/rollback", number), ApplyOptions{DryRun: o.DryRun, Expected: o.Expected}.query(), nil)
+	var out Applied
+	q := ApplyOptions{DryRun: o.DryRun, Expected: o.Expected}.query()
+	err := c.do(ctx, call{method: http.MethodPost, path: fmt.Sprintf("/v1/revisions/%d/rollback", number), query: q, key: NewKey(), into: &out, patience: requestTimeout})
+	return out, err
 }
 
 // Revisions lists the configurations that can be rolled back to.
@@ -68,6 +71,6 @@ func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
 // Plan says what would be placed where.
 func (c *Client) Plan(ctx context.Context, b PlanSpec) (Plan, error) {
 	var out Plan
-	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/plan", body: b, into: &out})
+	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/plan", body: b, into: &out, patience: requestTimeout})
 	return out, err
 }

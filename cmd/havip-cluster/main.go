@@ -96,6 +96,8 @@ type globals struct {
 	address string // "" = the socket of the local agent
 	output  string // table, json, yaml
 	timeout time.Duration
+	// timeoutNamed says that a person named it; without, some calls have more.
+	timeoutNamed bool
 
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -112,6 +114,7 @@ func newRoot(g *globals) *cobra.Command {
 		Args: unknownVerb,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			g.timeoutNamed = cmd.Flags().Changed("timeout")
 			return g.check(cmd.Flags().Changed("address"))
 		},
 	}
@@ -119,7 +122,7 @@ func newRoot(g *globals) *cobra.Command {
 	f.StringVar(&g.dataDir, "data-dir", defaultDataDir, "the node's data directory")
 	f.StringVar(&g.address, "address", "", "agent to ask: https://HOST:PORT or unix:PATH (default: $"+envAddress+", else the local agent's socket)")
 	f.StringVarP(&g.output, "output", "o", "table", "table, json or yaml")
-	f.DurationVar(&g.timeout, "timeout", api.DefaultTimeout, "how long to try")
+	f.DurationVar(&g.timeout, "timeout", api.DefaultTimeout, "how long to try; for a whole configuration 1m, unless named")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%s", flagSentence(err)) })
 	root.AddCommand(
 		newBootstrapCommand(g), newJoinCommand(g), newAgentCommand(g), newNodeCommand(g), newSubnetCommand(g), newENICommand(g),
@@ -217,7 +220,9 @@ func (g *globals) client() (*api.Client, error) {
 		}
 		c = api.NewLocalClient(filepath.Clean(socket))
 	}
-	c.Timeout = g.timeout
+	if g.timeoutNamed {
+		c.Timeout = g.timeout
+	}
 	return c, nil
 }
 

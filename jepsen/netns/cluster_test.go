@@ -20,10 +20,10 @@ echo "$(readlink /proc/self/ns/net) $*" >>"$CALLS"
 case "$1 $2" in
 bootstrap*|join*) mkdir "$dir" ;;
 agent*)
-	echo "agent of $dir" >&2
-	touch "$WORLD/ready"
-	[ -e "$WORLD/guarded" ] && { sleep 1000 & wait $!; exit 7; }
 	[ -e "$WORLD/stubborn" ] && trap '' TERM || trap 'echo bye >&2; exit 0' TERM
+	echo "agent of $dir" >&2 # after the trap: whoever reads it may send a signal
+	touch "$WORLD/ready"
+	[ -e "$WORLD/guarded" ] && { trap - TERM; sleep 1000 & wait $!; exit 7; }
 	while :; do sleep 0.02; done ;;
 "node add") echo '{"node":"'"$3"'","role":"voter","token":"secret","command":"x"}' ;;
 "node list") [ -e "$WORLD/ready" ] || { echo 'no agent' >&2; exit 3; }
