@@ -204,6 +204,7 @@ func (n *Node) start() (err error) {
 	if err != nil {
 		return err
 	}
+	trans.entry = n.entryTerm
 	serve := n.bindTransport(trans)
 	if n.raft, err = newRaft(conf, n.Machine, cache, n.parts.Store, snaps, trans); err != nil {
 		return fmt.Errorf("membership: start raft on %s: %w", n.cfg.Dir, err)
