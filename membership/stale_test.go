@@ -221,7 +221,7 @@ func TestSnapshotsAreJudgedInOrder(t *testing.T) {
 	lead.Connect("10.9.9.2:1", inner)
 	var index uint64 // guarded by the order of requests
 	done := make(chan struct{})
-	f, err := newFreshOnly(inner, func() (uint64, uint64) { return handTerm, index }, done)
+	f, err := newFreshOnly(inner, time.Minute, func() (uint64, uint64) { return handTerm, index }, done)
 	check(t, err)
 	answers := make(chan error, 2)
 	go func() {
