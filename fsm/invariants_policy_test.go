@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -123,10 +124,10 @@ func checkLevel(s *State, bad complain) {
 	if s.Cluster.Level < 0 || s.Cluster.Level == 1 || s.Cluster.Level > CommandLevel {
 		bad("the level is %d", s.Cluster.Level)
 	}
-	if s.Level() == 2 {
+	if s.Level() > 1 {
 		for _, part := range []any{s.Cluster, s.Nodes, s.Sessions, s.HAVIPs} {
-			if level := fieldLevel(reflect.ValueOf(part)); level > 2 {
-				bad("a state of level 2 has a field of level %d in %T", level, part)
+			if level := fieldLevel(reflect.ValueOf(part)); level > s.Level() {
+				bad("a state of level %d has a field of level %d in %T", s.Level(), level, part)
 			}
 		}
 	}
@@ -209,7 +210,7 @@ func TestPolicyInvariantsNoticePlantedFaults(t *testing.T) {
 			s.Nodes[n.ID] = n
 		}},
 		{"a revision of the future", "the newest is", func(_ *world, s *State) { s.Revisions = []Revision{{Number: 999, Config: json.RawMessage("{}")}} }},
-		{"a level too high", "the level is 4", func(_ *world, s *State) { s.Cluster.Level = 4 }},
+		{"a level too high", fmt.Sprintf("the level is %d", CommandLevel+1), func(_ *world, s *State) { s.Cluster.Level = CommandLevel + 1 }},
 		{"a field that level 1 does not know", "in fsm.Cluster", func(_ *world, s *State) { s.Cluster.Level, s.Cluster.Maintenance = 0, true }},
 		{"a value that level 1 does not know", "in map[string]fsm.HAVIP", func(w *world, s *State) {
 			change(func(v *HAVIP) { v.GaveUp = map[string]GaveUp{"n1/eth0": {At: 1}} })(w, s)

@@ -22,7 +22,7 @@ import (
 // A state of level 1 has only what level 1 knows: an older node can read its snapshot.
 
 // CommandLevel is the highest level of commands that this program reads.
-const CommandLevel = 3
+const CommandLevel = 4
 
 const levelMark = "+level."
 

@@ -72,7 +72,16 @@ func (w *world) upgrade() {
 func (w *world) upgrade3() {
 	w.t.Helper()
 	for _, n := range w.state.NodeList() {
-		w.must(UpdateNode{ID: n.ID, Version: ptr(VersionWithLevel("v3"))})
+		w.must(UpdateNode{ID: n.ID, Version: ptr("v3+level.3")})
+	}
+	w.guarded()
+}
+
+// upgrade4 lets every node say that it reads level 4, and that its fence knows all HAVIPs.
+func (w *world) upgrade4() {
+	w.t.Helper()
+	for _, n := range w.state.NodeList() {
+		w.must(UpdateNode{ID: n.ID, Version: ptr("v4+level.4")})
 	}
 	w.guarded()
 }
