@@ -164,14 +164,14 @@ func (n *fakeNode) Admit(_ context.Context, req JoinRequest) (JoinAnswer, error)
 	if res.Refusal != nil {
 		return JoinAnswer{}, res.Refusal
 	}
-	cert, err := identity.SignCSR(n.id.CA, req.CSR, res.Object, req.Name, req.Advertise, time.Now())
+	cert, err := identity.SignCSR(n.id.Authority(), req.CSR, res.Object, req.Name, req.Advertise, time.Now())
 	if err != nil {
 		return JoinAnswer{}, err
 	}
-	key, err := n.id.CA.KeyPEM()
+	key, err := n.id.Authority().KeyPEM()
 	return JoinAnswer{
 		ClusterID: n.id.ClusterID, NodeID: res.Object, Profile: "lan", LeaseMS: 500, Role: string(n.State().Nodes[res.Object].Role),
-		Certificate: string(cert), CA: string(n.id.CA.CertPEM()), CAKey: string(key), GossipKey: n.id.GossipKey,
+		Certificate: string(cert), CA: string(n.id.Authority().CertPEM()), CAKey: string(key), GossipKey: n.id.GossipKeys()[0],
 	}, err
 }
 
@@ -242,13 +242,13 @@ func newIdentity(t testing.TB, name string, port int, by *identity.Identity) *id
 	must(t, err)
 	if by != nil {
 		spec.ClusterID = by.ClusterID
-		spec.CACert = by.CA.CertPEM()
-		spec.CAKey, err = by.CA.KeyPEM()
+		spec.CACert = by.Authority().CertPEM()
+		spec.CAKey, err = by.Authority().KeyPEM()
 		must(t, err)
 		csr, key, err := identity.NewCSR()
 		must(t, err)
 		spec.Key = key
-		spec.Cert, err = identity.SignCSR(by.CA, csr, spec.NodeID, name, settings.Advertise, time.Now())
+		spec.Cert, err = identity.SignCSR(by.Authority(), csr, spec.NodeID, name, settings.Advertise, time.Now())
 		must(t, err)
 	}
 	dir := filepath.Join(t.TempDir(), "d")

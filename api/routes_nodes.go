@@ -148,7 +148,7 @@ func (s *Server) tokenRoute() {
 	huma.Register(s.huma, op, func(ctx context.Context, in *tokenCreate) (*reply[Token], error) {
 		st := s.Backend.State()
 		expires := time.Now().Add(time.Duration(in.Body.TTLSeconds) * time.Second)
-		t, err := identity.NewToken(st.Cluster.ID, identity.Fingerprint(s.Identity.CACert), in.Body.Node, identity.Role(in.Body.Role), expires)
+		t, err := identity.NewToken(st.Cluster.ID, identity.Fingerprint(s.Identity.Issuer()), in.Body.Node, identity.Role(in.Body.Role), expires)
 		if err != nil {
 			return nil, problemOf(err)
 		}

@@ -40,7 +40,7 @@ type Admitted struct {
 // it needs the CA's key, which every voter has. Nothing is changed when it refuses. The
 // same request repeated gets the same node id, because an answer can be lost.
 func Admit(ctx context.Context, n *Node, id *identity.Identity, a Applicant) (Admitted, error) {
-	if id.CA == nil {
+	if id.Authority() == nil {
 		return Admitted{}, fsm.Refuse(fsm.CodeNotReady, "this node has no CA key and cannot let others in; make a voter the leader")
 	}
 	keyHash, refusal := csrKeyHash(a.CSR)
@@ -59,7 +59,7 @@ func Admit(ctx context.Context, n *Node, id *identity.Identity, a Applicant) (Ad
 	if a.Advertise.IsLoopback() && !id.Advertise.IsLoopback() {
 		return Admitted{}, fsm.Refuse(fsm.CodeParameter, "node %s says that the others reach it at %s, which is their own host; join with --advertise and an address of its network", a.Name, a.Advertise)
 	}
-	if _, err := identity.SignCSR(id.CA, a.CSR, node.ID, a.Name, a.Advertise, now); err != nil {
+	if _, err := identity.SignCSR(id.Authority(), a.CSR, node.ID, a.Name, a.Advertise, now); err != nil {
 		return Admitted{}, fsm.Refuse(fsm.CodeParameter, "no certificate can be made for node %s: %v", a.Name, err)
 	}
 	res, err := n.Propose(ctx, 0, "", fsm.AddNode{Token: a.TokenID, SecretHash: identity.SecretHash(a.Secret), Node: node})
@@ -77,12 +77,12 @@ func Admit(ctx context.Context, n *Node, id *identity.Identity, a Applicant) (Ad
 			out.Voters = append(out.Voters, srv)
 		}
 	}
-	out.Cert, err = identity.SignCSR(id.CA, a.CSR, out.Node.ID, out.Node.Name, a.Advertise, now)
+	out.Cert, err = identity.SignCSR(id.Authority(), a.CSR, out.Node.ID, out.Node.Name, a.Advertise, now)
 	if err != nil {
 		return Admitted{}, err
 	}
 	if out.Node.Role != fsm.RoleAgent {
-		if out.CAKey, err = id.CA.KeyPEM(); err != nil {
+		if out.CAKey, err = id.Authority().KeyPEM(); err != nil {
 			return Admitted{}, err
 		}
 	}

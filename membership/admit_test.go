@@ -89,17 +89,15 @@ func TestAdmitRefuses(t *testing.T) {
 		})
 	}
 	t.Run("no CA key", func(t *testing.T) {
-		without := *leader // not the identity itself: it must not be copied
-		var id identity.Identity
-		id.Settings, id.CACert = without.id.Settings, without.id.CACert
-		_, err := Admit(soon(t), leader.node, &id, good)
+		spec := leader.spec
+		spec.CAKey = nil
+		_, err := Admit(soon(t), leader.node, must[*identity.Identity](t)(identity.Assemble(spec, time.Now())), good)
 		wantRefusal(t, err, fsm.CodeNotReady, "CA key")
 	})
 	t.Run("an address of its own host", func(t *testing.T) {
-		id := *leader.id.CA // the rest of the identity must not be copied
-		far := identity.Identity{Settings: leader.id.Settings, CACert: leader.id.CACert, CA: &id}
+		far := must[*identity.Identity](t)(identity.Assemble(leader.spec, time.Now()))
 		far.Advertise = netip.MustParseAddr("192.0.2.1")
-		_, err := Admit(soon(t), leader.node, &far, good)
+		_, err := Admit(soon(t), leader.node, far, good)
 		wantRefusal(t, err, fsm.CodeParameter, "127.0.0.1")
 		if leader.node.State().Tokens[good.TokenID].NodeID != "" {
 			t.Error("the token is used up")

@@ -43,7 +43,7 @@ func TestRolesInRaft(t *testing.T) {
 	c := startCluster(t, 1)
 	w := c.join("witness-1", identity.RoleWitness)
 	a := c.join("agent-1", identity.RoleAgent)
-	if w.id.CA == nil || a.id.CA != nil {
+	if w.id.Authority() == nil || a.id.Authority() != nil {
 		t.Error("who votes has the CA's key, and nobody else")
 	}
 	want := map[string]string{c.leader().id.NodeID: "voter", w.id.NodeID: "voter", a.id.NodeID: "nonvoter"}
