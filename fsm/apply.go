@@ -155,7 +155,10 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 	case *RecordFailovers:
 		refusal = s.recordFailovers(*b)
 	default:
-		object, refusal = s.doPolicy(c)
+		var known bool
+		if refusal, known = s.doKeys(c); !known {
+			object, refusal = s.doPolicy(c)
+		}
 	}
 	return object, parts, refusal
 }
@@ -174,7 +177,7 @@ func (s *State) follow(before *State, c Command) {
 // samePlacement says that a command has changed nothing that a placement depends on.
 func (s *State) samePlacement(before *State, b Body) bool {
 	switch b := b.(type) {
-	case *Confirm, *ReportEvent, *RecordFailover, *RecordFailovers, *CreateToken, *SetLease, *SettleLease:
+	case *Confirm, *ReportKeys, *RotateKeys, *OfferKey, *AdvanceKeys, *ReportEvent, *RecordFailover, *RecordFailovers, *CreateToken, *SetLease, *SettleLease:
 		return true
 	case *ReportGuarded:
 		// Only the last one that a HAVIP waited for makes a difference.

@@ -170,6 +170,9 @@ func (s *State) updateNode(c Command, b UpdateNode) (string, *Refusal) {
 		n.Removing = *b.Removing
 		note(n.Removing, "being removed")
 	}
+	if b.KeepCA != nil {
+		n.KeepCA = *b.KeepCA
+	}
 	if b.Version != nil {
 		n.Version = clip(*b.Version, MaxNameRunes)
 	}
@@ -219,6 +222,7 @@ func (s *State) removeNode(c Command, b RemoveNode) (string, *Refusal) {
 		}
 	}
 	s.note(c, "node-removed", "", n.Name, fmt.Sprintf("node %s is no longer a member", n.Name))
+	s.keysAfterRemoval(c, n)
 	return n.ID, nil
 }
 

@@ -214,6 +214,12 @@ func (s *State) setCluster(c Command, b SetCluster) *Refusal {
 			return refusal
 		}
 	}
+	if b.CertificateLife != nil {
+		if d := *b.CertificateLife; d != 0 && (d < CertificateLifeMin || d > CertificateLifeMax) {
+			return Refuse(CodeRange, "certificates cannot be made for %s: %s to %s, or 0 for 2 years", d, CertificateLifeMin, CertificateLifeMax)
+		}
+		s.Cluster.Keys.CertificateLife = *b.CertificateLife
+	}
 	if b.Maintenance != nil {
 		s.Cluster.Maintenance = *b.Maintenance
 	}

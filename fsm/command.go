@@ -201,6 +201,8 @@ type UpdateNode struct {
 	Capacity   *int `json:"capacity,omitempty" level:"2"`
 	NoCapacity bool `json:"no_capacity,omitempty" level:"2"` // takes the limit away
 	Score      *int `json:"score,omitempty" level:"2"`
+
+	KeepCA *bool `json:"keep_ca,omitempty" level:"4"` // with Removing
 }
 
 // RemoveNode takes a node out of the state. Refused while its session is open (rule 9).
@@ -404,7 +406,7 @@ func (RecordFailover) kind() string { return "record-failover" }
 
 // newBody gives an empty body to decode into.
 func newBody(kind string) (Body, bool) {
-	for _, b := range append(append(policyBodies(), edgeBodies()...),
+	for _, b := range append(append(append(policyBodies(), edgeBodies()...), keyBodies()...),
 		&InitCluster{}, &CreateToken{}, &AddNode{}, &UpdateNode{}, &RemoveNode{}, &ReportENIs{}, &SetENI{},
 		&CreateSubnet{}, &DeleteSubnet{}, &CreateHAVIP{}, &UpdateHAVIP{}, &DeleteHAVIP{},
 		&OpenSession{}, &DrainSession{}, &CloseSession{}, &Place{}, &Release{}, &ReportEvent{},

@@ -23,6 +23,10 @@ func OwnCommand(s *State, node, kind string, raw json.RawMessage) (Body, *Refusa
 		owner = b.Node
 	case *ReportHealth:
 		owner = b.Node
+	case *ReportKeys:
+		owner = b.Node
+	case *OfferKey:
+		owner = b.Node
 	case *RecordFailure:
 		owner = b.Node
 	case *UpdateNode:

@@ -45,6 +45,8 @@ type Cluster struct {
 	// GuardIndex is the newest Guard that any HAVIP has had: a fence that knows the HAVIPs of
 	// the log up to there knows all of them.
 	GuardIndex uint64 `json:"guard_index,omitempty" level:"3"`
+	// Keys are the CAs and the gossip key, by their ids, and what is being replaced.
+	Keys Keys `json:"keys,omitzero" level:"4"`
 }
 
 // Node is a member: one agent on one instance.
@@ -85,6 +87,12 @@ type Node struct {
 	Flaps FailCount `json:"flaps,omitzero" level:"2"`
 	// Leftout says what the node's inventory does not report, and why; "" = it is whole.
 	Leftout string `json:"leftout,omitempty" level:"3"`
+	// KeyReport is what the node says of its own certificates and keys.
+	KeyReport KeyReport `json:"key_report,omitzero" level:"4"`
+	// RenewFrom is the id of a certificate that the node shall replace; "" = none.
+	RenewFrom string `json:"renew_from,omitempty" level:"4"`
+	// KeepCA: the CA is not replaced although this node, which is being removed, has its key.
+	KeepCA bool `json:"keep_ca,omitempty" level:"4"`
 }
 
 // Session is one life of a node's lease. Only open sessions are in the State.
