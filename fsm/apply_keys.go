@@ -226,6 +226,9 @@ func (s *State) advanceKeys(c Command, b AdvanceKeys) *Refusal {
 	if r.Phase != b.Phase || r.New != b.New || r.Phase != PhaseSpread && r.Phase != PhaseUse {
 		return Refuse(CodeStale, "the rotation of %s is not in phase %q with the new key %.16s", clip(b.What, MaxNameRunes), clip(b.Phase, MaxNameRunes), clip(b.New, MaxKeyID))
 	}
+	if b.What == KeyOfCA && len(s.HoldersOf(r.New)) == 0 {
+		return Refuse(CodeNotReady, "no node says that it has the key of the new CA %.16s", r.New)
+	}
 	left, refusal := s.leftBehind(b)
 	if refusal != nil {
 		return refusal

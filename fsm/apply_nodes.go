@@ -356,7 +356,7 @@ func (e ENI) operatorWords() int {
 }
 
 // EventKinds are the kinds of event that a node may report.
-var EventKinds = []string{"repaired", "conflict", "fault", "guard"}
+var EventKinds = []string{"repaired", "conflict", "fault", "guard", "keys"}
 
 func (s *State) reportEvent(c Command, b ReportEvent) *Refusal {
 	n, ok := s.Nodes[b.Node]

@@ -121,7 +121,8 @@ func (n Node) confirms(what string, r Rotation) bool {
 	case what == KeyOfCA && r.Phase == PhaseSpread:
 		return slices.Contains(k.Trusts, r.New)
 	case what == KeyOfCA && r.Phase == PhaseUse:
-		return k.Issuer == r.New || mutant.Active("fsm-ca-dropped-early")
+		has := !slices.Contains(r.Holders, n.ID) || slices.Contains(k.Holds, r.New)
+		return k.Issuer == r.New && has || mutant.Active("fsm-ca-dropped-early")
 	case what == KeyOfGossip && r.Phase == PhaseSpread:
 		return slices.Contains(k.Gossip, r.New)
 	case what == KeyOfGossip && r.Phase == PhaseUse:
@@ -193,4 +194,10 @@ func (s *State) nextHolders(maker string) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// Superseded reports whether a node has a newer certificate than one that ended at a time, in
+// unix seconds, so that the older one opens nothing any more, however short ago it ended.
+func (s *State) Superseded(node string, until int64) bool {
+	return s.Nodes[node].KeyReport.Until > until
 }

@@ -86,6 +86,8 @@ func TestTheCAIsReplaced(t *testing.T) {
 		t.Error("the wrong nodes get the new key")
 	}
 	advance := func(phase string) AdvanceKeys { return AdvanceKeys{What: KeyOfCA, Phase: phase, New: next.ID} }
+	w.refuses(advance(PhaseSpread), CodeNotReady, "no node says that it has the key")
+	w.tell("n1", func(r *KeyReport) { r.Holds = append(r.Holds, next.ID) })
 	for _, name := range []string{"n1", "n2", "n3", "w"} {
 		w.refuses(advance(PhaseSpread), CodeNotReady, name)
 		w.tell(name, func(r *KeyReport) { r.Trusts = append(r.Trusts, next.ID); slices.Sort(r.Trusts) })
@@ -100,6 +102,10 @@ func TestTheCAIsReplaced(t *testing.T) {
 		w.refuses(advance(PhaseUse), CodeNotReady, name)
 		w.tell(name, func(r *KeyReport) { r.Cert, r.Issuer = keyID("certificate", 10+i), next.ID })
 	}
+	for _, name := range []string{"n2", "w"} { // they shall have its key
+		w.refuses(advance(PhaseUse), CodeNotReady, name)
+		w.tell(name, func(r *KeyReport) { r.Holds = []string{next.ID} })
+	}
 	w.must(advance(PhaseUse))
 	if k := w.state.Cluster.Keys; len(k.CAs) != 1 || k.CAs[0].ID != next.ID || k.CA.Runs() {
 		t.Fatalf("at the end: %+v", k)
@@ -113,7 +119,7 @@ func TestANodeIsLeftBehind(t *testing.T) {
 	w.must(RotateKeys{What: KeyOfCA})
 	w.must(OfferKey{What: KeyOfCA, Node: nodeID("n1"), ID: next.ID, CA: next})
 	force := AdvanceKeys{What: KeyOfCA, Phase: PhaseSpread, New: next.ID, Force: true}
-	w.tell("n1", func(r *KeyReport) { r.Trusts = []string{next.ID} })
+	w.tell("n1", func(r *KeyReport) { r.Trusts, r.Holds = []string{next.ID}, []string{next.ID} })
 	w.refuses(force, CodeUnsupported, "only 1 of 3 nodes that vote")
 	w.tell("n2", func(r *KeyReport) { r.Trusts = []string{next.ID} })
 	w.must(force) // without n3, an agent, and w
@@ -122,7 +128,7 @@ func TestANodeIsLeftBehind(t *testing.T) {
 	// A node that is being removed is not waited for.
 	w.must(UpdateNode{ID: "n-w", Removing: ptr(true), KeepCA: ptr(true)})
 	for _, name := range []string{"n1", "n2"} {
-		w.tell(name, func(r *KeyReport) { r.Issuer = next.ID })
+		w.tell(name, func(r *KeyReport) { r.Issuer, r.Holds = next.ID, []string{next.ID} })
 	}
 	if w.awaited(KeyOfCA) != "n3" {
 		t.Fatalf("awaited: %s", w.awaited(KeyOfCA))

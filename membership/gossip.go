@@ -1,12 +1,14 @@
 package membership
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,7 +45,7 @@ type GossipConfig struct {
 	Cluster string // goes into every packet as authenticated label
 	Node    string // id; names are node ids, which never change
 	Listen  netip.AddrPort
-	Key     []byte // 32 bytes, AES-GCM
+	Keys    [][]byte // 32 bytes each, AES-GCM; the first one encrypts
 	Version string
 	Logger  *slog.Logger
 	// Receive is called for each datagram, in memberlist's goroutine: it must not block,
@@ -59,6 +61,7 @@ type GossipConfig struct {
 type Gossip struct {
 	cfg  GossipConfig
 	list *memberlist.Memberlist
+	ring *memberlist.Keyring
 	mu   sync.Mutex
 	seen map[string]sighting // by node id
 	bye  map[string]bool     // who said good-bye and is not back
@@ -92,7 +95,13 @@ func OpenGossip(cfg GossipConfig) (*Gossip, error) {
 	c.Label = cfg.Cluster
 	c.BindAddr, c.AdvertiseAddr = cfg.Listen.Addr().String(), cfg.Listen.Addr().String()
 	c.BindPort, c.AdvertisePort = int(cfg.Listen.Port()), int(cfg.Listen.Port())
-	c.SecretKey = cfg.Key
+	if len(cfg.Keys) > 0 { // none only in a test
+		ring, err := memberlist.NewKeyring(cfg.Keys, cfg.Keys[0])
+		if err != nil {
+			return nil, fmt.Errorf("membership: gossip keys: %w", err)
+		}
+		g.ring, c.Keyring = ring, ring
+	}
 	c.DeadNodeReclaimTime = reclaimAfter
 	c.TCPTimeout = gossipTCPWait
 	c.EnableCompression = false // a datagram of leases is shorter than its dictionary
@@ -107,6 +116,27 @@ func OpenGossip(cfg GossipConfig) (*Gossip, error) {
 	}
 	g.list = list
 	return g, nil
+}
+
+// SetKeys makes these the gossip keys, the first one to encrypt with, while gossip goes on.
+func (g *Gossip) SetKeys(keys [][]byte) error {
+	for _, key := range keys {
+		if err := g.ring.AddKey(key); err != nil {
+			return fmt.Errorf("membership: gossip key: %w", err)
+		}
+	}
+	if err := g.ring.UseKey(keys[0]); err != nil {
+		return fmt.Errorf("membership: gossip key: %w", err)
+	}
+	for _, old := range g.ring.GetKeys() {
+		if slices.ContainsFunc(keys, func(key []byte) bool { return bytes.Equal(key, old) }) {
+			continue
+		}
+		if err := g.ring.RemoveKey(old); err != nil {
+			return fmt.Errorf("membership: gossip key: %w", err)
+		}
+	}
+	return nil
 }
 
 // Send sends one datagram to a node, encrypted. Nobody knows whether it arrives.

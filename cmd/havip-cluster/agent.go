@@ -217,7 +217,7 @@ func (a *runner) open(dir string, noFence bool) error {
 	}
 	a.backend = &backend{id: a.id, node: a.node, edge: a.edge, fence: a.fenceName(), hook: a.fenceHook(), proved: a.proved, elsewhere: elsewhere, clients: map[string]connection{}}
 	a.gossip, err = membership.OpenGossip(membership.GossipConfig{
-		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Gossip), Key: a.id.GossipKeys()[0],
+		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Gossip), Keys: a.id.GossipKeys(),
 		Version: fsm.VersionWithLevel(programVersion()), Logger: a.log,
 		Receive: func(b []byte) {
 			if m := a.backend.running.Load(); m != nil {
