@@ -7,11 +7,13 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"havip-cluster/internal/mutant"
 	"havip-cluster/membership/identity"
 )
 
@@ -83,6 +85,10 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 			return
 		}
 		if p.node != "" && !open(r) {
+			if refusal := s.checkEnded(r); refusal != nil {
+				writeProblem(w, refusal)
+				return
+			}
 			if refusal := s.checkMember(r.Context(), p.node); refusal != nil {
 				writeProblem(w, refusal)
 				return
@@ -110,6 +116,21 @@ func (s *Server) checkMember(ctx context.Context, node string) *Problem {
 	}
 	if _, ok := st.Nodes[node]; !ok {
 		return problem(http.StatusForbidden, CodeAuth, "node %s is not a member of this cluster; it was removed: wipe its data directory and join again with a new token", node)
+	}
+	return nil
+}
+
+// checkEnded bounds what a certificate that has ended opens, within its grace: what a node needs
+// to get a new one and to keep what it owns meanwhile, and that only while it has no newer one.
+func (s *Server) checkEnded(r *http.Request) *Problem {
+	end, over := identity.Ended(*r.TLS, time.Now())
+	switch {
+	case !over:
+		return nil
+	case !strings.HasPrefix(r.URL.Path, "/v1/internal/") && !mutant.Active("api-ended-certificate"):
+		return problem(http.StatusForbidden, CodeAuth, "the certificate ended at %s, this host's clock says %s; it is good for its renewal alone, which the agent does by itself", end.UTC().Format(time.RFC3339), time.Now().UTC().Format(time.RFC3339))
+	case s.Backend.State().Superseded(tlsPeer(*r.TLS).node, end.Unix()):
+		return problem(http.StatusForbidden, CodeAuth, "the certificate ended at %s, and its node has a newer one", end.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

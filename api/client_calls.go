@@ -99,8 +99,14 @@ func (c *Client) Drain(ctx context.Context, name string) (Drain, error) {
 }
 
 // RemoveNode removes a node and waits for it.
-func (c *Client) RemoveNode(ctx context.Context, name string, forced bool) (Done, error) {
-	return change[Done](ctx, c, http.MethodDelete, "/v1/nodes/"+url.PathEscape(name), force(forced), nil)
+func (c *Client) RemoveNode(ctx context.Context, name string, forced, keepCA bool) (Done, error) {
+	query := url.Values{}
+	for word, on := range map[string]bool{"force": forced, "keep_ca": keepCA} {
+		if on {
+			query.Set(word, "true")
+		}
+	}
+	return change[Done](ctx, c, http.MethodDelete, "/v1/nodes/"+url.PathEscape(name), query, nil)
 }
 
 // CreateToken makes a join token.

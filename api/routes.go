@@ -199,4 +199,5 @@ func (s *Server) routes() {
 	s.policyRoutes()
 	s.configRoutes()
 	s.internalRoutes()
+	s.keyRoutes()
 }

@@ -29,8 +29,10 @@ type Cluster struct {
 	Limits      Limits   `json:"limits"`
 	Rebalance   string   `json:"rebalance" enum:"never,even"`
 	Provider    Provider `json:"provider"`
-	Level       int      `json:"level" doc:"Of the commands that all nodes can read"`
-	Revision    uint64   `json:"revision" doc:"How often the configuration has changed"`
+	// CertificateLifeS is 0 where nobody has set it.
+	CertificateLifeS int64  `json:"certificate_life_seconds,omitempty" doc:"How long node certificates are made for; absent: 2 years"`
+	Level            int    `json:"level" doc:"Of the commands that all nodes can read"`
+	Revision         uint64 `json:"revision" doc:"How often the configuration has changed"`
 }
 
 // Limits bound how many HAVIPs may be owned; 0: no limit.
@@ -64,6 +66,8 @@ type ClusterChange struct {
 	RangeMembers       *int    `json:"range_members,omitempty"`
 	AnnounceIntervalMS *int64  `json:"announce_interval_ms,omitempty" minimum:"0"`
 	QuarantineMS       *int64  `json:"quarantine_ms,omitempty" minimum:"0"`
+
+	CertificateLifeS *int64 `json:"certificate_life_seconds,omitempty" minimum:"0" doc:"How long node certificates are made for; 0: 2 years. Those that are there keep theirs"`
 }
 
 type clusterBody struct {
@@ -103,7 +107,7 @@ func (s *Server) clusterView(st *fsm.State) Cluster {
 		ID: st.Cluster.ID, Profile: st.Cluster.Profile, LeaseMS: st.Cluster.Lease.Milliseconds(), LeaseMaxMS: st.Cluster.LeaseMax.Milliseconds(),
 		Nodes: len(st.Nodes), HAVIPs: len(st.HAVIPs), Index: st.Index,
 		Maintenance: st.Cluster.Maintenance, Limits: Limits(st.Cluster.Limits), Rebalance: cmp.Or(st.Cluster.Rebalance, fsm.RebalanceNever),
-		Level: st.Level(), Revision: st.Cluster.Revision,
+		CertificateLifeS: int64(st.Cluster.Keys.CertificateLife / time.Second), Level: st.Level(), Revision: st.Cluster.Revision,
 	}
 	r := st.Cluster.Provider.Rules()
 	c.Provider = Provider{
@@ -150,6 +154,10 @@ func setCluster(st *fsm.State, b ClusterChange) fsm.SetCluster {
 		set(&l.PerENI, b.PerENI)
 		set(&l.PerNode, b.PerNode)
 		cmd.Limits = &l
+	}
+	if b.CertificateLifeS != nil {
+		d := duration(*b.CertificateLifeS, time.Second)
+		cmd.CertificateLife = &d
 	}
 	p := st.Cluster.Provider
 	if b.Provider != nil {

@@ -64,6 +64,8 @@ type nodeRemove struct {
 	Key
 	Name  string `path:"name" doc:"Name or id"`
 	Force bool   `query:"force" doc:"Do not talk with the node; its lease is waited for all the same"`
+	// KeepCA is of use when the node has the CA's key.
+	KeepCA bool `query:"keep_ca" doc:"Do not replace the CA although the node has its key"`
 }
 
 type tokenCreate struct {
@@ -98,11 +100,28 @@ func (s *Server) nodeRoutes() {
 		func(st *fsm.State, in *nodeBody, _ fsm.Result) (Node, error) { return s.showNode(st, in.Name) })
 	write(s, http.MethodDelete, "/v1/nodes/{name}", "remove-node", "Remove a node, after its session has ended",
 		func(ctx context.Context, in *nodeRemove) (fsm.Result, error) {
+			if err := s.keepCA(ctx, in); err != nil {
+				return fsm.Result{}, err
+			}
 			err := s.Backend.RemoveNode(ctx, in.Name, in.Force)
 			return fsm.Result{Object: in.Name, Index: s.Backend.State().Index}, err
 		}, done)
 	s.tokenRoute()
 	s.joinRoute()
+}
+
+// keepCA records whether the CA survives the removal of a node that has its key.
+func (s *Server) keepCA(ctx context.Context, in *nodeRemove) error {
+	st := s.Backend.State()
+	n, err := findNode(st, in.Name)
+	if err != nil || n.KeepCA == in.KeepCA || st.Level() < 4 {
+		return err
+	}
+	res, err := s.Backend.Propose(ctx, fsm.UpdateNode{ID: n.ID, KeepCA: &in.KeepCA}, "")
+	if err == nil && res.Refusal != nil {
+		err = res.Refusal
+	}
+	return err
 }
 
 func updateNode(n fsm.Node, b NodeChange) (fsm.Body, error) {

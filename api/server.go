@@ -28,7 +28,9 @@ import (
 type Config struct {
 	Backend  Backend
 	Identity *identity.Identity
-	Version  string
+	// Keys is what other members get from this node; nil = nothing.
+	Keys    KeyGiver
+	Version string
 	// Registry is what /metrics shows; the server adds its own counters. nil = an empty one.
 	Registry *prometheus.Registry
 	Log      *slog.Logger // nil = silent

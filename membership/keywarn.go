@@ -42,8 +42,8 @@ func (k *KeyKeeper) warn(ctx context.Context, now time.Time) {
 	current := map[string]bool{}
 	for _, x := range list {
 		current[x.id] = true
-		step := WarnStep(x.end.Sub(now), x.life)
-		if step > len(warnSteps) && now.Sub(k.warned.loud) >= loudEvery {
+		step := identity.WarnStep(x.end.Sub(now), x.life)
+		if step == identity.WarnEnded && now.Sub(k.warned.loud) >= loudEvery {
 			k.warned.loud = now
 			k.Log.Error("keys: "+x.what+" has ended; members accept it for 90 days, and it is renewed as soon as there is a leader", "ended", x.end.Format(time.RFC3339), "now", now.UTC().Format(time.RFC3339))
 		}
@@ -51,7 +51,7 @@ func (k *KeyKeeper) warn(ctx context.Context, now time.Time) {
 			continue
 		}
 		text := fmt.Sprintf("%s ends at %s, in %s; it should have been renewed by now: `keys status`", x.what, x.end.UTC().Format(time.RFC3339), x.end.Sub(now).Round(time.Second))
-		if step > len(warnSteps) {
+		if step == identity.WarnEnded {
 			text = fmt.Sprintf("%s ended at %s, this host's clock says %s", x.what, x.end.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 		}
 		call, cancel := context.WithTimeout(ctx, keysCallLimit)

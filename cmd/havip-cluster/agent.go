@@ -276,7 +276,7 @@ func (a *runner) openMember() {
 	a.backend.running.Store(a.member)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(metrics{a.backend, a.fence}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	a.server = api.New(api.Config{Backend: a.backend, Identity: a.id, Version: programVersion(), Registry: registry, Log: a.log})
+	a.server = api.New(api.Config{Backend: a.backend, Identity: a.id, Keys: keyGiver{a.id}, Version: programVersion(), Registry: registry, Log: a.log})
 	a.founding = &fsm.InitCluster{
 		ID: a.id.ClusterID, Profile: string(a.id.Profile), Lease: a.id.Lease,
 		Node: fsm.Node{
@@ -325,6 +325,14 @@ func (a *runner) run(parent context.Context) error {
 	part("membership", func(ctx context.Context) error {
 		r := membership.Reconciler{Node: a.node, Founder: a.founding, Alive: a.gossip.Alive, Applied: a.member.Controller.Applied, Version: a.versionOf}
 		r.Run(ctx)
+		return nil
+	})
+	part("keys", func(ctx context.Context) error {
+		k := membership.KeyKeeper{
+			Node: a.node, Identity: a.id, Submit: a.backend.submit, Alive: a.gossip.Alive, Ring: a.gossip.SetKeys, Log: a.log,
+			Peer: func(n fsm.Node) membership.KeyPeer { return a.backend.client(n) },
+		}
+		k.Run(ctx)
 		return nil
 	})
 	a.log.Info("agent runs", "cluster", a.id.ClusterID, "id", a.id.NodeID, "version", programVersion(),

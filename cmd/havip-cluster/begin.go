@@ -144,7 +144,7 @@ func emptyLog(dir string, voters []api.RaftVoter) error {
 // files, and the directory if it has some, stay.
 func removeNode(dir string) error {
 	var errs []error
-	for _, name := range []string{"identity.json", "raft", "ca.crt", "ca.key", "node.crt", "node.key", "gossip.key", "lock"} {
+	for _, name := range []string{"identity.json", "raft", "ca.crt", "ca.key", "node.crt", "node.key", "gossip.key", "keys.json", "lock"} {
 		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
 	}
 	_ = os.Remove(dir) // only when it is empty

@@ -52,6 +52,7 @@ var clusterSettings = []struct {
 	{"havips-per-eni", "N", func(b *api.ClusterChange, text string) bool { return readCount(&b.HAVIPsPerENI, text) }},
 	{"range-members", "N", func(b *api.ClusterChange, text string) bool { return readCount(&b.RangeMembers, text) }},
 	{"announce-interval", "DURATION", func(b *api.ClusterChange, text string) bool { return readMillis(&b.AnnounceIntervalMS, text, 0) }},
+	{"certificate-life", "DURATION", func(b *api.ClusterChange, text string) bool { return readSeconds(&b.CertificateLifeS, text) }},
 	{"quarantine", "DURATION", func(b *api.ClusterChange, text string) bool { return readMillis(&b.QuarantineMS, text, 0) }},
 }
 
@@ -66,6 +67,13 @@ func readMillis(to **int64, text string, least time.Duration) bool {
 	ms := d.Milliseconds()
 	*to = &ms
 	return err == nil && d >= least && d%time.Millisecond == 0
+}
+
+func readSeconds(to **int64, text string) bool {
+	d, err := time.ParseDuration(text)
+	s := int64(d / time.Second)
+	*to = &s
+	return err == nil && d >= 0 && d%time.Second == 0
 }
 
 func settingNames() string {
@@ -114,6 +122,13 @@ func newClusterSetCommand(g *globals) *cobra.Command {
 	return c
 }
 
+func certificateLife(c api.Cluster) string {
+	if c.CertificateLifeS == 0 {
+		return "made for 2 years"
+	}
+	return "made for " + (time.Duration(c.CertificateLifeS) * time.Second).String()
+}
+
 func clusterPairs(c api.Cluster) []pair {
 	lease := millis(c.LeaseMS)
 	if c.LeaseMaxMS != c.LeaseMS {
@@ -133,6 +148,7 @@ func clusterPairs(c api.Cluster) []pair {
 		{"REBALANCE", c.Rebalance},
 		{"PROVIDER", fmt.Sprintf("%s: per VPC %s, per ENI %s (advice), range of %d, between announcements %s, quarantine %s", p.Name,
 			orNone(p.HAVIPsPerVPC), orNone(p.HAVIPsPerENI), p.RangeMembers, millis(p.AnnounceIntervalMS), millis(p.QuarantineMS))},
+		{"CERTIFICATES", certificateLife(c)},
 		{"LEVEL", strconv.Itoa(c.Level)}, {"REVISION", strconv.FormatUint(c.Revision, 10)}, {"INDEX", strconv.FormatUint(c.Index, 10)},
 	}
 }

@@ -128,7 +128,7 @@ func newRoot(g *globals) *cobra.Command {
 		newBootstrapCommand(g), newJoinCommand(g), newAgentCommand(g), newNodeCommand(g), newSubnetCommand(g), newENICommand(g),
 		newHAVIPCommand(g), newGroupCommand(g), newPlacementCommand(g), newExplainCommand(g), newPlanCommand(g),
 		newApplyCommand(g), newExportCommand(g), newVerifyCommand(g), newRevisionsCommand(g), newRollbackCommand(g), newImportCommand(g),
-		newStatusCommand(g), newEventsCommand(g), newFailoversCommand(g), newClusterCommand(g), newSnapshotCommand(g), newRecoverCommand(g), newDebugCommand(g), newDemoCommand(g), newVersionCommand(g),
+		newStatusCommand(g), newEventsCommand(g), newFailoversCommand(g), newClusterCommand(g), newKeysCommand(g), newSnapshotCommand(g), newRecoverCommand(g), newDebugCommand(g), newDemoCommand(g), newVersionCommand(g),
 	)
 	return root
 }

@@ -75,12 +75,17 @@ func newNodeAddCommand(g *globals) *cobra.Command {
 }
 
 func newNodeRemoveCommand(g *globals) *cobra.Command {
-	var force bool
+	var force, keepCA bool
 	c := verb("remove", "Remove a node, after its session has ended", []string{"NODE"},
 		g.ask(func(ctx context.Context, c *api.Client, args []string) error {
-			d, err := c.RemoveNode(ctx, args[0], force)
-			return emit(g, d, err, func(w io.Writer, _ api.Done) { fmt.Fprintf(w, "node %s is removed\n", args[0]) })
+			d, err := c.RemoveNode(ctx, args[0], force, keepCA)
+			err = emit(g, d, err, func(w io.Writer, _ api.Done) { fmt.Fprintf(w, "node %s is removed\n", args[0]) })
+			if err == nil {
+				g.tellRotation(ctx, c, args[0])
+			}
+			return err
 		}))
+	c.Flags().BoolVar(&keepCA, "keep-ca", false, "do not replace the CA although the node has its key")
 	c.Flags().BoolVar(&force, "force", false, "do not talk with the node; its lease is waited for all the same")
 	return c
 }

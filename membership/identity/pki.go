@@ -194,8 +194,11 @@ func ClusterOf(cert *x509.Certificate) string {
 }
 
 // Life is how long a certificate is meant to be used: without the day before it was signed.
-func Life(cert *x509.Certificate) time.Duration {
-	life := cert.NotAfter.Sub(cert.NotBefore)
+func Life(cert *x509.Certificate) time.Duration { return LifeOf(cert.NotBefore, cert.NotAfter) }
+
+// LifeOf is Life of a certificate that is valid between two times.
+func LifeOf(notBefore, notAfter time.Time) time.Duration {
+	life := notAfter.Sub(notBefore)
 	if life > backdate {
 		return life - backdate
 	}
