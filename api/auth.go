@@ -40,8 +40,11 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 	if u, ok := c.(*net.UnixConn); ok {
 		return context.WithValue(ctx, peerKey{}, unixPeer(u))
 	}
-	return ctx
+	return context.WithValue(ctx, openedKey{}, time.Now())
 }
+
+// openedKey is the context key of when a connection was opened.
+type openedKey struct{}
 
 func unixPeer(c *net.UnixConn) peer {
 	raw, err := c.SyscallConn()
@@ -86,6 +89,7 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 		}
 		if p.node != "" && !open(r) {
 			if refusal := s.checkEnded(r); refusal != nil {
+				w.Header().Set("Connection", "close") // the next one shows the newer certificate
 				writeProblem(w, refusal)
 				return
 			}
@@ -122,8 +126,13 @@ func (s *Server) checkMember(ctx context.Context, node string) *Problem {
 
 // checkEnded bounds what a certificate that has ended opens, within its grace: what a node needs
 // to get a new one and to keep what it owns meanwhile, and that only while it has no newer one.
+// A connection that was opened in its time stays.
 func (s *Server) checkEnded(r *http.Request) *Problem {
-	end, over := identity.Ended(*r.TLS, time.Now())
+	opened, known := r.Context().Value(openedKey{}).(time.Time)
+	if !known {
+		opened = time.Now()
+	}
+	end, over := identity.Ended(*r.TLS, opened)
 	switch {
 	case !over:
 		return nil

@@ -48,6 +48,8 @@ type KeyKeeper struct {
 	// Publish is called with a new certificate before it is used; nil does nothing. An error
 	// puts its use off.
 	Publish func(ctx context.Context, leaf *x509.Certificate) error
+	// Renewed is called when another certificate is in use; nil does nothing.
+	Renewed func()
 	Log     *slog.Logger
 
 	pending *pendingCert
@@ -390,6 +392,9 @@ func (k *KeyKeeper) renew(ctx context.Context, s *fsm.State) error {
 	k.pending = nil
 	if err := k.Identity.Renew(p.cert, p.key, time.Now()); err != nil {
 		return err
+	}
+	if k.Renewed != nil {
+		k.Renewed()
 	}
 	k.Log.Info("keys: this node has a new certificate", "id", identity.Fingerprint(leaf)[:16], "until", leaf.NotAfter.Format(time.RFC3339))
 	return nil

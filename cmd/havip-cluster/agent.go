@@ -330,7 +330,8 @@ func (a *runner) run(parent context.Context) error {
 	part("keys", func(ctx context.Context) error {
 		k := membership.KeyKeeper{
 			Node: a.node, Identity: a.id, Submit: a.backend.submit, Alive: a.gossip.Alive, Ring: a.gossip.SetKeys, Log: a.log,
-			Peer: func(n fsm.Node) membership.KeyPeer { return a.backend.client(n) },
+			Renewed: a.backend.reconnect,
+			Peer:    func(n fsm.Node) membership.KeyPeer { return a.backend.client(n) },
 		}
 		k.Run(ctx)
 		return nil

@@ -98,6 +98,15 @@ func (b *backend) client(n fsm.Node) *api.Client {
 	return c.client
 }
 
+// reconnect lets the next requests to other nodes show this node's present certificate.
+func (b *backend) reconnect() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.clients {
+		c.client.Close()
+	}
+}
+
 func apiAddress(n fsm.Node) string { return net.JoinHostPort(n.Address, strconv.Itoa(n.APIPort)) }
 
 // apiError says in the API's words why Raft did not do it.

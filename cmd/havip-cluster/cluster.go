@@ -122,13 +122,6 @@ func newClusterSetCommand(g *globals) *cobra.Command {
 	return c
 }
 
-func certificateLife(c api.Cluster) string {
-	if c.CertificateLifeS == 0 {
-		return "made for 2 years"
-	}
-	return "made for " + (time.Duration(c.CertificateLifeS) * time.Second).String()
-}
-
 func clusterPairs(c api.Cluster) []pair {
 	lease := millis(c.LeaseMS)
 	if c.LeaseMaxMS != c.LeaseMS {
@@ -141,14 +134,17 @@ func clusterPairs(c api.Cluster) []pair {
 		return strconv.Itoa(n)
 	}
 	p := c.Provider
-	return []pair{
+	out := []pair{
 		{"ID", c.ID}, {"PROFILE", c.Profile}, {"LEASE", lease}, {"LEADER", text(c.Leader)},
 		{"NODES", strconv.Itoa(c.Nodes)}, {"VOTERS", strconv.Itoa(c.Voters)}, {"HAVIPS", strconv.Itoa(c.HAVIPs)},
 		{"MAINTENANCE", yesNo(c.Maintenance)}, {"HAVIPS PER ENI", orNone(c.Limits.PerENI)}, {"HAVIPS PER NODE", orNone(c.Limits.PerNode)},
 		{"REBALANCE", c.Rebalance},
 		{"PROVIDER", fmt.Sprintf("%s: per VPC %s, per ENI %s (advice), range of %d, between announcements %s, quarantine %s", p.Name,
 			orNone(p.HAVIPsPerVPC), orNone(p.HAVIPsPerENI), p.RangeMembers, millis(p.AnnounceIntervalMS), millis(p.QuarantineMS))},
-		{"CERTIFICATES", certificateLife(c)},
 		{"LEVEL", strconv.Itoa(c.Level)}, {"REVISION", strconv.FormatUint(c.Revision, 10)}, {"INDEX", strconv.FormatUint(c.Index, 10)},
 	}
+	if c.CertificateLifeS != 0 {
+		out = append(out, pair{"CERTIFICATES", "made for " + (time.Duration(c.CertificateLifeS) * time.Second).String()})
+	}
+	return out
 }

@@ -197,6 +197,9 @@ func TestTheLeaderIsCutWhenAllCertificatesHaveEnded(t *testing.T) {
 		b.withoutCA(i + 1)
 	}
 	b.Owner()
+	b.Eventually("a warning", func() bool {
+		return slices.ContainsFunc(b.keyRows(1), func(r keyRow) bool { return r.State == "warning" })
+	})
 	b.tells("the certificate of node", "has not been renewed")
 	b.Eventually("all certificates have ended", func() bool {
 		for _, r := range b.keyRows(1) {
