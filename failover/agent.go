@@ -236,8 +236,9 @@ func (a *Agent) turn() time.Duration {
 		})
 	}
 	a.countLeaving()
-	a.pace = newPace(len(s.HAVIPs), a.holdings)
-	for _, step := range a.handoff.Decide(now, s) {
+	steps := a.handoff.Decide(now, s)
+	a.pace = newPace(len(s.HAVIPs), a.holdings, steps, a.saying.saidReady)
+	for _, step := range steps {
 		a.do(s, step, deadline)
 	}
 	a.refreshHoldings(s)
