@@ -98,6 +98,8 @@ type SetCluster struct {
 	Limits      *Limits   `json:"limits,omitempty"`
 	Rebalance   *string   `json:"rebalance,omitempty"`
 	Provider    *Provider `json:"provider,omitempty"` // whole: what it leaves nil is the profile's
+	// CAHolders is how many nodes get the CA's key when they join, 1..MaxVoters.
+	CAHolders *int `json:"ca_holders,omitempty" level:"4"`
 }
 
 // ApplyConfig makes the desired configuration what Config says, whole or not at all.
@@ -153,6 +155,11 @@ func kindLevel(kind string) int {
 	for _, b := range edgeBodies() {
 		if b.kind() == kind {
 			return 3
+		}
+	}
+	for _, b := range rightsBodies() {
+		if b.kind() == kind {
+			return 4
 		}
 	}
 	return 1
