@@ -59,7 +59,7 @@ func Apply(s *State, index uint64, c Command) (*State, Result, error) {
 	next.audit(c, object)
 	res := Result{Index: index, Object: object, Refused: refusedParts}
 	if c.Key != "" {
-		next.answered = appendRing(next.answered, answered{Key: c.Key, By: c.principal(), Hash: c.fingerprint(), Index: index, Result: res}, MaxAnswered)
+		next.answered = appendRing(next.answered, answered{Key: c.Key, By: c.keyOwner(), Hash: c.fingerprint(), Index: index, Result: res}, MaxAnswered)
 	}
 	return next, res, nil
 }
@@ -79,7 +79,7 @@ func ApplyEntry(s *State, index, term uint64, c Command) (*State, Result, error)
 func (s *State) Answered(c Command) (Result, bool) {
 	for i := len(s.answered) - 1; i >= 0; i-- {
 		a := s.answered[i]
-		if a.Key != c.Key || a.By != "" && a.By != c.principal() && !mutant.Active("fsm-key-principal") {
+		if a.Key != c.Key || a.By != "" && a.By != c.keyOwner() && !mutant.Active("fsm-key-principal") {
 			continue // a key belongs to its principal
 		}
 		if a.Hash != c.fingerprint() {

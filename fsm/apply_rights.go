@@ -54,6 +54,15 @@ func (c Command) principal() string {
 	return c.Caller.Principal
 }
 
+// keyOwner is whose an idempotency key is: a principal's own, but who is root at one voter is so
+// at all, and may repeat a request at another one.
+func (c Command) keyOwner() string {
+	if w := c.Caller; w != nil && w.Right == RightAdmin && w.Credential == "" && w.Node != "" {
+		return "root"
+	}
+	return c.principal()
+}
+
 // audit puts an accepted change on record.
 func (s *State) audit(c Command, object string) {
 	if c.Caller == nil {
