@@ -195,10 +195,18 @@ func (n *fakeNode) Admit(_ context.Context, req JoinRequest) (JoinAnswer, error)
 	}, err
 }
 
-func (n *fakeNode) RemoveNode(_ context.Context, name string, _ bool) error {
+func (n *fakeNode) RemoveNode(ctx context.Context, name string, _ bool) error {
 	node, ok := n.State().NodeNamed(name)
 	if !ok {
 		return fsm.Refuse(fsm.CodeNotFound, "no node is called %q", name)
+	}
+	yes := true
+	res, err := n.Propose(ctx, fsm.UpdateNode{ID: node.ID, Removing: &yes}, "")
+	if err == nil && res.Refusal != nil {
+		err = res.Refusal
+	}
+	if err != nil {
+		return err
 	}
 	if res := n.log.apply(n.t, fsm.RemoveNode{ID: node.ID}, ""); res.Refusal != nil {
 		return res.Refusal
