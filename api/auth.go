@@ -64,17 +64,9 @@ func unixPeer(c *net.UnixConn) peer {
 	return peer{local: true}
 }
 
-// open lists what needs no certificate: a joining node has none yet, and probes never do.
-func open(r *http.Request) bool {
-	switch r.Method + " " + r.URL.Path {
-	case "POST /v1/join", "GET /healthz", "GET /readyz":
-		return true
-	}
-	return false
-}
-
-// authenticate lets only members and the local root in. That a certificate is of this
-// cluster, TLS has verified; that its node is still a member, the state says.
+// authenticate finds out who asks and lets nobody on whose credential is none, or who may not
+// use the route. That a certificate is of this cluster, TLS has verified; that its node is
+// still a member, the state says. A change that goes to the leader is judged there.
 func (s *Server) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := peerOf(r.Context())
@@ -83,22 +75,27 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 		} else if !p.local && p.err == nil {
 			p.err = fmt.Errorf("api: neither TLS nor the local socket")
 		}
-		if p.err != nil && !(r.TLS != nil && open(r)) {
-			writeProblem(w, problem(http.StatusUnauthorized, CodeAuth, "%s; use the socket of the local agent as root, or --data-dir with a node's certificate", plain(p.err)))
+		r = r.WithContext(context.WithValue(r.Context(), peerKey{}, p))
+		caller, refusal := s.caller(r, p)
+		seenOf(r.Context()).caller = caller
+		if refusal == nil && p.node != "" && !openRoute(r) {
+			if refusal = s.checkEnded(r); refusal != nil {
+				w.Header().Set("Connection", "close") // the next one shows the newer certificate
+			} else {
+				refusal = s.checkMember(r.Context(), p.node)
+			}
+		}
+		if refusal == nil && !(s.goesOn(r) && !s.Backend.IsLeader()) {
+			refusal = permit(s.pattern(r), p, caller)
+		}
+		if refusal != nil {
+			if refusal.Status == http.StatusUnauthorized {
+				w.Header().Set("WWW-Authenticate", "Bearer")
+			}
+			writeProblem(w, refusal)
 			return
 		}
-		if p.node != "" && !open(r) {
-			if refusal := s.checkEnded(r); refusal != nil {
-				w.Header().Set("Connection", "close") // the next one shows the newer certificate
-				writeProblem(w, refusal)
-				return
-			}
-			if refusal := s.checkMember(r.Context(), p.node); refusal != nil {
-				writeProblem(w, refusal)
-				return
-			}
-		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), peerKey{}, p)))
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller)))
 	})
 }
 
@@ -164,21 +161,13 @@ func (l *joinLimiter) allow(addr string, now time.Time) bool {
 }
 
 // failed counts a refused join.
-func (l *joinLimiter) failed(addr string) {
+func (l *joinLimiter) failed(addr string, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.failures != nil {
-		l.failures[addr]++
+	if l.failures == nil || now.Sub(l.window) >= joinFailureWindow {
+		l.window, l.failures = now, map[string]int{}
 	}
-}
-
-// remoteHost is the address of a caller without its port.
-func remoteHost(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
+	l.failures[addr]++
 }
 
 // guardJoin applies the join limits to callers without a certificate; a node that
@@ -197,7 +186,7 @@ func (s *Server) guardJoin(w http.ResponseWriter, r *http.Request, next http.Han
 	sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 	next.ServeHTTP(sw, r)
 	if sw.status >= http.StatusBadRequest && sw.status < http.StatusInternalServerError {
-		s.joins.failed(host)
+		s.joins.failed(host, time.Now())
 		s.Log.Warn("a node asked to join and was refused", "address", host, "status", sw.status)
 	}
 }

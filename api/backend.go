@@ -55,6 +55,9 @@ type Backend interface {
 	Local() Local
 	// Admit lets a node in, by its token; leader only.
 	Admit(ctx context.Context, req JoinRequest) (JoinAnswer, error)
+	// Sign makes the certificate of a member of which the request has the key; only where the
+	// CA's key is.
+	Sign(ctx context.Context, node string, csr []byte) ([]byte, error)
 	// RemoveNode takes a node out and waits for it within ctx; leader only.
 	RemoveNode(ctx context.Context, name string, force bool) error
 	// Taken asks the neighbours of this node whether somebody outside the cluster has an

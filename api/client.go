@@ -39,6 +39,8 @@ type Client struct {
 	// (one minute) for a whole configuration.
 	Timeout time.Duration
 	Program string // said when a node joins: its version with its level of commands
+	// Token is shown with every request, "" = none.
+	Token string
 
 	base  string // scheme and host
 	where string // as the user knows it
@@ -208,6 +210,9 @@ func (c *Client) send(ctx context.Context, r call, body []byte) (*http.Response,
 	}
 	if r.key != "" {
 		req.Header.Set(headerKey, r.key)
+	}
+	if c.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.Token)
 	}
 	if c.Program != "" {
 		req.Header.Set(headerProgram, c.Program)

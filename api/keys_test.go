@@ -157,7 +157,7 @@ func TestKeysAreGivenByCertificate(t *testing.T) {
 	_, err = c.CAKey(t.Context(), "bb")
 	wantProblem(t, err, http.StatusConflict, string(fsm.CodeUnsupported))
 	_, err = w.local(0).GossipKey(t.Context(), "aa") // root has no certificate to be given by
-	wantProblem(t, err, http.StatusForbidden, CodeAuth)
+	wantProblem(t, err, http.StatusForbidden, string(fsm.CodeDenied))
 }
 
 // A certificate that has ended, within its grace, opens what its renewal needs and nothing else,

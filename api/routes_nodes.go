@@ -182,7 +182,7 @@ func (s *Server) tokenRoute() {
 		}
 		return &reply[Token]{Index: res.Index, Body: Token{
 			Node: t.Name, Role: string(t.Role), Token: t.Text(), Expires: t.Expires,
-			Command: fmt.Sprintf("havip-cluster join --node %s --advertise IP --token %s %s", t.Name, t.Text(), s.peerAddress()),
+			Command: fmt.Sprintf("havip-cluster join --node %s --advertise IP --token-file - %s", t.Name, s.peerAddress()),
 		}}, nil
 	})
 }
@@ -210,6 +210,10 @@ func (s *Server) joinRoute() {
 			return nil, problemOf(err)
 		}
 		req.Program = in.Program
+		if w, ok := CallerOf(ctx); ok {
+			w.Principal = "join:" + req.Name
+			ctx = context.WithValue(ctx, callerKey{}, w)
+		}
 		admitted, err := s.Backend.Admit(ctx, req)
 		if err != nil {
 			return nil, problemOf(err)

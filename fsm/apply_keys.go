@@ -252,11 +252,24 @@ func (s *State) advanceKeys(c Command, b AdvanceKeys) *Refusal {
 		return nil
 	}
 	k.keep(b.What, r.New)
+	if b.What == KeyOfCA {
+		s.nowHold(r.Holders)
+	}
 	k.setRotation(b.What, Rotation{})
 	if r.Again != "" {
 		s.beginRotation(c, b.What, r.Again)
 	}
 	return nil
+}
+
+// nowHold marks those that have the key of the CA that is the only one now.
+func (s *State) nowHold(holders []string) {
+	for id, n := range s.Nodes {
+		if has := slices.Contains(holders, id); has != n.HoldsCA {
+			n.HoldsCA = has
+			s.Nodes[id] = n
+		}
+	}
 }
 
 // leftBehind returns the names of those that have not confirmed and are not waited for, or a
@@ -302,7 +315,7 @@ func (s *State) keysAfterRemoval(c Command, n Node) {
 	}
 	s.beginRotation(c, KeyOfGossip, fmt.Sprintf("node %s was removed", n.Name))
 	held := slices.ContainsFunc(n.KeyReport.Holds, func(id string) bool { _, trusted := k.CAOf(id); return trusted })
-	if held && !n.KeepCA {
-		s.beginRotation(c, KeyOfCA, fmt.Sprintf("node %s, which was removed, has its key", n.Name))
+	if (held || n.HoldsCA) && !n.KeepCA {
+		s.beginRotation(c, KeyOfCA, fmt.Sprintf("node %s, which was removed, was given its key", n.Name))
 	}
 }

@@ -61,7 +61,7 @@ func (s *State) createToken(c Command, b CreateToken) (string, *Refusal) {
 	if old, ok := s.Tokens[t.ID]; ok {
 		return "", Refuse(CodeDuplicate, "the id of the join token is taken by one for node %s; try again", old.Node)
 	}
-	t.UsedBy, t.NodeID = "", ""
+	t.UsedBy, t.NodeID, t.By = "", "", c.principal()
 	s.Tokens[t.ID] = t
 	s.note(c, "token-created", "", t.Node, fmt.Sprintf("a join token for node %s (%s) was made", t.Node, t.Role))
 	return t.ID, nil
@@ -97,7 +97,7 @@ func (s *State) addNode(c Command, b AddNode) (string, *Refusal) {
 	case t.Expires <= c.At:
 		return "", Refuse(CodeTokenRefused, "the join token for node %s has expired; make a new one with `node add %s`", t.Node, t.Node)
 	}
-	b.Node.Role = t.Role
+	b.Node.Role, b.Node.HoldsCA = t.Role, s.mayHoldCA(b, t)
 	if r := s.admit(c, b.Node); r != nil {
 		return "", r
 	}

@@ -100,6 +100,8 @@ type SetCluster struct {
 	Provider    *Provider `json:"provider,omitempty"` // whole: what it leaves nil is the profile's
 	// CertificateLife is how long node certificates are made for; 0 = 2 years.
 	CertificateLife *time.Duration `json:"certificate_life,omitempty" level:"4"`
+	// CAHolders is how many nodes get the CA's key when they join, 1..MaxVoters.
+	CAHolders *int `json:"ca_holders,omitempty" level:"4"`
 }
 
 // ApplyConfig makes the desired configuration what Config says, whole or not at all.
@@ -157,7 +159,7 @@ func kindLevel(kind string) int {
 			return 3
 		}
 	}
-	for _, b := range keyBodies() {
+	for _, b := range append(rightsBodies(), keyBodies()...) {
 		if b.kind() == kind {
 			return 4
 		}

@@ -87,7 +87,6 @@ const (
 	MaxPEM         = 4 << 10 // bytes of one certificate
 	MaxKeyID       = 64      // characters
 	MaxKeyIDs      = 8       // of one list of a report
-	DefaultHolders = 3       // nodes that have the CA's key
 	// CertificateLifeMin and CertificateLifeMax bound the life of a node's certificate. Below
 	// an hour is for tests: a node that is off for a third of it comes back with one that ended.
 	CertificateLifeMin = 20 * time.Second
@@ -170,17 +169,17 @@ func (s *State) MayHold(node, ca string) bool {
 	return member && !n.Removing && n.Role != RoleAgent && r.New == ca && slices.Contains(r.Holders, node)
 }
 
-// nextHolders chooses who shall have the key of a new CA: its maker, those who have the present
-// one, and then other voters, who joined first first.
+// nextHolders chooses who shall have the key of a new CA, as many as the operator says: its maker,
+// voters that were given the present one, and then other voters, who joined first first.
 func (s *State) nextHolders(maker string) []string {
 	list := slices.DeleteFunc(s.NodeList(), func(n Node) bool {
-		return n.Removing || n.Role == RoleAgent || n.Role == RoleWitness && len(n.KeyReport.Holds) == 0
+		return n.Removing || n.Role != RoleVoter && n.ID != maker
 	})
 	rank := func(n Node) int {
 		switch {
 		case n.ID == maker:
 			return 0
-		case len(n.KeyReport.Holds) > 0:
+		case n.HoldsCA:
 			return 1
 		}
 		return 2
@@ -189,7 +188,7 @@ func (s *State) nextHolders(maker string) []string {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Joined, b.Joined), cmp.Compare(a.ID, b.ID))
 	})
 	var out []string
-	for _, n := range list[:min(len(list), DefaultHolders)] {
+	for _, n := range list[:min(len(list), s.CAHoldersMax())] {
 		out = append(out, n.ID)
 	}
 	slices.Sort(out)

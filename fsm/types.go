@@ -47,6 +47,8 @@ type Cluster struct {
 	GuardIndex uint64 `json:"guard_index,omitempty" level:"3"`
 	// Keys are the CAs and the gossip key, by their ids, and what is being replaced.
 	Keys Keys `json:"keys,omitzero" level:"4"`
+	// CAHolders is how many nodes get the CA's key when they join; 0 = DefaultCAHolders.
+	CAHolders int `json:"ca_holders,omitempty" level:"4"`
 }
 
 // Node is a member: one agent on one instance.
@@ -93,6 +95,8 @@ type Node struct {
 	RenewFrom string `json:"renew_from,omitempty" level:"4"`
 	// KeepCA: the CA is not replaced although this node, which is being removed, has its key.
 	KeepCA bool `json:"keep_ca,omitempty" level:"4"`
+	// HoldsCA: it was given the CA's key when it joined, or made the cluster.
+	HoldsCA bool `json:"holds_ca,omitempty" level:"4"`
 }
 
 // Session is one life of a node's lease. Only open sessions are in the State.
@@ -269,6 +273,8 @@ type Token struct {
 	// request, because an answer can be lost; another key is refused.
 	UsedBy string `json:"used_by,omitempty"`
 	NodeID string `json:"node_id,omitempty"` // the id it gave out
+	// By is the principal that made it, "" if that is not known.
+	By string `json:"by,omitempty" level:"4"`
 }
 
 // Event is one line of the cluster's journal.
@@ -299,7 +305,9 @@ type FailoverStep struct {
 
 // answered remembers the result of a request for its repetition.
 type answered struct {
-	Key    string `json:"key"`
+	Key string `json:"key"`
+	// By is the principal whose key it is; "" = everybody's, from before level 4.
+	By     string `json:"by,omitempty"`
 	Hash   string `json:"hash"`
 	Index  uint64 `json:"index"`
 	Result Result `json:"result"`
@@ -319,6 +327,10 @@ const (
 	MaxBans           = 64
 	MaxDraining       = 32 // claims of one HAVIP that wait for a release
 	MaxTokens         = 256
+	MaxCredentials    = limits.Credentials
+	MaxAudited        = limits.Audited
+	MaxCallerText     = 128 // bytes of each text that describes a caller
+	DefaultCAHolders  = 3   // nodes with the CA's key
 	MaxAnswered       = 4096
 	MaxEvents         = 1000
 	MaxFailovers      = 200

@@ -333,7 +333,7 @@ func (c *cluster) admit(name string, role identity.Role) *peer {
 	csr, key, err := identity.NewCSR()
 	check(c.t, err)
 	leader := c.leader()
-	got, err := Admit(soon(c.t), leader.node, leader.id, Applicant{TokenID: id, Secret: secret, Name: name, Advertise: s.Advertise, Ports: s.Ports, CSR: csr, Program: fsm.VersionWithLevel("test")})
+	got, err := Admit(soon(c.t), leader.node, leader.id, Applicant{TokenID: id, Secret: secret, Name: name, Advertise: s.Advertise, Ports: s.Ports, CSR: csr, Program: fsm.VersionWithLevel("test")}, nil)
 	check(c.t, err)
 	s.ClusterID, s.NodeID, s.Role = leader.id.ClusterID, got.Node.ID, role
 	s.Lease, s.Created = got.Lease, time.Now()

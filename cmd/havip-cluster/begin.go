@@ -160,7 +160,12 @@ func newJoinCommand(g *globals) *cobra.Command {
 			return err
 		}
 		if tokenText == "" {
-			return usage("--token is missing; `havip-cluster node add %s` at a member makes one", f.name)
+			if tokenText, err = g.secretText(); err != nil {
+				return err
+			}
+		}
+		if tokenText == "" {
+			return usage("the token is missing: give it with --token-file FILE (- for standard input) or in %s; `havip-cluster node add %s` at a member makes one", envToken, f.name)
 		}
 		token, err := identity.ParseToken(tokenText)
 		if err != nil {
@@ -176,7 +181,7 @@ func newJoinCommand(g *globals) *cobra.Command {
 		return g.join(cmd.Context(), f, addr, token, peer)
 	})
 	f.register(c)
-	c.Flags().StringVar(&tokenText, "token", "", "the token that `havip-cluster node add` printed")
+	c.Flags().StringVar(&tokenText, "token", "", "the token that `havip-cluster node add` printed; everybody on this host can read it here: better --token-file or "+envToken)
 	return c
 }
 

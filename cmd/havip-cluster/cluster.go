@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -53,6 +54,7 @@ var clusterSettings = []struct {
 	{"range-members", "N", func(b *api.ClusterChange, text string) bool { return readCount(&b.RangeMembers, text) }},
 	{"announce-interval", "DURATION", func(b *api.ClusterChange, text string) bool { return readMillis(&b.AnnounceIntervalMS, text, 0) }},
 	{"certificate-life", "DURATION", func(b *api.ClusterChange, text string) bool { return readSeconds(&b.CertificateLifeS, text) }},
+	{"ca-holders", "N", func(b *api.ClusterChange, text string) bool { return readCount(&b.CAHolders, text) }},
 	{"quarantine", "DURATION", func(b *api.ClusterChange, text string) bool { return readMillis(&b.QuarantineMS, text, 0) }},
 }
 
@@ -138,7 +140,7 @@ func clusterPairs(c api.Cluster) []pair {
 		{"ID", c.ID}, {"PROFILE", c.Profile}, {"LEASE", lease}, {"LEADER", text(c.Leader)},
 		{"NODES", strconv.Itoa(c.Nodes)}, {"VOTERS", strconv.Itoa(c.Voters)}, {"HAVIPS", strconv.Itoa(c.HAVIPs)},
 		{"MAINTENANCE", yesNo(c.Maintenance)}, {"HAVIPS PER ENI", orNone(c.Limits.PerENI)}, {"HAVIPS PER NODE", orNone(c.Limits.PerNode)},
-		{"REBALANCE", c.Rebalance},
+		{"REBALANCE", c.Rebalance}, {"CA KEY", fmt.Sprintf("%s; at most %d are given it when they join", cmp.Or(strings.Join(c.CAHeldBy, ", "), "-"), c.CAHolders)},
 		{"PROVIDER", fmt.Sprintf("%s: per VPC %s, per ENI %s (advice), range of %d, between announcements %s, quarantine %s", p.Name,
 			orNone(p.HAVIPsPerVPC), orNone(p.HAVIPsPerENI), p.RangeMembers, millis(p.AnnounceIntervalMS), millis(p.QuarantineMS))},
 		{"LEVEL", strconv.Itoa(c.Level)}, {"REVISION", strconv.FormatUint(c.Revision, 10)}, {"INDEX", strconv.FormatUint(c.Index, 10)},

@@ -54,7 +54,7 @@ func newNodeAddCommand(g *globals) *cobra.Command {
 			err = emit(g, t, nil, func(w io.Writer, t api.Token) {
 				printPairs(w, []pair{{"NODE", t.Node}, {"ROLE", t.Role}, {"EXPIRES", when(t.Expires)}, {"TOKEN", t.Token}, {"COMMAND", t.Command}})
 			})
-			g.next("at host %s, type the command above with the host's own address as --advertise", t.Node)
+			g.next("at host %s, type the command above with the host's own address as --advertise; it reads the token from standard input", t.Node)
 			return err
 		}))
 	c.Flags().StringVar(&role, "role", string(identity.RoleVoter), "voter, witness or agent")
