@@ -154,6 +154,8 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 		parts, refusal = s.closeSessions(c, *b)
 	case *RecordFailovers:
 		refusal = s.recordFailovers(*b)
+	case *RegisterKey:
+		refusal = s.registerKey(c, *b)
 	default:
 		object, refusal = s.doPolicy(c)
 	}
@@ -174,7 +176,7 @@ func (s *State) follow(before *State, c Command) {
 // samePlacement says that a command has changed nothing that a placement depends on.
 func (s *State) samePlacement(before *State, b Body) bool {
 	switch b := b.(type) {
-	case *Confirm, *ReportEvent, *RecordFailover, *RecordFailovers, *CreateToken, *SetLease, *SettleLease:
+	case *Confirm, *RegisterKey, *ReportEvent, *RecordFailover, *RecordFailovers, *CreateToken, *SetLease, *SettleLease:
 		return true
 	case *ReportGuarded:
 		// Only the last one that a HAVIP waited for makes a difference.

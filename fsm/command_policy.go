@@ -155,6 +155,11 @@ func kindLevel(kind string) int {
 			return 3
 		}
 	}
+	for _, b := range doorBodies() {
+		if b.kind() == kind {
+			return 4
+		}
+	}
 	return 1
 }
 

@@ -25,6 +25,9 @@ const (
 
 	goldenLog3      = "testdata/golden/log-v3.txt"
 	goldenSnapshot3 = "testdata/golden/snapshot-v3.bin"
+
+	goldenLog4      = "testdata/golden/log-v4.txt"
+	goldenSnapshot4 = "testdata/golden/snapshot-v4.bin"
 )
 
 // story is one fixed life of a cluster, with every kind of command and every field that
@@ -154,10 +157,27 @@ func edgeStory(t testing.TB) *world {
 	return w
 }
 
+// doorsStory goes on where edgeStory ends: the nodes are upgraded once more, and every command
+// and field of level 4 comes up.
+func doorsStory(t testing.TB) *world {
+	w := edgeStory(t)
+	w.upgrade4()
+	w.must(RegisterKey{Node: nodeID("n1"), Key: nodeKey(1), LeasePort: 7403})
+	w.must(RegisterKey{Node: nodeID("n2"), Key: nodeKey(2), LeasePort: 7403})
+	w.must(RegisterKey{Node: nodeID("n1"), Key: nodeKey(3), LeasePort: 7403})
+	w.must(RegisterKey{Node: nodeID("n1"), Key: nodeKey(3), LeasePort: 7404, Alone: true})
+	w.must(CreateToken{w.token("n5", RoleAgent)})
+	n := newNode("n5", 5)
+	n.Version, n.LeasePort, n.Keys = "v4+level.4", 7403, []NodeKey{nodeKey(4)}
+	w.must(AddNode{Token: "t-n5", SecretHash: "secret-n5", Node: n})
+	return w
+}
+
 func TestGoldenStoryHasEveryKind(t *testing.T) {
 	haveAll(t, story(t).log, kindsOfLevel1)
 	haveAll(t, policyStory(t).log, slices.Concat(kindsOfLevel1, kindsOfLevel2))
-	haveAll(t, edgeStory(t).log, everyKind)
+	haveAll(t, edgeStory(t).log, slices.Concat(kindsOfLevel1, kindsOfLevel2, kindsOfLevel3))
+	haveAll(t, doorsStory(t).log, everyKind)
 }
 
 func haveAll(t *testing.T, log [][]byte, kinds []string) {
@@ -179,7 +199,7 @@ func haveAll(t *testing.T, log [][]byte, kinds []string) {
 
 // What this version writes is what version 1 has always written.
 func TestGoldenBytes(t *testing.T) {
-	for version, w := range map[int]*world{1: story(t), 2: policyStory(t), 3: edgeStory(t)} {
+	for version, w := range map[int]*world{1: story(t), 2: policyStory(t), 3: edgeStory(t), 4: doorsStory(t)} {
 		var text strings.Builder
 		fmt.Fprintf(&text, "# Log entries of version %d, one a line, in hexadecimal. Never changed: old logs look like this.\n", version)
 		for _, entry := range w.log {
@@ -250,6 +270,7 @@ func TestGoldenLogGivesGoldenSnapshot(t *testing.T) {
 	logGivesSnapshot(t, goldenLog, goldenSnapshot)
 	logGivesSnapshot(t, goldenLog2, goldenSnapshot2)
 	logGivesSnapshot(t, goldenLog3, goldenSnapshot3)
+	logGivesSnapshot(t, goldenLog4, goldenSnapshot4)
 }
 
 func logGivesSnapshot(t *testing.T, goldenLog, goldenSnapshot string) {
@@ -276,7 +297,7 @@ func logGivesSnapshot(t *testing.T, goldenLog, goldenSnapshot string) {
 
 // Cut anywhere, restored from a snapshot there and continued, the log ends the same.
 func TestGoldenLogContinuesFromAnySnapshot(t *testing.T) {
-	log := readGoldenLog(t, goldenLog3) // it begins with version 1
+	log := readGoldenLog(t, goldenLog4) // it begins with version 1
 	want := snapshot(t, replay(t, New(), log))
 	s := New()
 	for i := range log {

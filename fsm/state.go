@@ -79,7 +79,7 @@ func (s *State) clone() *State {
 // that change no HAVIP, share the two large maps with the state before.
 func (s *State) cloneFor(b Body) *State {
 	switch b.(type) {
-	case *ReportGuarded, *ReportEvent, *ReportENIs, *ReportHealth, *UpdateNode, *DrainSession, *SetLease, *SettleLease, *RecordFailover, *RecordFailovers, *CreateToken:
+	case *ReportGuarded, *RegisterKey, *ReportEvent, *ReportENIs, *ReportHealth, *UpdateNode, *DrainSession, *SetLease, *SettleLease, *RecordFailover, *RecordFailovers, *CreateToken:
 		few := *s
 		few.HAVIPs, few.Quarantine = nil, nil
 		n := few.clone()
