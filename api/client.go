@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"os"
 	"syscall"
 	"time"
@@ -39,6 +40,8 @@ type Client struct {
 	// (one minute) for a whole configuration.
 	Timeout time.Duration
 	Program string // said when a node joins: its version with its level of commands
+	// LeasePort is said when a node joins: where it takes the words of the lease; 0 = nowhere.
+	LeasePort int
 
 	base  string // scheme and host
 	where string // as the user knows it
@@ -211,6 +214,9 @@ func (c *Client) send(ctx context.Context, r call, body []byte) (*http.Response,
 	}
 	if c.Program != "" {
 		req.Header.Set(headerProgram, c.Program)
+	}
+	if c.LeasePort != 0 {
+		req.Header.Set(headerLease, strconv.Itoa(c.LeasePort))
 	}
 	return c.http.Do(req)
 }

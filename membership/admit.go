@@ -59,8 +59,12 @@ func Admit(ctx context.Context, n *Node, id *identity.Identity, a Applicant) (Ad
 	if a.Advertise.IsLoopback() && !id.Advertise.IsLoopback() {
 		return Admitted{}, fsm.Refuse(fsm.CodeParameter, "node %s says that the others reach it at %s, which is their own host; join with --advertise and an address of its network", a.Name, a.Advertise)
 	}
-	if _, err := identity.SignCSR(id.CA, a.CSR, node.ID, a.Name, a.Advertise, now); err != nil {
+	cert, err := identity.SignCSR(id.CA, a.CSR, node.ID, a.Name, a.Advertise, now)
+	if err != nil {
 		return Admitted{}, fsm.Refuse(fsm.CodeParameter, "no certificate can be made for node %s: %v", a.Name, err)
+	}
+	if err := introduce(n.State(), &node, a.Ports.Lease, cert); err != nil {
+		return Admitted{}, err
 	}
 	res, err := n.Propose(ctx, 0, "", fsm.AddNode{Token: a.TokenID, SecretHash: identity.SecretHash(a.Secret), Node: node})
 	if err != nil {
@@ -77,9 +81,11 @@ func Admit(ctx context.Context, n *Node, id *identity.Identity, a Applicant) (Ad
 			out.Voters = append(out.Voters, srv)
 		}
 	}
-	out.Cert, err = identity.SignCSR(id.CA, a.CSR, out.Node.ID, out.Node.Name, a.Advertise, now)
-	if err != nil {
-		return Admitted{}, err
+	if out.Cert = cert; out.Node.ID != node.ID { // the answer to an earlier request was lost
+		out.Cert, err = identity.SignCSR(id.CA, a.CSR, out.Node.ID, out.Node.Name, a.Advertise, now)
+		if err != nil {
+			return Admitted{}, err
+		}
 	}
 	if out.Node.Role != fsm.RoleAgent {
 		if out.CAKey, err = id.CA.KeyPEM(); err != nil {
@@ -88,6 +94,25 @@ func Admit(ctx context.Context, n *Node, id *identity.Identity, a Applicant) (Ad
 	}
 	n.cfg.Logger.Info("a node was let in", "node", out.Node.Name, "id", out.Node.ID, "role", string(out.Node.Role), "address", out.Node.Address)
 	return out, nil
+}
+
+// introduce puts the key of a new node's certificate into its record, so that there is no time
+// in which others take words in its name without proof. A node without a lease port speaks by
+// gossip, and a cluster below level 4 has no place for keys.
+func introduce(s *fsm.State, node *fsm.Node, leasePort int, certPEM []byte) error {
+	if leasePort == 0 || s.Level() < keyLevel {
+		return nil
+	}
+	cert, err := identity.ParseCert("the new certificate", certPEM)
+	if err != nil {
+		return err
+	}
+	key, err := keyOf(cert)
+	if err != nil {
+		return err
+	}
+	node.LeasePort, node.Keys = leasePort, []fsm.NodeKey{key}
+	return nil
 }
 
 // csrKeyHash identifies the key that asks, so that only it may repeat its request.
