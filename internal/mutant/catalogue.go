@@ -77,6 +77,8 @@ var Catalogue = []Bug{
 	lease("config-check", "2: the same voter set", leaseSearch()),
 	lease("silence-ack", "2: silence before acknowledging", directed),
 	lease("majority", "2, 5: a majority", leaseSearch()),
+	lease("growth", "2: round and time of sending grow", leaseSearch()),
+	lease("boot", "2: a renewal names the voter's process", leaseSearch()),
 	inWorld("keeper-longer-pace", "2, 8: pace of the shorter lease"),
 	lease("continuity", "3: a missed deadline stays missed"),
 	lease("revocation", "4: endorsed once, refused for ever"),
