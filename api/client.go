@@ -13,8 +13,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 )

@@ -76,7 +76,6 @@ type tokenCreate struct {
 type joinInput struct {
 	LeasePort int `header:"Havip-Lease-Port" minimum:"0" maximum:"65535" doc:"UDP port for the words of the lease"`
 
-
 	Program string `header:"Havip-Program" maxLength:"60" doc:"Version of the node's program, with its level of commands"`
 	Body    Join
 }

@@ -49,6 +49,8 @@ type GossipConfig struct {
 	// Receive is called for each datagram, in memberlist's goroutine: it must not block,
 	// and must not keep msg.
 	Receive func(msg []byte)
+	// Members is the newest state: it says where members are, for the limits on connections.
+	Members func() *fsm.State
 	// Changed is called when a node appears or disappears. It must not block.
 	Changed func()
 

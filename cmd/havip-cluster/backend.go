@@ -19,6 +19,7 @@ import (
 	"havip-cluster/fsm"
 	"havip-cluster/membership"
 	"havip-cluster/membership/identity"
+	"havip-cluster/membership/words"
 )
 
 const (
@@ -34,6 +35,7 @@ type backend struct {
 	id     *identity.Identity
 	node   *membership.Node
 	gossip *membership.Gossip
+	words  *words.Socket
 	member *failover.Member
 	// running is the same Member for datagrams, which may come before it is made.
 	running atomic.Pointer[failover.Member]
