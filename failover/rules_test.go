@@ -227,6 +227,14 @@ func forgedWords(w *world) {
 	if now := w.head().HAVIPs[v].Owner; now == nil || now.Session != session {
 		w.fault("forged words move the HAVIP: %+v", now)
 	}
+	w.mu.Lock()
+	over := w.violation != ""
+	w.mu.Unlock()
+	if over {
+		cancel()
+		<-done
+		return
+	}
 	w.moveTo(v, w.host(to).node.Name)
 	w.await("the move is done", 3*time.Second, func() bool { return w.who(v) == to })
 	cancel()

@@ -3,12 +3,13 @@ package membership
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/netip"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -102,10 +103,15 @@ func OpenGossip(cfg GossipConfig) (*Gossip, error) {
 		cfg.tune(c)
 	}
 	c.Delegate, c.Events = gossipDelegate{g}, gossipDelegate{g}
-	c.LogOutput = slogWriter{cfg.Logger}
-	list, err := memberlist.Create(c)
+	c.Logger = log.New(newSlogWriter(cfg.Logger), "", log.LstdFlags)
+	transport, err := newBoundedGossip(cfg, c.Logger)
 	if err != nil {
 		return nil, fmt.Errorf("membership: gossip on %s: %w", cfg.Listen, err)
+	}
+	c.Transport = transport
+	list, err := memberlist.Create(c)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("membership: gossip on %s: %w", cfg.Listen, err), transport.Shutdown())
 	}
 	g.list = list
 	return g, nil
@@ -264,22 +270,6 @@ func (d gossipDelegate) set(n *memberlist.Node, status string) {
 	d.g.seen[n.Name] = sighting{status, m.Version, *n}
 	d.g.mu.Unlock()
 	d.g.cfg.Changed()
-}
-
-// slogWriter takes memberlist's log lines, "2006/01/02 15:04:05 [WARN] memberlist: text".
-type slogWriter struct{ l *slog.Logger }
-
-func (w slogWriter) Write(p []byte) (int, error) {
-	line := strings.TrimSpace(string(p))
-	level := slog.LevelDebug
-	if i := strings.Index(line, "["); i >= 0 {
-		line = line[i:]
-	}
-	if strings.HasPrefix(line, "[ERR") {
-		level = slog.LevelInfo // its errors are peers that do not answer
-	}
-	w.l.Log(context.Background(), level, line)
-	return len(p), nil
 }
 
 func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
