@@ -104,14 +104,16 @@ func OpenGossip(cfg GossipConfig) (*Gossip, error) {
 	}
 	c.Delegate, c.Events = gossipDelegate{g}, gossipDelegate{g}
 	c.Logger = log.New(newSlogWriter(cfg.Logger), "", log.LstdFlags)
-	transport, err := newBoundedGossip(cfg, c.Logger)
-	if err != nil {
-		return nil, fmt.Errorf("membership: gossip on %s: %w", cfg.Listen, err)
+	if c.Transport == nil { // a test has one of its own
+		transport, err := newBoundedGossip(cfg, c.Logger)
+		if err != nil {
+			return nil, fmt.Errorf("membership: gossip on %s: %w", cfg.Listen, err)
+		}
+		c.Transport = transport
 	}
-	c.Transport = transport
 	list, err := memberlist.Create(c)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("membership: gossip on %s: %w", cfg.Listen, err), transport.Shutdown())
+		return nil, errors.Join(fmt.Errorf("membership: gossip on %s: %w", cfg.Listen, err), c.Transport.Shutdown())
 	}
 	g.list = list
 	return g, nil
