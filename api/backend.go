@@ -174,5 +174,6 @@ const (
 	headerRevision = "X-Havip-Revision" // how often the configuration had changed by then
 	headerKey      = "Idempotency-Key"  // the same key and request are done once
 	headerProgram  = "Havip-Program"    // a joining node's version, with its level of commands
+	headerLease    = "Havip-Lease-Port" // a joining node's port for the words of the lease
 	headerHops     = "X-Havip-Hops"     // a request that was forwarded is not forwarded again
 )

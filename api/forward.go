@@ -87,7 +87,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, to fsm.Node, bo
 		writeProblem(w, problemOf(err))
 		return false, nil
 	}
-	for _, h := range []string{"Content-Type", "Accept", headerKey, headerProgram} {
+	for _, h := range []string{"Content-Type", "Accept", headerKey, headerProgram, headerLease} {
 		if v := r.Header.Get(h); v != "" {
 			req.Header.Set(h, v)
 		}

@@ -73,9 +73,11 @@ type tokenCreate struct {
 	Body TokenSpec
 }
 
-// joinInput has the program in a header, because a server that does not know it has to
-// let the node in all the same.
+// joinInput has the program and the lease port in headers, because a server that does not know
+// them has to let the node in all the same.
 type joinInput struct {
+	LeasePort int `header:"Havip-Lease-Port" minimum:"0" maximum:"65535" doc:"UDP port for the words of the lease"`
+
 	Program string `header:"Havip-Program" maxLength:"60" doc:"Version of the node's program, with its level of commands"`
 	Body    Join
 }
@@ -205,7 +207,7 @@ func (s *Server) joinRoute() {
 		Description: "Needs no client certificate.", Errors: writeErrors, MaxBodyBytes: -1, BodyReadTimeout: -1,
 	}
 	huma.Register(s.huma, op, func(ctx context.Context, in *joinInput) (*reply[JoinAnswer], error) {
-		req, err := s.parseJoin(in.Body, time.Now())
+		req, err := s.parseJoin(in.Body, in.LeasePort, time.Now())
 		if err != nil {
 			return nil, problemOf(err)
 		}
@@ -226,7 +228,7 @@ func (s *Server) joinRoute() {
 }
 
 // parseJoin takes a request apart and refuses what the leader need not be asked about.
-func (s *Server) parseJoin(b Join, now time.Time) (JoinRequest, error) {
+func (s *Server) parseJoin(b Join, leasePort int, now time.Time) (JoinRequest, error) {
 	t, err := identity.ParseToken(b.Token)
 	if err != nil {
 		return JoinRequest{}, err
@@ -247,7 +249,7 @@ func (s *Server) parseJoin(b Join, now time.Time) (JoinRequest, error) {
 	if err != nil {
 		return JoinRequest{}, fsm.Refuse(fsm.CodeMalformed, "advertise %q is not an address such as 10.0.0.2", b.Advertise)
 	}
-	ports := identity.Ports{API: b.APIPort, Raft: b.RaftPort, Gossip: b.GossipPort}
+	ports := identity.Ports{API: b.APIPort, Raft: b.RaftPort, Gossip: b.GossipPort, Lease: leasePort}
 	for _, err := range []error{identity.CheckAdvertise(addr), ports.Check()} {
 		if err != nil {
 			return JoinRequest{}, err

@@ -207,12 +207,12 @@ func (a *Agent) note(m message) {
 	s := a.cfg.Log.State()
 	for _, w := range m.Released {
 		if _, exists := s.HAVIPs[w.HAVIP]; exists {
-			a.handoff.HeardReleased(w.HAVIP, w.Epoch, w.Session)
+			a.handoff.HeardReleased(m.From, w.HAVIP, w.Epoch, w.Session)
 		}
 	}
 	for _, w := range m.Ready {
 		if _, exists := s.HAVIPs[w.HAVIP]; exists {
-			a.handoff.HeardReady(w.HAVIP, w.Epoch)
+			a.handoff.HeardReady(m.From, w.HAVIP, w.Epoch)
 		}
 	}
 }
@@ -242,13 +242,17 @@ func (a *Agent) turn() time.Duration {
 		a.do(s, step, deadline)
 	}
 	a.refreshHoldings(s)
+	// Before the turn of the edge, which takes its time: earlier owners work meanwhile.
+	asked := a.saying.flush(now, s)
 	report := a.cfg.Edge.Turn(a.wanted(s, deadline))
 	again := a.take(s, report)
 	unconfirmed := a.confirm(s, now)
 	a.publish()
 	next := min(report.Next, deadline)
-	if again := a.saying.flush(now, s); again != 0 {
-		next = min(next, again)
+	for _, again := range []lease.Instant{asked, a.saying.flush(now, s)} {
+		if again != 0 {
+			next = min(next, again)
+		}
 	}
 	if unconfirmed {
 		next = min(next, now.Add(confirmRepeat))

@@ -162,6 +162,8 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 		object, refusal = s.createCredential(c, *b)
 	case *RevokeCredential:
 		object, refusal = s.revokeCredential(c, *b)
+	case *RegisterKey:
+		refusal = s.registerKey(c, *b)
 	default:
 		var known bool
 		if refusal, known = s.doKeys(c); !known {
@@ -185,7 +187,7 @@ func (s *State) follow(before *State, c Command) {
 // samePlacement says that a command has changed nothing that a placement depends on.
 func (s *State) samePlacement(before *State, b Body) bool {
 	switch b := b.(type) {
-	case *Confirm, *ReportKeys, *RotateKeys, *OfferKey, *AdvanceKeys, *ReportEvent, *RecordFailover, *RecordFailovers, *CreateToken, *SetLease, *SettleLease, *CreateCredential, *RevokeCredential:
+	case *Confirm, *RegisterKey, *ReportKeys, *RotateKeys, *OfferKey, *AdvanceKeys, *ReportEvent, *RecordFailover, *RecordFailovers, *CreateToken, *SetLease, *SettleLease, *CreateCredential, *RevokeCredential:
 		return true
 	case *ReportGuarded:
 		// Only the last one that a HAVIP waited for makes a difference.

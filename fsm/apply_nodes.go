@@ -140,6 +140,9 @@ func (s *State) admit(c Command, n Node) *Refusal {
 	n.LastSession, n.Removing, n.Joined, n.Version = 0, false, c.At, clip(n.Version, MaxNameRunes)
 	n.Capacity, n.Score, n.Health, n.HealthReason, n.Draining, n.Drain, n.Flaps = nil, 0, "", "", false, Drain{}, FailCount{}
 	n.Leftout = ""
+	if r := s.checkKeys(n); r != nil {
+		return r
+	}
 	s.Nodes[n.ID] = n
 	s.raiseLevel(c)
 	s.note(c, "node-added", "", n.Name, fmt.Sprintf("node %s (%s, %s) is a member", n.Name, n.Role, n.Address))

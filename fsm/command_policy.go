@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -159,7 +160,7 @@ func kindLevel(kind string) int {
 			return 3
 		}
 	}
-	for _, b := range append(rightsBodies(), keyBodies()...) {
+	for _, b := range slices.Concat(rightsBodies(), keyBodies(), doorBodies()) {
 		if b.kind() == kind {
 			return 4
 		}

@@ -14,6 +14,7 @@ import (
 // checkPolicy is checkInvariants for what level 2 added.
 func checkPolicy(s *State, bad complain) {
 	checkLevel(s, bad)
+	checkRotations(s, bad)
 	eips := map[netip.Addr]string{}
 	for _, v := range s.HAVIPs {
 		checkHAVIPPolicy(s, v, bad)
@@ -211,6 +212,7 @@ func TestPolicyInvariantsNoticePlantedFaults(t *testing.T) {
 		}},
 		{"a revision of the future", "the newest is", func(_ *world, s *State) { s.Revisions = []Revision{{Number: 999, Config: json.RawMessage("{}")}} }},
 		{"a level too high", fmt.Sprintf("the level is %d", CommandLevel+1), func(_ *world, s *State) { s.Cluster.Level = CommandLevel + 1 }},
+		{"a CA that is dropped while it signs", "the key of ca is", func(_ *world, s *State) { s.Cluster.Level, s.Cluster.Keys.Issuer = CommandLevel, "aa" }},
 		{"a field that level 1 does not know", "in fsm.Cluster", func(_ *world, s *State) { s.Cluster.Level, s.Cluster.Maintenance = 0, true }},
 		{"a value that level 1 does not know", "in map[string]fsm.HAVIP", func(w *world, s *State) {
 			change(func(v *HAVIP) { v.GaveUp = map[string]GaveUp{"n1/eth0": {At: 1}} })(w, s)

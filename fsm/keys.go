@@ -83,10 +83,10 @@ func (r KeyReport) Equal(o KeyReport) bool {
 
 // Limits of keys.
 const (
-	MaxCAs         = 3       // trusted at one time
-	MaxPEM         = 4 << 10 // bytes of one certificate
-	MaxKeyID       = 64      // characters
-	MaxKeyIDs      = 8       // of one list of a report
+	MaxCAs    = 3       // trusted at one time
+	MaxPEM    = 4 << 10 // bytes of one certificate
+	MaxKeyID  = 64      // characters
+	MaxKeyIDs = 8       // of one list of a report
 	// CertificateLifeMin and CertificateLifeMax bound the life of a node's certificate. Below
 	// an hour is for tests: a node that is off for a third of it comes back with one that ended.
 	CertificateLifeMin = 20 * time.Second

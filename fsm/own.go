@@ -19,6 +19,8 @@ func OwnCommand(s *State, node, kind string, raw json.RawMessage) (Body, *Refusa
 		owner = b.Node
 	case *ReportENIs:
 		owner = b.Node
+	case *RegisterKey:
+		owner = b.Node
 	case *ReportEvent:
 		owner = b.Node
 	case *ReportHealth:

@@ -97,6 +97,21 @@ type Node struct {
 	KeepCA bool `json:"keep_ca,omitempty" level:"4"`
 	// HoldsCA: it was given the CA's key when it joined, or made the cluster.
 	HoldsCA bool `json:"holds_ca,omitempty" level:"4"`
+	// LeasePort is the UDP port at which the node takes the sealed words of the lease; 0 = it
+	// takes them by gossip alone, as programs below level 4 do.
+	LeasePort int `json:"lease_port,omitempty" level:"4"`
+	// Keys are the keys with which the node speaks, the newest first, at most MaxNodeKeys. A
+	// word in its name counts only if it was sealed with one of them; none = not registered yet.
+	Keys []NodeKey `json:"keys,omitempty" level:"4"`
+}
+
+// NodeKey is the public half of a key by which a node proves its words: the key of one of its
+// certificates.
+type NodeKey struct {
+	// Certificate is the SHA-256 of the certificate, in 64 lower-case hex digits.
+	Certificate string `json:"certificate"`
+	// Public is the point on P-256, uncompressed (SEC 1, section 2.3.3): 65 bytes in base64.
+	Public string `json:"public"`
 }
 
 // Session is one life of a node's lease. Only open sessions are in the State.

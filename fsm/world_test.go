@@ -2,6 +2,10 @@ package fsm
 
 import (
 	"bytes"
+	"crypto/ecdh"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -84,6 +88,16 @@ func (w *world) upgrade4() {
 		w.must(UpdateNode{ID: n.ID, Version: ptr("v4+level.4")})
 	}
 	w.guarded()
+}
+
+// nodeKey is a key for tests, the same for the same number.
+func nodeKey(n byte) NodeKey {
+	secret, err := ecdh.P256().NewPrivateKey(append(make([]byte, 31), n))
+	if err != nil {
+		panic(err)
+	}
+	sum := sha256.Sum256([]byte{n})
+	return NodeKey{Certificate: hex.EncodeToString(sum[:]), Public: base64.StdEncoding.EncodeToString(secret.PublicKey().Bytes())}
 }
 
 // guarded lets every node with a session say that its fence knows all HAVIPs.

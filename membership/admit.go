@@ -58,7 +58,14 @@ func Admit(ctx context.Context, n *Node, id *identity.Identity, a Applicant, sig
 	if id.Authority() == nil && (sign == nil || n.State().Level() >= 4 && n.State().CAHolders() == 0) {
 		return Admitted{}, fsm.Refuse(fsm.CodeNotReady, "this node has no CA key and cannot let others in; make a voter the leader that has it")
 	}
-	if err := admissible(id, a, node.ID, now); err != nil {
+	if err := admissible(id, a); err != nil {
+		return Admitted{}, err
+	}
+	cert, err := signed(n.State(), id, a, node.ID, now)
+	if err == nil {
+		err = introduce(n.State(), &node, a.Ports.Lease, cert)
+	}
+	if err != nil {
 		return Admitted{}, err
 	}
 	add := fsm.AddNode{Token: a.TokenID, SecretHash: identity.SecretHash(a.Secret), Node: node}
@@ -80,10 +87,13 @@ func Admit(ctx context.Context, n *Node, id *identity.Identity, a Applicant, sig
 			out.Voters = append(out.Voters, srv)
 		}
 	}
-	if id.Authority() == nil {
+	switch {
+	case cert == nil:
 		out.Cert, err = sign(ctx, out.Node, a.CSR)
-	} else {
-		out.Cert, err = identity.SignCSRFor(id.Authority(), a.CSR, out.Node.ID, out.Node.Name, a.Advertise, now, s.Cluster.Keys.CertificateLife)
+	case out.Node.ID == node.ID:
+		out.Cert = cert
+	default: // the answer to an earlier request was lost
+		out.Cert, err = signed(s, id, a, out.Node.ID, now)
 	}
 	if err != nil {
 		return Admitted{}, err
@@ -108,20 +118,27 @@ func getsCA(s *fsm.State, n fsm.Node) bool {
 
 // admissible refuses what cannot be signed: it must not use the token up, and must not become a
 // member.
-func admissible(id *identity.Identity, a Applicant, nodeID string, now time.Time) error {
+func admissible(id *identity.Identity, a Applicant) error {
 	if err := a.Ports.Check(); err != nil {
 		return fsm.Refuse(fsm.CodeParameter, "%v", err)
 	}
 	if a.Advertise.IsLoopback() && !id.Advertise.IsLoopback() {
 		return fsm.Refuse(fsm.CodeParameter, "node %s says that the others reach it at %s, which is their own host; join with --advertise and an address of its network", a.Name, a.Advertise)
 	}
-	if id.Authority() == nil {
-		return nil
-	}
-	if _, err := identity.SignCSR(id.Authority(), a.CSR, nodeID, a.Name, a.Advertise, now); err != nil {
-		return fsm.Refuse(fsm.CodeParameter, "no certificate can be made for node %s: %v", a.Name, err)
-	}
 	return nil
+}
+
+// signed makes an applicant's certificate where this node has the CA's key, else nothing.
+func signed(s *fsm.State, id *identity.Identity, a Applicant, nodeID string, now time.Time) ([]byte, error) {
+	ca := id.Authority()
+	if ca == nil {
+		return nil, nil
+	}
+	cert, err := identity.SignCSRFor(ca, a.CSR, nodeID, a.Name, a.Advertise, now, s.Cluster.Keys.CertificateLife)
+	if err != nil {
+		return nil, fsm.Refuse(fsm.CodeParameter, "no certificate can be made for node %s: %v", a.Name, err)
+	}
+	return cert, nil
 }
 
 // signWait is how long a holder of the CA's key waits to hear of a node that was just let in.
@@ -159,6 +176,26 @@ func Sign(ctx context.Context, n *Node, id *identity.Identity, node string, csr 
 			return nil, fsm.Refuse(fsm.CodeNotReady, "no node %s is known here yet; try again in a moment", node)
 		}
 	}
+}
+
+// introduce puts the key of a new node's certificate into its record, so that there is no time
+// in which others take words in its name without proof. A node without a lease port speaks by
+// gossip, and a cluster below level 4 has no place for keys. One whose certificate another node
+// signs afterwards registers its key itself.
+func introduce(s *fsm.State, node *fsm.Node, leasePort int, certPEM []byte) error {
+	if leasePort == 0 || s.Level() < keyLevel || certPEM == nil {
+		return nil
+	}
+	cert, err := identity.ParseCert("the new certificate", certPEM)
+	if err != nil {
+		return err
+	}
+	key, err := keyOf(cert)
+	if err != nil {
+		return err
+	}
+	node.LeasePort, node.Keys = leasePort, []fsm.NodeKey{key}
+	return nil
 }
 
 // csrKeyHash identifies the key that asks, so that only it may repeat its request.

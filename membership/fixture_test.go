@@ -127,6 +127,12 @@ func (l *logBook) says(fragment string) bool {
 	return strings.Contains(l.b.String(), fragment)
 }
 
+func (l *logBook) lines() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Count(l.b.Bytes(), []byte("\n"))
+}
+
 func (l *logBook) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }

@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -51,6 +52,8 @@ type GossipConfig struct {
 	// Receive is called for each datagram, in memberlist's goroutine: it must not block,
 	// and must not keep msg.
 	Receive func(msg []byte)
+	// Members is the newest state: it says where members are, for the limits on connections.
+	Members func() *fsm.State
 	// Changed is called when a node appears or disappears. It must not block.
 	Changed func()
 
@@ -109,10 +112,17 @@ func OpenGossip(cfg GossipConfig) (*Gossip, error) {
 		cfg.tune(c)
 	}
 	c.Delegate, c.Events = gossipDelegate{g}, gossipDelegate{g}
-	c.LogOutput = slogWriter{cfg.Logger}
+	c.Logger = log.New(newSlogWriter(cfg.Logger), "", log.LstdFlags)
+	if c.Transport == nil { // a test has one of its own
+		transport, err := newBoundedGossip(cfg, c.Logger)
+		if err != nil {
+			return nil, fmt.Errorf("membership: gossip on %s: %w", cfg.Listen, err)
+		}
+		c.Transport = transport
+	}
 	list, err := memberlist.Create(c)
 	if err != nil {
-		return nil, fmt.Errorf("membership: gossip on %s: %w", cfg.Listen, err)
+		return nil, errors.Join(fmt.Errorf("membership: gossip on %s: %w", cfg.Listen, err), c.Transport.Shutdown())
 	}
 	g.list = list
 	return g, nil
@@ -292,22 +302,6 @@ func (d gossipDelegate) set(n *memberlist.Node, status string) {
 	d.g.seen[n.Name] = sighting{status, m.Version, *n}
 	d.g.mu.Unlock()
 	d.g.cfg.Changed()
-}
-
-// slogWriter takes memberlist's log lines, "2006/01/02 15:04:05 [WARN] memberlist: text".
-type slogWriter struct{ l *slog.Logger }
-
-func (w slogWriter) Write(p []byte) (int, error) {
-	line := strings.TrimSpace(string(p))
-	level := slog.LevelDebug
-	if i := strings.Index(line, "["); i >= 0 {
-		line = line[i:]
-	}
-	if strings.HasPrefix(line, "[ERR") {
-		level = slog.LevelInfo // its errors are peers that do not answer
-	}
-	w.l.Log(context.Background(), level, line)
-	return len(p), nil
 }
 
 func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }

@@ -20,6 +20,7 @@ import (
 	"havip-cluster/fsm"
 	"havip-cluster/membership"
 	"havip-cluster/membership/identity"
+	"havip-cluster/membership/words"
 )
 
 const (
@@ -37,6 +38,7 @@ type backend struct {
 	id     *identity.Identity
 	node   *membership.Node
 	gossip *membership.Gossip
+	words  *words.Socket
 	member *failover.Member
 	// running is the same Member for datagrams, which may come before it is made.
 	running atomic.Pointer[failover.Member]

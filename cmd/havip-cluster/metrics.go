@@ -32,6 +32,8 @@ var (
 	metricLogBytes = prometheus.NewDesc("havip_log_bytes", "Size of the log's file.", nil, nil)
 	metricLogWorst = prometheus.NewDesc("havip_log_write_worst_seconds", "Longest write to the log since the start.", nil, nil)
 	metricStalled  = prometheus.NewDesc("havip_log_stalled", "1 while a write to the log hangs.", nil, nil)
+	metricUnheard  = prometheus.NewDesc("havip_words_refused_total", "Words of the lease that were not heard, by kind and reason: their sender may not say them.", []string{"kind", "reason"}, nil)
+	metricDropped  = prometheus.NewDesc("havip_datagrams_dropped_total", "Datagrams at the lease port that were dropped before they were read, by cause.", []string{"cause"}, nil)
 	metricFrames   = prometheus.NewDesc("havip_fence_frames_total", "Frames of managed HAVIPs at the fence.", []string{"direction", "verdict"}, nil)
 )
 
@@ -72,6 +74,12 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	now := time.Now()
 	gauge(metricCertExpiry, m.b.id.Leaf().NotAfter.Sub(now).Seconds(), "node")
 	gauge(metricCertExpiry, firstEnd(m.b.id).Sub(now).Seconds(), "ca")
+	for _, r := range m.b.member.Refused() {
+		counter(metricUnheard, r.Count, r.Kind, r.Reason)
+	}
+	for cause, n := range m.b.words.Dropped() {
+		counter(metricDropped, n, cause)
+	}
 	gauge(metricLogBytes, float64(disk.Bytes))
 	gauge(metricLogWorst, disk.Worst.Seconds())
 	gauge(metricStalled, oneIf(disk.Stalled))

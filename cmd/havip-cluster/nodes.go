@@ -165,10 +165,18 @@ func mode(n api.Node) string {
 	return strings.Join(words, ",")
 }
 
+func ports(n api.Node) string {
+	text := fmt.Sprintf("api %d, raft %d, gossip %d", n.APIPort, n.RaftPort, n.GossipPort)
+	if n.LeasePort != 0 {
+		text += fmt.Sprintf(", lease %d", n.LeasePort)
+	}
+	return text
+}
+
 func nodePairs(n api.Node) []pair {
 	return []pair{
 		{"NAME", n.Name}, {"ID", n.ID}, {"ROLE", n.Role}, {"ADDRESS", n.Address},
-		{"PORTS", fmt.Sprintf("api %d, raft %d, gossip %d", n.APIPort, n.RaftPort, n.GossipPort)},
+		{"PORTS", ports(n)},
 		{"STATUS", n.Status}, {"LEADER", yesNo(n.Leader)}, {"SESSION", session(n)}, {"LEASE", millis(n.LeaseRemainingMS)},
 		{"MODE", mode(n)}, {"HAVIPS", strconv.Itoa(n.HAVIPs)}, {"WEIGHT", weight(n)}, {"SCORE", strconv.Itoa(n.Score)}, {"HEALTH", health(n)}, {"SUFFRAGE", n.Suffrage}, {"VERSION", n.Version}, {"JOINED", when(n.Joined)},
 	}

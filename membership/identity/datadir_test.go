@@ -203,7 +203,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"half identity", edit("identity.json", half), ErrCorrupt, "identity.json: unexpected end of JSON input; restore the files from one backup"},
 		{"empty identity", edit("identity.json", none), ErrCorrupt, "identity.json: unexpected end"},
 		{"text after identity", edit("identity.json", func(b []byte) []byte { return append(b, '}') }), ErrCorrupt, "invalid character '}'"},
-		{"newer format", replace("identity.json", `"format": 1`, `"format": 2`), ErrFormat, "has format 2, this version of havip-cluster reads format 1"},
+		{"newer format", replace("identity.json", `"format": 2`, `"format": 3`), ErrFormat, "has format 3, this version of havip-cluster reads formats up to 2"},
 		{"unknown field", replace("identity.json", `"role"`, `"rule"`), ErrCorrupt, `unknown field "rule"`},
 		{"bad lease", replace("identity.json", `"500ms"`, `"soon"`), ErrCorrupt, `invalid duration "soon"`},
 		{"bad profile", replace("identity.json", `"lan"`, `"moon"`), ErrCorrupt, `profile "moon"`},
@@ -307,10 +307,11 @@ func TestSucceed(t *testing.T) {
 	}
 }
 
-// identity.json of format 1 must stay readable, and be written like this until format 2.
+// identity.json must be written like this until format 3, and format 1 stay readable: it had no
+// lease port.
 func TestIdentityFileGolden(t *testing.T) {
 	const text = `{
-  "format": 1,
+  "format": 2,
   "cluster": "c-00000000000000aa",
   "node": "n-0000000000000001",
   "name": "node-1",
@@ -318,6 +319,7 @@ func TestIdentityFileGolden(t *testing.T) {
   "api_port": 7400,
   "raft_port": 7401,
   "gossip_port": 7402,
+  "lease_port": 7403,
   "role": "witness",
   "profile": "wan",
   "lease": "1.5s",
@@ -332,5 +334,13 @@ func TestIdentityFileGolden(t *testing.T) {
 	}
 	if got := must[Settings](t)(decodeSettings([]byte(text))); got != want {
 		t.Errorf("read: %+v", got)
+	}
+	first := strings.Replace(strings.Replace(text, `"format": 2`, `"format": 1`, 1), "  \"lease_port\": 7403,\n", "", 1)
+	if got := must[Settings](t)(decodeSettings([]byte(first))); got != want {
+		t.Errorf("read of format 1: %+v", got)
+	}
+	taken := strings.Replace(first, `7401`, `7403`, 1)
+	if got := must[Settings](t)(decodeSettings([]byte(taken))).Ports; got.Raft != 7403 || got.Lease != 7404 {
+		t.Errorf("ports of a node that uses 7403 already: %+v", got)
 	}
 }

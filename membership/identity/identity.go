@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	formatVersion  = 1  // of identity.json
+	formatVersion  = 2  // of identity.json; format 1 had no lease port
 	gossipKeyBytes = 32 // AES-256 in memberlist
 )
 
@@ -117,6 +117,8 @@ type Identity struct {
 
 	mu   sync.Mutex // held while keys is replaced, on the disk and here
 	keys atomic.Pointer[keySet]
+
+	speech atomic.Pointer[speech]
 }
 
 // Timers returns the timers that the node starts with.
@@ -164,6 +166,7 @@ type identityFile struct {
 	APIPort    int        `json:"api_port"`
 	RaftPort   int        `json:"raft_port"`
 	GossipPort int        `json:"gossip_port"`
+	LeasePort  int        `json:"lease_port,omitempty"` // since format 2
 	Role       Role       `json:"role"`
 	Profile    Profile    `json:"profile"`
 	Lease      string     `json:"lease"` // as time.ParseDuration reads it
@@ -173,7 +176,7 @@ type identityFile struct {
 func encodeSettings(s Settings) ([]byte, error) {
 	text, err := json.MarshalIndent(identityFile{
 		Format: formatVersion, Cluster: s.ClusterID, Node: s.NodeID, Name: s.Name, Advertise: s.Advertise,
-		APIPort: s.Ports.API, RaftPort: s.Ports.Raft, GossipPort: s.Ports.Gossip,
+		APIPort: s.Ports.API, RaftPort: s.Ports.Raft, GossipPort: s.Ports.Gossip, LeasePort: s.Ports.Lease,
 		Role: s.Role, Profile: s.Profile, Lease: s.Lease.String(), Created: s.Created,
 	}, "", "  ")
 	return append(text, '\n'), err
@@ -191,8 +194,8 @@ func decodeSettings(text []byte) (Settings, error) {
 	if err := json.Unmarshal(text, &head); err != nil {
 		return bad(err)
 	}
-	if head.Format != formatVersion {
-		return Settings{}, fmt.Errorf("%w: %s has format %d, this version of havip-cluster reads format %d; use the version that wrote it, or a newer one",
+	if head.Format < 1 || head.Format > formatVersion {
+		return Settings{}, fmt.Errorf("%w: %s has format %d, this version of havip-cluster reads formats up to %d; use the version that wrote it, or a newer one",
 			ErrFormat, fileIdentity, head.Format, formatVersion)
 	}
 	var f identityFile
@@ -207,7 +210,7 @@ func decodeSettings(text []byte) (Settings, error) {
 	}
 	return Settings{
 		ClusterID: f.Cluster, NodeID: f.Node, Name: f.Name, Advertise: f.Advertise,
-		Ports: Ports{API: f.APIPort, Raft: f.RaftPort, Gossip: f.GossipPort},
+		Ports: Ports{API: f.APIPort, Raft: f.RaftPort, Gossip: f.GossipPort, Lease: f.LeasePort}.withLease(),
 		Role:  f.Role, Profile: f.Profile, Lease: lease, Created: f.Created,
 	}, nil
 }

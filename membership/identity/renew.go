@@ -221,8 +221,9 @@ type Pair struct {
 }
 
 // Pairs returns the present certificate and key, and those before when they are still there.
-func (id *Identity) Pairs() []Pair {
-	k := id.keys.Load()
+func (id *Identity) Pairs() []Pair { return id.keys.Load().pairs() }
+
+func (k *keySet) pairs() []Pair {
 	out := []Pair{{k.cert.Leaf, k.key}}
 	if k.before != nil {
 		out = append(out, Pair{k.before.leaf, k.before.key})
