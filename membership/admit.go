@@ -32,8 +32,9 @@ type Applicant struct {
 type Admitted struct {
 	Node  fsm.Node
 	Lease time.Duration
-	Cert  []byte // PEM
-	CAKey []byte // PEM; nil unless the state says that the node holds it
+	Cert  []byte            // PEM
+	CA    *x509.Certificate // that signed it: while the CA is replaced, not always this node's own
+	CAKey []byte            // PEM; nil unless the state says that the node holds it
 	// Voters are those of the latest configuration, for Prepare.
 	Voters []raft.Server
 }
@@ -98,8 +99,11 @@ func Admit(ctx context.Context, n *Node, id *identity.Identity, a Applicant, sig
 	if err != nil {
 		return Admitted{}, err
 	}
-	if id.Authority() != nil && getsCA(s, out.Node) {
-		if out.CAKey, err = id.Authority().KeyPEM(); err != nil {
+	if out.CA, err = id.IssuerOf(out.Cert); err != nil {
+		return Admitted{}, err
+	}
+	if ca := id.Held(identity.Fingerprint(out.CA)); ca != nil && getsCA(s, out.Node) {
+		if out.CAKey, err = ca.KeyPEM(); err != nil {
 			return Admitted{}, err
 		}
 	}

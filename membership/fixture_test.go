@@ -344,7 +344,7 @@ func (c *cluster) admit(name string, role identity.Role) *peer {
 	s.ClusterID, s.NodeID, s.Role = leader.id.ClusterID, got.Node.ID, role
 	s.Lease, s.Created = got.Lease, time.Now()
 	p := newPeer(c.t, identity.Spec{
-		Settings: s, CACert: identity.CertPEM(leader.id.Issuer()), CAKey: got.CAKey, Cert: got.Cert, Key: key,
+		Settings: s, CACert: identity.CertPEM(got.CA), CAKey: got.CAKey, Cert: got.Cert, Key: key,
 		GossipKey: identity.NewGossipKey(),
 	})
 	check(c.t, Prepare(p.cfg.Dir, got.Voters))

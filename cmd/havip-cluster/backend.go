@@ -348,7 +348,7 @@ func (b *backend) Admit(ctx context.Context, req api.JoinRequest) (api.JoinAnswe
 	s := b.node.State()
 	answer := api.JoinAnswer{
 		ClusterID: s.Cluster.ID, NodeID: got.Node.ID, Profile: s.Cluster.Profile, LeaseMS: got.Lease.Milliseconds(),
-		Role: string(got.Node.Role), Certificate: string(got.Cert), CA: string(identity.CertPEM(b.id.Issuer())),
+		Role: string(got.Node.Role), Certificate: string(got.Cert), CA: string(identity.CertPEM(got.CA)),
 		CAKey: string(got.CAKey), GossipKey: b.id.GossipKeys()[0],
 	}
 	for _, v := range got.Voters {

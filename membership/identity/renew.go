@@ -23,6 +23,20 @@ func (id *Identity) Issuer() *x509.Certificate {
 	return a.Cert
 }
 
+// IssuerOf returns the CA that signed a certificate, or ErrForeign when none does that is
+// trusted here.
+func (id *Identity) IssuerOf(certPEM []byte) (*x509.Certificate, error) {
+	leaf, err := ParseCert("a certificate", certPEM)
+	if err != nil {
+		return nil, err
+	}
+	a, ok := id.keys.Load().issuer(leaf)
+	if !ok {
+		return nil, fmt.Errorf("%w: it is of no CA that is trusted here", ErrForeign)
+	}
+	return a.Cert, nil
+}
+
 // Authority returns the CA that signed the node's present certificate, with its key, or nil
 // on a node that has not got that key.
 func (id *Identity) Authority() *CA { return id.Held(Fingerprint(id.Issuer())) }
