@@ -200,3 +200,17 @@ func (s *State) nextHolders(maker string) []string {
 func (s *State) Superseded(node string, until int64) bool {
 	return s.Nodes[node].KeyReport.Until > until && !mutant.Active("fsm-superseded")
 }
+
+// WithoutKeys returns a copy of the state in which nothing is known of keys, for the cluster of
+// another id that one node begins again: its CA and its gossip key are new, and only that node
+// has them.
+func (s *State) WithoutKeys(holder string) *State {
+	n := s.clone()
+	n.Cluster.Keys = Keys{CertificateLife: s.Cluster.Keys.CertificateLife}
+	for id, node := range n.Nodes {
+		node.KeyReport, node.RenewFrom = KeyReport{}, ""
+		node.HoldsCA = id == holder && s.Level() >= 4
+		n.Nodes[id] = node
+	}
+	return n
+}

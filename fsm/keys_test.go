@@ -282,3 +282,26 @@ func TestOwnCommandsAboutKeys(t *testing.T) {
 		}
 	}
 }
+
+// A cluster that one node begins again knows none of the keys of before, and goes on.
+func TestWithoutKeys(t *testing.T) {
+	w := keyed(t)
+	w.must(SetCluster{CertificateLife: ptr(time.Hour)})
+	w.must(RotateKeys{What: KeyOfCA})
+	before := snapshot(t, w.state)
+	s := w.state.WithoutKeys(nodeID("n2"))
+	if k := s.Cluster.Keys; len(k.CAs)+len(k.Gossip) != 0 || k.CA.Runs() || k.CertificateLife != time.Hour {
+		t.Errorf("keys: %+v", k)
+	}
+	for _, n := range s.NodeList() {
+		if n.KeyReport.Cert != "" || n.HoldsCA != (n.Name == "n2") {
+			t.Errorf("node %s: %+v, holds %t", n.Name, n.KeyReport, n.HoldsCA)
+		}
+	}
+	if err := checkInvariants(s); err != nil {
+		t.Error(err)
+	}
+	if string(snapshot(t, w.state)) != string(before) {
+		t.Error("the state of before has changed")
+	}
+}
