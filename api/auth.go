@@ -7,11 +7,13 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"havip-cluster/internal/mutant"
 	"havip-cluster/membership/identity"
 )
 
@@ -38,8 +40,11 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 	if u, ok := c.(*net.UnixConn); ok {
 		return context.WithValue(ctx, peerKey{}, unixPeer(u))
 	}
-	return ctx
+	return context.WithValue(ctx, openedKey{}, time.Now())
 }
+
+// openedKey is the context key of when a connection was opened.
+type openedKey struct{}
 
 func unixPeer(c *net.UnixConn) peer {
 	raw, err := c.SyscallConn()
@@ -59,17 +64,9 @@ func unixPeer(c *net.UnixConn) peer {
 	return peer{local: true}
 }
 
-// open lists what needs no certificate: a joining node has none yet, and probes never do.
-func open(r *http.Request) bool {
-	switch r.Method + " " + r.URL.Path {
-	case "POST /v1/join", "GET /healthz", "GET /readyz":
-		return true
-	}
-	return false
-}
-
-// authenticate lets only members and the local root in. That a certificate is of this
-// cluster, TLS has verified; that its node is still a member, the state says.
+// authenticate finds out who asks and lets nobody on whose credential is none, or who may not
+// use the route. That a certificate is of this cluster, TLS has verified; that its node is
+// still a member, the state says. A change that goes to the leader is judged there.
 func (s *Server) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := peerOf(r.Context())
@@ -78,17 +75,27 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 		} else if !p.local && p.err == nil {
 			p.err = fmt.Errorf("api: neither TLS nor the local socket")
 		}
-		if p.err != nil && !(r.TLS != nil && open(r)) {
-			writeProblem(w, problem(http.StatusUnauthorized, CodeAuth, "%s; use the socket of the local agent as root, or --data-dir with a node's certificate", plain(p.err)))
-			return
-		}
-		if p.node != "" && !open(r) {
-			if refusal := s.checkMember(r.Context(), p.node); refusal != nil {
-				writeProblem(w, refusal)
-				return
+		r = r.WithContext(context.WithValue(r.Context(), peerKey{}, p))
+		caller, refusal := s.caller(r, p)
+		seenOf(r.Context()).caller = caller
+		if refusal == nil && p.node != "" && !openRoute(r) {
+			if refusal = s.checkEnded(r); refusal != nil {
+				w.Header().Set("Connection", "close") // the next one shows the newer certificate
+			} else {
+				refusal = s.checkMember(r.Context(), p.node)
 			}
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), peerKey{}, p)))
+		if refusal == nil && !(s.goesOn(r) && !s.Backend.IsLeader()) {
+			refusal = permit(s.pattern(r), p, caller)
+		}
+		if refusal != nil {
+			if refusal.Status == http.StatusUnauthorized {
+				w.Header().Set("WWW-Authenticate", "Bearer")
+			}
+			writeProblem(w, refusal)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller)))
 	})
 }
 
@@ -114,6 +121,26 @@ func (s *Server) checkMember(ctx context.Context, node string) *Problem {
 	return nil
 }
 
+// checkEnded bounds what a certificate that has ended opens, within its grace: what a node needs
+// to get a new one and to keep what it owns meanwhile, and that only while it has no newer one.
+// A connection that was opened in its time stays.
+func (s *Server) checkEnded(r *http.Request) *Problem {
+	opened, known := r.Context().Value(openedKey{}).(time.Time)
+	if !known {
+		opened = time.Now()
+	}
+	end, over := identity.Ended(*r.TLS, opened)
+	switch {
+	case !over:
+		return nil
+	case !strings.HasPrefix(r.URL.Path, "/v1/internal/") && !mutant.Active("api-ended-certificate"):
+		return problem(http.StatusForbidden, CodeAuth, "the certificate ended at %s, this host's clock says %s; it is good for its renewal alone, which the agent does by itself", end.UTC().Format(time.RFC3339), time.Now().UTC().Format(time.RFC3339))
+	case s.Backend.State().Superseded(tlsPeer(*r.TLS).node, end.Unix()):
+		return problem(http.StatusForbidden, CodeAuth, "the certificate ended at %s, and its node has a newer one", end.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
 // joinLimiter counts refused joins by address. A token's secret has 256 bits, so this
 // does not protect it; it keeps a confused or hostile host from filling logs and CPU.
 type joinLimiter struct {
@@ -134,21 +161,13 @@ func (l *joinLimiter) allow(addr string, now time.Time) bool {
 }
 
 // failed counts a refused join.
-func (l *joinLimiter) failed(addr string) {
+func (l *joinLimiter) failed(addr string, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.failures != nil {
-		l.failures[addr]++
+	if l.failures == nil || now.Sub(l.window) >= joinFailureWindow {
+		l.window, l.failures = now, map[string]int{}
 	}
-}
-
-// remoteHost is the address of a caller without its port.
-func remoteHost(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
+	l.failures[addr]++
 }
 
 // guardJoin applies the join limits to callers without a certificate; a node that
@@ -167,7 +186,7 @@ func (s *Server) guardJoin(w http.ResponseWriter, r *http.Request, next http.Han
 	sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 	next.ServeHTTP(sw, r)
 	if sw.status >= http.StatusBadRequest && sw.status < http.StatusInternalServerError {
-		s.joins.failed(host)
+		s.joins.failed(host, time.Now())
 		s.Log.Warn("a node asked to join and was refused", "address", host, "status", sw.status)
 	}
 }

@@ -55,6 +55,9 @@ type Backend interface {
 	Local() Local
 	// Admit lets a node in, by its token; leader only.
 	Admit(ctx context.Context, req JoinRequest) (JoinAnswer, error)
+	// Sign makes the certificate of a member of which the request has the key; only where the
+	// CA's key is.
+	Sign(ctx context.Context, node string, csr []byte) ([]byte, error)
 	// RemoveNode takes a node out and waits for it within ctx; leader only.
 	RemoveNode(ctx context.Context, name string, force bool) error
 	// Taken asks the neighbours of this node whether somebody outside the cluster has an
@@ -171,5 +174,6 @@ const (
 	headerRevision = "X-Havip-Revision" // how often the configuration had changed by then
 	headerKey      = "Idempotency-Key"  // the same key and request are done once
 	headerProgram  = "Havip-Program"    // a joining node's version, with its level of commands
+	headerLease    = "Havip-Lease-Port" // a joining node's port for the words of the lease
 	headerHops     = "X-Havip-Hops"     // a request that was forwarded is not forwarded again
 )

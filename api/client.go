@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -39,6 +40,10 @@ type Client struct {
 	// (one minute) for a whole configuration.
 	Timeout time.Duration
 	Program string // said when a node joins: its version with its level of commands
+	// Token is shown with every request, "" = none.
+	Token string
+	// LeasePort is said when a node joins: where it takes the words of the lease; 0 = nowhere.
+	LeasePort int
 
 	base  string // scheme and host
 	where string // as the user knows it
@@ -209,8 +214,14 @@ func (c *Client) send(ctx context.Context, r call, body []byte) (*http.Response,
 	if r.key != "" {
 		req.Header.Set(headerKey, r.key)
 	}
+	if c.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.Token)
+	}
 	if c.Program != "" {
 		req.Header.Set(headerProgram, c.Program)
+	}
+	if c.LeasePort != 0 {
+		req.Header.Set(headerLease, strconv.Itoa(c.LeasePort))
 	}
 	return c.http.Do(req)
 }

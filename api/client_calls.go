@@ -99,8 +99,45 @@ func (c *Client) Drain(ctx context.Context, name string) (Drain, error) {
 }
 
 // RemoveNode removes a node and waits for it.
-func (c *Client) RemoveNode(ctx context.Context, name string, forced bool) (Done, error) {
-	return change[Done](ctx, c, http.MethodDelete, "/v1/nodes/"+url.PathEscape(name), force(forced), nil)
+func (c *Client) RemoveNode(ctx context.Context, name string, forced, keepCA bool) (Done, error) {
+	query := url.Values{}
+	for word, on := range map[string]bool{"force": forced, "keep_ca": keepCA} {
+		if on {
+			query.Set(word, "true")
+		}
+	}
+	return change[Done](ctx, c, http.MethodDelete, "/v1/nodes/"+url.PathEscape(name), query, nil)
+}
+
+// Sign asks a node that holds the CA's key for the certificate of a member.
+func (c *Client) Sign(ctx context.Context, node string, csr []byte) ([]byte, error) {
+	var out Signed
+	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/internal/certificates", body: SignRequest{Node: node, CSR: string(csr)}, into: &out})
+	return []byte(out.Certificate), err
+}
+
+// AccessTokens lists the tokens of people and programs.
+func (c *Client) AccessTokens(ctx context.Context) ([]AccessToken, error) {
+	return get[[]AccessToken](ctx, c, "/v1/access-tokens", nil)
+}
+
+// CreateAccessToken makes one.
+func (c *Client) CreateAccessToken(ctx context.Context, b AccessTokenSpec) (AccessToken, error) {
+	return change[AccessToken](ctx, c, http.MethodPost, "/v1/access-tokens", nil, b)
+}
+
+// RevokeAccessToken ends one.
+func (c *Client) RevokeAccessToken(ctx context.Context, name string) (Done, error) {
+	return change[Done](ctx, c, http.MethodDelete, "/v1/access-tokens/"+url.PathEscape(name), nil, nil)
+}
+
+// Audit lists who changed what after a time; zero = as far as it is remembered.
+func (c *Client) Audit(ctx context.Context, since time.Time) ([]AuditEntry, error) {
+	query := url.Values{}
+	if !since.IsZero() {
+		query.Set("since", since.UTC().Format(time.RFC3339Nano))
+	}
+	return get[[]AuditEntry](ctx, c, "/v1/audit", query)
 }
 
 // CreateToken makes a join token.

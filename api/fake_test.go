@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -26,21 +27,28 @@ type fakeLog struct {
 }
 
 func (l *fakeLog) apply(t testing.TB, body fsm.Body, key string) fsm.Result {
+	return l.applyFor(t, nil, body, key)
+}
+
+func (l *fakeLog) applyFor(t testing.TB, w *fsm.Caller, body fsm.Body, key string) fsm.Result {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	res := l.commit(t, body, key)
+	res := l.commit(t, w, body, key)
 	if !l.slow && l.state.GuardedUpTo() < l.state.GuardIndex() { // as the nodes do at once
 		for _, sess := range l.state.SessionList() {
-			l.commit(t, fsm.ReportGuarded{Node: sess.Node, Session: sess.Number, Index: l.state.Index}, "")
+			l.commit(t, nil, fsm.ReportGuarded{Node: sess.Node, Session: sess.Number, Index: l.state.Index}, "")
 		}
 	}
 	return res
 }
 
-func (l *fakeLog) commit(t testing.TB, body fsm.Body, key string) fsm.Result {
+func (l *fakeLog) commit(t testing.TB, w *fsm.Caller, body fsm.Body, key string) fsm.Result {
 	cmd, err := fsm.NewCommand(time.Now().UnixNano(), "", key, body)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if l.state.Level() >= 4 {
+		cmd.Caller = w
 	}
 	raw, err := cmd.Encode()
 	if err != nil {
@@ -125,11 +133,23 @@ func (n *fakeNode) Leader() (fsm.Node, bool) {
 	return node, ok
 }
 
-func (n *fakeNode) Propose(_ context.Context, body fsm.Body, key string) (fsm.Result, error) {
+func (n *fakeNode) Propose(ctx context.Context, body fsm.Body, key string) (fsm.Result, error) {
 	if !n.leads() {
 		return fsm.Result{}, ErrNotLeader
 	}
-	return n.log.apply(n.t, body, key), nil
+	w, ok := CallerOf(ctx)
+	if !ok {
+		return fsm.Result{}, errors.New("a change without a caller")
+	}
+	if refusal := n.State().Permits(w, body); refusal != nil {
+		return fsm.Result{Refusal: refusal}, nil
+	}
+	return n.log.applyFor(n.t, &w, body, key), nil
+}
+
+// Sign implements Backend.
+func (n *fakeNode) Sign(_ context.Context, node string, csr []byte) ([]byte, error) {
+	return identity.SignCSR(n.id.Authority(), csr, node, n.State().NodeName(node), netip.MustParseAddr("127.0.0.1"), time.Now())
 }
 
 func (n *fakeNode) ProposeFor(_ context.Context, node, kind string, raw json.RawMessage) (fsm.Result, error) {
@@ -164,21 +184,29 @@ func (n *fakeNode) Admit(_ context.Context, req JoinRequest) (JoinAnswer, error)
 	if res.Refusal != nil {
 		return JoinAnswer{}, res.Refusal
 	}
-	cert, err := identity.SignCSR(n.id.CA, req.CSR, res.Object, req.Name, req.Advertise, time.Now())
+	cert, err := identity.SignCSR(n.id.Authority(), req.CSR, res.Object, req.Name, req.Advertise, time.Now())
 	if err != nil {
 		return JoinAnswer{}, err
 	}
-	key, err := n.id.CA.KeyPEM()
+	key, err := n.id.Authority().KeyPEM()
 	return JoinAnswer{
 		ClusterID: n.id.ClusterID, NodeID: res.Object, Profile: "lan", LeaseMS: 500, Role: string(n.State().Nodes[res.Object].Role),
-		Certificate: string(cert), CA: string(n.id.CA.CertPEM()), CAKey: string(key), GossipKey: n.id.GossipKey,
+		Certificate: string(cert), CA: string(n.id.Authority().CertPEM()), CAKey: string(key), GossipKey: n.id.GossipKeys()[0],
 	}, err
 }
 
-func (n *fakeNode) RemoveNode(_ context.Context, name string, _ bool) error {
+func (n *fakeNode) RemoveNode(ctx context.Context, name string, _ bool) error {
 	node, ok := n.State().NodeNamed(name)
 	if !ok {
 		return fsm.Refuse(fsm.CodeNotFound, "no node is called %q", name)
+	}
+	yes := true
+	res, err := n.Propose(ctx, fsm.UpdateNode{ID: node.ID, Removing: &yes}, "")
+	if err == nil && res.Refusal != nil {
+		err = res.Refusal
+	}
+	if err != nil {
+		return err
 	}
 	if res := n.log.apply(n.t, fsm.RemoveNode{ID: node.ID}, ""); res.Refusal != nil {
 		return res.Refusal
@@ -242,13 +270,13 @@ func newIdentity(t testing.TB, name string, port int, by *identity.Identity) *id
 	must(t, err)
 	if by != nil {
 		spec.ClusterID = by.ClusterID
-		spec.CACert = by.CA.CertPEM()
-		spec.CAKey, err = by.CA.KeyPEM()
+		spec.CACert = by.Authority().CertPEM()
+		spec.CAKey, err = by.Authority().KeyPEM()
 		must(t, err)
 		csr, key, err := identity.NewCSR()
 		must(t, err)
 		spec.Key = key
-		spec.Cert, err = identity.SignCSR(by.CA, csr, spec.NodeID, name, settings.Advertise, time.Now())
+		spec.Cert, err = identity.SignCSR(by.Authority(), csr, spec.NodeID, name, settings.Advertise, time.Now())
 		must(t, err)
 	}
 	dir := filepath.Join(t.TempDir(), "d")

@@ -12,9 +12,9 @@ import (
 	"havip-cluster/fsm"
 )
 
-// follows reports whether a request asks for a stream of events.
+// follows reports whether a request asks for a stream.
 func follows(r *http.Request) bool {
-	return r.Method == http.MethodGet && r.URL.Path == "/v1/events" &&
+	return r.Method == http.MethodGet && (r.URL.Path == "/v1/events" || r.URL.Path == "/v1/audit") &&
 		(r.URL.Query().Get("follow") == "true" || strings.Contains(r.Header.Get("Accept"), "text/event-stream"))
 }
 
@@ -23,11 +23,22 @@ func follows(r *http.Request) bool {
 // The state's own journal is the buffer; a reader that falls behind it gets an event
 // "gap". Nothing is queued for a slow reader: when it takes a piece too late it is cut off.
 func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/v1/audit" {
+		s.followAudit(w, r)
+		return
+	}
 	since, refusal := followStart(r)
 	if refusal != nil {
 		writeProblem(w, refusal)
 		return
 	}
+	f := &follower{havip: r.URL.Query().Get("havip"), since: since}
+	s.stream(w, r, f.news)
+}
+
+// stream sends what news makes of each state, until the reader has gone, is too slow, or may
+// read no more, or the server stops.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, news func(*fsm.State) (string, error)) {
 	select {
 	case s.followers <- struct{}{}:
 		defer func() { <-s.followers }()
@@ -37,12 +48,20 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	f := &follower{w: w, out: http.NewResponseController(w), havip: r.URL.Query().Get("havip"), since: since, first: true}
+	out := &sender{w: w, out: http.NewResponseController(w), first: true}
 	tick := time.NewTicker(followPoll)
 	defer tick.Stop()
 	for {
-		if err := f.send(s.Backend.State(), time.Now()); err != nil {
-			return // the reader has gone, or is too slow
+		st := s.Backend.State()
+		if still(r.Context(), st) != nil {
+			return
+		}
+		text, err := news(st)
+		if err == nil {
+			err = out.send(text, time.Now())
+		}
+		if err != nil {
+			return
 		}
 		select {
 		case <-tick.C:
@@ -70,48 +89,58 @@ func followStart(r *http.Request) (uint64, *Problem) {
 	return since, nil
 }
 
-// follower is one stream.
+// follower is one stream of events.
 type follower struct {
-	w     http.ResponseWriter
-	out   *http.ResponseController
 	havip string
 	since uint64 // index up to which everything was sent
+}
+
+// news is what is new in the state, as server-sent events.
+func (f *follower) news(st *fsm.State) (string, error) {
+	var b strings.Builder
+	if st.Index <= f.since {
+		return "", nil
+	}
+	if n := len(st.Events); n == fsm.MaxEvents && f.since > 0 && st.Events[0].Index > f.since+1 {
+		fmt.Fprintf(&b, "event: gap\ndata: {\"since\":%d,\"until\":%d}\n\n", f.since, st.Events[0].Index)
+	}
+	for _, e := range eventsSince(st, f.since, f.havip) {
+		text, err := json.Marshal(e)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "id: %d\nevent: %s\ndata: %s\n\n", e.Index, e.Kind, text)
+	}
+	f.since = st.Index
+	return b.String(), nil
+}
+
+// sender is the writing end of one stream.
+type sender struct {
+	w     http.ResponseWriter
+	out   *http.ResponseController
 	first bool
 	last  time.Time // of the last write
 }
 
-// send writes what is new in the state, or a sign of life when it is time for one.
-func (f *follower) send(st *fsm.State, now time.Time) error {
-	var b strings.Builder
-	if st.Index > f.since {
-		if n := len(st.Events); n == fsm.MaxEvents && f.since > 0 && st.Events[0].Index > f.since+1 {
-			fmt.Fprintf(&b, "event: gap\ndata: {\"since\":%d,\"until\":%d}\n\n", f.since, st.Events[0].Index)
-		}
-		for _, e := range eventsSince(st, f.since, f.havip) {
-			text, err := json.Marshal(e)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(&b, "id: %d\nevent: %s\ndata: %s\n\n", e.Index, e.Kind, text)
-		}
-		f.since = st.Index
-	}
-	if b.Len() == 0 {
-		if !f.first && now.Sub(f.last) < followHeartbeat {
+// send writes a piece, or a sign of life when there is none and it is time for one.
+func (o *sender) send(text string, now time.Time) error {
+	if text == "" {
+		if !o.first && now.Sub(o.last) < followHeartbeat {
 			return nil
 		}
-		b.WriteString(": alive\n\n")
+		text = ": alive\n\n"
 	}
-	f.first, f.last = false, now
-	if err := f.out.SetWriteDeadline(now.Add(followWrite)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	o.first, o.last = false, now
+	if err := o.out.SetWriteDeadline(now.Add(followWrite)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
-	if _, err := f.w.Write([]byte(b.String())); err != nil {
+	if _, err := o.w.Write([]byte(text)); err != nil {
 		return err
 	}
-	if err := f.out.Flush(); err != nil {
+	if err := o.out.Flush(); err != nil {
 		return err
 	}
-	_ = f.out.SetWriteDeadline(time.Time{}) // HTTP/2 would end an idle stream when it passes
+	_ = o.out.SetWriteDeadline(time.Time{}) // HTTP/2 would end an idle stream when it passes
 	return nil
 }

@@ -24,14 +24,26 @@ func (s *Server) route(next http.Handler) http.Handler {
 		switch {
 		case follows(r):
 			s.follow(w, r)
-		case r.Method == http.MethodGet, r.Method == http.MethodHead, r.URL.Path == "/v1/plan", strings.HasPrefix(r.URL.Path, "/v1/internal/"):
-			next.ServeHTTP(w, r) // internal ones carry the caller's identity, so nobody else can send them
+		case !s.goesOn(r):
+			next.ServeHTTP(w, r)
 		case r.URL.Path == "/v1/join":
 			s.guardJoin(w, r, changes)
 		default:
 			changes.ServeHTTP(w, r)
 		}
 	})
+}
+
+// goesOn reports whether a request is for the leader. Internal ones carry the caller's identity,
+// so nobody else can send them.
+func (s *Server) goesOn(r *http.Request) bool {
+	switch {
+	case follows(r), strings.HasPrefix(r.URL.Path, "/v1/internal/"), r.URL.Path == "/v1/plan":
+		return false
+	case r.Method == http.MethodGet, r.Method == http.MethodHead:
+		return r.URL.Path == "/v1/audit" && r.URL.Query().Get("consistency") != "stale"
+	}
+	return true
 }
 
 // change carries a change out at the leader: here when this node leads, else there. It
@@ -75,12 +87,14 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, to fsm.Node, bo
 		writeProblem(w, problemOf(err))
 		return false, nil
 	}
-	for _, h := range []string{"Content-Type", "Accept", headerKey, headerProgram} {
+	for _, h := range []string{"Content-Type", "Accept", headerKey, headerProgram, headerLease} {
 		if v := r.Header.Get(h); v != "" {
 			req.Header.Set(h, v)
 		}
 	}
 	req.Header.Set(headerHops, "1")
+	s.vouch(r, req.Header)
+	seenOf(r.Context()).forwarded = true // it is on the leader's record
 	resp, err := s.leader.to(s.Identity, to).RoundTrip(req)
 	if err != nil {
 		if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {

@@ -22,7 +22,7 @@ func PlanOffline(m manifest.Manifest, change *manifest.Manifest, spec PlanSpec, 
 	if err != nil {
 		return Plan{}, problemOf(err)
 	}
-	next, err := after(st, "", fsm.ApplyConfig{Config: change.ToConfig(), Prune: spec.Prune}, now)
+	next, err := after(st, nil, "", fsm.ApplyConfig{Config: change.ToConfig(), Prune: spec.Prune}, now)
 	if err != nil {
 		return Plan{}, problemOf(err)
 	}

@@ -26,14 +26,14 @@ type walker struct {
 
 func (w *walker) do(body fsm.Body) bool {
 	w.at += int64(w.r.IntN(20)) * int64(time.Second)
-	next, err := after(w.st, "", body, w.at)
+	next, err := after(w.st, nil, "", body, w.at)
 	if err != nil {
 		return false
 	}
 	w.st = next
 	if next.GuardedUpTo() < next.GuardIndex() { // as the nodes do; no file tells of it
 		for _, sess := range next.SessionList() {
-			if w.st, err = after(w.st, "", fsm.ReportGuarded{Node: sess.Node, Session: sess.Number, Index: w.st.Index}, w.at); err != nil {
+			if w.st, err = after(w.st, nil, "", fsm.ReportGuarded{Node: sess.Node, Session: sess.Number, Index: w.st.Index}, w.at); err != nil {
 				w.t.Fatal(err)
 			}
 		}
@@ -241,7 +241,7 @@ func TestOfflinePlan(t *testing.T) {
 
 		change := w.change(read)
 		spec.Prune = w.r.IntN(3) == 0
-		next, errWant := after(w.st, "", fsm.ApplyConfig{Config: change.ToConfig(), Prune: spec.Prune}, at)
+		next, errWant := after(w.st, nil, "", fsm.ApplyConfig{Config: change.ToConfig(), Prune: spec.Prune}, at)
 		got, err = PlanOffline(read, &change, spec, time.Unix(0, at))
 		if errWant != nil {
 			if refused++; err == nil || problemOf(err).Code != problemOf(errWant).Code {

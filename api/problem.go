@@ -96,7 +96,7 @@ func statusOf(c fsm.Code) int {
 		return http.StatusNotFound
 	case fsm.CodeParameter, fsm.CodeMissing:
 		return http.StatusBadRequest
-	case fsm.CodeTokenRefused:
+	case fsm.CodeTokenRefused, fsm.CodeDenied:
 		return http.StatusForbidden
 	case fsm.CodeNotReady:
 		return http.StatusServiceUnavailable

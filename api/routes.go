@@ -50,6 +50,9 @@ func read[I any, P interface {
 				return nil, err
 			}
 		}
+		if refusal := still(ctx, st); refusal != nil {
+			return nil, refusal
+		}
 		body, err := show(st, in)
 		if err != nil {
 			return nil, problemOf(err)
@@ -124,13 +127,13 @@ type prepare func(st *fsm.State) (fsm.Body, error)
 // state; its proposal then fails by itself, but a refusal or a "nothing to do" would not.
 // So those are given only after a second look, at a state that is certainly the newest.
 func (s *Server) commit(ctx context.Context, key string, make prepare) (fsm.Result, error) {
-	body, err := tried(s.Backend.State(), key, make)
+	body, err := tried(s.Backend.State(), who(ctx), key, make)
 	if err != nil {
 		st, stErr := s.newest(ctx)
 		if stErr != nil {
 			return fsm.Result{}, stErr
 		}
-		body, err = tried(st, key, make)
+		body, err = tried(st, who(ctx), key, make)
 		if errors.Is(err, errNothing) {
 			return fsm.Result{Index: st.Index}, nil
 		}
@@ -143,20 +146,29 @@ func (s *Server) commit(ctx context.Context, key string, make prepare) (fsm.Resu
 
 // tried makes a command and asks Apply what it would say: the same rules twice, for a
 // quick answer here and for the truth in the log, which what is refused never gets into.
-func tried(st *fsm.State, key string, make prepare) (fsm.Body, error) {
+func tried(st *fsm.State, w *fsm.Caller, key string, make prepare) (fsm.Body, error) {
 	body, err := make(st)
 	if err != nil {
 		return nil, err
 	}
-	_, err = after(st, key, body, time.Now().UnixNano())
+	_, err = after(st, w, key, body, time.Now().UnixNano())
 	return body, err
 }
 
-// after gives the state as it would be with a command done at a time; a refusal is an error.
-func after(st *fsm.State, key string, body fsm.Body, at int64) (*fsm.State, error) {
+// after gives the state as it would be with a command of a caller done at a time; nil: nobody
+// asks for it. A refusal is an error.
+func after(st *fsm.State, w *fsm.Caller, key string, body fsm.Body, at int64) (*fsm.State, error) {
 	cmd, err := fsm.NewCommand(at, "", key, body)
 	if err != nil {
 		return nil, err
+	}
+	if w != nil {
+		if refusal := st.Permits(*w, body); refusal != nil {
+			return nil, refusal
+		}
+		if st.Level() >= 4 {
+			cmd.Caller = w
+		}
 	}
 	raw, err := cmd.Encode()
 	if err != nil {
@@ -198,5 +210,8 @@ func (s *Server) routes() {
 	s.havipRoutes()
 	s.policyRoutes()
 	s.configRoutes()
+	s.accessRoutes()
+	s.auditRoutes()
 	s.internalRoutes()
+	s.keyRoutes()
 }

@@ -31,6 +31,10 @@ type Cluster struct {
 	Provider    Provider `json:"provider"`
 	Level       int      `json:"level" doc:"Of the commands that all nodes can read"`
 	Revision    uint64   `json:"revision" doc:"How often the configuration has changed"`
+	CAHolders   int      `json:"ca_holders" doc:"How many nodes get the CA's key when they join as voters"`
+	CAHeldBy    []string `json:"ca_held_by" doc:"Nodes that were given the CA's key"`
+	// CertificateLifeS is 0 where nobody has set it.
+	CertificateLifeS int64 `json:"certificate_life_seconds,omitempty" doc:"How long node certificates are made for; absent: 2 years"`
 }
 
 // Limits bound how many HAVIPs may be owned; 0: no limit.
@@ -64,6 +68,9 @@ type ClusterChange struct {
 	RangeMembers       *int    `json:"range_members,omitempty"`
 	AnnounceIntervalMS *int64  `json:"announce_interval_ms,omitempty" minimum:"0"`
 	QuarantineMS       *int64  `json:"quarantine_ms,omitempty" minimum:"0"`
+	CAHolders          *int    `json:"ca_holders,omitempty" doc:"Nodes that get the CA's key when they join as voters"`
+
+	CertificateLifeS *int64 `json:"certificate_life_seconds,omitempty" minimum:"0" doc:"How long node certificates are made for; 0: 2 years. Those that are there keep theirs"`
 }
 
 type clusterBody struct {
@@ -103,7 +110,13 @@ func (s *Server) clusterView(st *fsm.State) Cluster {
 		ID: st.Cluster.ID, Profile: st.Cluster.Profile, LeaseMS: st.Cluster.Lease.Milliseconds(), LeaseMaxMS: st.Cluster.LeaseMax.Milliseconds(),
 		Nodes: len(st.Nodes), HAVIPs: len(st.HAVIPs), Index: st.Index,
 		Maintenance: st.Cluster.Maintenance, Limits: Limits(st.Cluster.Limits), Rebalance: cmp.Or(st.Cluster.Rebalance, fsm.RebalanceNever),
-		Level: st.Level(), Revision: st.Cluster.Revision,
+		CertificateLifeS: int64(st.Cluster.Keys.CertificateLife / time.Second), Level: st.Level(), Revision: st.Cluster.Revision,
+	}
+	c.CAHolders, c.CAHeldBy = st.CAHoldersMax(), []string{}
+	for _, n := range st.NodeList() {
+		if n.HoldsCA {
+			c.CAHeldBy = append(c.CAHeldBy, n.Name)
+		}
 	}
 	r := st.Cluster.Provider.Rules()
 	c.Provider = Provider{
@@ -144,12 +157,16 @@ func (s *Server) updateCluster(ctx context.Context, in *clusterBody) (fsm.Result
 // setCluster makes the command of a change, whose limits and provider replace the present
 // ones as a whole.
 func setCluster(st *fsm.State, b ClusterChange) fsm.SetCluster {
-	cmd := fsm.SetCluster{Maintenance: b.Maintenance, Rebalance: b.Rebalance}
+	cmd := fsm.SetCluster{Maintenance: b.Maintenance, Rebalance: b.Rebalance, CAHolders: b.CAHolders}
 	if b.PerENI != nil || b.PerNode != nil {
 		l := st.Cluster.Limits
 		set(&l.PerENI, b.PerENI)
 		set(&l.PerNode, b.PerNode)
 		cmd.Limits = &l
+	}
+	if b.CertificateLifeS != nil {
+		d := duration(*b.CertificateLifeS, time.Second)
+		cmd.CertificateLife = &d
 	}
 	p := st.Cluster.Provider
 	if b.Provider != nil {
@@ -215,6 +232,7 @@ type ReadIndex struct {
 // change with the program. They are never forwarded: the caller's certificate says whose
 // command it is, so it must reach the leader itself.
 func (s *Server) internalRoutes() {
+	s.signRoute()
 	huma.Register(s.huma, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/internal/commands", OperationID: "propose-own", Hidden: true, MaxBodyBytes: -1, BodyReadTimeout: -1,
 		SkipValidateBody: true, // the body is the state machine's, which reads it strictly
@@ -240,6 +258,30 @@ func (s *Server) internalRoutes() {
 			return nil, problemOf(err)
 		}
 		return &reply[ReadIndex]{Index: index, Body: ReadIndex{Index: index}}, nil
+	})
+}
+
+// SignRequest asks a node that holds the CA's key for the certificate of a member.
+type SignRequest struct {
+	Node string `json:"node" maxLength:"64" doc:"Id"`
+	CSR  string `json:"csr" maxLength:"8192" doc:"Certificate request, PEM"`
+}
+
+// Signed is the answer.
+type Signed struct {
+	Certificate string `json:"certificate" doc:"PEM"`
+}
+
+// signRoute serves a leader that does not hold the CA's key, and lets a node in.
+func (s *Server) signRoute() {
+	huma.Register(s.huma, huma.Operation{
+		Method: http.MethodPost, Path: "/v1/internal/certificates", OperationID: "sign", Hidden: true, MaxBodyBytes: -1, BodyReadTimeout: -1,
+	}, func(ctx context.Context, in *struct{ Body SignRequest }) (*reply[Signed], error) {
+		cert, err := s.Backend.Sign(ctx, in.Body.Node, []byte(in.Body.CSR))
+		if err != nil {
+			return nil, problemOf(err)
+		}
+		return answer(s.Backend.State(), Signed{Certificate: string(cert)}), nil
 	})
 }
 

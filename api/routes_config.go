@@ -135,10 +135,17 @@ func (s *Server) configRoutes() {
 
 // known is the state that a read may answer from.
 func (s *Server) known(ctx context.Context, c Consistency) (*fsm.State, error) {
-	if c.stale() {
-		return s.Backend.State(), nil
+	st := s.Backend.State()
+	if !c.stale() {
+		var err error
+		if st, err = s.newest(ctx); err != nil {
+			return nil, err
+		}
 	}
-	return s.newest(ctx)
+	if refusal := still(ctx, st); refusal != nil {
+		return nil, refusal
+	}
+	return st, nil
 }
 
 func (s *Server) export(ctx context.Context, in *exportInput) (*fileReply, error) {
@@ -202,7 +209,7 @@ func (s *Server) plan(ctx context.Context, in *planInput) (*reply[Plan], error) 
 		if err != nil {
 			return nil, problemOf(err)
 		}
-		if next, err = after(st, "", fsm.ApplyConfig{Config: cfg.config, Prune: in.Body.Prune}, now); err != nil {
+		if next, err = after(st, nil, "", fsm.ApplyConfig{Config: cfg.config, Prune: in.Body.Prune}, now); err != nil {
 			return nil, problemOf(err)
 		}
 	}
@@ -326,12 +333,12 @@ func configured(st *fsm.State) manifest.Manifest {
 // dry run and a refusal, is given only after a look at the newest state (see commit).
 func (s *Server) foresee(ctx context.Context, key string, cmd fsm.Body, dry bool) (before, next *fsm.State, err error) {
 	before = s.Backend.State()
-	if next, err = after(before, key, cmd, time.Now().UnixNano()); err == nil && !dry {
+	if next, err = after(before, who(ctx), key, cmd, time.Now().UnixNano()); err == nil && !dry {
 		return before, next, nil
 	}
 	if before, err = s.newest(ctx); err != nil {
 		return nil, nil, err
 	}
-	next, err = after(before, key, cmd, time.Now().UnixNano())
+	next, err = after(before, who(ctx), key, cmd, time.Now().UnixNano())
 	return before, next, err
 }

@@ -230,7 +230,7 @@ func (s *Server) inUse(ctx context.Context, cmd fsm.CreateHAVIP, key string) *fs
 	if !cmd.IP.IsValid() || cmd.Force {
 		return nil
 	}
-	if _, err := tried(s.Backend.State(), key, one(cmd)); err != nil {
+	if _, err := tried(s.Backend.State(), who(ctx), key, one(cmd)); err != nil {
 		return nil // the answer is another one
 	}
 	if taken := s.Backend.Taken(ctx, cmd.IP); taken != "" {

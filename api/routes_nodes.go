@@ -64,6 +64,8 @@ type nodeRemove struct {
 	Key
 	Name  string `path:"name" doc:"Name or id"`
 	Force bool   `query:"force" doc:"Do not talk with the node; its lease is waited for all the same"`
+	// KeepCA is of use when the node has the CA's key.
+	KeepCA bool `query:"keep_ca" doc:"Do not replace the CA although the node has its key"`
 }
 
 type tokenCreate struct {
@@ -71,9 +73,11 @@ type tokenCreate struct {
 	Body TokenSpec
 }
 
-// joinInput has the program in a header, because a server that does not know it has to
-// let the node in all the same.
+// joinInput has the program and the lease port in headers, because a server that does not know
+// them has to let the node in all the same.
 type joinInput struct {
+	LeasePort int `header:"Havip-Lease-Port" minimum:"0" maximum:"65535" doc:"UDP port for the words of the lease"`
+
 	Program string `header:"Havip-Program" maxLength:"60" doc:"Version of the node's program, with its level of commands"`
 	Body    Join
 }
@@ -98,11 +102,28 @@ func (s *Server) nodeRoutes() {
 		func(st *fsm.State, in *nodeBody, _ fsm.Result) (Node, error) { return s.showNode(st, in.Name) })
 	write(s, http.MethodDelete, "/v1/nodes/{name}", "remove-node", "Remove a node, after its session has ended",
 		func(ctx context.Context, in *nodeRemove) (fsm.Result, error) {
+			if err := s.keepCA(ctx, in); err != nil {
+				return fsm.Result{}, err
+			}
 			err := s.Backend.RemoveNode(ctx, in.Name, in.Force)
 			return fsm.Result{Object: in.Name, Index: s.Backend.State().Index}, err
 		}, done)
 	s.tokenRoute()
 	s.joinRoute()
+}
+
+// keepCA records whether the CA survives the removal of a node that has its key.
+func (s *Server) keepCA(ctx context.Context, in *nodeRemove) error {
+	st := s.Backend.State()
+	n, err := findNode(st, in.Name)
+	if err != nil || n.KeepCA == in.KeepCA || st.Level() < 4 {
+		return err
+	}
+	res, err := s.Backend.Propose(ctx, fsm.UpdateNode{ID: n.ID, KeepCA: &in.KeepCA}, "")
+	if err == nil && res.Refusal != nil {
+		err = res.Refusal
+	}
+	return err
 }
 
 func updateNode(n fsm.Node, b NodeChange) (fsm.Body, error) {
@@ -148,7 +169,7 @@ func (s *Server) tokenRoute() {
 	huma.Register(s.huma, op, func(ctx context.Context, in *tokenCreate) (*reply[Token], error) {
 		st := s.Backend.State()
 		expires := time.Now().Add(time.Duration(in.Body.TTLSeconds) * time.Second)
-		t, err := identity.NewToken(st.Cluster.ID, identity.Fingerprint(s.Identity.CACert), in.Body.Node, identity.Role(in.Body.Role), expires)
+		t, err := identity.NewToken(st.Cluster.ID, identity.Fingerprint(s.Identity.Issuer()), in.Body.Node, identity.Role(in.Body.Role), expires)
 		if err != nil {
 			return nil, problemOf(err)
 		}
@@ -163,7 +184,7 @@ func (s *Server) tokenRoute() {
 		}
 		return &reply[Token]{Index: res.Index, Body: Token{
 			Node: t.Name, Role: string(t.Role), Token: t.Text(), Expires: t.Expires,
-			Command: fmt.Sprintf("havip-cluster join --node %s --advertise IP --token %s %s", t.Name, t.Text(), s.peerAddress()),
+			Command: fmt.Sprintf("havip-cluster join --node %s --advertise IP --token-file - %s", t.Name, s.peerAddress()),
 		}}, nil
 	})
 }
@@ -186,11 +207,15 @@ func (s *Server) joinRoute() {
 		Description: "Needs no client certificate.", Errors: writeErrors, MaxBodyBytes: -1, BodyReadTimeout: -1,
 	}
 	huma.Register(s.huma, op, func(ctx context.Context, in *joinInput) (*reply[JoinAnswer], error) {
-		req, err := s.parseJoin(in.Body, time.Now())
+		req, err := s.parseJoin(in.Body, in.LeasePort, time.Now())
 		if err != nil {
 			return nil, problemOf(err)
 		}
 		req.Program = in.Program
+		if w, ok := CallerOf(ctx); ok {
+			w.Principal = "join:" + req.Name
+			ctx = context.WithValue(ctx, callerKey{}, w)
+		}
 		admitted, err := s.Backend.Admit(ctx, req)
 		if err != nil {
 			return nil, problemOf(err)
@@ -203,7 +228,7 @@ func (s *Server) joinRoute() {
 }
 
 // parseJoin takes a request apart and refuses what the leader need not be asked about.
-func (s *Server) parseJoin(b Join, now time.Time) (JoinRequest, error) {
+func (s *Server) parseJoin(b Join, leasePort int, now time.Time) (JoinRequest, error) {
 	t, err := identity.ParseToken(b.Token)
 	if err != nil {
 		return JoinRequest{}, err
@@ -224,7 +249,7 @@ func (s *Server) parseJoin(b Join, now time.Time) (JoinRequest, error) {
 	if err != nil {
 		return JoinRequest{}, fsm.Refuse(fsm.CodeMalformed, "advertise %q is not an address such as 10.0.0.2", b.Advertise)
 	}
-	ports := identity.Ports{API: b.APIPort, Raft: b.RaftPort, Gossip: b.GossipPort}
+	ports := identity.Ports{API: b.APIPort, Raft: b.RaftPort, Gossip: b.GossipPort, Lease: leasePort}
 	for _, err := range []error{identity.CheckAdvertise(addr), ports.Check()} {
 		if err != nil {
 			return JoinRequest{}, err

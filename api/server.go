@@ -28,7 +28,9 @@ import (
 type Config struct {
 	Backend  Backend
 	Identity *identity.Identity
-	Version  string
+	// Keys is what other members get from this node; nil = nothing.
+	Keys    KeyGiver
+	Version string
 	// Registry is what /metrics shows; the server adds its own counters. nil = an empty one.
 	Registry *prometheus.Registry
 	Log      *slog.Logger // nil = silent
@@ -37,7 +39,8 @@ type Config struct {
 // Server answers requests. It is made by New and lives in Run.
 type Server struct {
 	Config
-	mux     *http.ServeMux
+	mux     *routeMux
+	names   map[string]string // of operations, by route
 	huma    huma.API
 	openapi []byte
 	handler http.Handler
@@ -47,11 +50,14 @@ type Server struct {
 	followers chan struct{} // one place for each event stream
 	stopping  chan struct{} // closed when Run ends: event streams end with it
 	joins     joinLimiter
+	logins    joinLimiter // tokens that are none
+	refusals  refusals
 	leader    leaderLink
 
 	requests  *prometheus.CounterVec
 	forwarded prometheus.Counter
 	refused   prometheus.Counter
+	denied    prometheus.Counter
 }
 
 // New makes a Server. It starts nothing.
@@ -63,7 +69,7 @@ func New(c Config) *Server {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		Config: c, mux: http.NewServeMux(),
+		Config: c, mux: &routeMux{ServeMux: http.NewServeMux()},
 		lists: make(chan struct{}, 1), plans: make(chan struct{}, plansMax), followers: make(chan struct{}, followersMax), stopping: make(chan struct{}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "havip_api_requests_total", Help: "Requests answered by this node, by method and HTTP status.",
@@ -75,7 +81,10 @@ func New(c Config) *Server {
 			Name: "havip_api_refused_connections_total", Help: "Connections that were closed because too many were open.",
 		}),
 	}
-	c.Registry.MustRegister(s.requests, s.forwarded, s.refused)
+	s.denied = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "havip_api_denied_total", Help: "Requests that this node refused because the caller had no credential, or not the right.",
+	})
+	c.Registry.MustRegister(s.requests, s.forwarded, s.refused, s.denied)
 	conf := huma.DefaultConfig("havip-cluster", c.Version)
 	conf.CreateHooks = nil // no "$schema" in answers: lists are arrays, objects have our fields only
 	conf.OpenAPIPath, conf.DocsPath, conf.SchemasPath = "", "", ""
@@ -89,7 +98,8 @@ func New(c Config) *Server {
 	}
 	s.openapi = openapi
 	s.plainRoutes()
-	s.handler = s.count(s.limit(s.authenticate(s.receive(s.route(s.mux)))))
+	s.names = operationNames(s.huma.OpenAPI())
+	s.handler = s.count(s.limit(s.record(s.authenticate(s.receive(s.route(s.mux))))))
 	return s
 }
 
@@ -108,7 +118,7 @@ func (s *Server) plainRoutes() {
 	})
 	s.mux.Handle("GET /metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}))
 	s.mux.Handle("GET /debug/pprof/", profiles())
-	s.mux.HandleFunc("/", s.unknown)
+	s.mux.ServeMux.HandleFunc("/", s.unknown)
 }
 
 // ready says whether requests make sense here: the state is there and a leader is known.

@@ -146,7 +146,7 @@ const (
 	nodeFields    = "name id role address status leader session lease_remaining_ms standby maintenance version havips api_port raft_port gossip_port suffrage joined draining score capacity carries health"
 	subnetFields  = "name vpc cidr gateway reserved auto havips"
 	eniFields     = "id node device mac subnet addresses gateway primary up detached set_subnet set_primary havips"
-	clusterFields = "id profile lease_ms lease_max_ms leader nodes voters havips index maintenance limits rebalance provider level revision"
+	clusterFields = "ca_holders ca_held_by id profile lease_ms lease_max_ms leader nodes voters havips index maintenance limits rebalance provider level revision"
 )
 
 // TestProblems checks status, code and the naming of value and field.
@@ -188,7 +188,7 @@ func TestProblems(t *testing.T) {
 		{"GET", "/v1/havips?colour=red", "", 400, "InvalidParameterValue", "colour"},
 		{"GET", "/v1/nothing", "", 404, "InvalidAction", "/v1/nothing"},
 		{"PUT", "/v1/havips", "", 405, "InvalidAction", "GET, POST"},
-		{"POST", "/v1/internal/commands", `{"kind":"x","body":{}}`, 403, "AuthFailure", "members"},
+		{"POST", "/v1/internal/commands", `{"kind":"x","body":{}}`, 403, "UnauthorizedOperation", "own certificate"},
 		{"GET", "/v1/events?follow=true&since=x", "", 400, "InvalidParameterValue.Malformed", `"x"`},
 		{"POST", "/v1/havips", `"` + strings.Repeat("x", bodyMax) + `"`, 413, "LimitExceeded", "1048576"},
 		{"POST", "/v1/join", `"` + strings.Repeat("x", joinBodyMax) + `"`, 413, "LimitExceeded", "16384"},

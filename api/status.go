@@ -103,6 +103,7 @@ func (s *Server) status(st *fsm.State) Status {
 		}
 	}
 	h.rest("eni", HealthYellow, "%d more ENIs have a fault; `eni list`")
+	h.keys(st, time.Unix(0, at))
 	h.havips(st, at)
 	for _, o := range l.Observed {
 		if o.Problem != "" {

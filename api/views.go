@@ -109,6 +109,7 @@ type Node struct {
 	APIPort          int       `json:"api_port"`
 	RaftPort         int       `json:"raft_port"`
 	GossipPort       int       `json:"gossip_port"`
+	LeasePort        int       `json:"lease_port,omitempty" doc:"For the words of the lease; absent while it has none"`
 	Suffrage         string    `json:"suffrage,omitempty"`
 	AppliedIndex     uint64    `json:"applied_index,omitempty"`
 	Joined           time.Time `json:"joined"`
@@ -314,7 +315,7 @@ func (s *Server) nodeViews(st *fsm.State, nodes []fsm.Node) []Node {
 			Name: n.Name, ID: n.ID, Role: string(n.Role), Address: n.Address, Status: l.Status, Leader: n.ID == leader.ID,
 			Session: sess.Number, LeaseRemainingMS: max(0, l.LeaseRemaining.Milliseconds()),
 			Standby: n.Standby, Maintenance: n.Maintenance, Version: l.Version, HAVIPs: owned[n.ID], Removing: n.Removing,
-			APIPort: n.APIPort, RaftPort: n.RaftPort, GossipPort: n.GossipPort,
+			APIPort: n.APIPort, RaftPort: n.RaftPort, GossipPort: n.GossipPort, LeasePort: n.LeasePort,
 			Draining: n.Draining, Score: n.Score, Capacity: n.Capacity, Carries: carries[n.ID],
 			Health: string(n.HealthNow()), HealthReason: n.HealthReason, Flapping: n.Flapping(at), Flaps: n.Flaps.Effective(at), Leftout: n.Leftout,
 			Suffrage: l.Suffrage, AppliedIndex: l.AppliedIndex, Joined: wall(n.Joined),

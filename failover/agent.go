@@ -207,12 +207,12 @@ func (a *Agent) note(m message) {
 	s := a.cfg.Log.State()
 	for _, w := range m.Released {
 		if _, exists := s.HAVIPs[w.HAVIP]; exists {
-			a.handoff.HeardReleased(w.HAVIP, w.Epoch, w.Session)
+			a.handoff.HeardReleased(m.From, w.HAVIP, w.Epoch, w.Session)
 		}
 	}
 	for _, w := range m.Ready {
 		if _, exists := s.HAVIPs[w.HAVIP]; exists {
-			a.handoff.HeardReady(w.HAVIP, w.Epoch)
+			a.handoff.HeardReady(m.From, w.HAVIP, w.Epoch)
 		}
 	}
 }

@@ -48,7 +48,7 @@ type reign struct {
 	term     uint64
 	closer   *lease.Closer
 	asking   map[lease.Session]*inquiry
-	releases map[fsm.ReleasedClaim]bool
+	releases map[fsm.ReleasedClaim]string // who said it
 	confirms map[fsm.ConfirmedClaim]bool
 	// When the oldest of them came; 0: there is none.
 	firstRelease, firstConfirm lease.Instant
@@ -178,15 +178,19 @@ func (c *Controller) take(m message) {
 	case m.Released != nil:
 		for _, w := range m.Released {
 			if len(c.reign.releases) < entryMax(c.cfg.Log.State()) {
-				c.reign.releases[fsm.ReleasedClaim{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session, Failure: w.Failure}] = true
+				c.reign.releases[fsm.ReleasedClaim{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session, Failure: w.Failure}] = m.From
 			}
 		}
 	case m.Activated != nil:
 		state := c.cfg.Log.State()
 		for _, w := range m.Activated {
-			c.reign.timeline.activated(now, w)
 			// Nobody but its holder says of a session that it serves.
-			if sess, open := state.Sessions[w.Session]; open && sess.Node == m.From && len(c.reign.confirms) < entryMax(state) {
+			sess, open := state.Sessions[w.Session]
+			if !open || sess.Node != m.From {
+				continue
+			}
+			c.reign.timeline.activated(now, w)
+			if len(c.reign.confirms) < entryMax(state) {
 				c.reign.confirms[fsm.ConfirmedClaim{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session}] = true
 			}
 		}
@@ -204,7 +208,7 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 		c.reign = &reign{
 			term: term, closer: lease.NewCloser(c.cfg.Node, term),
 			asking:   map[lease.Session]*inquiry{},
-			releases: map[fsm.ReleasedClaim]bool{},
+			releases: map[fsm.ReleasedClaim]string{},
 			confirms: map[fsm.ConfirmedClaim]bool{},
 			timeline: newTimeline(),
 			began:    c.cfg.Clock(),
@@ -269,8 +273,10 @@ func (c *Controller) commitReleases(ctx context.Context) error {
 	c.reign.firstRelease = 0
 	s := c.cfg.Log.State()
 	var claims []fsm.ReleasedClaim
-	for r := range c.reign.releases {
-		if slices.ContainsFunc(s.HAVIPs[r.HAVIP].Claims(), func(cl fsm.Claim) bool { return cl.Epoch == r.Epoch && cl.Session == r.Session }) {
+	for r, from := range c.reign.releases {
+		if slices.ContainsFunc(s.HAVIPs[r.HAVIP].Claims(), func(cl fsm.Claim) bool {
+			return cl.Epoch == r.Epoch && cl.Session == r.Session && (cl.Node == from || mutant.Active("failover-sender"))
+		}) {
 			claims = append(claims, r)
 		}
 	}
@@ -286,7 +292,7 @@ func (c *Controller) commitReleases(ctx context.Context) error {
 	return err
 }
 
-func anyKey[K comparable](m map[K]bool, is func(K) bool) bool {
+func anyKey[K comparable, V any](m map[K]V, is func(K) bool) bool {
 	for k := range m {
 		if is(k) {
 			return true

@@ -75,7 +75,8 @@ func newBench(t *testing.T, havips int) *bench {
 		Node: "n-n3", Log: b.ownLog, Clock: func() lease.Instant { return b.now }, Wall: func() int64 { return b.at },
 		Logger: slog.New(slog.DiscardHandler), Lease: 500 * time.Millisecond,
 	}
-	m := &mail{node: cfg.Node, log: b.ownLog, deliver: func(message) {}}
+	m := newMail(cfg)
+	m.deliver = func(message) {}
 	b.c = newController(cfg, m, newVoter(cfg, m))
 	return b
 }

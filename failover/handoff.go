@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -26,12 +27,19 @@ type Handoff struct {
 
 	active   map[string]fsm.Claim            // by HAVIP id: what this node answers for
 	released map[string]fsm.Epoch            // never activate this epoch or an earlier one
-	heard    map[string]map[fsm.Epoch]uint64 // released by others, directly: epoch, session
-	ready    map[string]fsm.Epoch            // the newest epoch whose owner said it is ready
+	heard    map[string]map[said]uint64      // released by others, directly: session
+	ready    map[string]map[string]fsm.Epoch // by node: the newest epoch for which it said it is ready
 	draining map[string]lease.Instant        // since when an active claim is draining
 }
 
-// heardMax bounds how many direct releases of one HAVIP are remembered.
+// said is one node's word about one epoch.
+type said struct {
+	epoch fsm.Epoch
+	node  string
+}
+
+// heardMax bounds how many direct releases of one HAVIP are remembered, and of how many nodes
+// that they are ready.
 const heardMax = 2 * fsm.MaxDraining
 
 // NewHandoff begins the memory of one session.
@@ -39,7 +47,7 @@ func NewHandoff(session uint64, patience time.Duration) *Handoff {
 	return &Handoff{
 		session: session, patience: patience,
 		active: map[string]fsm.Claim{}, released: map[string]fsm.Epoch{},
-		heard: map[string]map[fsm.Epoch]uint64{}, ready: map[string]fsm.Epoch{},
+		heard: map[string]map[said]uint64{}, ready: map[string]map[string]fsm.Epoch{},
 		draining: map[string]lease.Instant{},
 	}
 }
@@ -179,15 +187,15 @@ func (h *Handoff) waitsFor(v fsm.HAVIP) []string {
 	return slices.Compact(nodes)
 }
 
-// toldReleased reports whether the claim's own session said that it is released.
+// toldReleased reports whether the claim's own node and session said that it is released.
 func (h *Handoff) toldReleased(id string, c fsm.Claim) bool {
-	session, told := h.heard[id][c.Epoch]
+	session, told := h.heard[id][said{c.Epoch, c.Node}]
 	return told && (session == c.Session || mutant.Active("handoff-session-tie"))
 }
 
 // drained reports whether a draining claim that still answers should stop now.
 func (h *Handoff) drained(now lease.Instant, v fsm.HAVIP) bool {
-	if v.Owner == nil || h.ready[v.ID] >= v.Owner.Epoch {
+	if v.Owner == nil || h.ready[v.ID][v.Owner.Node] >= v.Owner.Epoch {
 		return true
 	}
 	since, known := h.draining[v.ID]
@@ -198,23 +206,32 @@ func (h *Handoff) drained(now lease.Instant, v fsm.HAVIP) bool {
 	return now.Sub(since) >= h.patience
 }
 
-// HeardReleased notes another node's word that it answers no longer under a claim. The
-// session must be named: an epoch alone could be a message of long ago.
-func (h *Handoff) HeardReleased(havip string, epoch fsm.Epoch, session uint64) {
+// HeardReleased notes another node's word that it answers no longer under a claim. from is who
+// said it, for certain. The session must be named: an epoch alone could be a message of long ago.
+func (h *Handoff) HeardReleased(from, havip string, epoch fsm.Epoch, session uint64) {
 	m := h.heard[havip]
 	if m == nil {
-		m = map[fsm.Epoch]uint64{}
+		m = map[said]uint64{}
 		h.heard[havip] = m
 	}
 	if len(m) >= heardMax {
-		delete(m, slices.Min(keys(m)))
+		delete(m, slices.MinFunc(keys(m), func(a, b said) int {
+			return cmp.Or(cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.node, b.node))
+		}))
 	}
-	m[epoch] = session
+	m[said{epoch, from}] = session
 }
 
-// HeardReady notes that the owner of an epoch waits only for its predecessors.
-func (h *Handoff) HeardReady(havip string, epoch fsm.Epoch) {
-	h.ready[havip] = max(h.ready[havip], epoch)
+// HeardReady notes that a node, as the owner of an epoch, waits only for its predecessors.
+func (h *Handoff) HeardReady(from, havip string, epoch fsm.Epoch) {
+	m := h.ready[havip]
+	if m == nil {
+		m = map[string]fsm.Epoch{}
+		h.ready[havip] = m
+	}
+	if _, known := m[from]; known || len(m) < heardMax {
+		m[from] = max(m[from], epoch)
+	}
 }
 
 // Activated notes that this node answers under the claim.
@@ -243,8 +260,8 @@ func (h *Handoff) Forget(s *fsm.State) {
 		return !exists && !answers
 	}
 	maps.DeleteFunc(h.released, func(id string, _ fsm.Epoch) bool { return gone(id) })
-	maps.DeleteFunc(h.heard, func(id string, _ map[fsm.Epoch]uint64) bool { return gone(id) })
-	maps.DeleteFunc(h.ready, func(id string, _ fsm.Epoch) bool { return gone(id) })
+	maps.DeleteFunc(h.heard, func(id string, _ map[said]uint64) bool { return gone(id) })
+	maps.DeleteFunc(h.ready, func(id string, _ map[string]fsm.Epoch) bool { return gone(id) })
 }
 
 // Active returns the claim under which this node answers for a HAVIP.
@@ -253,8 +270,8 @@ func (h *Handoff) Active(havip string) (fsm.Claim, bool) {
 	return c, ok
 }
 
-func keys[V any](m map[fsm.Epoch]V) []fsm.Epoch {
-	out := make([]fsm.Epoch, 0, len(m))
+func keys[V any](m map[said]V) []said {
+	out := make([]said, 0, len(m))
 	for k := range m {
 		out = append(out, k)
 	}

@@ -44,6 +44,8 @@ type Keeper struct {
 	length  time.Duration            // of the newest round
 	held    time.Duration            // of the round that gave the deadline
 	sent    lease.Instant            // the newest round
+	newest  lease.Renewal            // the newest round, without a boot id
+	boots   lease.Boots              // of the voters
 	out     lease.Renewal            // what round sends; only the goroutine of Run
 	lastAck map[string]lease.Instant // by voter
 	rounds  uint64
@@ -57,7 +59,7 @@ type Keeper struct {
 }
 
 func newKeeper(cfg Config, m *mail) *Keeper {
-	return &Keeper{cfg: cfg, mail: m, lastAck: map[string]lease.Instant{}}
+	return &Keeper{cfg: cfg, mail: m, lastAck: map[string]lease.Instant{}, boots: lease.Boots{}}
 }
 
 // Lease returns the present session and its deadline; session 0 when there is none. The
@@ -314,6 +316,7 @@ func (k *Keeper) round() (pause time.Duration, alive bool) {
 	if alive && !now.Before(k.nextRound()) {
 		k.length, k.sent = s.Cluster.Lease, now
 		renewal, due = k.holder.Begin(now, set, k.length)
+		k.newest = renewal
 		k.rounds++
 	}
 	pause = max(min(k.nextRound(), k.holder.Deadline()).Sub(now), 0)
@@ -325,10 +328,32 @@ func (k *Keeper) round() (pause time.Duration, alive bool) {
 	if due {
 		k.out = renewal // for a pointer that costs no allocation
 		for _, voter := range set.Voters {
+			k.out.Boot = k.bootOf(voter)
 			k.mail.send(voter, message{Renewal: &k.out})
 		}
 	}
 	return pause, true
+}
+
+// bootOf is a voter's boot id, 0 while it is unknown.
+func (k *Keeper) bootOf(voter string) lease.BootID {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.boots[voter]
+}
+
+// corrected takes a voter's word that a renewal was for another process of it, and sends it
+// again if it is still the newest.
+func (k *Keeper) corrected(c lease.Correction) {
+	k.mu.Lock()
+	again := k.boots.Learn(c.From, c.Boot) && k.holder != nil && k.holder.Alive(k.cfg.Clock()) &&
+		c.Session == k.newest.Session && c.Round == k.newest.Round
+	out := k.newest
+	k.mu.Unlock()
+	if again {
+		out.Boot = c.Boot
+		k.mail.send(c.From, message{Renewal: &out})
+	}
 }
 
 // nextRound is when the next renewal is due. While the deadline still comes from a shorter
@@ -346,6 +371,9 @@ func (k *Keeper) nextRound() lease.Instant {
 func (k *Keeper) ack(a lease.Ack) {
 	now := k.cfg.Clock()
 	k.mu.Lock()
+	if a.Boot != 0 { // a program below level 4 does not say it
+		k.boots.Learn(a.From, a.Boot)
+	}
 	if k.holder == nil {
 		k.mu.Unlock()
 		return

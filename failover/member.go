@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"havip-cluster/fsm"
+	"havip-cluster/internal/mutant"
 )
 
 // Member is this node's part in the cluster: its Voter, Keeper, Agent and Controller.
@@ -20,7 +21,7 @@ type Member struct {
 
 // New builds a Member. Nothing runs, and no datagram is answered, before Run.
 func New(cfg Config) *Member {
-	m := &Member{mail: &mail{node: cfg.Node, log: cfg.Log, post: cfg.Post}}
+	m := &Member{mail: newMail(cfg)}
 	m.Voter = newVoter(cfg, m.mail)
 	m.Controller = newController(cfg, m.mail, m.Voter)
 	if cfg.Owner {
@@ -60,17 +61,44 @@ func (m *Member) Run(ctx context.Context) error {
 	return err
 }
 
-// Receive takes one datagram from the network. It does not block.
-func (m *Member) Receive(b []byte) {
+// Receive takes one word from the network, of the node that the carrier has proved to be its
+// sender. It does not block, and does not keep b.
+func (m *Member) Receive(from string, b []byte) { m.take(b, wireSealed, from) }
+
+// ReceiveGossip takes one word that came by gossip, where anybody with the cluster's gossip key
+// could have said it. It counts only while that node or this one has no key yet, as in the version
+// before. It does not block, and does not keep b.
+func (m *Member) ReceiveGossip(b []byte) { m.take(b, wireVersion, "") }
+
+// take decodes a word of a version, and hands it on if its sender may say it. In version 1 the
+// word names that itself.
+func (m *Member) take(b []byte, version byte, from string) {
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
-	s.nodes = m.mail.log.State().Nodes
-	msg, err := decodeInto(b, s)
-	if err != nil {
-		m.Voter.malformed.Add(1)
+	state := m.mail.log.State()
+	s.nodes = state.Nodes
+	var err error
+	if s.msg, err = decodeInto(b, s); err != nil || b[0] != version {
+		m.mail.refuse(0, notWords)
 		return
 	}
-	m.receive(msg)
+	k, why := kind(b[1]), ""
+	switch {
+	case version == wireSealed:
+		s.msg.From = from
+	case sealed(state.Nodes[s.msg.From], state.Nodes[m.mail.node]) && !mutant.Active("failover-gossip-keyed"):
+		why = notProved
+	case s.msg.Renewal != nil:
+		s.msg.Renewal.Boot = m.Voter.boot() // that version cannot name it
+	}
+	if why == "" {
+		why = m.mail.judge(k, &s.msg)
+	}
+	if why != "" {
+		m.mail.refuse(k, why)
+		return
+	}
+	m.receive(s.msg)
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -87,6 +115,8 @@ func (m *Member) receive(msg message) {
 		m.Controller.hear(msg)
 	case msg.Ack != nil && m.Keeper != nil:
 		m.Keeper.ack(*msg.Ack)
+	case msg.Correction != nil && m.Keeper != nil:
+		m.Keeper.corrected(*msg.Correction)
 	case msg.Ready != nil && m.Agent != nil:
 		m.Agent.hear(msg)
 	case msg.Released != nil:
@@ -101,8 +131,16 @@ func (m *Member) receive(msg message) {
 type mail struct {
 	node    string
 	log     Log
-	post    Post
+	post    Post // sealed, each word bound to its sender
+	gossip  Post // for nodes that have no key yet; nil: none
 	deliver func(message)
+
+	mu      sync.Mutex
+	refused map[RefusedWords]uint64 // by kind and reason, with a count of 0
+}
+
+func newMail(cfg Config) *mail {
+	return &mail{node: cfg.Node, log: cfg.Log, post: cfg.Post, gossip: cfg.Gossip, refused: map[RefusedWords]uint64{}}
 }
 
 // send sends to a node, best effort. What is for this node itself is delivered at once,
@@ -113,15 +151,26 @@ func (m *mail) send(to string, msg message) {
 		m.deliver(msg)
 		return
 	}
-	if n, ok := m.log.State().Nodes[to]; ok {
-		m.sendTo(n, msg)
+	s := m.log.State()
+	if n, ok := s.Nodes[to]; ok {
+		m.sendTo(s.Nodes[m.node], n, msg)
 	}
 }
 
-func (m *mail) sendTo(n fsm.Node, msg message) {
+// sealed reports whether the words between two nodes are sealed: both have a key. Until all of
+// them have, both kinds are on the wire.
+func sealed(a, b fsm.Node) bool { return a.Speaks() && b.Speaks() }
+
+// sendTo sends a word in the kind that the two nodes speak.
+func (m *mail) sendTo(self, n fsm.Node, msg message) {
 	buf := datagrams.Get().(*[256]byte)
-	_ = m.post.Send(n, encode(buf[:0], msg)) // lost datagrams are ordinary; senders repeat
-	datagrams.Put(buf)
+	defer datagrams.Put(buf)
+	switch {
+	case sealed(self, n):
+		_ = m.post.Send(n, encodeAs(buf[:0], wireSealed, msg)) // lost datagrams are ordinary; senders repeat
+	case m.gossip != nil && msg.Correction == nil:
+		_ = m.gossip.Send(n, encode(buf[:0], msg))
+	}
 }
 
 var datagrams = sync.Pool{New: func() any { return new([256]byte) }}

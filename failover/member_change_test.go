@@ -113,7 +113,7 @@ func TestVotersRestart(t *testing.T) {
 func TestWitness(t *testing.T) {
 	runWorld(t, 2, 0, func(w *world) {
 		w.commit(fsm.CreateToken{Token: fsm.Token{ID: "C", SecretHash: "s", Node: "c", Role: fsm.RoleWitness, Expires: 1 << 62}})
-		n := fsm.Node{ID: "C", Name: "c", Address: "192.0.2.3", APIPort: 1, RaftPort: 2, GossipPort: 3, Role: fsm.RoleWitness, KeyHash: "C", Version: fsm.VersionWithLevel("world")}
+		n := fsm.Node{ID: "C", Name: "c", Address: "192.0.2.3", APIPort: 1, RaftPort: 2, GossipPort: 3, Role: fsm.RoleWitness, KeyHash: "C", Version: fsm.VersionWithLevel("world"), LeasePort: 4, Keys: []fsm.NodeKey{worldKey("C")}}
 		w.commit(fsm.AddNode{Token: "C", SecretHash: "s", Node: n})
 		w.hosts = append(w.hosts, &host{
 			w: w, node: n, watchers: map[chan struct{}]bool{}, kernel: map[string]map[string]bool{}, fails: map[string]bool{}, calls: map[string]int{},

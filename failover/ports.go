@@ -31,8 +31,7 @@ type Log interface {
 // Submit commits a command through whoever leads.
 type Submit func(ctx context.Context, body fsm.Body) (fsm.Result, error)
 
-// Post sends a datagram to another node: unreliable, encrypted, at most 1200 bytes. It
-// does not keep msg.
+// Post sends a datagram to another node: unreliable, at most 1200 bytes. It does not keep msg.
 type Post interface {
 	Send(to fsm.Node, msg []byte) error
 }
@@ -145,7 +144,11 @@ type Config struct {
 	Node   string // id
 	Log    Log
 	Submit Submit
-	Post   Post
+	// Post carries sealed words: the other side learns who sent one, whatever it says.
+	Post Post
+	// Gossip carries words to and from nodes that have no key yet (a program below level 4);
+	// nil: there are none.
+	Gossip Post
 	Edge   Edge
 	Clock  Clock
 	Logger *slog.Logger

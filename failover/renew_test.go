@@ -33,8 +33,14 @@ func (l *still) Propose(context.Context, uint64, string, fsm.Body) (fsm.Result, 
 // wires carries datagrams between Members, at once.
 type wires map[string]*Member
 
-func (w wires) Send(to fsm.Node, msg []byte) error {
-	w[to.ID].Receive(msg)
+// wiresOf is what one of them sends by.
+type wiresOf struct {
+	wires
+	from string
+}
+
+func (w wiresOf) Send(to fsm.Node, msg []byte) error {
+	w.wires[to.ID].Receive(w.from, msg)
 	return nil
 }
 
@@ -69,7 +75,7 @@ func newRenewing(t testing.TB, havips int) *renewing {
 	state := fsm.New()
 	state.Cluster.Lease, state.Cluster.LeaseMax = length, length
 	for _, id := range []string{"n-1", "n-2", "n-3"} {
-		state.Nodes[id] = fsm.Node{ID: id, Name: id}
+		state.Nodes[id] = fsm.Node{ID: id, Name: id, LeasePort: 1, Keys: make([]fsm.NodeKey, 1)}
 	}
 	state.Sessions[7] = fsm.Session{Number: 7, Node: "n-1", Lease: length}
 	for i := range havips {
@@ -81,12 +87,12 @@ func newRenewing(t testing.TB, havips int) *renewing {
 	log := &still{state: state, set: lease.NewVoterSet([]string{"n-1", "n-2", "n-3"})}
 	members := wires{}
 	for id := range state.Nodes {
-		cfg := Config{Node: id, Log: log, Post: members, Clock: r.clock, Logger: slog.New(slog.DiscardHandler), Lease: length}
+		cfg := Config{Node: id, Log: log, Post: wiresOf{members, id}, Clock: r.clock, Logger: slog.New(slog.DiscardHandler), Lease: length}
 		if id == "n-1" {
 			cfg.Owner, cfg.Edge = true, r.edge
 		}
 		members[id] = New(cfg)
-		members[id].Voter.acceptor = lease.NewAcceptor(id, r.now, lease.Promise(length))
+		members[id].Voter.acceptor = lease.NewAcceptor(id, drawBoot(), r.now, lease.Promise(length))
 		members[id].Voter.prepare()
 	}
 	r.keeper = members["n-1"].Keeper

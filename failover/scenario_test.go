@@ -177,7 +177,9 @@ func (tl *teller) act(n *actor, what string, f []string) []string {
 		return tl.turn(n, what == "turns")
 	case "hears":
 		m := word{to: n.id, ready: f[0] == "ready", havip: tl.havip(f[1]).ID, epoch: fsm.Epoch(number(2))}
+		m.from = tl.claimant(m.havip, m.epoch)
 		if !m.ready {
+			m.from = f[3]
 			m.session = tl.head().Nodes[f[3]].LastSession
 			if len(f) == 6 {
 				m.session = uint64(number(5))
@@ -197,6 +199,16 @@ func (tl *teller) act(n *actor, what string, f []string) []string {
 		return []string{"no such command: " + n.id + " " + what}
 	}
 	return nil
+}
+
+// claimant is the node of an epoch.
+func (tl *teller) claimant(havip string, epoch fsm.Epoch) string {
+	for _, c := range tl.head().HAVIPs[havip].Claims() {
+		if c.Epoch == epoch {
+			return c.Node
+		}
+	}
+	return ""
 }
 
 func (tl *teller) turn(n *actor, does bool) []string {

@@ -163,9 +163,9 @@ func (w *stage) deliver(m word) {
 	switch {
 	case n.handoff == nil:
 	case m.ready:
-		n.handoff.HeardReady(m.havip, m.epoch)
+		n.handoff.HeardReady(m.from, m.havip, m.epoch)
 	default:
-		n.handoff.HeardReleased(m.havip, m.epoch, m.session)
+		n.handoff.HeardReleased(m.from, m.havip, m.epoch, m.session)
 	}
 }
 

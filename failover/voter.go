@@ -2,9 +2,10 @@ package failover
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"havip-cluster/failover/lease"
@@ -22,8 +23,6 @@ const freshFor = 4 * statusEvery
 type Voter struct {
 	cfg       Config
 	mail      *mail
-	malformed atomic.Uint64
-
 	mu       sync.Mutex // never held across a send
 	acceptor *lease.Acceptor
 	fed      *fsm.State // what the acceptor knows
@@ -34,10 +33,24 @@ type Voter struct {
 func newVoter(cfg Config, m *mail) *Voter {
 	return &Voter{
 		cfg: cfg, mail: m,
-		acceptor: lease.NewAcceptor(cfg.Node, cfg.Clock(), lease.Promise(cfg.Lease)),
+		acceptor: lease.NewAcceptor(cfg.Node, drawBoot(), cfg.Clock(), lease.Promise(cfg.Lease)),
 		fed:      fsm.New(),
 		refusals: map[lease.Refusal]uint64{},
 	}
+}
+
+// drawBoot names this process of the voter.
+func drawBoot() lease.BootID {
+	var b [8]byte
+	rand.Read(b[:]) // never fails, the process ends instead
+	return lease.BootID(binary.BigEndian.Uint64(b[:]) | 1)
+}
+
+// boot is the name of this process of the voter.
+func (v *Voter) boot() lease.BootID {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.acceptor.Boot()
 }
 
 // prepare brings the acceptor up to date; call it with mu held, before each use. The
@@ -78,12 +91,23 @@ func (v *Voter) renewal(r lease.Renewal) {
 		v.granted++
 	}
 	v.mu.Unlock()
+	if refusal == lease.RefusedBoot {
+		v.correct(r)
+	}
 	if refusal == "" {
 		out := acks.Get().(*lease.Ack)
 		*out = ack
 		v.mail.send(r.Session.Node, message{Ack: out})
 		acks.Put(out)
 	}
+}
+
+// correct tells a holder for which process of this voter a renewal has to be.
+func (v *Voter) correct(r lease.Renewal) {
+	v.mu.Lock()
+	c := v.acceptor.Correct(r)
+	v.mu.Unlock()
+	v.mail.send(r.Session.Node, message{Correction: &c})
 }
 
 // acks holds what Voter.renewal sends: nobody keeps an acknowledgement after send.

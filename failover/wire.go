@@ -11,11 +11,17 @@ import (
 	"havip-cluster/fsm"
 )
 
-// A datagram is: one byte of version, one of kind, the sender's node id, then the fields
-// in the order in which the structs have them. Integers are 8 bytes big-endian, strings
-// have one byte of length. The carrier encrypts and authenticates; the sender's id is
-// what the sender says, which is as much as one shared key can give.
-const wireVersion = 1
+// A datagram is: one byte of version, one of kind, in version 1 the sender's node id, then the
+// fields in the order in which the structs have them. Integers are 8 bytes big-endian, strings
+// have one byte of length.
+//
+// Version 1 goes by gossip, where every holder of the cluster's key can name anybody as the
+// sender: it is for nodes of a program below level 4. Version 2 goes sealed, and the carrier
+// proves the sender; it has the boot ids of voters as well.
+const (
+	wireVersion = 1
+	wireSealed  = 2
+)
 
 type kind byte
 
@@ -33,6 +39,9 @@ const (
 	kindReleasedMany
 	kindReadyMany
 	kindActivatedMany
+	// From version 2 on.
+	kindCorrection
+	kindEnd
 )
 
 const (
@@ -61,6 +70,7 @@ type message struct {
 	Ready       []claimWord
 	Activated   []activatedWord
 	Status      *statusWord
+	Correction  *lease.Correction
 }
 
 // claimWord speaks of one claim: "I released it", or "I am ready for it".
@@ -95,10 +105,21 @@ func (e *encoder) str(s string) {
 }
 func (e *encoder) session(s lease.Session) { e.str(s.Node); e.u64(s.Number) }
 
-// encode gives the bytes of a message, into buf if it is large enough.
-func encode(buf []byte, m message) []byte {
-	e := encoder(append(buf[:0], wireVersion, 0))
-	e.str(m.From)
+// encode gives the bytes of a message in version 1, into buf if it is large enough.
+func encode(buf []byte, m message) []byte { return encodeAs(buf, wireVersion, m) }
+
+// encodeAs is encode in a version.
+func encodeAs(buf []byte, version byte, m message) []byte {
+	e := encoder(append(buf[:0], version, 0))
+	if version == wireVersion {
+		e.str(m.From)
+	}
+	e[1] = byte(e.fields(version, m))
+	return e
+}
+
+// fields encodes what a message says, and returns its kind, 0 if it says nothing.
+func (e *encoder) fields(version byte, m message) kind {
 	var k kind
 	switch {
 	case m.Renewal != nil:
@@ -109,6 +130,7 @@ func encode(buf []byte, m message) []byte {
 		e.u64(uint64(r.Sent))
 		e.u64(uint64(r.Length))
 		e.u64(uint64(r.Config))
+		e.boot(version, r.Boot)
 	case m.Ack != nil:
 		k = kindAck
 		a := m.Ack
@@ -118,6 +140,7 @@ func encode(buf []byte, m message) []byte {
 		e.u64(uint64(a.Length))
 		e.u64(uint64(a.Config))
 		e.str(a.From)
+		e.boot(version, a.Boot)
 	case m.Hint != nil:
 		k = kindHint
 		n := min(len(m.Hint), maxHints)
@@ -146,9 +169,22 @@ func encode(buf []byte, m message) []byte {
 	case m.Status != nil:
 		k = kindStatus
 		e.u64(m.Status.Applied)
+	case m.Correction != nil && version != wireVersion:
+		k = kindCorrection
+		c := m.Correction
+		e.session(c.Session)
+		e.u64(c.Round)
+		e.str(c.From)
+		e.boot(version, c.Boot)
 	}
-	e[1] = byte(k)
-	return e
+	return k
+}
+
+// boot encodes a boot id, which version 1 does not have.
+func (e *encoder) boot(version byte, b lease.BootID) {
+	if version != wireVersion {
+		e.u64(uint64(b))
+	}
 }
 
 func (e *encoder) question(q lease.QuestionID) {
@@ -219,9 +255,10 @@ func fit[T any](list []T, size func(T) int) int {
 
 // decoder reads fields until something is missing; then bad stays true.
 type decoder struct {
-	b     []byte
-	bad   bool
-	nodes map[string]fsm.Node
+	b       []byte
+	bad     bool
+	version byte
+	nodes   map[string]fsm.Node
 }
 
 // scratch is what a datagram is decoded into and with, so that those of a renewal, which
@@ -230,6 +267,7 @@ type scratch struct {
 	nodes   map[string]fsm.Node // by id: strings that need not be made again; may be nil
 	renewal lease.Renewal
 	ack     lease.Ack
+	msg     message
 }
 
 func (d *decoder) u64() uint64 {
@@ -254,6 +292,14 @@ func (d *decoder) str() string {
 		return known.ID
 	}
 	return string(raw)
+}
+
+// boot reads a boot id, 0 in version 1.
+func (d *decoder) boot() lease.BootID {
+	if d.version == wireVersion {
+		return 0
+	}
+	return lease.BootID(d.u64())
 }
 
 func (d *decoder) session() lease.Session { return lease.Session{Node: d.str(), Number: d.u64()} }
@@ -312,25 +358,42 @@ func (d *decoder) claim() claimWord {
 func decode(b []byte) (message, error) { return decodeInto(b, new(scratch)) }
 
 // decodeInto reads one datagram. It never panics; what is cut, too long or unknown gives
-// errDatagram. A renewal or an acknowledgement is part of s.
+// errDatagram. A renewal or an acknowledgement is part of s. In version 2 the message names no
+// sender: the carrier does.
 func decodeInto(b []byte, s *scratch) (message, error) {
-	if len(b) < 3 || b[0] != wireVersion {
+	if len(b) < 3 || b[0] != wireVersion && b[0] != wireSealed {
 		return message{}, fmt.Errorf("%w: %d bytes of an unknown version", errDatagram, len(b))
 	}
 	k := kind(b[1])
-	d := &decoder{b: b[2:], nodes: s.nodes}
-	m := message{From: d.str()}
+	d := &decoder{b: b[2:], nodes: s.nodes, version: b[0]}
+	m := message{}
+	if d.version == wireVersion {
+		if m.From = d.str(); m.From == "" {
+			return message{}, fmt.Errorf("%w: nobody sent it", errDatagram)
+		}
+	}
+	if err := d.fields(k, &m, s); err != nil {
+		return message{}, err
+	}
+	if d.bad || len(d.b) != 0 {
+		return message{}, fmt.Errorf("%w: kind %d of %d bytes", errDatagram, k, len(b))
+	}
+	return m, nil
+}
+
+// fields reads what a message of a kind says.
+func (d *decoder) fields(k kind, m *message, s *scratch) error {
 	switch k {
 	case kindRenewal:
-		s.renewal = lease.Renewal{Session: d.session(), Round: d.u64(), Sent: lease.Instant(d.u64()), Length: d.length(), Config: lease.ConfigID(d.u64())}
+		s.renewal = lease.Renewal{Session: d.session(), Round: d.u64(), Sent: lease.Instant(d.u64()), Length: d.length(), Config: lease.ConfigID(d.u64()), Boot: d.boot()}
 		m.Renewal = &s.renewal
 	case kindAck:
-		s.ack = lease.Ack{Session: d.session(), Round: d.u64(), Sent: lease.Instant(d.u64()), Length: d.length(), Config: lease.ConfigID(d.u64()), From: d.str()}
+		s.ack = lease.Ack{Session: d.session(), Round: d.u64(), Sent: lease.Instant(d.u64()), Length: d.length(), Config: lease.ConfigID(d.u64()), From: d.str(), Boot: d.boot()}
 		m.Ack = &s.ack
 	case kindHint:
 		n := d.u64()
 		if n == 0 || n > maxHints {
-			return message{}, fmt.Errorf("%w: a hint of %d sessions", errDatagram, n)
+			return fmt.Errorf("%w: a hint of %d sessions", errDatagram, n)
 		}
 		for range n {
 			m.Hint = append(m.Hint, d.session())
@@ -347,11 +410,13 @@ func decodeInto(b []byte, s *scratch) (message, error) {
 		m.Activated = d.activations(k == kindActivatedMany)
 	case kindStatus:
 		m.Status = &statusWord{Applied: d.u64()}
+	case kindCorrection:
+		if d.version == wireVersion {
+			return fmt.Errorf("%w: kind %d in version 1", errDatagram, k)
+		}
+		m.Correction = &lease.Correction{Session: d.session(), Round: d.u64(), From: d.str(), Boot: d.boot()}
 	default:
-		return message{}, fmt.Errorf("%w: kind %d", errDatagram, k)
+		return fmt.Errorf("%w: kind %d", errDatagram, k)
 	}
-	if d.bad || len(d.b) != 0 || m.From == "" {
-		return message{}, fmt.Errorf("%w: kind %d of %d bytes", errDatagram, k, len(b))
-	}
-	return m, nil
+	return nil
 }

@@ -22,10 +22,7 @@ var (
 
 // wireMessages has one message of each kind, with a different value in every field. The
 // order is that of the golden file: add at the end.
-var wireMessages = []struct {
-	name string
-	m    message
-}{
+var wireMessages = []wireMessage{
 	{"renewal", message{From: "a", Renewal: &lease.Renewal{Session: wireSession, Round: 5, Sent: 6, Length: 7, Config: 8}}},
 	{"ack", message{From: "a", Ack: &lease.Ack{Session: wireSession, Round: 5, Sent: 6, Length: 7, Config: 8, From: "b"}}},
 	{"hint", message{From: "a", Hint: []lease.Session{wireSession, {Node: "c", Number: 2}}}},
@@ -39,6 +36,65 @@ var wireMessages = []struct {
 	{"released-many", message{From: "a", Released: []claimWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4}, {HAVIP: "havip-00000002", Epoch: 5, Session: 6, Failure: "why"}}}},
 	{"ready-many", message{From: "a", Ready: []claimWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4}, {HAVIP: "havip-00000002", Epoch: 5, Session: 6}}}},
 	{"activated-many", message{From: "a", Activated: []activatedWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Took: 6}, {HAVIP: "havip-00000002", Epoch: 5, Session: 6, Took: 7}}}},
+}
+
+// sealedMessages are those of version 2, with boot ids and without a sender. The order is that of
+// the golden file: add at the end.
+func sealedMessages() []wireMessage {
+	var out []wireMessage
+	for _, c := range wireMessages {
+		c.m.From = ""
+		if c.m.Renewal != nil {
+			r := *c.m.Renewal
+			r.Boot = 1 << 60
+			c.m.Renewal = &r
+		}
+		if c.m.Ack != nil {
+			a := *c.m.Ack
+			a.Boot = 1<<60 + 1
+			c.m.Ack = &a
+		}
+		out = append(out, c)
+	}
+	return append(out, wireMessage{"correction", message{Correction: &lease.Correction{Session: wireSession, Round: 5, From: "b", Boot: 1<<60 + 2}}})
+}
+
+type wireMessage struct {
+	name string
+	m    message
+}
+
+// Version 2 has every kind, and its bytes never change either.
+func TestSealedWire(t *testing.T) {
+	kinds := map[byte]bool{}
+	var text strings.Builder
+	for _, c := range sealedMessages() {
+		b := encodeAs(nil, wireSealed, c.m)
+		kinds[b[1]] = true
+		got, err := decode(b)
+		if err != nil || !reflect.DeepEqual(got, c.m) {
+			t.Errorf("%s: %+v, %v, want %+v", c.name, got, err, c.m)
+		}
+		for n := range b {
+			if _, err := decode(b[:n]); !errors.Is(err, errDatagram) {
+				t.Errorf("%s cut to %d of %d bytes: %v", c.name, n, len(b), err)
+			}
+		}
+		fmt.Fprintf(&text, "%s %s\n", c.name, hex.EncodeToString(b))
+	}
+	if len(kinds) != int(kindEnd)-1 {
+		t.Errorf("%d kinds of message were tried, there are %d", len(kinds), kindEnd-1)
+	}
+	const file = "testdata/wire-v2.txt"
+	if *rewrite {
+		if err := os.WriteFile(file, []byte(text.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil || text.String() != string(want) {
+		t.Errorf("the encoding has changed (%v):\n%s\nwant\n%s", err, text.String(), want)
+	}
 }
 
 func TestWireRoundTrip(t *testing.T) {
@@ -103,7 +159,8 @@ func TestWireRefuses(t *testing.T) {
 	}
 	for name, b := range map[string][]byte{
 		"nothing":              nil,
-		"another version":      append([]byte{wireVersion + 1}, status[1:]...),
+		"another version":      append([]byte{wireSealed + 1}, status[1:]...),
+		"a correction in v1":   append(append([]byte{wireVersion, byte(kindCorrection), 1, 'a'}, encodeAs(nil, wireSealed, message{Correction: &lease.Correction{}})[2:]...), 0),
 		"kind 0":               append([]byte{wireVersion, 0}, status[2:]...),
 		"a kind of the future": append([]byte{wireVersion, byte(kindActivatedMany) + 1}, status[2:]...),
 		"no sender":            encode(nil, message{Status: &statusWord{}}),
@@ -192,12 +249,15 @@ func FuzzDecode(f *testing.F) {
 	for _, c := range wireMessages {
 		f.Add(encode(nil, c.m))
 	}
+	for _, c := range sealedMessages() {
+		f.Add(encodeAs(nil, wireSealed, c.m))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := decode(b)
 		if err != nil {
 			return
 		}
-		if again := encode(nil, m); !bytes.Equal(again, b) {
+		if again := encodeAs(nil, b[0], m); !bytes.Equal(again, b) {
 			t.Errorf("%x\nbecame\n%x", b, again)
 		}
 	})

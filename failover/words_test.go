@@ -29,7 +29,7 @@ func (*wordLog) CaughtUp() bool      { return true }
 func TestWordsAreRepeatedEverMoreSeldom(t *testing.T) {
 	sent := postman{}
 	log := &wordLog{state: newSized(t, 4).state}
-	s := newSaying(&mail{node: "n-n1", post: sent, log: log})
+	s := newSaying(newMail(Config{Node: "n-n1", Gossip: sent, Log: log})) // these nodes have no keys
 	step := Step{Kind: StepReleased, HAVIP: "havip-1", Claim: fsm.Claim{Epoch: 3, Session: 1}, To: []string{"n-n2"}}
 	start := lease.Instant(time.Hour)
 	var at []int64

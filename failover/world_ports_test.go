@@ -122,6 +122,17 @@ func (h *host) running() bool {
 // Post.
 
 func (p *process) Send(to fsm.Node, msg []byte) error {
+	return p.send(to, msg, func(m *Member, b []byte) { m.Receive(p.node.ID, b) })
+}
+
+// byGossip is a Post for nodes that have no key.
+type byGossip struct{ *process }
+
+func (p byGossip) Send(to fsm.Node, msg []byte) error {
+	return p.send(to, msg, func(m *Member, b []byte) { m.ReceiveGossip(b) })
+}
+
+func (p *process) send(to fsm.Node, msg []byte, deliver func(m *Member, b []byte)) error {
 	if p.dead() {
 		return errKilled
 	}
@@ -151,7 +162,7 @@ func (p *process) Send(to fsm.Node, msg []byte) error {
 			m, alive := other.member, other.alive
 			w.mu.Unlock()
 			if alive && w.reaches(p.node.ID, to.ID) {
-				m.Receive(b)
+				deliver(m, b)
 			}
 		})
 	}

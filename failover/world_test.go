@@ -2,6 +2,10 @@ package failover
 
 import (
 	"context"
+	"crypto/ecdh"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -120,6 +124,7 @@ func playWorldOf(t *testing.T, version string, voters, agents int, planted bool,
 		for i := range voters + agents {
 			w.addHost(i, i < voters)
 		}
+		w.introduce()
 		w.leader = "A"
 		w.wg.Go(w.watchAnswers)
 		defer func() {
@@ -170,6 +175,29 @@ func (w *world) addHost(i int, voter bool) {
 		w: w, node: n, lag: 200 * time.Microsecond, watchers: map[chan struct{}]bool{}, kernel: map[string]map[string]bool{},
 		links: make(chan struct{}, 1), fails: map[string]bool{}, calls: map[string]int{},
 	})
+}
+
+// introduce gives each host a key, if all programs have come so far.
+func (w *world) introduce() {
+	if w.head().Level() < 4 {
+		return
+	}
+	for _, h := range w.hosts {
+		if res := w.commit(fsm.RegisterKey{Node: h.node.ID, Key: worldKey(h.node.ID), LeasePort: 4}); res.Refusal != nil {
+			panic(res.Refusal)
+		}
+	}
+}
+
+// worldKey is the key of a node, the same in each run. Nothing is sealed with it: the world's
+// post knows who sends.
+func worldKey(node string) fsm.NodeKey {
+	sum := sha256.Sum256([]byte(node))
+	secret, err := ecdh.P256().NewPrivateKey(sum[:])
+	if err != nil {
+		panic(err)
+	}
+	return fsm.NodeKey{Certificate: hex.EncodeToString(sum[:]), Public: base64.StdEncoding.EncodeToString(secret.PublicKey().Bytes())}
 }
 
 func (w *world) host(id string) *host {
@@ -427,7 +455,7 @@ func (h *host) boot() {
 	h.applied = len(h.w.states) - 1
 	h.w.mu.Unlock()
 	m := New(Config{
-		Node: h.node.ID, Log: p, Submit: p.submit, Post: p, Edge: p, Clock: h.clock,
+		Node: h.node.ID, Log: p, Submit: p.submit, Post: p, Gossip: byGossip{p}, Edge: p, Clock: h.clock,
 		Logger: slog.New(slog.DiscardHandler), Owner: h.node.Role != fsm.RoleWitness, Lease: worldLease, Changed: p.changed,
 	})
 	h.w.mu.Lock()

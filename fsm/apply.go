@@ -43,6 +43,9 @@ func Apply(s *State, index uint64, c Command) (*State, Result, error) {
 	if refusal := s.Admits(c); refusal != nil {
 		return s.at(index), refused(index, refusal), nil
 	}
+	if refusal := s.holds(c); refusal != nil {
+		return s.at(index), refused(index, refusal), nil
+	}
 	next := s.cloneFor(c.body)
 	next.Index = index
 	object, refusedParts, refusal := next.do(c)
@@ -53,9 +56,10 @@ func Apply(s *State, index uint64, c Command) (*State, Result, error) {
 	if next.Level() >= 2 && configures(c.body) {
 		next.Cluster.Revision++
 	}
+	next.audit(c, object)
 	res := Result{Index: index, Object: object, Refused: refusedParts}
 	if c.Key != "" {
-		next.answered = appendRing(next.answered, answered{Key: c.Key, Hash: c.fingerprint(), Index: index, Result: res}, MaxAnswered)
+		next.answered = appendRing(next.answered, answered{Key: c.Key, By: c.keyOwner(), Hash: c.fingerprint(), Index: index, Result: res}, MaxAnswered)
 	}
 	return next, res, nil
 }
@@ -75,8 +79,8 @@ func ApplyEntry(s *State, index, term uint64, c Command) (*State, Result, error)
 func (s *State) Answered(c Command) (Result, bool) {
 	for i := len(s.answered) - 1; i >= 0; i-- {
 		a := s.answered[i]
-		if a.Key != c.Key {
-			continue
+		if a.Key != c.Key || a.By != "" && a.By != c.keyOwner() && !mutant.Active("fsm-key-principal") {
+			continue // a key belongs to its principal
 		}
 		if a.Hash != c.fingerprint() {
 			return refused(s.Index, Refuse(CodeKeyMismatch, "idempotency key %q was used for another request (log index %d); use a new key", c.Key, a.Index)), true
@@ -154,8 +158,17 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 		parts, refusal = s.closeSessions(c, *b)
 	case *RecordFailovers:
 		refusal = s.recordFailovers(*b)
+	case *CreateCredential:
+		object, refusal = s.createCredential(c, *b)
+	case *RevokeCredential:
+		object, refusal = s.revokeCredential(c, *b)
+	case *RegisterKey:
+		refusal = s.registerKey(c, *b)
 	default:
-		object, refusal = s.doPolicy(c)
+		var known bool
+		if refusal, known = s.doKeys(c); !known {
+			object, refusal = s.doPolicy(c)
+		}
 	}
 	return object, parts, refusal
 }
@@ -174,7 +187,7 @@ func (s *State) follow(before *State, c Command) {
 // samePlacement says that a command has changed nothing that a placement depends on.
 func (s *State) samePlacement(before *State, b Body) bool {
 	switch b := b.(type) {
-	case *Confirm, *ReportEvent, *RecordFailover, *RecordFailovers, *CreateToken, *SetLease, *SettleLease:
+	case *Confirm, *RegisterKey, *ReportKeys, *RotateKeys, *OfferKey, *AdvanceKeys, *ReportEvent, *RecordFailover, *RecordFailovers, *CreateToken, *SetLease, *SettleLease, *CreateCredential, *RevokeCredential:
 		return true
 	case *ReportGuarded:
 		// Only the last one that a HAVIP waited for makes a difference.

@@ -61,7 +61,7 @@ func (s *State) createToken(c Command, b CreateToken) (string, *Refusal) {
 	if old, ok := s.Tokens[t.ID]; ok {
 		return "", Refuse(CodeDuplicate, "the id of the join token is taken by one for node %s; try again", old.Node)
 	}
-	t.UsedBy, t.NodeID = "", ""
+	t.UsedBy, t.NodeID, t.By = "", "", c.principal()
 	s.Tokens[t.ID] = t
 	s.note(c, "token-created", "", t.Node, fmt.Sprintf("a join token for node %s (%s) was made", t.Node, t.Role))
 	return t.ID, nil
@@ -97,7 +97,7 @@ func (s *State) addNode(c Command, b AddNode) (string, *Refusal) {
 	case t.Expires <= c.At:
 		return "", Refuse(CodeTokenRefused, "the join token for node %s has expired; make a new one with `node add %s`", t.Node, t.Node)
 	}
-	b.Node.Role = t.Role
+	b.Node.Role, b.Node.HoldsCA = t.Role, s.mayHoldCA(b, t)
 	if r := s.admit(c, b.Node); r != nil {
 		return "", r
 	}
@@ -140,6 +140,9 @@ func (s *State) admit(c Command, n Node) *Refusal {
 	n.LastSession, n.Removing, n.Joined, n.Version = 0, false, c.At, clip(n.Version, MaxNameRunes)
 	n.Capacity, n.Score, n.Health, n.HealthReason, n.Draining, n.Drain, n.Flaps = nil, 0, "", "", false, Drain{}, FailCount{}
 	n.Leftout = ""
+	if r := s.checkKeys(n); r != nil {
+		return r
+	}
 	s.Nodes[n.ID] = n
 	s.raiseLevel(c)
 	s.note(c, "node-added", "", n.Name, fmt.Sprintf("node %s (%s, %s) is a member", n.Name, n.Role, n.Address))
@@ -169,6 +172,9 @@ func (s *State) updateNode(c Command, b UpdateNode) (string, *Refusal) {
 	if b.Removing != nil && *b.Removing != n.Removing {
 		n.Removing = *b.Removing
 		note(n.Removing, "being removed")
+	}
+	if b.KeepCA != nil {
+		n.KeepCA = *b.KeepCA
 	}
 	if b.Version != nil {
 		n.Version = clip(*b.Version, MaxNameRunes)
@@ -219,6 +225,7 @@ func (s *State) removeNode(c Command, b RemoveNode) (string, *Refusal) {
 		}
 	}
 	s.note(c, "node-removed", "", n.Name, fmt.Sprintf("node %s is no longer a member", n.Name))
+	s.keysAfterRemoval(c, n)
 	return n.ID, nil
 }
 
@@ -352,7 +359,7 @@ func (e ENI) operatorWords() int {
 }
 
 // EventKinds are the kinds of event that a node may report.
-var EventKinds = []string{"repaired", "conflict", "fault", "guard"}
+var EventKinds = []string{"repaired", "conflict", "fault", "guard", "keys"}
 
 func (s *State) reportEvent(c Command, b ReportEvent) *Refusal {
 	n, ok := s.Nodes[b.Node]

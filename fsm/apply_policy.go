@@ -214,8 +214,20 @@ func (s *State) setCluster(c Command, b SetCluster) *Refusal {
 			return refusal
 		}
 	}
+	if b.CertificateLife != nil {
+		if d := *b.CertificateLife; d != 0 && (d < CertificateLifeMin || d > CertificateLifeMax) {
+			return Refuse(CodeRange, "certificates cannot be made for %s: %s to %s, or 0 for 2 years", d, CertificateLifeMin, CertificateLifeMax)
+		}
+		s.Cluster.Keys.CertificateLife = *b.CertificateLife
+	}
 	if b.Maintenance != nil {
 		s.Cluster.Maintenance = *b.Maintenance
+	}
+	if b.CAHolders != nil {
+		if n := *b.CAHolders; n < 1 || n > MaxVoters {
+			return Refuse(CodeRange, "%d holders of the CA's key are not possible: 1 to %d", n, MaxVoters)
+		}
+		s.Cluster.CAHolders = *b.CAHolders
 	}
 	s.note(c, "cluster-changed", "", "", fmt.Sprintf("cluster: maintenance %t, at most %d per ENI and %d per node, rebalance %s, provider %s",
 		s.Cluster.Maintenance, s.Cluster.Limits.PerENI, s.Cluster.Limits.PerNode, cmp.Or(s.Cluster.Rebalance, RebalanceNever), s.Cluster.Provider.Rules().Name))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"time"
 
 	"havip-cluster/internal/limits"
@@ -39,8 +40,11 @@ type Command struct {
 	// Term binds the command to one term of Raft; 0 = any. See ApplyEntry.
 	Term uint64 `json:"term,omitempty"`
 	// Key is the caller's idempotency key, at most MaxKey bytes; "" = none.
-	Key  string          `json:"key,omitempty"`
-	Body json.RawMessage `json:"body"`
+	Key string `json:"key,omitempty"`
+	// Caller is who asked for it; nil in what nodes and leaders do by themselves, and below
+	// level 4.
+	Caller *Caller         `json:"caller,omitempty"`
+	Body   json.RawMessage `json:"body"`
 
 	body  Body // what open decoded: always a pointer to one of the types below
 	level int  // of body, once it is decoded
@@ -90,13 +94,21 @@ func (c Command) Encode() ([]byte, error) {
 		return nil, err
 	}
 	limit := MaxCommand
-	if c.level < 3 {
+	if c.needLevel() < 3 {
 		limit = limits.CommandBytesLevel2
 	}
 	if len(raw)+1 > limit {
 		return nil, Refuse(CodeLimit, "the command has %d bytes, at most %d fit into one log entry; split the request", len(raw)+1, limit)
 	}
-	return append([]byte{byte(c.level)}, raw...), nil
+	return append([]byte{byte(c.needLevel())}, raw...), nil
+}
+
+// needLevel is the level of an opened command: that of its body, or of its caller.
+func (c Command) needLevel() int {
+	if c.Caller != nil {
+		return max(c.level, 4)
+	}
+	return c.level
 }
 
 // DecodeCommand reads what Encode wrote. Unknown fields are an error: a program that
@@ -188,6 +200,8 @@ type AddNode struct {
 	Token      string `json:"token"`
 	SecretHash string `json:"secret_hash"`
 	Node       Node   `json:"node"`
+	// WithCA: the leader has the CA's key, and gives it if the node may hold it.
+	WithCA bool `json:"with_ca,omitempty" level:"4"`
 }
 
 // UpdateNode changes what is not nil.
@@ -201,6 +215,8 @@ type UpdateNode struct {
 	Capacity   *int `json:"capacity,omitempty" level:"2"`
 	NoCapacity bool `json:"no_capacity,omitempty" level:"2"` // takes the limit away
 	Score      *int `json:"score,omitempty" level:"2"`
+
+	KeepCA *bool `json:"keep_ca,omitempty" level:"4"` // with Removing
 }
 
 // RemoveNode takes a node out of the state. Refused while its session is open (rule 9).
@@ -404,7 +420,7 @@ func (RecordFailover) kind() string { return "record-failover" }
 
 // newBody gives an empty body to decode into.
 func newBody(kind string) (Body, bool) {
-	for _, b := range append(append(policyBodies(), edgeBodies()...),
+	for _, b := range append(slices.Concat(policyBodies(), edgeBodies(), rightsBodies(), keyBodies(), doorBodies()),
 		&InitCluster{}, &CreateToken{}, &AddNode{}, &UpdateNode{}, &RemoveNode{}, &ReportENIs{}, &SetENI{},
 		&CreateSubnet{}, &DeleteSubnet{}, &CreateHAVIP{}, &UpdateHAVIP{}, &DeleteHAVIP{},
 		&OpenSession{}, &DrainSession{}, &CloseSession{}, &Place{}, &Release{}, &ReportEvent{},

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -98,6 +99,10 @@ type SetCluster struct {
 	Limits      *Limits   `json:"limits,omitempty"`
 	Rebalance   *string   `json:"rebalance,omitempty"`
 	Provider    *Provider `json:"provider,omitempty"` // whole: what it leaves nil is the profile's
+	// CertificateLife is how long node certificates are made for; 0 = 2 years.
+	CertificateLife *time.Duration `json:"certificate_life,omitempty" level:"4"`
+	// CAHolders is how many nodes get the CA's key when they join, 1..MaxVoters.
+	CAHolders *int `json:"ca_holders,omitempty" level:"4"`
 }
 
 // ApplyConfig makes the desired configuration what Config says, whole or not at all.
@@ -153,6 +158,11 @@ func kindLevel(kind string) int {
 	for _, b := range edgeBodies() {
 		if b.kind() == kind {
 			return 3
+		}
+	}
+	for _, b := range slices.Concat(rightsBodies(), keyBodies(), doorBodies()) {
+		if b.kind() == kind {
+			return 4
 		}
 	}
 	return 1

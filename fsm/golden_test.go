@@ -25,6 +25,9 @@ const (
 
 	goldenLog3      = "testdata/golden/log-v3.txt"
 	goldenSnapshot3 = "testdata/golden/snapshot-v3.bin"
+
+	goldenLog4      = "testdata/golden/log-v4.txt"
+	goldenSnapshot4 = "testdata/golden/snapshot-v4.bin"
 )
 
 // story is one fixed life of a cluster, with every kind of command and every field that
@@ -154,10 +157,54 @@ func edgeStory(t testing.TB) *world {
 	return w
 }
 
+// doorsStory goes on where edgeStory ends: the nodes are upgraded once more, and every command
+// and field of level 4 comes up.
+func doorsStory(t testing.TB) *world {
+	w := edgeStory(t)
+	w.upgrade4()
+	w.must(RegisterKey{Node: nodeID("n1"), Key: nodeKey(1), LeasePort: 7403})
+	w.must(RegisterKey{Node: nodeID("n2"), Key: nodeKey(2), LeasePort: 7403})
+	w.must(RegisterKey{Node: nodeID("n1"), Key: nodeKey(3), LeasePort: 7403})
+	w.must(RegisterKey{Node: nodeID("n1"), Key: nodeKey(3), LeasePort: 7404, Alone: true})
+	w.must(CreateToken{w.token("n5", RoleAgent)})
+	n := newNode("n5", 5)
+	n.Version, n.LeasePort, n.Keys = "v4+level.4", 7403, []NodeKey{nodeKey(4)}
+	w.must(AddNode{Token: "t-n5", SecretHash: "secret-n5", Node: n})
+	return w
+}
+
+// keysStory goes on where doorsStory ends: every command and field about keys comes up.
+func keysStory(t testing.TB) *world {
+	w := doorsStory(t)
+	giveKeys(w)
+	w.must(SetCluster{CertificateLife: ptr(90 * 24 * time.Hour)})
+	w.must(RotateKeys{What: KeyOfNode, Node: nodeID("n2"), Why: "asked for"})
+	w.must(RotateKeys{What: KeyOfGossip, Why: "asked for"})
+	w.must(OfferKey{What: KeyOfGossip, Node: nodeID("n1"), ID: keyID("gossip", 2)})
+	next := caNumber(2)
+	next.Cross = caNumber(3).Cert
+	w.must(RotateKeys{What: KeyOfCA})
+	w.must(OfferKey{What: KeyOfCA, Node: nodeID("n1"), ID: next.ID, CA: next})
+	for _, n := range w.state.NodeList() {
+		w.tell(n.Name, func(r *KeyReport) {
+			r.Trusts, r.Gossip = append(r.Trusts, next.ID), append(r.Gossip, keyID("gossip", 2))
+			if n.Name == "n1" {
+				r.Holds = append(r.Holds, next.ID)
+			}
+		})
+	}
+	w.must(AdvanceKeys{What: KeyOfGossip, Phase: PhaseSpread, New: keyID("gossip", 2), Without: []string{"n-n2"}})
+	w.must(AdvanceKeys{What: KeyOfCA, Phase: PhaseSpread, New: next.ID, Force: true})
+	w.must(RotateKeys{What: KeyOfCA, Why: "once more"})
+	w.must(UpdateNode{ID: nodeID("n2"), KeepCA: ptr(true)})
+	return w
+}
+
 func TestGoldenStoryHasEveryKind(t *testing.T) {
 	haveAll(t, story(t).log, kindsOfLevel1)
 	haveAll(t, policyStory(t).log, slices.Concat(kindsOfLevel1, kindsOfLevel2))
-	haveAll(t, edgeStory(t).log, everyKind)
+	haveAll(t, edgeStory(t).log, slices.Concat(kindsOfLevel1, kindsOfLevel2, kindsOfLevel3))
+	haveAll(t, keysStory(t).log, everyKind)
 }
 
 func haveAll(t *testing.T, log [][]byte, kinds []string) {
@@ -179,7 +226,7 @@ func haveAll(t *testing.T, log [][]byte, kinds []string) {
 
 // What this version writes is what version 1 has always written.
 func TestGoldenBytes(t *testing.T) {
-	for version, w := range map[int]*world{1: story(t), 2: policyStory(t), 3: edgeStory(t)} {
+	for version, w := range map[int]*world{1: story(t), 2: policyStory(t), 3: edgeStory(t), 4: keysStory(t)} {
 		var text strings.Builder
 		fmt.Fprintf(&text, "# Log entries of version %d, one a line, in hexadecimal. Never changed: old logs look like this.\n", version)
 		for _, entry := range w.log {
@@ -250,6 +297,7 @@ func TestGoldenLogGivesGoldenSnapshot(t *testing.T) {
 	logGivesSnapshot(t, goldenLog, goldenSnapshot)
 	logGivesSnapshot(t, goldenLog2, goldenSnapshot2)
 	logGivesSnapshot(t, goldenLog3, goldenSnapshot3)
+	logGivesSnapshot(t, goldenLog4, goldenSnapshot4)
 }
 
 func logGivesSnapshot(t *testing.T, goldenLog, goldenSnapshot string) {
@@ -276,7 +324,7 @@ func logGivesSnapshot(t *testing.T, goldenLog, goldenSnapshot string) {
 
 // Cut anywhere, restored from a snapshot there and continued, the log ends the same.
 func TestGoldenLogContinuesFromAnySnapshot(t *testing.T) {
-	log := readGoldenLog(t, goldenLog3) // it begins with version 1
+	log := readGoldenLog(t, goldenLog4) // it begins with version 1
 	want := snapshot(t, replay(t, New(), log))
 	s := New()
 	for i := range log {

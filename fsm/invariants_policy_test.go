@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -13,6 +14,7 @@ import (
 // checkPolicy is checkInvariants for what level 2 added.
 func checkPolicy(s *State, bad complain) {
 	checkLevel(s, bad)
+	checkRotations(s, bad)
 	eips := map[netip.Addr]string{}
 	for _, v := range s.HAVIPs {
 		checkHAVIPPolicy(s, v, bad)
@@ -123,10 +125,10 @@ func checkLevel(s *State, bad complain) {
 	if s.Cluster.Level < 0 || s.Cluster.Level == 1 || s.Cluster.Level > CommandLevel {
 		bad("the level is %d", s.Cluster.Level)
 	}
-	if s.Level() == 2 {
+	if s.Level() > 1 {
 		for _, part := range []any{s.Cluster, s.Nodes, s.Sessions, s.HAVIPs} {
-			if level := fieldLevel(reflect.ValueOf(part)); level > 2 {
-				bad("a state of level 2 has a field of level %d in %T", level, part)
+			if level := fieldLevel(reflect.ValueOf(part)); level > s.Level() {
+				bad("a state of level %d has a field of level %d in %T", s.Level(), level, part)
 			}
 		}
 	}
@@ -209,7 +211,8 @@ func TestPolicyInvariantsNoticePlantedFaults(t *testing.T) {
 			s.Nodes[n.ID] = n
 		}},
 		{"a revision of the future", "the newest is", func(_ *world, s *State) { s.Revisions = []Revision{{Number: 999, Config: json.RawMessage("{}")}} }},
-		{"a level too high", "the level is 4", func(_ *world, s *State) { s.Cluster.Level = 4 }},
+		{"a level too high", fmt.Sprintf("the level is %d", CommandLevel+1), func(_ *world, s *State) { s.Cluster.Level = CommandLevel + 1 }},
+		{"a CA that is dropped while it signs", "the key of ca is", func(_ *world, s *State) { s.Cluster.Level, s.Cluster.Keys.Issuer = CommandLevel, "aa" }},
 		{"a field that level 1 does not know", "in fsm.Cluster", func(_ *world, s *State) { s.Cluster.Level, s.Cluster.Maintenance = 0, true }},
 		{"a value that level 1 does not know", "in map[string]fsm.HAVIP", func(w *world, s *State) {
 			change(func(v *HAVIP) { v.GaveUp = map[string]GaveUp{"n1/eth0": {At: 1}} })(w, s)

@@ -42,6 +42,9 @@ func checkNodes(s *State, bad complain) {
 			bad("nodes %s and %s share the name %s", id, other, n.Name)
 		}
 		names[n.Name] = id
+		if r := s.checkKeys(n); r != nil {
+			bad("%v", r)
+		}
 		if !slices.Contains([]Role{RoleVoter, RoleWitness, RoleAgent}, n.Role) {
 			bad("node %s has the role %q", n.Name, n.Role)
 		}

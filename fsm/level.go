@@ -22,7 +22,7 @@ import (
 // A state of level 1 has only what level 1 knows: an older node can read its snapshot.
 
 // CommandLevel is the highest level of commands that this program reads.
-const CommandLevel = 3
+const CommandLevel = 4
 
 const levelMark = "+level."
 
@@ -70,6 +70,9 @@ func (s *State) raiseLevel(c Command) {
 		if before < 3 && lowest >= 3 {
 			s.guardAll()
 		}
+		if before < 4 && lowest >= 4 {
+			s.holdCA()
+		}
 		s.note(c, "level", "", "", fmt.Sprintf("all nodes read commands of level %d: they may be used from now on", lowest))
 	}
 }
@@ -83,8 +86,8 @@ func (s *State) Admits(c Command) *Refusal {
 	if err := c.open(); err != nil {
 		return Refuse(CodeMalformed, "%v", err)
 	}
-	if c.level > s.Level() {
-		return s.belowLevel(c.level)
+	if need := c.needLevel(); need > s.Level() {
+		return s.belowLevel(need)
 	}
 	return nil
 }

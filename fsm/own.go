@@ -19,9 +19,15 @@ func OwnCommand(s *State, node, kind string, raw json.RawMessage) (Body, *Refusa
 		owner = b.Node
 	case *ReportENIs:
 		owner = b.Node
+	case *RegisterKey:
+		owner = b.Node
 	case *ReportEvent:
 		owner = b.Node
 	case *ReportHealth:
+		owner = b.Node
+	case *ReportKeys:
+		owner = b.Node
+	case *OfferKey:
 		owner = b.Node
 	case *RecordFailure:
 		owner = b.Node

@@ -190,11 +190,27 @@ func newest(t testing.TB) *State {
 	return w.state
 }
 
+// doored is the newest stage where all nodes read commands of level 4, and two have keys.
+func doored(t testing.TB) *State {
+	w := &world{t: t, state: newest(t), at: epoch0}
+	w.upgrade4()
+	for i, name := range []string{"n1", "n2"} {
+		w.must(RegisterKey{Node: nodeID(name), Key: nodeKey(byte(1 + i)), LeasePort: 7403})
+	}
+	giveKeys(w)
+	w.must(RotateKeys{What: KeyOfGossip})
+	w.must(OfferKey{What: KeyOfGossip, Node: nodeID("n1"), ID: keyID("gossip", 2)})
+	for _, n := range w.state.NodeList() {
+		w.tell(n.Name, func(r *KeyReport) { r.Gossip = append(r.Gossip, keyID("gossip", 2)) })
+	}
+	return w.state
+}
+
 // TestRandomCommands: any commands, in any order, keep the invariants; and the test has
 // seen each kind of command both done and refused.
 func TestRandomCommands(t *testing.T) {
 	done, refused := map[string]int{}, map[string]int{}
-	stages := []*State{newest(t), modern(t)}
+	stages := []*State{doored(t), newest(t), modern(t)}
 	everySeen := func() bool { return len(done) >= len(everyKind)-1 && len(refused) == len(everyKind) }
 	for round := 0; round == 0 || round < 20 && !everySeen(); round++ {
 		rapid.Check(t, func(t *rapid.T) {
@@ -224,7 +240,7 @@ func TestRandomCommands(t *testing.T) {
 // TestReplicasAgree: the same log gives the same bytes on another replica, and on one that
 // was restored from a snapshot on the way.
 func TestReplicasAgree(t *testing.T) {
-	for name, first := range map[string]*State{"level 1": stage(t), "level 2": modern(t), "level 3": newest(t)} {
+	for name, first := range map[string]*State{"level 1": stage(t), "level 2": modern(t), "level 3": newest(t), "level 4": doored(t)} {
 		t.Run(name, func(t *testing.T) { replicasAgree(t, first) })
 	}
 }

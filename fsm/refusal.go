@@ -28,6 +28,8 @@ const (
 	CodeUnbindEIP      Code = "UnsupportedOperation.UnbindEIP"
 	CodeMismatch       Code = "InvalidParameterValue.ParameterMismatch"
 	CodeAssociated     Code = "InvalidParameterValue.DuplicatedHaVipAssociations"
+	// CodeDenied: the caller has not the right.
+	CodeDenied Code = "UnauthorizedOperation"
 	// CodeLevel: some node cannot read this command yet.
 	CodeLevel Code = "UnsupportedOperation.UpgradeFirst"
 	// CodeConflict: the configuration has changed since it was read.

@@ -232,6 +232,16 @@ var nodeRefusals = []refusal{
 	{"event of nobody", nil, does(ReportEvent{Node: "n-none", Kind: "fault"}), CodeNotFound, "n-none is not a member"},
 	{"event of an unknown kind", nil, does(ReportEvent{Node: "n-n1", Kind: "rumour"}), CodeParameter, `"rumour"`},
 	{"event about a long name", nil, does(ReportEvent{Node: "n-n1", Kind: "fault", HAVIP: strings.Repeat("x", 241)}), CodeTooLong, "241 bytes"},
+	{"key below level 4", (*world).upgrade3, does(RegisterKey{Node: "n-n1", Key: nodeKey(1), LeasePort: 7403}), CodeLevel, "upgrade it first"},
+	{"key of nobody", (*world).upgrade4, does(RegisterKey{Node: "n-none", Key: nodeKey(1), LeasePort: 7403}), CodeNotFound, "n-none is not a member"},
+	{"key without a port", (*world).upgrade4, does(RegisterKey{Node: "n-n1", Key: nodeKey(1)}), CodeRange, "names no port"},
+	{"key at no port", (*world).upgrade4, does(RegisterKey{Node: "n-n1", Key: nodeKey(1), LeasePort: 65536}), CodeRange, "port 65536"},
+	{"key of no certificate", (*world).upgrade4, does(RegisterKey{Node: "n-n1", Key: NodeKey{"ab", nodeKey(1).Public}, LeasePort: 7403}), CodeMalformed, "64 lower-case hex digits"},
+	{"key that is no point", (*world).upgrade4, does(RegisterKey{Node: "n-n1", Key: NodeKey{nodeKey(1).Certificate, "AAAA"}, LeasePort: 7403}), CodeMalformed, "cannot be used"},
+	{"key of another node", func(w *world) {
+		w.upgrade4()
+		w.must(RegisterKey{Node: "n-n2", Key: nodeKey(1), LeasePort: 7403})
+	}, does(RegisterKey{Node: "n-n1", Key: nodeKey(1), LeasePort: 7403}), CodeDuplicate, "node n2 speaks with this key already"},
 	{"remove with open session", nil, does(RemoveNode{"n-n1"}), CodeInUse, "of node n1 is still open"},
 }
 

@@ -51,6 +51,9 @@ type image struct {
 	Quarantine []Quarantined `json:"quarantine,omitempty"`
 	Decisions  []Decision    `json:"decisions,omitempty"`
 	Revisions  []Revision    `json:"revisions,omitempty"`
+
+	Credentials []Credential `json:"credentials,omitempty"`
+	Audit       []Audited    `json:"audit,omitempty"`
 }
 
 // Snapshot gives the bytes of the state: the same for equal states, on every replica.
@@ -61,6 +64,7 @@ func (s *State) Snapshot() ([]byte, error) {
 		Subnets: sorted(s.Subnets), HAVIPs: sorted(s.HAVIPs), Tokens: sorted(s.Tokens),
 		Answered: s.answered, Events: s.Events, Failovers: s.Failovers,
 		Groups: sorted(s.Groups), Quarantine: sorted(s.Quarantine), Decisions: s.Decisions, Revisions: s.Revisions,
+		Credentials: sorted(s.Credentials), Audit: s.Audit,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("fsm: encode snapshot: %w", err)
@@ -117,7 +121,8 @@ func (im image) state() *State {
 	index(s.Tokens, im.Tokens, func(t Token) string { return t.ID })
 	index(s.Groups, im.Groups, func(g Group) string { return g.Name })
 	index(s.Quarantine, im.Quarantine, func(q Quarantined) string { return q.key() })
-	s.Decisions, s.Revisions = im.Decisions, im.Revisions
+	s.Decisions, s.Revisions, s.Audit = im.Decisions, im.Revisions, im.Audit
+	index(s.Credentials, im.Credentials, func(c Credential) string { return c.Name })
 	s.indexOwn()
 	s.inputs = s.Index
 	return s

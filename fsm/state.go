@@ -19,6 +19,9 @@ type State struct {
 	HAVIPs   map[string]HAVIP   // by id
 	Tokens   map[string]Token   // by id
 
+	Credentials map[string]Credential // by name
+	Audit       []Audited             // oldest first, at most MaxAudited
+
 	answered  []answered // ascending Index, at most MaxAnswered
 	Events    []Event    // ascending Index, at most MaxEvents
 	Failovers []Failover // oldest first, at most MaxFailovers
@@ -54,6 +57,8 @@ func New() *State {
 
 		Groups:     map[string]Group{},
 		Quarantine: map[string]Quarantined{},
+
+		Credentials: map[string]Credential{},
 	}
 }
 
@@ -70,6 +75,7 @@ func (s *State) clone() *State {
 	n.Tokens = maps.Clone(s.Tokens)
 	n.Groups = maps.Clone(s.Groups)
 	n.Quarantine = maps.Clone(s.Quarantine)
+	n.Credentials, n.Audit = maps.Clone(s.Credentials), slices.Clip(s.Audit)
 	n.answered, n.Events, n.Failovers = slices.Clip(s.answered), slices.Clip(s.Events), slices.Clip(s.Failovers)
 	n.Decisions, n.Revisions = slices.Clip(s.Decisions), slices.Clip(s.Revisions)
 	return &n
@@ -79,7 +85,8 @@ func (s *State) clone() *State {
 // that change no HAVIP, share the two large maps with the state before.
 func (s *State) cloneFor(b Body) *State {
 	switch b.(type) {
-	case *ReportGuarded, *ReportEvent, *ReportENIs, *ReportHealth, *UpdateNode, *DrainSession, *SetLease, *SettleLease, *RecordFailover, *RecordFailovers, *CreateToken:
+	case *ReportGuarded, *RegisterKey, *ReportKeys, *RotateKeys, *OfferKey, *AdvanceKeys, *ReportEvent, *ReportENIs, *ReportHealth, *UpdateNode, *DrainSession, *SetLease, *SettleLease, *RecordFailover, *RecordFailovers, *CreateToken,
+		*CreateCredential, *RevokeCredential:
 		few := *s
 		few.HAVIPs, few.Quarantine = nil, nil
 		n := few.clone()

@@ -45,6 +45,10 @@ type Cluster struct {
 	// GuardIndex is the newest Guard that any HAVIP has had: a fence that knows the HAVIPs of
 	// the log up to there knows all of them.
 	GuardIndex uint64 `json:"guard_index,omitempty" level:"3"`
+	// Keys are the CAs and the gossip key, by their ids, and what is being replaced.
+	Keys Keys `json:"keys,omitzero" level:"4"`
+	// CAHolders is how many nodes get the CA's key when they join; 0 = DefaultCAHolders.
+	CAHolders int `json:"ca_holders,omitempty" level:"4"`
 }
 
 // Node is a member: one agent on one instance.
@@ -85,6 +89,29 @@ type Node struct {
 	Flaps FailCount `json:"flaps,omitzero" level:"2"`
 	// Leftout says what the node's inventory does not report, and why; "" = it is whole.
 	Leftout string `json:"leftout,omitempty" level:"3"`
+	// KeyReport is what the node says of its own certificates and keys.
+	KeyReport KeyReport `json:"key_report,omitzero" level:"4"`
+	// RenewFrom is the id of a certificate that the node shall replace; "" = none.
+	RenewFrom string `json:"renew_from,omitempty" level:"4"`
+	// KeepCA: the CA is not replaced although this node, which is being removed, has its key.
+	KeepCA bool `json:"keep_ca,omitempty" level:"4"`
+	// HoldsCA: it was given the CA's key when it joined, or made the cluster.
+	HoldsCA bool `json:"holds_ca,omitempty" level:"4"`
+	// LeasePort is the UDP port at which the node takes the sealed words of the lease; 0 = it
+	// takes them by gossip alone, as programs below level 4 do.
+	LeasePort int `json:"lease_port,omitempty" level:"4"`
+	// Keys are the keys with which the node speaks, the newest first, at most MaxNodeKeys. A
+	// word in its name counts only if it was sealed with one of them; none = not registered yet.
+	Keys []NodeKey `json:"keys,omitempty" level:"4"`
+}
+
+// NodeKey is the public half of a key by which a node proves its words: the key of one of its
+// certificates.
+type NodeKey struct {
+	// Certificate is the SHA-256 of the certificate, in 64 lower-case hex digits.
+	Certificate string `json:"certificate"`
+	// Public is the point on P-256, uncompressed (SEC 1, section 2.3.3): 65 bytes in base64.
+	Public string `json:"public"`
 }
 
 // Session is one life of a node's lease. Only open sessions are in the State.
@@ -261,6 +288,8 @@ type Token struct {
 	// request, because an answer can be lost; another key is refused.
 	UsedBy string `json:"used_by,omitempty"`
 	NodeID string `json:"node_id,omitempty"` // the id it gave out
+	// By is the principal that made it, "" if that is not known.
+	By string `json:"by,omitempty" level:"4"`
 }
 
 // Event is one line of the cluster's journal.
@@ -291,7 +320,9 @@ type FailoverStep struct {
 
 // answered remembers the result of a request for its repetition.
 type answered struct {
-	Key    string `json:"key"`
+	Key string `json:"key"`
+	// By is the principal whose key it is; "" = everybody's, from before level 4.
+	By     string `json:"by,omitempty"`
 	Hash   string `json:"hash"`
 	Index  uint64 `json:"index"`
 	Result Result `json:"result"`
@@ -311,6 +342,10 @@ const (
 	MaxBans           = 64
 	MaxDraining       = 32 // claims of one HAVIP that wait for a release
 	MaxTokens         = 256
+	MaxCredentials    = limits.Credentials
+	MaxAudited        = limits.Audited
+	MaxCallerText     = 128 // bytes of each text that describes a caller
+	DefaultCAHolders  = 3   // nodes with the CA's key
 	MaxAnswered       = 4096
 	MaxEvents         = 1000
 	MaxFailovers      = 200

@@ -2,6 +2,10 @@ package fsm
 
 import (
 	"bytes"
+	"crypto/ecdh"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -72,9 +76,28 @@ func (w *world) upgrade() {
 func (w *world) upgrade3() {
 	w.t.Helper()
 	for _, n := range w.state.NodeList() {
-		w.must(UpdateNode{ID: n.ID, Version: ptr(VersionWithLevel("v3"))})
+		w.must(UpdateNode{ID: n.ID, Version: ptr("v3+level.3")})
 	}
 	w.guarded()
+}
+
+// upgrade4 lets every node say that it reads level 4, and that its fence knows all HAVIPs.
+func (w *world) upgrade4() {
+	w.t.Helper()
+	for _, n := range w.state.NodeList() {
+		w.must(UpdateNode{ID: n.ID, Version: ptr("v4+level.4")})
+	}
+	w.guarded()
+}
+
+// nodeKey is a key for tests, the same for the same number.
+func nodeKey(n byte) NodeKey {
+	secret, err := ecdh.P256().NewPrivateKey(append(make([]byte, 31), n))
+	if err != nil {
+		panic(err)
+	}
+	sum := sha256.Sum256([]byte{n})
+	return NodeKey{Certificate: hex.EncodeToString(sum[:]), Public: base64.StdEncoding.EncodeToString(secret.PublicKey().Bytes())}
 }
 
 // guarded lets every node with a session say that its fence knows all HAVIPs.

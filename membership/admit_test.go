@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"net/netip"
@@ -24,7 +25,7 @@ func TestAdmit(t *testing.T) {
 	c := startCluster(t, 1)
 	leader := c.leader()
 	a := applicant(t, c, "node-2")
-	got, err := Admit(soon(t), leader.node, leader.id, a)
+	got, err := Admit(soon(t), leader.node, leader.id, a, nil)
 	check(t, err)
 	cert := must[*x509.Certificate](t)(identity.ParseCert("the new node's", got.Cert))
 	if cert.Subject.CommonName != got.Node.ID || identity.ClusterOf(cert) != leader.id.ClusterID || got.Lease != testLease || len(got.CAKey) == 0 {
@@ -34,7 +35,7 @@ func TestAdmit(t *testing.T) {
 		t.Errorf("member %+v", n)
 	}
 	t.Run("the same request again is the same node", func(t *testing.T) {
-		again, err := Admit(soon(t), leader.node, leader.id, a)
+		again, err := Admit(soon(t), leader.node, leader.id, a, nil)
 		check(t, err)
 		if again.Node.ID != got.Node.ID || len(leader.node.State().Nodes) != 2 {
 			t.Errorf("node %s, want %s; %d members", again.Node.ID, got.Node.ID, len(leader.node.State().Nodes))
@@ -45,7 +46,7 @@ func TestAdmit(t *testing.T) {
 		var err error
 		b.CSR, _, err = identity.NewCSR()
 		check(t, err)
-		_, err = Admit(soon(t), leader.node, leader.id, b)
+		_, err = Admit(soon(t), leader.node, leader.id, b, nil)
 		wantRefusal(t, err, fsm.CodeTokenRefused, "used already")
 	})
 }
@@ -80,7 +81,7 @@ func TestAdmitRefuses(t *testing.T) {
 			a.CSR = append([]byte(nil), good.CSR...)
 			tc.change(&a)
 			before := len(leader.node.State().Nodes)
-			_, err := Admit(soon(t), leader.node, leader.id, a)
+			_, err := Admit(soon(t), leader.node, leader.id, a, nil)
 			wantRefusal(t, err, tc.code, tc.says)
 			s := leader.node.State()
 			if len(s.Nodes) != before || s.Tokens[good.TokenID].NodeID != "" {
@@ -89,24 +90,42 @@ func TestAdmitRefuses(t *testing.T) {
 		})
 	}
 	t.Run("no CA key", func(t *testing.T) {
-		without := *leader // not the identity itself: it must not be copied
-		var id identity.Identity
-		id.Settings, id.CACert = without.id.Settings, without.id.CACert
-		_, err := Admit(soon(t), leader.node, &id, good)
+		spec := leader.spec
+		spec.CAKey = nil
+		_, err := Admit(soon(t), leader.node, must[*identity.Identity](t)(identity.Assemble(spec, time.Now())), good, nil)
 		wantRefusal(t, err, fsm.CodeNotReady, "CA key")
 	})
+	t.Run("no CA key, and a holder that does not answer", func(t *testing.T) {
+		spec := leader.spec
+		spec.CAKey = nil
+		id := must[*identity.Identity](t)(identity.Assemble(spec, time.Now()))
+		a := applicant(t, c, "node-4")
+		deaf := func(context.Context, fsm.Node, []byte) ([]byte, error) {
+			return nil, fsm.Refuse(fsm.CodeNotReady, "deaf")
+		}
+		_, err := Admit(soon(t), leader.node, id, a, deaf)
+		wantRefusal(t, err, fsm.CodeNotReady, "deaf")
+		// The same request again, and the holder answers: the node gets its certificate, and no key.
+		got, err := Admit(soon(t), leader.node, id, a, func(ctx context.Context, n fsm.Node, csr []byte) ([]byte, error) {
+			return Sign(ctx, leader.node, leader.id, n.ID, csr)
+		})
+		if err != nil || len(got.Cert) == 0 || got.CAKey != nil || got.Node.HoldsCA {
+			t.Errorf("%+v, %v", got, err)
+		}
+		_, err = Sign(soon(t), leader.node, leader.id, got.Node.ID, applicant(t, c, "node-5").CSR)
+		wantRefusal(t, err, fsm.CodeUnsupported, "not that of node node-4")
+	})
 	t.Run("an address of its own host", func(t *testing.T) {
-		id := *leader.id.CA // the rest of the identity must not be copied
-		far := identity.Identity{Settings: leader.id.Settings, CACert: leader.id.CACert, CA: &id}
+		far := must[*identity.Identity](t)(identity.Assemble(leader.spec, time.Now()))
 		far.Advertise = netip.MustParseAddr("192.0.2.1")
-		_, err := Admit(soon(t), leader.node, &far, good)
+		_, err := Admit(soon(t), leader.node, far, good, nil)
 		wantRefusal(t, err, fsm.CodeParameter, "127.0.0.1")
 		if leader.node.State().Tokens[good.TokenID].NodeID != "" {
 			t.Error("the token is used up")
 		}
 	})
 	// After all that the token still works.
-	if _, err := Admit(soon(t), leader.node, leader.id, good); err != nil {
+	if _, err := Admit(soon(t), leader.node, leader.id, good, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -115,7 +134,7 @@ func TestAdmitNeedsTheLeader(t *testing.T) {
 	c := startCluster(t, 2)
 	a := applicant(t, c, "node-3")
 	f := c.followers()[0]
-	if _, err := Admit(soon(t), f.node, f.id, a); !errors.Is(err, ErrNotLeader) {
+	if _, err := Admit(soon(t), f.node, f.id, a, nil); !errors.Is(err, ErrNotLeader) {
 		t.Errorf("got %v", err)
 	}
 }

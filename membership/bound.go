@@ -86,6 +86,8 @@ func (n *Node) bindTransport(trans *freshOnly) (serve func() error) {
 	}
 	sponsors, spoilt := readSponsors(n.cfg.Dir)
 	bound.bind(n.cfg.Node, n.book, sponsors)
+	late := &lateComers{state: n.State, log: n.cfg.Logger}
+	bound.stream.ended, bound.out.ended = late.judge, late.judge
 	trans.still = bound.still
 	return func() error {
 		if list, _ := n.book.latest(); len(list) == 0 && spoilt != nil { // nobody needs them afterwards

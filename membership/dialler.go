@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -27,6 +28,7 @@ type dialler struct {
 	client func(node string) *tls.Config
 	local  net.Addr
 	roster *roster // set before Raft starts
+	ended  func(node string, cs tls.ConnectionState) error
 
 	closed chan struct{}
 	once   sync.Once
@@ -96,7 +98,13 @@ func (d *dialler) connect(ctx context.Context, node string, address raft.ServerA
 	if err != nil {
 		return nil, err
 	}
-	return conn.(*tls.Conn), nil
+	secure := conn.(*tls.Conn)
+	if d.ended != nil {
+		if err := d.ended(node, secure.ConnectionState()); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
+	return secure, nil
 }
 
 // cut ends the connections to whom the latest configuration does not have any more.

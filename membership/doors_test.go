@@ -212,8 +212,8 @@ func careless(conf *tls.Config) *tls.Config {
 // nameless shows the CA's own certificate, which is of the cluster and names no node.
 func nameless(t *testing.T, p *peer) *tls.Config {
 	t.Helper()
-	key := must[[]byte](t)(p.id.CA.KeyPEM())
-	pair := must[tls.Certificate](t)(tls.X509KeyPair(p.id.CA.CertPEM(), key))
+	key := must[[]byte](t)(p.id.Authority().KeyPEM())
+	pair := must[tls.Certificate](t)(tls.X509KeyPair(p.id.Authority().CertPEM(), key))
 	return &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}}
 }
 

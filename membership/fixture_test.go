@@ -127,6 +127,12 @@ func (l *logBook) says(fragment string) bool {
 	return strings.Contains(l.b.String(), fragment)
 }
 
+func (l *logBook) lines() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Count(l.b.Bytes(), []byte("\n"))
+}
+
 func (l *logBook) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
@@ -141,6 +147,7 @@ func tempDir(t testing.TB) string {
 // peer is one node of a test cluster.
 type peer struct {
 	t    testing.TB
+	spec identity.Spec
 	id   *identity.Identity
 	cfg  Config
 	node *Node
@@ -162,7 +169,7 @@ func newPeer(t testing.TB, spec identity.Spec) *peer {
 	t.Helper()
 	dir := filepath.Join(tempDir(t), "d")
 	check(t, identity.Create(dir, spec))
-	p := &peer{t: t, id: must[*identity.Identity](t)(identity.Load(dir)), log: &logBook{}, stop: func() {}}
+	p := &peer{t: t, spec: spec, id: must[*identity.Identity](t)(identity.Load(dir)), log: &logBook{}, stop: func() {}}
 	p.cfg = Config{
 		Dir: identity.RaftDir(dir), Node: p.id.NodeID,
 		Listen: netip.AddrPortFrom(loopback, uint16(p.id.Ports.Raft)),
@@ -332,12 +339,12 @@ func (c *cluster) admit(name string, role identity.Role) *peer {
 	csr, key, err := identity.NewCSR()
 	check(c.t, err)
 	leader := c.leader()
-	got, err := Admit(soon(c.t), leader.node, leader.id, Applicant{TokenID: id, Secret: secret, Name: name, Advertise: s.Advertise, Ports: s.Ports, CSR: csr})
+	got, err := Admit(soon(c.t), leader.node, leader.id, Applicant{TokenID: id, Secret: secret, Name: name, Advertise: s.Advertise, Ports: s.Ports, CSR: csr, Program: fsm.VersionWithLevel("test")}, nil)
 	check(c.t, err)
 	s.ClusterID, s.NodeID, s.Role = leader.id.ClusterID, got.Node.ID, role
 	s.Lease, s.Created = got.Lease, time.Now()
 	p := newPeer(c.t, identity.Spec{
-		Settings: s, CACert: identity.CertPEM(leader.id.CACert), CAKey: got.CAKey, Cert: got.Cert, Key: key,
+		Settings: s, CACert: identity.CertPEM(got.CA), CAKey: got.CAKey, Cert: got.Cert, Key: key,
 		GossipKey: identity.NewGossipKey(),
 	})
 	check(c.t, Prepare(p.cfg.Dir, got.Voters))
@@ -372,8 +379,8 @@ func (p *peer) sibling() (identity.Spec, error) {
 	s.Lease, s.Created = p.id.Lease, time.Now()
 	csr, key, err := identity.NewCSR()
 	check(p.t, err)
-	cert, err := identity.SignCSR(p.id.CA, csr, s.NodeID, s.Name, s.Advertise, time.Now())
-	return identity.Spec{Settings: s, CACert: identity.CertPEM(p.id.CACert), Cert: cert, Key: key, GossipKey: identity.NewGossipKey()}, err
+	cert, err := identity.SignCSR(p.id.Authority(), csr, s.NodeID, s.Name, s.Advertise, time.Now())
+	return identity.Spec{Settings: s, CACert: identity.CertPEM(p.id.Issuer()), Cert: cert, Key: key, GossipKey: identity.NewGossipKey()}, err
 }
 
 // tlsServer is the listening side of the version before.

@@ -1,14 +1,17 @@
 package membership
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -43,12 +46,14 @@ type GossipConfig struct {
 	Cluster string // goes into every packet as authenticated label
 	Node    string // id; names are node ids, which never change
 	Listen  netip.AddrPort
-	Key     []byte // 32 bytes, AES-GCM
+	Keys    [][]byte // 32 bytes each, AES-GCM; the first one encrypts
 	Version string
 	Logger  *slog.Logger
 	// Receive is called for each datagram, in memberlist's goroutine: it must not block,
 	// and must not keep msg.
 	Receive func(msg []byte)
+	// Members is the newest state: it says where members are, for the limits on connections.
+	Members func() *fsm.State
 	// Changed is called when a node appears or disappears. It must not block.
 	Changed func()
 
@@ -59,6 +64,7 @@ type GossipConfig struct {
 type Gossip struct {
 	cfg  GossipConfig
 	list *memberlist.Memberlist
+	ring *memberlist.Keyring
 	mu   sync.Mutex
 	seen map[string]sighting // by node id
 	bye  map[string]bool     // who said good-bye and is not back
@@ -92,7 +98,13 @@ func OpenGossip(cfg GossipConfig) (*Gossip, error) {
 	c.Label = cfg.Cluster
 	c.BindAddr, c.AdvertiseAddr = cfg.Listen.Addr().String(), cfg.Listen.Addr().String()
 	c.BindPort, c.AdvertisePort = int(cfg.Listen.Port()), int(cfg.Listen.Port())
-	c.SecretKey = cfg.Key
+	if len(cfg.Keys) > 0 { // none only in a test
+		ring, err := memberlist.NewKeyring(cfg.Keys, cfg.Keys[0])
+		if err != nil {
+			return nil, fmt.Errorf("membership: gossip keys: %w", err)
+		}
+		g.ring, c.Keyring = ring, ring
+	}
 	c.DeadNodeReclaimTime = reclaimAfter
 	c.TCPTimeout = gossipTCPWait
 	c.EnableCompression = false // a datagram of leases is shorter than its dictionary
@@ -100,13 +112,41 @@ func OpenGossip(cfg GossipConfig) (*Gossip, error) {
 		cfg.tune(c)
 	}
 	c.Delegate, c.Events = gossipDelegate{g}, gossipDelegate{g}
-	c.LogOutput = slogWriter{cfg.Logger}
+	c.Logger = log.New(newSlogWriter(cfg.Logger), "", log.LstdFlags)
+	if c.Transport == nil { // a test has one of its own
+		transport, err := newBoundedGossip(cfg, c.Logger)
+		if err != nil {
+			return nil, fmt.Errorf("membership: gossip on %s: %w", cfg.Listen, err)
+		}
+		c.Transport = transport
+	}
 	list, err := memberlist.Create(c)
 	if err != nil {
-		return nil, fmt.Errorf("membership: gossip on %s: %w", cfg.Listen, err)
+		return nil, errors.Join(fmt.Errorf("membership: gossip on %s: %w", cfg.Listen, err), c.Transport.Shutdown())
 	}
 	g.list = list
 	return g, nil
+}
+
+// SetKeys makes these the gossip keys, the first one to encrypt with, while gossip goes on.
+func (g *Gossip) SetKeys(keys [][]byte) error {
+	for _, key := range keys {
+		if err := g.ring.AddKey(key); err != nil {
+			return fmt.Errorf("membership: gossip key: %w", err)
+		}
+	}
+	if err := g.ring.UseKey(keys[0]); err != nil {
+		return fmt.Errorf("membership: gossip key: %w", err)
+	}
+	for _, old := range g.ring.GetKeys() {
+		if slices.ContainsFunc(keys, func(key []byte) bool { return bytes.Equal(key, old) }) {
+			continue
+		}
+		if err := g.ring.RemoveKey(old); err != nil {
+			return fmt.Errorf("membership: gossip key: %w", err)
+		}
+	}
+	return nil
 }
 
 // Send sends one datagram to a node, encrypted. Nobody knows whether it arrives.
@@ -262,22 +302,6 @@ func (d gossipDelegate) set(n *memberlist.Node, status string) {
 	d.g.seen[n.Name] = sighting{status, m.Version, *n}
 	d.g.mu.Unlock()
 	d.g.cfg.Changed()
-}
-
-// slogWriter takes memberlist's log lines, "2006/01/02 15:04:05 [WARN] memberlist: text".
-type slogWriter struct{ l *slog.Logger }
-
-func (w slogWriter) Write(p []byte) (int, error) {
-	line := strings.TrimSpace(string(p))
-	level := slog.LevelDebug
-	if i := strings.Index(line, "["); i >= 0 {
-		line = line[i:]
-	}
-	if strings.HasPrefix(line, "[ERR") {
-		level = slog.LevelInfo // its errors are peers that do not answer
-	}
-	w.l.Log(context.Background(), level, line)
-	return len(p), nil
 }
 
 func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }

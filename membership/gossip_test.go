@@ -39,7 +39,7 @@ func chat(t *testing.T, id string, change func(*GossipConfig)) *chatter {
 	t.Helper()
 	ch := &chatter{id: id, log: &logBook{}}
 	cfg := GossipConfig{
-		Cluster: "c-0000000000000001", Node: id, Listen: settingsAddr(t), Key: gossipKey, Version: "v-" + id,
+		Cluster: "c-0000000000000001", Node: id, Listen: settingsAddr(t), Keys: [][]byte{gossipKey}, Version: "v-" + id,
 		Logger: ch.log.logger(), tune: hasty,
 		Receive: func(b []byte) {
 			ch.mu.Lock()
@@ -168,9 +168,9 @@ func TestStrangersCannotJoin(t *testing.T) {
 		name   string
 		change func(*GossipConfig)
 	}{
-		{"another key", func(c *GossipConfig) { c.Key = bytes.Repeat([]byte{8}, 32) }},
+		{"another key", func(c *GossipConfig) { c.Keys = [][]byte{bytes.Repeat([]byte{8}, 32)} }},
 		{"another cluster", func(c *GossipConfig) { c.Cluster = "c-0000000000000002" }},
-		{"no encryption", func(c *GossipConfig) { c.Key = nil }},
+		{"no encryption", func(c *GossipConfig) { c.Keys = nil }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a, b := chat(t, "n-a", nil), chat(t, "n-b", nil)

@@ -11,7 +11,7 @@ import (
 func TestUpgradeOfOneNodeAfterAnother(t *testing.T) {
 	c := startCluster(t, 1)
 	leader := c.leader()
-	_, err := Admit(soon(t), leader.node, leader.id, applicant(t, c, "node-2"))
+	_, err := Admit(soon(t), leader.node, leader.id, applicant(t, c, "node-2"), nil)
 	check(t, err)
 	s := leader.node.State()
 	told := map[string]string{leader.id.NodeID: fsm.VersionWithLevel("v2")}
@@ -44,10 +44,10 @@ func TestUpgradeOfOneNodeAfterAnother(t *testing.T) {
 	if res := ask(); res.Refusal != nil {
 		t.Fatal(res.Refusal)
 	}
-	_, err = Admit(soon(t), leader.node, leader.id, applicant(t, c, "node-3"))
+	_, err = Admit(soon(t), leader.node, leader.id, applicant(t, c, "node-3"), nil)
 	wantRefusal(t, err, fsm.CodeLevel, "upgrade its program, then join")
 	newer := applicant(t, c, "node-4")
 	newer.Program = fsm.VersionWithLevel("v2")
-	_, err = Admit(soon(t), leader.node, leader.id, newer)
+	_, err = Admit(soon(t), leader.node, leader.id, newer, nil)
 	check(t, err)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"havip-cluster/fsm"
+	"havip-cluster/internal/mutant"
 )
 
 // Propose commits a command through this node, which must lead. term 0 means any term.
@@ -25,6 +26,14 @@ func (n *Node) ProposeFor(ctx context.Context, by string, term uint64, key strin
 	c, err := fsm.NewCommand(n.cfg.Wall().UnixNano(), by, key, body)
 	if err != nil {
 		return fsm.Result{}, err
+	}
+	if caller := CallerOf(ctx); caller != nil {
+		if refusal := n.State().Permits(*caller, body); refusal != nil && !mutant.Active("membership-role") {
+			return fsm.Result{Refusal: refusal}, nil
+		}
+		if n.State().Level() >= 4 {
+			c.Caller = caller
+		}
 	}
 	// A level never sinks, so a state that lags behind the log can only refuse too much.
 	if refusal := n.State().Admits(c); refusal != nil {
@@ -51,6 +60,24 @@ func (n *Node) ProposeFor(ctx context.Context, by string, term uint64, key strin
 	default:
 		return fsm.Result{}, fmt.Errorf("membership: the machine answered with %T", r)
 	}
+}
+
+// callerKey is the context key of who asks for a command.
+type callerKey struct{}
+
+// WithCaller says who asks for the commands that are proposed under the context. They are
+// refused when the caller may not, and carry the caller from level 4 on. Without one a command
+// is the node's own or the leader's.
+func WithCaller(ctx context.Context, caller fsm.Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, caller)
+}
+
+// CallerOf is who asks, nil for nobody.
+func CallerOf(ctx context.Context) *fsm.Caller {
+	if c, ok := ctx.Value(callerKey{}).(fsm.Caller); ok {
+		return &c
+	}
+	return nil
 }
 
 // mayLead returns nil in a leader that is up to date and can read its log.

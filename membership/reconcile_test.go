@@ -43,13 +43,13 @@ func TestRolesInRaft(t *testing.T) {
 	c := startCluster(t, 1)
 	w := c.join("witness-1", identity.RoleWitness)
 	a := c.join("agent-1", identity.RoleAgent)
-	if w.id.CA == nil || a.id.CA != nil {
-		t.Error("who votes has the CA's key, and nobody else")
+	if w.id.Authority() != nil || a.id.Authority() != nil || c.join("voter-2", identity.RoleVoter).id.Authority() == nil {
+		t.Error("who may lead and own has the CA's key, and nobody else")
 	}
 	want := map[string]string{c.leader().id.NodeID: "voter", w.id.NodeID: "voter", a.id.NodeID: "nonvoter"}
 	eventually(t, "witness votes, agent does not", func() bool {
 		got := c.leader().node.Suffrages()
-		return len(got) == 3 && got[w.id.NodeID] == want[w.id.NodeID] && got[a.id.NodeID] == want[a.id.NodeID]
+		return len(got) == 4 && got[w.id.NodeID] == want[w.id.NodeID] && got[a.id.NodeID] == want[a.id.NodeID]
 	})
 	throughout(t, 3*reconcileEvery, "and never will", func() bool { return c.leader().node.Suffrages()[a.id.NodeID] == "nonvoter" })
 }

@@ -114,7 +114,7 @@ func (m successor) Snapshot() (raft.FSMSnapshot, error) {
 	if err := m.unfit(); err != nil {
 		return nil, err
 	}
-	s := *m.State()
+	s := m.State().WithoutKeys(m.node)
 	s.Cluster.ID = m.cluster
-	return snapshot{&s}, nil
+	return snapshot{s}, nil
 }

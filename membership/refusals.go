@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"cmp"
 	"log/slog"
 	"sync"
 	"time"
@@ -9,11 +10,12 @@ import (
 // refusalPause is between two lines about refused connections, whoever makes them.
 const refusalPause = time.Minute
 
-// refusals counts what the Raft port refuses. The first one is logged with its reason; what
+// refusals counts what a port refuses. The first one is logged with its reason; what
 // follows within a minute is one more line with the count and the newest reason.
 type refusals struct {
 	log   *slog.Logger
 	pause time.Duration // refusalPause; a test has less
+	what  string        // what is refused: "raft" or "gossip"; "" is raft
 
 	mu     sync.Mutex
 	total  uint64
@@ -29,7 +31,7 @@ func (r *refusals) note(from string, reason error) {
 	defer r.mu.Unlock()
 	r.total++
 	if r.timer == nil {
-		r.log.Warn("raft: connection refused", "from", from, "reason", reason)
+		r.log.Warn(cmp.Or(r.what, "raft")+": connection refused", "from", from, "reason", reason)
 		r.timer = time.AfterFunc(r.pause, r.summarise)
 		return
 	}
@@ -47,7 +49,7 @@ func (r *refusals) summarise() {
 		r.timer = nil
 		return
 	}
-	r.log.Warn("raft: more connections were refused", "count", r.more, "in", r.pause.String(), "last_from", r.from, "last_reason", r.reason)
+	r.log.Warn(cmp.Or(r.what, "raft")+": more connections were refused", "count", r.more, "in", r.pause.String(), "last_from", r.from, "last_reason", r.reason)
 	r.more = 0
 	r.timer.Reset(r.pause)
 }

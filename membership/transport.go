@@ -48,6 +48,8 @@ type tlsStream struct {
 	keeper   doorkeeper
 	refused  *refusals
 	waiting  waiting
+	// ended decides about a certificate that has run out and is within its grace.
+	ended func(node string, cs tls.ConnectionState) error
 
 	ready  chan *accepted
 	ctx    context.Context // ends with Close
@@ -176,6 +178,9 @@ func (s *tlsStream) handshake(raw net.Conn) {
 	}
 	state := conn.ConnectionState()
 	node, err := identity.PeerNodeID(state)
+	if err == nil && s.ended != nil {
+		err = s.ended(node, state)
+	}
 	if err == nil && state.NegotiatedProtocol == protoServers {
 		if err = s.keeper.answer(conn, node); err == nil {
 			s.leave(raw)

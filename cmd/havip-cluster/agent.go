@@ -30,6 +30,7 @@ import (
 	"havip-cluster/fsm"
 	"havip-cluster/membership"
 	"havip-cluster/membership/identity"
+	"havip-cluster/membership/words"
 	"havip-cluster/netdev/fence"
 )
 
@@ -119,6 +120,7 @@ type runner struct {
 	edge     *agent.Edge // nil in a witness
 	node     *membership.Node
 	gossip   *membership.Gossip
+	words    *words.Socket
 	member   *failover.Member
 	backend  *backend
 	hooks    *hooks
@@ -223,21 +225,7 @@ func (a *runner) open(dir string, noFence bool) error {
 		return err
 	}
 	a.backend = &backend{id: a.id, node: a.node, edge: a.edge, fence: a.fenceName(), hook: a.fenceHook(), proved: a.proved, elsewhere: elsewhere, clients: map[string]connection{}}
-	a.gossip, err = membership.OpenGossip(membership.GossipConfig{
-		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Gossip), Key: a.id.GossipKey,
-		Version: fsm.VersionWithLevel(programVersion()), Logger: a.log,
-		Receive: func(b []byte) {
-			if m := a.backend.running.Load(); m != nil {
-				m.Receive(b)
-			}
-		},
-		Changed: func() {
-			if m := a.backend.running.Load(); m != nil && m.Agent != nil {
-				m.Agent.AnnounceAgain("a node appeared or disappeared")
-			}
-		},
-	})
-	if err != nil {
+	if err := errors.Join(a.openGossip(), a.openWords()); err != nil {
 		return err
 	}
 	a.openMember()
@@ -271,7 +259,7 @@ func (a *runner) openEdge(dir string, noFence bool) error {
 // openMember makes the part that owns HAVIPs.
 func (a *runner) openMember() {
 	cfg := failover.Config{
-		Node: a.id.NodeID, Log: raftLog{a.node}, Submit: a.backend.submit, Post: a.gossip, Clock: failover.Boot,
+		Node: a.id.NodeID, Log: raftLog{a.node}, Submit: a.backend.submit, Post: a.words, Gossip: a.gossip, Clock: failover.Boot,
 		Logger: a.log, Owner: a.edge != nil, Lease: a.id.Lease,
 		Changed: a.hooks.changed,
 	}
@@ -279,18 +267,18 @@ func (a *runner) openMember() {
 		cfg.Edge = a.edge
 	}
 	a.member = failover.New(cfg)
-	a.backend.gossip, a.backend.member = a.gossip, a.member
+	a.backend.gossip, a.backend.words, a.backend.member = a.gossip, a.words, a.member
 	a.backend.running.Store(a.member)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(metrics{a.backend, a.fence}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	a.server = api.New(api.Config{Backend: a.backend, Identity: a.id, Version: programVersion(), Registry: registry, Log: a.log})
+	a.server = api.New(api.Config{Backend: a.backend, Identity: a.id, Keys: keyGiver{a.id}, Version: programVersion(), Registry: registry, Log: a.log})
 	a.founding = &fsm.InitCluster{
 		ID: a.id.ClusterID, Profile: string(a.id.Profile), Lease: a.id.Lease,
-		Node: fsm.Node{
+		Node: a.introduced(fsm.Node{
 			Version: fsm.VersionWithLevel(programVersion()),
 			ID:      a.id.NodeID, Name: a.id.Name, Address: a.id.Advertise.String(), Role: fsm.Role(a.id.Role),
 			APIPort: a.id.Ports.API, RaftPort: a.id.Ports.Raft, GossipPort: a.id.Ports.Gossip,
-		},
+		}),
 	}
 }
 
@@ -328,10 +316,19 @@ func (a *runner) run(parent context.Context) error {
 	if a.edge != nil {
 		part("edge", func(ctx context.Context) error { a.edge.Run(ctx, a.member.Agent); return nil })
 	}
-	part("rejoin", func(ctx context.Context) error { a.gossip.RunRejoin(ctx, a.node.State); return nil })
+	a.speak(part)
 	part("membership", func(ctx context.Context) error {
 		r := membership.Reconciler{Node: a.node, Founder: a.founding, Alive: a.gossip.Alive, Applied: a.member.Controller.Applied, Version: a.versionOf}
 		r.Run(ctx)
+		return nil
+	})
+	part("keys", func(ctx context.Context) error {
+		k := membership.KeyKeeper{
+			Node: a.node, Identity: a.id, Submit: a.backend.submit, Alive: a.gossip.Alive, Ring: a.gossip.SetKeys, Log: a.log,
+			Renewed: a.backend.reconnect,
+			Peer:    func(n fsm.Node) membership.KeyPeer { return a.backend.client(n) },
+		}
+		k.Run(ctx)
 		return nil
 	})
 	a.log.Info("agent runs", "cluster", a.id.ClusterID, "id", a.id.NodeID, "version", programVersion(),

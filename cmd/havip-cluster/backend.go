@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"havip-cluster/fsm"
 	"havip-cluster/membership"
 	"havip-cluster/membership/identity"
+	"havip-cluster/membership/words"
 )
 
 const (
@@ -26,6 +28,8 @@ const (
 	// the leader, before it looks again who that is.
 	leaderPatience = time.Second
 	leaderPause    = 20 * time.Millisecond
+	// signPatience is how long one holder of the CA's key is waited for.
+	signPatience = 4 * time.Second
 )
 
 // backend joins the parts of a running node for the API, and carries this node's own
@@ -34,6 +38,7 @@ type backend struct {
 	id     *identity.Identity
 	node   *membership.Node
 	gossip *membership.Gossip
+	words  *words.Socket
 	member *failover.Member
 	// running is the same Member for datagrams, which may come before it is made.
 	running atomic.Pointer[failover.Member]
@@ -98,6 +103,15 @@ func (b *backend) client(n fsm.Node) *api.Client {
 	return c.client
 }
 
+// reconnect lets the next requests to other nodes show this node's present certificate.
+func (b *backend) reconnect() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.clients {
+		c.client.Close()
+	}
+}
+
 func apiAddress(n fsm.Node) string { return net.JoinHostPort(n.Address, strconv.Itoa(n.APIPort)) }
 
 // apiError says in the API's words why Raft did not do it.
@@ -146,8 +160,21 @@ func (b *backend) ReadIndex(ctx context.Context) (uint64, error) {
 }
 
 func (b *backend) Propose(ctx context.Context, body fsm.Body, key string) (fsm.Result, error) {
+	ctx, err := onBehalf(ctx)
+	if err != nil {
+		return fsm.Result{}, err
+	}
 	res, err := b.node.Propose(ctx, 0, key, body)
 	return res, apiError(err)
+}
+
+// onBehalf hands the API's caller on to the log. What comes from the API and has none is not done.
+func onBehalf(ctx context.Context) (context.Context, error) {
+	caller, ok := api.CallerOf(ctx)
+	if !ok {
+		return nil, errors.New("a change without a caller")
+	}
+	return membership.WithCaller(ctx, caller), nil
 }
 
 // submit carries a command of this node's own life to the leader.
@@ -310,15 +337,19 @@ func (b *backend) observed(open bool) []api.Observation {
 }
 
 func (b *backend) Admit(ctx context.Context, req api.JoinRequest) (api.JoinAnswer, error) {
-	got, err := membership.Admit(ctx, b.node, b.id, membership.Applicant(req))
+	ctx, err := onBehalf(ctx)
+	if err != nil {
+		return api.JoinAnswer{}, err
+	}
+	got, err := membership.Admit(ctx, b.node, b.id, membership.Applicant(req), b.sign)
 	if err != nil {
 		return api.JoinAnswer{}, apiError(err)
 	}
 	s := b.node.State()
 	answer := api.JoinAnswer{
 		ClusterID: s.Cluster.ID, NodeID: got.Node.ID, Profile: s.Cluster.Profile, LeaseMS: got.Lease.Milliseconds(),
-		Role: string(got.Node.Role), Certificate: string(got.Cert), CA: string(identity.CertPEM(b.id.CACert)),
-		CAKey: string(got.CAKey), GossipKey: b.id.GossipKey,
+		Role: string(got.Node.Role), Certificate: string(got.Cert), CA: string(identity.CertPEM(got.CA)),
+		CAKey: string(got.CAKey), GossipKey: b.id.GossipKeys()[0],
 	}
 	for _, v := range got.Voters {
 		answer.Voters = append(answer.Voters, api.RaftVoter{Node: string(v.ID), Address: string(v.Address)})
@@ -331,7 +362,34 @@ func (b *backend) Admit(ctx context.Context, req api.JoinRequest) (api.JoinAnswe
 	return answer, nil
 }
 
+// Sign implements api.Backend.
+func (b *backend) Sign(ctx context.Context, node string, csr []byte) ([]byte, error) {
+	return membership.Sign(ctx, b.node, b.id, node, csr)
+}
+
+// sign asks those that hold the CA's key, one after the other.
+func (b *backend) sign(ctx context.Context, node fsm.Node, csr []byte) ([]byte, error) {
+	var names []string
+	for _, n := range b.node.State().NodeList() {
+		if !n.HoldsCA || n.ID == b.Self() {
+			continue
+		}
+		names = append(names, n.Name)
+		asking, cancel := context.WithTimeout(ctx, signPatience)
+		cert, err := b.client(n).Sign(asking, node.ID, csr)
+		cancel()
+		if err == nil {
+			return cert, nil
+		}
+	}
+	return nil, fsm.Refuse(fsm.CodeNotReady, "this node does not hold the CA's key, and none of those that do signed the certificate of node %s: %s; start one of them and repeat the join", node.Name, strings.Join(names, ", "))
+}
+
 func (b *backend) RemoveNode(ctx context.Context, name string, force bool) error {
+	ctx, err := onBehalf(ctx)
+	if err != nil {
+		return err
+	}
 	return apiError(membership.RemoveNode(ctx, b.node, name, force, b.gossip.Alive))
 }
 

@@ -38,8 +38,9 @@ func (f *nodeFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.name, "node", "", "name of this node")
 	c.Flags().StringVar(&f.advertise, "advertise", "", "IP by which the other nodes reach this one")
 	c.Flags().IntVar(&f.ports.API, "api-port", identity.DefaultPorts.API, "TCP port of the API")
-	c.Flags().IntVar(&f.ports.Raft, "raft-port", identity.DefaultPorts.Raft, "TCP port of Raft and leases")
+	c.Flags().IntVar(&f.ports.Raft, "raft-port", identity.DefaultPorts.Raft, "TCP port of Raft")
 	c.Flags().IntVar(&f.ports.Gossip, "gossip-port", identity.DefaultPorts.Gossip, "TCP and UDP port of gossip")
+	c.Flags().IntVar(&f.ports.Lease, "lease-port", identity.DefaultPorts.Lease, "UDP port for the words of the lease")
 }
 
 // check looks at the values before anything is made or asked.
@@ -53,6 +54,9 @@ func (f *nodeFlags) check() (netip.Addr, error) {
 	addr, err := netip.ParseAddr(f.advertise)
 	if err != nil {
 		return addr, usage("--advertise %q is not an IP address; give the one by which the other nodes reach this one", f.advertise)
+	}
+	if f.ports.Lease == 0 {
+		return addr, usage("--lease-port 0 is no port; leave it out for %d", identity.DefaultPorts.Lease)
 	}
 	for _, err := range []error{identity.CheckNodeName(f.name), identity.CheckAdvertise(addr), f.ports.Check()} {
 		if err != nil {
@@ -144,7 +148,7 @@ func emptyLog(dir string, voters []api.RaftVoter) error {
 // files, and the directory if it has some, stay.
 func removeNode(dir string) error {
 	var errs []error
-	for _, name := range []string{"identity.json", "raft", "ca.crt", "ca.key", "node.crt", "node.key", "gossip.key", "lock"} {
+	for _, name := range []string{"identity.json", "raft", "ca.crt", "ca.key", "node.crt", "node.key", "gossip.key", "keys.json", "lock"} {
 		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
 	}
 	_ = os.Remove(dir) // only when it is empty
@@ -160,7 +164,12 @@ func newJoinCommand(g *globals) *cobra.Command {
 			return err
 		}
 		if tokenText == "" {
-			return usage("--token is missing; `havip-cluster node add %s` at a member makes one", f.name)
+			if tokenText, err = g.secretText(); err != nil {
+				return err
+			}
+		}
+		if tokenText == "" {
+			return usage("the token is missing: give it with --token-file FILE (- for standard input) or in %s; `havip-cluster node add %s` at a member makes one", envToken, f.name)
 		}
 		token, err := identity.ParseToken(tokenText)
 		if err != nil {
@@ -176,7 +185,7 @@ func newJoinCommand(g *globals) *cobra.Command {
 		return g.join(cmd.Context(), f, addr, token, peer)
 	})
 	f.register(c)
-	c.Flags().StringVar(&tokenText, "token", "", "the token that `havip-cluster node add` printed")
+	c.Flags().StringVar(&tokenText, "token", "", "the token that `havip-cluster node add` printed; everybody on this host can read it here: better --token-file or "+envToken)
 	return c
 }
 
@@ -195,7 +204,7 @@ func (g *globals) join(ctx context.Context, f nodeFlags, addr netip.Addr, token 
 	}
 	c := api.NewClient(peer, identity.JoinTLS(token.ClusterID, token.Fingerprint))
 	defer c.Close()
-	c.Timeout, c.Program = g.timeout, fsm.VersionWithLevel(programVersion())
+	c.Timeout, c.Program, c.LeasePort = g.timeout, fsm.VersionWithLevel(programVersion()), f.ports.Lease
 	answer, err := c.Join(ctx, api.Join{
 		Token: token.Text(), Name: f.name, Advertise: addr.String(),
 		APIPort: f.ports.API, RaftPort: f.ports.Raft, GossipPort: f.ports.Gossip, CSR: string(csr),

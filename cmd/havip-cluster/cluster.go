@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -52,6 +53,8 @@ var clusterSettings = []struct {
 	{"havips-per-eni", "N", func(b *api.ClusterChange, text string) bool { return readCount(&b.HAVIPsPerENI, text) }},
 	{"range-members", "N", func(b *api.ClusterChange, text string) bool { return readCount(&b.RangeMembers, text) }},
 	{"announce-interval", "DURATION", func(b *api.ClusterChange, text string) bool { return readMillis(&b.AnnounceIntervalMS, text, 0) }},
+	{"certificate-life", "DURATION", func(b *api.ClusterChange, text string) bool { return readSeconds(&b.CertificateLifeS, text) }},
+	{"ca-holders", "N", func(b *api.ClusterChange, text string) bool { return readCount(&b.CAHolders, text) }},
 	{"quarantine", "DURATION", func(b *api.ClusterChange, text string) bool { return readMillis(&b.QuarantineMS, text, 0) }},
 }
 
@@ -66,6 +69,13 @@ func readMillis(to **int64, text string, least time.Duration) bool {
 	ms := d.Milliseconds()
 	*to = &ms
 	return err == nil && d >= least && d%time.Millisecond == 0
+}
+
+func readSeconds(to **int64, text string) bool {
+	d, err := time.ParseDuration(text)
+	s := int64(d / time.Second)
+	*to = &s
+	return err == nil && d >= 0 && d%time.Second == 0
 }
 
 func settingNames() string {
@@ -126,13 +136,17 @@ func clusterPairs(c api.Cluster) []pair {
 		return strconv.Itoa(n)
 	}
 	p := c.Provider
-	return []pair{
+	out := []pair{
 		{"ID", c.ID}, {"PROFILE", c.Profile}, {"LEASE", lease}, {"LEADER", text(c.Leader)},
 		{"NODES", strconv.Itoa(c.Nodes)}, {"VOTERS", strconv.Itoa(c.Voters)}, {"HAVIPS", strconv.Itoa(c.HAVIPs)},
 		{"MAINTENANCE", yesNo(c.Maintenance)}, {"HAVIPS PER ENI", orNone(c.Limits.PerENI)}, {"HAVIPS PER NODE", orNone(c.Limits.PerNode)},
-		{"REBALANCE", c.Rebalance},
+		{"REBALANCE", c.Rebalance}, {"CA KEY", fmt.Sprintf("%s; at most %d are given it when they join", cmp.Or(strings.Join(c.CAHeldBy, ", "), "-"), c.CAHolders)},
 		{"PROVIDER", fmt.Sprintf("%s: per VPC %s, per ENI %s (advice), range of %d, between announcements %s, quarantine %s", p.Name,
 			orNone(p.HAVIPsPerVPC), orNone(p.HAVIPsPerENI), p.RangeMembers, millis(p.AnnounceIntervalMS), millis(p.QuarantineMS))},
 		{"LEVEL", strconv.Itoa(c.Level)}, {"REVISION", strconv.FormatUint(c.Revision, 10)}, {"INDEX", strconv.FormatUint(c.Index, 10)},
 	}
+	if c.CertificateLifeS != 0 {
+		out = append(out, pair{"CERTIFICATES", "made for " + (time.Duration(c.CertificateLifeS) * time.Second).String()})
+	}
+	return out
 }

@@ -253,10 +253,8 @@ func remaining(f fence.Fence) time.Duration {
 
 // freshIdentity is this node's, with the certificate that it has now.
 func (g *guard) freshIdentity() *identity.Identity {
-	if identity.NeedsRenewal(g.id.Leaf(), time.Now()) {
-		if fresh, err := identity.Load(g.dir); err == nil {
-			return fresh
-		}
+	if fresh, err := identity.Load(g.dir); err == nil {
+		return fresh
 	}
 	return g.id
 }

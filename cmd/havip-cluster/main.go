@@ -95,6 +95,10 @@ type globals struct {
 	dataDir string
 	address string // "" = the socket of the local agent
 	output  string // table, json, yaml
+	// tokenFile names the file of a token, "-" is standard input; caFile that of the CA's
+	// certificate.
+	tokenFile, caFile string
+
 	timeout time.Duration
 	// timeoutNamed says that a person named it; without, some calls have more.
 	timeoutNamed bool
@@ -121,6 +125,8 @@ func newRoot(g *globals) *cobra.Command {
 	f := root.PersistentFlags()
 	f.StringVar(&g.dataDir, "data-dir", defaultDataDir, "the node's data directory")
 	f.StringVar(&g.address, "address", "", "agent to ask: https://HOST:PORT or unix:PATH (default: $"+envAddress+", else the local agent's socket)")
+	f.StringVar(&g.tokenFile, "token-file", "", "file with the token to show, - for standard input (default: $"+envToken+")")
+	f.StringVar(&g.caFile, "ca-file", "", "certificate of the cluster's CA, for an agent elsewhere (default: that of the data directory)")
 	f.StringVarP(&g.output, "output", "o", "table", "table, json or yaml")
 	f.DurationVar(&g.timeout, "timeout", api.DefaultTimeout, "how long to try; for a whole configuration 1m, unless named")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%s", flagSentence(err)) })
@@ -128,7 +134,7 @@ func newRoot(g *globals) *cobra.Command {
 		newBootstrapCommand(g), newJoinCommand(g), newAgentCommand(g), newNodeCommand(g), newSubnetCommand(g), newENICommand(g),
 		newHAVIPCommand(g), newGroupCommand(g), newPlacementCommand(g), newExplainCommand(g), newPlanCommand(g),
 		newApplyCommand(g), newExportCommand(g), newVerifyCommand(g), newRevisionsCommand(g), newRollbackCommand(g), newImportCommand(g),
-		newStatusCommand(g), newEventsCommand(g), newFailoversCommand(g), newClusterCommand(g), newSnapshotCommand(g), newRecoverCommand(g), newDebugCommand(g), newDemoCommand(g), newVersionCommand(g),
+		newStatusCommand(g), newEventsCommand(g), newAuditCommand(g), newTokenCommand(g), newFailoversCommand(g), newClusterCommand(g), newKeysCommand(g), newSnapshotCommand(g), newRecoverCommand(g), newDebugCommand(g), newDemoCommand(g), newVersionCommand(g),
 	)
 	return root
 }
@@ -207,19 +213,25 @@ func (g *globals) client() (*api.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	token, err := g.secretText()
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(token, "havip1.") {
+		return nil, usage("the token is one to join with, and says nothing about who asks; `havip-cluster token create` makes another kind")
+	}
 	var c *api.Client
 	if hostPort != "" {
-		id, err := identity.Load(g.dataDir)
-		if err != nil {
-			return nil, fmt.Errorf("%s is asked over TLS, which needs the certificate of a member: %w", hostPort, err)
+		if c, err = g.trusted(hostPort, token); err != nil {
+			return nil, err
 		}
-		c = api.NewClient(hostPort, id.ClientTLS())
 	} else {
 		if socket == "" {
 			socket = identity.SocketPath(g.dataDir)
 		}
 		c = api.NewLocalClient(filepath.Clean(socket))
 	}
+	c.Token = token
 	if g.timeoutNamed {
 		c.Timeout = g.timeout
 	}

@@ -94,7 +94,7 @@ func answers() map[string]any {
 		{Name: "node-2", ID: "n-2", Role: "witness", Address: "10.0.0.2", Status: "lost", Standby: true, Maintenance: true, Draining: true, Flapping: true, Flaps: 3, Health: "yellow", HealthReason: "gateway silent", APIPort: 7400, RaftPort: 7401, GossipPort: 7402, Joined: at},
 	}
 	cluster := api.Cluster{ID: "c-0123456789abcdef", Profile: "lan", LeaseMS: 500, LeaseMaxMS: 3000, Leader: ptr("node-1"), Nodes: 2, Voters: 2, HAVIPs: 2, Index: 40,
-		Limits: api.Limits{PerENI: 5}, Rebalance: "even", Level: 2, Revision: 17,
+		Limits: api.Limits{PerENI: 5}, Rebalance: "even", Level: 2, Revision: 17, CAHolders: 3, CAHeldBy: []string{"node-1"},
 		Provider: api.Provider{Name: "tencent", HAVIPsPerVPC: 10, HAVIPsPerENI: 5, RangeMembers: 10, AnnounceIntervalMS: 5000, QuarantineMS: 60000}}
 	subnet := api.Subnet{Name: "s1", VPC: "vpc-default", CIDR: "10.77.0.0/24", Gateway: ptr("10.77.0.1"), Reserved: []string{"10.77.0.9"}, HAVIPs: 2}
 	eni := api.ENI{ID: "node-1/eth0", Node: "node-1", Device: "eth0", MAC: "02:00:00:00:00:01", Subnet: ptr("s1"), Addresses: []string{"10.77.0.11/24"}, Primary: true, Up: true, SetPrimary: ptr(true), HAVIPs: []string{"web"}}
@@ -131,7 +131,15 @@ func answers() map[string]any {
 		}, NMinusOne: []placement.Loss{{Node: "node-2", Owns: 1, Unplaced: []placement.Unplaced{{HAVIP: "web", Reason: "nobody is left"}}}}},
 		"/v1/revisions":             []api.Revision{{Number: 16, Index: 30, At: at, Note: "as it was before revision 17"}, {Number: 17, Index: 31, At: at, By: "node-1", Note: "web.yaml", Present: true}},
 		"/v1/revisions/16/rollback": applied, "/v1/apply": applied,
-		"/v1/tokens": api.Token{Node: "node-3", Role: "voter", Token: "havip1.T", Expires: at, Command: "havip-cluster join --node node-3 --advertise IP --token havip1.T 10.0.0.1:7400"},
+		"/v1/access-tokens": []api.AccessToken{
+			{Name: "ci", Role: "operator", Group: "fronts", Expires: ptr(at.Add(time.Hour)), Created: at, By: "root@node-1"},
+			{Name: "old", Role: "viewer", Expires: ptr(at), Created: at, By: "token:ci", Expired: true}, {Name: "scrape", Role: "viewer", Created: at},
+		},
+		"/v1/audit": []api.AuditEntry{
+			{At: at, Principal: "token:ci", Role: "operator", Source: "10.0.0.9 via node-2", Request: "move-havip", Object: "web", Key: "k", Outcome: "done", Index: 41},
+			{At: at, Principal: "nobody", Source: "10.0.0.9", Request: "apply", Outcome: "refused", Code: "AuthFailure", Detail: "the peer presented no certificate", Times: 3},
+		},
+		"/v1/tokens": api.Token{Node: "node-3", Role: "voter", Token: "havip1.T", Expires: at, Command: "havip-cluster join --node node-3 --advertise IP --token-file - 10.0.0.1:7400"},
 	}
 }
 
@@ -170,7 +178,7 @@ func TestGolden(t *testing.T) {
 		"eni list", "eni show node-1/eth0", "status", "events", "failovers web", "failovers -o json", "cluster show", "cluster show -o json",
 		"group list", "group show fronts", "explain web -o json", "explain db --epoch 2", "plan --down node-1 --n-1", "plan --down node-1 -o json", "revisions", "revisions -o json",
 		"apply -f testdata/web.yaml --dry-run", "apply -f testdata/web.yaml", "apply -f testdata/web.yaml -o json", "rollback 16",
-		"havip ban web node-2 --for 1h", "havip rename web www", "havip clear-failures --all node-1",
+		"havip ban web node-2 --for 1h", "havip rename web www", "token list", "token list -o json", "audit --since 100000h", "audit -o json", "havip clear-failures --all node-1",
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
@@ -199,8 +207,8 @@ func TestGolden(t *testing.T) {
 
 // TestEmpty: an empty list leaves stdout empty and hints at what to do; as JSON it is [].
 func TestEmpty(t *testing.T) {
-	dir := agentWith(t, map[string]any{"/v1/havips": []int{}, "/v1/placement": []int{}, "/v1/subnets": []int{}, "/v1/enis": []int{}, "/v1/events": []int{}, "/v1/failovers": []int{}})
-	for _, name := range []string{"havip list", "placement", "subnet list", "eni list", "events", "failovers"} {
+	dir := agentWith(t, map[string]any{"/v1/havips": []int{}, "/v1/placement": []int{}, "/v1/subnets": []int{}, "/v1/enis": []int{}, "/v1/events": []int{}, "/v1/failovers": []int{}, "/v1/access-tokens": []int{}})
+	for _, name := range []string{"token list", "havip list", "placement", "subnet list", "eni list", "events", "failovers"} {
 		var stdout, stderr bytes.Buffer
 		run(append(strings.Fields(name), "--data-dir", dir), &stdout, &stderr)
 		if stdout.Len() > 0 || !strings.HasPrefix(stderr.String(), "No ") {

@@ -54,7 +54,7 @@ func newNodeAddCommand(g *globals) *cobra.Command {
 			err = emit(g, t, nil, func(w io.Writer, t api.Token) {
 				printPairs(w, []pair{{"NODE", t.Node}, {"ROLE", t.Role}, {"EXPIRES", when(t.Expires)}, {"TOKEN", t.Token}, {"COMMAND", t.Command}})
 			})
-			g.next("at host %s, type the command above with the host's own address as --advertise", t.Node)
+			g.next("at host %s, type the command above with the host's own address as --advertise; it reads the token from standard input", t.Node)
 			return err
 		}))
 	c.Flags().StringVar(&role, "role", string(identity.RoleVoter), "voter, witness or agent")
@@ -75,12 +75,17 @@ func newNodeAddCommand(g *globals) *cobra.Command {
 }
 
 func newNodeRemoveCommand(g *globals) *cobra.Command {
-	var force bool
+	var force, keepCA bool
 	c := verb("remove", "Remove a node, after its session has ended", []string{"NODE"},
 		g.ask(func(ctx context.Context, c *api.Client, args []string) error {
-			d, err := c.RemoveNode(ctx, args[0], force)
-			return emit(g, d, err, func(w io.Writer, _ api.Done) { fmt.Fprintf(w, "node %s is removed\n", args[0]) })
+			d, err := c.RemoveNode(ctx, args[0], force, keepCA)
+			err = emit(g, d, err, func(w io.Writer, _ api.Done) { fmt.Fprintf(w, "node %s is removed\n", args[0]) })
+			if err == nil {
+				g.tellRotation(ctx, c, args[0])
+			}
+			return err
 		}))
+	c.Flags().BoolVar(&keepCA, "keep-ca", false, "do not replace the CA although the node has its key")
 	c.Flags().BoolVar(&force, "force", false, "do not talk with the node; its lease is waited for all the same")
 	return c
 }
@@ -160,10 +165,18 @@ func mode(n api.Node) string {
 	return strings.Join(words, ",")
 }
 
+func ports(n api.Node) string {
+	text := fmt.Sprintf("api %d, raft %d, gossip %d", n.APIPort, n.RaftPort, n.GossipPort)
+	if n.LeasePort != 0 {
+		text += fmt.Sprintf(", lease %d", n.LeasePort)
+	}
+	return text
+}
+
 func nodePairs(n api.Node) []pair {
 	return []pair{
 		{"NAME", n.Name}, {"ID", n.ID}, {"ROLE", n.Role}, {"ADDRESS", n.Address},
-		{"PORTS", fmt.Sprintf("api %d, raft %d, gossip %d", n.APIPort, n.RaftPort, n.GossipPort)},
+		{"PORTS", ports(n)},
 		{"STATUS", n.Status}, {"LEADER", yesNo(n.Leader)}, {"SESSION", session(n)}, {"LEASE", millis(n.LeaseRemainingMS)},
 		{"MODE", mode(n)}, {"HAVIPS", strconv.Itoa(n.HAVIPs)}, {"WEIGHT", weight(n)}, {"SCORE", strconv.Itoa(n.Score)}, {"HEALTH", health(n)}, {"SUFFRAGE", n.Suffrage}, {"VERSION", n.Version}, {"JOINED", when(n.Joined)},
 	}

@@ -17,6 +17,9 @@ func (a *runner) close() {
 	if a.gossip != nil {
 		errs = append(errs, a.gossip.Close())
 	}
+	if a.words != nil {
+		errs = append(errs, a.words.Close())
+	}
 	if a.node != nil {
 		errs = append(errs, a.node.Close())
 	}

@@ -13,6 +13,7 @@ import (
 // endorsements, and is silent until none of them can matter any more.
 type Acceptor struct {
 	self     string
+	boot     BootID
 	started  Instant
 	caughtUp bool
 	silence  silence
@@ -28,6 +29,10 @@ type promise struct {
 	session Session
 	until   Instant // Invariant: never moves back.
 	revoked bool    // Invariant: once true, true until the log closes the session.
+
+	// Of the newest renewal that was acknowledged. Invariant: both only grow.
+	round uint64
+	sent  Instant
 }
 
 // silence is how long an acceptor must have been up, and must have used its voter set.
@@ -37,11 +42,12 @@ type silence struct {
 	lapsesAt Instant
 }
 
-// NewAcceptor returns the acceptor of the voter self, whose process started at started.
-// The silence is P of the longest length in force by the state on disk.
-func NewAcceptor(self string, started Instant, silenceAtStart time.Duration) *Acceptor {
+// NewAcceptor returns the acceptor of the voter self, whose process started at started and
+// drew boot at random, not 0. The silence is P of the longest length in force by the state on disk.
+func NewAcceptor(self string, boot BootID, started Instant, silenceAtStart time.Duration) *Acceptor {
 	return &Acceptor{
 		self:     self,
+		boot:     boot,
 		started:  started,
 		silence:  silence{inForce: silenceAtStart},
 		promises: make(map[string]*promise),
@@ -118,8 +124,21 @@ func (a *Acceptor) Closed(_ Instant, s Session) {
 	}
 }
 
+// Boot returns the boot id of this voter's process.
+func (a *Acceptor) Boot() BootID { return a.boot }
+
+// Correct returns the answer to a renewal that was refused with RefusedBoot.
+func (a *Acceptor) Correct(r Renewal) Correction {
+	return Correction{Session: r.Session, Round: r.Round, From: a.self, Boot: a.boot}
+}
+
 // Renew answers a renewal. Rule 2: an acknowledgement promises P from this moment, on
 // this clock.
+//
+// A renewal is the holder's own word once, and never again: one that is repeated by somebody on
+// the path would prolong the promise to a session whose holder is dead, and keep everybody else
+// from what it had. So round and time of sending grow with each one that is acknowledged; and
+// because a restart forgets what they were, a renewal names the process that it is for.
 func (a *Acceptor) Renew(now Instant, r Renewal) (Ack, Refusal) {
 	if a.silentAt(now) && !mutant.Active("lease-silence-ack") {
 		return Ack{}, RefusedStarting
@@ -136,10 +155,17 @@ func (a *Acceptor) Renew(now Instant, r Renewal) (Ack, Refusal) {
 	if p.revoked {
 		return Ack{}, RefusedRevoked
 	}
+	if r.Boot != a.boot && !mutant.Active("lease-boot") {
+		return Ack{}, RefusedBoot
+	}
+	if (r.Round <= p.round || !r.Sent.After(p.sent) && p.round != 0) && !mutant.Active("lease-growth") {
+		return Ack{}, RefusedStale
+	}
+	p.round, p.sent = r.Round, r.Sent
 	if until := now.Add(Promise(r.Length)); until.After(p.until) {
 		p.until = until
 	}
-	return Ack{Session: r.Session, Round: r.Round, Sent: r.Sent, Length: r.Length, Config: r.Config, From: a.self}, ""
+	return Ack{Session: r.Session, Round: r.Round, Sent: r.Sent, Length: r.Length, Config: r.Config, From: a.self, Boot: a.boot}, ""
 }
 
 // Endorse answers a leader's question by rule 4. The endorsement counts for that question

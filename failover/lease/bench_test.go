@@ -27,6 +27,9 @@ type bench struct {
 	sets      map[string]VoterSet
 	longest   map[string]time.Duration // longest length in force that a node has applied
 
+	boots BootID               // of the processes so far
+	seen  map[string][]Renewal // what somebody on the path has seen, by voter
+
 	session Session
 	opening time.Duration // length in the entry that opened the session
 	holder  *Holder
@@ -53,6 +56,7 @@ func newBench(set VoterSet, opening, longest time.Duration, clocks map[string]cl
 		acceptors: map[string]*Acceptor{},
 		sets:      map[string]VoterSet{},
 		longest:   map[string]time.Duration{},
+		seen:      map[string][]Renewal{},
 		session:   Session{Node: holderNode, Number: 7},
 		opening:   opening,
 		closer:    NewCloser(leaderNode, 1),
@@ -83,7 +87,8 @@ func (b *bench) at(now time.Duration) {
 }
 
 func (b *bench) start(node string) {
-	a := NewAcceptor(node, b.read(node), Promise(b.longest[node]))
+	b.boots++
+	a := NewAcceptor(node, b.boots, b.read(node), Promise(b.longest[node]))
 	a.UseVoterSet(b.read(node), b.sets[node])
 	b.acceptors[node] = a
 }
@@ -129,6 +134,8 @@ func (b *bench) send(set VoterSet, length time.Duration, reached ...string) []Ac
 	}
 	var acks []Ack
 	for _, node := range reached {
+		r.Boot = b.acceptors[node].Boot()
+		b.seen[node] = append(b.seen[node], r)
 		if ack, refusal := b.acceptors[node].Renew(b.read(node), r); refusal == "" {
 			acks = append(acks, ack)
 		}
@@ -164,6 +171,22 @@ func (b *bench) endorse(q Question, nodes ...string) {
 		}
 	}
 	b.check()
+}
+
+// replay brings the i-th renewal that a node was sent there once more.
+func (b *bench) replay(i int, nodes ...string) {
+	for _, node := range nodes {
+		if i < len(b.seen[node]) {
+			b.acceptors[node].Renew(b.read(node), b.seen[node][i])
+		}
+	}
+}
+
+// mustClose demands that a session whose holder is long dead can be closed by now.
+func (b *bench) mustClose() {
+	if !b.closed && b.violation == "" {
+		b.violation = fmt.Sprintf("at %v the holder is silent for long, and its session is still promised", b.now)
+	}
 }
 
 // alive reads the holder as the fence does, without letting it notice anything.

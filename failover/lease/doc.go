@@ -29,7 +29,12 @@
 //     force, once the leader's applied state has reached its latest voter set. Commit a
 //     verdict only in the term of its question: the entry carries that term, and Apply
 //     refuses it in an entry of another term.
-//  8. While a change of length is under way, holders use the shorter of the two lengths,
+//  8. Draw a BootID at random for each process of an acceptor. Send each renewal to its voter
+//     with the boot id that is known of it (Boots), and on a Correction of the newest round
+//     send that round again.
+//  9. Give each message only in the name of the node that the channel proves to have sent it,
+//     and only while the latest configuration lets that node say it.
+//  10. While a change of length is under way, holders use the shorter of the two lengths,
 //     acceptors and questions the longer. End it with an entry of its own, proposed when
 //     every node has applied the change and the longer promise has run out since.
 package lease

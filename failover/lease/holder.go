@@ -65,7 +65,7 @@ func (h *Holder) Release() { h.dead, h.rounds = true, nil }
 func (h *Holder) NextRenewal() Instant { return h.nextRenewal }
 
 // Begin starts a round: the renewal goes to every voter of the set, the own node
-// included if it is one. The set is the one by which the answers are counted, whatever
+// included if it is one, and names each voter's boot id in Boot, which is 0 here. The set is the one by which the answers are counted, whatever
 // set the node uses later. It returns false if the lease is over, or if CheckLength
 // refuses the length.
 func (h *Holder) Begin(now Instant, set VoterSet, length time.Duration) (Renewal, bool) {

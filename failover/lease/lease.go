@@ -82,6 +82,23 @@ type Session struct {
 	Number uint64
 }
 
+// BootID names one process of a voter: the caller draws it at random, and it is not 0.
+type BootID uint64
+
+// Boots is what a holder knows of the voters' boot ids, at most NodesMax of them.
+type Boots map[string]BootID
+
+// Learn notes a voter's boot id, from an acknowledgement or a correction. It returns true if
+// another one was known, or none.
+func (b Boots) Learn(voter string, boot BootID) bool {
+	known, is := b[voter]
+	if known == boot || !is && len(b) >= NodesMax {
+		return false
+	}
+	b[voter] = boot
+	return true
+}
+
 // ConfigID names a voter set by its members: equal sets have equal ids.
 type ConfigID uint64
 

@@ -10,6 +10,9 @@ type Renewal struct {
 	Sent    Instant       // on the holder's clock; comes back in the Ack
 	Length  time.Duration // L
 	Config  ConfigID      // the voter set by which the holder will count
+	// Boot is the voter's boot id as the holder knows it, 0 if it does not: the one field that
+	// differs from voter to voter.
+	Boot BootID
 }
 
 // Ack is a voter's promise in answer to one Renewal, whose fields it repeats.
@@ -20,6 +23,16 @@ type Ack struct {
 	Length  time.Duration
 	Config  ConfigID
 	From    string
+	Boot    BootID // the voter's
+}
+
+// Correction answers a renewal that named another boot id than the voter's present one: nothing
+// was promised, and the holder sends that round again.
+type Correction struct {
+	Session Session
+	Round   uint64
+	From    string
+	Boot    BootID // the voter's
 }
 
 // QuestionID is unique for ever: Raft gives a term to one leader, and the leader's Closer
@@ -67,6 +80,11 @@ const (
 	RefusedUnknown Refusal = "unknown session"
 	// RefusedSuperseded: the log has opened a newer session of the same node.
 	RefusedSuperseded Refusal = "superseded"
+	// RefusedBoot: the renewal is for another process of this voter (rule 2). The holder is
+	// told by a Correction.
+	RefusedBoot Refusal = "another boot id"
+	// RefusedStale: the renewal is no newer than one of its session that came before (rule 2).
+	RefusedStale Refusal = "seen before"
 	// RefusedRevoked: the acceptor has endorsed the session's expiry (rule 4).
 	RefusedRevoked Refusal = "revoked"
 	// RefusedPromised: the promise still runs (rule 4).

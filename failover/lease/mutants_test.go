@@ -35,6 +35,8 @@ var searchMustFind = []string{
 	"lease-majority",
 	"lease-config-age",
 	"lease-drift-margin",
+	"lease-boot",
+	"lease-growth",
 }
 
 const mutantHistories = 3_000

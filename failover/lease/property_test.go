@@ -47,7 +47,7 @@ func TestHolderAgainstADumbOne(t *testing.T) {
 			}
 			r := rapid.SampledFrom(rounds).Draw(t, "round")
 			from := rapid.SampledFrom(names).Draw(t, "from")
-			got, moved := h.Ack(now, Ack{s, r.Round, r.Sent, r.Length, r.Config, from})
+			got, moved := h.Ack(now, Ack{s, r.Round, r.Sent, r.Length, r.Config, from, 0})
 			// The dumb one never forgets a round, and counts it anew each time.
 			before := deadline
 			if remembered := r.Round+RoundsMax > uint64(len(rounds)); remembered && !dead && sets[r.Round].Has(from) {
@@ -66,8 +66,8 @@ func TestHolderAgainstADumbOne(t *testing.T) {
 func TestAcceptorAndCloserTakeAnything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := Instant(0)
-		a, c := NewAcceptor("B", now, Promise(length)), NewCloser("C", 1)
-		revoked, until, dead := map[Session]bool{}, map[Session]Instant{}, map[QuestionID]bool{}
+		a, c := NewAcceptor("B", bootB, now, Promise(length)), NewCloser("C", 1)
+		renewed, revoked, until, dead := map[Session]Renewal{}, map[Session]bool{}, map[Session]Instant{}, map[QuestionID]bool{}
 		q := Question{}
 		t.Repeat(map[string]func(*rapid.T){
 			"time": func(t *rapid.T) {
@@ -84,12 +84,21 @@ func TestAcceptorAndCloserTakeAnything(t *testing.T) {
 				a.Closed(now, s)
 				clear(revoked)
 				clear(until)
+				clear(renewed)
 				c.Forget(s)
 			},
 			"renew": func(t *rapid.T) {
 				r := Renewal{Session: drawSession(t), Length: drawLength(t), Config: a.voters.ID}
-				if _, refusal := a.Renew(now, r); refusal == "" && revoked[r.Session] {
-					t.Fatalf("%v is renewed after it was endorsed", r.Session)
+				r.Round, r.Sent = rapid.Uint64Range(0, 5).Draw(t, "round"), Instant(rapid.Int64Range(-3, 3).Draw(t, "sent"))
+				r.Boot = rapid.SampledFrom([]BootID{bootB, bootB, 0, 1}).Draw(t, "boot")
+				if _, refusal := a.Renew(now, r); refusal == "" {
+					if revoked[r.Session] {
+						t.Fatalf("%v is renewed after it was endorsed", r.Session)
+					}
+					if last, known := renewed[r.Session]; r.Boot != bootB || known && (last.Round >= r.Round || last.Sent >= r.Sent) {
+						t.Fatalf("%+v is acknowledged after %+v", r, last)
+					}
+					renewed[r.Session] = r
 				}
 			},
 			"ask": func(t *rapid.T) { q = c.Ask(now, drawSession(t), drawSet(t), drawLength(t)) },

@@ -17,15 +17,17 @@ var (
 // acceptorB is up and has used the set for long; the log opens s7 there at 0.
 func acceptorB(t *testing.T) *Acceptor {
 	t.Helper()
-	a := NewAcceptor("B", -Instant(time.Minute), promised)
+	a := NewAcceptor("B", bootB, -Instant(time.Minute), promised)
 	a.UseVoterSet(-Instant(time.Minute), abc)
 	a.CaughtUp(-Instant(time.Minute))
 	a.Opened(0, s7, length)
 	return a
 }
 
+const bootB BootID = 77
+
 func aRenewal(set VoterSet) Renewal {
-	return Renewal{Session: s7, Round: 1, Length: length, Config: set.ID}
+	return Renewal{Session: s7, Round: 1, Length: length, Config: set.ID, Boot: bootB}
 }
 
 func aQuestion(set VoterSet) Question {
@@ -103,7 +105,7 @@ func TestRule1FirstPromise(t *testing.T) {
 func TestRule2DeadlineIsFromTheSending(t *testing.T) {
 	h := NewHolder(s7, 0, length)
 	r, _ := h.Begin(10, abc, length)
-	ack := Ack{r.Session, r.Round, r.Sent, r.Length, r.Config, "A"}
+	ack := Ack{r.Session, r.Round, r.Sent, r.Length, r.Config, "A", 0}
 	for _, step := range []struct {
 		from  string
 		moved bool
@@ -124,7 +126,7 @@ func TestRule2DeadlineIsFromTheSending(t *testing.T) {
 func TestRule2AckOfAnotherRoundIsIgnored(t *testing.T) {
 	h := NewHolder(s7, 0, length)
 	r, _ := h.Begin(10, NewVoterSet([]string{"B"}), length)
-	good := Ack{r.Session, r.Round, r.Sent, r.Length, r.Config, "B"}
+	good := Ack{r.Session, r.Round, r.Sent, r.Length, r.Config, "B", 0}
 	for name, spoil := range map[string]func(*Ack){
 		"session": func(a *Ack) { a.Session.Number++ },
 		"round":   func(a *Ack) { a.Round++ },
@@ -154,7 +156,7 @@ func TestRule2OldRoundsAreForgotten(t *testing.T) {
 		}
 	}
 	for r, want := range map[Renewal]bool{first: false, last: true} {
-		if _, moved := h.Ack(50, Ack{r.Session, r.Round, r.Sent, r.Length, r.Config, "B"}); moved != want {
+		if _, moved := h.Ack(50, Ack{r.Session, r.Round, r.Sent, r.Length, r.Config, "B", 0}); moved != want {
 			t.Errorf("ack of round %d moved the deadline: %v", r.Round, moved)
 		}
 	}
@@ -165,7 +167,7 @@ func TestRule2OldRoundsAreForgotten(t *testing.T) {
 
 func TestRule2SilenceAfterStart(t *testing.T) {
 	start := func() *Acceptor {
-		a := NewAcceptor("B", 0, promised)
+		a := NewAcceptor("B", bootB, 0, promised)
 		a.UseVoterSet(0, abc)
 		a.CaughtUp(0)
 		a.Opened(0, s7, length)
@@ -181,6 +183,53 @@ func TestRule2SilenceAfterStart(t *testing.T) {
 	}
 }
 
+// A renewal is acknowledged once, in the order of rounds, and by the process that it names.
+func TestRule2ARenewalCountsOnce(t *testing.T) {
+	a := acceptorB(t)
+	r := func(round uint64, sent Instant, boot BootID) Renewal {
+		x := aRenewal(abc)
+		x.Round, x.Sent, x.Boot = round, sent, boot
+		return x
+	}
+	for i, step := range []struct {
+		r    Renewal
+		want Refusal
+	}{
+		{r(1, -50, 0), RefusedBoot}, {r(1, -50, bootB+1), RefusedBoot},
+		{r(1, -50, bootB), ""}, {r(1, -50, bootB), RefusedStale}, {r(1, -40, bootB), RefusedStale},
+		{r(3, -30, bootB), ""}, {r(2, -40, bootB), RefusedStale}, {r(2, -20, bootB), RefusedStale}, {r(4, -30, bootB), RefusedStale},
+		{r(4, -29, bootB+1), RefusedBoot}, {r(4, -29, bootB), ""},
+	} {
+		before, _ := a.PromisedUntil(s7)
+		wantRenew(t, a, Instant(i+1), step.r, step.want)
+		if after, _ := a.PromisedUntil(s7); (after != before) != (step.want == "") {
+			t.Errorf("step %d: the promise moved: %v", i, after != before)
+		}
+	}
+	if got, want := a.Correct(r(9, 9, 9)), (Correction{s7, 9, "B", bootB}); got != want {
+		t.Errorf("corrected by %+v", got)
+	}
+	// Another session begins anew.
+	next := Session{Node: s7.Node, Number: s7.Number + 1}
+	a.Opened(50, next, length)
+	x := r(1, -100, bootB)
+	x.Session = next
+	wantRenew(t, a, 51, x, "")
+}
+
+func TestBoots(t *testing.T) {
+	b := Boots{}
+	if !b.Learn("A", 1) || b.Learn("A", 1) || !b.Learn("A", 2) || b["A"] != 2 {
+		t.Error("what is learned is not what is known")
+	}
+	for i := range 2 * NodesMax {
+		b.Learn(string(rune(1000+i)), 5)
+	}
+	if len(b) != NodesMax || !b.Learn("A", 3) {
+		t.Errorf("%d are known", len(b))
+	}
+}
+
 func TestRule3AMissedDeadlineStaysMissed(t *testing.T) {
 	for name, notice := range map[string]func(*Holder, Instant){
 		"nobody looked": func(*Holder, Instant) {},
@@ -190,7 +239,7 @@ func TestRule3AMissedDeadlineStaysMissed(t *testing.T) {
 		h := NewHolder(s7, 0, length)
 		r, _ := h.Begin(10, NewVoterSet([]string{"B"}), length)
 		notice(h, h.Deadline())
-		if _, moved := h.Ack(h.Deadline(), Ack{r.Session, r.Round, r.Sent, r.Length, r.Config, "B"}); moved || h.Alive(20) {
+		if _, moved := h.Ack(h.Deadline(), Ack{r.Session, r.Round, r.Sent, r.Length, r.Config, "B", 0}); moved || h.Alive(20) {
 			t.Errorf("%s: the deadline moved: %v, alive: %v", name, moved, h.Alive(20))
 		}
 	}
@@ -200,7 +249,7 @@ func TestReleaseIsFinal(t *testing.T) {
 	h := NewHolder(s7, 0, length)
 	r, _ := h.Begin(10, NewVoterSet([]string{"B"}), length)
 	h.Release()
-	if _, moved := h.Ack(20, Ack{r.Session, r.Round, r.Sent, r.Length, r.Config, "B"}); moved || h.Alive(20) {
+	if _, moved := h.Ack(20, Ack{r.Session, r.Round, r.Sent, r.Length, r.Config, "B", 0}); moved || h.Alive(20) {
 		t.Error("a released lease moves or is alive")
 	}
 	if _, ok := h.Begin(20, abc, length); ok {

@@ -27,6 +27,8 @@ var schedules = []schedule{
 	{"rule 2 (the same voter set)", "lease-config-check", oldVoterSetRenews},
 	{"rule 2 (silence before acknowledging)", "lease-silence-ack", silenceBeforeAck},
 	{"rule 2 (majority)", "lease-majority", majority},
+	{"rule 2 (round and sending grow)", "lease-growth", replays},
+	{"rule 2 (the voter's boot id)", "lease-boot", replaysAfterRestart},
 	{"rule 3 (continuity)", "lease-continuity", continuity},
 	{"rule 4 (revocation)", "lease-revocation", revocation},
 	{"rule 4 (silence before endorsing)", "lease-silence-endorse", silenceBeforeEndorse},
@@ -112,6 +114,38 @@ func majority() *bench {
 	return b
 }
 
+// The holder died after its round at 50 ms. Somebody on the path sends that again and again.
+func replays() *bench {
+	b := newBench(abc, length, length, nil)
+	b.at(50 * ms)
+	b.renew(abc, length, "A", "B", "C")
+	for now := 60 * ms; now <= 400*ms; now += 10 * ms {
+		b.at(now)
+		b.replay(0, "B", "C")
+	}
+	b.endorse(b.ask(abc, length), "B", "C")
+	b.mustClose()
+	return b
+}
+
+// The same, with many rounds and voters that have forgotten them.
+func replaysAfterRestart() *bench {
+	b := newBench(abc, length, length, nil)
+	for now := 5 * ms; now <= 90*ms; now += 5 * ms {
+		b.at(now)
+		b.renew(abc, length, "A", "B", "C")
+	}
+	b.restart("B")
+	b.restart("C")
+	for i := range 8 {
+		b.at(195*ms + time.Duration(i)*50*ms)
+		b.replay(i, "B", "C")
+	}
+	b.endorse(b.ask(abc, length), "B", "C")
+	b.mustClose()
+	return b
+}
+
 // The session is closed. B restarts, has been silent for P, and is far behind in the log:
 // its acknowledgement is in order, only the holder can know that it comes too late.
 func continuity() *bench {
@@ -171,6 +205,7 @@ func silenceUntilCaughtUp() *bench {
 		b.at(now)
 		b.renew(abc, short, "A", "B")
 		if now <= 165*ms {
+			b.at(now + ms) // each round has a time of its own
 			b.renew(abc, short, "A", "C")
 		}
 	}

@@ -2,7 +2,7 @@ package lease
 
 import "time"
 
-const simFaults = 11
+const simFaults = 12
 
 // fault plays one fault, by the weights of the history, and schedules the next. Each ends
 // by itself, or by heal.
@@ -36,6 +36,8 @@ func (s *sim) fault() {
 		s.changeLength()
 	case 10:
 		n.release()
+	case 11:
+		s.replay(n)
 	}
 	s.after(-1, s.upTo(s.profile.pause), s.fault)
 }
@@ -49,6 +51,20 @@ func (s *sim) drawFault() int {
 		ticket -= weight
 	}
 	panic("weights do not add up")
+}
+
+// replay is somebody on the path, without a key, who sends once more what he has seen on its way
+// to a voter: all of it, in its order.
+func (s *sim) replay(to *simNode) {
+	delay := time.Duration(0)
+	for _, word := range s.captured {
+		if word.to == to {
+			s.stats.Replays++
+			delay += s.upTo(s.profile.length / 10)
+			s.post(to, delay, func(to *simNode) { to.onRenewal(word) })
+		}
+	}
+	s.logf("fault: what %s was sent comes again", to.name)
 }
 
 func (s *sim) isCut(from, to *simNode) bool { return s.now < s.cutUntil[from.id][to.id] }

@@ -28,6 +28,10 @@ type simNode struct {
 	onDisk    int    // length of the log at start
 	lastTerm  uint64 // and the term of its last entry
 	acceptor  *Acceptor
+	startedAt time.Duration // true time
+	boots     Boots         // of the voters, as far as this process knows
+	last      Renewal       // the newest round, without a boot id
+	lastSent  time.Duration // and when, in true time
 	caughtUp  bool
 	holder    *Holder
 	requests  map[uint64]Instant // when each request to open a session was sent
@@ -63,7 +67,8 @@ func (n *simNode) start() {
 	n.patience = n.drawPatience()
 	n.state = newSimState(n.first)
 	n.onDisk, n.lastTerm, n.caughtUp = len(n.log), n.log[len(n.log)-1].term, false
-	n.acceptor = NewAcceptor(n.name, n.clock(), Promise(n.first))
+	n.acceptor = NewAcceptor(n.name, BootID(n.sim.rng.Uint64()|1), n.clock(), Promise(n.first))
+	n.startedAt, n.boots, n.last = n.sim.now, Boots{}, Renewal{}
 	n.requests, n.requestAt = map[uint64]Instant{}, n.clock()
 	n.askedAt = map[Session]Instant{}
 	n.wantChanges = 0
@@ -123,9 +128,33 @@ func (n *simNode) tickHolder() {
 	if !ok {
 		return
 	}
+	n.last, n.lastSent = renewal, n.sim.now
 	for _, to := range n.sim.nodes {
 		if set.Has(to.name) {
-			n.sim.send(n, to, func(to *simNode) { to.onRenewal(n, renewal) })
+			n.sendRenewal(to)
+		}
+	}
+}
+
+// sendRenewal sends the newest round to a voter. Somebody on the path may keep it.
+func (n *simNode) sendRenewal(to *simNode) {
+	r := n.last
+	r.Boot = n.boots[to.name]
+	word := simRenewal{r, n, to, n.sim.now}
+	if n.sim.captured = append(n.sim.captured, word); len(n.sim.captured) > simCaptured {
+		n.sim.captured = n.sim.captured[1:]
+	}
+	n.sim.send(n, to, func(to *simNode) { to.onRenewal(word) })
+}
+
+// onCorrection sends the newest round again to a voter that has restarted.
+func (n *simNode) onCorrection(c Correction) {
+	if n.boots.Learn(c.From, c.Boot) && n.holder != nil && c.Session == n.last.Session && c.Round == n.last.Round && n.holder.Alive(n.clock()) {
+		n.sim.stats.Corrections++
+		for _, to := range n.sim.nodes {
+			if to.name == c.From {
+				n.sendRenewal(to)
+			}
 		}
 	}
 }
@@ -149,19 +178,25 @@ func (n *simNode) requestSession(now Instant) {
 	}
 }
 
-func (n *simNode) onRenewal(from *simNode, r Renewal) {
-	now := n.clock()
+func (n *simNode) onRenewal(word simRenewal) {
+	now, from, r := n.clock(), word.from, word.Renewal
 	n.acceptor.UseVoterSet(now, n.voters)
 	ack, refusal := n.acceptor.Renew(now, r)
 	if refusal != "" {
 		n.sim.logf("%s refuses %v round %d: %s", n.name, r.Session, r.Round, refusal)
+		if refusal == RefusedBoot {
+			c := n.acceptor.Correct(r)
+			n.sim.send(n, from, func(to *simNode) { to.onCorrection(c) })
+		}
 		return
 	}
+	n.sim.counted(n, word)
 	n.sim.logf("%s acknowledges %v round %d", n.name, r.Session, r.Round)
 	n.sim.send(n, from, func(to *simNode) { to.onAck(ack) })
 }
 
 func (n *simNode) onAck(a Ack) {
+	n.boots.Learn(a.From, a.Boot)
 	if n.holder == nil {
 		return
 	}

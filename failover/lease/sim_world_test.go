@@ -41,6 +41,35 @@ type simStats struct {
 	Verdicts, Closes, Releases, RefusedCloses    int // refused: closed before, or another term
 	Takeovers, VoterChanges, LengthChanges       int
 	Elections, Restarts, Stalls, Cuts, Histories int
+	Replays, Corrections                         int
+}
+
+// simRenewal is a renewal on its way to one voter.
+type simRenewal struct {
+	Renewal
+	from, to *simNode
+	at       time.Duration // true time of the sending
+}
+
+type simCounted struct {
+	boot    BootID
+	session Session
+}
+
+// simCaptured is how many renewals somebody on the path remembers.
+const simCaptured = 200
+
+// counted is the invariant of rule 2 against replays: a voter's process acknowledges a renewal
+// once, none after a newer one, and none that was sent before it began.
+func (s *sim) counted(voter *simNode, word simRenewal) {
+	k := simCounted{voter.acceptor.Boot(), word.Session}
+	if last := s.acked[k]; word.Round <= last {
+		s.violation = fmt.Sprintf("%s acknowledges round %d of %v after round %d", voter.name, word.Round, word.Session, last)
+	}
+	s.acked[k] = word.Round
+	if word.at < voter.startedAt {
+		s.violation = fmt.Sprintf("%s, which began at %v, acknowledges round %d of %v of %v", voter.name, voter.startedAt, word.Round, word.Session, word.at)
+	}
 }
 
 type simEvent struct {
@@ -69,6 +98,8 @@ type sim struct {
 	committed []*simEntry // what Raft has committed, by the first leader that knew
 	truth     simState    // and the state it leads to
 	closed    map[Session]bool
+	captured  []simRenewal
+	acked     map[simCounted]uint64 // the newest round
 
 	stats     simStats
 	served    time.Duration // the last time that somebody was entitled
@@ -81,6 +112,7 @@ func newSim(seed uint64, tracing bool) *sim {
 	s := &sim{
 		rng:     rand.New(rand.NewPCG(seed, 0x1ea5e)),
 		closed:  map[Session]bool{},
+		acked:   map[simCounted]uint64{},
 		tracing: tracing,
 	}
 	s.profile = s.drawProfile()

@@ -50,6 +50,8 @@ func init() { // in init, because play refers to ops
 		"unfence": {"h s", func(w *World, a []string) { w.unfence(a[0], a[1]) }},
 		"link":    {"h n d", (*World).link},
 		"wall":    {"h d", func(w *World, a []string) { w.onHost(a[0], func(h *host) { h.wallStep += dur(a[1]) }) }},
+		"forge":   {"h d", func(w *World, a []string) { w.forge(a[0], a[1]) }},
+		"replay":  {"h h d", func(w *World, a []string) { w.replay(a[0], a[1], a[2]) }},
 		"lies": {"h d", func(w *World, a []string) {
 			w.fault(a[1], func() { w.onHost(a[0], func(h *host) { h.lies++ }) }, func() { w.onHost(a[0], func(h *host) { h.lies-- }) })
 		}},
@@ -256,9 +258,9 @@ func (w *World) thaw(p *process) {
 	waiting, m := p.inbox, p.member
 	p.inbox = nil
 	w.mu.Unlock()
-	for _, b := range waiting {
+	for _, c := range waiting {
 		if m != nil {
-			m.Receive(b)
+			c.give(m)
 		}
 	}
 }

@@ -99,6 +99,12 @@ var choices = []choice{
 		g.add("wall", g.host(), (g.between(0, time.Hour) - 30*time.Minute).Round(ms).String())
 	}},
 	{2, func(g *generator) { g.add("lies", g.host(), g.last()) }},
+	{3, func(g *generator) {
+		if !g.s.Old { // by gossip everybody speaks for everybody there
+			g.add("forge", g.host(), g.last())
+		}
+	}},
+	{3, func(g *generator) { a, b := g.two(); g.add("replay", a, b, g.last()) }},
 	{10, func(g *generator) { g.add("move", g.havip(), g.host()) }},
 	{4, func(g *generator) { g.add("standby", g.host(), g.last()) }},
 	{2, func(g *generator) { g.add("maintenance", g.host(), g.last()) }},

@@ -68,13 +68,14 @@ type process struct {
 	wanted   map[netip.Addr]failover.Holding // only the goroutine of the Agent
 	seen     *edge.Reading                   // the last one; the same
 	member   *failover.Member
-	inbox    [][]byte
+	inbox    []parcel
 	lateRPCs int
 	frozenAt lease.Instant
 }
 
 const (
 	raftPort     = ":7401"
+	leasePort    = 7403
 	bootTime     = 10 * time.Second       // what a host's clock shows when its agent starts after a reboot
 	restartAfter = 500 * time.Millisecond // the service manager
 	watchdogTick = 200 * time.Millisecond // of cmd/havip-cluster
@@ -114,10 +115,14 @@ func (p *process) wall() time.Time {
 
 // asNode is the host as a member, under a new id.
 func (h *host) asNode() fsm.Node {
-	return fsm.Node{
+	n := fsm.Node{
 		ID: h.node, Name: h.name, Address: h.address, APIPort: 7400, RaftPort: 7401, GossipPort: 7402,
 		Role: h.role, KeyHash: h.node, Version: versionOf(h.old),
 	}
+	if !h.old {
+		n.LeasePort, n.Keys = leasePort, []fsm.NodeKey{nodeKey(h.node)}
+	}
+	return n
 }
 
 // versionOf is what a program tells of itself.
@@ -203,7 +208,7 @@ func (p *process) live(ctx context.Context, st *store) error {
 	p.raft.Store(node)
 	p.wire.Store(tr)
 	cfg := failover.Config{
-		Node: p.node, Log: port{node, p}, Submit: p.submit, Post: p, Clock: p.clock, Wall: func() int64 { return p.wall().UnixNano() },
+		Node: p.node, Log: port{node, p}, Submit: p.submit, Post: p, Gossip: byGossip{p}, Clock: p.clock, Wall: func() int64 { return p.wall().UnixNano() },
 		Logger: logger, Owner: p.h.role != fsm.RoleWitness, Lease: w.sched.Lease,
 	}
 	if cfg.Owner {
@@ -267,11 +272,25 @@ func (p *process) parts(ctx context.Context, node *membership.Node, member *fail
 		return nil
 	})
 	part(func(ctx context.Context) error { return p.watchdog(ctx, node) })
+	part(func(ctx context.Context) error { p.register(ctx, node); return nil })
 	part(func(ctx context.Context) error { p.h.w.follow(ctx, p, node); return nil })
-	for range 4 {
+	for range 5 {
 		<-done
 	}
 	return context.Cause(ctx)
+}
+
+// register keeps this node's key in the state; a program of before has none.
+func (p *process) register(ctx context.Context, node *membership.Node) {
+	if p.old {
+		<-ctx.Done()
+		return
+	}
+	r := membership.Registrar{
+		Node: p.node, State: node.State, Watch: node.Watch, Submit: p.submit, Logger: slog.New(slog.DiscardHandler),
+		Key: func() (fsm.NodeKey, int, error) { return nodeKey(p.node), leasePort, nil },
+	}
+	r.Run(ctx)
 }
 
 func (p *process) watchdog(ctx context.Context, node *membership.Node) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"havip-cluster/failover"
 	"havip-cluster/fsm"
 )
 
@@ -15,7 +16,9 @@ type network struct {
 	links   [][]*link // from, to; guarded by the world's lock, like all here
 	weather weather
 	holds   []*hold
-	changed chan struct{} // closed when a cut has ended, and made anew
+	// captured are the last renewals that somebody on a path has seen.
+	captured map[direction][]parcel
+	changed  chan struct{} // closed when a cut has ended, and made anew
 }
 
 type link struct {
@@ -37,9 +40,25 @@ type hold struct {
 	extra    time.Duration // negative: lost
 }
 
+// parcel is a datagram with what its receiver knows of the sender: for certain if it is sealed.
+type parcel struct {
+	from   string // node id
+	sealed bool
+	b      []byte
+}
+
+// give hands a datagram to the part that takes it.
+func (c parcel) give(m *failover.Member) {
+	if c.sealed {
+		m.Receive(c.from, c.b)
+	} else {
+		m.ReceiveGossip(c.b)
+	}
+}
+
 // The kinds of datagram of failover/wire.go.
 var kinds = map[string]byte{
-	"renewal": 1, "ack": 2, "hint": 3, "question": 4, "endorsement": 5, "released": 6, "ready": 7, "activated": 8, "status": 9,
+	"renewal": 1, "ack": 2, "hint": 3, "question": 4, "endorsement": 5, "released": 6, "ready": 7, "activated": 8, "status": 9, "correction": 13,
 }
 
 var kindNames = func() map[byte]string {
@@ -62,7 +81,7 @@ var (
 )
 
 func newNetwork(w *World, hosts int) *network {
-	n := &network{w: w, changed: make(chan struct{})}
+	n := &network{w: w, changed: make(chan struct{}), captured: map[direction][]parcel{}}
 	for i := range hosts {
 		row := []*link{}
 		for j := range hosts {
@@ -100,8 +119,8 @@ func (n *network) trip(l *link) time.Duration {
 }
 
 // datagram sends one from host to host: lost, doubled, late and out of order as it comes.
-func (n *network) datagram(from, to int, msg []byte) {
-	w := n.w
+func (n *network) datagram(from, to int, c parcel) {
+	w, msg := n.w, c.b
 	w.mu.Lock()
 	kind := msg[1]
 	w.stats.Datagrams[kind]++
@@ -112,6 +131,9 @@ func (n *network) datagram(from, to int, msg []byte) {
 	}
 	if w.Trace != nil && kind != kinds["status"] {
 		w.notef("%s to %s: %s", w.hosts[from].name, w.hosts[to].name, kindNames[kind])
+	}
+	if kind == renewals {
+		n.capture(from, to, c)
 	}
 	var delays []time.Duration
 	copies := 1
@@ -142,18 +164,18 @@ func (n *network) datagram(from, to int, msg []byte) {
 	if len(delays) == 0 {
 		return
 	}
-	b := bytes.Clone(msg)
+	c.b = bytes.Clone(msg)
 	for _, d := range delays {
 		time.AfterFunc(d, func() {
 			if n.reaches(from, to) {
-				w.hosts[to].arrived(b)
+				w.hosts[to].arrived(c)
 			}
 		})
 	}
 }
 
 // arrived gives a datagram to the process that runs, or to its socket while it is stopped.
-func (h *host) arrived(b []byte) {
+func (h *host) arrived(c parcel) {
 	w := h.w
 	w.mu.Lock()
 	p := h.proc
@@ -163,18 +185,25 @@ func (h *host) arrived(b []byte) {
 	}
 	if p.gate.frozen.Load() {
 		if len(p.inbox) < inboxMax {
-			p.inbox = append(p.inbox, b)
+			p.inbox = append(p.inbox, c)
 		}
 		w.mu.Unlock()
 		return
 	}
 	m := p.member
 	w.mu.Unlock()
-	m.Receive(b)
+	c.give(m)
 }
 
-// Send implements failover.Post.
-func (p *process) Send(to fsm.Node, msg []byte) error {
+// Send implements failover.Post: the receiver knows who sent it.
+func (p *process) Send(to fsm.Node, msg []byte) error { return p.send(to, msg, true) }
+
+// byGossip is the Post for nodes that have no key.
+type byGossip struct{ *process }
+
+func (p byGossip) Send(to fsm.Node, msg []byte) error { return p.send(to, msg, false) }
+
+func (p *process) send(to fsm.Node, msg []byte, sealed bool) error {
 	if !p.gate.pass("send") {
 		return errDead
 	}
@@ -182,12 +211,12 @@ func (p *process) Send(to fsm.Node, msg []byte) error {
 		p.h.w.violate("datagram size", "%s sends a datagram of %d bytes", p.node, len(msg))
 	}
 	if h := p.h.w.byAddress(to.Address); h != nil {
-		p.h.w.net.datagram(p.h.index, h.index, msg)
+		p.h.w.net.datagram(p.h.index, h.index, parcel{p.node, sealed, msg})
 	}
 	return nil
 }
 
-// datagramMax is what membership.Gossip takes.
+// datagramMax is what the carriers take.
 const datagramMax = 1200
 
 // stream carries a request from one process to another host's, as a connection does: it

@@ -26,6 +26,8 @@ type Stats struct {
 	Lost          int
 	Doubled       int
 	Late          int
+	Forged        int // times that an intruder said all he could
+	Replayed      int // renewals that came again by somebody on the path
 	Streamed      int // trips of requests and answers of raft and of nodes
 	Kills         int
 	PowerCuts     int

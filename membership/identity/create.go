@@ -18,7 +18,7 @@ import (
 // identity.json is written last. After a crash in between, Load and Create both return
 // ErrUnfinished; after an error Create has removed what it wrote.
 func Create(dir string, spec Spec) error {
-	if _, err := assemble(spec, time.Now()); err != nil {
+	if _, err := assemble(spec, time.Now(), strict); err != nil {
 		return err
 	}
 	if err := errors.Join(checkSocketPath(dir), checkVacant(dir)); err != nil {
@@ -165,23 +165,4 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(file.Sync(), file.Close())
-}
-
-// RenewalCSR returns the request for a new certificate with the present key. The key
-// stays, because certificate and key are two files and only one can be replaced in one step.
-func (id *Identity) RenewalCSR() ([]byte, error) { return requestFor(id.key) }
-
-// ReplaceCert stores a renewed certificate and uses it from the next connection on. It
-// returns ErrCorrupt, ErrForeign or ErrExpired, and changes nothing, when it is not one
-// for this node and its key.
-func (id *Identity) ReplaceCert(certPEM []byte, now time.Time) error {
-	cert, err := id.acceptCert(certPEM, now)
-	if err != nil {
-		return err
-	}
-	if err := writeFile(filepath.Join(id.Dir, fileCert), modePublic, certPEM); err != nil {
-		return fmt.Errorf("identity: replace %s: %w", fileCert, err)
-	}
-	id.cert.Store(cert)
-	return nil
 }

@@ -20,6 +20,7 @@ const (
 	fileCert      = "node.crt"
 	fileKey       = "node.key"
 	fileGossipKey = "gossip.key"
+	fileKeys      = "keys.json" // from the first renewal on; then it counts
 	fileLock      = "lock"
 	fileSocket    = "havip.sock"
 	dirRaft       = "raft"
@@ -53,22 +54,28 @@ type part struct {
 }
 
 func (s *Spec) parts() []part {
+	copies := len(s.Keys) > 0
 	return []part{
-		{fileCACert, modePublic, &s.CACert, false},
+		{fileKeys, modeSecret, &s.Keys, true}, // first: it says whether the others count
+		{fileCACert, modePublic, &s.CACert, copies},
 		{fileCAKey, modeSecret, &s.CAKey, true},
-		{fileCert, modePublic, &s.Cert, false},
-		{fileKey, modeSecret, &s.Key, false},
-		{fileGossipKey, modeSecret, &s.GossipKey, false},
+		{fileCert, modePublic, &s.Cert, copies},
+		{fileKey, modeSecret, &s.Key, copies},
+		{fileGossipKey, modeSecret, &s.GossipKey, copies},
 	}
 }
 
 // Load reads the data directory and verifies everything that it says: permissions,
 // format, ids, that keys, certificates and CA belong together and to this node, and that
-// they are valid today. It changes nothing. It returns ErrNoState, ErrUnfinished,
-// ErrExposed, ErrCorrupt, ErrFormat, ErrForeign or ErrExpired.
-func Load(dir string) (*Identity, error) { return load(dir, time.Now()) }
+// they are valid today, or ended less than Grace ago. It changes nothing. It returns
+// ErrNoState, ErrUnfinished, ErrExposed, ErrCorrupt, ErrFormat, ErrForeign or ErrExpired.
+func Load(dir string) (*Identity, error) { return load(dir, time.Now(), Grace) }
 
-func load(dir string, now time.Time) (*Identity, error) {
+// LoadEnded is Load however long ago the certificate ended: for making or asking for another
+// one, and for nothing else.
+func LoadEnded(dir string) (*Identity, error) { return load(dir, time.Now(), forEver) }
+
+func load(dir string, now time.Time, t tolerance) (*Identity, error) {
 	if err := checkComplete(dir); err != nil {
 		return nil, err
 	}
@@ -79,7 +86,7 @@ func load(dir string, now time.Time) (*Identity, error) {
 	if err != nil {
 		return nil, withRemedy(dir, err)
 	}
-	id, err := assemble(spec, now)
+	id, err := assemble(spec, now, t)
 	if err != nil {
 		return nil, withRemedy(dir, err)
 	}
@@ -124,7 +131,8 @@ func readSpec(dir string) (Spec, error) {
 	if s.Settings, err = readSettings(dir); err != nil {
 		return Spec{}, err
 	}
-	for _, p := range s.parts() {
+	for i := range s.parts() {
+		p := s.parts()[i] // anew: the first one decides about the others
 		*p.text, err = readFile(dir, p.name, p.mode)
 		if err != nil && (!p.optional || !errors.Is(err, fs.ErrNotExist)) {
 			return Spec{}, err

@@ -19,7 +19,7 @@ func TestCreateThenLoad(t *testing.T) {
 	if id.Settings != spec.Settings {
 		t.Errorf("got %+v, want %+v", id.Settings, spec.Settings)
 	}
-	if id.CA == nil || len(id.GossipKey) != 32 || id.Dir != dir || id.Role != RoleVoter || id.Timers().Lease != 500*time.Millisecond {
+	if id.Authority() == nil || len(id.GossipKeys()[0]) != 32 || id.Dir != dir || id.Role != RoleVoter || id.Timers().Lease != 500*time.Millisecond {
 		t.Errorf("got %+v", id)
 	}
 	for name, want := range map[string]fs.FileMode{
@@ -41,7 +41,7 @@ func TestCreateWithoutCAKey(t *testing.T) {
 	dir := filepath.Join(tempDir(t), "data")
 	spec, _ := member(t, newCA(t, clusterA), nodeB, "node-2", addrB, time.Now())
 	check(t, Create(dir, spec))
-	if id := must[*Identity](t)(Load(dir)); id.CA != nil || ClusterOf(id.CACert) != clusterA {
+	if id := must[*Identity](t)(Load(dir)); id.Authority() != nil || ClusterOf(id.Issuer()) != clusterA {
 		t.Fatalf("got %+v", id)
 	}
 }
@@ -203,7 +203,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"half identity", edit("identity.json", half), ErrCorrupt, "identity.json: unexpected end of JSON input; restore the files from one backup"},
 		{"empty identity", edit("identity.json", none), ErrCorrupt, "identity.json: unexpected end"},
 		{"text after identity", edit("identity.json", func(b []byte) []byte { return append(b, '}') }), ErrCorrupt, "invalid character '}'"},
-		{"newer format", replace("identity.json", `"format": 1`, `"format": 2`), ErrFormat, "has format 2, this version of havip-cluster reads format 1"},
+		{"newer format", replace("identity.json", `"format": 2`, `"format": 3`), ErrFormat, "has format 3, this version of havip-cluster reads formats up to 2"},
 		{"unknown field", replace("identity.json", `"role"`, `"rule"`), ErrCorrupt, `unknown field "rule"`},
 		{"bad lease", replace("identity.json", `"500ms"`, `"soon"`), ErrCorrupt, `invalid duration "soon"`},
 		{"bad profile", replace("identity.json", `"lan"`, `"moon"`), ErrCorrupt, `profile "moon"`},
@@ -258,11 +258,21 @@ func TestLoadDoesNotWaitForAPipe(t *testing.T) {
 
 func TestLoadAtAnotherTime(t *testing.T) {
 	dir := newDir(t)
-	_, err := load(dir, time.Now().AddDate(2, 0, 1))
+	now := time.Now()
+	_, err := load(dir, now.AddDate(2, 0, 91), Grace)
 	wantError(t, err, ErrExpired, "expired at")
-	wantError(t, err, ErrExpired, "remove the node and join it again")
-	_, err = load(dir, time.Now().Add(-2*time.Hour))
-	wantError(t, err, ErrExpired, "set the clock")
+	wantError(t, err, ErrExpired, "keys renew-offline")
+	_, err = load(dir, now.AddDate(2, 0, 89), Grace) // it comes back and renews its certificate
+	check(t, err)
+	_, err = load(dir, now.AddDate(9, 0, 0), forEver)
+	check(t, err)
+	// The clock was ahead when the cluster was made, and has been set right since.
+	_, err = load(dir, now.Add(-23*time.Hour), Grace)
+	check(t, err)
+	wrong := now.Add(-25 * time.Hour)
+	_, err = load(dir, wrong, forEver)
+	wantError(t, err, ErrExpired, "this host's clock says "+wrong.UTC().Format(time.RFC3339)+"; set the clock")
+	wantError(t, err, ErrExpired, "begins at ")
 }
 
 func TestLoadSettingsAsksForNoCertificate(t *testing.T) {
@@ -289,7 +299,7 @@ func TestSucceed(t *testing.T) {
 	id := must[*Identity](t)(Load(dir))
 	want := old.Settings
 	want.ClusterID, want.Created = id.ClusterID, id.Created
-	if id.Settings != want || id.ClusterID == old.ClusterID || id.CA == nil {
+	if id.Settings != want || id.ClusterID == old.ClusterID || id.Authority() == nil {
 		t.Errorf("got %+v of %+v", id.Settings, old.Settings)
 	}
 	if string(spec.GossipKey) == string(old.GossipKey) || string(spec.CACert) == string(old.CACert) || string(spec.Key) == string(old.Key) {
@@ -297,10 +307,11 @@ func TestSucceed(t *testing.T) {
 	}
 }
 
-// identity.json of format 1 must stay readable, and be written like this until format 2.
+// identity.json must be written like this until format 3, and format 1 stay readable: it had no
+// lease port.
 func TestIdentityFileGolden(t *testing.T) {
 	const text = `{
-  "format": 1,
+  "format": 2,
   "cluster": "c-00000000000000aa",
   "node": "n-0000000000000001",
   "name": "node-1",
@@ -308,6 +319,7 @@ func TestIdentityFileGolden(t *testing.T) {
   "api_port": 7400,
   "raft_port": 7401,
   "gossip_port": 7402,
+  "lease_port": 7403,
   "role": "witness",
   "profile": "wan",
   "lease": "1.5s",
@@ -322,5 +334,13 @@ func TestIdentityFileGolden(t *testing.T) {
 	}
 	if got := must[Settings](t)(decodeSettings([]byte(text))); got != want {
 		t.Errorf("read: %+v", got)
+	}
+	first := strings.Replace(strings.Replace(text, `"format": 2`, `"format": 1`, 1), "  \"lease_port\": 7403,\n", "", 1)
+	if got := must[Settings](t)(decodeSettings([]byte(first))); got != want {
+		t.Errorf("read of format 1: %+v", got)
+	}
+	taken := strings.Replace(first, `7401`, `7403`, 1)
+	if got := must[Settings](t)(decodeSettings([]byte(taken))).Ports; got.Raft != 7403 || got.Lease != 7404 {
+		t.Errorf("ports of a node that uses 7403 already: %+v", got)
 	}
 }

@@ -86,7 +86,7 @@ func member(t *testing.T, ca *CA, nodeID, name string, addr netip.Addr, at time.
 	check(t, err)
 	s.Key = key
 	s.Cert = must[[]byte](t)(SignCSR(ca, csr, nodeID, name, addr, at))
-	return s, must[*Identity](t)(assemble(s, at))
+	return s, must[*Identity](t)(assemble(s, at, strict))
 }
 
 func newCA(t *testing.T, clusterID string) *CA {

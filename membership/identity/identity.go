@@ -2,21 +2,18 @@ package identity
 
 import (
 	"bytes"
-	"crypto/ecdsa"
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
 const (
-	formatVersion  = 1  // of identity.json
+	formatVersion  = 2  // of identity.json; format 1 had no lease port
 	gossipKeyBytes = 32 // AES-256 in memberlist
 )
 
@@ -58,13 +55,18 @@ type Spec struct {
 	Cert      []byte // PEM
 	Key       []byte // PEM
 	GossipKey []byte // base64, see NewGossipKey
+	Keys      []byte // keys.json; empty until the first renewal. Where it is there, the others are copies
 }
 
 // NewGossipKey returns a random key for gossip: 32 bytes in base64, one line.
 func NewGossipKey() []byte {
 	var key [gossipKeyBytes]byte
 	rand.Read(key[:])
-	return append(base64.StdEncoding.AppendEncode(nil, key[:]), '\n')
+	return gossipText(key[:])
+}
+
+func gossipText(key []byte) []byte {
+	return append(base64.StdEncoding.AppendEncode(nil, key), '\n')
 }
 
 // NewCluster returns the content of the first node's data directory: a new cluster id,
@@ -111,17 +113,13 @@ func Succeed(s Settings, now time.Time) (Spec, error) {
 // goroutine; a copy must not be made.
 type Identity struct {
 	Settings
-	Dir       string            // the data directory
-	CACert    *x509.Certificate // of the cluster
-	CA        *CA               // nil on a node that may not let others in
-	GossipKey []byte            // 32 bytes
+	Dir string // the data directory
 
-	key  *ecdsa.PrivateKey
-	cert atomic.Pointer[tls.Certificate] // leaf and CA; replaced by ReplaceCert
+	mu   sync.Mutex // held while keys is replaced, on the disk and here
+	keys atomic.Pointer[keySet]
+
+	speech atomic.Pointer[speech]
 }
-
-// Leaf returns the node's present certificate.
-func (id *Identity) Leaf() *x509.Certificate { return id.cert.Load().Leaf }
 
 // Timers returns the timers that the node starts with.
 func (id *Identity) Timers() Timers {
@@ -132,40 +130,21 @@ func (id *Identity) Timers() Timers {
 	return timers
 }
 
-// assemble verifies that the parts of a spec are well-formed and go together at now, and
-// returns the identity that they make. Create calls it before it writes and Load after
-// it has read, so nothing is written that could not be read.
-func assemble(s Spec, now time.Time) (*Identity, error) {
+// Assemble verifies that the parts of a spec are well-formed and go together at now, and
+// returns the identity that they make, without a data directory. Create calls it before it
+// writes and Load after it has read, so nothing is written that could not be read.
+func Assemble(s Spec, now time.Time) (*Identity, error) { return assemble(s, now, Grace) }
+
+func assemble(s Spec, now time.Time, t tolerance) (*Identity, error) {
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
-	id := &Identity{Settings: s.Settings}
-	var err error
-	if id.CACert, err = ParseCert(fileCACert, s.CACert); err != nil {
-		return nil, err
-	}
-	if err := checkCluster(id.CACert, s.ClusterID); err != nil {
-		return nil, fmt.Errorf("%s: %w", fileCACert, err)
-	}
-	if id.CACert.CheckSignatureFrom(id.CACert) != nil {
-		return nil, fmt.Errorf("%w: %s is not a CA's own certificate", ErrCorrupt, fileCACert)
-	}
-	if len(s.CAKey) > 0 {
-		if id.CA, err = ParseCA(s.CACert, s.CAKey); err != nil {
-			return nil, err
-		}
-	}
-	if id.key, err = parseKey(fileKey, s.Key); err != nil {
-		return nil, err
-	}
-	if id.GossipKey, err = parseGossipKey(s.GossipKey); err != nil {
-		return nil, err
-	}
-	cert, err := id.acceptCert(s.Cert, now)
+	k, err := keySetOf(s, now, t)
 	if err != nil {
 		return nil, err
 	}
-	id.cert.Store(cert)
+	id := &Identity{Settings: s.Settings}
+	id.keys.Store(k)
 	return id, nil
 }
 
@@ -175,34 +154,6 @@ func parseGossipKey(text []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s is not %d bytes in base64", ErrCorrupt, fileGossipKey, gossipKeyBytes)
 	}
 	return key, nil
-}
-
-// acceptCert verifies that a certificate is this node's: its key, its CA, its id, name
-// and address, its time.
-func (id *Identity) acceptCert(certPEM []byte, now time.Time) (*tls.Certificate, error) {
-	leaf, err := ParseCert(fileCert, certPEM)
-	if err != nil {
-		return nil, err
-	}
-	if !id.key.PublicKey.Equal(leaf.PublicKey) {
-		return nil, fmt.Errorf("%w: %s is not the key of %s", ErrCorrupt, fileKey, fileCert)
-	}
-	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
-		if err := verifyNode(leaf, id.CACert, usage, now); err != nil {
-			return nil, fmt.Errorf("%s: %w", fileCert, err)
-		}
-	}
-	if leaf.Subject.CommonName != id.NodeID {
-		return nil, fmt.Errorf("%w: %s is of node %s, %s says %s",
-			ErrForeign, fileCert, leaf.Subject.CommonName, fileIdentity, id.NodeID)
-	}
-	if !slices.Contains(leaf.DNSNames, id.Name) {
-		return nil, fmt.Errorf("%w: %s is for the names %q, %s says %s", ErrForeign, fileCert, leaf.DNSNames, fileIdentity, id.Name)
-	}
-	if leaf.VerifyHostname(id.Advertise.String()) != nil {
-		return nil, fmt.Errorf("%w: %s is for the address %v, %s says %s", ErrForeign, fileCert, leaf.IPAddresses, fileIdentity, id.Advertise)
-	}
-	return &tls.Certificate{Certificate: [][]byte{leaf.Raw, id.CACert.Raw}, PrivateKey: id.key, Leaf: leaf}, nil
 }
 
 // identityFile is identity.json. Fields are only ever added, with a new formatVersion.
@@ -215,6 +166,7 @@ type identityFile struct {
 	APIPort    int        `json:"api_port"`
 	RaftPort   int        `json:"raft_port"`
 	GossipPort int        `json:"gossip_port"`
+	LeasePort  int        `json:"lease_port,omitempty"` // since format 2
 	Role       Role       `json:"role"`
 	Profile    Profile    `json:"profile"`
 	Lease      string     `json:"lease"` // as time.ParseDuration reads it
@@ -224,7 +176,7 @@ type identityFile struct {
 func encodeSettings(s Settings) ([]byte, error) {
 	text, err := json.MarshalIndent(identityFile{
 		Format: formatVersion, Cluster: s.ClusterID, Node: s.NodeID, Name: s.Name, Advertise: s.Advertise,
-		APIPort: s.Ports.API, RaftPort: s.Ports.Raft, GossipPort: s.Ports.Gossip,
+		APIPort: s.Ports.API, RaftPort: s.Ports.Raft, GossipPort: s.Ports.Gossip, LeasePort: s.Ports.Lease,
 		Role: s.Role, Profile: s.Profile, Lease: s.Lease.String(), Created: s.Created,
 	}, "", "  ")
 	return append(text, '\n'), err
@@ -242,8 +194,8 @@ func decodeSettings(text []byte) (Settings, error) {
 	if err := json.Unmarshal(text, &head); err != nil {
 		return bad(err)
 	}
-	if head.Format != formatVersion {
-		return Settings{}, fmt.Errorf("%w: %s has format %d, this version of havip-cluster reads format %d; use the version that wrote it, or a newer one",
+	if head.Format < 1 || head.Format > formatVersion {
+		return Settings{}, fmt.Errorf("%w: %s has format %d, this version of havip-cluster reads formats up to %d; use the version that wrote it, or a newer one",
 			ErrFormat, fileIdentity, head.Format, formatVersion)
 	}
 	var f identityFile
@@ -258,7 +210,7 @@ func decodeSettings(text []byte) (Settings, error) {
 	}
 	return Settings{
 		ClusterID: f.Cluster, NodeID: f.Node, Name: f.Name, Advertise: f.Advertise,
-		Ports: Ports{API: f.APIPort, Raft: f.RaftPort, Gossip: f.GossipPort},
+		Ports: Ports{API: f.APIPort, Raft: f.RaftPort, Gossip: f.GossipPort, Lease: f.LeasePort}.withLease(),
 		Role:  f.Role, Profile: f.Profile, Lease: lease, Created: f.Created,
 	}, nil
 }

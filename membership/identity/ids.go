@@ -129,11 +129,23 @@ func CheckPort(what string, port int) error {
 	return nil
 }
 
-// Ports are the three ports of a node. The gossip port is used with TCP and UDP.
-type Ports struct{ API, Raft, Gossip int }
+// Ports are the ports of a node. The gossip port is used with TCP and UDP, the lease port with
+// UDP alone; Lease is 0 for a node of a program that has none.
+type Ports struct{ API, Raft, Gossip, Lease int }
 
 // DefaultPorts are the ports of a node that was told nothing else.
-var DefaultPorts = Ports{API: 7400, Raft: 7401, Gossip: 7402}
+var DefaultPorts = Ports{API: 7400, Raft: 7401, Gossip: 7402, Lease: 7403}
+
+// withLease fills in the lease port of a node that was made by a program without one: the
+// default, or the next one that the node itself does not use.
+func (p Ports) withLease() Ports {
+	if p.Lease == 0 {
+		for p.Lease = DefaultPorts.Lease; p.Lease == p.API || p.Lease == p.Raft || p.Lease == p.Gossip; {
+			p.Lease++
+		}
+	}
+	return p
+}
 
 // Check returns ErrInvalid when a port is out of range or used twice.
 func (p Ports) Check() error {
@@ -148,5 +160,11 @@ func (p Ports) Check() error {
 	if p.API == p.Raft || p.API == p.Gossip || p.Raft == p.Gossip {
 		return fmt.Errorf("%w: ports api %d, raft %d and gossip %d must differ", ErrInvalid, p.API, p.Raft, p.Gossip)
 	}
-	return nil
+	if p.Lease == 0 {
+		return nil
+	}
+	if p.Lease == p.API || p.Lease == p.Raft || p.Lease == p.Gossip {
+		return fmt.Errorf("%w: lease port %d must differ from api %d, raft %d and gossip %d", ErrInvalid, p.Lease, p.API, p.Raft, p.Gossip)
+	}
+	return CheckPort("lease", p.Lease)
 }

@@ -64,14 +64,16 @@ func TestCheckAdvertise(t *testing.T) {
 
 func TestPortsCheck(t *testing.T) {
 	check(t, DefaultPorts.Check())
-	check(t, Ports{1, 65535, 2}.Check())
+	check(t, Ports{1, 65535, 2, 0}.Check())
 	for ports, fragment := range map[Ports]string{
-		{0, 2, 3}:     "api port 0 is not in 1..65535",
-		{1, 65536, 3}: "raft port 65536",
-		{1, 2, -1}:    "gossip port -1",
-		{1, 1, 3}:     "ports api 1, raft 1 and gossip 3 must differ",
-		{1, 2, 1}:     "must differ",
-		{1, 2, 2}:     "must differ",
+		{0, 2, 3, 4}:     "api port 0 is not in 1..65535",
+		{1, 65536, 3, 4}: "raft port 65536",
+		{1, 2, -1, 4}:    "gossip port -1",
+		{1, 1, 3, 4}:     "ports api 1, raft 1 and gossip 3 must differ",
+		{1, 2, 1, 4}:     "must differ",
+		{1, 2, 2, 4}:     "must differ",
+		{1, 2, 3, 3}:     "lease port 3 must differ from api 1, raft 2 and gossip 3",
+		{1, 2, 3, 65536}: "lease port 65536",
 	} {
 		wantError(t, ports.Check(), ErrInvalid, fragment)
 	}

@@ -21,8 +21,9 @@ const (
 	caYears   = 10
 	nodeYears = 2
 
-	// backdate lets a host whose clock is behind the signer's use its certificate at once.
-	backdate = time.Hour
+	// backdate lets a host whose clock is behind the signer's use its certificate at once: also
+	// one that was ahead when the cluster was made and has been set right since.
+	backdate = 24 * time.Hour
 
 	pemBytesMax = 16 << 10 // a certificate of ours has less than 1 KiB
 )
@@ -114,10 +115,15 @@ func requestFor(key crypto.Signer) ([]byte, error) {
 // ignored. It returns ErrInvalid for a bad request, id, name or address, and ErrExpired
 // when the CA is.
 func SignCSR(ca *CA, csrPEM []byte, nodeID, name string, ip netip.Addr, now time.Time) ([]byte, error) {
+	return SignCSRFor(ca, csrPEM, nodeID, name, ip, now, 0)
+}
+
+// SignCSRFor is SignCSR for a life that begins now; 0 = 2 years.
+func SignCSRFor(ca *CA, csrPEM []byte, nodeID, name string, ip netip.Addr, now time.Time, life time.Duration) ([]byte, error) {
 	if err := firstError(CheckNodeID(nodeID), CheckNodeName(name), CheckAdvertise(ip)); err != nil {
 		return nil, err
 	}
-	if err := checkTime("the cluster's CA certificate", ca.Cert, now); err != nil {
+	if err := checkTime("the cluster's CA certificate", ca.Cert, now, strict); err != nil {
 		return nil, err
 	}
 	key, err := requestedKey(csrPEM)
@@ -126,6 +132,9 @@ func SignCSR(ca *CA, csrPEM []byte, nodeID, name string, ip netip.Addr, now time
 	}
 	clusterID := ClusterOf(ca.Cert)
 	notAfter := now.AddDate(nodeYears, 0, 0)
+	if life > 0 {
+		notAfter = now.Add(life)
+	}
 	if notAfter.After(ca.Cert.NotAfter) {
 		notAfter = ca.Cert.NotAfter
 	}
@@ -184,10 +193,34 @@ func ClusterOf(cert *x509.Certificate) string {
 	return ""
 }
 
+// Life is how long a certificate is meant to be used: without the day before it was signed.
+func Life(cert *x509.Certificate) time.Duration { return LifeOf(cert.NotBefore, cert.NotAfter) }
+
+// LifeOf is Life of a certificate that is valid between two times.
+func LifeOf(notBefore, notAfter time.Time) time.Duration {
+	life := notAfter.Sub(notBefore)
+	if life > backdate {
+		return life - backdate
+	}
+	return life
+}
+
 // NeedsRenewal reports whether the last third of a certificate's life has begun at now.
 func NeedsRenewal(cert *x509.Certificate, now time.Time) bool {
-	life := cert.NotAfter.Sub(cert.NotBefore)
-	return now.After(cert.NotAfter.Add(-life / 3))
+	return now.After(cert.NotAfter.Add(-Life(cert) / 3))
+}
+
+// Endorse signs another CA's name and key of the same cluster, so that a node that knows only
+// this CA accepts that one.
+func (ca *CA) Endorse(next *x509.Certificate) (*x509.Certificate, error) {
+	key, ok := next.PublicKey.(*ecdsa.PublicKey)
+	if !ok || !next.IsCA || ClusterOf(next) != ClusterOf(ca.Cert) {
+		return nil, fmt.Errorf("%w: the certificate of %q is not of a CA of this cluster", ErrForeign, next.Subject.CommonName)
+	}
+	return issue(&x509.Certificate{
+		Subject: next.Subject, NotBefore: next.NotBefore, NotAfter: next.NotAfter, SubjectKeyId: next.SubjectKeyId,
+		KeyUsage: next.KeyUsage, BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true,
+	}, ca.Cert, key, ca.key)
 }
 
 // CertPEM returns a certificate as PEM.

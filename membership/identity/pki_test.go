@@ -37,7 +37,7 @@ func TestSignCSRTrustsOnlyTheKey(t *testing.T) {
 	if len(cert.IPAddresses) != 1 || !cert.IPAddresses[0].Equal(addrA.AsSlice()) {
 		t.Errorf("addresses %v", cert.IPAddresses)
 	}
-	if !cert.NotBefore.Equal(now.Add(-time.Hour)) || !cert.NotAfter.Equal(now.AddDate(2, 0, 0)) {
+	if !cert.NotBefore.Equal(now.Add(-24*time.Hour)) || !cert.NotAfter.Equal(now.AddDate(2, 0, 0)) {
 		t.Errorf("valid from %v to %v, signed at %v", cert.NotBefore, cert.NotAfter, now)
 	}
 	if !key.PublicKey.Equal(cert.PublicKey) {
@@ -75,7 +75,7 @@ func TestSignCSRRefuses(t *testing.T) {
 		{edCSR, nodeA, "n", now, ErrInvalid, "another kind than ECDSA P-256"},
 		{p384CSR, nodeA, "n", now, ErrInvalid, "another kind than ECDSA P-256"},
 		{good, nodeA, "n", now.AddDate(10, 0, 1), ErrExpired, "the cluster needs a new CA"},
-		{good, nodeA, "n", now.Add(-2 * time.Hour), ErrExpired, "set the clock"},
+		{good, nodeA, "n", now.AddDate(0, 0, -2), ErrExpired, "set the clock"},
 	} {
 		_, err := SignCSR(ca, row.csr, row.nodeID, row.name, addrA, row.now)
 		wantError(t, err, row.target, row.fragment)
@@ -94,9 +94,11 @@ func TestCertificateNeverOutlivesTheCA(t *testing.T) {
 
 func TestNeedsRenewal(t *testing.T) {
 	begin := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	cert := &x509.Certificate{NotBefore: begin, NotAfter: begin.Add(30 * time.Hour)}
-	if NeedsRenewal(cert, begin.Add(20*time.Hour)) || !NeedsRenewal(cert, begin.Add(20*time.Hour+1)) {
-		t.Fatal("renewal is not due with the last third")
+	for _, before := range []time.Duration{24 * time.Hour, 0} { // the day before it was signed does not count
+		cert := &x509.Certificate{NotBefore: begin.Add(-before), NotAfter: begin.Add(15 * time.Hour)}
+		if NeedsRenewal(cert, begin.Add(10*time.Hour)) || !NeedsRenewal(cert, begin.Add(10*time.Hour+1)) {
+			t.Fatal("renewal is not due with the last third")
+		}
 	}
 }
 

@@ -5,7 +5,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"havip-cluster/internal/mutant"
 )
 
 // ServerTLS returns the configuration for listening: TLS 1.3, this node's certificate
@@ -15,7 +18,7 @@ import (
 // next connection.
 func (id *Identity) ServerTLS(requireClient bool) *tls.Config {
 	conf := baseTLS()
-	conf.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return id.cert.Load(), nil }
+	conf.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return id.keys.Load().cert, nil }
 	// crypto/tls only asks for the certificate here and VerifyConnection judges it, so
 	// that a node of another cluster hears which one instead of "unknown authority".
 	conf.ClientAuth = tls.RequestClientCert
@@ -29,7 +32,7 @@ func (id *Identity) ServerTLS(requireClient bool) *tls.Config {
 			}
 			return nil
 		}
-		return verifyNode(cs.PeerCertificates[0], id.CACert, x509.ExtKeyUsageClientAuth, time.Now())
+		return id.keys.Load().verify(cs.PeerCertificates, x509.ExtKeyUsageClientAuth, time.Now(), Grace)
 	}
 	return conf
 }
@@ -45,11 +48,13 @@ func (id *Identity) ClientTLSTo(nodeID string) *tls.Config { return id.clientTLS
 
 func (id *Identity) clientTLS(nodeID string) *tls.Config {
 	conf := baseTLS()
-	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.cert.Load(), nil }
+	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		return id.keys.Load().cert, nil
+	}
 	conf.InsecureSkipVerify = true // VerifyConnection below does it, see baseTLS
 	conf.VerifyConnection = func(cs tls.ConnectionState) error {
 		leaf := cs.PeerCertificates[0] // a TLS 1.3 server always has one
-		if err := verifyNode(leaf, id.CACert, x509.ExtKeyUsageServerAuth, time.Now()); err != nil {
+		if err := id.keys.Load().verify(cs.PeerCertificates, x509.ExtKeyUsageServerAuth, time.Now(), Grace); err != nil {
 			return err
 		}
 		if nodeID != "" && leaf.Subject.CommonName != nodeID {
@@ -73,7 +78,8 @@ func JoinTLS(clusterID, fingerprint string) *tls.Config {
 		}
 		for _, ca := range cs.PeerCertificates[1:] {
 			if Fingerprint(ca) == fingerprint {
-				return verifyNode(leaf, ca, x509.ExtKeyUsageServerAuth, time.Now())
+				k := &keySet{anchors: []Anchor{{Cert: ca}}}
+				return k.verify(cs.PeerCertificates, x509.ExtKeyUsageServerAuth, time.Now(), strict)
 			}
 		}
 		return fmt.Errorf("%w: the peer does not show the CA certificate with fingerprint %s that the token names; "+
@@ -104,9 +110,62 @@ func PeerNodeID(cs tls.ConnectionState) (string, error) {
 	return nodeID, nil
 }
 
+// Grace is how long after its end a certificate of a node still opens a connection between
+// members, so that a cluster whose certificates all ended can elect a leader and renew them.
+// Whoever accepts such a connection looks at Ended, and says so loudly.
+const Grace = tolerance(90 * 24 * time.Hour)
+
+// tolerance is how long after its end a certificate is accepted.
+type tolerance time.Duration
+
+const (
+	strict  = tolerance(0)
+	forEver = tolerance(100 * 365 * 24 * time.Hour)
+)
+
+// Ended reports whether the peer's certificate has run out, and by when: it was accepted
+// because that is less than Grace ago.
+func Ended(cs tls.ConnectionState, now time.Time) (time.Time, bool) {
+	if len(cs.PeerCertificates) == 0 {
+		return time.Time{}, false
+	}
+	end := cs.PeerCertificates[0].NotAfter
+	return end, now.After(end)
+}
+
+// verify checks a peer's certificates, its own first: signed by a CA that is trusted here, or
+// by one that such a CA has endorsed.
+func (k *keySet) verify(certs []*x509.Certificate, usage x509.ExtKeyUsage, now time.Time, t tolerance) error {
+	leaf := certs[0]
+	if a, ok := k.issuer(leaf); ok {
+		return verifyNode(leaf, a.Cert, usage, now, t)
+	}
+	for _, ca := range certs[1:] {
+		if leaf.CheckSignatureFrom(ca) == nil && k.endorsed(ca, certs[1:], now, t) {
+			return verifyNode(leaf, ca, usage, now, t)
+		}
+	}
+	return verifyNode(leaf, k.anchors[0].Cert, usage, now, t) // which says what is wrong
+}
+
+// endorsed reports whether a CA that is trusted here has signed the name and key of ca.
+func (k *keySet) endorsed(ca *x509.Certificate, shown []*x509.Certificate, now time.Time, t tolerance) bool {
+	for _, cross := range shown {
+		if !cross.IsCA || !sameKey(cross, ca) || ClusterOf(cross) != ClusterOf(k.anchors[0].Cert) || checkTime("", cross, now, t) != nil {
+			continue
+		}
+		for _, a := range k.anchors {
+			if cross.CheckSignatureFrom(a.Cert) == nil && checkTime("", a.Cert, now, t) == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // verifyNode checks that leaf is the certificate of a node of ca's cluster, signed by
-// ca, valid at now and for usage. It returns ErrForeign or ErrExpired.
-func verifyNode(leaf, ca *x509.Certificate, usage x509.ExtKeyUsage, now time.Time) error {
+// ca, valid at now, but for the tolerance, and for usage. It returns ErrForeign or ErrExpired.
+func verifyNode(leaf, ca *x509.Certificate, usage x509.ExtKeyUsage, now time.Time, t tolerance) error {
 	if err := checkCluster(leaf, ClusterOf(ca)); err != nil {
 		return err
 	}
@@ -114,13 +173,14 @@ func verifyNode(leaf, ca *x509.Certificate, usage x509.ExtKeyUsage, now time.Tim
 	if leaf.IsCA || CheckNodeID(nodeID) != nil {
 		return fmt.Errorf("%w: the certificate of %q is not a node's", ErrForeign, nodeID)
 	}
-	if err := firstError(checkTime("the certificate of node "+nodeID, leaf, now),
-		checkTime("the cluster's CA certificate", ca, now)); err != nil {
+	if err := firstError(checkTime("the certificate of node "+nodeID, leaf, now, t),
+		checkTime("the cluster's CA certificate", ca, now, t)); err != nil {
 		return err
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(ca)
-	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
+	// The time was looked at above.
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: earliest(now, leaf.NotAfter, ca.NotAfter), KeyUsages: []x509.ExtKeyUsage{usage}})
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.IncompatibleUsage {
 		return fmt.Errorf("%w: the certificate of node %s is not for this end of a connection: %w", ErrForeign, nodeID, err)
 	}
@@ -128,6 +188,10 @@ func verifyNode(leaf, ca *x509.Certificate, usage x509.ExtKeyUsage, now time.Tim
 		return fmt.Errorf("%w: the certificate of node %s is not signed by the CA of cluster %s: %w", ErrForeign, nodeID, ClusterOf(ca), err)
 	}
 	return nil
+}
+
+func earliest(times ...time.Time) time.Time {
+	return slices.MinFunc(times, time.Time.Compare)
 }
 
 func checkCluster(cert *x509.Certificate, ours string) error {
@@ -142,15 +206,18 @@ func checkCluster(cert *x509.Certificate, ours string) error {
 	return nil
 }
 
-func checkTime(what string, cert *x509.Certificate, now time.Time) error {
+func checkTime(what string, cert *x509.Certificate, now time.Time, t tolerance) error {
 	if now.Before(cert.NotBefore) {
 		return fmt.Errorf("%w: %s begins at %s, this host's clock says %s; set the clock", ErrExpired,
 			what, cert.NotBefore.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
-	if !now.After(cert.NotAfter) {
+	if t == Grace && mutant.Active("identity-grace-unbounded") {
+		t = forEver
+	}
+	if !now.After(cert.NotAfter.Add(time.Duration(t))) {
 		return nil
 	}
-	way := "remove the node and join it again"
+	way := "`havip-cluster keys renew-offline --help` says how it gets a new one"
 	if cert.IsCA {
 		way = "the cluster needs a new CA"
 	}

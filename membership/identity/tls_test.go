@@ -90,7 +90,7 @@ func TestTLSRefuses(t *testing.T) {
 		{"server of an impostor's CA", one.ClientTLS(), fake.ServerTLS(false), false, ErrForeign, "not signed by the CA of cluster " + clusterA},
 		{"client of an impostor's CA", blind(fake), one.ServerTLS(true), true, ErrForeign, "not signed by the CA"},
 		{"expired server", current.ClientTLS(), expired.ServerTLS(false), false, ErrExpired, "the certificate of node " + nodeB + " expired at"},
-		{"expired client", blind(expired), current.ServerTLS(true), true, ErrExpired, "remove the node and join it again"},
+		{"expired client", blind(expired), current.ServerTLS(true), true, ErrExpired, "keys renew-offline"},
 		{"another node than called", one.ClientTLSTo(nodeA), two.ServerTLS(true), false, ErrForeign, "node " + nodeB + " answers where " + nodeA + " was called"},
 		{"no client certificate", bare, one.ServerTLS(true), true, nil, "tls: client didn't provide a certificate"},
 		{"TLS 1.2", old, one.ServerTLS(true), true, nil, "tls: client offered only unsupported versions"},
@@ -120,7 +120,7 @@ func TestTLSRefuses(t *testing.T) {
 // showing is the server of somebody who has a certificate of id, and sends along a CA
 // certificate that he has only seen.
 func showing(id *Identity, ca *CA) *tls.Config {
-	cert := *id.cert.Load()
+	cert := *id.keys.Load().cert
 	cert.Certificate = [][]byte{cert.Leaf.Raw, ca.Cert.Raw}
 	return serving(cert)
 }
@@ -157,8 +157,8 @@ func TestReplacedCertificateIsUsedAtOnce(t *testing.T) {
 	server, now := id.ServerTLS(false), time.Now()
 	before := Fingerprint(id.Leaf())
 	csr := must[[]byte](t)(id.RenewalCSR())
-	renewed := must[[]byte](t)(SignCSR(id.CA, csr, id.NodeID, id.Name, id.Advertise, now))
-	check(t, id.ReplaceCert(renewed, now))
+	renewed := must[[]byte](t)(SignCSR(id.Authority(), csr, id.NodeID, id.Name, id.Advertise, now))
+	check(t, id.Renew(renewed, nil, now))
 	clientSide, _, clientErr, serverErr := handshake(t, id.ClientTLS(), server)
 	check(t, errors.Join(clientErr, serverErr))
 	shown := Fingerprint(clientSide.PeerCertificates[0])
@@ -168,11 +168,11 @@ func TestReplacedCertificateIsUsedAtOnce(t *testing.T) {
 	}
 
 	tree := snapshot(t, dir)
-	stolen := must[[]byte](t)(SignCSR(id.CA, csr, nodeB, id.Name, id.Advertise, now))
-	wantError(t, id.ReplaceCert(stolen, now), ErrForeign, "node.crt is of node "+nodeB)
+	stolen := must[[]byte](t)(SignCSR(id.Authority(), csr, nodeB, id.Name, id.Advertise, now))
+	wantError(t, id.Renew(stolen, nil, now), ErrForeign, "node.crt is of node "+nodeB)
 	otherCSR, _, err := NewCSR()
 	check(t, err)
-	otherKey := must[[]byte](t)(SignCSR(id.CA, otherCSR, id.NodeID, id.Name, id.Advertise, now))
-	wantError(t, id.ReplaceCert(otherKey, now), ErrCorrupt, "node.key is not the key of node.crt")
+	otherKey := must[[]byte](t)(SignCSR(id.Authority(), otherCSR, id.NodeID, id.Name, id.Advertise, now))
+	wantError(t, id.Renew(otherKey, nil, now), ErrCorrupt, "node.key is not the key of node.crt")
 	wantUnchanged(t, dir, tree)
 }

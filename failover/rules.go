@@ -1,0 +1,144 @@
+package failover
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/fsm"
+	"havip-cluster/internal/mutant"
+)
+
+// Whose word each kind of message may be. The carrier proves who sent a datagram; the table says
+// which nodes may send one of that kind, and that what it says is about the sender itself. Only
+// then it reaches a part of the Member. The latest configuration decides, so removal and demotion
+// end the right at once.
+//
+// A word about a claim may be ahead of the log here. One that the log here does not know yet is
+// passed on with its sender, and whoever uses it later compares that with the claim's node.
+
+// rule is one row of the table.
+type rule struct {
+	name  string
+	whose string // in words
+	// may reports whether the sender, m.From, may say m.
+	may func(s *fsm.State, voters lease.VoterSet, m *message) bool
+}
+
+// rules has a row for each kind. A test fails for a kind without one.
+var rules = [kindEnd]rule{
+	kindRenewal: {"renewal", "the node of the session", func(_ *fsm.State, _ lease.VoterSet, m *message) bool {
+		return m.Renewal.Session.Node == m.From
+	}},
+	kindAck: {"ack", "the voter that promises", func(_ *fsm.State, v lease.VoterSet, m *message) bool {
+		return m.Ack.From == m.From && v.Has(m.From)
+	}},
+	kindHint: {"hint", "a voter", func(_ *fsm.State, v lease.VoterSet, m *message) bool {
+		return v.Has(m.From)
+	}},
+	kindQuestion: {"question", "the voter that asks", func(_ *fsm.State, v lease.VoterSet, m *message) bool {
+		return m.Question.ID.Leader == m.From && v.Has(m.From)
+	}},
+	kindEndorsement: {"endorsement", "the voter that endorses", func(_ *fsm.State, v lease.VoterSet, m *message) bool {
+		return m.Endorsement.From == m.From && v.Has(m.From)
+	}},
+	kindReleased:      {"released", "the owner of that epoch", released},
+	kindReleasedMany:  {"released-many", "the owner of each epoch", released},
+	kindReady:         {"ready", "the owner of that epoch", ready},
+	kindReadyMany:     {"ready-many", "the owner of each epoch", ready},
+	kindActivated:     {"activated", "the node of the session", activated},
+	kindActivatedMany: {"activated-many", "the node of each session", activated},
+	kindStatus: {"status", "a member, of itself", func(s *fsm.State, _ lease.VoterSet, m *message) bool {
+		_, member := s.Nodes[m.From]
+		return member
+	}},
+	kindCorrection: {"correction", "the voter that was asked", func(_ *fsm.State, v lease.VoterSet, m *message) bool {
+		return m.Correction.From == m.From && v.Has(m.From)
+	}},
+}
+
+func released(s *fsm.State, _ lease.VoterSet, m *message) bool { return claimed(s, m.From, m.Released) }
+func ready(s *fsm.State, _ lease.VoterSet, m *message) bool    { return claimed(s, m.From, m.Ready) }
+
+// claimed reports whether no claim of the words is known to be another node's.
+func claimed(s *fsm.State, from string, words []claimWord) bool {
+	return !slices.ContainsFunc(words, func(w claimWord) bool {
+		v := s.HAVIPs[w.HAVIP]
+		others := func(c fsm.Claim) bool { return c.Epoch == w.Epoch && c.Node != from }
+		if v.Owner != nil && others(*v.Owner) || slices.ContainsFunc(v.Draining, others) {
+			return true
+		}
+		sess, open := s.Sessions[w.Session]
+		return open && sess.Node != from
+	})
+}
+
+func activated(s *fsm.State, _ lease.VoterSet, m *message) bool {
+	return !slices.ContainsFunc(m.Activated, func(w activatedWord) bool {
+		sess, open := s.Sessions[w.Session]
+		return open && sess.Node != m.From
+	})
+}
+
+// The reasons for which a word is not heard, beside its kind.
+const (
+	notMember  = "not a member"       // removed, or never one
+	notItsOwn  = "not its own"        // the table does not let that node say it
+	notProved = "by gossip alone" // both nodes have keys, so their words come sealed
+	notWords   = "malformed"          // no message of ours
+	wordsLimit = 2 * int(kindEnd) * 4 // rows of the count of refused words
+)
+
+// judge returns why a message is not heard, "" if it is.
+func (m *mail) judge(k kind, msg *message) string {
+	if mutant.Active("failover-sender") {
+		return ""
+	}
+	s := m.log.State()
+	if _, member := s.Nodes[msg.From]; !member {
+		return notMember
+	}
+	if !rules[k].may(s, m.log.VoterSet(), msg) {
+		return notItsOwn
+	}
+	return ""
+}
+
+// refuse counts a word that is not heard.
+func (m *mail) refuse(k kind, why string) {
+	name := notWords
+	if k < kindEnd && rules[k].name != "" {
+		name = rules[k].name
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := RefusedWords{Kind: name, Reason: why}
+	if _, known := m.refused[key]; known || len(m.refused) < wordsLimit {
+		m.refused[key]++
+	}
+}
+
+// RefusedWords are words of one kind that were not heard, for one reason.
+type RefusedWords struct {
+	Kind, Reason string
+	Count        uint64
+}
+
+// Refused returns how many words were not heard, sorted by kind and reason.
+func (m *Member) Refused() []RefusedWords {
+	m.mail.mu.Lock()
+	defer m.mail.mu.Unlock()
+	var out []RefusedWords
+	for r, n := range m.mail.refused {
+		r.Count = n
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b RefusedWords) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Reason, b.Reason))
+	})
+	return out
+}
+
+// String is for logs.
+func (r RefusedWords) String() string { return fmt.Sprintf("%s, %s: %d", r.Kind, r.Reason, r.Count) }

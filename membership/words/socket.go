@@ -1,0 +1,309 @@
+package words
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"havip-cluster/fsm"
+	"havip-cluster/membership/identity"
+)
+
+const (
+	tick        = 10 * time.Millisecond // between two looks whether a hello is due
+	tellEvery   = time.Minute           // between two lines about dropped datagrams
+	socketBytes = 1 << 20               // that the kernel may keep in either direction
+)
+
+// ErrNoChannel is returned by Send while there is no channel yet. The word waits for one, but not for long.
+var ErrNoChannel = errors.New("words: no channel to that node yet")
+
+// Config says where a node speaks, and as whom.
+type Config struct {
+	Cluster string // id
+	Node    string // id
+	Listen  netip.AddrPort
+	// State is the newest state that this node has applied.
+	State func() *fsm.State
+	// Keys are this node's own, the newest first.
+	Keys func() ([]identity.SpeechKey, error)
+	// Receive is called for each word with the id of the node that said it, in the goroutine of Run: it must not block,
+	// and must not keep word.
+	Receive func(from string, word []byte)
+	Logger  *slog.Logger
+}
+
+// Socket sends and takes sealed words. All methods may be called from any goroutine.
+type Socket struct {
+	cfg    Config
+	conn   *net.UDPConn
+	table  table
+	counts counts
+	asked  chan struct{} // a hello may be due
+}
+
+// Open starts to listen. Nothing is answered before Run.
+func Open(cfg Config) (*Socket, error) {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(cfg.Listen))
+	if err != nil {
+		return nil, fmt.Errorf("words: listen on %s: %w", cfg.Listen, err)
+	}
+	// The kernel's own limits may be lower; then those count.
+	_ = conn.SetReadBuffer(socketBytes)
+	_ = conn.SetWriteBuffer(socketBytes)
+	return &Socket{
+		cfg: cfg, conn: conn, asked: make(chan struct{}, 1),
+		table: table{cluster: cfg.Cluster, self: cfg.Node, short: shortID(cfg.Node), state: cfg.State, keys: cfg.Keys},
+	}, nil
+}
+
+// Close ends the socket, and with it Run.
+func (s *Socket) Close() error { return s.conn.Close() }
+
+// Dropped returns how many datagrams were dropped so far, by cause.
+func (s *Socket) Dropped() map[string]uint64 { return s.counts.dropped() }
+
+// frames are buffers for what is sent.
+var frames = sync.Pool{New: func() any { return new([frameMax]byte) }}
+
+// Send seals a word for a node and sends it. Nobody knows whether it arrives. It returns
+// ErrNoChannel when the two have not met yet: the word waits for that for a moment.
+func (s *Socket) Send(to fsm.Node, word []byte) error {
+	if len(word) > MaxWord {
+		return fmt.Errorf("words: a word of %d bytes, at most %d", len(word), MaxWord)
+	}
+	v := s.table.now()
+	p := v.peers[shortID(to.ID)]
+	if p == nil || p.id != to.ID {
+		return fmt.Errorf("words: node %s has no key here", to.ID)
+	}
+	now := time.Now()
+	buf := frames.Get().(*[frameMax]byte)
+	defer frames.Put(buf)
+	p.mu.Lock()
+	first := now.Sub(p.send.spoke) >= idleAfter
+	p.send.spoke = now
+	frame, ok := p.send.seal(buf[:0], s.table.short, p.short, word)
+	if !ok {
+		p.send.hold(now, word)
+	}
+	address := p.address()
+	p.mu.Unlock()
+	if first || !ok {
+		select {
+		case s.asked <- struct{}{}:
+		default:
+		}
+	}
+	if !ok {
+		return fmt.Errorf("%w: %s", ErrNoChannel, to.Name)
+	}
+	return s.write(frame, address)
+}
+
+// address is where the peer listens; with its lock held.
+func (p *peer) address() netip.AddrPort {
+	ip, err := netip.ParseAddr(p.node.Address)
+	if err != nil { // the state has checked it
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(ip, uint16(p.node.LeasePort))
+}
+
+func (s *Socket) write(frame []byte, to netip.AddrPort) error {
+	if _, err := s.conn.WriteToUDPAddrPort(frame, to); err != nil {
+		s.counts.add(causeSend)
+		return fmt.Errorf("words: to %s: %w", to, err)
+	}
+	return nil
+}
+
+// Run takes datagrams until ctx ends or the socket is closed.
+func (s *Socket) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	var wg sync.WaitGroup
+	wg.Go(func() { s.keep(ctx) })
+	defer wg.Wait()
+	defer cancel()
+	var buf [frameMax + 1]byte
+	for {
+		n, from, err := s.conn.ReadFromUDPAddrPort(buf[:])
+		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			// Such as an ICMP error of an earlier datagram: it says nothing about the next.
+			s.counts.add(causeSend)
+			continue
+		}
+		if why := s.take(buf[:n], from); why != "" {
+			s.counts.add(why)
+		}
+	}
+}
+
+// take handles one datagram. It says why it was dropped. Before the tag was checked it
+// allocates nothing, but for keys that are made once for each pair.
+func (s *Socket) take(frame []byte, from netip.AddrPort) cause {
+	var h header
+	if why := h.parse(frame); why != "" {
+		return why
+	}
+	if h.to != s.table.short {
+		return causeForeign
+	}
+	v := s.table.now()
+	p := v.peers[h.from]
+	if p == nil {
+		return causeSender
+	}
+	p.mu.Lock()
+	if p.address().Addr() != from.Addr().Unmap() {
+		p.mu.Unlock()
+		return causeAddress
+	}
+	x, why := s.table.named(v, p, &h)
+	if why != "" {
+		p.mu.Unlock()
+		return why
+	}
+	if h.protection == protectControl {
+		why := s.control(v, p, x, &h, frame)
+		return why // the lock was given back
+	}
+	word, why := p.recv.open(&h, x, frame)
+	id := p.id
+	p.mu.Unlock()
+	if why == "" && len(word) > 0 { // an empty one only begins a channel
+		s.cfg.Receive(id, word)
+	}
+	return why
+}
+
+// control handles a hello or a welcome. It is called with the peer's lock held, and gives it back.
+func (s *Socket) control(v *view, p *peer, x *pair, h *header, frame []byte) cause {
+	now := time.Now()
+	if !x.tagged(frame) {
+		p.mu.Unlock()
+		return causeTag
+	}
+	if h.kind == typeHello {
+		return s.hello(p, x, h, now)
+	}
+	fresh, why := p.send.welcome(now, h, x)
+	if !fresh {
+		p.mu.Unlock()
+		return why
+	}
+	waiting := p.send.waiting
+	p.send.waiting = nil
+	var out [][]byte
+	for _, w := range waiting {
+		if now.Sub(w.at) <= waitingLife {
+			if f, ok := p.send.seal(nil, s.table.short, p.short, w.text); ok {
+				out = append(out, f)
+			}
+		}
+	}
+	if len(out) == 0 { // the first frame begins the channel there, also when nothing is to be said
+		if f, ok := p.send.seal(nil, s.table.short, p.short, nil); ok {
+			out = append(out, f)
+		}
+	}
+	address := p.address()
+	p.mu.Unlock()
+	for _, f := range out {
+		_ = s.write(f, address)
+	}
+	return ""
+}
+
+// hello answers with an invitation, and says which channel is in use here. It gives the peer's lock back.
+func (s *Socket) hello(p *peer, x *pair, h *header, now time.Time) cause {
+	if !p.recv.answers(now) {
+		p.mu.Unlock()
+		return causeMany
+	}
+	answer := header{
+		protection: protectControl, kind: typeWelcome, from: s.table.short, to: p.short, fromKey: h.toKey, toKey: h.fromKey,
+		invite: p.recv.next, number: h.number,
+	}
+	if p.recv.aead != nil && p.recv.pair == x {
+		answer.channel = p.recv.channel
+	}
+	var out [headerBytes + tagBytes]byte
+	answer.put(out[:])
+	x.tag(out[:])
+	address := p.address()
+	p.mu.Unlock()
+	_ = s.write(out[:], address)
+	return ""
+}
+
+// keep says hello to whom it is due, and tells once a minute what was dropped.
+func (s *Socket) keep(ctx context.Context) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	told := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.asked:
+		case <-ticker.C:
+		}
+		v := s.table.now()
+		now := time.Now()
+		if len(v.said) > 0 {
+			for _, p := range v.peers {
+				s.ask(v, p, now)
+			}
+		}
+		if now.Sub(told) >= tellEvery {
+			told = now
+			s.counts.tell(s.cfg.Logger)
+		}
+	}
+}
+
+// ask says hello to a peer if it is due.
+func (s *Socket) ask(v *view, p *peer, now time.Time) {
+	p.mu.Lock()
+	x, err := s.chosen(v, p, now)
+	if err != nil || x == nil || !p.send.due(now, x) {
+		p.mu.Unlock()
+		return
+	}
+	if p.send.question == 0 || p.send.asking != x || now.Sub(p.send.since) > helloLife/2 {
+		p.send.question, p.send.asking, p.send.since = draw(), x, now
+	}
+	p.send.asked = now
+	h := header{
+		protection: protectControl, kind: typeHello, from: s.table.short, to: p.short,
+		fromKey: ownKey(x.own), toKey: shortKey(x.other.Certificate), channel: p.send.channel, number: p.send.question,
+	}
+	var out [headerBytes + tagBytes]byte
+	h.put(out[:])
+	x.tag(out[:])
+	address := p.address()
+	p.mu.Unlock()
+	_ = s.write(out[:], address) // a hello that is lost is said again
+}
+
+// chosen are the keys of the next hello: the newest of both. A peer whose log lags may not know
+// this node's newest key yet, so without an answer every other hello uses the one before.
+func (s *Socket) chosen(v *view, p *peer, now time.Time) (*pair, error) {
+	own := v.said[0]
+	if len(v.said) > 1 && now.Sub(p.send.heard) > olderAfter && now.UnixMilli()/helloLife.Milliseconds()%2 == 1 {
+		own = v.said[1]
+	}
+	return p.pair(s.table.cluster, s.table.self, own, p.keys[0])
+}
