@@ -17,6 +17,7 @@ type table struct {
 	short         uint64
 	state         func() *fsm.State
 	keys          func() ([]identity.SpeechKey, error)
+	changed       func() // is called when the peers are others than before
 
 	mu    sync.Mutex // for writing seen
 	seen  atomic.Pointer[view]
@@ -45,6 +46,9 @@ func (t *table) now() *view {
 	}
 	v := t.follow(before, s)
 	t.seen.Store(v)
+	if before == nil || !sameMap(before, v) {
+		t.changed()
+	}
 	return v
 }
 
@@ -92,6 +96,11 @@ func (t *table) follow(before *view, s *fsm.State) *view {
 		}
 	}
 	return v
+}
+
+// sameMap reports whether two views have the same peers with the same keys.
+func sameMap(a, b *view) bool {
+	return len(a.said) == len(b.said) && samePeers(a.of, b.of) && slices.EqualFunc(a.own, b.own, sameKey)
 }
 
 func sameKey(a, b identity.SpeechKey) bool { return a.Certificate == b.Certificate }
