@@ -48,6 +48,7 @@ const (
 type peer struct {
 	id    string
 	short uint64
+	since time.Time // when this process met it in the state
 
 	mu    sync.Mutex // never held across a send or a call of Config.Receive
 	node  fsm.Node

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,8 +16,9 @@ import (
 )
 
 const (
-	tellEvery   = time.Minute // between two lines about dropped datagrams
-	socketBytes = 1 << 20     // that the kernel may keep in either direction
+	tellEvery   = time.Minute     // between two lines about dropped datagrams
+	silentAfter = 5 * time.Second // without an answer: something is wrong between two nodes
+	socketBytes = 1 << 20         // that the kernel may keep in either direction
 )
 
 // ErrNoChannel is returned by Send while there is no channel yet. The word waits for one, but not for long.
@@ -44,6 +46,7 @@ type Socket struct {
 	table  table
 	counts counts
 	asked  chan struct{} // a hello may be due
+	opened time.Time
 }
 
 // Open starts to listen. Nothing is answered before Run.
@@ -56,7 +59,7 @@ func Open(cfg Config) (*Socket, error) {
 	_ = conn.SetReadBuffer(socketBytes)
 	_ = conn.SetWriteBuffer(socketBytes)
 	s := &Socket{
-		cfg: cfg, conn: conn, asked: make(chan struct{}, 1),
+		cfg: cfg, conn: conn, asked: make(chan struct{}, 1), opened: time.Now(),
 		table: table{cluster: cfg.Cluster, self: cfg.Node, short: shortID(cfg.Node), state: cfg.State, keys: cfg.Keys},
 	}
 	s.table.changed = s.poke
@@ -71,6 +74,28 @@ func (s *Socket) Dropped() map[string]uint64 { return s.counts.dropped() }
 
 // frames are buffers for what is sent.
 var frames = sync.Pool{New: func() any { return new([frameMax]byte) }}
+
+// Silent returns the nodes to which this node speaks and that have answered no hello for
+// silentAfter, sorted by id: they are down, or UDP to the lease port does not get through.
+func (s *Socket) Silent() []string {
+	now := time.Now()
+	var out []string
+	for _, p := range s.table.now().peers {
+		p.mu.Lock()
+		if silent(&p.send, s.opened, p.since, now) {
+			out = append(out, p.id)
+		}
+		p.mu.Unlock()
+	}
+	slices.Sort(out)
+	return out
+}
+
+// silent is Silent for one peer, of a process that was opened, and met it, at these times.
+func silent(p *sending, opened, met, now time.Time) bool {
+	speaks := now.Sub(p.spoke) < idleAfter && now.Sub(opened) > silentAfter && now.Sub(met) > silentAfter
+	return speaks && now.Sub(p.heard) > silentAfter
+}
 
 // Send seals a word for a node and sends it. Nobody knows whether it arrives. It returns
 // ErrNoChannel when the two have not met yet: the word waits for that for a moment.

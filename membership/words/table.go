@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"havip-cluster/fsm"
 	"havip-cluster/internal/mutant"
@@ -83,7 +84,7 @@ func (t *table) follow(before *view, s *fsm.State) *view {
 		}
 		p := before.peers[short]
 		if p == nil || p.id != id {
-			p = &peer{id: id, short: short, recv: receiving{next: draw()}}
+			p = &peer{id: id, short: short, since: time.Now(), recv: receiving{next: draw()}}
 		}
 		p.follow(n, v.own)
 		v.peers[short] = p
