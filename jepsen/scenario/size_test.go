@@ -21,7 +21,7 @@ const (
 	// nodes: with more addresses a round takes longer.
 	questionsPerSecond = 20_000
 	// A planned hand-over is watched at some of the addresses, each asked so often that its gap shows.
-	sampled     = 100
+	sampled     = 20
 	sampleRound = 5 * time.Millisecond
 	roundMin    = 10 * time.Millisecond
 	sizeStart   = 512 // the first HAVIP is subnet + 512
