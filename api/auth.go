@@ -76,7 +76,7 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 		if refusal == nil && p.node != "" && !openRoute(r) {
 			refusal = s.checkMember(r.Context(), p.node)
 		}
-		if refusal == nil && !(s.goesOn(r) && !s.Backend.IsLeader()) {
+		if refusal == nil && (!s.goesOn(r) || s.Backend.IsLeader() || holdsFile(r)) {
 			refusal = permit(s.pattern(r), p, caller)
 		}
 		if refusal != nil {

@@ -49,6 +49,10 @@ func inEdge(name, rule, test string, more ...Catcher) Bug {
 	return Bug{"edge-" + name, rule, append([]Catcher{{"edge", test, Fails}}, more...)}
 }
 
+func inAPI(name, rule, test string) Bug {
+	return Bug{"api-" + name, rule, []Catcher{{"api", test, Fails}}}
+}
+
 func inDoors(name, rule, test string) Bug {
 	return Bug{"membership-door-" + name, rule, []Catcher{{"membership", test, Fails}}}
 }
@@ -128,6 +132,15 @@ var Catalogue = []Bug{
 	inDoors("cut", "removal ends what is open", "^TestRemovalCutsWhatIsOpen$"),
 	inDoors("dial", "the dialler names whom it wants", "^TestTheDiallerNamesWhomItWants$"),
 	inDoors("old-word", "a word for a voter is newer than what is known", "^TestVouching$"),
+	inAPI("no-rule", "rights: every route has a rule", "^TestEveryRoute$"),
+	inAPI("node-admin", "rights: a node's certificate is no admin", "^TestEveryRoute$|^TestForwardedLies$"),
+	inAPI("expired-token", "rights: an expired token is none", "^TestEveryRoute$"),
+	inFSM("node-admin", "rights: a node's own root cares for that node alone", "^TestPermits$"),
+	inFSM("scope", "rights: a token of a group touches its HAVIPs alone", "^TestScope$"),
+	inFSM("expired-token", "rights: the log's order decides when a token ended", "^TestTokensInTheLog$"),
+	inFSM("key-principal", "rights: a key belongs to its principal", "^TestKeysOfPrincipals$"),
+	{"membership-role", "rights: asked where it is proposed", []Catcher{{"membership", "^TestTheLeaderAsksForRights$", Fails}}},
+	{"membership-ca-key", "rights: the CA's key goes to few", []Catcher{{"membership", "^TestRolesInRaft$", Fails}}},
 	{"membership-take-back", "what failed is taken back", []Catcher{{"membership", "^TestALeadersStalledWriteFailsAndIsTakenBack$|^TestWhatCannotBeTakenBackIsTriedAgain$", Fails}}},
 	{"fence-not-shut", "fence: shut means silent", []Catcher{{"netdev/fence", "^TestStates$|^TestFrameTable$", Fails}}},
 	{"fence-link", "fence: outlives the process", []Catcher{{"netdev/fence", "^TestKilled$", Fails}}},
