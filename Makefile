@@ -19,7 +19,7 @@ install = @for p in $(1); do \
 GO           ?= go
 FUZZTIME     ?= 10s
 TEST_TIMEOUT ?= 25m
-# Whole clusters, one after another.
+# Whole clusters.
 SCENARIO_TIMEOUT ?= 50m
 VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
@@ -107,9 +107,14 @@ compare: ## Keepalived and havip-cluster through the same faults, RUNS (5) times
 	$(GO) run ./jepsen/compare -runs $${RUNS:-5}
 
 .PHONY: jepsen-short
-jepsen-short: ## whole clusters of the real binary through each fault on the real kernel (root)
+jepsen-short: ## whole clusters of the real binary through each fault on the real kernel, two at a time (root)
 	$(call install,$(SCENARIO_PACKAGES))
-	$(GO) test -count=1 -p 1 -timeout $(SCENARIO_TIMEOUT) ./jepsen/scenario ./jepsen/trial
+	$(GO) test -short -parallel 2 -count=1 -p 1 -timeout $(SCENARIO_TIMEOUT) ./jepsen/scenario ./jepsen/trial
+
+.PHONY: scenarios
+scenarios: ## the same one after another, with attacks and planted bugs that take long (root, 25 min)
+	$(call install,$(SCENARIO_PACKAGES))
+	$(GO) test -parallel 1 -count=1 -p 1 -timeout $(SCENARIO_TIMEOUT) ./jepsen/scenario ./jepsen/trial
 
 .PHONY: jepsen
 jepsen: build ## DURATION (30m) of all faults from one SEED, judged, with bin/jepsen/report.html (root)

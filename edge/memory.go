@@ -10,6 +10,9 @@ import (
 const (
 	announceNext = 1100 * time.Millisecond // outlasts a neighbour's lock time of 1 s (metallb#172)
 	announceSlow = 5 * time.Second         // for switches and clients that forgot or missed it
+	// announceEarly is how much too early a slow one goes along with another: in few bursts
+	// instead of many, each of which costs a turn.
+	announceEarly = announceSlow / 4
 
 	retryFirst = 10 * time.Millisecond // after an operation that failed; twice as long each time
 	retryLast  = time.Second

@@ -42,6 +42,7 @@ type plan struct {
 	route  []netdev.RouteChange
 	settle []netdev.Change
 	early  []Item // those that may be extended along with others
+	along  []Item // those that may be announced along with others
 }
 
 func (p *plan) add(kind OpKind, items ...Item) { p.items[kind] = append(p.items[kind], items...) }
@@ -50,6 +51,9 @@ func (p *plan) add(kind OpKind, items ...Item) { p.items[kind] = append(p.items[
 func (p *plan) ops() []Op {
 	if len(p.items[OpExtend]) > 0 {
 		p.add(OpExtend, p.early...)
+	}
+	if len(p.items[OpAnnounce]) > 0 {
+		p.add(OpAnnounce, p.along...)
 	}
 	for _, items := range p.items { // which were gathered in no order
 		slices.SortFunc(items, func(a, b Item) int { return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.Index, b.Index)) })
@@ -308,8 +312,13 @@ func (p *plan) strays(ip netip.Addr) {
 
 // announce has an address told to the neighbours when that is due.
 func (p *plan) announce(ip netip.Addr, w Want, r *record) {
-	if p.now >= r.next && p.now < p.want.Deadline {
-		p.add(OpAnnounce, Item{IP: ip, Index: w.Index})
+	it := Item{IP: ip, Index: w.Index}
+	switch early := r.announced && !r.second && p.want.AnnounceEvery <= 0; {
+	case p.now >= p.want.Deadline:
+	case p.now >= r.next:
+		p.add(OpAnnounce, it)
+	case early && p.now >= r.next.Add(-announceEarly):
+		p.along = append(p.along, it)
 	}
 }
 

@@ -293,6 +293,30 @@ func TestClaimsKeepTheInterval(t *testing.T) {
 	}
 }
 
+// Announcements that are due within a while of each other leave together, in one turn; the second
+// of a burst never early, because neighbours would not take it.
+func TestAnnouncementsGoTogether(t *testing.T) {
+	const n, step = 20, 50 * time.Millisecond
+	b := newBed(t, n)
+	for i := range n {
+		b.here(i, 1)
+		b.later(step)
+	}
+	for range (announceSlow + announceNext) / step {
+		b.later(step)
+	}
+	turns, said := 0, b.m.items[OpAnnounce]
+	for range 2 * announceSlow / step {
+		before := b.m.items[OpAnnounce]
+		if b.later(step); b.m.items[OpAnnounce] != before {
+			turns++
+		}
+	}
+	if got := b.m.items[OpAnnounce] - said; turns > 3 || got < 2*n || got > 3*n {
+		t.Errorf("%d announcements of %d addresses in %d turns of 10s", got, n, turns)
+	}
+}
+
 // Whatever another program damages is put right, told once, and announced again.
 func TestRepairs(t *testing.T) {
 	for name, damage := range map[string]func(m *model){

@@ -236,18 +236,23 @@ func (a *Agent) turn() time.Duration {
 		})
 	}
 	a.countLeaving()
-	a.pace = newPace(len(s.HAVIPs), a.holdings)
-	for _, step := range a.handoff.Decide(now, s) {
+	steps := a.handoff.Decide(now, s)
+	a.pace = newPace(len(s.HAVIPs), a.holdings, steps, a.saying.saidReady)
+	for _, step := range steps {
 		a.do(s, step, deadline)
 	}
 	a.refreshHoldings(s)
+	// Before the turn of the edge, which takes its time: earlier owners work meanwhile.
+	asked := a.saying.flush(now, s)
 	report := a.cfg.Edge.Turn(a.wanted(s, deadline))
 	again := a.take(s, report)
 	unconfirmed := a.confirm(s, now)
 	a.publish()
 	next := min(report.Next, deadline)
-	if again := a.saying.flush(now, s); again != 0 {
-		next = min(next, again)
+	for _, again := range []lease.Instant{asked, a.saying.flush(now, s)} {
+		if again != 0 {
+			next = min(next, again)
+		}
 	}
 	if unconfirmed {
 		next = min(next, now.Add(confirmRepeat))

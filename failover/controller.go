@@ -19,7 +19,8 @@ const (
 	askSlowest  = 8                      // up to this part of a lease: a longer round trip renews no lease either
 	controlTick = 250 * time.Millisecond // a turn without an event, at the latest
 	retryPause  = 20 * time.Millisecond  // after a proposal that failed
-	gatherEach  = 10 * time.Microsecond  // of every HAVIP: about what one entry about HAVIPs costs each member
+	gatherEach  = 50 * time.Microsecond  // of every HAVIP: some times what one entry about HAVIPs costs each member
+	gatherMax   = 100 * time.Millisecond
 	proposeWait = 3 * time.Second
 )
 
@@ -230,9 +231,9 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 
 // gatherUntil is until when words about HAVIPs wait for others, so that one entry holds them all:
 // while a host hands over, they come in a stream, nobody waits for the log to have them, and each
-// entry costs every member in proportion to the number of HAVIPs. That is 1 ms for each 100 of them.
+// entry costs every member in proportion to the number of HAVIPs. That is 1 ms for each 20 of them.
 func (c *Controller) gatherUntil(first lease.Instant) lease.Instant {
-	return first.Add((gatherEach * time.Duration(len(c.cfg.Log.State().HAVIPs))).Truncate(time.Millisecond))
+	return first.Add(min(gatherEach*time.Duration(len(c.cfg.Log.State().HAVIPs)), gatherMax).Truncate(time.Millisecond))
 }
 
 // gathered notes when the first word came, and reports whether it has waited long enough.

@@ -279,7 +279,7 @@ func TestWordsAboutManyHAVIPsAreGathered(t *testing.T) {
 	for _, row := range []struct {
 		havips  int
 		failure string
-		at      string // what is proposed at once, and 3 ms later
+		at      string // what is proposed at once, and when they have been gathered
 		later   string
 	}{
 		{6, "", "Release Confirm", ""}, {300, "", "", "Release Confirm"}, {300, "no route", "Release", "Confirm"},
@@ -293,10 +293,11 @@ func TestWordsAboutManyHAVIPsAreGathered(t *testing.T) {
 		b.c.take(message{From: "n-n2", Released: []claimWord{{HAVIP: left.ID, Epoch: left.Epoch, Session: left.Owner.Session, Failure: row.failure}}})
 		pause := b.turn()
 		got := strings.Join(slices.DeleteFunc(strings.Fields(b.kinds()), func(k string) bool { return k == "Place" }), " ")
-		b.pass(3 * time.Millisecond)
+		gathered := gatherEach * time.Duration(row.havips)
+		b.pass(gathered)
 		b.turn()
 		later := strings.Join(slices.DeleteFunc(strings.Fields(b.kinds()), func(k string) bool { return k == "Place" }), " ")
-		if got != row.at || later != row.later || row.later != "" && pause > 3*time.Millisecond {
+		if got != row.at || later != row.later || row.later != "" && pause > gathered {
 			t.Errorf("%d HAVIPs, %q: %q at once, %q later, after %v", row.havips, row.failure, got, later, pause)
 		}
 	}

@@ -81,11 +81,13 @@ func (h *Handoff) Decide(now lease.Instant, s *fsm.State) []Step {
 	return append(ends, begins...)
 }
 
-// known lists the HAVIPs that concern this session.
+// known lists the HAVIPs of this session about which there may be something to decide.
 func (h *Handoff) known(s *fsm.State) []string {
 	var ids []string
-	for id := range h.active {
-		ids = append(ids, id)
+	for id, act := range h.active {
+		if !h.settled(s.HAVIPs[id], act) {
+			ids = append(ids, id)
+		}
 	}
 	for id, v := range s.HAVIPs {
 		if _, done := h.active[id]; done {
@@ -97,6 +99,12 @@ func (h *Handoff) known(s *fsm.State) []string {
 	}
 	slices.Sort(ids)
 	return ids
+}
+
+// settled reports whether a HAVIP is answered for under the claim that the log has, and no other
+// claim is left: as nearly all are in nearly every turn.
+func (h *Handoff) settled(v fsm.HAVIP, act fsm.Claim) bool {
+	return v.Owner != nil && *v.Owner == act && len(v.Draining) == 0 && h.mine(act) && act.Epoch > h.released[v.ID]
 }
 
 func (h *Handoff) mine(c fsm.Claim) bool { return c.Session == h.session }

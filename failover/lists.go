@@ -25,13 +25,24 @@ func (a *Agent) refreshHoldings(s *fsm.State) {
 		return
 	}
 	a.lists.refreshed = s
-	a.lists.changed()
+	lifetime := s.Cluster.LeaseMax + lifetimeMore
 	for _, h := range a.holdings {
-		if eni, known := s.ENIs[h.ENI.ID]; known {
+		if eni, known := s.ENIs[h.ENI.ID]; known && !sameENI(eni, h.ENI) {
 			h.ENI = eni
+			a.lists.changed()
 		}
-		h.Lifetime = s.Cluster.LeaseMax + lifetimeMore
+		if h.Lifetime != lifetime {
+			h.Lifetime = lifetime
+			a.lists.changed()
+		}
 	}
+}
+
+// sameENI reports whether nothing about an ENI has changed. TestSameENI holds it to every field.
+func sameENI(a, b fsm.ENI) bool {
+	primary := a.SetPrimary == b.SetPrimary || a.SetPrimary != nil && b.SetPrimary != nil && *a.SetPrimary == *b.SetPrimary
+	return primary && a.ID == b.ID && a.Node == b.Node && a.Device == b.Device && a.MAC == b.MAC && a.Subnet == b.Subnet && a.Gateway == b.Gateway &&
+		a.Primary == b.Primary && a.Up == b.Up && a.Detached == b.Detached && a.Fault == b.Fault && a.SetSubnet == b.SetSubnet && slices.Equal(a.Prefixes, b.Prefixes)
 }
 
 // held lists the ids of the HAVIPs that are here, in order.

@@ -2,11 +2,13 @@ package failover
 
 import (
 	"log/slog"
+	"net/netip"
 	"reflect"
 	"testing"
 	"time"
 
 	"havip-cluster/failover/lease"
+	"havip-cluster/fsm"
 )
 
 // Each change of a holding is in the lists at once: a HAVIP that is to leave must not be wanted
@@ -51,5 +53,34 @@ func TestListsFollowEveryChange(t *testing.T) {
 		if fresh := a.wanted(w.state, deadline).Holdings; !reflect.DeepEqual(got, fresh) || !reflect.DeepEqual(view, a.Holdings()) || len(got) != c.wanted {
 			t.Errorf("after %s: %+v and %+v, and made anew %+v and %+v", c.what, got, view, fresh, a.Holdings())
 		}
+	}
+}
+
+// TestSameENI: a change of any field is noticed, also of one that is added later.
+func TestSameENI(t *testing.T) {
+	yes, no := true, false
+	other := map[reflect.Type]reflect.Value{
+		reflect.TypeFor[string](): reflect.ValueOf("other"), reflect.TypeFor[bool](): reflect.ValueOf(true), reflect.TypeFor[*bool](): reflect.ValueOf(&yes),
+		reflect.TypeFor[netip.Addr](): reflect.ValueOf(netip.MustParseAddr("10.0.0.9")), reflect.TypeFor[[]netip.Prefix](): reflect.ValueOf([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}),
+	}
+	base := fsm.ENI{ID: "n1/eth0"}
+	for i := range reflect.TypeFor[fsm.ENI]().NumField() {
+		changed := base
+		f := reflect.ValueOf(&changed).Elem().Field(i)
+		v, known := other[f.Type()]
+		if !known {
+			t.Fatalf("no other value for a %s", f.Type())
+		}
+		f.Set(v)
+		if sameENI(base, changed) || sameENI(changed, base) || !sameENI(changed, changed) {
+			t.Errorf("%s is not compared", reflect.TypeFor[fsm.ENI]().Field(i).Name)
+		}
+	}
+	a, b := base, base
+	a.SetPrimary, b.SetPrimary = &yes, &no
+	again := yes
+	c := a
+	if c.SetPrimary = &again; sameENI(a, b) || !sameENI(a, c) {
+		t.Error("the operator's word is compared by its place in memory")
 	}
 }

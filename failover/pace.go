@@ -11,28 +11,55 @@ const (
 // pace keeps a node that gets many HAVIPs from being given more of them at once than it can put
 // up at once. It withholds the word Ready; an owner that hears none serves on, and gives way by
 // itself when its patience ends.
+//
+// HAVIPs are asked for in lots: the next one while the last is put up here, so that it is taken down
+// meanwhile where it is, and not before half of the last has come: lots of one or two cost as much.
 type pace struct {
-	room     int
-	asked    map[string]int // by node
+	lot      int
+	full     bool           // a lot is on its way up here, and more than that
+	waiting  map[string]int // asked before and not here yet, by node
+	asked    map[string]int // for the first time in this turn, by node
+	said     func(Step) bool
 	withheld bool
 }
 
-// newPace begins a turn. What is here and does not stand yet takes room.
-func newPace(havips int, holdings map[string]*holding) pace {
-	p := pace{room: max(askMax, havips/askPart), asked: map[string]int{}}
+// newPace begins a turn with these steps. said reports whether a step's word was said before. What
+// is here and does not stand yet takes room.
+func newPace(havips int, holdings map[string]*holding, steps []Step, said func(Step) bool) pace {
+	p := pace{lot: max(askMax, havips/askPart), waiting: map[string]int{}, asked: map[string]int{}, said: said}
+	rising := 0
 	for _, h := range holdings {
 		if !h.serving && !h.leaving {
-			p.room--
+			rising++
+		}
+	}
+	p.full = rising > p.lot
+	for _, step := range steps {
+		if step.Kind == StepReady && said(step) {
+			for _, node := range step.To {
+				p.waiting[node]++
+			}
 		}
 	}
 	return p
 }
 
-// mayAsk reports whether the earlier owners may be told now that this node is ready. One that
-// never answers holds up none but its own.
+// room is how many more a node may be asked for in this turn.
+func (p *pace) room(node string) int {
+	if p.full || p.waiting[node] > p.lot/2 {
+		return 0
+	}
+	return p.lot - p.waiting[node] - p.asked[node]
+}
+
+// mayAsk reports whether the earlier owners may be told now that this node is ready, or told
+// again. One that never answers holds up none but its own.
 func (p *pace) mayAsk(step Step) bool {
+	if p.said(step) {
+		return true
+	}
 	for _, node := range step.To {
-		if p.asked[node] >= p.room {
+		if p.room(node) <= 0 {
 			p.withheld = true
 			return false
 		}

@@ -2,15 +2,13 @@ package failover
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
+	"havip-cluster/internal/boottime"
 )
 
 // Log is what this package needs of the replicated log.
@@ -139,11 +137,7 @@ type Clock func() lease.Instant
 
 // Boot is the real Clock.
 func Boot() lease.Instant {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		panic(fmt.Sprintf("failover: CLOCK_BOOTTIME: %v", err)) // every Linux since 2.6.39 has it
-	}
-	return lease.Instant(ts.Nano())
+	return lease.Instant(boottime.Now())
 }
 
 // Config joins the parts of a Member.

@@ -67,6 +67,16 @@ func (s *saying) say(step Step, failure string) {
 	}
 }
 
+// saidReady reports whether the word of a StepReady was said before.
+func (s *saying) saidReady(step Step) bool {
+	for _, node := range step.To {
+		if _, before := s.said[wordKey{kindReady, step.HAVIP, step.Claim.Epoch, node}]; before {
+			return true
+		}
+	}
+	return false
+}
+
 // activated takes the word that a HAVIP is served here.
 func (s *saying) activated(h *holding, now lease.Instant) {
 	key := wordKey{kindActivated, h.HAVIP.ID, h.Claim.Epoch, ""}

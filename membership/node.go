@@ -70,9 +70,6 @@ const (
 	leadPause      = 20 * time.Millisecond // between two tries to begin to lead
 	closeWait      = 15 * time.Second      // for Raft's calls to others, and for the disk
 	readyLag       = 64                    // entries that a future voter may be behind
-	// commitPause is when an idle leader tells its followers how far it has committed.
-	// Propose does not wait for that: it follows each command with a no-op.
-	commitPause = 25 * time.Millisecond
 )
 
 // Node is a running Raft node. All methods may be called from any goroutine.
@@ -192,7 +189,9 @@ func (n *Node) start() (err error) {
 	conf.LocalID = raft.ServerID(n.cfg.Node)
 	conf.HeartbeatTimeout, conf.ElectionTimeout = n.cfg.Heartbeat, n.cfg.Heartbeat
 	conf.LeaderLeaseTimeout = n.cfg.LeaderLease
-	conf.CommitTimeout = min(commitPause, n.cfg.Heartbeat/4)
+	// How often an idle leader tells its followers how far it has committed, beside its heartbeats.
+	// Nobody waits for that: Propose follows each command with a no-op, which tells it.
+	conf.CommitTimeout = n.cfg.Heartbeat
 	conf.NotifyCh = n.notify
 	conf.Logger = logger
 	conf.NoLegacyTelemetry = true
@@ -200,10 +199,11 @@ func (n *Node) start() (err error) {
 		n.parts.Tune(conf)
 	}
 	snaps := notedSnapshots{n.parts.Snapshots, n.book}
-	trans, err := newFreshOnly(n.parts.Transport, n.committed, n.done)
+	trans, err := newFreshOnly(n.parts.Transport, n.cfg.Heartbeat, n.committed, n.done)
 	if err != nil {
 		return err
 	}
+	trans.entry = n.entryTerm
 	serve := n.bindTransport(trans)
 	if n.raft, err = newRaft(conf, n.Machine, cache, n.parts.Store, snaps, trans); err != nil {
 		return fmt.Errorf("membership: start raft on %s: %w", n.cfg.Dir, err)

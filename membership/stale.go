@@ -3,6 +3,7 @@ package membership
 import (
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -22,8 +23,10 @@ import (
 // that commits what is newer. Heartbeats, which Raft takes past its queue, are not held up.
 type freshOnly struct {
 	votingTransport
-	held  func() (term, index uint64) // Raft's term, and the last index that it knows as committed
-	still func(raft.RPC) error        // an error for a request whose sender lost the right to it while it waited
+	held func() (term, index uint64) // Raft's term, and the last index that it knows as committed
+	// entry is the term of an entry in this node's log; false: it is not there.
+	entry func(index uint64) (term uint64, ok bool)
+	still func(raft.RPC) error // an error for a request whose sender lost the right to it while it waited
 	rpcs  chan raft.RPC
 	done  <-chan struct{}
 }
@@ -33,14 +36,16 @@ type votingTransport interface {
 	raft.WithPreVote
 }
 
-// newFreshOnly returns t without stale snapshots; run has to be going until done is closed.
-func newFreshOnly(t raft.Transport, held func() (term, index uint64), done <-chan struct{}) (*freshOnly, error) {
+// newFreshOnly returns t without stale snapshots, and with heartbeats for that time-out; run has to be going until done is closed.
+func newFreshOnly(t raft.Transport, heartbeat time.Duration, held func() (term, index uint64), done <-chan struct{}) (*freshOnly, error) {
 	v, ok := t.(votingTransport)
 	if !ok {
 		return nil, fmt.Errorf("membership: the transport %T knows no pre-vote", t)
 	}
 	anybody := func(raft.RPC) error { return nil }
-	return &freshOnly{votingTransport: v, held: held, still: anybody, rpcs: make(chan raft.RPC), done: done}, nil
+	nothing := func(uint64) (uint64, bool) { return 0, false }
+	v = newPacedHeartbeats(v, heartbeat, done)
+	return &freshOnly{votingTransport: v, held: held, entry: nothing, still: anybody, rpcs: make(chan raft.RPC), done: done}, nil
 }
 
 // Consumer implements raft.Transport.
@@ -91,7 +96,7 @@ func (f *freshOnly) stale(rpc raft.RPC, req *raft.InstallSnapshotRequest) bool {
 // cut returns what of a request is not committed here yet; done says that nothing is left.
 func (f *freshOnly) cut(req *raft.AppendEntriesRequest) (rest *raft.AppendEntriesRequest, done bool) {
 	term, index := f.held()
-	if len(req.Entries) == 0 || req.PrevLogEntry >= index || req.Term < term {
+	if len(req.Entries) == 0 || req.PrevLogEntry > index || req.Term < term {
 		return req, false
 	}
 	known := index - req.PrevLogEntry // entries; they follow one another
@@ -99,9 +104,36 @@ func (f *freshOnly) cut(req *raft.AppendEntriesRequest) (rest *raft.AppendEntrie
 		return nil, true
 	}
 	short := *req
-	short.PrevLogEntry, short.PrevLogTerm = index, req.Entries[known-1].Term
-	short.Entries = req.Entries[known:]
-	return &short, false
+	if known > 0 {
+		short = after(short, known)
+	}
+	return f.skip(short), false
+}
+
+// after is a request without its first n entries.
+func after(req raft.AppendEntriesRequest, n uint64) raft.AppendEntriesRequest {
+	req.PrevLogEntry, req.PrevLogTerm = req.PrevLogEntry+n, req.Entries[n-1].Term
+	req.Entries = req.Entries[n:]
+	return req
+}
+
+// skip leaves out what this node's log has already, where the entry before is in its snapshot
+// only. Raft compares that one with its log alone (v1.7.3, appendEntries) unless it is the last
+// one of all, so a node whose log goes on behind its snapshot would refuse what fits, for ever.
+func (f *freshOnly) skip(req raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
+	if _, there := f.entry(req.PrevLogEntry); !there {
+		n := uint64(0)
+		for _, e := range req.Entries {
+			if term, there := f.entry(e.Index); !there || term != e.Term {
+				break
+			}
+			n++
+		}
+		if n > 0 {
+			req = after(req, n)
+		}
+	}
+	return &req
 }
 
 // pass hands Raft a request and its answer back.
@@ -133,4 +165,13 @@ func (n *Node) committed() (term, index uint64) {
 	}
 	index = max(r.CommitIndex(), r.AppliedIndex())
 	return r.CurrentTerm(), index
+}
+
+// entryTerm is the term of an entry of this node's log, if it is there.
+func (n *Node) entryTerm(index uint64) (term uint64, ok bool) {
+	var l raft.Log
+	if index == 0 || n.parts.Store.GetLog(index, &l) != nil {
+		return 0, false
+	}
+	return l.Term, true
 }

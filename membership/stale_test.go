@@ -176,6 +176,43 @@ func TestWhatFollowsAStaleSnapshotIsTaken(t *testing.T) {
 	}
 }
 
+// A node whose log goes on behind its snapshot takes what follows on that snapshot: Raft has
+// no entry there to compare with, and its leader would ask for ever.
+func TestWhatFollowsTheSnapshotIsTaken(t *testing.T) {
+	h := newHandLed(t)
+	h.do(initCluster())
+	h.do(subnet(1))
+	at, content := h.snapshot()
+	h = newEmptyHandLed(t)
+	var resp raft.InstallSnapshotResponse
+	check(t, h.lead.InstallSnapshot("", h.at, &at, &resp, bytes.NewReader(content)))
+	follow := func(first, last, committed uint64) bool {
+		t.Helper()
+		req := &raft.AppendEntriesRequest{RPCHeader: h.header(), Term: handTerm, PrevLogEntry: first - 1, PrevLogTerm: handTerm, LeaderCommitIndex: committed}
+		for i := first; i <= last; i++ {
+			e := entry(t, i, subnet(int(i)))
+			e.Term = handTerm
+			req.Entries = append(req.Entries, e)
+		}
+		var resp raft.AppendEntriesResponse
+		check(t, h.lead.AppendEntries("", h.at, req, &resp))
+		return resp.Success
+	}
+	next := at.LastLogIndex + 1
+	if !follow(next, next+1, at.LastLogIndex) { // appended, not committed
+		t.Fatal("what follows the snapshot is refused")
+	}
+	for _, tc := range []struct {
+		name string
+		last uint64
+	}{{"less than it has", next}, {"what it has", next + 1}, {"more", next + 3}} {
+		if !follow(next, tc.last, tc.last) {
+			t.Errorf("%s is refused", tc.name)
+		}
+		eventually(t, tc.name, func() bool { return has(h.p.node.State(), int(tc.last)) })
+	}
+}
+
 // A snapshot waits until Raft has answered what came before it: that may commit what makes
 // the snapshot stale.
 func TestSnapshotsAreJudgedInOrder(t *testing.T) {
@@ -184,7 +221,7 @@ func TestSnapshotsAreJudgedInOrder(t *testing.T) {
 	lead.Connect("10.9.9.2:1", inner)
 	var index uint64 // guarded by the order of requests
 	done := make(chan struct{})
-	f, err := newFreshOnly(inner, func() (uint64, uint64) { return handTerm, index }, done)
+	f, err := newFreshOnly(inner, time.Minute, func() (uint64, uint64) { return handTerm, index }, done)
 	check(t, err)
 	answers := make(chan error, 2)
 	go func() {

@@ -50,6 +50,7 @@ func both(x, y attack) attack {
 // back, and in no case do two nodes answer. The same while the agent is stopped between two of
 // its turns, and when it, or its guard alone, dies right after.
 func TestAttacks(t *testing.T) {
+	long(t)
 	for _, c := range []struct {
 		fence string
 		takes attack // the fence

@@ -111,6 +111,7 @@ func (b *Bed) watchAll(havips []netip.Addr, fault func()) (of []Measured) {
 
 // Four HAVIPs leave a node one after another; nobody notices.
 func TestNodeDrain(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	names, havips := []string{"web"}, []netip.Addr{b.HAVIP}
 	for i := range 3 {
@@ -173,6 +174,7 @@ func (b *Bed) oneByOne(node int, before, after map[string]netns.Placement) {
 
 // What has nowhere to go stays, is served, and is named; the others leave.
 func TestNodeDrainWithNowhereToGo(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	node := b.Owner()
 	at, name, ip := b.other(node), b.Cluster.NodeName(node), b.Lab.Address(101)
@@ -214,6 +216,7 @@ const drainedMany = 40
 
 // The leader is killed in the middle of a drain; the next one goes on with it.
 func TestNodeDrainOutlivesItsLeader(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	for range attempts {
 		leader := b.Leader()

@@ -23,6 +23,7 @@ var always = []string{"unshare-m/nftables", "runc/tcx", "unit/clsact"}
 // Where the agents live makes no difference to the promise: killed or frozen whole, a node is
 // silent at the deadline, and what it leaves is found by the next process, wherever that lives.
 func TestEnvironments(t *testing.T) {
+	beside(t)
 	for _, in := range netns.Environments() {
 		for _, fence := range fences {
 			name := fmt.Sprintf("%s/%s", in, fence.word)

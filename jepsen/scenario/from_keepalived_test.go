@@ -502,12 +502,15 @@ func (m *move) judge(prober *netns.Prober, marks map[string]time.Duration) {
 
 // A person who knows Keepalived does what docs/from-keepalived.md says, command by command.
 func TestFromKeepalived(t *testing.T) {
+	beside(t)
 	newMove(t).follow(nil)
 }
 
 // The same with a master that was killed before, and whose address is still there: step 6
 // notices it, and so does the cluster.
 func TestFromKeepalivedKilled(t *testing.T) {
+	long(t)
+	beside(t)
 	m := newMove(t)
 	m.follow(func(steps []guideStep) []guideStep {
 		stop := slices.IndexFunc(steps, func(s guideStep) bool { return s.command == "systemctl disable --now keepalived" })

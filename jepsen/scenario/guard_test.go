@@ -84,6 +84,7 @@ func median(t *testing.T, s *Series, budget time.Duration) {
 }
 
 func TestDeathOfTheAgentAlone(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	die := func(s *Series, pick func(leader int) int, kill func(node int)) {
 		for range Runs(3) {
@@ -124,6 +125,7 @@ func anyMoment() { time.Sleep(rand.N(Lease / 5)) }
 // With the guard dead as well, the kernel alone keeps the promise: the address answers
 // until the deadline, and not a moment longer.
 func TestDeathOfAgentAndGuard(t *testing.T) {
+	beside(t)
 	kinds(t, func(t *testing.T, b *Bed, kind string) {
 		s := &Series{Name: "SIGKILL of agent and guard, " + kind}
 		for range Runs(3) {
@@ -187,6 +189,7 @@ func (b *Bed) silentAfter(observer *netns.Observer, owner int, killed int64) {
 }
 
 func TestFreezeAndReturn(t *testing.T) {
+	beside(t)
 	kinds(t, func(t *testing.T, b *Bed, kind string) {
 		s := &Series{Name: "SIGSTOP for 3 leases, then SIGCONT, " + kind}
 		for range Runs(3) {
@@ -221,6 +224,7 @@ func TestFreezeAndReturn(t *testing.T) {
 }
 
 func TestDeathOfTheGuardAlone(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	s := &Series{Name: "SIGKILL of the guard alone"}
 	for range Runs(3) {
@@ -248,6 +252,7 @@ func TestDeathOfTheGuardAlone(t *testing.T) {
 // A terminal, killall and some service managers send a signal to both processes: that is
 // one request to stop, not two.
 func TestSignalToTheProcessGroup(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	s := &Series{Name: "SIGTERM to agent and guard at once"}
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
@@ -269,6 +274,7 @@ func TestSignalToTheProcessGroup(t *testing.T) {
 // Without a leader nothing can be handed over: that takes its time, unless there is a
 // second signal.
 func TestSecondSignalStopsAtOnce(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	owner := b.Owner()
 	m := b.Watch(func() {
@@ -306,6 +312,7 @@ func (b *Bed) cutOff(node int) {
 }
 
 func TestStopWhileTheLeaderIsAway(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	leader := b.Leader()
 	b.Place(b.other(leader))
@@ -325,6 +332,7 @@ func TestStopWhileTheLeaderIsAway(t *testing.T) {
 }
 
 func TestRestartCleansBeforeItSpeaks(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	time.Sleep(2 * Lease) // voters that have just started are silent for a promise
 	owner := b.Owner()
@@ -353,6 +361,7 @@ func TestRestartCleansBeforeItSpeaks(t *testing.T) {
 }
 
 func TestCleanup(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	time.Sleep(2 * Lease)
 	owner := b.Owner()

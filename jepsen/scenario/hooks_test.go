@@ -20,6 +20,7 @@ const hookSleep = 2 * time.Second
 // TestHooks: a move and a stop run the hooks of both sides, with what they are promised,
 // and no client notices how slow they are. One that fails is in everybody's events.
 func TestHooks(t *testing.T) {
+	beside(t)
 	b := unformed(t, 3)
 	said, config := filepath.Join(b.Cluster.Dir, "said"), filepath.Join(b.Cluster.Dir, "agent.yaml")
 	hook := filepath.Join(b.Cluster.Dir, "hook")

@@ -47,6 +47,7 @@ func (b *Bed) passAll(node int, hooks ...ebpf.AttachType) {
 
 // A14: another program at the head of the hook.
 func TestHostHasAForeignProgram(t *testing.T) {
+	beside(t)
 	both := []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress}
 	t.Run("on a standby with the address", func(t *testing.T) {
 		b := NewBed(t, 3)
@@ -90,6 +91,7 @@ func TestHostHasAForeignProgram(t *testing.T) {
 
 // A13: the fence is nftables, all processes are dead, and somebody removes its rules.
 func TestHostLosesItsRulesAfterADeath(t *testing.T) {
+	beside(t)
 	// The address's lifetime is in whole seconds, and the kernel is up to 250 ms late; a successor
 	// begins no earlier than a lease after the last renewal (docs/operating.md).
 	const lifetime = 900 * time.Millisecond
@@ -184,6 +186,7 @@ func (b *Bed) closedSoon(c net.Conn, what string) {
 
 // A30: connections with the HAVIP when it leaves.
 func TestHostHasConnectionsOfTheHAVIP(t *testing.T) {
+	beside(t)
 	move := func(b *Bed) {
 		from := b.Owner()
 		to := b.other(from)

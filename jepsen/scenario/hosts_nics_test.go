@@ -53,6 +53,7 @@ func answerARP(t *testing.T, ip netip.Addr, mac net.HardwareAddr) error {
 
 // A01: two NICs of one host in one LAN.
 func TestHostHasTwoNICsInOneLAN(t *testing.T) {
+	beside(t)
 	for _, c := range []struct {
 		name    string
 		address string
@@ -103,6 +104,7 @@ func (b *Bed) silentNIC(node, nic int) {
 
 // A02: more Ethernet devices than any host has NICs.
 func TestHostHasManyDevices(t *testing.T) {
+	beside(t)
 	for _, c := range []struct{ name, line string }{
 		{"33 veth pairs", "for i in $(seq 33); do ip link add va$i type veth peer vb$i; ip link set va$i up; ip link set vb$i up; done"},
 		{"variant: 70 macvlans without an address", "for i in $(seq 70); do ip link add link eth0 name mv$i type macvlan; ip link set mv$i up; done"},
@@ -134,6 +136,7 @@ func TestHostHasManyDevices(t *testing.T) {
 
 // A05: the host's address is not on the NIC itself.
 func TestHostsAddressIsOnAnotherDevice(t *testing.T) {
+	beside(t)
 	for _, c := range []struct {
 		name, device string
 		lines        []string
@@ -182,6 +185,7 @@ func TestHostsAddressIsOnAnotherDevice(t *testing.T) {
 
 // A07: the kernel gives a NIC another name.
 func TestHostsNICIsRenamed(t *testing.T) {
+	beside(t)
 	for _, c := range []struct {
 		name string
 		rule []string // who may own it, or should
@@ -218,6 +222,7 @@ func TestHostsNICIsRenamed(t *testing.T) {
 
 // A28: the owning NIC has no IPv4 address of its own.
 func TestHostsNICHasNoAddress(t *testing.T) {
+	beside(t)
 	for _, c := range []struct{ name, address string }{{"none at all", ""}, {"variant: one of IPv6", "fd00:78::11/64"}} {
 		t.Run(c.name, func(t *testing.T) {
 			b := NewBed(t, 3)
@@ -298,6 +303,7 @@ func (r *routed) served(when string) {
 
 // A12: the client is beyond a gateway of the second NIC's subnet.
 func TestHostRepliesThroughASecondGateway(t *testing.T) {
+	beside(t)
 	t.Run("the gateway of the subnet", func(t *testing.T) {
 		r := newRouted(t, true)
 		r.served("at first")

@@ -187,6 +187,7 @@ func (b *Bed) busyLog() (stop func()) {
 // N1: a new HAVIP's address is on a standby already. While the log changes all the time, the standby
 // must still be silent before anybody else speaks.
 func TestHostHasANewAddressAlready(t *testing.T) {
+	beside(t)
 	for _, c := range []struct{ name, prepare, own string }{
 		{"on lo", "ip addr add 10.77.0.101/32 dev lo", ""},
 		// On a bridge it is an own address of that host, which is reason enough to refuse.
@@ -216,6 +217,7 @@ func TestHostHasANewAddressAlready(t *testing.T) {
 // N1, variant: the standby that has the address has no session, so it need not guard it. It is found
 // out as anybody else who has it.
 func TestHostWithoutASessionHasANewAddress(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	b.Place(1)
 	b.sh(2, "ip addr add 10.77.0.101/32 dev lo")
@@ -230,6 +232,7 @@ func TestHostWithoutASessionHasANewAddress(t *testing.T) {
 
 // A10: an address that a node itself needs is no HAVIP, and nothing that is a HAVIP becomes a node's.
 func TestHostNeedsTheAddressItself(t *testing.T) {
+	beside(t)
 	t.Run("a host joins with a HAVIP's address", func(t *testing.T) {
 		b := newBed(t, 3, 2)
 		own := b.Lab.Node(3).IP(0)
@@ -268,6 +271,7 @@ func TestHostNeedsTheAddressItself(t *testing.T) {
 
 // N6: a HAVIP's address in another form on a node that does not own it.
 func TestHostHasTheAddressInAnotherForm(t *testing.T) {
+	beside(t)
 	for _, c := range []struct{ name, form string }{{"/16 on a standby", "/16"}, {"variant: /25 with a label", "/25 label eth0:9"}} {
 		t.Run(c.name, func(t *testing.T) {
 			b := NewBed(t, 3)
@@ -291,6 +295,7 @@ func TestHostHasTheAddressInAnotherForm(t *testing.T) {
 
 // N7: a live host outside the cluster has the address already.
 func TestHostOutsideHasTheAddress(t *testing.T) {
+	beside(t)
 	const mac = "02:77:00:01:01:00" // of the client
 	t.Run("at creation", func(t *testing.T) {
 		b := NewBed(t, 3)
@@ -331,6 +336,7 @@ func TestHostOutsideHasTheAddress(t *testing.T) {
 // A31: a real server of LVS-DR has the HAVIP on lo: traffic that a director sends to its MAC address
 // passes, ARP stays silent.
 func TestHostIsARealServer(t *testing.T) {
+	beside(t)
 	const flag = "--direct-server-return"
 	b := NewBed(t, 3)
 	b.Place(1)
@@ -360,6 +366,7 @@ func TestHostIsARealServer(t *testing.T) {
 
 // A06: somebody answers ARP for a node's own address: a warning, no reason to stay away.
 func TestHostsAddressIsAnsweredFor(t *testing.T) {
+	beside(t)
 	start := func(t *testing.T, b *Bed, node int, begin func()) {
 		t.Helper()
 		b.must(b.Lab.Client().Do(func() error { return answerARP(t, b.Lab.Node(node).IP(0), b.Lab.Node(node).MAC(0)) }))

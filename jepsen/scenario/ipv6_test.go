@@ -16,6 +16,7 @@ import (
 // An IPv6 HAVIP is a /128 without duplicate address detection, announced by unsolicited
 // neighbour advertisements: a client follows it to the next owner.
 func TestIPv6HAVIP(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	v6 := func(last int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("fd00:77::%d", last)) }
 	for i, h := range append(b.Lab.Nodes(), b.Lab.Client()) {

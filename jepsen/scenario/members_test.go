@@ -35,6 +35,7 @@ func (b *Bed) token(i int, node string) string {
 
 // Each refusal leaves the cluster as it was, and no data directory behind.
 func TestJoinRefusals(t *testing.T) {
+	beside(t)
 	b := newBed(t, 3, 1)
 	peer := b.Lab.Node(1).IP(0).String() + ":7400"
 	join := func(name, token string) []string {
@@ -72,6 +73,7 @@ func TestJoinRefusals(t *testing.T) {
 
 // A node that lost its disk must not come back as the voter that it was.
 func TestWipedDisk(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	b.must(b.Cluster.Stop(3))
 	b.must(os.RemoveAll(filepath.Join(b.Cluster.DataDir(3), "raft")))
@@ -87,6 +89,7 @@ func TestWipedDisk(t *testing.T) {
 
 // A corrupt or foreign data directory stops the agent with the reason.
 func TestDamagedDataDirectory(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	b.must(b.Cluster.Stop(3))
 	dir := b.Cluster.DataDir(3)
@@ -121,6 +124,7 @@ func TestDamagedDataDirectory(t *testing.T) {
 
 // Two hosts and a witness survive the loss of either host; the witness owns nothing.
 func TestTwoHostsAndAWitness(t *testing.T) {
+	beside(t)
 	b := newBed(t, 3, 2)
 	b.must(b.Cluster.Join(3, "witness"))
 	b.WaitVoters(3)
@@ -139,6 +143,7 @@ func TestTwoHostsAndAWitness(t *testing.T) {
 
 // Every node answers a linearizable read, and a change through any node is seen by all.
 func TestEveryNodeAnswers(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	for i := 1; i <= 3; i++ {
 		name := "from-" + b.Cluster.NodeName(i)

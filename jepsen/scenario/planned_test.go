@@ -8,6 +8,7 @@ import (
 )
 
 func TestLeaderKilledWhileAnotherNodeOwns(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	s := &Series{Name: "leader killed, another node owns, 3 nodes"}
 	for range Runs(3) {
@@ -31,6 +32,7 @@ func TestLeaderKilledWhileAnotherNodeOwns(t *testing.T) {
 }
 
 func TestPlannedMove(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	s := &Series{Name: "havip move, 3 nodes"}
 	for range Runs(5) {
@@ -54,6 +56,7 @@ func TestPlannedMove(t *testing.T) {
 }
 
 func TestCleanStopHandsOver(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	s := &Series{Name: "SIGTERM of the owner's agent, 3 nodes"}
 	for range Runs(3) {
@@ -73,6 +76,7 @@ func TestCleanStopHandsOver(t *testing.T) {
 // The client reaches both sides of the partition: the owner that was cut off must be
 // silent before the other side answers, and nobody may stay dark after the heal.
 func TestPartitionOfTheOwner(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 5)
 	s := &Series{Name: "partition of the owner, client on both sides, 5"}
 	healed := &Series{Name: "  after the heal"}
@@ -112,6 +116,7 @@ func TestPartitionOfTheOwner(t *testing.T) {
 
 // Everything comes back as it was, and nothing is owned before it may be.
 func TestStopOfAllAndColdStart(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	b.CLI(1, "havip", "create", "api", "--ip", b.Lab.Address(101).String(), "--no-range-limit")
 	b.Eventually("both owned", func() bool { return len(b.owners(1)) == 2 })
@@ -167,6 +172,7 @@ func (b *Bed) owners(at int) map[string]string {
 }
 
 func TestMembershipChangesWhileServing(t *testing.T) {
+	beside(t)
 	b := newBed(t, 5, 3)
 	m := b.Watch(func() {
 		for i := 4; i <= 5; i++ {

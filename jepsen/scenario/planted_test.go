@@ -66,6 +66,8 @@ func (b *Bed) twoOwners(n int, fault func() Measured) (certain time.Duration) {
 // The instruments must see two owners when there are two: the real binary, built with
 // planted bugs, is caught by the observer.
 func TestObserverSeesPlantedBugs(t *testing.T) {
+	long(t)
+	beside(t)
 	move := func(b *Bed) (from, to int) {
 		from = b.Owner()
 		to = b.other(from)
@@ -114,6 +116,8 @@ func (b *Bed) stubborn(node int, d time.Duration) {
 // The acknowledgements of the last renewals lie in the owner's socket while it is stopped.
 // Counted from their receipt, its deadline is later than what the voters promised.
 func TestObserverSeesRenewalFromReceiptTime(t *testing.T) {
+	long(t)
+	beside(t)
 	for _, planted := range []bool{true, false} {
 		b := mutantBed(t, 3)
 		b.form(3)
@@ -165,6 +169,8 @@ func (b *Bed) lateAcks(owner int) {
 // The nftables fence hands the kernel a timeout, not a time. The owner is held up between
 // computing it and the call; then nothing of it is left that could correct the kernel.
 func TestObserverSeesStaleTimeout(t *testing.T) {
+	long(t)
+	beside(t)
 	for _, planted := range []bool{true, false} {
 		b := mutantBed(t, 3)
 		b.Cluster.Binary = withoutBPF(t, b.Cluster.Binary)
@@ -203,6 +209,8 @@ func TestObserverSeesStaleTimeout(t *testing.T) {
 
 // The same bug, and the proof of the fence is not spared: it lets no such agent serve.
 func TestProofSeesStaleTimeout(t *testing.T) {
+	long(t)
+	beside(t)
 	b := mutantBed(t, 1)
 	b.Cluster.Binary = withoutBPF(t, b.Cluster.Binary)
 	b.Cluster.Env = []string{"HAVIP_MUTANT_PAUSE=fence-renew=60ms", "HAVIP_MUTANT=fence-stale-timeout"}
@@ -215,6 +223,7 @@ func TestProofSeesStaleTimeout(t *testing.T) {
 // A fence that goes away with its processes lets frames through after the deadline: the
 // count on the wire can fail.
 func TestWireSeesAFenceThatVanishes(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	b.Place(b.other(b.Leader()))
 	owner := b.Owner()

@@ -67,6 +67,7 @@ func kept(owners map[string]string) bool {
 
 // The policy as a file, on a running cluster: apply, again, export, verify, plan, change, rollback.
 func TestPolicyAsAFile(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	file := b.file("policy.yaml", policyFile)
 	first := ask[applied](b, 2, "apply", "-f", file)

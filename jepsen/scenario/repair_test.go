@@ -25,6 +25,7 @@ const journalQuiet = 5 * time.Second
 // Somebody else changes what belongs to the agent. It puts it back while its lease runs,
 // or another node takes over; in no case do two nodes answer.
 func TestRepair(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	for _, c := range []struct {
 		name   string
@@ -126,6 +127,7 @@ func TestRepair(t *testing.T) {
 // A station outside the cluster claims the HAVIP: an event with its MAC, one defence at
 // most, and still one owner of ours.
 func TestForeignClaim(t *testing.T) {
+	beside(t)
 	b := NewBed(t, 3)
 	foreign := net.HardwareAddr{0x02, 0xde, 0xad, 0, 0, 1}
 	m := b.Watch(func() {

@@ -33,6 +33,23 @@ func noDual(t *testing.T, m Measured) {
 // measuring: this run is on a quiet machine, and times count.
 func measuring() bool { return os.Getenv("HAVIP_MEASURE") != "" }
 
+// beside lets a test run at the same time as others: its hosts wait most of the time. Not while
+// times are measured.
+func beside(t *testing.T) {
+	t.Helper()
+	if !measuring() {
+		t.Parallel()
+	}
+}
+
+// long is a test that the short run leaves out; `make scenarios` has it.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() && !measuring() {
+		t.Skip("left out of the short run")
+	}
+}
+
 // timely is for what holds while the machine gives the processes their time: a failure in
 // a measuring run, a line of the log elsewhere, where a lease may be lost to a busy host.
 func timely(t *testing.T, format string, args ...any) {
@@ -86,6 +103,7 @@ func (b *Bed) cut(node int) Measured {
 }
 
 func TestHostLossOfAnOrdinaryOwner(t *testing.T) {
+	beside(t)
 	for nodes, runs := range map[int]int{3: Runs(3), 5: Runs(1)} {
 		t.Run(fmt.Sprint(nodes), func(t *testing.T) {
 			b := NewBed(t, nodes)
@@ -102,6 +120,7 @@ func TestHostLossOfAnOrdinaryOwner(t *testing.T) {
 }
 
 func TestHostLossOfALeadingOwner(t *testing.T) {
+	beside(t)
 	for nodes, runs := range map[int]int{3: Runs(3), 5: Runs(1)} {
 		t.Run(fmt.Sprint(nodes), func(t *testing.T) {
 			b := NewBed(t, nodes)

@@ -174,6 +174,7 @@ func (b *Bed) nothingOld() {
 // A rolling upgrade, node by node: one owner at every instant, nothing forgotten, and what the
 // older program cannot read is refused until the last node runs the newer one (fsm/level.go).
 func TestRollingUpgrade(t *testing.T) {
+	beside(t)
 	newer, err := binary()
 	if err != nil {
 		t.Fatal(err)

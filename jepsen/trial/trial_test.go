@@ -116,6 +116,9 @@ func TestConfigRefusals(t *testing.T) {
 
 // The checkers see two owners when there are two: the real binary with a planted bug.
 func TestJepsenSeesPlantedBugs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("left out of the short run")
+	}
 	for mutant, seen := range map[string]func(*history.History) checker.Verdict{
 		"handoff-early": checker.SingleKernel, // the next owner does not wait for the former one's release
 	} {

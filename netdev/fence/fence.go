@@ -14,7 +14,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"havip-cluster/internal/boottime"
 )
 
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel,bpfeb -cc clang -strip llvm-strip fence fence.c -- -O2 -Wall -Werror -mcpu=v2 -fdebug-compilation-dir=. -I/usr/include/x86_64-linux-gnu
@@ -304,13 +304,7 @@ func move(from, to kernelSide) error {
 
 // BootNow is the present time on CLOCK_BOOTTIME in nanoseconds. It counts
 // suspend, as the lease does.
-func BootNow() int64 {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		panic(fmt.Sprintf("fence: CLOCK_BOOTTIME: %v", err)) // Linux 2.6.39 has it
-	}
-	return ts.Nano()
-}
+func BootNow() int64 { return boottime.Now() }
 
 // checked returns ip in the form the kernel's side knows it by.
 func checked(ip netip.Addr) (netip.Addr, error) {
