@@ -68,6 +68,7 @@ func (r *replica) step(t *rapid.T) (Command, Result) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.Caller = chooser{t: t, s: r.state, at: r.at}.maybeCaller()
 	entry, err := c.Encode()
 	if err != nil {
 		t.Fatal(err)

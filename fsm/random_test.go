@@ -242,6 +242,7 @@ func (c chooser) body() Body {
 	}
 	maps.Copy(draws, c.policyDraws(node))
 	maps.Copy(draws, c.edgeDraws(node, session))
+	maps.Copy(draws, c.rightsDraws())
 	// The drawing prefers what stands first.
 	kinds := append([]string{"place", "release", "open-session", "place", "create-havip", "update-havip", "close-session", "place", "release", "add-node", "apply-config", "change-range", "create-group", "end-drain", "report-guarded", "confirm"}, everyKind...)
 	return draws[pick(c, "kind", kinds)]()

@@ -94,7 +94,9 @@ func TestPermits(t *testing.T) {
 func TestScope(t *testing.T) {
 	w := trio(t)
 	w.upgrade4()
-	owned(w)
+	web(w)
+	w.guarded()
+	w.place("web", "n1/eth0")
 	w.havip("db", "10.0.0.101")
 	w.havip("api", "10.0.0.102")
 	w.must(CreateGroup{Group{Name: "g", Kind: Apart, HAVIPs: []string{"web", "db"}}})
@@ -209,6 +211,7 @@ func TestAuditRing(t *testing.T) {
 	w.asks(root, "k", CreateHAVIP{Name: "web", IP: addr("10.0.0.100")})
 	w.asks(root, "k", CreateHAVIP{Name: "web", IP: addr("10.0.0.100")})
 	w.asks(root, "", CreateHAVIP{Name: "web2", IP: addr("10.0.0.100")})
+	w.guarded()
 	w.place("web", "n1/eth0")
 	from := operator
 	from.Source, from.Request = "10.0.0.9", "move-havip"
@@ -305,4 +308,31 @@ func TestRightsNeedLevel4(t *testing.T) {
 			t.Errorf("%s in a snapshot of level 3", word)
 		}
 	}
+}
+
+// rightsDraws are the commands about who may do what.
+func (c chooser) rightsDraws() map[string]func() Body {
+	name := func() string { return pick(c, "token", []string{"ops", "see", "Bad Name", ""}) }
+	return map[string]func() Body{
+		"create-credential": func() Body {
+			n := name()
+			return CreateCredential{Credential{
+				ID: "a-" + n, Name: n, SecretHash: strings.Repeat("a", 63+c.number("hash", 0, 1)), Right: pick(c, "right", append(rights, "root")),
+				Group: pick(c, "scope", []string{"", "", "g"}), Expires: pick(c, "end", []int64{0, c.at + 1, c.at}),
+			}}
+		},
+		"revoke-credential": func() Body { return RevokeCredential{name()} },
+	}
+}
+
+// maybeCaller draws who asks for a command, nil for nobody.
+func (c chooser) maybeCaller() *Caller {
+	if c.s.Level() < 4 || c.flag() {
+		return nil
+	}
+	callers := []Caller{root, operator, viewer, agentOwn}
+	for _, t := range c.s.CredentialList() {
+		callers = append(callers, t.Caller())
+	}
+	return ptr(pick(c, "caller", callers))
 }
