@@ -18,7 +18,7 @@ func everyBody() []Body {
 	return out
 }
 
-var everyKind = append(slices.Clone(kindsOfLevel1), slices.Concat(kindsOfLevel2, kindsOfLevel3, kindsOfLevel4)...)
+var everyKind = append(slices.Clone(kindsOfLevel1), slices.Concat(kindsOfLevel2, kindsOfLevel3, kindsOfRights)...)
 
 var kindsOfLevel2 = []string{
 	"change-range", "ban-havip", "unban-havip", "bind-eip", "unbind-eip", "record-failure", "reset-failures", "report-health",
@@ -27,7 +27,8 @@ var kindsOfLevel2 = []string{
 
 var kindsOfLevel3 = []string{"report-guarded", "confirm", "close-sessions", "record-failovers"}
 
-var kindsOfLevel4 = []string{"create-credential", "revoke-credential"}
+// kindsOfRights are of level 4.
+var kindsOfRights = []string{"create-credential", "revoke-credential"}
 
 // kindsOfLevel1 is written out, so that a kind cannot vanish unnoticed: old logs hold it.
 var kindsOfLevel1 = []string{

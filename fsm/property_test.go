@@ -195,7 +195,7 @@ func newest(t testing.TB) *State {
 // seen each kind of command both done and refused.
 func TestRandomCommands(t *testing.T) {
 	done, refused := map[string]int{}, map[string]int{}
-	stages := []*State{newest(t), modern(t)}
+	stages := []*State{rightful(t), newest(t), modern(t)}
 	everySeen := func() bool { return len(done) >= len(everyKind)-1 && len(refused) == len(everyKind) }
 	for round := 0; round == 0 || round < 20 && !everySeen(); round++ {
 		rapid.Check(t, func(t *rapid.T) {
@@ -225,7 +225,7 @@ func TestRandomCommands(t *testing.T) {
 // TestReplicasAgree: the same log gives the same bytes on another replica, and on one that
 // was restored from a snapshot on the way.
 func TestReplicasAgree(t *testing.T) {
-	for name, first := range map[string]*State{"level 1": stage(t), "level 2": modern(t), "level 3": newest(t)} {
+	for name, first := range map[string]*State{"level 1": stage(t), "level 2": modern(t), "level 3": newest(t), "level 4": rightful(t)} {
 		t.Run(name, func(t *testing.T) { replicasAgree(t, first) })
 	}
 }

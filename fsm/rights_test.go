@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
@@ -29,7 +30,7 @@ func (w *world) asks(c Caller, key string, body Body) Result {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.state = next
+	w.state, w.log = next, append(w.log, raw)
 	return res
 }
 
@@ -335,4 +336,44 @@ func (c chooser) maybeCaller() *Caller {
 		callers = append(callers, t.Caller())
 	}
 	return ptr(pick(c, "caller", callers))
+}
+
+// rightful is the newest stage where all nodes read commands of level 4, and there is a token.
+func rightful(t testing.TB) *State {
+	w := &world{t: t, state: newest(t), at: epoch0}
+	w.upgrade4()
+	w.must(CreateCredential{credential("ops", RightOperator, 0)})
+	return w.state
+}
+
+// rightsStory goes on where edgeStory ends: every command and field about rights comes up.
+func rightsStory(t testing.TB) *world {
+	w := edgeStory(t)
+	w.upgrade4()
+	w.asks(root, "", CreateCredential{credential("ops", RightOperator, w.at+1000)})
+	scoped := credential("fronts", RightAdmin, 0)
+	scoped.Group = "fronts"
+	w.asks(root, "", CreateCredential{scoped})
+	on := true
+	w.asks(scoped.Caller(), "request-9", UpdateHAVIP{ID: w.get("api").ID, Enabled: &on})
+	w.asks(root, "", SetCluster{CAHolders: ptr(4)})
+	w.asks(root, "", CreateToken{w.token("n7", RoleVoter)})
+	n := newNode("n7", 7)
+	n.Version = "v4+level.4"
+	w.asks(Caller{Principal: "join:n7", Source: "10.0.0.17", Request: "join"}, "", AddNode{Token: "t-n7", SecretHash: "secret-n7", Node: n, WithCA: true})
+	w.asks(root, "", RevokeCredential{"ops"})
+	return w
+}
+
+func TestGoldenRights(t *testing.T) {
+	w := rightsStory(t)
+	haveAll(t, w.log, kindsOfRights)
+	var text strings.Builder
+	text.WriteString("# Log entries of version 4 about rights, one a line, in hexadecimal. Never changed: old logs look like this.\n")
+	for _, entry := range w.log {
+		text.WriteString(hex.EncodeToString(entry) + "\n")
+	}
+	golden(t, "testdata/golden/log-v4-rights.txt", []byte(text.String()))
+	golden(t, "testdata/golden/snapshot-v4-rights.bin", snapshot(t, w.state))
+	logGivesSnapshot(t, "testdata/golden/log-v4-rights.txt", "testdata/golden/snapshot-v4-rights.bin")
 }
