@@ -94,7 +94,7 @@ func prescan(data []byte) *Fault {
 		if depth := indicators(inner); depth > MaxDepth {
 			return refuse(line, indent+1, fsm.CodeLimit, "nested deeper than %d", MaxDepth)
 		}
-		if values += valuesIn(text); values > denseFrom+(len(data)-len(rest))/bytesPerValue {
+		if values += valuesIn(text); values > MaxNodes || values > denseFrom+(len(data)-len(rest))/bytesPerValue {
 			return refuse(line, 1, fsm.CodeLimit, "about %d values in %d bytes are more than a configuration has; is the file one?", values, len(data)-len(rest))
 		}
 		if comments += commentsIn(text); comments > MaxComments {
