@@ -85,7 +85,7 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 				refusal = s.checkMember(r.Context(), p.node)
 			}
 		}
-		if refusal == nil && !(s.goesOn(r) && !s.Backend.IsLeader()) {
+		if refusal == nil && (!s.goesOn(r) || s.Backend.IsLeader() || holdsFile(r)) {
 			refusal = permit(s.pattern(r), p, caller)
 		}
 		if refusal != nil {

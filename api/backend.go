@@ -165,8 +165,9 @@ const (
 	joinFailureWindow = time.Minute
 	joinAddressesMax  = 1024 // addresses remembered per window; beyond it all are refused
 	tokenTTLMax       = 7 * 24 * time.Hour
-	plansMax          = 1       // plans at the same time: they take a core each, which leases need
-	lossesMax         = 200_000 // nodes times HAVIPs of a plan with n_minus_one; about 4 s
+	fileWait          = 5 * time.Second // for a place to read a configuration
+	plansMax          = 1               // plans at the same time: they take a core each, which leases need
+	lossesMax         = 200_000         // nodes times HAVIPs of a plan with n_minus_one; about 4 s
 )
 
 const (

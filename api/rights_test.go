@@ -78,13 +78,14 @@ func (w *world) askers(t testing.TB, i int) []asker {
 		{name: "nobody", client: nobody},
 		{name: "a token that is none", client: nobody, header: bearerHeader(identity.NewAccessToken().Text())},
 		{name: "basic auth", client: nobody, header: []string{"Authorization", "Basic cm9vdDpyb290"}},
-		{name: "an expired token", client: nobody, header: bearerHeader(w.expired(t))},
 		{name: "viewer", client: nobody, header: bearerHeader(w.credential(t, "v", fsm.RightViewer, "", 0)), caller: fsm.Caller{Right: fsm.RightViewer}},
 		{name: "operator", client: nobody, header: bearerHeader(w.credential(t, "o", fsm.RightOperator, "", 0)), caller: fsm.Caller{Right: fsm.RightOperator}},
 		{name: "admin", client: nobody, header: bearerHeader(w.credential(t, "a", fsm.RightAdmin, "", 0)), caller: fsm.Caller{Right: fsm.RightAdmin}},
 		{name: "an agent's certificate", client: w.tlsClient(t, i, agent), caller: fsm.Caller{Right: fsm.RightViewer, Node: agent.NodeID}, node: true},
 		{name: "a voter's certificate", client: w.tlsClient(t, i, voter), caller: fsm.Caller{Right: fsm.RightViewer, Node: voter.NodeID}, node: true},
 	}
+	// Last, because a new token takes the place of those that are over.
+	out = append(out, asker{name: "an expired token", client: nobody, header: bearerHeader(w.expired(t))})
 	for j := range out {
 		out[j].base = remote
 	}

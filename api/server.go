@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"havip-cluster/fsm"
+	"havip-cluster/internal/limits"
 	"havip-cluster/membership/identity"
 )
 
@@ -47,6 +48,7 @@ type Server struct {
 
 	lists     chan struct{} // holds one token: see commitList
 	plans     chan struct{} // one place for each plan
+	files     chan struct{} // one place for each configuration that is read
 	followers chan struct{} // one place for each event stream
 	stopping  chan struct{} // closed when Run ends: event streams end with it
 	joins     joinLimiter
@@ -70,7 +72,7 @@ func New(c Config) *Server {
 	}
 	s := &Server{
 		Config: c, mux: &routeMux{ServeMux: http.NewServeMux()},
-		lists: make(chan struct{}, 1), plans: make(chan struct{}, plansMax), followers: make(chan struct{}, followersMax), stopping: make(chan struct{}),
+		lists: make(chan struct{}, 1), plans: make(chan struct{}, plansMax), files: make(chan struct{}, limits.Files), followers: make(chan struct{}, followersMax), stopping: make(chan struct{}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "havip_api_requests_total", Help: "Requests answered by this node, by method and HTTP status.",
 		}, []string{"method", "status"}),
@@ -170,11 +172,18 @@ func (s *Server) limit(next http.Handler) http.Handler {
 func (s *Server) receive(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		limit := int64(bodyMax)
-		switch r.URL.Path {
-		case "/v1/join":
+		switch {
+		case r.URL.Path == "/v1/join":
 			limit = joinBodyMax
-		case "/v1/apply", "/v1/plan":
+		case holdsFile(r):
 			limit = fileBodyMax
+			release, ok := s.fileTurn(r.Context())
+			if !ok {
+				w.Header().Set("Retry-After", fmt.Sprint(int(fileWait/time.Second)))
+				writeProblem(w, problem(http.StatusServiceUnavailable, CodeTooMany, "%d configurations are being read at this node, at most %d; try again in a moment", limits.Files, limits.Files))
+				return
+			}
+			defer release()
 		}
 		control := http.NewResponseController(w)
 		_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // not supported only by test recorders
@@ -191,6 +200,24 @@ func (s *Server) receive(next http.Handler) http.Handler {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), bodyKey{}, body)))
 	})
+}
+
+// holdsFile reports whether a request may have a whole configuration in it.
+func holdsFile(r *http.Request) bool {
+	return r.URL.Path == "/v1/apply" || r.URL.Path == "/v1/plan" && (r.ContentLength < 0 || r.ContentLength > bodyMax)
+}
+
+// fileTurn waits for a place to read a configuration, before a byte of it is read: what waits
+// holds no memory. Not ok: none came within fileWait, or the caller has gone.
+func (s *Server) fileTurn(ctx context.Context) (release func(), ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, fileWait)
+	defer cancel()
+	select {
+	case s.files <- struct{}{}:
+		return func() { <-s.files }, true
+	case <-ctx.Done():
+		return nil, false
+	}
 }
 
 // bodyKey is the context key of the body that receive has read.

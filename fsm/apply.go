@@ -77,19 +77,32 @@ func ApplyEntry(s *State, index, term uint64, c Command) (*State, Result, error)
 // Answered returns the result of an earlier command with the same key, or a refusal when
 // that command was another one.
 func (s *State) Answered(c Command) (Result, bool) {
-	for i := len(s.answered) - 1; i >= 0; i-- {
-		a := s.answered[i]
-		if a.Key != c.Key || a.By != "" && a.By != c.keyOwner() && !mutant.Active("fsm-key-principal") {
-			continue // a key belongs to its principal
-		}
-		if a.Hash != c.fingerprint() {
-			return refused(s.Index, Refuse(CodeKeyMismatch, "idempotency key %q was used for another request (log index %d); use a new key", c.Key, a.Index)), true
-		}
-		r := a.Result
-		r.Repeated = true
-		return r, true
+	a, known := s.answeredTo(c)
+	if !known {
+		return Result{}, false
 	}
-	return Result{}, false
+	if a.Hash != c.fingerprint() {
+		return refused(s.Index, Refuse(CodeKeyMismatch, "idempotency key %q was used for another request (log index %d); use a new key", c.Key, a.Index)), true
+	}
+	r := a.Result
+	r.Repeated = true
+	return r, true
+}
+
+// answeredTo finds what was answered under the key of a command: to its own principal, else to
+// nobody in particular, as before level 4. What another principal was answered is not its.
+func (s *State) answeredTo(c Command) (found answered, known bool) {
+	owner := c.keyOwner()
+	for i := len(s.answered) - 1; i >= 0; i-- {
+		switch a := s.answered[i]; {
+		case a.Key != c.Key:
+		case a.By == owner || mutant.Active("fsm-key-principal"):
+			return a, true
+		case a.By == "" && !known:
+			found, known = a, true
+		}
+	}
+	return found, known
 }
 
 func refused(index uint64, r *Refusal) Result { return Result{Index: index, Refusal: r} }

@@ -18,7 +18,7 @@ func everyBody() []Body {
 	return out
 }
 
-var everyKind = append(slices.Clone(kindsOfLevel1), slices.Concat(kindsOfLevel2, kindsOfLevel3, kindsOfLevel4, kindsOfKeys)...)
+var everyKind = append(slices.Clone(kindsOfLevel1), slices.Concat(kindsOfLevel2, kindsOfLevel3, kindsOfLevel4, kindsOfKeys, kindsOfRights)...)
 
 var kindsOfLevel2 = []string{
 	"change-range", "ban-havip", "unban-havip", "bind-eip", "unbind-eip", "record-failure", "reset-failures", "report-health",
@@ -31,6 +31,9 @@ var kindsOfLevel4 = []string{"register-key"}
 
 // kindsOfKeys are those of level 4 about certificates and keys.
 var kindsOfKeys = []string{"report-keys", "rotate-keys", "offer-key", "advance-keys"}
+
+// kindsOfRights are of level 4.
+var kindsOfRights = []string{"create-credential", "revoke-credential"}
 
 // kindsOfLevel1 is written out, so that a kind cannot vanish unnoticed: old logs hold it.
 var kindsOfLevel1 = []string{

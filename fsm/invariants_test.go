@@ -203,6 +203,8 @@ func checkBounds(s *State, bad complain) {
 	atMost("subnets", len(s.Subnets), MaxSubnets)
 	atMost("HAVIPs", len(s.HAVIPs), MaxHAVIPs)
 	atMost("tokens", len(s.Tokens), MaxTokens)
+	atMost("credentials", len(s.Credentials), MaxCredentials)
+	atMost("audited changes", len(s.Audit), MaxAudited)
 	atMost("answered", len(s.answered), MaxAnswered)
 	atMost("events", len(s.Events), MaxEvents)
 	atMost("failovers", len(s.Failovers), MaxFailovers)
@@ -232,10 +234,10 @@ func checkBounds(s *State, bad complain) {
 	}
 	keys := map[string]bool{}
 	for _, a := range s.answered {
-		if keys[a.Key] {
+		if keys[a.By+" "+a.Key] {
 			bad("key %q is answered twice", a.Key)
 		}
-		keys[a.Key] = true
+		keys[a.By+" "+a.Key] = true
 	}
 	for _, f := range s.Failovers {
 		atMost("steps", len(f.Steps), MaxFailoverSteps)

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -19,8 +20,10 @@ type File struct {
 
 // Read decodes a file, YAML or JSON, and checks its form, not its sense. The error is a
 // Faults with everything that is wrong, at most MaxFaults.
-func Read(data []byte) (*File, error) {
-	root, err := parse(data)
+func Read(data []byte) (*File, error) { return read(context.Background(), data) }
+
+func read(ctx context.Context, data []byte) (*File, error) {
+	root, err := parse(ctx, data)
 	if err != nil {
 		var f Fault
 		if errors.As(err, &f) {
@@ -41,8 +44,11 @@ func Read(data []byte) (*File, error) {
 }
 
 // Decode is Read and Check: the manifest, its warnings, or an error that is a Faults.
-func Decode(data []byte) (Manifest, Faults, error) {
-	file, err := Read(data)
+func Decode(data []byte) (Manifest, Faults, error) { return DecodeFor(context.Background(), data) }
+
+// DecodeFor is Decode for somebody who may go away: then the error is that of the context.
+func DecodeFor(ctx context.Context, data []byte) (Manifest, Faults, error) {
+	file, err := read(ctx, data)
 	if err != nil {
 		return Manifest{}, nil, err
 	}
@@ -217,7 +223,9 @@ func (d *decoder) record(n *tree, v reflect.Value, path string) {
 	d.keysOf(n, path, func(key string, i int) {
 		at1 := slices.IndexFunc(fields, func(f field) bool { return f.name == key })
 		if at1 < 0 {
-			d.refuse(n.keys[i].Place, at(path, clip(key, 60)), CodeUnknownKey, "there is no key %q here%s", clip(key, 60), nearest(key, fields))
+			if len(d.faults) < MaxFaults { // a hint costs more than the fault
+				d.refuse(n.keys[i].Place, at(path, clip(key, 60)), CodeUnknownKey, "there is no key %q here%s", clip(key, 60), nearest(key, fields))
+			}
 			return
 		}
 		f := fields[at1]

@@ -187,8 +187,20 @@ func quoted(s string) string {
 	if err != nil {
 		return strconv.QuoteToASCII(s) // json.Marshal of a string does not fail
 	}
-	return string(b)
+	return yamlSafe.Replace(string(b))
 }
+
+// yamlSafe escapes what JSON leaves as it is and YAML takes for a line's end, or does not take.
+var yamlSafe = func() *strings.Replacer {
+	var pairs []string
+	for r := rune(0x7f); r < 0xa0; r++ {
+		pairs = append(pairs, string(r), fmt.Sprintf("\\u%04x", r))
+	}
+	for _, r := range "\ufeff\ufffe\uffff" {
+		pairs = append(pairs, string(r), fmt.Sprintf("\\u%04x", r))
+	}
+	return strings.NewReplacer(pairs...)
+}()
 
 func writeJSON(b *strings.Builder, v reflect.Value, indent string) {
 	deeper := indent + "  "

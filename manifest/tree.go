@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,11 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/lexer"
-	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
 
 	"havip-cluster/fsm"
 )
@@ -43,12 +39,12 @@ type tree struct {
 }
 
 // parse reads the one document of a file within the limits.
-func parse(data []byte) (root *tree, err error) {
+func parse(ctx context.Context, data []byte) (root *tree, err error) {
 	if f := readable(data); f != nil {
 		return nil, *f
 	}
 	if trimmed := bytes.TrimSpace(data); len(trimmed) > 0 && (trimmed[0] == '{' || trimmed[0] == '[') && json.Valid(trimmed) {
-		return parseJSON(data)
+		return parseJSON(ctx, data)
 	}
 	// The library is fed with anything that a file may hold. A panic in it is a fault of
 	// the file as far as the caller can tell, and must not end an agent.
@@ -57,7 +53,7 @@ func parse(data []byte) (root *tree, err error) {
 			root, err = nil, fault(Place{}, "", CodeSyntax, "the file cannot be read as YAML: %v", caught)
 		}
 	}()
-	return parseYAML(data)
+	return parseYAML(ctx, data)
 }
 
 // readable refuses what is no text of a size and an encoding to be read.
@@ -82,7 +78,7 @@ func readable(data []byte) *Fault {
 			return refuse(i, CodeEncoding, "byte 0x%02x is not UTF-8", data[i])
 		case r == 0:
 			return refuse(i, CodeEncoding, "the file holds a zero byte; is it UTF-16, or no text at all?")
-		case r < ' ' && r != '\n' && r != '\r' && r != '\t', r == 0x7f:
+		case r < ' ' && r != '\n' && r != '\r' && r != '\t', r >= 0x7f && r < 0xa0 && r != '\u0085':
 			return refuse(i, CodeEncoding, "control character 0x%02x", r)
 		}
 		i += size
@@ -100,56 +96,9 @@ func placeOf(data []byte, offset int) Place {
 	return Place{Line: bytes.Count(before, []byte("\n")) + 1, Col: utf8.RuneCount(before[start:]) + 1}
 }
 
-func placeOfToken(t *token.Token) Place {
-	if t == nil || t.Position == nil {
-		return Place{}
-	}
-	return Place{Line: t.Position.Line, Col: t.Position.Column}
-}
-
-func parseYAML(data []byte) (*tree, error) {
-	tokens := lexer.Tokenize(string(data))
-	if f := tooDeep(tokens); f != nil {
-		return nil, *f
-	}
-	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
-	if err != nil {
-		var syntax yaml.Error
-		if errors.As(err, &syntax) {
-			return nil, fault(placeOfToken(syntax.GetToken()), "", CodeSyntax, "%s", syntax.GetMessage())
-		}
-		return nil, fault(Place{}, "", CodeSyntax, "%s", strings.SplitN(err.Error(), "\n", 2)[0])
-	}
-	return grow(file)
-}
-
-// tooDeep counts the nesting before the parser, which recurses, sees it.
-func tooDeep(tokens token.Tokens) *Fault {
-	depth, onLine, line := 0, 0, 0
-	for _, t := range tokens {
-		if p := placeOfToken(t); p.Line != line {
-			line, onLine = p.Line, 0
-		}
-		switch t.Type {
-		case token.SequenceStartType, token.MappingStartType:
-			depth++
-		case token.SequenceEndType, token.MappingEndType:
-			depth = max(0, depth-1)
-		case token.SequenceEntryType, token.MappingKeyType, token.TagType, token.AnchorType:
-			onLine++
-		default:
-		}
-		if depth > MaxDepth || onLine > MaxDepth {
-			f := fault(placeOfToken(t), "", fsm.CodeLimit, "nested deeper than %d", MaxDepth)
-			return &f
-		}
-	}
-	return nil
-}
-
 // parseJSON reads JSON that is known to be valid.
-func parseJSON(data []byte) (*tree, error) {
-	r := &jsonReader{data: data, dec: json.NewDecoder(bytes.NewReader(data))}
+func parseJSON(ctx context.Context, data []byte) (*tree, error) {
+	r := &jsonReader{ctx: ctx, data: data, dec: json.NewDecoder(bytes.NewReader(data))}
 	r.dec.UseNumber()
 	root, err := r.value(1)
 	if err != nil {
@@ -163,6 +112,7 @@ func parseJSON(data []byte) (*tree, error) {
 }
 
 type jsonReader struct {
+	ctx   context.Context
 	data  []byte
 	dec   *json.Decoder
 	at    int   // offset up to which lines are counted
@@ -194,6 +144,9 @@ func (r *jsonReader) value(depth int) (*tree, error) {
 	n := &tree{Place: r.place()}
 	if r.count++; depth > MaxDepth || r.count > MaxNodes {
 		return nil, fault(n.Place, "", fsm.CodeLimit, "nested deeper than %d, or more than %d values", MaxDepth, MaxNodes)
+	}
+	if r.count%valuesBetweenLooks == 0 && r.ctx.Err() != nil {
+		return nil, r.ctx.Err()
 	}
 	tok, err := r.dec.Token()
 	if err != nil {

@@ -1,118 +1,275 @@
 package manifest
 
 import (
-	"github.com/goccy/go-yaml/ast"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
 
 	"havip-cluster/fsm"
 )
 
-// grower turns the parser's nodes into a tree.
-type grower struct {
-	anchors map[string]*tree
-	open    map[string]bool // anchors whose value is being read: an alias in it is a cycle
-	aliases int
-	count   int
-}
-
-func grow(file *ast.File) (*tree, error) {
-	var body ast.Node
-	for _, doc := range file.Docs {
-		if doc.Body == nil {
-			continue
-		}
-		if directive, ok := doc.Body.(*ast.DirectiveNode); ok {
-			return nil, fault(placeOfToken(directive.GetToken()), "", fsm.CodeUnsupported, "directives (%%) are not used here; drop the line")
-		}
-		if body != nil {
-			return nil, fault(placeOfToken(doc.Body.GetToken()), "", CodeSyntax, "more than one document; a file holds one")
-		}
-		body = doc.Body
+// parseYAML reads one YAML document. The library works in proportion to the bytes; what is
+// costly all the same, for each byte, is refused before: comments and depth.
+func parseYAML(ctx context.Context, data []byte) (*tree, error) {
+	if f := prescan(data); f != nil {
+		return nil, *f
 	}
-	if body == nil {
+	dec := yaml.NewDecoder(&until{ctx, bytes.NewReader(data)})
+	var doc yaml.Node
+	switch err := dec.Decode(&doc); {
+	case errors.Is(err, io.EOF):
 		return nil, fault(Place{1, 1}, "", fsm.CodeMissing, "the file is empty but for comments; the least is `version: %d`", Version)
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return nil, yamlFault(data, err)
 	}
-	g := &grower{anchors: map[string]*tree{}, open: map[string]bool{}}
-	root, err := g.value(body, 1)
-	if err == nil {
-		root.size = g.count
+	g := &grower{ctx: ctx, grown: map[*yaml.Node]*tree{}}
+	root, err := g.value(doc.Content[0], 1)
+	if err != nil {
+		return nil, err
 	}
-	return root, err
+	root.size = g.count
+	var more yaml.Node
+	switch err := dec.Decode(&more); {
+	case err == nil && len(more.Content) > 0:
+		return nil, fault(placeOfNode(more.Content[0]), "", CodeSyntax, "more than one document; a file holds one")
+	case err != nil && !errors.Is(err, io.EOF):
+		return nil, yamlFault(data, err)
+	}
+	return root, nil
 }
 
-func (g *grower) value(n ast.Node, depth int) (*tree, error) {
-	if n == nil {
-		return &tree{shape: shapeNull}, nil
-	}
-	t := &tree{Place: placeOfToken(n.GetToken())}
-	if g.count++; depth > MaxDepth || g.count > MaxNodes {
-		return nil, fault(t.Place, "", fsm.CodeLimit, "nested deeper than %d, or more than %d values", MaxDepth, MaxNodes)
-	}
-	switch n := n.(type) {
-	case *ast.NullNode:
-		t.shape = shapeNull
-	case *ast.BoolNode:
-		t.shape, t.text = shapeBool, "false"
-		if n.Value {
-			t.text = "true"
-		}
-	case *ast.IntegerNode:
-		t.shape, t.text = shapeInt, n.Token.Value
-	case *ast.FloatNode:
-		t.shape, t.text = shapeFloat, n.Token.Value
-	case *ast.InfinityNode, *ast.NanNode:
-		t.shape, t.text = shapeFloat, n.GetToken().Value
-	case *ast.StringNode:
-		t.shape, t.text = shapeText, n.Value
-	case *ast.LiteralNode:
-		t.shape, t.text = shapeText, n.Value.Value
-	case *ast.SequenceNode:
-		return t, g.list(t, n.Values, depth)
-	case *ast.MappingNode:
-		return t, g.mapping(t, n.Values, depth)
-	case *ast.MappingValueNode:
-		return t, g.mapping(t, []*ast.MappingValueNode{n}, depth)
-	case *ast.AnchorNode:
-		return g.anchor(n, depth)
-	case *ast.AliasNode:
-		return g.alias(n, t.Place)
-	case *ast.TagNode:
-		return nil, fault(t.Place, "", fsm.CodeUnsupported, "tags such as %s are not used here; write the plain value", n.Start.Value)
-	default:
-		return nil, fault(t.Place, "", fsm.CodeUnsupported, "%s is not used here", n.Type())
-	}
-	return t, nil
+// until ends with its context: nobody waits for what is read after that.
+type until struct {
+	ctx context.Context
+	io.Reader
 }
 
-func (g *grower) list(t *tree, values []ast.Node, depth int) error {
-	t.shape = shapeList
-	for _, v := range values {
-		item, err := g.value(v, depth+1)
-		if err != nil {
-			return err
+func (u *until) Read(b []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.Reader.Read(b[:min(len(b), bytesBetweenLooks)])
+}
+
+// How much is done between two looks whether anybody still waits for it.
+const (
+	bytesBetweenLooks  = 4 << 10
+	valuesBetweenLooks = 4 << 10
+)
+
+// prescan refuses, in one pass over the bytes, what would cost the parser more than the bytes
+// say, and what it would pass over in silence.
+func prescan(data []byte) *Fault {
+	refuse := func(line, col int, code fsm.Code, format string, args ...any) *Fault {
+		f := fault(Place{line, col}, "", code, format, args...)
+		return &f
+	}
+	comments, values, content, line := 0, 0, false, 0
+	for rest := data; len(rest) > 0; {
+		text := rest
+		if end := bytes.IndexAny(rest, "\r\n"); end >= 0 {
+			text, rest = rest[:end], rest[end+1:]
+		} else {
+			rest = nil
 		}
-		t.items = append(t.items, item)
+		line++
+		inner := bytes.TrimLeft(text, " ")
+		indent := len(text) - len(inner)
+		if indent > MaxIndent {
+			return refuse(line, indent+1, fsm.CodeLimit, "indented by %d, at most %d", indent, MaxIndent)
+		}
+		if !content && len(inner) > 0 && inner[0] != '#' {
+			if content = true; text[0] == '%' {
+				return refuse(line, 1, fsm.CodeUnsupported, "directives (%%) are not used here; drop the line")
+			}
+		}
+		if depth := indicators(inner); depth > MaxDepth {
+			return refuse(line, indent+1, fsm.CodeLimit, "nested deeper than %d", MaxDepth)
+		}
+		if values += valuesIn(text); values > MaxNodes || values > denseFrom+(len(data)-len(rest))/bytesPerValue {
+			return refuse(line, 1, fsm.CodeLimit, "about %d values in %d bytes are more than a configuration has; is the file one?", values, len(data)-len(rest))
+		}
+		if comments += commentsIn(text); comments > MaxComments {
+			return refuse(line, 1, fsm.CodeLimit, "more than %d comments (# after a blank or at the start of a line); drop some", MaxComments)
+		}
 	}
 	return nil
 }
 
-func (g *grower) mapping(t *tree, values []*ast.MappingValueNode, depth int) error {
-	t.shape = shapeMapping
-	for i, v := range values {
-		if _, merge := v.Key.(*ast.MergeKeyNode); merge {
-			return fault(placeOfToken(v.Key.GetToken()), "", fsm.CodeUnsupported, "merge keys (<<) are not used here; write the values out")
+// indicators counts the lists and mappings that a line opens at its beginning.
+func indicators(text []byte) int {
+	n := 0
+	for len(text) > 1 && (text[0] == '-' || text[0] == '?' || text[0] == ':') && (text[1] == ' ' || text[1] == '\t') {
+		n++
+		text = bytes.TrimLeft(text[1:], " \t")
+	}
+	return n
+}
+
+// A file of many values has at least so many bytes for each: a HAVIP in its shortest form takes 6.
+const (
+	bytesPerValue = 4
+	denseFrom     = 50000 // values; a file of fewer may be as dense as it likes
+)
+
+// valuesIn counts about how many values and keys a line has, within quotes too.
+func valuesIn(text []byte) int {
+	n := 0
+	for i, c := range text {
+		switch {
+		case c == ',' || c == '[' || c == '{':
+			n++
+		case (c == ':' || c == '-' || c == '?') && (i+1 == len(text) || text[i+1] == ' ' || text[i+1] == '\t'):
+			n++
+			if c != '-' {
+				n++ // key and value
+			}
 		}
-		var keyNode ast.Node = v.Key
-		if explicit, ok := v.Key.(*ast.MappingKeyNode); ok {
-			keyNode = explicit.Value
+	}
+	return n
+}
+
+// commentsIn counts what may be comments in a line, within quotes too.
+func commentsIn(text []byte) int {
+	n := 0
+	for i := bytes.IndexByte(text, '#'); i >= 0; {
+		if i == 0 || text[i-1] == ' ' || text[i-1] == '\t' {
+			n++
 		}
-		key, err := g.value(keyNode, depth+1)
+		next := bytes.IndexByte(text[i+1:], '#')
+		if next < 0 {
+			break
+		}
+		i += 1 + next
+	}
+	return n
+}
+
+var (
+	lineOfError  = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)
+	unknownAlias = regexp.MustCompile(`unknown anchor '(.*)' referenced`)
+)
+
+// yamlFault is what the library found wrong, at its line; it does not say where in it.
+func yamlFault(data []byte, err error) error {
+	parts := lineOfError.FindStringSubmatch(strings.SplitN(err.Error(), "\n", 2)[0])
+	if parts == nil {
+		return fault(Place{}, "", CodeSyntax, "the file cannot be read as YAML: %v", err)
+	}
+	line, _ := strconv.Atoi(parts[1]) // "" is none
+	if strings.HasPrefix(parts[2], "did not find expected") {
+		line++ // its parser counts from 0, its scanner from 1
+	}
+	place := Place{min(max(line, 1), bytes.Count(bytes.TrimRight(data, " \r\n"), []byte("\n"))+1), 1}
+	switch {
+	case strings.Contains(parts[2], "exceeded max depth"):
+		return fault(place, "", fsm.CodeLimit, "nested deeper than %d", MaxDepth)
+	case unknownAlias.MatchString(parts[2]):
+		name := unknownAlias.FindStringSubmatch(parts[2])[1]
+		if at := bytes.Index(data, []byte("*"+name)); at >= 0 {
+			place = placeOf(data, at)
+		}
+		return fault(place, "", CodeSyntax, "no &%s stands before *%s", clip(name, 60), clip(name, 60))
+	}
+	if strings.Contains(parts[2], "<document start>") {
+		return fault(place, "", CodeSyntax, "more than one document, or something behind the end of the first")
+	}
+	return fault(place, "", CodeSyntax, "%s", parts[2])
+}
+
+func placeOfNode(n *yaml.Node) Place { return Place{Line: n.Line, Col: n.Column} }
+
+// grower turns the parser's nodes into a tree.
+type grower struct {
+	ctx     context.Context
+	grown   map[*yaml.Node]*tree // of anchors; nil while it is being read: an alias in it is a cycle
+	aliases int
+	count   int
+}
+
+func (g *grower) value(n *yaml.Node, depth int) (*tree, error) {
+	t := &tree{Place: placeOfNode(n)}
+	if g.count++; depth > MaxDepth || g.count > MaxNodes {
+		return nil, fault(t.Place, "", fsm.CodeLimit, "nested deeper than %d, or more than %d values", MaxDepth, MaxNodes)
+	}
+	if g.count%valuesBetweenLooks == 0 && g.ctx.Err() != nil {
+		return nil, g.ctx.Err()
+	}
+	if n.Style&yaml.TaggedStyle != 0 {
+		return nil, fault(t.Place, "", fsm.CodeUnsupported, "tags such as %s are not used here; write the plain value", clip(n.Tag, 60))
+	}
+	if n.Anchor != "" {
+		g.grown[n] = nil
+		defer func() { g.grown[n] = t }()
+	}
+	switch n.Kind {
+	case yaml.ScalarNode:
+		g.scalar(t, n)
+	case yaml.SequenceNode:
+		t.shape = shapeList
+		for _, v := range n.Content {
+			item, err := g.value(v, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			t.items = append(t.items, item)
+		}
+	case yaml.MappingNode:
+		t.shape = shapeMapping
+		return t, g.mapping(t, n.Content, depth)
+	case yaml.AliasNode:
+		return g.alias(n, t.Place)
+	default:
+		return nil, fault(t.Place, "", fsm.CodeUnsupported, "this is not used here")
+	}
+	return t, nil
+}
+
+// integer is a whole number of YAML 1.2. Others, such as 1_000, are text.
+var integer = regexp.MustCompile(`^[-+]?(0|[1-9][0-9]*|0x[0-9a-fA-F]+|0o[0-7]+)$`)
+
+// scalar reads a plain value by YAML 1.2's core schema; whatever is quoted is text.
+func (g *grower) scalar(t *tree, n *yaml.Node) {
+	t.shape, t.text = shapeText, n.Value
+	if n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
+		return
+	}
+	switch n.Value {
+	case "", "~", "null", "Null", "NULL":
+		t.shape, t.text = shapeNull, ""
+	case "true", "True", "TRUE":
+		t.shape, t.text = shapeBool, "true"
+	case "false", "False", "FALSE":
+		t.shape, t.text = shapeBool, "false"
+	default:
+		switch {
+		case integer.MatchString(n.Value):
+			t.shape = shapeInt
+		case n.Tag == "!!float":
+			t.shape = shapeFloat
+		}
+	}
+}
+
+func (g *grower) mapping(t *tree, content []*yaml.Node, depth int) error {
+	for i := 0; i+1 < len(content); i += 2 {
+		k := content[i]
+		if k.Kind == yaml.ScalarNode && k.Value == "<<" && k.Style == 0 {
+			return fault(placeOfNode(k), "", fsm.CodeUnsupported, "merge keys (<<) are not used here; write the values out")
+		}
+		key, err := g.value(k, depth+1)
 		if err != nil {
 			return err
 		}
-		if i == 0 && !(t.Line == key.Line && t.Col < key.Col) {
-			t.Place = key.Place // the token of a block mapping is its first colon
-		}
-		item, err := g.value(v.Value, depth+1)
+		item, err := g.value(content[i+1], depth+1)
 		if err != nil {
 			return err
 		}
@@ -124,26 +281,13 @@ func (g *grower) mapping(t *tree, values []*ast.MappingValueNode, depth int) err
 	return nil
 }
 
-func (g *grower) anchor(n *ast.AnchorNode, depth int) (*tree, error) {
-	name := n.Name.GetToken().Value
-	g.open[name] = true
-	t, err := g.value(n.Value, depth)
-	delete(g.open, name)
-	g.anchors[name] = t
-	return t, err
-}
-
-func (g *grower) alias(n *ast.AliasNode, place Place) (*tree, error) {
-	name := n.Value.GetToken().Value
+func (g *grower) alias(n *yaml.Node, place Place) (*tree, error) {
 	if g.aliases++; g.aliases > MaxAliases {
 		return nil, fault(place, "", fsm.CodeLimit, "more than %d aliases", MaxAliases)
 	}
-	if g.open[name] {
-		return nil, fault(place, "", CodeSyntax, "*%s stands within &%s: a cycle", name, name)
-	}
-	t, ok := g.anchors[name]
-	if !ok {
-		return nil, fault(place, "", CodeSyntax, "no &%s stands before *%s", name, name)
+	t, ok := g.grown[n.Alias]
+	if !ok || t == nil {
+		return nil, fault(place, "", CodeSyntax, "*%s stands within &%s: a cycle", clip(n.Value, 60), clip(n.Value, 60))
 	}
 	return t, nil
 }

@@ -1,19 +1,25 @@
 package manifest
 
-import "havip-cluster/fsm"
+import (
+	"havip-cluster/fsm"
+	"havip-cluster/internal/limits"
+)
 
 // Version is the only version of the form so far.
 const Version = 1
 
 // Limits of what is read. A file beyond one is refused before it costs much.
 const (
-	MaxBytes   = 8 << 20 // of a file; 10,000 HAVIPs with everything set take about 5 MiB
-	MaxDepth   = 16      // of lists and mappings in one another; the form needs 4
-	MaxNodes   = 1000000 // values in a file
-	MaxAliases = 1000    // `*name` in a YAML file
-	MaxAliased = 100000  // values that aliases add, counted at each use
-	MaxFaults  = 100     // reported for one file
-	MaxENIs    = fsm.MaxNodes * fsm.MaxENIsPerNode
+	MaxBytes = limits.FileBytes // of a file; 10,000 HAVIPs with everything set take about 5 MiB
+	MaxDepth = 16               // of lists and mappings in one another; the form needs 4
+	MaxNodes = 1000000          // values in a file
+	// MaxComments and MaxIndent bound what costs a parser more than its bytes.
+	MaxComments = 12000
+	MaxIndent   = 256    // blanks before a line
+	MaxAliases  = 1000   // `*name` in a YAML file
+	MaxAliased  = 100000 // values that aliases add, counted at each use
+	MaxFaults   = 100    // reported for one file
+	MaxENIs     = fsm.MaxNodes * fsm.MaxENIsPerNode
 )
 
 // Manifest is a whole configuration. A list that is nil says nothing of its kind; one that

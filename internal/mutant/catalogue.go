@@ -49,6 +49,10 @@ func inEdge(name, rule, test string, more ...Catcher) Bug {
 	return Bug{"edge-" + name, rule, append([]Catcher{{"edge", test, Fails}}, more...)}
 }
 
+func inAPI(name, rule, test string) Bug {
+	return Bug{"api-" + name, rule, []Catcher{{"api", test, Fails}}}
+}
+
 func inDoors(name, rule, test string) Bug {
 	return Bug{"membership-door-" + name, rule, []Catcher{{"membership", test, Fails}}}
 }
@@ -141,6 +145,15 @@ var Catalogue = []Bug{
 	{"identity-grace-unbounded", "keys: the grace of a certificate that ended has an end", []Catcher{{"membership/identity", "^TestGraceHasAnEnd$", Fails}}},
 	{"membership-renew-name", "keys: a certificate is renewed for its own node alone", []Catcher{{"membership", "^TestARenewalUnderAnotherName$", Fails}}},
 	{"api-ended-certificate", "keys: a certificate that ended opens its renewal alone", []Catcher{{"api", "^TestAnEndedCertificateOpensItsRenewal$", Fails}}},
+	inAPI("no-rule", "rights: every route has a rule", "^TestEveryRoute$"),
+	inAPI("node-admin", "rights: a node's certificate is no admin", "^TestEveryRoute$|^TestForwardedLies$"),
+	inAPI("expired-token", "rights: an expired token is none", "^TestEveryRoute$"),
+	inFSM("node-admin", "rights: a node's own root cares for that node alone", "^TestPermits$"),
+	inFSM("scope", "rights: a token of a group touches its HAVIPs alone", "^TestScope$"),
+	inFSM("expired-token", "rights: the log's order decides when a token ended", "^TestTokensInTheLog$"),
+	inFSM("key-principal", "rights: a key belongs to its principal", "^TestKeysOfPrincipals$"),
+	{"membership-role", "rights: asked where it is proposed", []Catcher{{"membership", "^TestTheLeaderAsksForRights$", Fails}}},
+	{"membership-ca-key", "rights: the CA's key goes to few", []Catcher{{"membership", "^TestRolesInRaft$", Fails}}},
 	{"membership-take-back", "what failed is taken back", []Catcher{{"membership", "^TestALeadersStalledWriteFailsAndIsTakenBack$|^TestWhatCannotBeTakenBackIsTriedAgain$", Fails}}},
 	{"fence-not-shut", "fence: shut means silent", []Catcher{{"netdev/fence", "^TestStates$|^TestFrameTable$", Fails}}},
 	{"fence-link", "fence: outlives the process", []Catcher{{"netdev/fence", "^TestKilled$", Fails}}},

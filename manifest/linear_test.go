@@ -1,0 +1,98 @@
+package manifest
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// bodies are files that are dear to some reader of YAML: each is one thing, again and again. size
+// is in bytes.
+func bodies(size int) map[string]string {
+	again := func(s string) string { return strings.Repeat(s, size/len(s)) }
+	numbered := func(format string) string {
+		var b strings.Builder
+		for i := 0; b.Len() < size; i++ {
+			fmt.Fprintf(&b, format, i)
+		}
+		return b.String()
+	}
+	deeper := func(what string) string {
+		var b strings.Builder
+		for i := 0; b.Len() < size; i++ {
+			b.WriteString(strings.Repeat(" ", i) + what + "\n")
+		}
+		return b.String()
+	}
+	stairs := func(top int) string {
+		var b strings.Builder
+		for b.Len() < size {
+			for i := range top {
+				b.WriteString(strings.Repeat(" ", i) + "a:\n")
+			}
+		}
+		return b.String()
+	}
+	comments := strings.Repeat("# x\n # y\n", MaxComments/2)
+	return map[string]string{
+		"HAVIPs":  "version: 1\nhavips:\n" + numbered("  - name: h%d\n    ip: 10.0.0.1\n    subnet: s1\n    range: {type: cvm, members: [node-1, node-2], limit: true}\n"),
+		"entries": again("- \n"), "entries of entries": "a:\n" + again("- - - - - - - -\n"), "opened lists": again("["), "opened mappings": again("{a: "),
+		"pairs of brackets": "[" + again("[],") + "]", "flow list": "[" + again("a,") + "]", "flow list in lines": "[" + again("a,\n") + "]", "flow mapping": "{" + again("a: b,") + "}",
+		"question marks": again("? "), "lines of question marks": again("? a\n"), "colons": again(": "), "lines of colons": again(": a\n"), "keys": again("a: b\n"), "different keys": numbered("k%d: b\n"),
+		"words": again("abc\n"), "comments": "a: b\n" + again("# x\n"), "comments and entries": again("# x\n- a\n"), "one comment": "#" + again("x") + "\na: b\n", "comments behind": again("a: b # x\n"),
+		"as many comments as may be": strings.Repeat(" -", 0) + "a:\n" + comments + again("b: c\n"), "comments, then stairs": comments + stairs(MaxIndent),
+		"dashes, comments, an end": strings.Repeat("- ", MaxDepth) + "a\n" + comments + again("- a\n"),
+		"documents":                again("---\na: b\n"), "starts": again("---\n"), "ends": again("...\n"), "tabs": again("\t"), "lines of tabs": "a:\n" + again("\t\n"), "blanks": again(" "), "empty lines": "a: b\n" + again("\n") + "c: d\n",
+		"long key": again("x") + ": a\n", "long text": "a: " + again("x ") + "\n", "text in lines": "a: " + again("x\n  ") + "\n", "quoted text": "a: \"" + again("x ") + "\"\n", "quoted lines": "a: \"" + again("x\n ") + "\"\n",
+		"no end of quotes": "a: \"" + again("x "), "quotes": again("\""), "single quotes": again("'"), "escapes": "a: \"" + again("\\n") + "\"\n", "quoted entries": again("- \"a\"\n"),
+		"anchors": again("- &a b\n"), "different anchors": numbered("- &a%d b\n"), "aliases": "a: &a b\nc:\n" + again("- *a\n"), "ampersands": again("&a "), "tags": again("!!str "), "entries with tags": again("- !!str a\n"),
+		"exclamation marks": again("!"), "stars": again("*a "), "directives": again("%a\n"), "ever deeper": deeper("a:"), "ever deeper entries": deeper("-"), "stairs": stairs(MaxDepth - 1),
+		"literal": "a: |\n" + again("  x\n"), "folded": "a: >\n" + again("  x\n\n"), "literals": again("- |\n  a\n"), "bars": again("|\n"), "merges": "x: &x {a: b}\n" + again("<<: *x\n"), "backslashes": again("\\"),
+		"CRLF": again("a: b\r\n"), "CR": again("a: b\r"), "NEL": again("a: b\u0085"), "LS": again("a: b\u2028"), "letters": "a: " + again("é") + "\n", "at": again("@"), "commas": again(","), "closed lists": again("]"),
+		"keys of brackets": again("[]: "), "keys of braces": again("{}: a\n"), "quoted keys": again("\"a\": b\n"), "question marks in flow": "[" + again("? a,") + "]", "comments in flow": "[\n" + again("# x\n") + "]",
+		"comment behind a dash": again("- # x\n"), "comment behind a key": again("a: # x\n"), "zeros": "a: " + again("0") + "\n", "floats": again("- 1e9\n"), "times": "a: " + again("1:") + "\n",
+		"JSON": "{" + again("\"a\":1,") + "\"b\":2}", "JSON cut": "{" + again("\"a\":1,"), "JSON lists": "[" + again("[1],") + "1]", "JSON in YAML": "[\n" + again("{\"a\":\n1},\n") + "]", "JSON numbers": "[" + again("1,") + "1]",
+	}
+}
+
+// A file costs in proportion to its bytes, whatever is in it, or is refused. Bytes of memory are
+// what a busy machine does not change; the time has ten times the room that it needs.
+func TestReadingIsLinear(t *testing.T) {
+	const size = 1 << 20
+	all := bodies(size)
+	names := make([]string, 0, len(all))
+	for name := range all {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		data := []byte(all[name])
+		var before, after runtime.MemStats
+		least := time.Hour
+		for range 3 {
+			runtime.ReadMemStats(&before)
+			began := time.Now()
+			_, _, err := Decode(data)
+			least = min(least, time.Since(began))
+			runtime.ReadMemStats(&after)
+			if err == nil && name != "HAVIPs" {
+				t.Errorf("%s: taken", name)
+			}
+			if least < 100*time.Millisecond {
+				break
+			}
+		}
+		used := after.TotalAlloc - before.TotalAlloc
+		if os.Getenv("HAVIP_SHOW") != "" {
+			_, _, err := Decode(data)
+			t.Logf("%-28s %6.0f ms %5d MB  %.90v", name, float64(least)/1e6, used>>20, err)
+		}
+		if used > 400*size || least > 2*time.Second {
+			t.Errorf("%s: %s and %d bytes for each byte", name, least, used/size)
+		}
+	}
+}
