@@ -280,3 +280,41 @@ func (w *world) forge(by, havip string) {
 		}
 	}
 }
+
+// The nodes of an older program are upgraded, and then get their keys one after the other, in any order:
+// words go by gossip until both ends have one. No session ends, and the HAVIP is answered all the time.
+func TestUpgradeOfTheWords(t *testing.T) {
+	v := playWorldOf(t, "v+level.3", 3, 1, false, func(w *world) {
+		w.boot()
+		w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 4 })
+		v := w.havip("web", 100)
+		before, since := w.head().Sessions, w.now()
+		word := message{From: "A", Renewal: &lease.Renewal{Session: lease.Session{Node: "A", Number: 1}}}
+		for _, h := range w.hosts {
+			version := fsm.VersionWithLevel("world")
+			w.do(fsm.UpdateNode{ID: h.node.ID, Version: &version})
+			time.Sleep(worldLease / 3)
+		}
+		for _, id := range []string{"D", "B", "A", "C"} {
+			w.do(fsm.RegisterKey{Node: id, Key: worldKey(id), LeasePort: 4})
+			time.Sleep(2 * worldLease)
+		}
+		for number, sess := range before {
+			if _, open := w.head().Sessions[number]; !open {
+				w.fault("session %d of %s has ended", number, sess.Node)
+			}
+		}
+		if gap := w.gap(v, since); gap > 0 {
+			w.fault("a gap of %v", gap)
+		}
+		for _, h := range w.hosts {
+			h.member.ReceiveGossip(encode(nil, word))
+			if got := h.member.Refused(); !slices.ContainsFunc(got, func(r RefusedWords) bool { return r.Reason == notProved }) {
+				w.fault("%s hears A by gossip: %v", h.node.ID, got)
+			}
+		}
+	})
+	if v != "" {
+		t.Error(v)
+	}
+}

@@ -312,6 +312,7 @@ func (b *backend) Local() api.Local {
 	if b.elsewhere != "" {
 		out.Conditions = append(out.Conditions, b.elsewhere)
 	}
+	out.Conditions = append(out.Conditions, b.unheard()...)
 	if b.member.Keeper == nil {
 		return out
 	}

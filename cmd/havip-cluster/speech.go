@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"havip-cluster/failover"
 	"havip-cluster/fsm"
@@ -76,4 +77,15 @@ func (a *runner) speak(part func(name string, run func(context.Context) error)) 
 	part("words", a.words.Run)
 	part("keys", func(ctx context.Context) error { a.registrar().Run(ctx); return nil })
 	part("rejoin", func(ctx context.Context) error { a.gossip.RunRejoin(ctx, a.node.State); return nil })
+}
+
+// unheard names the nodes that gossip sees alive and that answer nothing at the lease port.
+func (b *backend) unheard() (out []string) {
+	s := b.node.State()
+	for _, id := range b.words.Silent() {
+		if n, ok := s.Nodes[id]; ok && b.gossip.Alive(id) {
+			out = append(out, fmt.Sprintf("node %s does not answer at its lease port %d/udp, so no lease is kept through it: look at the firewall between the two", n.Name, n.LeasePort))
+		}
+	}
+	return out
 }

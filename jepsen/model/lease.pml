@@ -207,6 +207,28 @@ byte qend;		/* voters that have endorsed */
 		printf("  voter %d endorses that %c has expired\n", v, S(s)); \
 		qend = qend | (1 << v); REVOKE(s * NV + v) }
 
+/*
+ * Words are bound to their sender: an acknowledgement or an endorsement in a voter's name is that
+ * voter's, so nobody else has a step here. Without that, somebody says it for a voter that has
+ * promised nothing, or still promises.
+ */
+#ifdef NO_RULE_sender_ack
+#define FORGE_ACK(s, v) \
+	:: d_step { on[s * NR] && !HAS(acks[s * NR], v) -> \
+		printf("  somebody acknowledges the round of %c in the name of voter %d\n", S(s), v); \
+		acks[s * NR] = acks[s * NR] | (1 << v) }
+#else
+#define FORGE_ACK(s, v)
+#endif
+#ifdef NO_RULE_sender_end
+#define FORGE_END(s, v) \
+	:: d_step { asked && qs == s && !HAS(qend, v) -> \
+		printf("  somebody endorses that %c has expired in the name of voter %d\n", S(s), v); \
+		qend = qend | (1 << v) }
+#else
+#define FORGE_END(s, v)
+#endif
+
 #if NS == 1
 #define FORGET(v) pr[v] = 0; revoked[v] = 0
 #else
@@ -396,7 +418,8 @@ inline voters_clocks()
 #define ROUNDS(s) ROUND(s, 0) ROUND(s, 1)
 #endif
 #define OF_SESSION(s) OPENING(s) ROUNDS(s) \
-	QUESTION(s) EACH_VOTER_OF(s, ENDORSE) CLOSE(s) PLACE(s)
+	QUESTION(s) EACH_VOTER_OF(s, ENDORSE) CLOSE(s) PLACE(s) \
+	EACH_VOTER_OF(s, FORGE_ACK) EACH_VOTER_OF(s, FORGE_END)
 
 active proctype protocol()
 {

@@ -31,6 +31,8 @@ send_time|$one
 majority|$one
 revocation|$one
 drift_margin|$one
+sender_ack|$one
+sender_end|$one
 silence_ack|$restart
 silence_endorse|$restart
 continuity|$restart

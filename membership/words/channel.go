@@ -24,12 +24,15 @@ import (
 // A sender without a channel says hello, and the receiver welcomes it with an invitation. Both
 // are authentic and hold no state at the receiver; one that is repeated by somebody on the path
 // is answered again, and changes nothing. Only an authentic frame under the invitation begins a
-// channel. A hello every confirmEvery finds out whether the receiver still knows the channel.
+// channel. Who has restarted says hello to all, and whoever hears that, or the first frame of a
+// new channel, says hello in turn; one every confirmEvery finds out whether that was missed.
 const (
-	helloPause   = 20 * time.Millisecond  // between two hellos while there is no channel
-	confirmEvery = 100 * time.Millisecond // between two hellos while words are said
-	idleEvery    = 2 * time.Second        // and while none is
+	helloPause   = 20 * time.Millisecond  // between two hellos while there is no channel, and words wait
+	changePause  = 100 * time.Millisecond // and while the channel hangs on keys that are not the newest
+	meetEvery    = time.Second            // and while nothing is to be said
+	confirmEvery = time.Second            // between two hellos while words are said
 	idleAfter    = 2 * time.Second        // without a word of this node
+	never        = time.Hour              // a channel without words needs no hello
 	helloLife    = 2 * time.Second        // how long an answer to a hello counts
 	olderAfter   = 500 * time.Millisecond // without an answer: the other may not know the newest key yet
 
@@ -45,6 +48,7 @@ const (
 type peer struct {
 	id    string
 	short uint64
+	since time.Time // when this process met it in the state
 
 	mu    sync.Mutex // never held across a send or a call of Config.Receive
 	node  fsm.Node
@@ -69,6 +73,7 @@ type sending struct {
 	since    time.Time // when that number was drawn
 	heard    time.Time // the last welcome
 	spoke    time.Time // the last word of this node to the peer
+	doubt    bool      // the peer may be another process than the one that had this channel
 	waiting  []waitingWord
 }
 
@@ -170,7 +175,7 @@ func (s *sending) welcome(now time.Time, h *header, p *pair) (bool, cause) {
 	if s.question == 0 || h.number != s.question || p != s.asking || now.Sub(s.since) > helloLife {
 		return false, causeReplay
 	}
-	s.question, s.heard = 0, now
+	s.question, s.heard, s.doubt = 0, now, false
 	current := s.aead != nil && s.pair == p && s.number < framesMax
 	if current && (h.channel == s.channel || h.invite == s.invite) {
 		return false, "" // it is known there, or its first frame is under way
@@ -201,14 +206,19 @@ func (s *sending) hold(now time.Time, word []byte) {
 	s.waiting = append(s.waiting, waitingWord{now, append([]byte(nil), word...)})
 }
 
-// due reports whether it is time for a hello with these keys.
-func (s *sending) due(now time.Time, preferred *pair) bool {
-	pause := idleEvery
+// due is when the next hello is to be said with these keys.
+func (s *sending) due(now time.Time, preferred *pair) time.Time {
+	speaks := now.Sub(s.spoke) < idleAfter
+	pause := never
 	switch {
-	case s.aead == nil && now.Sub(s.spoke) < idleAfter:
+	case s.aead == nil && speaks, s.doubt:
 		pause = helloPause
-	case now.Sub(s.spoke) < idleAfter || s.aead != nil && s.pair != preferred:
+	case s.aead == nil:
+		pause = meetEvery
+	case s.pair != preferred:
+		pause = changePause
+	case speaks:
 		pause = confirmEvery
 	}
-	return now.Sub(s.asked) >= pause
+	return s.asked.Add(pause)
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,9 +16,9 @@ import (
 )
 
 const (
-	tick        = 10 * time.Millisecond // between two looks whether a hello is due
-	tellEvery   = time.Minute           // between two lines about dropped datagrams
-	socketBytes = 1 << 20               // that the kernel may keep in either direction
+	tellEvery   = time.Minute     // between two lines about dropped datagrams
+	silentAfter = 5 * time.Second // without an answer: something is wrong between two nodes
+	socketBytes = 1 << 20         // that the kernel may keep in either direction
 )
 
 // ErrNoChannel is returned by Send while there is no channel yet. The word waits for one, but not for long.
@@ -45,6 +46,7 @@ type Socket struct {
 	table  table
 	counts counts
 	asked  chan struct{} // a hello may be due
+	opened time.Time
 }
 
 // Open starts to listen. Nothing is answered before Run.
@@ -56,10 +58,12 @@ func Open(cfg Config) (*Socket, error) {
 	// The kernel's own limits may be lower; then those count.
 	_ = conn.SetReadBuffer(socketBytes)
 	_ = conn.SetWriteBuffer(socketBytes)
-	return &Socket{
-		cfg: cfg, conn: conn, asked: make(chan struct{}, 1),
+	s := &Socket{
+		cfg: cfg, conn: conn, asked: make(chan struct{}, 1), opened: time.Now(),
 		table: table{cluster: cfg.Cluster, self: cfg.Node, short: shortID(cfg.Node), state: cfg.State, keys: cfg.Keys},
-	}, nil
+	}
+	s.table.changed = s.poke
+	return s, nil
 }
 
 // Close ends the socket, and with it Run.
@@ -70,6 +74,28 @@ func (s *Socket) Dropped() map[string]uint64 { return s.counts.dropped() }
 
 // frames are buffers for what is sent.
 var frames = sync.Pool{New: func() any { return new([frameMax]byte) }}
+
+// Silent returns the nodes to which this node speaks and that have answered no hello for
+// silentAfter, sorted by id: they are down, or UDP to the lease port does not get through.
+func (s *Socket) Silent() []string {
+	now := time.Now()
+	var out []string
+	for _, p := range s.table.now().peers {
+		p.mu.Lock()
+		if silent(&p.send, s.opened, p.since, now) {
+			out = append(out, p.id)
+		}
+		p.mu.Unlock()
+	}
+	slices.Sort(out)
+	return out
+}
+
+// silent is Silent for one peer, of a process that was opened, and met it, at these times.
+func silent(p *sending, opened, met, now time.Time) bool {
+	speaks := now.Sub(p.spoke) < idleAfter && now.Sub(opened) > silentAfter && now.Sub(met) > silentAfter
+	return speaks && now.Sub(p.heard) > silentAfter
+}
 
 // Send seals a word for a node and sends it. Nobody knows whether it arrives. It returns
 // ErrNoChannel when the two have not met yet: the word waits for that for a moment.
@@ -95,10 +121,7 @@ func (s *Socket) Send(to fsm.Node, word []byte) error {
 	address := p.address()
 	p.mu.Unlock()
 	if first || !ok {
-		select {
-		case s.asked <- struct{}{}:
-		default:
-		}
+		s.poke()
 	}
 	if !ok {
 		return fmt.Errorf("%w: %s", ErrNoChannel, to.Name)
@@ -179,9 +202,15 @@ func (s *Socket) take(frame []byte, from netip.AddrPort) cause {
 		why := s.control(v, p, x, &h, frame)
 		return why // the lock was given back
 	}
+	before := p.recv.invite
 	word, why := p.recv.open(&h, x, frame)
+	begun := p.recv.invite != before
+	p.send.doubt = p.send.doubt || begun
 	id := p.id
 	p.mu.Unlock()
+	if begun {
+		s.poke()
+	}
 	if why == "" && len(word) > 0 { // an empty one only begins a channel
 		s.cfg.Receive(id, word)
 	}
@@ -196,6 +225,10 @@ func (s *Socket) control(v *view, p *peer, x *pair, h *header, frame []byte) cau
 		return causeTag
 	}
 	if h.kind == typeHello {
+		if h.channel == 0 { // it has just begun
+			p.send.doubt = true
+			s.poke()
+		}
 		return s.hello(p, x, h, now)
 	}
 	fresh, why := p.send.welcome(now, h, x)
@@ -248,39 +281,55 @@ func (s *Socket) hello(p *peer, x *pair, h *header, now time.Time) cause {
 	return ""
 }
 
+// poke has keep look whether a hello is due.
+func (s *Socket) poke() {
+	select {
+	case s.asked <- struct{}{}:
+	default:
+	}
+}
+
 // keep says hello to whom it is due, and tells once a minute what was dropped.
 func (s *Socket) keep(ctx context.Context) {
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	told := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.asked:
-		case <-ticker.C:
+		case <-timer.C:
 		}
 		v := s.table.now()
 		now := time.Now()
+		next := told.Add(tellEvery)
 		if len(v.said) > 0 {
 			for _, p := range v.peers {
-				s.ask(v, p, now)
+				if due := s.ask(v, p, now); due.Before(next) {
+					next = due
+				}
 			}
 		}
 		if now.Sub(told) >= tellEvery {
 			told = now
 			s.counts.tell(s.cfg.Logger)
 		}
+		timer.Reset(max(time.Until(next), time.Millisecond))
 	}
 }
 
-// ask says hello to a peer if it is due.
-func (s *Socket) ask(v *view, p *peer, now time.Time) {
+// ask says hello to a peer if it is due, and returns when the next one is.
+func (s *Socket) ask(v *view, p *peer, now time.Time) time.Time {
 	p.mu.Lock()
 	x, err := s.chosen(v, p, now)
-	if err != nil || x == nil || !p.send.due(now, x) {
+	if err != nil {
 		p.mu.Unlock()
-		return
+		return now.Add(never)
+	}
+	if due := p.send.due(now, x); now.Before(due) {
+		p.mu.Unlock()
+		return due
 	}
 	if p.send.question == 0 || p.send.asking != x || now.Sub(p.send.since) > helloLife/2 {
 		p.send.question, p.send.asking, p.send.since = draw(), x, now
@@ -293,9 +342,10 @@ func (s *Socket) ask(v *view, p *peer, now time.Time) {
 	var out [headerBytes + tagBytes]byte
 	h.put(out[:])
 	x.tag(out[:])
-	address := p.address()
+	address, due := p.address(), p.send.due(now, x)
 	p.mu.Unlock()
 	_ = s.write(out[:], address) // a hello that is lost is said again
+	return due
 }
 
 // chosen are the keys of the next hello: the newest of both. A peer whose log lags may not know

@@ -391,3 +391,31 @@ func TestAFloodIsCounted(t *testing.T) {
 	}
 	c.say("n-a", "n-b", "after")
 }
+
+// Who does not answer is told, while it is spoken to.
+func TestSilent(t *testing.T) {
+	c := newCompany(t, "n-a", "n-b")
+	c.say("n-a", "n-b", "before")
+	a := c.nodes["n-a"].sock
+	p := a.table.now().peers[shortID("n-b")]
+	for _, row := range []struct {
+		spoke, heard, up, met time.Duration // ago
+		silent                bool
+	}{
+		{time.Second, time.Second, time.Minute, time.Minute, false}, {time.Second, time.Minute, time.Minute, time.Minute, true},
+		{time.Minute, time.Minute, time.Minute, time.Minute, false}, {time.Second, time.Minute, time.Second, time.Minute, false},
+		{time.Second, time.Minute, time.Minute, time.Second, false},
+	} {
+		now := time.Now()
+		p.mu.Lock()
+		p.send.spoke, p.send.heard, p.since = now.Add(-row.spoke), now.Add(-row.heard), now.Add(-row.met)
+		got := silent(&p.send, now.Add(-row.up), p.since, now)
+		p.mu.Unlock()
+		if got != row.silent {
+			t.Errorf("%+v: silent %t", row, got)
+		}
+	}
+	if got := a.Silent(); len(got) > 1 {
+		t.Errorf("silent: %v", got)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"havip-cluster/fsm"
 	"havip-cluster/internal/mutant"
@@ -17,6 +18,7 @@ type table struct {
 	short         uint64
 	state         func() *fsm.State
 	keys          func() ([]identity.SpeechKey, error)
+	changed       func() // is called when the peers are others than before
 
 	mu    sync.Mutex // for writing seen
 	seen  atomic.Pointer[view]
@@ -45,6 +47,9 @@ func (t *table) now() *view {
 	}
 	v := t.follow(before, s)
 	t.seen.Store(v)
+	if before == nil || !sameMap(before, v) {
+		t.changed()
+	}
 	return v
 }
 
@@ -79,7 +84,7 @@ func (t *table) follow(before *view, s *fsm.State) *view {
 		}
 		p := before.peers[short]
 		if p == nil || p.id != id {
-			p = &peer{id: id, short: short, recv: receiving{next: draw()}}
+			p = &peer{id: id, short: short, since: time.Now(), recv: receiving{next: draw()}}
 		}
 		p.follow(n, v.own)
 		v.peers[short] = p
@@ -92,6 +97,11 @@ func (t *table) follow(before *view, s *fsm.State) *view {
 		}
 	}
 	return v
+}
+
+// sameMap reports whether two views have the same peers with the same keys.
+func sameMap(a, b *view) bool {
+	return len(a.said) == len(b.said) && samePeers(a.of, b.of) && slices.EqualFunc(a.own, b.own, sameKey)
 }
 
 func sameKey(a, b identity.SpeechKey) bool { return a.Certificate == b.Certificate }
