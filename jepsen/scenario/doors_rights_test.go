@@ -36,7 +36,7 @@ func (b *Bed) from(h *netns.Host, i int, id *identity.Identity) door {
 	b.t.Helper()
 	first, err := identity.Load(b.Cluster.DataDir(1))
 	b.must(err)
-	conf := identity.JoinTLS(first.ClusterID, identity.Fingerprint(first.CACert))
+	conf := identity.JoinTLS(first.ClusterID, identity.Fingerprint(first.Issuer()))
 	if id != nil {
 		conf = id.ClientTLS()
 	}
