@@ -74,7 +74,7 @@ func (b *Bed) intrude(at int, s *fsm.State) *intruder {
 			return err
 		}
 		i.gossip, err = membership.OpenGossip(membership.GossipConfig{
-			Cluster: id.ClusterID, Node: id.NodeID, Listen: netip.AddrPortFrom(ip, gossipPort), Key: id.GossipKey, Version: "intruder", Logger: log,
+			Cluster: id.ClusterID, Node: id.NodeID, Listen: netip.AddrPortFrom(ip, gossipPort), Keys: id.GossipKeys(), Version: "intruder", Logger: log,
 			Receive: func([]byte) {}, Changed: func() {},
 		})
 		return err
