@@ -74,7 +74,8 @@ func judge(want *Desired, seen *Reading, mem *Memory, facts *Facts) {
 			r.phase = Leaving
 		case r.phase != Absent:
 			facts.Gone = append(facts.Gone, ip)
-			*r = record{unflushed: true}
+			*r = record{unflushed: true, gone: seen.At}
+			mem.lastGone = seen.At
 		case !r.unflushed && r.err == nil:
 			delete(mem.records, ip)
 		}

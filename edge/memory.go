@@ -14,6 +14,11 @@ const (
 	// instead of many, each of which costs a turn.
 	announceEarly = announceSlow / 4
 
+	// Tracked connections are forgotten when no address has left for flushQuiet, so that a hand-over of
+	// many does not wait for it, and after flushLast in any case.
+	flushQuiet = 100 * time.Millisecond
+	flushLast  = 2 * time.Second
+
 	retryFirst = 10 * time.Millisecond // after an operation that failed; twice as long each time
 	retryLast  = time.Second
 	// retryFence is retryLast of what the whole node waits for: one whose fence does not know
@@ -46,6 +51,7 @@ type Memory struct {
 	// settings has the settings that would not be changed, by device and key.
 	settings map[string]*trouble
 	routes   trouble
+	lastGone Instant // when an address left last
 }
 
 // NewMemory begins without any.
@@ -63,6 +69,7 @@ type record struct {
 	opened    bool    // the fence, in this life of it
 	destroyed bool    // its sockets, since it is to leave
 	unflushed bool    // tracked connections are to be forgotten
+	gone      Instant // since when it is on no device
 	broken    string  // what another program has damaged while it was served; "" is nothing
 	trouble
 }
@@ -83,6 +90,15 @@ func (t *trouble) failed(now Instant, err error, last time.Duration) {
 
 func (t *trouble) waits(now Instant) bool {
 	return t.err != nil && now < t.retry && !mutant.Active("edge-no-back-off")
+}
+
+// flushAt is when the tracked connections of an address that has left are to be forgotten: at once
+// where nothing is served any more, because this process may be about to end.
+func (m *Memory) flushAt(r *record, deadline, now Instant) Instant {
+	if now >= deadline {
+		return now
+	}
+	return min(m.lastGone.Add(flushQuiet), r.gone.Add(flushLast))
 }
 
 // of is the record of an address; nothing is remembered of others.

@@ -269,7 +269,7 @@ func (p *plan) down(ip netip.Addr, w Want, known bool, r *record) {
 	case !known && p.want.Complete && state == Shut && p.nowhere(ip) && !p.seen.NoFence:
 		p.add(OpForget, Item{IP: ip})
 	}
-	if r.unflushed {
+	if r.unflushed && p.mem.flushAt(r, p.want.Deadline, p.now) <= p.now {
 		p.add(OpFlush, Item{IP: ip})
 	}
 	if known && !w.Leave && state == Shut {
@@ -368,6 +368,9 @@ func Next(want *Desired, seen *Reading, mem *Memory, planned, now Instant) Insta
 			continue
 		}
 		if w.Index == 0 {
+			if r.unflushed {
+				next = min(next, mem.flushAt(r, want.Deadline, now))
+			}
 			continue
 		}
 		if r == nil {
