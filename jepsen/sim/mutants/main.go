@@ -7,12 +7,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"havip-cluster/internal/mutant"
@@ -42,41 +45,86 @@ func run(only []string) (survivors int, err error) {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
+	bugs := slices.DeleteFunc(slices.Clone(mutant.Catalogue), func(b mutant.Bug) bool {
+		return len(only) > 0 && !slices.Contains(only, b.Name)
+	})
 	binaries := map[string]string{}
-	caught := 0
-	fmt.Printf("%-26s %-45s %s\n", "planted bug", "rule or guard", "caught by")
-	for _, b := range mutant.Catalogue {
-		if len(only) > 0 && !slices.Contains(only, b.Name) {
-			continue
-		}
-		var by []string
+	for _, b := range bugs {
 		for _, c := range b.By {
 			if binaries[c.Package] == "" {
 				if binaries[c.Package], err = build(dir, c.Package); err != nil {
 					return 0, err
 				}
 			}
-			evidence, err := catch(binaries[c.Package], b.Name, c)
-			if err != nil {
-				return 0, err
-			}
-			if evidence == "" {
-				survivors++
-				evidence = "SURVIVED"
-			}
-			by = append(by, c.Package+": "+evidence)
-		}
-		caught++
-		for i, line := range by {
-			if i == 0 {
-				fmt.Printf("%-26s %-45s %s\n", b.Name, b.Rule, line)
-				continue
-			}
-			fmt.Printf("%-26s %-45s %s\n", "", "", line)
 		}
 	}
-	fmt.Printf("%d planted bugs\n", caught)
+	fmt.Printf("%-26s %-45s %s\n", "planted bug", "rule or guard", "caught by")
+	for found := range hunt(bugs, binaries) {
+		if found.err != nil {
+			return 0, found.err
+		}
+		for i, line := range found.by {
+			name, rule := found.bug.Name, found.bug.Rule
+			if i > 0 {
+				name, rule = "", ""
+			}
+			fmt.Printf("%-26s %-45s %s\n", name, rule, line)
+		}
+		survivors += found.survived
+	}
+	fmt.Printf("%d planted bugs\n", len(bugs))
 	return survivors, nil
+}
+
+// finding is what became of one planted bug.
+type finding struct {
+	bug      mutant.Bug
+	by       []string // a line for each test that should notice it
+	survived int      // of these tests
+	err      error
+}
+
+// hunt plants the bugs, as many at a time as there are cores, and yields what became of them in
+// their order.
+func hunt(bugs []mutant.Bug, binaries map[string]string) iter.Seq[finding] {
+	findings := make([]chan finding, len(bugs))
+	for i := range findings {
+		findings[i] = make(chan finding, 1)
+	}
+	var next atomic.Int64
+	for range runtime.NumCPU() {
+		go func() {
+			for i := next.Add(1) - 1; i < int64(len(bugs)); i = next.Add(1) - 1 {
+				findings[i] <- notice(bugs[i], binaries)
+			}
+		}()
+	}
+	return func(yield func(finding) bool) {
+		for _, c := range findings {
+			if !yield(<-c) {
+				next.Store(int64(len(bugs))) // what has begun ends with this process
+				return
+			}
+		}
+	}
+}
+
+// notice runs the tests that should notice a bug.
+func notice(b mutant.Bug, binaries map[string]string) finding {
+	f := finding{bug: b}
+	for _, c := range b.By {
+		evidence, err := catch(binaries[c.Package], b.Name, c)
+		if err != nil {
+			f.err = fmt.Errorf("%s: %w", b.Name, err)
+			return f
+		}
+		if evidence == "" {
+			f.survived++
+			evidence = "SURVIVED"
+		}
+		f.by = append(f.by, c.Package+": "+evidence)
+	}
+	return f
 }
 
 func build(dir, pkg string) (string, error) {
