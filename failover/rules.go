@@ -85,7 +85,7 @@ func activated(s *fsm.State, _ lease.VoterSet, m *message) bool {
 const (
 	notMember  = "not a member"       // removed, or never one
 	notItsOwn  = "not its own"        // the table does not let that node say it
-	notProved = "by gossip alone" // both nodes have keys, so their words come sealed
+	notProved  = "by gossip alone"    // both nodes have keys, so their words come sealed
 	notWords   = "malformed"          // no message of ours
 	wordsLimit = 2 * int(kindEnd) * 4 // rows of the count of refused words
 )

@@ -21,8 +21,8 @@ const freshFor = 4 * statusEvery
 // Voter is the shell around the lease's Acceptor. It feeds it from the log, answers
 // renewals and questions, and tells the leader when a promise runs out.
 type Voter struct {
-	cfg       Config
-	mail      *mail
+	cfg      Config
+	mail     *mail
 	mu       sync.Mutex // never held across a send
 	acceptor *lease.Acceptor
 	fed      *fsm.State // what the acceptor knows

@@ -28,8 +28,7 @@ import (
 // Protection 1 is AES-256-GCM: n is the word and a tag of 16 bytes. Protection 3 is a control
 // frame: n is a tag of 16 bytes, the first half of HMAC-SHA-256. Protection 2 is kept for the
 // frames of the lease that the kernel reads: a fixed word in the clear and a tag of 8 bytes,
-// SipHash-2-4 over header and word, with a key of the same origin and of its own (label
-// labelLease). Header, sender, receiver and counter mean the same there; channel is the
+// SipHash-2-4 over header and word, with a key of the same origin under a label of its own. Header, sender, receiver and counter mean the same there; channel is the
 // holder's process, invitation the voter's boot id. Bytes 3 and 28 to 31 are 0 until a version says otherwise.
 const (
 	frameVersion = 1
@@ -50,7 +49,7 @@ const (
 	frameMax = headerBytes + MaxWord + tagBytes
 )
 
-// Labels of derived keys. labelLease is that of protection 2.
+// Labels of derived keys. A new use, as protection 2, gets a label of its own.
 const (
 	labelControl = "control"
 	labelFrame   = "frame"
