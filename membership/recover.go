@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -116,5 +117,12 @@ func (m successor) Snapshot() (raft.FSMSnapshot, error) {
 	}
 	s := *m.State()
 	s.Cluster.ID = m.cluster
+	if s.Level() >= 4 { // its CA is a new one, and only here
+		s.Nodes = maps.Clone(s.Nodes)
+		for id, n := range s.Nodes {
+			n.HoldsCA = id == m.node
+			s.Nodes[id] = n
+		}
+	}
 	return snapshot{&s}, nil
 }
