@@ -114,7 +114,7 @@ func OpenGossip(cfg GossipConfig) (*Gossip, error) {
 	c.Delegate, c.Events = gossipDelegate{g}, gossipDelegate{g}
 	c.Logger = log.New(newSlogWriter(cfg.Logger), "", log.LstdFlags)
 	if c.Transport == nil { // a test has one of its own
-		transport, err := newBoundedGossip(cfg, c.Logger)
+		transport, err := newBoundedGossip(cfg)
 		if err != nil {
 			return nil, fmt.Errorf("membership: gossip on %s: %w", cfg.Listen, err)
 		}

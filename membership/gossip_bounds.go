@@ -1,18 +1,13 @@
 package membership
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log"
-	"log/slog"
 	"net"
 	"net/netip"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
-	"unicode"
 
 	"github.com/hashicorp/memberlist"
 	"golang.org/x/sys/unix"
@@ -26,20 +21,23 @@ const (
 	strangersMax     = 4         // of all sources where no member is: a host with several addresses may use another one
 	streamBytes      = 256 << 10 // of one connection: what 128 nodes tell of themselves has less than a third
 	packetBytes      = 2048      // of a datagram: ours fit into an Ethernet frame
-
-	gossipLinePause = time.Minute // between two lines of memberlist for the same cause
-	gossipCauses    = 64          // causes that are told apart
+	gossipReceive    = 1 << 20   // bytes that the kernel may keep for us
 )
 
-var errStreamLong = errors.New("membership: a gossip connection of too many bytes")
+var (
+	errStreamLong   = errors.New("membership: a gossip connection of too many bytes")
+	errNoMember     = errors.New("a datagram from an address where no member is")
+	errPacketLength = errors.New("a datagram that is empty, or longer than any of ours")
+)
 
-// boundedGossip is memberlist's own transport with limits for those who have not proved that they
-// have the cluster's key: memberlist buffers up to 20 MB of each connection, and takes as many as
-// there are. Datagrams are taken from members' addresses alone, and few connections from others;
-// while the log here names no member, from everybody.
+// boundedGossip is a transport of memberlist with limits for those who have not proved that they
+// have the cluster's key: memberlist's own takes 64 KB of memory for each datagram and up to 20 MB
+// of each connection, of which it accepts as many as come. Datagrams are taken from members'
+// addresses alone, and few connections from others; while the log here names no member, from everybody.
 type boundedGossip struct {
-	*memberlist.NetTransport
-	local   netip.Addr
+	local   netip.AddrPort
+	udp     *net.UDPConn
+	tcp     *net.TCPListener
 	members func() *fsm.State
 	packets chan *memberlist.Packet
 	streams chan net.Conn
@@ -51,23 +49,33 @@ type boundedGossip struct {
 	mu   sync.Mutex
 	open map[netip.Addr]int // connections by source; those of strangers together under the zero address
 	all  int
-	from *fsm.State // what addresses was made of
+	from *fsm.State // what addr was made of
 	addr map[netip.Addr]bool
 }
 
-func newBoundedGossip(cfg GossipConfig, logger *log.Logger) (*boundedGossip, error) {
-	inner, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
-		BindAddrs: []string{cfg.Listen.Addr().String()}, BindPort: int(cfg.Listen.Port()), Logger: logger,
-	})
-	if err != nil {
-		return nil, err
-	}
+var _ memberlist.NodeAwareTransport = (*boundedGossip)(nil)
+
+func newBoundedGossip(cfg GossipConfig) (*boundedGossip, error) {
 	t := &boundedGossip{
-		NetTransport: inner, local: cfg.Listen.Addr(), members: cfg.Members, packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), done: make(chan struct{}),
+		local: cfg.Listen, members: cfg.Members, packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), done: make(chan struct{}),
 		refused: &refusals{log: cfg.Logger, pause: refusalPause, what: "gossip"}, open: map[netip.Addr]int{},
 	}
-	t.ended.Go(t.pass)
+	var err error
+	if t.tcp, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(cfg.Listen)); err != nil {
+		return nil, err
+	}
+	if t.udp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(cfg.Listen)); err != nil {
+		return nil, errors.Join(err, t.tcp.Close())
+	}
+	_ = t.udp.SetReadBuffer(gossipReceive) // the kernel's own limit may be lower; then that counts
+	t.ended.Go(t.readPackets)
+	t.ended.Go(t.accept)
 	return t, nil
+}
+
+// FinalAdvertiseAddr implements memberlist.Transport.
+func (t *boundedGossip) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
+	return t.local.Addr().AsSlice(), int(t.local.Port()), nil
 }
 
 // PacketCh implements memberlist.Transport.
@@ -76,9 +84,24 @@ func (t *boundedGossip) PacketCh() <-chan *memberlist.Packet { return t.packets 
 // StreamCh implements memberlist.Transport.
 func (t *boundedGossip) StreamCh() <-chan net.Conn { return t.streams }
 
+// WriteTo implements memberlist.Transport.
+func (t *boundedGossip) WriteTo(b []byte, addr string) (time.Time, error) {
+	to, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return time.Time{}, err
+	}
+	_, err = t.udp.WriteToUDPAddrPort(b, to)
+	return time.Now(), err
+}
+
+// WriteToAddress implements memberlist.NodeAwareTransport.
+func (t *boundedGossip) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
+	return t.WriteTo(b, a.Addr)
+}
+
 // DialTimeout implements memberlist.Transport: from the address by which others know this node.
 func (t *boundedGossip) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	d := net.Dialer{Timeout: timeout, LocalAddr: &net.TCPAddr{IP: t.local.AsSlice()}, Control: portAtConnect}
+	d := net.Dialer{Timeout: timeout, LocalAddr: &net.TCPAddr{IP: t.local.Addr().AsSlice()}, Control: portAtConnect}
 	return d.Dial("tcp", addr)
 }
 
@@ -98,52 +121,68 @@ func (t *boundedGossip) DialAddressTimeout(a memberlist.Address, timeout time.Du
 // Shutdown implements memberlist.Transport.
 func (t *boundedGossip) Shutdown() (err error) {
 	t.closing.Do(func() {
-		err = t.NetTransport.Shutdown() // it needs somebody to take what it has
 		close(t.done)
+		err = errors.Join(t.tcp.Close(), t.udp.Close())
 		t.ended.Wait()
 		t.refused.stop()
 	})
 	return err
 }
 
-// pass hands on what is let in, until Shutdown.
-func (t *boundedGossip) pass() {
+// readPackets hands on the datagrams that are let in, until Shutdown. What is not, costs no memory.
+func (t *boundedGossip) readPackets() {
+	var buf [packetBytes + 1]byte
 	for {
+		n, from, err := t.udp.ReadFromUDPAddrPort(buf[:])
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil: // such as an ICMP error of an earlier datagram
+			continue
+		case n == 0 || n > packetBytes:
+			t.refused.noteFrom(from, errPacketLength)
+			continue
+		case !t.knows(from.Addr().Unmap()):
+			t.refused.noteFrom(from, errNoMember)
+			continue
+		}
+		p := &memberlist.Packet{Buf: append([]byte(nil), buf[:n]...), From: net.UDPAddrFromAddrPort(from), Timestamp: time.Now()}
 		select {
+		case t.packets <- p:
 		case <-t.done:
 			return
-		case p := <-t.NetTransport.PacketCh():
-			if !t.knows(sourceOfPacket(p)) || len(p.Buf) > packetBytes {
-				t.refused.note(p.From.String(), errors.New("a datagram of no member"))
-				continue
-			}
-			select {
-			case t.packets <- p:
-			case <-t.done:
-				return
-			}
-		case conn := <-t.NetTransport.StreamCh():
-			bound, err := t.admit(conn)
-			if err != nil {
-				t.refused.note(conn.RemoteAddr().String(), err)
-				_ = conn.Close()
-				continue
-			}
-			select {
-			case t.streams <- bound:
-			case <-t.done:
-				_ = bound.Close()
-				return
-			}
 		}
 	}
 }
 
-func sourceOfPacket(p *memberlist.Packet) netip.Addr {
-	if a, ok := p.From.(*net.UDPAddr); ok {
-		return a.AddrPort().Addr().Unmap()
+// accept hands on the connections that are let in, until Shutdown.
+func (t *boundedGossip) accept() {
+	for {
+		conn, err := t.tcp.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // no file descriptor is left
+			select {
+			case <-time.After(acceptPause):
+			case <-t.done:
+				return
+			}
+			continue
+		}
+		bound, err := t.admit(conn)
+		if err != nil {
+			t.refused.note(conn.RemoteAddr().String(), err)
+			_ = conn.Close()
+			continue
+		}
+		select {
+		case t.streams <- bound:
+		case <-t.done:
+			_ = bound.Close()
+			return
+		}
 	}
-	return netip.Addr{}
 }
 
 // knows reports whether a member has an address, or the log here names none.
@@ -209,79 +248,4 @@ func (c *boundedConn) Read(b []byte) (int, error) {
 func (c *boundedConn) Close() error {
 	c.release()
 	return c.Conn.Close()
-}
-
-// slogWriter takes memberlist's log lines, "2006/01/02 15:04:05 [WARN] memberlist: text". Of
-// those with the same cause it lets one through in a minute, with a count of the others: anybody
-// can cause them.
-type slogWriter struct {
-	l *slog.Logger
-
-	mu     sync.Mutex
-	causes map[string]*lineCount
-	now    func() time.Time
-}
-
-type lineCount struct {
-	at   time.Time
-	more int
-}
-
-func newSlogWriter(l *slog.Logger) *slogWriter {
-	return &slogWriter{l: l, causes: map[string]*lineCount{}, now: time.Now}
-}
-
-// Write implements io.Writer.
-func (w *slogWriter) Write(p []byte) (int, error) {
-	line := strings.TrimSpace(string(p))
-	level := slog.LevelDebug
-	if i := strings.Index(line, "["); i >= 0 {
-		line = line[i:]
-	}
-	if strings.HasPrefix(line, "[ERR") {
-		level = slog.LevelInfo // its errors are peers that do not answer
-	}
-	if !w.l.Enabled(context.Background(), level) {
-		return len(p), nil
-	}
-	if more, fresh := w.fresh(causeOf(line)); fresh {
-		if more > 0 {
-			line = fmt.Sprintf("%s (and %d more lines like it since the last one)", line, more)
-		}
-		w.l.Log(context.Background(), level, line)
-	}
-	return len(p), nil
-}
-
-// causeOf is a line without what differs from time to time: numbers, ids and addresses.
-func causeOf(line string) string {
-	i := strings.IndexFunc(line, func(r rune) bool { return unicode.IsDigit(r) || r == '=' })
-	if i < 0 {
-		i = len(line)
-	}
-	return line[:min(i, 80)]
-}
-
-// fresh reports whether a line of a cause may be written now, and how many were not since the last.
-func (w *slogWriter) fresh(cause string) (more int, fresh bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	now := w.now()
-	c := w.causes[cause]
-	if c == nil {
-		if len(w.causes) >= gossipCauses {
-			cause = "" // the rest are one cause together
-			c = w.causes[cause]
-		}
-		if c == nil {
-			c = &lineCount{}
-			w.causes[cause] = c
-		}
-	}
-	if !c.at.IsZero() && now.Sub(c.at) < gossipLinePause {
-		c.more++
-		return 0, false
-	}
-	more, c.at, c.more = c.more, now, 0
-	return more, true
 }

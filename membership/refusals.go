@@ -3,6 +3,7 @@ package membership
 import (
 	"cmp"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -21,22 +22,36 @@ type refusals struct {
 	total  uint64
 	more   uint64      // since the last line
 	timer  *time.Timer // nil when the next one may be logged at once
-	from   string      // of the newest one
+	from   string      // of the newest one; "": source is
+	source netip.AddrPort
 	reason error
 }
 
 // note counts one refusal.
-func (r *refusals) note(from string, reason error) {
+func (r *refusals) note(from string, reason error) { r.add(from, netip.AddrPort{}, reason) }
+
+// noteFrom is note without memory for the address, for what may come thousands of times a second.
+func (r *refusals) noteFrom(from netip.AddrPort, reason error) { r.add("", from, reason) }
+
+func (r *refusals) add(from string, source netip.AddrPort, reason error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.total++
+	r.from, r.source, r.reason = from, source, reason
 	if r.timer == nil {
-		r.log.Warn(cmp.Or(r.what, "raft")+": connection refused", "from", from, "reason", reason)
+		r.log.Warn(cmp.Or(r.what, "raft")+": connection refused", "from", r.newest(), "reason", reason)
 		r.timer = time.AfterFunc(r.pause, r.summarise)
 		return
 	}
 	r.more++
-	r.from, r.reason = from, reason
+}
+
+// newest is where the last one came from.
+func (r *refusals) newest() string {
+	if r.from == "" {
+		return r.source.String()
+	}
+	return r.from
 }
 
 func (r *refusals) summarise() {
@@ -49,7 +64,7 @@ func (r *refusals) summarise() {
 		r.timer = nil
 		return
 	}
-	r.log.Warn(cmp.Or(r.what, "raft")+": more connections were refused", "count", r.more, "in", r.pause.String(), "last_from", r.from, "last_reason", r.reason)
+	r.log.Warn(cmp.Or(r.what, "raft")+": more connections were refused", "count", r.more, "in", r.pause.String(), "last_from", r.newest(), "last_reason", r.reason)
 	r.more = 0
 	r.timer.Reset(r.pause)
 }

@@ -1,6 +1,7 @@
 package words
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -56,19 +57,27 @@ func (c *counts) dropped() map[string]uint64 {
 	return out
 }
 
+// dropsUsual is how many datagrams may be dropped between two lines without a warning: some are at each start.
+const dropsUsual = 100
+
 // tell logs what was dropped since the last line, all causes in one; nothing if nothing was.
 func (c *counts) tell(log *slog.Logger) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var args []any
+	all, level := uint64(0), slog.LevelDebug
 	for i, why := range causes {
 		n := c.n[i].Load()
 		if more := n - c.told[i]; more > 0 {
 			args = append(args, slog.Uint64(string(why), more))
+			all += more
 		}
 		c.told[i] = n
 	}
+	if all > dropsUsual {
+		level = slog.LevelWarn
+	}
 	if len(args) > 0 {
-		log.Warn("words of the lease: datagrams were dropped", args...)
+		log.Log(context.Background(), level, "words of the lease: datagrams were dropped", args...)
 	}
 }
