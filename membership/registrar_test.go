@@ -75,7 +75,7 @@ func TestAdmittedWithItsKey(t *testing.T) {
 	a := applicant(t, c, "node-2")
 	a.Program = version
 	a.Ports.Lease = 7403
-	first := must[Admitted](t)(Admit(soon(t), leader.node, leader.id, a))
+	first := must[Admitted](t)(Admit(soon(t), leader.node, leader.id, a, nil))
 	cert, err := identity.ParseCert("the certificate", first.Cert)
 	check(t, err)
 	want, err := keyOf(cert)
@@ -84,13 +84,13 @@ func TestAdmittedWithItsKey(t *testing.T) {
 	if len(n.Keys) != 1 || n.Keys[0] != want || n.LeasePort != 7403 || !n.Speaks() {
 		t.Errorf("admitted as %+v, want the key %+v", n, want)
 	}
-	again := must[Admitted](t)(Admit(soon(t), leader.node, leader.id, a))
+	again := must[Admitted](t)(Admit(soon(t), leader.node, leader.id, a, nil))
 	if again.Node.ID != first.Node.ID {
 		t.Errorf("the same request again makes node %s of %s", again.Node.ID, first.Node.ID)
 	}
 	without := applicant(t, c, "node-3") // its program has no lease port
 	without.Program = version
-	third := must[Admitted](t)(Admit(soon(t), leader.node, leader.id, without))
+	third := must[Admitted](t)(Admit(soon(t), leader.node, leader.id, without, nil))
 	if leader.node.State().Nodes[third.Node.ID].Speaks() {
 		t.Error("a node without a lease port speaks")
 	}
