@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"havip-cluster/fsm"
+	"havip-cluster/internal/limits"
 	"havip-cluster/manifest"
 )
 
@@ -440,5 +441,27 @@ func TestPastDecisions(t *testing.T) {
 	}
 	if at, err := c.Explain(ctx, v.ID, 0, time.Now()); err != nil || at.Epoch != v.Epoch || !at.Past {
 		t.Errorf("%+v %v", at, err)
+	}
+}
+
+// TestConfigurationsTakeTurns: a third waits, not for ever, and hears when to come back; other
+// requests do not wait for it.
+func TestConfigurationsTakeTurns(t *testing.T) {
+	w := newWorld(t)
+	s := w.servers[0]
+	for range limits.Files {
+		s.files <- struct{}{}
+	}
+	began := time.Now()
+	resp, answer := w.ask(t, 0, "POST", "/v1/apply", "version: 1\n")
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" || time.Since(began) < fileWait {
+		t.Errorf("%d %s after %s", resp.StatusCode, answer, time.Since(began))
+	}
+	if resp, answer = w.ask(t, 0, "POST", "/v1/plan", `{}`); resp.StatusCode != http.StatusOK {
+		t.Errorf("a small plan: %d %s", resp.StatusCode, answer)
+	}
+	<-s.files
+	if resp, answer = w.ask(t, 0, "POST", "/v1/apply", "version: 1\n"); resp.StatusCode != http.StatusOK {
+		t.Errorf("with a place: %d %s", resp.StatusCode, answer)
 	}
 }

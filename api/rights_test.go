@@ -295,6 +295,14 @@ func TestForwardedLies(t *testing.T) {
 			}
 		}
 	}
+	// A voter that is not upgraded yet says nothing of its root, and is believed as it was.
+	old := "v1+level.3"
+	w.log.apply(t, fsm.UpdateNode{ID: voter, Version: &old}, "")
+	for who, may := range map[string]bool{"a voter's certificate": true, "an agent's certificate": false} {
+		if status, p := all[who].send(t, "POST", "/v1/subnets", `{"name":"s9","cidr":"10.9.0.0/24"}`, headerHops, "1"); may != (status == 201) {
+			t.Errorf("%s through a program of level 3: %d %s", who, status, p.Detail)
+		}
+	}
 	// A token travels as it is, through whomever.
 	agent := all["an agent's certificate"]
 	if status, p := agent.send(t, "DELETE", "/v1/havips/x", "", append([]string{headerHops, "1", headerCaller, "root"}, all["admin"].header...)...); status != 200 {

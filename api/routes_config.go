@@ -205,7 +205,7 @@ func (s *Server) plan(ctx context.Context, in *planInput) (*reply[Plan], error) 
 	now := time.Now().UnixNano()
 	next := st
 	if in.Body.Changes != "" {
-		cfg, _, err := readConfig(ctx, []byte(in.Body.Changes))
+		cfg, _, err := s.readConfig(ctx, []byte(in.Body.Changes))
 		if err != nil {
 			return nil, problemOf(err)
 		}
@@ -228,7 +228,13 @@ type desired struct {
 }
 
 // readConfig reads a file; a fault in it is a problem that names line and column.
-func readConfig(ctx context.Context, data []byte) (desired, []string, error) {
+func (s *Server) readConfig(ctx context.Context, data []byte) (desired, []string, error) {
+	select { // one at a time: the other place is for one whose body is on its way
+	case s.reading <- struct{}{}:
+		defer func() { <-s.reading }()
+	case <-ctx.Done():
+		return desired{}, nil, ctx.Err()
+	}
 	m, warned, err := manifest.DecodeFor(ctx, data)
 	if faults, ok := errors.AsType[manifest.Faults](err); ok {
 		return desired{}, nil, faultsProblem(faults)
@@ -275,7 +281,7 @@ func expectation(said string, file *uint64) (*uint64, error) {
 }
 
 func (s *Server) apply(ctx context.Context, in *applyInput) (*reply[Applied], error) {
-	want, warnings, err := readConfig(ctx, in.RawBody)
+	want, warnings, err := s.readConfig(ctx, in.RawBody)
 	if err != nil {
 		return nil, problemOf(err)
 	}

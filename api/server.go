@@ -48,7 +48,8 @@ type Server struct {
 
 	lists     chan struct{} // holds one token: see commitList
 	plans     chan struct{} // one place for each plan
-	files     chan struct{} // one place for each configuration that is read
+	files     chan struct{} // one place for each request with a configuration
+	reading   chan struct{} // one place for the configuration that is being read
 	followers chan struct{} // one place for each event stream
 	stopping  chan struct{} // closed when Run ends: event streams end with it
 	joins     joinLimiter
@@ -72,7 +73,7 @@ func New(c Config) *Server {
 	}
 	s := &Server{
 		Config: c, mux: &routeMux{ServeMux: http.NewServeMux()},
-		lists: make(chan struct{}, 1), plans: make(chan struct{}, plansMax), files: make(chan struct{}, limits.Files), followers: make(chan struct{}, followersMax), stopping: make(chan struct{}),
+		lists: make(chan struct{}, 1), plans: make(chan struct{}, plansMax), files: make(chan struct{}, limits.Files), reading: make(chan struct{}, 1), followers: make(chan struct{}, followersMax), stopping: make(chan struct{}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "havip_api_requests_total", Help: "Requests answered by this node, by method and HTTP status.",
 		}, []string{"method", "status"}),

@@ -20,10 +20,10 @@ type File struct {
 
 // Read decodes a file, YAML or JSON, and checks its form, not its sense. The error is a
 // Faults with everything that is wrong, at most MaxFaults.
-func Read(data []byte) (*File, error) { return read(context.Background(), data) }
+func Read(data []byte) (*File, error) { return read(&pacer{ctx: context.Background()}, data) }
 
-func read(ctx context.Context, data []byte) (*File, error) {
-	root, err := parse(ctx, data)
+func read(p *pacer, data []byte) (*File, error) {
+	root, err := parse(p, data)
 	if err != nil {
 		var f Fault
 		if errors.As(err, &f) {
@@ -44,11 +44,17 @@ func read(ctx context.Context, data []byte) (*File, error) {
 }
 
 // Decode is Read and Check: the manifest, its warnings, or an error that is a Faults.
-func Decode(data []byte) (Manifest, Faults, error) { return DecodeFor(context.Background(), data) }
+func Decode(data []byte) (Manifest, Faults, error) {
+	return checked(read(&pacer{ctx: context.Background()}, data))
+}
 
-// DecodeFor is Decode for somebody who may go away: then the error is that of the context.
+// DecodeFor is Decode in a process that has something better to do, for somebody who may go away:
+// it takes breaks, and its error may be that of the context.
 func DecodeFor(ctx context.Context, data []byte) (Manifest, Faults, error) {
-	file, err := read(ctx, data)
+	return checked(read(&pacer{ctx: ctx, rests: true}, data))
+}
+
+func checked(file *File, err error) (Manifest, Faults, error) {
 	if err != nil {
 		return Manifest{}, nil, err
 	}

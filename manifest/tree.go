@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,12 +38,12 @@ type tree struct {
 }
 
 // parse reads the one document of a file within the limits.
-func parse(ctx context.Context, data []byte) (root *tree, err error) {
+func parse(p *pacer, data []byte) (root *tree, err error) {
 	if f := readable(data); f != nil {
 		return nil, *f
 	}
 	if trimmed := bytes.TrimSpace(data); len(trimmed) > 0 && (trimmed[0] == '{' || trimmed[0] == '[') && json.Valid(trimmed) {
-		return parseJSON(ctx, data)
+		return parseJSON(p, data)
 	}
 	// The library is fed with anything that a file may hold. A panic in it is a fault of
 	// the file as far as the caller can tell, and must not end an agent.
@@ -53,7 +52,7 @@ func parse(ctx context.Context, data []byte) (root *tree, err error) {
 			root, err = nil, fault(Place{}, "", CodeSyntax, "the file cannot be read as YAML: %v", caught)
 		}
 	}()
-	return parseYAML(ctx, data)
+	return parseYAML(p, data)
 }
 
 // readable refuses what is no text of a size and an encoding to be read.
@@ -97,8 +96,8 @@ func placeOf(data []byte, offset int) Place {
 }
 
 // parseJSON reads JSON that is known to be valid.
-func parseJSON(ctx context.Context, data []byte) (*tree, error) {
-	r := &jsonReader{ctx: ctx, data: data, dec: json.NewDecoder(bytes.NewReader(data))}
+func parseJSON(p *pacer, data []byte) (*tree, error) {
+	r := &jsonReader{pacer: p, data: data, dec: json.NewDecoder(bytes.NewReader(data))}
 	r.dec.UseNumber()
 	root, err := r.value(1)
 	if err != nil {
@@ -112,7 +111,7 @@ func parseJSON(ctx context.Context, data []byte) (*tree, error) {
 }
 
 type jsonReader struct {
-	ctx   context.Context
+	*pacer
 	data  []byte
 	dec   *json.Decoder
 	at    int   // offset up to which lines are counted
@@ -145,8 +144,10 @@ func (r *jsonReader) value(depth int) (*tree, error) {
 	if r.count++; depth > MaxDepth || r.count > MaxNodes {
 		return nil, fault(n.Place, "", fsm.CodeLimit, "nested deeper than %d, or more than %d values", MaxDepth, MaxNodes)
 	}
-	if r.count%valuesBetweenLooks == 0 && r.ctx.Err() != nil {
-		return nil, r.ctx.Err()
+	if r.count%valuesBetweenLooks == 0 {
+		if err := r.look(); err != nil {
+			return nil, err
+		}
 	}
 	tok, err := r.dec.Token()
 	if err != nil {

@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"regexp"
@@ -16,21 +15,21 @@ import (
 
 // parseYAML reads one YAML document. The library works in proportion to the bytes; what is
 // costly all the same, for each byte, is refused before: comments and depth.
-func parseYAML(ctx context.Context, data []byte) (*tree, error) {
+func parseYAML(p *pacer, data []byte) (*tree, error) {
 	if f := prescan(data); f != nil {
 		return nil, *f
 	}
-	dec := yaml.NewDecoder(&until{ctx, bytes.NewReader(data)})
+	dec := yaml.NewDecoder(paced{p, bytes.NewReader(data)})
 	var doc yaml.Node
 	switch err := dec.Decode(&doc); {
 	case errors.Is(err, io.EOF):
 		return nil, fault(Place{1, 1}, "", fsm.CodeMissing, "the file is empty but for comments; the least is `version: %d`", Version)
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
+	case p.ctx.Err() != nil:
+		return nil, p.ctx.Err()
 	case err != nil:
 		return nil, yamlFault(data, err)
 	}
-	g := &grower{ctx: ctx, grown: map[*yaml.Node]*tree{}}
+	g := &grower{pacer: p, grown: map[*yaml.Node]*tree{}}
 	root, err := g.value(doc.Content[0], 1)
 	if err != nil {
 		return nil, err
@@ -46,24 +45,18 @@ func parseYAML(ctx context.Context, data []byte) (*tree, error) {
 	return root, nil
 }
 
-// until ends with its context: nobody waits for what is read after that.
-type until struct {
-	ctx context.Context
+// paced reads for its pacer.
+type paced struct {
+	*pacer
 	io.Reader
 }
 
-func (u *until) Read(b []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
+func (r paced) Read(b []byte) (int, error) {
+	if err := r.look(); err != nil {
 		return 0, err
 	}
-	return u.Reader.Read(b[:min(len(b), bytesBetweenLooks)])
+	return r.Reader.Read(b[:min(len(b), bytesBetweenLooks)])
 }
-
-// How much is done between two looks whether anybody still waits for it.
-const (
-	bytesBetweenLooks  = 4 << 10
-	valuesBetweenLooks = 4 << 10
-)
 
 // prescan refuses, in one pass over the bytes, what would cost the parser more than the bytes
 // say, and what it would pass over in silence.
@@ -189,7 +182,7 @@ func placeOfNode(n *yaml.Node) Place { return Place{Line: n.Line, Col: n.Column}
 
 // grower turns the parser's nodes into a tree.
 type grower struct {
-	ctx     context.Context
+	*pacer
 	grown   map[*yaml.Node]*tree // of anchors; nil while it is being read: an alias in it is a cycle
 	aliases int
 	count   int
@@ -200,8 +193,10 @@ func (g *grower) value(n *yaml.Node, depth int) (*tree, error) {
 	if g.count++; depth > MaxDepth || g.count > MaxNodes {
 		return nil, fault(t.Place, "", fsm.CodeLimit, "nested deeper than %d, or more than %d values", MaxDepth, MaxNodes)
 	}
-	if g.count%valuesBetweenLooks == 0 && g.ctx.Err() != nil {
-		return nil, g.ctx.Err()
+	if g.count%valuesBetweenLooks == 0 {
+		if err := g.look(); err != nil {
+			return nil, err
+		}
 	}
 	if n.Style&yaml.TaggedStyle != 0 {
 		return nil, fault(t.Place, "", fsm.CodeUnsupported, "tags such as %s are not used here; write the plain value", clip(n.Tag, 60))

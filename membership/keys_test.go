@@ -79,8 +79,15 @@ func (k *keyed) keep(p *peer) {
 	k.t.Cleanup(func() { k.down(p) })
 }
 
-// down stops a peer with its keeper, as the end of its process does.
+// lookTime is longer than a look at all peers takes.
+const lookTime = 20 * time.Millisecond
+
+// down stops a peer with its keeper, as the end of its process does. Nobody looks at it then.
 func (k *keyed) down(p *peer) {
+	k.cluster.mu.Lock()
+	k.peers = slices.DeleteFunc(slices.Clone(k.peers), func(q *peer) bool { return p == q })
+	k.cluster.mu.Unlock()
+	time.Sleep(lookTime)
 	if stop := k.stop[p]; stop != nil {
 		stop()
 		delete(k.stop, p)
@@ -93,8 +100,7 @@ func (k *keyed) up(p *peer) {
 	k.t.Helper()
 	p.id = must[*identity.Identity](k.t)(identity.Load(p.id.Dir))
 	p.cfg.Server, p.cfg.Client = p.id.ServerTLS(true), p.id.ClientTLSTo
-	p.open()
-	p.reconcile(k.all)
+	k.add(p.open())
 	k.keep(p)
 }
 
@@ -392,11 +398,6 @@ func TestARemovalReplacesWhatTheNodeKnew(t *testing.T) {
 	gone := k.followers()[0]
 	check(t, RemoveNode(soon(t), k.leader().node, gone.id.Name, true, func(string) bool { return true }))
 	k.down(gone)
-	k.mu.Lock()
-	k.cluster.mu.Lock()
-	k.peers = slices.DeleteFunc(k.peers, func(p *peer) bool { return p == gone })
-	k.cluster.mu.Unlock()
-	k.mu.Unlock()
 	k.settled("the keys are new")
 	s := k.leader().node.State()
 	if s.Cluster.Keys.Issuer == ca || s.Cluster.Keys.GossipUse == gossip {
@@ -411,8 +412,8 @@ func TestARemovalReplacesWhatTheNodeKnew(t *testing.T) {
 // has new ones at once; then the ones that ended are worth nothing.
 func TestAsleepForTwoLives(t *testing.T) {
 	k := startKeyed(t, 3)
-	ca := k.leader().id.Authority()
-	for _, p := range k.all() {
+	ca, all := k.leader().id.Authority(), k.all()
+	for _, p := range all {
 		stop := k.stop[p]
 		stop() // the keeper alone: it would renew at once
 		delete(k.stop, p)
@@ -423,9 +424,9 @@ func TestAsleepForTwoLives(t *testing.T) {
 		k.down(p)
 	}
 	time.Sleep(4 * time.Second)
-	old := must[*identity.Identity](t)(identity.Load(k.all()[1].id.Dir))
+	old := must[*identity.Identity](t)(identity.Load(all[1].id.Dir))
 	old.Dir = "" // a copy that somebody took
-	for _, p := range k.all() {
+	for _, p := range all {
 		k.up(p)
 	}
 	k.settled("the certificates are new")

@@ -322,7 +322,7 @@ func (a *runner) run(parent context.Context) error {
 		r.Run(ctx)
 		return nil
 	})
-	part("keys", func(ctx context.Context) error {
+	part("certificates", func(ctx context.Context) error {
 		k := membership.KeyKeeper{
 			Node: a.node, Identity: a.id, Submit: a.backend.submit, Alive: a.gossip.Alive, Ring: a.gossip.SetKeys, Log: a.log,
 			Renewed: a.backend.reconnect,
