@@ -40,7 +40,7 @@ const mutantHistories = searchHistories / 3
 // that nobody ever releases.
 func TestMutantHandoff(t *testing.T) {
 	for _, m := range []string{
-		"handoff-early", "handoff-last-only", "handoff-session-tie", "handoff-relabel-early",
+		"handoff-early", "handoff-last-only", "handoff-relabel-early",
 		"handoff-forget-release", "handoff-reactivate", "handoff-never-activated",
 		"shell-release-early", "shell-activate-over",
 	} {

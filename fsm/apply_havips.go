@@ -41,6 +41,9 @@ func (s *State) createHAVIP(c Command, b CreateHAVIP) (string, *Refusal) {
 		ID: s.newID("havip-"), Name: name, Subnet: sub.Name, VPC: sub.VPC,
 		Enabled: true, Created: c.At, Since: c.At, Reason: "new",
 	}
+	if _, taken := s.HAVIPs[v.ID]; taken && s.Level() >= 4 {
+		v.ID = s.otherID("havip-", v.ID, func(id string) bool { _, taken := s.HAVIPs[id]; return taken })
+	}
 	if _, taken := s.HAVIPs[v.ID]; taken {
 		return "", Refuse(CodeDuplicate, "the id %s is taken; try again", v.ID)
 	}
