@@ -333,7 +333,7 @@ func TestBodiesThatCost(t *testing.T) {
 	bodies := map[string][]byte{
 		"entries": again("- \n"), "deep": again("- - "), "flow": append([]byte("["), again("[],")...), "comments": again("a: b # x\n"), "anchors": again("- &a b\n"),
 		"as many as are read": append([]byte("version: 1\nhavips:\n"), bytes.Repeat([]byte("  - name: a\n    ip: 10.77.0.9\n    range: {type: cvm, members: [node-1, node-2]}\n"), 60000)...),
-		"HAVIPs": append([]byte("version: 1\nhavips:\n"), again("  - name: a\n    ip: 10.77.0.9\n    range: {type: cvm, members: [node-1, node-2]}\n")...),
+		"HAVIPs":              append([]byte("version: 1\nhavips:\n"), again("  - name: a\n    ip: 10.77.0.9\n    range: {type: cvm, members: [node-1, node-2]}\n")...),
 	}
 	member := b.from(b.Lab.Node(4), leader, id)
 	status, _, err := member.ask("POST", "/v1/apply", bodies["entries"])
