@@ -100,6 +100,7 @@ var takeovers = []struct{ method, path, body string }{
 // TestAMemberOfRoleAgentIsNoAdmin: with its certificate, with every lie that it can tell, through
 // every node, and as root on its host, it takes nothing; what it must do it may.
 func TestAMemberOfRoleAgentIsNoAdmin(t *testing.T) {
+	beside(t)
 	b := newBed(t, 3, 2)
 	b.must(b.Cluster.Join(3, "agent"))
 	if b.holdsKey(3) || !b.holdsKey(1) || !b.holdsKey(2) {
@@ -168,6 +169,7 @@ func (b *Bed) accessToken(i int, name, role string, more ...string) string {
 // TestTheCAsKeyGoesToFew: with one holder, the other voters have none; a leader without it lets
 // nodes in all the same, and gives nothing.
 func TestTheCAsKeyGoesToFew(t *testing.T) {
+	beside(t)
 	b := unformed(t, 4)
 	b.must(b.Cluster.Bootstrap())
 	b.CLI(1, "cluster", "set", "ca-holders=1")
@@ -203,6 +205,7 @@ func TestTheCAsKeyGoesToFew(t *testing.T) {
 
 // TestTokensFromElsewhere: a host that is no member, with a token and the CA's certificate.
 func TestTokensFromElsewhere(t *testing.T) {
+	beside(t)
 	b := newBed(t, 3, 2)
 	dir := t.TempDir()
 	ca, err := os.ReadFile(filepath.Join(b.Cluster.DataDir(1), "ca.crt"))
@@ -263,6 +266,7 @@ func TestTokensFromElsewhere(t *testing.T) {
 // TestJoinTokensAreNotSeen: while a node joins with the printed command, nobody finds the token
 // among the processes; by file, standard input and environment.
 func TestJoinTokensAreNotSeen(t *testing.T) {
+	beside(t)
 	b := newBed(t, 4, 1)
 	for i, how := range []string{"file", "standard input", "environment"} {
 		node := i + 2
@@ -320,6 +324,7 @@ func commandLines(t *testing.T) (string, int) {
 // send them: the leader leads on, no HAVIP is lost, and its memory stays bounded. By one who may
 // not, they are not even read.
 func TestBodiesThatCost(t *testing.T) {
+	long(t)
 	b := newBed(t, 4, 3)
 	b.must(b.Cluster.Join(4, "agent"))
 	id, err := identity.Load(b.Cluster.DataDir(4))

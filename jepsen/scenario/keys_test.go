@@ -99,6 +99,8 @@ func (b *Bed) agentPIDs(nodes ...int) string {
 // Three lives of node certificates, and meanwhile another CA and another gossip key, a node that
 // joins while the CA is replaced and is removed again: no gap of the HAVIP, no restart.
 func TestKeysLiveOnARunningCluster(t *testing.T) {
+	long(t)
+	beside(t)
 	const life = 30 * time.Second
 	b := newBed(t, 4, 3)
 	b.shortLived(3, life)
@@ -153,6 +155,7 @@ func TestKeysLiveOnARunningCluster(t *testing.T) {
 // All agents are off for two lives of their certificates. They elect a leader among themselves,
 // say why, and have new certificates at once.
 func TestAsleepForTwoLives(t *testing.T) {
+	beside(t)
 	const life = 20 * time.Second
 	b := NewBed(t, 3)
 	b.shortLived(3, life)
@@ -190,6 +193,7 @@ func TestAsleepForTwoLives(t *testing.T) {
 // for 3 s when they have ended: with the CA's keys out of reach nothing can be renewed, and the
 // cluster goes on all the same.
 func TestTheLeaderIsCutWhenAllCertificatesHaveEnded(t *testing.T) {
+	beside(t)
 	const life = 30 * time.Second
 	b := NewBed(t, 3)
 	b.shortLived(3, life)
