@@ -138,6 +138,9 @@ func Open(cfg Config) (*Node, error) {
 	if err := checkReach(cfg.Dir, bolt); err != nil {
 		return nil, errors.Join(err, bolt.Close())
 	}
+	if err := checkEntries(cfg.Dir, bolt, joinAgain); err != nil {
+		return nil, errors.Join(err, bolt.Close())
+	}
 	parts, err := realParts(cfg)
 	if err != nil {
 		return nil, errors.Join(err, bolt.Close())
@@ -224,7 +227,7 @@ func (n *Node) newGuard() *guardedLog {
 		disk = n.cfg.wrap(disk)
 	}
 	return &guardedLog{
-		LogStore: disk, mu: newTurn(), limit: n.patience.limit, book: n.book, origin: time.Now(),
+		LogStore: summedLog{disk}, mu: newTurn(), limit: n.patience.limit, book: n.book, origin: time.Now(),
 		leads: func() bool {
 			r := n.inner.Load()
 			return r != nil && r.State() == raft.Leader

@@ -36,6 +36,9 @@ func Recover(dir, node string, address raft.ServerAddress, cluster string) (Surv
 	if err := checkReach(dir, store); err != nil {
 		return Survivor{}, errors.Join(err, store.Close())
 	}
+	if err := checkEntries(dir, store, "use the log of another voter"); err != nil {
+		return Survivor{}, errors.Join(err, store.Close())
+	}
 	snaps, err := raft.NewFileSnapshotStore(dir, snapshotsKept, io.Discard)
 	if err != nil {
 		return Survivor{}, errors.Join(fmt.Errorf("membership: %w", err), store.Close())

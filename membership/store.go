@@ -103,6 +103,9 @@ func (g *guardedLog) GetLog(index uint64, l *raft.Log) error {
 	if err == nil {
 		g.book.read(l)
 	}
+	if errors.Is(err, ErrDamagedEntry) {
+		g.broken(err)
+	}
 	return err
 }
 

@@ -138,6 +138,7 @@ var Catalogue = []Bug{
 	inDoors("sender", "nobody speaks for another", "^TestOnlyVotersSpeak$"),
 	inDoors("cut", "removal ends what is open", "^TestRemovalCutsWhatIsOpen$"),
 	inDoors("dial", "the dialler names whom it wants", "^TestTheDiallerNamesWhomItWants$"),
+	{"membership-checksum", "an entry that is not what was written is refused", []Catcher{{"membership", "^TestOpenRefusesADamagedEntry$|^TestADamagedEntryHalts$", Fails}}},
 	inDoors("old-word", "a word for a voter is newer than what is known", "^TestVouching$"),
 	inFSM("ca-dropped-early", "keys: the old CA is trusted until every node has a certificate of the new one", "^TestTheCAIsReplaced$"),
 	inFSM("gossip-dropped-early", "keys: the old gossip key is known until every node uses the new one", "^TestTheGossipKeyIsReplaced$"),
