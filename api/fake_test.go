@@ -354,9 +354,7 @@ func (w *world) fill(t testing.TB) {
 
 // local is a client on node i's socket.
 func (w *world) local(i int) *Client {
-	c := NewLocalClient(w.sockets[i])
-	c.Timeout = 10 * time.Second
-	return c
+	return NewLocalClient(w.sockets[i])
 }
 
 // curl is a bare HTTP client for node i over its socket.
