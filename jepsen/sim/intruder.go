@@ -16,7 +16,7 @@ import (
 // key and a place on the path.
 
 const (
-	forgeEvery   = 5 * time.Millisecond
+	forgeEvery   = 50 * time.Millisecond // with all kinds of words to all nodes each time, it is most of the work already
 	forgeNumbers = 4 // questions of a leader that are guessed at one time
 	capturedMax  = 64
 )
