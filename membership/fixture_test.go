@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -154,6 +155,8 @@ type peer struct {
 	log  *logBook
 	rec  *Reconciler
 	stop func() // ends the reconciler
+	// runs is node while it runs, for the reconcilers of other peers.
+	runs atomic.Pointer[Node]
 }
 
 func settings(t testing.TB, name string) identity.Settings {
@@ -199,6 +202,7 @@ func newFounder(t testing.TB) *peer {
 func (p *peer) open() *peer {
 	p.t.Helper()
 	p.node = must[*Node](p.t)(Open(p.cfg))
+	p.runs.Store(p.node)
 	return p
 }
 
@@ -209,8 +213,8 @@ func (p *peer) reconcile(all func() []*peer) {
 		Alive: func(string) bool { return true },
 		Applied: func(id string) (uint64, bool) {
 			for _, q := range all() {
-				if q.id.NodeID == id && q.node != nil {
-					return q.node.Applied(), true
+				if n := q.runs.Load(); q.id.NodeID == id && n != nil {
+					return n.Applied(), true
 				}
 			}
 			return 0, false
@@ -227,6 +231,7 @@ func (p *peer) reconcile(all func() []*peer) {
 func (p *peer) close() {
 	p.stop()
 	p.stop = func() {}
+	p.runs.Store(nil)
 	if p.node != nil {
 		if err := p.node.Close(); err != nil {
 			p.t.Errorf("close %s: %v", p.id.Name, err)
