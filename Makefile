@@ -107,9 +107,9 @@ compare: ## Keepalived and havip-cluster through the same faults, RUNS (5) times
 	$(GO) run ./jepsen/compare -runs $${RUNS:-5}
 
 .PHONY: jepsen-short
-jepsen-short: ## whole clusters of the real binary through each fault on the real kernel, two at a time (root)
+jepsen-short: ## whole clusters of the real binary through each fault on the real kernel, three at a time (root)
 	$(call install,$(SCENARIO_PACKAGES))
-	$(GO) test -short -parallel 2 -count=1 -p 1 -timeout $(SCENARIO_TIMEOUT) ./jepsen/scenario ./jepsen/trial
+	$(GO) test -short -parallel 3 -count=1 -p 1 -timeout $(SCENARIO_TIMEOUT) ./jepsen/scenario ./jepsen/trial
 
 .PHONY: scenarios
 scenarios: ## the same one after another, with attacks and planted bugs that take long (root, 25 min)

@@ -288,17 +288,19 @@ func (m *move) run(s guideStep) {
 	}
 }
 
-// joins carries out what `node add` printed, at the node.
+// joins carries out what `node add` printed, at the node, and pastes the token.
 func (m *move) joins(i int) func(answer) {
 	return func(a answer) {
 		m.t.Helper()
 		_, command, found := strings.Cut(a.out, "COMMAND")
 		command, _, _ = strings.Cut(strings.TrimSpace(command), "\n")
 		typed := strings.Replace(command, "--advertise IP ", "--advertise "+m.host(i).IP(0).String()+" ", 1)
-		if !found || typed == command {
-			m.t.Fatalf("no join command with --advertise IP in:\n%s", a.out)
+		_, token, told := strings.Cut(a.out, "TOKEN")
+		token, _, _ = strings.Cut(strings.TrimSpace(token), "\n")
+		if !found || !told || typed == command {
+			m.t.Fatalf("no token and no join command with --advertise IP in:\n%s", a.out)
 		}
-		m.run(guideStep{command: typed, hosts: []int{i}, check: says()})
+		m.run(guideStep{command: "echo " + token + " | " + typed, hosts: []int{i}, check: says()})
 		m.run(guideStep{command: "systemctl enable --now havip-cluster", hosts: []int{i}, check: says()})
 	}
 }
