@@ -17,7 +17,7 @@ import (
 
 const (
 	forgeEvery   = 50 * time.Millisecond // with all kinds of words to all nodes each time, it is most of the work already
-	forgeNumbers = 4 // questions of a leader that are guessed at one time
+	forgeNumbers = 4                     // questions of a leader that are guessed at one time
 	capturedMax  = 64
 )
 
