@@ -44,13 +44,6 @@ func release(on bool) url.Values {
 	return nil
 }
 
-func force(on bool) url.Values {
-	if on {
-		return url.Values{"force": {"true"}}
-	}
-	return nil
-}
-
 // Status is the health at a glance.
 func (c *Client) Status(ctx context.Context, stale bool) (Status, error) {
 	return get[Status](ctx, c, "/v1/status", reading(stale))

@@ -123,13 +123,14 @@ func hears(t *testing.T, k kind, m message, from string, voter, member bool) str
 	} else {
 		b.Receive(from, encodeAs(nil, wireSealed, m))
 	}
-	for _, r := range b.Refused() {
-		if r.Kind != rules[k].name || r.Count != 1 {
-			t.Errorf("counted as %s", r)
-		}
-		return r.Reason
+	refused := b.Refused()
+	if len(refused) == 0 {
+		return ""
 	}
-	return ""
+	if r := refused[0]; r.Kind != rules[k].name || r.Count != 1 {
+		t.Errorf("counted as %s", r)
+	}
+	return refused[0].Reason
 }
 
 // By gossip speaks who has no key, or speaks to one that has none, as in the version before:
