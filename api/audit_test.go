@@ -101,7 +101,7 @@ func TestFollowAudit(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", "http://local/v1/audit?follow=true", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://local/v1/audit?follow=true", nil)
 	must(t, err)
 	resp, err := w.curl(0).Do(req)
 	must(t, err)

@@ -352,7 +352,7 @@ func TestRevokedTokens(t *testing.T) {
 	if status, _ := a.send(t, "GET", "/v1/status", ""); status != 200 {
 		t.Fatalf("before: %d", status)
 	}
-	req, err := http.NewRequest("GET", a.base+"/v1/events?follow=true", nil)
+	req, err := http.NewRequest(http.MethodGet, a.base+"/v1/events?follow=true", nil)
 	must(t, err)
 	req.Header.Set("Authorization", "Bearer "+token)
 	stream, err := a.client.Do(req)

@@ -30,7 +30,7 @@ func (g *globals) secretText() (string, error) {
 	if g.tokenFile == "" {
 		return strings.TrimSpace(os.Getenv(envToken)), nil
 	}
-	var in io.Reader = g.stdin
+	in := g.stdin
 	if g.tokenFile == "-" {
 		defer g.quiet()()
 	} else {

@@ -131,9 +131,9 @@ func (s *sending) seal(buf []byte, from, to uint64, word []byte) ([]byte, bool) 
 		protection: protectSealed, from: from, to: to, fromKey: ownKey(s.pair.own), toKey: shortKey(s.pair.other.Certificate),
 		channel: s.channel, invite: s.invite, number: s.number,
 	}
-	frame := append(buf[:0], make([]byte, headerBytes)...)
-	h.put(frame)
-	return s.aead.Seal(frame, nonce(&s.nonce, s.number), word, frame[:headerBytes]), true
+	buf = append(buf[:0], make([]byte, headerBytes)...)
+	h.put(buf)
+	return s.aead.Seal(buf, nonce(&s.nonce, s.number), word, buf[:headerBytes]), true
 }
 
 // open returns the word of a frame, in place. A frame under the invitation that was handed out
