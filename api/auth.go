@@ -78,7 +78,7 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 		r = r.WithContext(context.WithValue(r.Context(), peerKey{}, p))
 		caller, refusal := s.caller(r, p)
 		seenOf(r.Context()).caller = caller
-		if refusal == nil && p.node != "" && !openRoute(r) {
+		if refusal == nil && p.node != "" && !s.openTo(r) {
 			if refusal = s.checkEnded(r); refusal != nil {
 				w.Header().Set("Connection", "close") // the next one shows the newer certificate
 			} else {

@@ -50,7 +50,7 @@ func (s *Server) caller(r *http.Request, p peer) (fsm.Caller, *Problem) {
 		if w, refusal = s.tokenCaller(r.Context(), token); refusal != nil && refusal.Status == http.StatusUnauthorized && p.node == "" && !p.local {
 			s.logins.failed(remoteHost(r), time.Now())
 		}
-	case openRoute(r):
+	case s.openTo(r):
 		w.Principal = "join"
 	case p.local:
 		w = rootOf(s.Backend.State(), s.Backend.Self())
@@ -166,9 +166,8 @@ func (s *Server) vouched(r *http.Request, member string) fsm.Caller {
 // vouch writes down, for the leader, who asked this node. A token travels as it is.
 func (s *Server) vouch(r *http.Request, out http.Header) {
 	p := peerOf(r.Context())
-	token, given := r.Header.Get("Authorization"), r.Header.Get("Authorization") != ""
-	switch {
-	case given:
+	switch token := r.Header.Get("Authorization"); {
+	case token != "":
 		out.Set("Authorization", token)
 	case p.local:
 		out.Set(headerCaller, "root")
@@ -193,16 +192,6 @@ func (s *Server) source(r *http.Request, p peer) string {
 		return via
 	}
 	return remoteHost(r)
-}
-
-// openRoute reports whether a request needs no credential at all: a joining node has none yet,
-// and probes never do.
-func openRoute(r *http.Request) bool {
-	switch r.Method + " " + r.URL.Path {
-	case "POST /v1/join", "GET /healthz", "GET /readyz":
-		return true
-	}
-	return false
 }
 
 // remoteHost is the address of a caller without its port.

@@ -110,7 +110,7 @@ var rules = map[string]rule{
 	"POST /v1/revisions/{number}/rollback": {need: needAdmin},
 }
 
-// routes lists what is registered, sorted, and is what registers it.
+// routeMux is a ServeMux that remembers what was registered.
 type routeMux struct {
 	*http.ServeMux
 	patterns []string
@@ -135,6 +135,10 @@ func (s *Server) pattern(r *http.Request) string {
 	}
 	return pattern
 }
+
+// openTo reports whether a request needs no credential at all: a joining node has none yet, and
+// probes never do.
+func (s *Server) openTo(r *http.Request) bool { return rules[s.pattern(r)].need == needNothing }
 
 // permit refuses a caller that may not use a route. Changes are asked about again, with what
 // is in them, where they are proposed.

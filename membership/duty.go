@@ -51,13 +51,13 @@ const caReserve = 90 * 24 * time.Hour
 // sees a node as gone.
 func duties(s *fsm.State, v keyView, lost func(node string) bool, now time.Time) []duty {
 	n, member := s.Nodes[v.self]
-	if !member || s.Level() < 4 {
+	if !member || s.Level() < keyLevel {
 		return nil
 	}
 	k := s.Cluster.Keys
 	var out []duty
 	add := func(d duty) { out = append(out, d) }
-	if len(k.CAs) > 0 && !sameIDs(caIDs(k), v.report.Trusts) {
+	if len(k.CAs) > 0 && !slices.Equal(caIDs(k), v.report.Trusts) {
 		add(duty{kind: dutyTrust})
 	}
 	for _, id := range k.Gossip {
@@ -196,8 +196,6 @@ func caIDs(k fsm.Keys) []string {
 	slices.Sort(out)
 	return out
 }
-
-func sameIDs(a, b []string) bool { return slices.Equal(a, b) }
 
 // ringOf are the gossip keys in the order in which a node keeps them.
 func ringOf(k fsm.Keys) []string {

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// keyLevel is the level of the log from which on nodes register keys.
+	// keyLevel is the level of the log from which on nodes register keys, and the cluster replaces them.
 	keyLevel = 4
 	// keyGrace is how long the key before counts beside a new one: every member has applied the
 	// registration by then, or is so far behind that it votes for nothing.
