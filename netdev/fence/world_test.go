@@ -170,6 +170,11 @@ func (w *world) bridged() {
 	w.up("br0")
 	w.must("enslave", netlink.LinkSetMaster(w.eni, br))
 	w.must("enslave", netlink.LinkSetMaster(port, br))
+	// A bent frame may bear the receiver's MAC as its source; a bridge that
+	// learned it would send what follows back the way it came.
+	for _, l := range []netlink.Link{w.eni, port} {
+		w.must("learning off", netlink.LinkSetLearning(l, false))
+	}
 }
 
 func index(l netlink.Link) int { return l.Attrs().Index }
