@@ -88,6 +88,11 @@ func (s *Server) status(st *fsm.State) Status {
 		h.worse(HealthRed, "no leader is known; running HAVIPs keep running while a majority of the voters answers, and nothing can be changed")
 	}
 	h.members(out.Members)
+	for _, sess := range st.SessionList() {
+		if sess.Behind != 0 {
+			h.worse(HealthYellow, "%s", fsm.BehindText(st.NodeName(sess.Node), sess.Behind))
+		}
+	}
 	if out.Maintenance {
 		h.worse(HealthYellow, "the cluster is in maintenance: nothing is placed or moved, no failover included; `cluster maintenance off`")
 	}

@@ -210,6 +210,7 @@ func (a *Agent) note(m message) {
 			a.handoff.HeardReleased(m.From, w.HAVIP, w.Epoch, w.Session)
 		}
 	}
+	a.recalled(s, m.From, m.Recall)
 	for _, w := range m.Ready {
 		if _, exists := s.HAVIPs[w.HAVIP]; exists {
 			a.handoff.HeardReady(m.From, w.HAVIP, w.Epoch)

@@ -39,8 +39,9 @@ type Controller struct {
 }
 
 type appliedAt struct {
-	index uint64
-	at    lease.Instant
+	index  uint64
+	at     lease.Instant
+	behind int // so many words in a row said less than was committed a while before
 }
 
 // reign is what a leader knows in one term.
@@ -56,6 +57,8 @@ type reign struct {
 	settle                     settling
 	placing                    placing
 	began                      lease.Instant
+	commits                    commits
+	recalled                   lease.Instant // when a node that is behind was last asked
 }
 
 // inquiry is the question whether one session is dead.
@@ -158,11 +161,10 @@ func (c *Controller) drain() {
 func (c *Controller) take(m message) {
 	now := c.cfg.Clock()
 	if m.Status != nil {
-		c.mu.Lock()
-		if _, member := c.cfg.Log.State().Nodes[m.From]; member {
-			c.applied[m.From] = appliedAt{m.Status.Applied, now}
+		s := c.cfg.Log.State()
+		if _, member := s.Nodes[m.From]; member {
+			c.heard(now, s, m.From, m.Status.Applied)
 		}
-		c.mu.Unlock()
 		return
 	}
 	if c.reign == nil {
@@ -214,7 +216,7 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 			began:    c.cfg.Clock(),
 		}
 	}
-	for _, act := range []func(context.Context) error{c.commitReleases, c.closeDead, c.placeAll, c.commitConfirms, c.endDrains, c.settleLease, c.recordFailovers} {
+	for _, act := range []func(context.Context) error{c.reportBehind, c.commitReleases, c.closeDead, c.placeAll, c.commitConfirms, c.endDrains, c.settleLease, c.recordFailovers} {
 		if err := act(ctx); err != nil {
 			c.cfg.Logger.Debug("a proposal failed, trying again", "err", err)
 			return min(retryPause, c.askWhatIsOpen())

@@ -222,7 +222,7 @@ func TestNothingDueCostsNothing(t *testing.T) {
 	}
 	b.turn()
 	b.pass(59 * time.Minute)
-	b.c.applied["n-n1"], b.c.applied["n-n2"] = appliedAt{1, b.now}, appliedAt{1, b.now}
+	b.c.applied["n-n1"], b.c.applied["n-n2"] = appliedAt{index: 1, at: b.now}, appliedAt{index: 1, at: b.now}
 	b.turn() // somebody is heard again, or not
 	if computed() {
 		t.Error("before the ban ends")
@@ -231,7 +231,7 @@ func TestNothingDueCostsNothing(t *testing.T) {
 		t.Errorf("it sleeps for %s", pause)
 	}
 	b.pass(time.Minute)
-	b.c.applied["n-n1"], b.c.applied["n-n2"] = appliedAt{1, b.now}, appliedAt{1, b.now}
+	b.c.applied["n-n1"], b.c.applied["n-n2"] = appliedAt{index: 1, at: b.now}, appliedAt{index: 1, at: b.now}
 	if !computed() {
 		t.Error("the ban has ended")
 	}
@@ -254,7 +254,7 @@ func TestARefusedPlacementBacksOff(t *testing.T) {
 	asked, told := 0, 0
 	for range 600 { // a minute of turns
 		b.pass(100 * time.Millisecond)
-		b.c.applied["n-n1"], b.c.applied["n-n2"] = appliedAt{1, b.now}, appliedAt{1, b.now}
+		b.c.applied["n-n1"], b.c.applied["n-n2"] = appliedAt{index: 1, at: b.now}, appliedAt{index: 1, at: b.now}
 		b.turn()
 		words := strings.Fields(b.kinds())
 		asked += len(slices.DeleteFunc(slices.Clone(words), func(k string) bool { return k != "Place" }))

@@ -251,6 +251,26 @@ func (h *Handoff) Deactivated(havip string, c fsm.Claim) {
 	}
 }
 
+// Recalled is asked by a leader about a claim of this session: true if the log here does not know of it
+// and nothing of the HAVIP answers here. Then this node never answers under it, whatever its log says
+// later: a release. A HAVIP that the log here does not have is not given up: it would be forgotten,
+// and the promise with it.
+func (h *Handoff) Recalled(s *fsm.State, havip string, epoch fsm.Epoch, session uint64) bool {
+	v, exists := s.HAVIPs[havip]
+	_, active := h.active[havip]
+	if active = active && !mutant.Active("handoff-recall-active"); active {
+		return false
+	}
+	exists = exists || mutant.Active("handoff-recall-unknown")
+	if !exists || v.Epoch >= epoch || session != h.session || session == 0 {
+		return false
+	}
+	if !mutant.Active("handoff-recall-forget") {
+		h.released[havip] = max(h.released[havip], epoch)
+	}
+	return true
+}
+
 // Forget drops what is known of HAVIPs that the log no longer has. Their ids never come
 // back. One that still answers here stays known until it is taken down.
 func (h *Handoff) Forget(s *fsm.State) {

@@ -117,7 +117,7 @@ func (m *Member) receive(msg message) {
 		m.Keeper.ack(*msg.Ack)
 	case msg.Correction != nil && m.Keeper != nil:
 		m.Keeper.corrected(*msg.Correction)
-	case msg.Ready != nil && m.Agent != nil:
+	case (msg.Ready != nil || msg.Recall != nil) && m.Agent != nil:
 		m.Agent.hear(msg)
 	case msg.Released != nil:
 		m.Controller.hear(msg)
@@ -168,12 +168,24 @@ func (m *mail) sendTo(self, n fsm.Node, msg message) {
 	switch {
 	case sealed(self, n):
 		_ = m.post.Send(n, encodeAs(buf[:0], wireSealed, msg)) // lost datagrams are ordinary; senders repeat
-	case m.gossip != nil && msg.Correction == nil:
+	case m.gossip != nil && msg.Correction == nil && msg.Recall == nil:
 		_ = m.gossip.Send(n, encode(buf[:0], msg))
 	}
 }
 
 var datagrams = sync.Pool{New: func() any { return new([256]byte) }}
+
+// tellLeader is sendLeader, and where no leader is known, it sends to every voter: a node whose Raft
+// port is blocked knows of none, and should be heard all the same.
+func (m *mail) tellLeader(msg message) {
+	if m.log.LeaderID() != "" {
+		m.sendLeader(msg)
+		return
+	}
+	for _, voter := range m.log.VoterSet().Voters {
+		m.send(voter, msg)
+	}
+}
 
 // sendLeader sends to the present leader, if one is known.
 func (m *mail) sendLeader(msg message) {

@@ -42,6 +42,7 @@ func TestMutantHandoff(t *testing.T) {
 	for _, m := range []string{
 		"handoff-early", "handoff-last-only", "handoff-relabel-early",
 		"handoff-forget-release", "handoff-reactivate", "handoff-never-activated",
+		"handoff-recall-active", "handoff-recall-forget",
 		"shell-release-early", "shell-activate-over",
 	} {
 		t.Run(m, func(t *testing.T) {

@@ -56,6 +56,7 @@ var rules = [kindEnd]rule{
 	kindCorrection: {"correction", "the voter that was asked", func(_ *fsm.State, v lease.VoterSet, m *message) bool {
 		return m.Correction.From == m.From && v.Has(m.From)
 	}},
+	kindRecall: {"recall", "a voter", func(_ *fsm.State, v lease.VoterSet, m *message) bool { return v.Has(m.From) }},
 }
 
 func released(s *fsm.State, _ lease.VoterSet, m *message) bool { return claimed(s, m.From, m.Released) }

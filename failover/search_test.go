@@ -102,11 +102,12 @@ type history struct {
 	dead    []uint64 // sessions whose node has stopped, open in the log
 	upBad   int      // per cent of activations that fail
 	downBad int      // per cent of deactivations that fail
+	recalls bool     // a leader asks for claims, too: in each third history
 }
 
 func newHistory(seed uint64) *history {
 	rng := rand.New(rand.NewPCG(seed, seed))
-	h := &history{stage: newStage(2 + rng.IntN(3)), rng: rng, names: 2, upBad: rng.IntN(20), downBad: rng.IntN(30)}
+	h := &history{stage: newStage(2 + rng.IntN(3)), rng: rng, names: 2, upBad: rng.IntN(20), downBad: rng.IntN(30), recalls: seed%3 == 0}
 	for _, n := range h.nodes {
 		n.upFails = func(string) bool { return h.percent(h.upBad) }
 		n.downFails = func(string) bool { return h.percent(h.downBad) }
@@ -127,6 +128,12 @@ func (h *history) run() string {
 	}{
 		{10, h.move}, {40, h.apply}, {40, h.turn}, {60, h.carryOut}, {40, h.word},
 		{1, h.crash}, {3, h.close}, {8, h.reopen}, {2, h.giveUp}, {2, h.enable}, {1, h.remove}, {2, h.ghost}, {4, h.wait},
+	}
+	if h.recalls {
+		actions = append(actions, struct {
+			weight int
+			do     func()
+		}{10, h.recall})
 	}
 	sum := 0
 	for _, a := range actions {
@@ -308,6 +315,22 @@ func (h *history) ghost() {
 	h.stats.Ghosts++
 	epoch := v.Epoch - fsm.Epoch(h.rng.Uint64N(min(3, uint64(v.Epoch))))
 	h.heap = append(h.heap, word{from: "?", to: h.actor().id, havip: v.ID, epoch: epoch, session: 1 << 40})
+}
+
+// recall is a leader that asks a node about its claims.
+func (h *history) recall() {
+	n := h.actor()
+	if n.handoff == nil || len(n.steps) > 0 { // between two turns
+		return
+	}
+	for _, v := range h.head().Claimed(n.session) {
+		for _, c := range v.Claims() {
+			if c.Session == n.session && n.handoff.Recalled(n.state(), v.ID, c.Epoch, c.Session) {
+				h.stats.Recalled++
+				n.say(Step{Kind: StepReleased, HAVIP: v.ID, Claim: c}, "")
+			}
+		}
+	}
 }
 
 func (h *history) wait() { h.now = h.now.Add(time.Duration(h.rng.Int64N(int64(stagePatience)))) }

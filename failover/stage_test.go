@@ -34,7 +34,7 @@ type stageStats struct {
 	ByWord                                        int // activations that the log alone did not permit yet
 	Replaced, GiveUps, DownFailures               int
 	Crashes, Reopened, Closed, Deleted, Disabled  int
-	Lost, Repeated, Late, Ghosts                  int
+	Lost, Repeated, Late, Ghosts, Recalled        int
 	TwoENIs, NeverUsed                            int
 }
 

@@ -151,7 +151,7 @@ func (v *Voter) Run(ctx context.Context) {
 		}
 		if now.Sub(lastStatus) >= statusEvery {
 			lastStatus = now
-			v.mail.sendLeader(message{Status: &statusWord{Applied: v.cfg.Log.Applied()}})
+			v.mail.tellLeader(message{Status: &statusWord{Applied: v.cfg.Log.Applied()}})
 		}
 		pause := statusEvery
 		if waiting {

@@ -41,6 +41,7 @@ const (
 	kindActivatedMany
 	// From version 2 on.
 	kindCorrection
+	kindRecall
 	kindEnd
 )
 
@@ -58,7 +59,7 @@ const (
 // errDatagram is returned by decode for what is no datagram of ours.
 var errDatagram = errors.New("failover: malformed datagram")
 
-// message is one decoded datagram: exactly one of the pointers is set.
+// message is one decoded datagram: exactly one of the fields beside From is set.
 type message struct {
 	From        string
 	Renewal     *lease.Renewal
@@ -71,6 +72,7 @@ type message struct {
 	Activated   []activatedWord
 	Status      *statusWord
 	Correction  *lease.Correction
+	Recall      []claimWord // without failures
 }
 
 // claimWord speaks of one claim: "I released it", or "I am ready for it".
@@ -176,6 +178,12 @@ func (e *encoder) fields(version byte, m message) kind {
 		e.u64(c.Round)
 		e.str(c.From)
 		e.boot(version, c.Boot)
+	case m.Recall != nil && version != wireVersion:
+		k = kindRecall
+		e.u64(uint64(len(m.Recall)))
+		for _, c := range m.Recall {
+			e.claim(c)
+		}
 	}
 	return k
 }
@@ -415,6 +423,16 @@ func (d *decoder) fields(k kind, m *message, s *scratch) error {
 			return fmt.Errorf("%w: kind %d in version 1", errDatagram, k)
 		}
 		m.Correction = &lease.Correction{Session: d.session(), Round: d.u64(), From: d.str(), Boot: d.boot()}
+	case kindRecall:
+		n := d.u64()
+		if d.version == wireVersion || n == 0 || n > uint64(claimsMost) {
+			return fmt.Errorf("%w: a recall of %d claims in version %d", errDatagram, n, d.version)
+		}
+		for range n {
+			if m.Recall = append(m.Recall, d.claim()); d.bad {
+				return errDatagram
+			}
+		}
 	default:
 		return fmt.Errorf("%w: kind %d", errDatagram, k)
 	}

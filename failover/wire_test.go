@@ -56,7 +56,8 @@ func sealedMessages() []wireMessage {
 		}
 		out = append(out, c)
 	}
-	return append(out, wireMessage{"correction", message{Correction: &lease.Correction{Session: wireSession, Round: 5, From: "b", Boot: 1<<60 + 2}}})
+	return append(out, wireMessage{"correction", message{Correction: &lease.Correction{Session: wireSession, Round: 5, From: "b", Boot: 1<<60 + 2}}},
+		wireMessage{"recall", message{Recall: []claimWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4}, {HAVIP: "havip-00000002", Epoch: 5, Session: 4}}}})
 }
 
 type wireMessage struct {

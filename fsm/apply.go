@@ -177,6 +177,8 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 		object, refusal = s.revokeCredential(c, *b)
 	case *RegisterKey:
 		refusal = s.registerKey(c, *b)
+	case *ReportBehind:
+		refusal = s.reportBehind(c, *b)
 	default:
 		var known bool
 		if refusal, known = s.doKeys(c); !known {

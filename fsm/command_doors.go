@@ -15,7 +15,16 @@ type RegisterKey struct {
 	Alone bool `json:"alone,omitempty"`
 }
 
-func (RegisterKey) kind() string { return "register-key" }
+// ReportBehind is the leader's word that the holder of a session does not apply the log, or does so
+// again. Until then it gets no HAVIP that it does not have; what it serves stays.
+type ReportBehind struct {
+	Session uint64 `json:"session"`
+	// Behind is the last entry that the holder has applied, at least 1; 0 = it is up to date again.
+	Behind uint64 `json:"behind,omitempty"`
+}
+
+func (RegisterKey) kind() string  { return "register-key" }
+func (ReportBehind) kind() string { return "report-behind" }
 
 // doorBodies are the kinds of level 4.
-func doorBodies() []Body { return []Body{&RegisterKey{}} }
+func doorBodies() []Body { return []Body{&RegisterKey{}, &ReportBehind{}} }

@@ -75,6 +75,8 @@ func (s *State) Ineligible(v HAVIP, eni ENI, at int64) *Obstacle {
 		return no("draining", "node %s is handing over what it owns", n.Name)
 	case !eni.Up:
 		return no("link-down", "the link is down")
+	case sess.Behind != 0 && (v.Owner == nil || v.Owner.ENI != eni.ID): // what it has already, it serves
+		return no("behind", "%s", BehindText(n.Name, sess.Behind))
 	}
 	return v.failedThere(n, eni, at)
 }

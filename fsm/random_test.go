@@ -246,6 +246,7 @@ func (c chooser) body() Body {
 	draws["register-key"] = func() Body {
 		return RegisterKey{Node: node, Key: nodeKey(byte(c.number("key", 1, 9))), LeasePort: c.number("lease port", 0, 3), Alone: c.flag()}
 	}
+	draws["report-behind"] = func() Body { return ReportBehind{session, uint64(c.number("behind", 0, 2))} }
 	maps.Copy(draws, c.rightsDraws())
 	// The drawing prefers what stands first.
 	kinds := append([]string{"place", "release", "open-session", "place", "create-havip", "update-havip", "close-session", "place", "release", "add-node", "apply-config", "change-range", "create-group", "end-drain", "report-guarded", "confirm"}, everyKind...)

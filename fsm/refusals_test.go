@@ -238,6 +238,9 @@ var nodeRefusals = []refusal{
 	{"key at no port", (*world).upgrade4, does(RegisterKey{Node: "n-n1", Key: nodeKey(1), LeasePort: 65536}), CodeRange, "port 65536"},
 	{"key of no certificate", (*world).upgrade4, does(RegisterKey{Node: "n-n1", Key: NodeKey{"ab", nodeKey(1).Public}, LeasePort: 7403}), CodeMalformed, "64 lower-case hex digits"},
 	{"key that is no point", (*world).upgrade4, does(RegisterKey{Node: "n-n1", Key: NodeKey{nodeKey(1).Certificate, "AAAA"}, LeasePort: 7403}), CodeMalformed, "cannot be used"},
+	{"behind below level 4", (*world).upgrade3, does(ReportBehind{Session: 1}), CodeLevel, "upgrade it first"},
+	{"behind in no session", (*world).upgrade4, does(ReportBehind{Session: 9999}), CodeStale, "session 9999 is not open"},
+	{"behind beyond the log", (*world).upgrade4, func(w *world) Body { return ReportBehind{w.session("n1"), 1 << 40} }, CodeRange, "cannot have applied entry 1099511627776"},
 	{"key of another node", func(w *world) {
 		w.upgrade4()
 		w.must(RegisterKey{Node: "n-n2", Key: nodeKey(1), LeasePort: 7403})

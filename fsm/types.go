@@ -128,6 +128,9 @@ type Session struct {
 	// Guarded: the fence of the holder knows every HAVIP of the log up to this index. It only
 	// grows while the session is open.
 	Guarded uint64 `json:"guarded,omitempty" level:"3"`
+	// Behind is the entry at which the holder's log stood when the leader found that it does not
+	// apply what was committed; 0 = it does.
+	Behind uint64 `json:"behind,omitempty" level:"4"`
 }
 
 // ENI is a network interface of a node.

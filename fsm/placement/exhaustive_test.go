@@ -92,7 +92,7 @@ func (d *dumb) allowed(v placement.HAVIP, e placement.ENI) bool {
 	}
 	return known && inRange && !banned && !is(v.Forbid) && (len(v.Require) == 0 || is(v.Require)) &&
 		!v.Disabled && !v.Deleting && v.OwnAddress == "" && (len(v.Waits) == 0 || v.Owner == e.ID) && !e.Detached && e.Up && slices.Contains(e.Subnets, v.Subnet) &&
-		n.Role != fsm.RoleWitness && n.Alive && !n.Leaving && !n.Draining && !n.Removing && !n.Standby && n.Health != fsm.HealthRed &&
+		n.Role != fsm.RoleWitness && n.Alive && !n.Leaving && !n.Draining && !n.Removing && !n.Standby && n.Health != fsm.HealthRed && (n.Behind == 0 || v.Owner == e.ID) &&
 		(limit == 0 || v.Fails[n.Name].Count < limit) && v.GaveUp[e.ID].Until <= d.p.Now
 }
 

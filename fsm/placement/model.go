@@ -25,6 +25,7 @@ type model struct {
 	enisOf   [][]int32 // by node
 	open     []bool    // by ENI: no rule that is not about the HAVIP stands against it
 	suspect  []bool    // by node: yellow, flapping or unheard
+	behind   bool      // some node does not apply the log
 	capacity []int     // by node
 	bounded  bool      // some node has a capacity
 	bySubnet map[string][]int32
@@ -112,6 +113,7 @@ func (m *model) addSites() {
 			m.node[n.Name] = int32(i)
 		}
 		m.suspect[i] = n.Flapping || n.Unheard || n.Health == fsm.HealthYellow
+		m.behind = m.behind || n.Behind != 0
 		m.bounded = m.bounded || n.Capacity != nil
 		m.capacity[i] = max(0, orDefault(n.Capacity, math.MaxInt))
 	}
@@ -297,7 +299,7 @@ func (m *model) may(h, e int32) bool {
 		return false
 	}
 	v, en := m.v[h], m.enis[e]
-	if v.Disabled || v.Deleting || v.OwnAddress != "" || v.waits(en) || !slices.Contains(en.Subnets, v.Subnet) {
+	if v.Disabled || v.Deleting || v.OwnAddress != "" || v.waits(en) || m.nodes[m.nodeOf[e]].newcomer(v, en) || !slices.Contains(en.Subnets, v.Subnet) {
 		return false
 	}
 	if !v.Range.Limit && len(v.Require)+len(v.Forbid)+len(v.Bans)+len(v.GaveUp)+len(v.Fails) == 0 {
@@ -353,7 +355,7 @@ func (m *model) places(h int32) []int32 {
 	switch {
 	case v.Disabled || v.Deleting || v.OwnAddress != "" || len(v.Waits) > 0 && v.Owner == "":
 		return nil
-	case len(v.Waits) == 0 && !v.Range.Limit && len(v.Require)+len(v.Forbid)+len(v.Bans)+len(v.GaveUp)+len(v.Fails) == 0:
+	case len(v.Waits) == 0 && !m.behind && !v.Range.Limit && len(v.Require)+len(v.Forbid)+len(v.Bans)+len(v.GaveUp)+len(v.Fails) == 0:
 		m.eligible[h] = all
 		return all
 	case v.Range.Limit && v.Range.Type == fsm.RangeCVM:

@@ -40,7 +40,9 @@ type Node struct {
 	Flapping     bool // it lost several sessions lately: nothing goes there for a wish
 	// Unheard: the leader hears nothing of it, though it keeps its lease with others. It would
 	// learn late that something is its own, so it counts as Flapping does. No state knows this.
-	Unheard  bool
+	Unheard bool
+	// Behind is the entry since which it does not apply the log, 0 = it does: nothing new goes there.
+	Behind   uint64
 	Capacity *int // bounds the sum of weights; nil = no bound
 }
 
@@ -144,7 +146,7 @@ func FromState(s *fsm.State, at int64) Problem {
 	for _, n := range s.Nodes {
 		sess, open := s.SessionOf(n.ID)
 		p.Nodes = append(p.Nodes, Node{
-			Name: n.Name, Role: n.Role, Alive: open, Since: sess.Opened, Leaving: sess.Draining, Draining: n.Draining,
+			Name: n.Name, Role: n.Role, Alive: open, Since: sess.Opened, Leaving: sess.Draining, Behind: sess.Behind, Draining: n.Draining,
 			Removing: n.Removing, Standby: n.Standby, Maintenance: n.Maintenance, Score: n.Score,
 			Health: n.HealthNow(), HealthReason: n.HealthReason, Flapping: n.Flapping(at), Capacity: n.Capacity,
 		})

@@ -25,6 +25,9 @@ type obstacle struct {
 // waits says that a fence has to know the HAVIP before it may come to e.
 func (v *HAVIP) waits(e *ENI) bool { return len(v.Waits) > 0 && v.Owner != e.ID }
 
+// newcomer says that a HAVIP would be new on a node that does not apply the log.
+func (n *Node) newcomer(v *HAVIP, e *ENI) bool { return n.Behind != 0 && v.Owner != e.ID }
+
 // ineligible returns why an ENI must not own a HAVIP, or nil; n is nil for an ENI of a
 // node that nobody knows.
 func (p *Problem) ineligible(v *HAVIP, e *ENI, n *Node) *obstacle {
@@ -54,6 +57,9 @@ func (p *Problem) ineligible(v *HAVIP, e *ENI, n *Node) *obstacle {
 	}
 	if why := nodeState(e, n); why != nil {
 		return why
+	}
+	if n.newcomer(v, e) {
+		return &obstacle{"behind", fsm.BehindText(n.Name, n.Behind), "it applies the log again", 0}
 	}
 	return p.failedThere(v, e, n)
 }
