@@ -175,8 +175,6 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 		object, refusal = s.createCredential(c, *b)
 	case *RevokeCredential:
 		object, refusal = s.revokeCredential(c, *b)
-	case *RegisterKey:
-		refusal = s.registerKey(c, *b)
 	case *ReportBehind:
 		refusal = s.reportBehind(c, *b)
 	default:

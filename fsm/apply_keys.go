@@ -13,6 +13,8 @@ import (
 // doKeys is do for the commands about keys.
 func (s *State) doKeys(c Command) (refusal *Refusal, known bool) {
 	switch b := c.body.(type) {
+	case *RegisterKey:
+		return s.registerKey(c, *b), true
 	case *ReportKeys:
 		return s.reportKeys(c, *b), true
 	case *RotateKeys:
