@@ -23,8 +23,8 @@ const (
 	behindLeast = 2 * statusEvery
 	// behindWords is how many words in a row have to say so: one alone may have been late.
 	behindWords = 2
-	// commitMarks bounds the memory of when what was committed; they are at least behindLeast/commitMarks
-	// apart.
+	// commitMarks bounds the memory of when what was committed; a mark is that part of the
+	// time that is looked back on after the one before.
 	commitMarks = 128
 )
 

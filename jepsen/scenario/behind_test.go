@@ -91,14 +91,20 @@ func (b *Bed) smallDisk(node int) {
 	b.t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 }
 
-// fillDisk fills that of node 3, and writes to the log until it cannot follow.
-func fillDisk(b *Bed) {
-	f, err := os.Create(filepath.Join(b.Cluster.DataDir(3), "fill"))
+// fill leaves no room on a small disk.
+func (b *Bed) fill(node int) {
+	b.t.Helper()
+	f, err := os.Create(filepath.Join(b.Cluster.DataDir(node), "fill"))
 	b.must(err)
 	for buf := make([]byte, 4096); err == nil; {
 		_, err = f.Write(buf)
 	}
 	b.must(f.Close())
+}
+
+// fillDisk fills that of node 3, and writes to the log until it cannot follow.
+func fillDisk(b *Bed) {
+	b.fill(3)
 	b.writes(400) // the log's file has free pages to use up first
 }
 

@@ -86,21 +86,12 @@ func TestClonedDisk(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	beside(t)
 	b := unformed(t, 3)
-	dir := b.Cluster.DataDir(1)
-	b.must(os.MkdirAll(dir, 0o700))
-	b.must(unix.Mount("havip-test", dir, "tmpfs", 0, "size=4m,mode=0700"))
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	b.smallDisk(1)
 	b.form(3)
 	b.Eventually("node-1 to lead", func() bool { return b.Leader() == 1 })
 	b.Place(2)
 	m := b.Watch(func() {
-		fill := filepath.Join(dir, "fill")
-		f, err := os.Create(fill)
-		b.must(err)
-		for buf := make([]byte, 4096); err == nil; {
-			_, err = f.Write(buf)
-		}
-		b.must(f.Close())
+		b.fill(1)
 		for i := range 400 { // the log's file has free pages to use up first
 			if _, err := b.Cluster.CLI(2, "havip", "create", fmt.Sprint("filler-", i), "--subnet", "net-10.77.0.0-24", "--no-range-limit", "--timeout", "10s"); err != nil {
 				break
