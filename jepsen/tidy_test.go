@@ -35,7 +35,8 @@ var arrows = map[string][]string{
 	"netdev":              nil,
 	"fsm":                 nil,
 	"fsm/placement":       {"fsm"},
-	"membership":          {"fsm", "membership/identity"},
+	"membership":          {"fsm", "membership/identity", "membership/reach"},
+	"membership/reach":    nil,
 	"membership/identity": nil,
 	"edge":                {"netdev", "netdev/fence"},
 	"failover":            {"fsm", "fsm/placement", "failover/lease"},
@@ -57,7 +58,7 @@ var arrows = map[string][]string{
 var pureCores = []string{"fsm", "fsm/placement", "failover/lease"}
 
 // pureFiles are cores that share their package with a shell.
-var pureFiles = []string{"edge/plan.go", "edge/facts.go", "edge/memory.go", "edge/desired.go", "edge/op.go"}
+var pureFiles = []string{"edge/plan.go", "edge/facts.go", "edge/memory.go", "edge/desired.go", "edge/op.go", "membership/reach/table.go", "membership/reach/travel.go"}
 
 var impureImports = []string{"math/rand", "math/rand/v2", "crypto/rand", "sync", "sync/atomic"}
 
