@@ -122,7 +122,7 @@ var Catalogue = []Bug{
 	lease("length-lapse", "8: the longer length lapses"),
 	inFSM("lease-max", "8: the longer length stays in force", "^TestTheLongerLeaseStays$"),
 	inFSM("settle", "8: settled is the newest change", "^TestRefusals$"),
-	{"controller-behind", "a node that does not apply is no owner", []Catcher{{"failover", "^TestANodeThatDoesNotApplyIsNoOwner$", Fails}}},
+	{"controller-behind", "a node that does not apply is no owner", []Catcher{{"failover", "^TestANodeThatDoesNotApplyIsNoOwner$", Fails}, directed}},
 	{"controller-settle-early", "8: the longer length has run out", []Catcher{directed}},
 	inFSM("guard", "6: guarded by every node before it is placed", "^TestGuardBeforePlacement$"),
 	inFSM("guard-open", "1: a session begins with a fence that knows every HAVIP", "^TestGuardBeforeASession$", directed),
