@@ -87,7 +87,8 @@ type Node struct {
 	reignMu  sync.Mutex
 	reign    uint64        // counts the changes of leadership that Raft has told
 	lead     atomic.Uint64 // the term in which this node leads and is up to date, or 0; written with reignMu held
-	telling  atomic.Bool   // a no-op waits for its place in the log
+	reads    *readRounds
+	telling  atomic.Bool // a no-op waits for its place in the log
 	patience writePatience
 	removal  turn // held while a removal is checked and begun
 
@@ -210,6 +211,10 @@ func (n *Node) start() (err error) {
 	serve := n.bindTransport(trans)
 	if n.raft, err = newRaft(conf, n.Machine, cache, n.parts.Store, snaps, trans); err != nil {
 		return fmt.Errorf("membership: start raft on %s: %w", n.cfg.Dir, err)
+	}
+	n.reads = newReadRounds(n.cfg.Node, conf.ProtocolVersion, n.parts.Transport, n.cfg.Heartbeat)
+	n.reads.voters, n.reads.holds = n.Servers, func(term uint64) bool {
+		return n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term
 	}
 	n.inner.Store(n.raft)
 	n.wg.Go(trans.run) // not before: it asks n.inner

@@ -131,19 +131,6 @@ func outcome(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 }
 
-// ReadIndex returns an index: a state that has it holds everything that was acknowledged
-// before the call. The proof is an entry that a majority takes in this term. Raft's
-// VerifyLeader would be none: it counts the answers of non-voters as well.
-func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
-	if err := n.mayLead(); err != nil {
-		return 0, err
-	}
-	if _, err := wait(ctx, func() raft.Future { return n.raft.Barrier(barrierTimeout) }); err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrNotLeader, err)
-	}
-	return n.State().Index, n.Halted()
-}
-
 // WaitIndex waits until this node's state has an index.
 func (n *Node) WaitIndex(ctx context.Context, index uint64) (*fsm.State, error) {
 	ch, stop := n.Watch()

@@ -18,6 +18,7 @@ import (
 	"havip-cluster/failover"
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
+	"havip-cluster/internal/shared"
 	"havip-cluster/membership"
 	"havip-cluster/membership/identity"
 	"havip-cluster/membership/words"
@@ -48,6 +49,8 @@ type backend struct {
 	proved  bool   // at the start
 	// elsewhere says who else answered for this node's address at the start; "" is nobody.
 	elsewhere string
+
+	reads shared.Call[uint64] // of the leader's read index
 
 	mu      sync.Mutex
 	clients map[string]connection // by API address
@@ -139,7 +142,8 @@ func (b *backend) Linearizable(ctx context.Context) (*fsm.State, error) {
 	}
 }
 
-// readIndex asks whoever seems to lead, once, and not for long: it may be gone.
+// readIndex asks whoever seems to lead, once, and not for long: it may be gone. Reads that come
+// together share a question to another node.
 func (b *backend) readIndex(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaderPatience)
 	defer cancel()
@@ -147,11 +151,15 @@ func (b *backend) readIndex(ctx context.Context) (uint64, error) {
 	if !errors.Is(err, membership.ErrNotLeader) {
 		return index, err
 	}
-	leader, ok := b.Leader()
-	if !ok || leader.ID == b.Self() {
-		return 0, api.ErrNoLeader
-	}
-	return b.client(leader).ReadIndex(ctx)
+	return b.reads.Do(ctx, func() (uint64, error) {
+		leader, ok := b.Leader()
+		if !ok || leader.ID == b.Self() {
+			return 0, api.ErrNoLeader
+		}
+		asking, cancel := context.WithTimeout(context.Background(), leaderPatience)
+		defer cancel()
+		return b.client(leader).ReadIndex(asking)
+	})
 }
 
 func (b *backend) ReadIndex(ctx context.Context) (uint64, error) {
