@@ -39,7 +39,12 @@ var arrows = map[string][]string{
 	"membership/identity": nil,
 	"edge":                {"netdev", "netdev/fence"},
 	"failover":            {"fsm", "fsm/placement", "failover/lease"},
-	"agent":               {"edge", "failover", "failover/lease", "fsm", "netdev", "netdev/fence"},
+	"agent": {
+		"agent/guard", "agent/hooks", "api", "edge", "failover", "failover/lease", "fsm",
+		"membership", "membership/identity", "membership/words", "netdev", "netdev/fence",
+	},
+	"agent/guard":         {"api", "fsm", "membership/identity", "netdev", "netdev/fence"},
+	"agent/hooks":         {"failover"},
 	"failover/lease":      nil,
 	"manifest":            {"fsm", "fsm/placement"},
 	"manifest/goldens":    {"fsm", "manifest"},
@@ -66,7 +71,7 @@ var clockFunctions = []string{"Now", "Since", "Until", "After", "AfterFunc", "Ne
 // house lists the folders that explain themselves in a DESIGN.md once they hold Go code.
 var house = []string{
 	"cmd/havip-cluster", "api", "fsm", "fsm/placement", "membership", "membership/identity",
-	"failover", "failover/lease", "edge", "agent", "manifest", "netdev", "jepsen", "jepsen/sim",
+	"failover", "failover/lease", "edge", "agent", "agent/guard", "agent/hooks", "manifest", "netdev", "jepsen", "jepsen/sim",
 }
 
 // allowance lets one file ("dir/file.go") or function ("dir/file.go:Name") exceed its

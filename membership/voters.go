@@ -34,6 +34,9 @@ func RaftAddress(n fsm.Node) raft.ServerAddress {
 	return raft.ServerAddress(hostPort(n.Address, n.RaftPort))
 }
 
+// APIAddress is where a node's API listens, host:port.
+func APIAddress(n fsm.Node) string { return hostPort(n.Address, n.APIPort) }
+
 // NextChange compares Raft's servers with the nodes of the state and returns the one
 // change that is due first, or false. One at a time, so that two configurations in
 // sequence always share a majority (lease protocol, rule 9; Raft dissertation 4.1).

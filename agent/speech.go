@@ -1,4 +1,4 @@
-package main
+package agent
 
 import (
 	"context"
@@ -12,10 +12,10 @@ import (
 
 // openGossip starts what finds the other nodes. It carries words of the lease only to and from
 // nodes that have no key yet.
-func (a *runner) openGossip() (err error) {
+func (a *node) openGossip() (err error) {
 	a.gossip, err = membership.OpenGossip(membership.GossipConfig{
 		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Gossip), Keys: a.id.GossipKeys(),
-		Version: fsm.VersionWithLevel(programVersion()), Logger: a.log,
+		Version: fsm.VersionWithLevel(a.options.Version), Logger: a.log,
 		Receive: func(b []byte) {
 			if m := a.backend.running.Load(); m != nil {
 				m.ReceiveGossip(b)
@@ -32,7 +32,7 @@ func (a *runner) openGossip() (err error) {
 }
 
 // openWords starts to listen for the sealed words of the lease.
-func (a *runner) openWords() (err error) {
+func (a *node) openWords() (err error) {
 	a.words, err = words.Open(words.Config{
 		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Lease),
 		State: a.node.State, Keys: a.id.SpeechKeys, Logger: a.log,
@@ -46,14 +46,14 @@ func (a *runner) openWords() (err error) {
 }
 
 // registrar keeps this node's key in the state.
-func (a *runner) registrar() *membership.Registrar {
+func (a *node) registrar() *membership.Registrar {
 	return &membership.Registrar{
 		Node: a.id.NodeID, State: a.node.State, Watch: a.node.Watch, Submit: failover.Submit(a.backend.submit), Key: a.speechKey, Logger: a.log,
 	}
 }
 
 // speechKey is this node's present key as the state has it, with the port for the words.
-func (a *runner) speechKey() (fsm.NodeKey, int, error) {
+func (a *node) speechKey() (fsm.NodeKey, int, error) {
 	keys, err := a.id.SpeechKeys()
 	if err != nil {
 		return fsm.NodeKey{}, 0, err
@@ -62,7 +62,7 @@ func (a *runner) speechKey() (fsm.NodeKey, int, error) {
 }
 
 // introduced is this node as the founder of its cluster names it, with its key.
-func (a *runner) introduced(n fsm.Node) fsm.Node {
+func (a *node) introduced(n fsm.Node) fsm.Node {
 	key, port, err := a.speechKey()
 	if err != nil {
 		a.log.Warn("this node begins without a key for its words", "err", err)
@@ -73,7 +73,7 @@ func (a *runner) introduced(n fsm.Node) fsm.Node {
 }
 
 // speak runs what carries the words of the lease.
-func (a *runner) speak(part func(name string, run func(context.Context) error)) {
+func (a *node) speak(part func(name string, run func(context.Context) error)) {
 	part("words", a.words.Run)
 	part("keys", func(ctx context.Context) error { a.registrar().Run(ctx); return nil })
 	part("rejoin", func(ctx context.Context) error { a.gossip.RunRejoin(ctx, a.node.State); return nil })

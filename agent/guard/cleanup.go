@@ -1,4 +1,4 @@
-package main
+package guard
 
 import (
 	"encoding/json"
@@ -82,9 +82,9 @@ func shutFence(f fence.Fence) error {
 	return errors.Join(errs...)
 }
 
-// fenceConfig says whose the fence of a node is. Without the node's id it finds only what
+// FenceConfig says whose the fence of a node is. Without the node's id it finds only what
 // a version before this one pinned below the data directory.
-func fenceConfig(dir, nodeID string) fence.Config {
+func FenceConfig(dir, nodeID string) fence.Config {
 	cfg := fence.Config{Owner: nodeID, OldDir: filepath.Join(dir, "bpf")}
 	if identity.CheckNodeID(nodeID) == nil {
 		cfg.Table = "havip_" + nodeID[2:10]
@@ -92,9 +92,9 @@ func fenceConfig(dir, nodeID string) fence.Config {
 	return cfg
 }
 
-// cleanUp removes what a dead agent left, and nothing else. It needs the data directory,
+// CleanUp removes what a dead agent left, and nothing else. It needs the data directory,
 // whose lock shows that no agent runs, but no valid identity.
-func cleanUp(dir string, log *slog.Logger, noFence bool) error {
+func CleanUp(dir string, log *slog.Logger, noFence bool) error {
 	unlock, err := identity.Lock(dir)
 	if errors.Is(err, identity.ErrNoState) {
 		return nothingHeld(err)
@@ -103,15 +103,15 @@ func cleanUp(dir string, log *slog.Logger, noFence bool) error {
 		return err
 	}
 	defer unlock()
-	return sweep(dir, log, noFence)
+	return Sweep(dir, log, noFence)
 }
 
-// sweep is cleanUp for who has the lock.
-func sweep(dir string, log *slog.Logger, noFence bool) (err error) {
+// Sweep is CleanUp for who has the lock.
+func Sweep(dir string, log *slog.Logger, noFence bool) (err error) {
 	var f fence.Fence
 	var nameless []fence.Fence
 	if id := storedNodeID(dir); !noFence {
-		if f, _, err = fence.New(fenceConfig(dir, id)); err != nil {
+		if f, _, err = fence.New(FenceConfig(dir, id)); err != nil {
 			f = nil
 			if _, missing := os.Stat(filepath.Join(dir, "bpf")); errors.Is(missing, fs.ErrNotExist) {
 				log.Warn("no fence is possible on this kernel, so none is left", "err", err)
@@ -150,7 +150,7 @@ func sweep(dir string, log *slog.Logger, noFence bool) (err error) {
 	return nil
 }
 
-// nothingHeld is cleanUp without a data directory: whose the addresses are is unknown then,
+// nothingHeld is CleanUp without a data directory: whose the addresses are is unknown then,
 // so none is touched.
 func nothingHeld(missing error) error {
 	addrs, err := netdev.NewAddresses()

@@ -1,4 +1,4 @@
-package main
+package agent
 
 import (
 	"bytes"
@@ -9,27 +9,29 @@ import (
 	"os"
 
 	"github.com/goccy/go-yaml"
+
+	"havip-cluster/agent/hooks"
 )
 
 // configMax bounds the agent's configuration file, in bytes.
 const configMax = 64 << 10
 
-// agentConfig is what `agent --config FILE` reads, and reads again at SIGHUP. What the
+// Config is what `agent --config FILE` reads, and reads again at SIGHUP. What the
 // cluster agrees on is not in it: that is changed by commands, on all nodes at once.
-type agentConfig struct {
+type Config struct {
 	// Log is info or debug.
 	Log string `yaml:"log"`
 	// CheckGateway has each ENI's gateway asked by ARP every two seconds; an ENI whose
 	// gateway does not answer loses its HAVIPs to one whose gateway does.
 	CheckGateway bool `yaml:"check_gateway"`
 	// Hooks are programs to run when a HAVIP comes or goes.
-	Hooks hookConfig `yaml:"hooks"`
+	Hooks hooks.Config `yaml:"hooks"`
 }
 
-// loadConfig reads the file at path; "" gives the defaults. An unknown key is an error
+// LoadConfig reads the file at path; "" gives the defaults. An unknown key is an error
 // with its line and column.
-func loadConfig(path string) (agentConfig, error) {
-	c := agentConfig{Log: "info"}
+func LoadConfig(path string) (Config, error) {
+	c := Config{Log: "info"}
 	if path == "" {
 		return c, nil
 	}
@@ -54,13 +56,14 @@ func loadConfig(path string) (agentConfig, error) {
 	if c.Log != "info" && c.Log != "debug" {
 		return c, fmt.Errorf("configuration %s: log: %q is no level: info or debug", path, c.Log)
 	}
-	if err := c.Hooks.check(); err != nil {
+	if err := c.Hooks.Check(); err != nil {
 		return c, fmt.Errorf("configuration %s: %w", path, err)
 	}
 	return c, nil
 }
 
-func (c agentConfig) level() slog.Level {
+// Level is the log level that Log names.
+func (c Config) Level() slog.Level {
 	if c.Log == "debug" {
 		return slog.LevelDebug
 	}
@@ -68,21 +71,21 @@ func (c agentConfig) level() slog.Level {
 }
 
 // configure applies a configuration to the running agent.
-func (a *runner) configure(c agentConfig) {
-	a.level.Set(min(c.level(), a.floor))
-	a.hooks.config.Store(&c.Hooks)
+func (a *node) configure(c Config) {
+	a.options.Level.Set(min(c.Level(), a.options.Floor))
+	a.hooks.Configure(c.Hooks)
 	if a.edge != nil {
 		a.edge.CheckGateways(c.CheckGateway)
 	}
 }
 
 // reload reads the configuration again. One that cannot be read changes nothing.
-func (a *runner) reload() {
-	c, err := loadConfig(a.configFile)
+func (a *node) reload() {
+	c, err := LoadConfig(a.options.ConfigFile)
 	if err != nil {
 		a.log.Error("the configuration was not read again; the agent goes on with what it has", "err", err)
 		return
 	}
 	a.configure(c)
-	a.log.Info("the configuration was read again", "file", a.configFile, "log", c.Log, "check_gateway", c.CheckGateway)
+	a.log.Info("the configuration was read again", "file", a.options.ConfigFile, "log", c.Log, "check_gateway", c.CheckGateway)
 }

@@ -1,4 +1,4 @@
-package main
+package guard
 
 import (
 	"bufio"
@@ -9,18 +9,15 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"havip-cluster/fsm"
 	"havip-cluster/membership/identity"
 	"havip-cluster/netdev/fence"
 )
@@ -89,7 +86,7 @@ func (f *fakeFence) Shut(...netip.Addr) error {
 }
 
 // leader is a member that answers a guard, and notes what it is asked.
-func leader(t *testing.T, id *identity.Identity, j *journal, leads func() bool) peer {
+func leader(t *testing.T, id *identity.Identity, j *journal, leads func() bool) Peer {
 	t.Helper()
 	l, err := tls.Listen("tcp", "127.0.0.1:0", id.ServerTLS(true))
 	if err != nil {
@@ -105,7 +102,7 @@ func leader(t *testing.T, id *identity.Identity, j *journal, leads func() bool) 
 	})}
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(func() { _ = srv.Close() })
-	return peer{Node: id.NodeID, API: l.Addr().String()}
+	return Peer{Node: id.NodeID, API: l.Addr().String()}
 }
 
 // alone runs do in a network namespace of its own: what is swept there is nobody's.
@@ -135,22 +132,22 @@ func TestGuardReportsOnlyWhatIsSilent(t *testing.T) {
 	dir, id := dataDir(t)
 	for _, row := range []struct {
 		name  string
-		spoil func(g *guard, f *fakeFence, w *word)
+		spoil func(g *guard, f *fakeFence, w *Word)
 		want  []string
 	}{
-		{"all is well", func(*guard, *fakeFence, *word) {}, []string{asked, "shut", released}},
-		{"the deadline has passed", func(_ *guard, f *fakeFence, _ *word) { f.deadline = 1 }, []string{"shut", asked, released}},
-		{"the fence refuses", func(_ *guard, f *fakeFence, _ *word) { f.broken = errors.New("refused") }, []string{asked, "shut"}},
-		{"the fence does not do it", func(_ *guard, f *fakeFence, _ *word) { f.deaf = true }, []string{asked, "shut"}},
-		{"the guard has no fence", func(g *guard, _ *fakeFence, _ *word) { g.fence = nil }, nil},
-		{"no session", func(_ *guard, _ *fakeFence, w *word) { w.Session = 0 }, []string{"shut"}},
-		{"nobody to tell", func(_ *guard, _ *fakeFence, w *word) { w.Peers = nil }, []string{"shut"}},
+		{"all is well", func(*guard, *fakeFence, *Word) {}, []string{asked, "shut", released}},
+		{"the deadline has passed", func(_ *guard, f *fakeFence, _ *Word) { f.deadline = 1 }, []string{"shut", asked, released}},
+		{"the fence refuses", func(_ *guard, f *fakeFence, _ *Word) { f.broken = errors.New("refused") }, []string{asked, "shut"}},
+		{"the fence does not do it", func(_ *guard, f *fakeFence, _ *Word) { f.deaf = true }, []string{asked, "shut"}},
+		{"the guard has no fence", func(g *guard, _ *fakeFence, _ *Word) { g.fence = nil }, nil},
+		{"no session", func(_ *guard, _ *fakeFence, w *Word) { w.Session = 0 }, []string{"shut"}},
+		{"nobody to tell", func(_ *guard, _ *fakeFence, w *Word) { w.Peers = nil }, []string{"shut"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			j := &journal{}
 			f := &fakeFence{j: j, open: true, deadline: fence.BootNow() + int64(time.Minute)}
 			g := &guard{dir: dir, log: slog.New(slog.DiscardHandler), id: id, fence: f}
-			w := word{Session: 7, Peers: []peer{leader(t, id, j, func() bool { return true })}, Fence: fence.EBPF}
+			w := Word{Session: 7, Peers: []Peer{leader(t, id, j, func() bool { return true })}, Fence: fence.EBPF}
 			row.spoil(g, f, &w)
 			var err error
 			alone(t, func() { err = g.bury(g.log, w, time.Now(), 2*time.Second) })
@@ -173,7 +170,7 @@ func TestGuardLeavesAnotherAgentAlone(t *testing.T) {
 	defer unlock()
 	j := &journal{}
 	g := &guard{dir: dir, id: id, fence: &fakeFence{j: j, open: true}}
-	w := word{Session: 7, Peers: []peer{leader(t, id, j, func() bool { return true })}, Fence: fence.EBPF}
+	w := Word{Session: 7, Peers: []Peer{leader(t, id, j, func() bool { return true })}, Fence: fence.EBPF}
 	if err := g.bury(slog.New(slog.DiscardHandler), w, time.Now(), time.Second); !errors.Is(err, identity.ErrLocked) {
 		t.Errorf("error %v", err)
 	}
@@ -188,7 +185,7 @@ func TestReleaseFindsTheLeader(t *testing.T) {
 	j, elected := &journal{}, time.Now().Add(300*time.Millisecond)
 	follower := leader(t, id, j, func() bool { return false })
 	next := leader(t, id, j, func() bool { return time.Now().After(elected) })
-	r := &release{id: id, session: 7, peers: []peer{{Node: id.NodeID, API: "127.0.0.1:1"}, follower, next}}
+	r := &release{id: id, session: 7, peers: []Peer{{Node: id.NodeID, API: "127.0.0.1:1"}, follower, next}}
 	defer r.close()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -206,11 +203,11 @@ func TestWords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := &teller{pipe: write}
-	told.tell(word{Session: 3, Fence: fence.None})
-	told.tell(word{Session: 3, Fence: fence.None}) // no news
+	told := &Teller{pipe: write}
+	told.Tell(Word{Session: 3, Fence: fence.None})
+	told.Tell(Word{Session: 3, Fence: fence.None}) // no news
 	_, _ = write.WriteString(`{"v":1,"session":9`) // cut off in the middle
-	told.tell(word{Session: 4, Fence: fence.None})
+	told.Tell(Word{Session: 4, Fence: fence.None})
 	_, _ = write.WriteString(`{"v":2,"session":9}` + "\n") // of a later version
 	_, _ = write.WriteString(`{"v":1,"session":9`)         // its last breath
 	_ = write.Close()
@@ -220,43 +217,5 @@ func TestWords(t *testing.T) {
 		t.Errorf("%+v", g.last)
 	}
 	_ = read.Close()
-	told.tell(word{Session: 5}) // the guard is dead: no panic, no wait
-}
-
-func TestPeersNamesTheLeaderFirst(t *testing.T) {
-	s := fsm.New()
-	for i, role := range []fsm.Role{fsm.RoleVoter, fsm.RoleVoter, fsm.RoleAgent, fsm.RoleWitness} {
-		id := "n-" + string(rune('a'+i))
-		s.Nodes[id] = fsm.Node{ID: id, Name: id, Role: role, Address: "10.0.0.1", APIPort: 7400 + i}
-	}
-	got := peers(s, "n-a", "n-d")
-	if want := []peer{{"n-d", "10.0.0.1:7403"}, {"n-b", "10.0.0.1:7401"}}; !slices.Equal(got, want) {
-		t.Errorf("%v, want %v", got, want)
-	}
-	if got := peers(s, "n-d", "n-d"); len(got) != 2 || got[0].Node != "n-a" {
-		t.Errorf("of the leader itself: %v", got)
-	}
-}
-
-// The guard is not seen: the agent's one sentence, the agent's exit code.
-func TestGuardPassesTheEndOn(t *testing.T) {
-	dir, _ := dataDir(t)
-	unlock, err := identity.Lock(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unlock()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, flag := range []string{"", "--no-guard", "--cleanup"} {
-		args := slices.DeleteFunc([]string{"havip-cluster", "agent", flag, "--data-dir", dir}, func(s string) bool { return s == "" })
-		cmd := &exec.Cmd{Path: self, Args: args}
-		out, err := cmd.CombinedOutput()
-		exit, _ := errors.AsType[*exec.ExitError](err)
-		if exit == nil || exit.ExitCode() != 1 || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), "is held by") {
-			t.Errorf("agent %s: %v: %s", flag, err, out)
-		}
-	}
+	told.Tell(Word{Session: 5}) // the guard is dead: no panic, no wait
 }

@@ -1,4 +1,5 @@
-package main
+// Package hooks runs the operator's programs when a HAVIP comes, goes or cannot be served.
+package hooks
 
 import (
 	"fmt"
@@ -14,28 +15,28 @@ import (
 )
 
 const (
-	hookTimeout    = 10 * time.Second // unless the configuration says otherwise
-	hookTimeoutMin = 100 * time.Millisecond
-	hookTimeoutMax = 10 * time.Minute
+	defaultTimeout = 10 * time.Second // unless the configuration says otherwise
+	timeoutMin     = 100 * time.Millisecond
+	timeoutMax     = 10 * time.Minute
 )
 
-// hookConfig is the key `hooks` of the agent's configuration.
-type hookConfig struct {
-	All hookCommands `yaml:",inline"`
+// Config is the key `hooks` of the agent's configuration.
+type Config struct {
+	All Commands `yaml:",inline"`
 	// HAVIPs has, by name, what is different for one HAVIP.
-	HAVIPs map[string]hookCommands `yaml:"havips,omitzero"`
+	HAVIPs map[string]Commands `yaml:"havips,omitzero"`
 }
 
-// hookCommands are the programs to run, with their arguments. A key that is absent is
+// Commands are the programs to run, with their arguments. A key that is absent is
 // inherited, or no hook at all; an empty list is no hook.
-type hookCommands struct {
+type Commands struct {
 	OnAcquire []string      `yaml:"on-acquire,omitzero"`
 	OnRelease []string      `yaml:"on-release,omitzero"`
 	OnFault   []string      `yaml:"on-fault,omitzero"`
 	Timeout   time.Duration `yaml:"timeout,omitzero"`
 }
 
-func (c hookCommands) of(kind failover.ChangeKind) []string {
+func (c Commands) of(kind failover.ChangeKind) []string {
 	switch kind {
 	case failover.Acquired:
 		return c.OnAcquire
@@ -48,12 +49,12 @@ func (c hookCommands) of(kind failover.ChangeKind) []string {
 }
 
 // find returns what to run for a HAVIP, nothing if there is no hook, and for how long at most.
-func (c hookConfig) find(havip string, kind failover.ChangeKind) (command []string, timeout time.Duration) {
+func (c Config) find(havip string, kind failover.ChangeKind) (command []string, timeout time.Duration) {
 	own := c.HAVIPs[havip]
 	if command = own.of(kind); command == nil {
 		command = c.All.of(kind)
 	}
-	for _, timeout = range []time.Duration{own.Timeout, c.All.Timeout, hookTimeout} {
+	for _, timeout = range []time.Duration{own.Timeout, c.All.Timeout, defaultTimeout} {
 		if timeout != 0 {
 			break
 		}
@@ -61,8 +62,8 @@ func (c hookConfig) find(havip string, kind failover.ChangeKind) (command []stri
 	return command, timeout
 }
 
-// check refuses what could not be run, or what more than root could change.
-func (c hookConfig) check() error {
+// Check refuses what could not be run, or what more than root could change.
+func (c Config) Check() error {
 	if err := c.All.check("hooks"); err != nil {
 		return err
 	}
@@ -74,9 +75,9 @@ func (c hookConfig) check() error {
 	return nil
 }
 
-func (c hookCommands) check(where string) error {
-	if c.Timeout != 0 && (c.Timeout < hookTimeoutMin || c.Timeout > hookTimeoutMax) {
-		return fmt.Errorf("%s: timeout: %s is not between %s and %s", where, c.Timeout, hookTimeoutMin, hookTimeoutMax)
+func (c Commands) check(where string) error {
+	if c.Timeout != 0 && (c.Timeout < timeoutMin || c.Timeout > timeoutMax) {
+		return fmt.Errorf("%s: timeout: %s is not between %s and %s", where, c.Timeout, timeoutMin, timeoutMax)
 	}
 	for _, kind := range []failover.ChangeKind{failover.Acquired, failover.Released, failover.Faulted} {
 		command := c.of(kind)

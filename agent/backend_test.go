@@ -1,9 +1,14 @@
-package main
+package agent
 
 import (
+	"crypto/tls"
 	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"havip-cluster/fsm"
 	"havip-cluster/membership/identity"
@@ -13,10 +18,28 @@ import (
 // called the old one reaches the new one: a node that could not reach its leader got no
 // session for as long as that one led.
 func TestCallsTheNodeThatHasTheAddressNow(t *testing.T) {
-	_, id := dataDir(t)
-	j := &journal{}
-	p := leader(t, id, j, func() bool { return true })
-	host, text, err := net.SplitHostPort(p.API)
+	spec, err := identity.NewCluster(identity.Settings{
+		Name: "n1", Advertise: netip.MustParseAddr("127.0.0.1"), Ports: identity.DefaultPorts, Profile: identity.ProfileLAN,
+	}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "d")
+	if err := identity.Create(dir, spec); err != nil {
+		t.Fatal(err)
+	}
+	id, err := identity.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", id.ServerTLS(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })}
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(func() { _ = srv.Close() })
+	host, text, err := net.SplitHostPort(l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

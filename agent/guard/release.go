@@ -1,4 +1,4 @@
-package main
+package guard
 
 import (
 	"context"
@@ -21,7 +21,7 @@ const (
 // that nothing of the session answers any more.
 type release struct {
 	id      *identity.Identity
-	peers   []peer // the one that led last comes first
+	peers   []Peer // the one that led last comes first
 	session uint64
 	leader  *api.Client // found, and its connection open; nil: not found
 }
@@ -76,7 +76,7 @@ func (r *release) find(ctx context.Context) error {
 }
 
 // awaitLeading asks one node again and again; it returns nil when that node leads.
-func awaitLeading(ctx context.Context, c *api.Client, p peer, wait time.Duration) error {
+func awaitLeading(ctx context.Context, c *api.Client, p Peer, wait time.Duration) error {
 	var last error
 	for {
 		select {

@@ -1,4 +1,6 @@
-package main
+// Package guard is the parent of an agent: when the agent dies while it has a session, it silences what
+// that owned and reports the session released. DESIGN.md of the folder says in which order and why.
+package guard
 
 import (
 	"bufio"
@@ -15,17 +17,15 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"havip-cluster/membership/identity"
 	"havip-cluster/netdev/fence"
 )
 
 const (
-	// stopNow is the guard's word to the agent that a second stop signal came. The agent
+	// StopNow is the guard's word to the agent that a second stop signal came. The agent
 	// takes any number of SIGTERM and SIGINT for one: a terminal or killall sends them to
 	// both processes, and the guard passes its own on.
-	stopNow = syscall.SIGUSR1
+	StopNow = syscall.SIGUSR1
 
 	lastWordWait = 50 * time.Millisecond // should somebody else hold the pipe open
 	guardScore   = -1000                 // oom_score_adj: never killed for memory
@@ -42,23 +42,23 @@ type guard struct {
 	dir    string
 	log    *slog.Logger
 	id     *identity.Identity
-	choice fenceChoice // of the agent
+	choice fence.Choice // of the agent
 
 	mu    sync.Mutex
 	heard bool // the agent has spoken
-	last  word
+	last  Word
 	fence fence.Fence // opened at the first word; nil: none, or not yet
 	asked int         // signals to stop that came, at most 2
 }
 
-// agentEnd is the exit code of an agent that has said itself what was wrong.
-type agentEnd int
+// End is the exit code of an agent that has said itself what was wrong.
+type End int
 
-func (e agentEnd) Error() string { return fmt.Sprintf("the agent ended with code %d", int(e)) }
-func (e agentEnd) ExitCode() int { return int(e) }
+func (e End) Error() string { return fmt.Sprintf("the agent ended with code %d", int(e)) }
+func (e End) ExitCode() int { return int(e) }
 
-// guardAgent runs this very program again as the agent, and ends as it does.
-func guardAgent(dir string, choice fenceChoice, log *slog.Logger) error {
+// Run runs this very program again as the agent, and ends as it does.
+func Run(dir string, choice fence.Choice, log *slog.Logger) error {
 	id, err := identity.Load(dir)
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func (g *guard) run() error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(raisePriority(), setOOMScore(guardScore)); err != nil {
+	if err := errors.Join(RaisePriority(), SetOOMScore(guardScore)); err != nil {
 		g.log.Debug("the guard is not shielded as it should be", "err", err)
 	}
 	go g.forward(signals, cmd.Process)
@@ -117,7 +117,7 @@ func startAgent(pipe *os.File) (*exec.Cmd, error) {
 	cmd.Args[0] = os.Args[0]
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{pipe}
-	cmd.Env = append(os.Environ(), childEnv+"=1")
+	cmd.Env = append(os.Environ(), ChildEnv+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	return cmd, cmd.Start()
 }
@@ -129,7 +129,7 @@ func (g *guard) forward(signals <-chan os.Signal, agent *os.Process) {
 			g.mu.Lock()
 			sig = syscall.SIGTERM
 			if g.asked > 0 {
-				sig = stopNow
+				sig = StopNow
 			}
 			g.asked = min(g.asked+1, len(releaseWait)-1)
 			g.mu.Unlock()
@@ -158,11 +158,11 @@ func (g *guard) listen(lines *bufio.Scanner) {
 
 // prepare opens the fence that the agent has installed, so that later nothing slow is left
 // to do, and nothing that needs memory.
-func (g *guard) prepare(w word) {
+func (g *guard) prepare(w Word) {
 	if w.Fence == "" || w.Fence == fence.None {
 		return
 	}
-	cfg := g.choice.on(fenceConfig(g.dir, g.id.NodeID))
+	cfg := g.choice.On(FenceConfig(g.dir, g.id.NodeID))
 	cfg.Prefer = w.Fence       // another kind would take this one's place
 	defer debug.FreeOSMemory() // from here on it only waits
 	start := time.Now()
@@ -193,7 +193,7 @@ func (g *guard) after(state *os.ProcessState, died time.Time) error {
 		}
 	}
 	if code != 0 {
-		return agentEnd(code)
+		return End(code)
 	}
 	return nil
 }
@@ -201,7 +201,7 @@ func (g *guard) after(state *os.ProcessState, died time.Time) error {
 // bury has the session of a dead agent closed, in an order that is safe and keeps the gap
 // short: a leader is found while the kernel still lets the HAVIPs answer, at most until the
 // deadline; they are silenced; that is read back; only then the session is reported.
-func (g *guard) bury(log *slog.Logger, last word, died time.Time, limit time.Duration) error {
+func (g *guard) bury(log *slog.Logger, last Word, died time.Time, limit time.Duration) error {
 	// Without the lock another agent may run here already, which has cleaned up itself.
 	unlock, err := identity.Lock(g.dir)
 	if err != nil {
@@ -266,14 +266,4 @@ func (g *guard) close() {
 	if g.fence != nil {
 		_ = g.fence.Close()
 	}
-}
-
-// setOOMScore makes this process less likely to be killed for memory.
-func setOOMScore(score int) error {
-	file, err := os.OpenFile("/proc/self/oom_score_adj", os.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprint(file, score)
-	return errors.Join(err, file.Close())
 }

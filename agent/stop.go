@@ -1,4 +1,4 @@
-package main
+package agent
 
 import (
 	"context"
@@ -7,12 +7,15 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"havip-cluster/agent/guard"
+	"havip-cluster/agent/hooks"
 )
 
 // close stops in the reverse order of open: gossip first, so that the others hear a
 // good-bye; Raft after it; the edge last, because until then something may still have to
 // be taken down.
-func (a *runner) close() {
+func (a *node) close() {
 	var errs []error
 	if a.gossip != nil {
 		errs = append(errs, a.gossip.Close())
@@ -50,8 +53,8 @@ func (a *runner) close() {
 
 // finishHooks gives hooks a limited time when nothing else is left to do. There is none
 // while the session is open: the guard reports it released when this process has ended.
-func (a *runner) finishHooks() {
-	ctx, cancel := context.WithTimeout(context.Background(), hooksEndWait)
+func (a *node) finishHooks() {
+	ctx, cancel := context.WithTimeout(context.Background(), hooks.EndWait)
 	defer cancel()
 	if a.node != nil && !a.handedOver.Load() {
 		if _, open := a.node.State().SessionOf(a.id.NodeID); open {
@@ -59,7 +62,7 @@ func (a *runner) finishHooks() {
 		}
 	}
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, stopNow)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, guard.StopNow)
 	go func() {
 		for sig := range signals {
 			if a.atOnce(sig) {
@@ -67,5 +70,5 @@ func (a *runner) finishHooks() {
 			}
 		}
 	}()
-	a.hooks.finish(ctx)
+	a.hooks.Finish(ctx)
 }

@@ -1,4 +1,4 @@
-package main
+package hooks
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"havip-cluster/failover"
+	"havip-cluster/internal/plain"
 )
 
 const (
@@ -24,16 +25,16 @@ const (
 	hooksWaiting = 16              // changes of one HAVIP that wait; beyond, the oldest is dropped
 	hookOutput   = 4096            // bytes of a program's output that are logged
 	hookPipeWait = time.Second     // for output, when the program has ended
-	hooksEndWait = 5 * time.Second // for what still runs or waits when the agent stops
+	EndWait      = 5 * time.Second // for what still runs or waits when the agent stops
 	hookPath     = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
-// hooks runs the operator's programs when a HAVIP comes or goes: those of one HAVIP one
+// Hooks runs the operator's programs when a HAVIP comes or goes: those of one HAVIP one
 // after another, in the order of the changes. Nothing waits for them but the agent's end.
-type hooks struct {
+type Hooks struct {
 	log    *slog.Logger
 	report func(havip, text string) // a failure, for the cluster's journal; it does not block
-	config atomic.Pointer[hookConfig]
+	config atomic.Pointer[Config]
 
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -52,15 +53,19 @@ type hookRun struct {
 	timeout time.Duration
 }
 
-func newHooks(log *slog.Logger, report func(havip, text string)) *hooks {
-	h := &hooks{log: log, report: report, slots: make(chan struct{}, hooksAtOnce), waiting: map[string][]hookRun{}}
+// New makes what runs hooks. report is told of failures, for the cluster's journal; it must not block.
+func New(log *slog.Logger, report func(havip, text string)) *Hooks {
+	h := &Hooks{log: log, report: report, slots: make(chan struct{}, hooksAtOnce), waiting: map[string][]hookRun{}}
 	h.ctx, h.stop = context.WithCancel(context.Background())
-	h.config.Store(&hookConfig{})
+	h.config.Store(&Config{})
 	return h
 }
 
-// changed takes a change of a HAVIP. It does not block.
-func (h *hooks) changed(c failover.Change) {
+// Configure replaces what is run. Any goroutine may call it.
+func (h *Hooks) Configure(c Config) { h.config.Store(&c) }
+
+// Changed takes a change of a HAVIP. It does not block.
+func (h *Hooks) Changed(c failover.Change) {
 	command, timeout := h.config.Load().find(c.HAVIP.Name, c.Kind)
 	if len(command) == 0 {
 		return
@@ -80,7 +85,7 @@ func (h *hooks) changed(c failover.Change) {
 }
 
 // work runs what waits for one HAVIP, until nothing does.
-func (h *hooks) work(id string) {
+func (h *Hooks) work(id string) {
 	for {
 		h.slots <- struct{}{}
 		run, more := h.next(id)
@@ -99,7 +104,7 @@ func (h *hooks) work(id string) {
 	}
 }
 
-func (h *hooks) next(id string) (run hookRun, more bool) {
+func (h *Hooks) next(id string) (run hookRun, more bool) {
 	h.mu.Lock()
 	queue, dropped := h.waiting[id], h.dropped
 	h.dropped = 0
@@ -116,7 +121,7 @@ func (h *hooks) next(id string) (run hookRun, more bool) {
 }
 
 // do runs one program and says what came of it.
-func (h *hooks) do(run hookRun) {
+func (h *Hooks) do(run hookRun) {
 	log := h.log.With("hook", "on-"+string(run.Kind), "havip", run.HAVIP.Name, "epoch", run.Claim.Epoch, "program", run.command[0])
 	if h.ctx.Err() != nil {
 		log.Warn("hook not run: the agent stops")
@@ -176,22 +181,18 @@ func (run hookRun) execute(ctx context.Context) (*headOf, error) {
 }
 
 func (run hookRun) environment() []string {
-	reason := run.Reason
-	if reason != "" {
-		reason = oneLine(reason)
-	}
 	return []string{
 		"HAVIP_NAME=" + run.HAVIP.Name,
 		"HAVIP_IP=" + run.HAVIP.IP.String(),
 		"HAVIP_ENI=" + run.ENI.ID,
 		"HAVIP_EPOCH=" + strconv.FormatUint(uint64(run.Claim.Epoch), 10),
-		"HAVIP_REASON=" + reason,
+		"HAVIP_REASON=" + plain.Line(run.Reason),
 	}
 }
 
-// finish lets what runs or waits come to its end until ctx ends, and kills the rest.
+// Finish lets what runs or waits come to its end until ctx ends, and kills the rest.
 // Nothing may change any more.
-func (h *hooks) finish(ctx context.Context) {
+func (h *Hooks) Finish(ctx context.Context) {
 	idle := make(chan struct{})
 	go func() {
 		defer close(idle)

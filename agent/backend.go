@@ -1,19 +1,16 @@
-package main
+package agent
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"havip-cluster/agent"
 	"havip-cluster/api"
 	"havip-cluster/failover"
 	"havip-cluster/failover/lease"
@@ -36,14 +33,15 @@ const (
 // backend joins the parts of a running node for the API, and carries this node's own
 // commands to whoever leads.
 type backend struct {
-	id     *identity.Identity
-	node   *membership.Node
-	gossip *membership.Gossip
-	words  *words.Socket
-	member *failover.Member
+	id      *identity.Identity
+	version string // of the program
+	node    *membership.Node
+	gossip  *membership.Gossip
+	words   *words.Socket
+	member  *failover.Member
 	// running is the same Member for datagrams, which may come before it is made.
 	running atomic.Pointer[failover.Member]
-	edge    *agent.Edge // nil in a witness
+	edge    *Edge // nil in a witness
 	fence   string
 	hook    string // of the fence; "": none
 	proved  bool   // at the start
@@ -91,7 +89,7 @@ func (b *backend) Leader() (fsm.Node, bool) {
 
 // client returns the connection to another node's API.
 func (b *backend) client(n fsm.Node) *api.Client {
-	address := apiAddress(n)
+	address := membership.APIAddress(n)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c, known := b.clients[address]
@@ -114,8 +112,6 @@ func (b *backend) reconnect() {
 		c.client.Close()
 	}
 }
-
-func apiAddress(n fsm.Node) string { return net.JoinHostPort(n.Address, strconv.Itoa(n.APIPort)) }
 
 // apiError says in the API's words why Raft did not do it.
 func apiError(err error) error {
@@ -265,7 +261,7 @@ func (b *backend) Live() map[string]api.Live {
 	for id, n := range b.node.State().Nodes {
 		l := api.Live{Status: b.gossip.Status(id), Version: n.Version, Suffrage: servers[id]}
 		if id == b.Self() {
-			l.Status, l.Version = api.StatusAlive, programVersion()
+			l.Status, l.Version = api.StatusAlive, b.version
 		}
 		if l.Status == "" {
 			l.Status = api.StatusLost
@@ -365,7 +361,7 @@ func (b *backend) Admit(ctx context.Context, req api.JoinRequest) (api.JoinAnswe
 	}
 	for _, n := range s.NodeList() {
 		if n.ID != got.Node.ID {
-			answer.Peers = append(answer.Peers, apiAddress(n))
+			answer.Peers = append(answer.Peers, membership.APIAddress(n))
 		}
 	}
 	return answer, nil

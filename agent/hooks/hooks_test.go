@@ -1,4 +1,4 @@
-package main
+package hooks
 
 import (
 	"bytes"
@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/goccy/go-yaml"
 
 	"havip-cluster/failover"
 	"havip-cluster/fsm"
@@ -33,17 +35,17 @@ func script(t *testing.T, body string) string {
 
 // rig is a runner of hooks, with what it logs and reports.
 type rig struct {
-	*hooks
+	*Hooks
 	t        *testing.T
 	mu       sync.Mutex
 	log      bytes.Buffer
 	reported []string
 }
 
-func newRig(t *testing.T, c hookConfig) *rig {
+func newRig(t *testing.T, c Config) *rig {
 	t.Helper()
 	r := &rig{t: t}
-	r.hooks = newHooks(slog.New(slog.NewTextHandler(r, nil)), func(havip, text string) {
+	r.Hooks = New(slog.New(slog.NewTextHandler(r, nil)), func(havip, text string) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.reported = append(r.reported, havip+": "+text)
@@ -63,7 +65,7 @@ func (r *rig) Write(p []byte) (int, error) {
 func (r *rig) end(limit time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	r.finish(ctx)
+	r.Finish(ctx)
 }
 
 func change(kind failover.ChangeKind, havip string, epoch int) failover.Change {
@@ -99,9 +101,9 @@ func TestHookEnvironment(t *testing.T) {
 	t.Setenv("HAVIP_TEST_SECRET", "1")
 	out := filepath.Join(t.TempDir(), "out")
 	hook := script(t, `{ echo "$@"; pwd; env | grep -v -e ^PWD= -e ^SHLVL= -e ^_= | sort; } > "$1"; echo said; echo wrong >&2`)
-	r := newRig(t, hookConfig{All: hookCommands{OnAcquire: []string{hook, out, "a b"}}})
-	r.changed(change(failover.Acquired, "web", 7))
-	r.changed(change(failover.Released, "web", 7)) // no hook
+	r := newRig(t, Config{All: Commands{OnAcquire: []string{hook, out, "a b"}}})
+	r.Changed(change(failover.Acquired, "web", 7))
+	r.Changed(change(failover.Released, "web", 7)) // no hook
 	r.end(time.Minute)
 	want := out + " a b\n/\nHAVIP_ENI=n1/eth0\nHAVIP_EPOCH=7\nHAVIP_IP=192.0.2.9\nHAVIP_NAME=web\nHAVIP_REASON=moved by   hand\n" + hookPath + "\n"
 	if got := fileOf(t, out); got != want {
@@ -119,12 +121,12 @@ func TestHooksInOrder(t *testing.T) {
 	hook := script(t, `echo "begin $2 $HAVIP_NAME $HAVIP_EPOCH" >> "$1"
 [ $HAVIP_NAME = slow ] && while [ ! -e "$1.go" ]; do sleep 0.02; done
 echo "end $2 $HAVIP_NAME $HAVIP_EPOCH" >> "$1"`)
-	r := newRig(t, hookConfig{All: hookCommands{OnAcquire: []string{hook, out, "a"}, OnRelease: []string{hook, out, "r"}, OnFault: []string{hook, out, "f"}}})
-	r.changed(change(failover.Acquired, "slow", 1))
-	r.changed(change(failover.Faulted, "slow", 1))
-	r.changed(change(failover.Released, "slow", 1))
-	r.changed(change(failover.Acquired, "slow", 3))
-	r.changed(change(failover.Acquired, "quick", 2))
+	r := newRig(t, Config{All: Commands{OnAcquire: []string{hook, out, "a"}, OnRelease: []string{hook, out, "r"}, OnFault: []string{hook, out, "f"}}})
+	r.Changed(change(failover.Acquired, "slow", 1))
+	r.Changed(change(failover.Faulted, "slow", 1))
+	r.Changed(change(failover.Released, "slow", 1))
+	r.Changed(change(failover.Acquired, "slow", 3))
+	r.Changed(change(failover.Acquired, "quick", 2))
 	eventually(t, "the other HAVIP's hook ends", func() bool { return strings.Contains(fileOf(t, out), "end a quick 2\n") })
 	if got := fileOf(t, out); strings.Contains(got, "f slow") || strings.Contains(got, "end a slow") {
 		t.Errorf("before the slow one may go on: %s", got)
@@ -153,8 +155,8 @@ echo "end $2 $HAVIP_NAME $HAVIP_EPOCH" >> "$1"`)
 func TestHookTimeout(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "pids")
 	hook := script(t, `trap '' TERM; sleep 600 & echo $! >> "$1"; echo $$ >> "$1"; setsid sleep 600 & echo $! > "$1.away"; wait`)
-	r := newRig(t, hookConfig{All: hookCommands{OnAcquire: []string{hook, out}, Timeout: 500 * time.Millisecond}})
-	r.changed(change(failover.Acquired, "web", 1))
+	r := newRig(t, Config{All: Commands{OnAcquire: []string{hook, out}, Timeout: 500 * time.Millisecond}})
+	r.Changed(change(failover.Acquired, "web", 1))
 	r.end(time.Minute)
 	pids := strings.Fields(fileOf(t, out))
 	if len(pids) != 2 {
@@ -183,12 +185,12 @@ func lives(pid string) bool {
 func TestHooksWaitingAreBounded(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	hook := script(t, `echo $HAVIP_EPOCH >> "$1"; while [ ! -e "$1.go" ]; do sleep 0.02; done`)
-	r := newRig(t, hookConfig{All: hookCommands{OnAcquire: []string{hook, out}}})
-	r.changed(change(failover.Acquired, "web", 1))
+	r := newRig(t, Config{All: Commands{OnAcquire: []string{hook, out}}})
+	r.Changed(change(failover.Acquired, "web", 1))
 	eventually(t, "the first one runs", func() bool { return fileOf(t, out) == "1\n" })
 	const more = 10 * hooksWaiting
 	for i := range more {
-		r.changed(change(failover.Acquired, "web", 2+i))
+		r.Changed(change(failover.Acquired, "web", 2+i))
 	}
 	if err := os.WriteFile(out+".go", nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -210,10 +212,10 @@ func TestHooksWaitingAreBounded(t *testing.T) {
 func TestHooksAtOnce(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	hook := script(t, `echo $HAVIP_NAME >> "$1"; while [ ! -e "$1.go" ]; do sleep 0.05; done`)
-	r := newRig(t, hookConfig{All: hookCommands{OnRelease: []string{hook, out}}})
+	r := newRig(t, Config{All: Commands{OnRelease: []string{hook, out}}})
 	const havips = 5 * hooksAtOnce
 	for i := range havips {
-		r.changed(change(failover.Released, fmt.Sprint("h", i), 1))
+		r.Changed(change(failover.Released, fmt.Sprint("h", i), 1))
 	}
 	count := func() int { return strings.Count(fileOf(t, out), "\n") }
 	eventually(t, "all slots are taken", func() bool { return count() == hooksAtOnce })
@@ -234,9 +236,9 @@ func TestHooksAtOnce(t *testing.T) {
 func TestHooksAtTheEnd(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	hook := script(t, `echo $$ >> "$1"; sleep 600`)
-	r := newRig(t, hookConfig{All: hookCommands{OnRelease: []string{hook, out}, Timeout: hookTimeoutMax}})
-	r.changed(change(failover.Released, "web", 1))
-	r.changed(change(failover.Released, "web", 2))
+	r := newRig(t, Config{All: Commands{OnRelease: []string{hook, out}, Timeout: timeoutMax}})
+	r.Changed(change(failover.Released, "web", 1))
+	r.Changed(change(failover.Released, "web", 2))
 	eventually(t, "the first one runs", func() bool { return strings.HasSuffix(fileOf(t, out), "\n") })
 	r.end(0)
 	pids := strings.Fields(fileOf(t, out))
@@ -269,8 +271,8 @@ func TestHookFails(t *testing.T) {
 		{"loud", script(t, "yes | head -c 1000000"), ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := newRig(t, hookConfig{All: hookCommands{OnFault: []string{tc.hook}}})
-			r.changed(change(failover.Faulted, "web", 1))
+			r := newRig(t, Config{All: Commands{OnFault: []string{tc.hook}}})
+			r.Changed(change(failover.Faulted, "web", 1))
 			r.end(time.Minute)
 			got := strings.Join(r.reported, "\n")
 			if (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) {
@@ -287,6 +289,17 @@ func TestHookFails(t *testing.T) {
 			}
 		})
 	}
+}
+
+// load reads the key `hooks` of an agent's configuration.
+func load(text string) (Config, error) {
+	var file struct {
+		Hooks Config `yaml:"hooks"`
+	}
+	if err := yaml.NewDecoder(strings.NewReader(text), yaml.Strict()).Decode(&file); err != nil {
+		return Config{}, err
+	}
+	return file.Hooks, file.Hooks.Check()
 }
 
 func TestHookConfig(t *testing.T) {
@@ -323,11 +336,7 @@ func TestHookConfig(t *testing.T) {
 		{"no duration", "timeout: soon", "soon"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "agent.yaml")
-			if err := os.WriteFile(path, []byte("hooks:\n  "+tc.text+"\n"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			_, err := loadConfig(path)
+			_, err := load("hooks:\n  " + tc.text + "\n")
 			if tc.wrong == "" && err != nil || tc.wrong != "" && (err == nil || !strings.Contains(err.Error(), tc.wrong)) {
 				t.Errorf("got %v, want %q in it", err, tc.wrong)
 			}
@@ -336,13 +345,9 @@ func TestHookConfig(t *testing.T) {
 }
 
 func TestHookOfOneHAVIP(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "agent.yaml")
 	hook := script(t, "")
 	text := fmt.Sprintf("hooks:\n  on-acquire: [%[1]s, all]\n  on-release: [%[1]s, all]\n  timeout: 3s\n  havips:\n    web: {on-acquire: [%[1]s, web], on-release: [], timeout: 4s}\n    db: {}\n", hook)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c, err := loadConfig(path)
+	c, err := load(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,7 +364,7 @@ func TestHookOfOneHAVIP(t *testing.T) {
 		{"db", failover.Released, "all", 3 * time.Second},
 		{"other", failover.Released, "all", 3 * time.Second},
 	} {
-		command, timeout := c.Hooks.find(tc.havip, tc.kind)
+		command, timeout := c.find(tc.havip, tc.kind)
 		got := ""
 		if len(command) > 0 {
 			got = command[len(command)-1]
@@ -368,7 +373,7 @@ func TestHookOfOneHAVIP(t *testing.T) {
 			t.Errorf("%s of %s: %q, %s; want %q, %s", tc.kind, tc.havip, command, timeout, tc.want, tc.timeout)
 		}
 	}
-	if _, timeout := (hookConfig{}).find("web", failover.Acquired); timeout != hookTimeout {
+	if _, timeout := (Config{}).find("web", failover.Acquired); timeout != defaultTimeout {
 		t.Errorf("by default %s", timeout)
 	}
 }
