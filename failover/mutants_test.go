@@ -5,7 +5,7 @@ package failover
 import (
 	"testing"
 
-	"havip-cluster/internal/mutant"
+	"havip-cluster/jepsen/mutants/mutant"
 )
 
 // TestMutantWorld: bugs of the shells, each with the test that is made for it.
