@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-
-	"havip-cluster/internal/mutant"
 )
 
 var (
@@ -300,10 +298,7 @@ func (n *Node) begin(reign, term uint64) bool {
 func (n *Node) becomeLeader(reign uint64) {
 	for n.raft.State() == raft.Leader {
 		term := n.raft.CurrentTerm()
-		var err error
-		if !mutant.Active("membership-barrier") {
-			err = n.raft.Barrier(barrierTimeout).Error()
-		}
+		err := n.raft.Barrier(barrierTimeout).Error()
 		if err == nil && n.begin(reign, term) {
 			n.cfg.Logger.Info("this node leads the cluster", "term", term)
 			n.wake()
@@ -390,7 +385,7 @@ func (n *Node) Suffrages() map[string]string {
 // the state, so that no earlier promise of this node is unknown to it. What was cut off
 // since does not count: it was never committed.
 func (n *Node) CaughtUp() bool {
-	return n.reached.Load() >= n.book.atStart() || mutant.Active("membership-caught-up")
+	return n.reached.Load() >= n.book.atStart()
 }
 
 // Applied returns the index up to which the log is in the state. Raft's own figure counts

@@ -8,7 +8,6 @@ import (
 	"github.com/hashicorp/raft"
 
 	"havip-cluster/fsm"
-	"havip-cluster/internal/mutant"
 )
 
 // ChangeKind is one step that brings Raft's servers nearer to the cluster's nodes.
@@ -60,7 +59,7 @@ func NextChange(s *fsm.State, servers []raft.Server, ready func(node string) boo
 		n, member := s.Nodes[id]
 		_, open := s.SessionOf(id)
 		switch {
-		case member && (!n.Removing || open && !mutant.Active("membership-open-session")):
+		case member && (!n.Removing || open):
 			continue
 		case s.Cluster.ID == "":
 			continue // the state is not there yet

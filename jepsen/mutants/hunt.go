@@ -1,6 +1,3 @@
-// Command table plants each bug of the catalogue in turn, runs the tests that should
-// notice it, and prints who did. It fails when one survives. Run it in the root of the
-// tree; names of bugs as arguments limit it to those.
 package main
 
 import (
@@ -10,15 +7,11 @@ import (
 	"iter"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"havip-cluster/internal/mutant"
 )
 
 const (
@@ -27,58 +20,9 @@ const (
 	simTime    = "2m"            // of each
 )
 
-func main() {
-	survivors, err := run(os.Args[1:])
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "mutants:", err)
-		os.Exit(1)
-	}
-	if survivors > 0 {
-		fmt.Printf("%d planted bugs survived\n", survivors)
-		os.Exit(1)
-	}
-}
-
-func run(only []string) (survivors int, err error) {
-	dir, err := os.MkdirTemp("", "mutants")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(dir)
-	bugs := slices.DeleteFunc(slices.Clone(mutant.Catalogue), func(b mutant.Bug) bool {
-		return len(only) > 0 && !slices.Contains(only, b.Name)
-	})
-	binaries := map[string]string{}
-	for _, b := range bugs {
-		for _, c := range b.By {
-			if binaries[c.Package] == "" {
-				if binaries[c.Package], err = build(dir, c.Package); err != nil {
-					return 0, err
-				}
-			}
-		}
-	}
-	fmt.Printf("%-26s %-45s %s\n", "planted bug", "rule or guard", "caught by")
-	for found := range hunt(bugs, binaries) {
-		if found.err != nil {
-			return 0, found.err
-		}
-		for i, line := range found.by {
-			name, rule := found.bug.Name, found.bug.Rule
-			if i > 0 {
-				name, rule = "", ""
-			}
-			fmt.Printf("%-26s %-45s %s\n", name, rule, line)
-		}
-		survivors += found.survived
-	}
-	fmt.Printf("%d planted bugs\n", len(bugs))
-	return survivors, nil
-}
-
 // finding is what became of one planted bug.
 type finding struct {
-	bug      mutant.Bug
+	bug      bug
 	by       []string // a line for each test that should notice it
 	survived int      // of these tests
 	err      error
@@ -86,7 +30,7 @@ type finding struct {
 
 // hunt plants the bugs, as many at a time as there are cores, and yields what became of them in
 // their order.
-func hunt(bugs []mutant.Bug, binaries map[string]string) iter.Seq[finding] {
+func hunt(bugs []bug, binaries builds) iter.Seq[finding] {
 	findings := make([]chan finding, len(bugs))
 	for i := range findings {
 		findings[i] = make(chan finding, 1)
@@ -110,10 +54,10 @@ func hunt(bugs []mutant.Bug, binaries map[string]string) iter.Seq[finding] {
 }
 
 // notice runs the tests that should notice a bug.
-func notice(b mutant.Bug, binaries map[string]string) finding {
+func notice(b bug, binaries builds) finding {
 	f := finding{bug: b}
 	for _, c := range b.By {
-		evidence, err := catch(binaries[c.Package], b.Name, c)
+		evidence, err := catch(binaries[b.Name][c.Package], b.Name, c)
 		if err != nil {
 			f.err = fmt.Errorf("%s: %w", b.Name, err)
 			return f
@@ -127,16 +71,6 @@ func notice(b mutant.Bug, binaries map[string]string) finding {
 	return f
 }
 
-func build(dir, pkg string) (string, error) {
-	out := filepath.Join(dir, strings.ReplaceAll(pkg, "/", "-"))
-	cmd := exec.Command("go", "test", "-tags", "mutants", "-c", "-o", out, "./"+pkg)
-	cmd.Stderr = os.Stderr
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("build the tests of %s: %w", pkg, err)
-	}
-	return filepath.Abs(out)
-}
-
 var (
 	firstFailure = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
 	history      = regexp.MustCompile(`(history \d+: .*)`)
@@ -146,16 +80,16 @@ var (
 )
 
 // catch runs one test with one bug, and returns what shows that it was noticed, or "".
-func catch(binary, name string, c mutant.Catcher) (string, error) {
+func catch(binary, name string, c catcher) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), catchLimit)
 	defer cancel()
 	args := []string{"-test.v", "-test.short", "-test.failfast", "-test.run", strings.ReplaceAll(c.Test, "NAME", name)}
-	if c.Kind == mutant.Sim {
+	if c.How == inSim {
 		args = append(args, "-sim.seeds", simSeeds, "-sim.duration", simTime)
 	}
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Dir = c.Package
-	if c.Kind != mutant.Passes {
+	if c.How != passes {
 		cmd.Env = append(os.Environ(), "HAVIP_MUTANT="+name)
 	}
 	out, err := cmd.CombinedOutput()
@@ -163,16 +97,16 @@ func catch(binary, name string, c mutant.Catcher) (string, error) {
 		return "", err
 	}
 	text := string(out)
-	switch c.Kind {
-	case mutant.Fails:
+	switch c.How {
+	case fails:
 		if m := firstFailure.FindStringSubmatch(text); err != nil && m != nil {
 			return m[1] + " fails", nil
 		}
-	case mutant.Passes:
+	case passes:
 		if err == nil && ran.MatchString(text) {
 			return found(text), nil
 		}
-	case mutant.Sim:
+	case inSim:
 		if m := simCaught.FindStringSubmatch(text); err == nil && m != nil {
 			return short(m[1]), nil
 		}

@@ -1,9 +1,10 @@
-//go:build mutants
-
+// Package mutant is the switch of the planted bugs. The patches of jepsen/mutants call it, so
+// it is linked where these are applied and nowhere else.
 package mutant
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -25,10 +26,16 @@ func init() {
 }
 
 // Set switches on the planted bug called name, and every other one off; the empty
-// name switches all off. Tests only.
-func Set(name string) { current.Store(&name) }
+// name switches all off. It panics if the bug is not in this build, where nothing
+// could notice it.
+func Set(name string) {
+	if name != "" && !slices.Contains(planted, name) {
+		panic("mutant: this build has no planted bug " + name + "; make mutants applies its patch (jepsen/mutants/DESIGN.md)")
+	}
+	current.Store(&name)
+}
 
-// Active reports whether the named planted bug is switched on.
+// Active reports whether the named planted bug is switched on. Any goroutine.
 func Active(name string) bool {
 	p := current.Load()
 	return p != nil && *p == name
