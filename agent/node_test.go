@@ -64,7 +64,9 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- Run(ctx, Options{Dir: dir, Version: "v0-test", Log: slog.New(slog.NewTextHandler(os.Stdout, nil))}) }()
+	go func() {
+		ended <- Run(ctx, Options{Dir: dir, Version: "v0-test", Log: slog.New(slog.NewTextHandler(os.Stdout, nil))})
+	}()
 	client := api.NewLocalClient(identity.SocketPath(dir))
 	defer client.Close()
 	var st api.Status

@@ -101,7 +101,7 @@ func TestTidyAcceptsGoodTree(t *testing.T) {
 		"failover/DESIGN.md":      "x",
 		"edge/a.go":               importing(m+"netdev", m+"netdev/fence", m+"internal/limits"),
 		"edge/DESIGN.md":          "x",
-		"cmd/x/a.go":              importing(m+"api", m+"failover", m+"jepsen/netns"),
+		"cmd/x/a.go":              importing(m+"api", m+"agent", m+"jepsen/netns"),
 		"jepsen/sim/a.go":         importing(m+"failover", m+"jepsen/checker", m+"jepsen/mutants/mutant"),
 		"fsm/a_test.go":           "//go:build mutants\n\n" + importing(m+"jepsen/mutants/mutant"),
 		"jepsen/sim/DESIGN.md":    "x",

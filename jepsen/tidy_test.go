@@ -53,10 +53,13 @@ var arrows = map[string][]string{
 	"manifest/pacemaker":  {"fsm", "manifest"},
 	"manifest/heartbeat":  {"fsm", "manifest"},
 	"api":                 {"fsm", "fsm/placement", "manifest", "membership/identity"},
-	"cmd":                 {"*"},
-	"jepsen":              {"*"},
-	"jepsen/history":      nil,
-	"jepsen/checker":      {"jepsen/history"},
+	"cmd": {
+		"agent", "agent/guard", "api", "fsm", "fsm/placement", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat",
+		"membership/identity", "netdev/fence", "jepsen/netns", // demo's bed
+	},
+	"jepsen":         {"*"},
+	"jepsen/history": nil,
+	"jepsen/checker": {"jepsen/history"},
 }
 
 // pureCores take their inputs as arguments: no clock, randomness, lock or goroutine.

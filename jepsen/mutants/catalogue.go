@@ -89,6 +89,8 @@ var catalogue = []bug{
 	lease("caught-up", "4: silence until caught up"),
 	lease("config-age", "4: age of the voter set", leaseSearch()),
 	lease("config-index", "4, 5: a set that comes back is new"),
+	{"membership-read-replicas", "reads: a majority of the voters, and of nobody else", []catcher{{"membership", "^TestAReadIsConfirmedByAMajorityOfVoters$", fails}}},
+	{"membership-read-deposed", "reads: a node that is in another term confirms nothing", []catcher{{"membership", "^TestADeposedLeaderConfirmsNothing$", fails}}},
 	{"membership-caught-up", "4: silence until caught up", []catcher{{"membership", "^TestCaughtUp$", fails}}},
 	inWorld("closing-first-hint", "4, 5: who is asked when"),
 	{"closing-on-hints", "4, 5: a hint proves nothing", []catcher{directed}},
