@@ -161,7 +161,6 @@ func newReadRounds(self string, protocol raft.ProtocolVersion, trans raft.Transp
 			req := raft.AppendEntriesRequest{
 				RPCHeader: raft.RPCHeader{ProtocolVersion: protocol, ID: []byte(self), Addr: address},
 				Term:      term,
-				Leader:    address,
 			}
 			var resp raft.AppendEntriesResponse
 			if err := trans.AppendEntries(to.ID, to.Address, &req, &resp); err != nil {
