@@ -79,7 +79,7 @@ tidy: ## go.mod, formatting and the rules of the house
 
 .PHONY: mutants
 mutants: ## each safety rule broken on purpose must be noticed: the table of who did (root)
-	$(GO) run ./jepsen/sim/mutants $(MUTANTS)
+	$(GO) run ./jepsen/mutants $(MUTANTS)
 
 # SEEDS seeds from SEED0 on, each with SIMTIME of virtual time with faults, in SIMJOBS
 # processes; what fails is kept in bin/sim.

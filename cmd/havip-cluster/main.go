@@ -22,6 +22,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"havip-cluster/agent/guard"
 	"havip-cluster/api"
 	"havip-cluster/membership/identity"
 	"havip-cluster/netdev/fence"
@@ -58,7 +59,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // report prints an error as a sentence, with its stable code where it has one.
 func report(w io.Writer, cmd *cobra.Command, err error) {
-	if _, said := errors.AsType[agentEnd](err); said {
+	if _, said := errors.AsType[guard.End](err); said {
 		return
 	}
 	code := ""

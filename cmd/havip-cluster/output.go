@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"havip-cluster/internal/plain"
 )
 
 // emit prints a result: as JSON or YAML with the API's fields, or as table does it.
@@ -124,12 +126,7 @@ func oneLine(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || 0x80 <= r && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, s)
+	return plain.Line(s)
 }
 
 func text(s *string) string {

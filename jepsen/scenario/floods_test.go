@@ -188,7 +188,7 @@ func (b *Bed) crowd(from []*netns.Host, port uint16, each int, conf *tls.Config)
 					}
 					release()
 					_ = c.Close()
-					pauseFor(ctx, 200*time.Millisecond)
+					pauseFor(ctx, time.Second)
 				}
 			})
 		}
@@ -231,7 +231,7 @@ func (b *Bed) floodOfDatagrams(from []*netns.Host) (stop func(), size func() str
 		return sum
 	}
 	before, began := dropped(), time.Now()
-	end := b.repeat(from[0], time.Millisecond, 15, packets)
+	end := b.repeat(from[0], time.Millisecond, 30, packets)
 	var streams sync.WaitGroup
 	for _, node := range b.Lab.Nodes() {
 		streams.Go(func() { b.heavyStreams(node.IP(0), cluster) })
