@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reachWait is how long it may take until a blocked port is told: a turn, the tries in a row, gossip.
-const reachWait = 12 * time.Second
+// reachWait is how long it may take until a blocked port is told: five seconds of silence at the lease port, a turn, the tries in a row, gossip.
+const reachWait = 15 * time.Second
 
 // dropFrom drops what comes from an address to a port of a host, until the returned function is called.
 func (b *Bed) dropFrom(at int, from netip.Addr, protocol byte, port uint16) (heal func()) {
