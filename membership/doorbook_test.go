@@ -23,7 +23,7 @@ func TestDoorbook(t *testing.T) {
 	fresh := bytes.Repeat([]byte{8}, 32)
 	with := func(id, ip string, key []byte) *chatter {
 		return chat(t, id, func(c *GossipConfig) {
-			c.Keys, c.Members = [][]byte{key}, func() *fsm.State { return fsm.New() }
+			c.Keys, c.Members = [][]byte{key}, fsm.New
 			c.Listen = netip.AddrPortFrom(netip.MustParseAddr(ip), uint16(freePorts(t, 1)[0]))
 		})
 	}

@@ -156,7 +156,7 @@ func TestWhoIsProbed(t *testing.T) {
 		t.Errorf("node-2 has a session, and probed are %v", got)
 	}
 	d.Silent = func() []string { return []string{n.ID} }
-	if err := d.Try(t.Context(), reach.Probe{Node: n.ID, Door: reach.Lease}); err != reach.ErrNoAnswer {
+	if err := d.Try(t.Context(), reach.Probe{Node: n.ID, Door: reach.Lease}); !errors.Is(err, reach.ErrNoAnswer) {
 		t.Errorf("lease: %v", err)
 	}
 	if err := d.Try(t.Context(), reach.Probe{Node: n.ID, Door: reach.API}); err == nil || !strings.Contains(err.Error(), "refused") {
