@@ -303,9 +303,9 @@ func (c *Client) Failovers(ctx context.Context, havip string) ([]Failover, error
 	return get[[]Failover](ctx, c, "/v1/failovers", filter(havip))
 }
 
-// Events lists those of the journal that a filter lets through.
-func (c *Client) Events(ctx context.Context, f EventFilter) ([]Event, error) {
-	return get[[]Event](ctx, c, "/v1/events", f.query())
+// Events lists the journal, of one HAVIP or of all.
+func (c *Client) Events(ctx context.Context, havip string) ([]Event, error) {
+	return get[[]Event](ctx, c, "/v1/events", filter(havip))
 }
 
 func filter(havip string) url.Values {
@@ -352,10 +352,10 @@ const lineMax = 64 << 10
 
 // Follow calls each with every event from the start of the journal on, until ctx ends or
 // each returns an error. After a lost connection it goes on behind the last event seen.
-func (c *Client) Follow(ctx context.Context, f EventFilter, each func(Event) error) error {
+func (c *Client) Follow(ctx context.Context, havip string, each func(Event) error) error {
 	var at cursor
 	for {
-		err := c.stream(ctx, f, &at, each)
+		err := c.stream(ctx, havip, &at, each)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -375,10 +375,11 @@ type cursor struct {
 }
 
 // stream follows over one connection. nil means that it was lost after it had begun.
-func (c *Client) stream(ctx context.Context, f EventFilter, at *cursor, each func(Event) error) error {
-	q := f.query()
-	q.Set("follow", "true")
-	q.Set("since", strconv.FormatUint(max(at.index, 1)-1, 10))
+func (c *Client) stream(ctx context.Context, havip string, at *cursor, each func(Event) error) error {
+	q := url.Values{"follow": {"true"}, "since": {strconv.FormatUint(max(at.index, 1)-1, 10)}}
+	if havip != "" {
+		q.Set("havip", havip)
+	}
 	if _, err := c.Status(ctx, true); err != nil { // with retries, and with its sentence when nobody is there
 		return err
 	}

@@ -32,8 +32,7 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, refusal)
 		return
 	}
-	q := r.URL.Query()
-	f := &follower{filter: EventFilter{HAVIP: q.Get("havip"), Node: q.Get("node"), Kind: q.Get("kind")}, since: since}
+	f := &follower{havip: r.URL.Query().Get("havip"), since: since}
 	s.stream(w, r, f.news)
 }
 
@@ -92,8 +91,8 @@ func followStart(r *http.Request) (uint64, *Problem) {
 
 // follower is one stream of events.
 type follower struct {
-	filter EventFilter
-	since  uint64 // index up to which everything was sent
+	havip string
+	since uint64 // index up to which everything was sent
 }
 
 // news is what is new in the state, as server-sent events.
@@ -105,7 +104,7 @@ func (f *follower) news(st *fsm.State) (string, error) {
 	if n := len(st.Events); n == fsm.MaxEvents && f.since > 0 && st.Events[0].Index > f.since+1 {
 		fmt.Fprintf(&b, "event: gap\ndata: {\"since\":%d,\"until\":%d}\n\n", f.since, st.Events[0].Index)
 	}
-	for _, e := range eventsSince(st, f.since, f.filter) {
+	for _, e := range eventsSince(st, f.since, f.havip) {
 		text, err := json.Marshal(e)
 		if err != nil {
 			return "", err

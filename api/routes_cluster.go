@@ -82,8 +82,6 @@ type eventsQuery struct {
 	Consistency
 	Since  uint64 `query:"since" doc:"Only those after this index"`
 	HAVIP  string `query:"havip" doc:"Only those of this HAVIP"`
-	Node   string `query:"node" doc:"Only those of this node"`
-	Kind   string `query:"kind" doc:"Only those of this kind, such as activated or session-closed"`
 	Follow bool   `query:"follow" doc:"Server-sent events, without end; so does Accept: text/event-stream"`
 }
 
@@ -100,7 +98,7 @@ func (s *Server) clusterRoutes() {
 		return s.clusterView(st), nil
 	})
 	read(s, "/v1/events", "list-events", "What happened, oldest first; as a stream with follow", func(st *fsm.State, in *eventsQuery) ([]Event, error) {
-		return eventsSince(st, in.Since, EventFilter{HAVIP: in.HAVIP, Node: in.Node, Kind: in.Kind}), nil
+		return eventsSince(st, in.Since, in.HAVIP), nil
 	})
 	read(s, "/v1/failovers", "list-failovers", "Timelines of failovers, oldest first", failovers)
 	write(s, http.MethodPatch, "/v1/cluster", "update-cluster", "Change the lease length, or limits, maintenance and provider", s.updateCluster,

@@ -3,7 +3,6 @@ package api
 import (
 	"maps"
 	"net/netip"
-	"net/url"
 	"slices"
 	"time"
 
@@ -371,36 +370,17 @@ func failoverView(st *fsm.State, f fsm.Failover) Failover {
 	return out
 }
 
-// EventFilter says which events are wanted; an empty field is all.
-type EventFilter struct {
-	HAVIP, Node string // name or id
-	Kind        string
-}
-
-func (f EventFilter) query() url.Values {
-	q := url.Values{}
-	for name, value := range map[string]string{"havip": f.HAVIP, "node": f.Node, "kind": f.Kind} {
-		if value != "" {
-			q.Set(name, value)
-		}
-	}
-	return q
-}
-
-// eventsSince gives the events after an index that a filter lets through.
-func eventsSince(st *fsm.State, since uint64, f EventFilter) []Event {
-	if v, ok := st.HAVIPs[f.HAVIP]; ok {
-		f.HAVIP = v.Name
-	}
-	if n, ok := st.Nodes[f.Node]; ok {
-		f.Node = n.Name
+// eventsSince gives the events after an index, of one HAVIP or of all.
+func eventsSince(st *fsm.State, since uint64, havip string) []Event {
+	if v, ok := st.HAVIPs[havip]; ok {
+		havip = v.Name
 	}
 	start, _ := slices.BinarySearchFunc(st.Events, since+1, func(e fsm.Event, index uint64) int {
 		return int(int64(e.Index) - int64(index))
 	})
 	out := []Event{}
 	for _, e := range st.Events[start:] {
-		if (f.HAVIP == "" || e.HAVIP == f.HAVIP) && (f.Node == "" || e.Node == f.Node) && (f.Kind == "" || e.Kind == f.Kind) {
+		if havip == "" || e.HAVIP == havip {
 			out = append(out, eventView(e))
 		}
 	}

@@ -36,7 +36,7 @@ var placementColumns = []column[api.Placement]{
 
 func newEventsCommand(g *globals) *cobra.Command {
 	var follow bool
-	var filter api.EventFilter
+	var havip string
 	c := verb("events", "What happened, oldest first", none, func(cmd *cobra.Command, _ []string) error {
 		c, err := g.client()
 		if err != nil {
@@ -46,9 +46,9 @@ func newEventsCommand(g *globals) *cobra.Command {
 		if follow {
 			ctx, cancel := interruptible(cmd.Context())
 			defer cancel()
-			return c.Follow(ctx, filter, func(e api.Event) error { return line(g, e, printEvent) })
+			return c.Follow(ctx, havip, func(e api.Event) error { return line(g, e, printEvent) })
 		}
-		list, err := c.Events(cmd.Context(), filter)
+		list, err := c.Events(cmd.Context(), havip)
 		return emit(g, list, err, func(w io.Writer, list []api.Event) {
 			if len(list) == 0 {
 				fmt.Fprintln(g.stderr, "No events.")
@@ -59,9 +59,7 @@ func newEventsCommand(g *globals) *cobra.Command {
 		})
 	})
 	c.Flags().BoolVar(&follow, "follow", false, "go on with those to come")
-	c.Flags().StringVar(&filter.HAVIP, "havip", "", "only those of this HAVIP")
-	c.Flags().StringVar(&filter.Node, "node", "", "only those of this node")
-	c.Flags().StringVar(&filter.Kind, "kind", "", "only those of this kind, as the third column has it")
+	c.Flags().StringVar(&havip, "havip", "", "only those of this HAVIP")
 	return c
 }
 
