@@ -47,6 +47,7 @@ var arrows = map[string][]string{
 	},
 	"agent/guard":         {"api", "fsm", "membership/identity", "netdev", "netdev/fence"},
 	"agent/hooks":         {"failover"},
+	"agent/preflight":     {"membership/identity", "netdev", "netdev/fence"},
 	"failover/lease":      nil,
 	"manifest":            {"fsm", "fsm/placement"},
 	"manifest/goldens":    {"fsm", "manifest"},
@@ -55,7 +56,7 @@ var arrows = map[string][]string{
 	"manifest/heartbeat":  {"fsm", "manifest"},
 	"api":                 {"fsm", "fsm/placement", "manifest", "membership/identity"},
 	"cmd": {
-		"agent", "agent/guard", "api", "fsm", "fsm/placement", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat",
+		"agent", "agent/guard", "agent/preflight", "api", "fsm", "fsm/placement", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat",
 		"membership/identity", "netdev/fence", "jepsen/netns", // demo's bed
 	},
 	"jepsen":         {"*"},
@@ -76,7 +77,7 @@ var clockFunctions = []string{"Now", "Since", "Until", "After", "AfterFunc", "Ne
 // house lists the folders that explain themselves in a DESIGN.md once they hold Go code.
 var house = []string{
 	"cmd/havip-cluster", "api", "fsm", "fsm/placement", "membership", "membership/identity",
-	"failover", "failover/lease", "edge", "agent", "agent/guard", "agent/hooks", "manifest", "netdev", "jepsen", "jepsen/sim", "jepsen/mutants",
+	"failover", "failover/lease", "edge", "agent", "agent/guard", "agent/hooks", "agent/preflight", "manifest", "netdev", "jepsen", "jepsen/sim", "jepsen/mutants",
 }
 
 // allowance lets one file ("dir/file.go") or function ("dir/file.go:Name") exceed its
