@@ -3,7 +3,6 @@ package failover
 import (
 	"cmp"
 	"context"
-	"maps"
 	"slices"
 	"time"
 
@@ -15,11 +14,7 @@ import (
 // ran out somewhere; once a majority of the voters has hinted, the leader asks all of
 // them at once; a majority of endorsements of that one question makes the session dead
 // for good; the close goes into the log together with the new places of what the session
-// had.
-//
-// A question costs: a voter that endorses refuses that session for the rest of its life.
-// So nobody is asked because one voter was cut off from the holder, or has just started.
-// That loses no time, because fewer than a majority cannot close a session anyway.
+// had. Who is asked when is lease.Inquiry, what counts is lease.Closer.
 
 // hint notes that a voter's promise to a session has run out, and asks.
 func (c *Controller) hint(now lease.Instant, s lease.Session, voter string) {
@@ -31,49 +26,34 @@ func (c *Controller) hint(now lease.Instant, s lease.Session, voter string) {
 		if len(c.reign.asking) >= lease.NodesMax {
 			return
 		}
-		q = &inquiry{hinted: now, hints: map[string]lease.Instant{}}
+		q = lease.NewInquiry(now)
 		c.reign.asking[s] = q
 	}
 	set := c.cfg.Log.VoterSet()
-	if set.Has(voter) {
-		q.hints[voter] = now
-	}
-	if q.dead || !q.majorityHints(now, set, c.hintFresh()) || q.asked != 0 && now.Sub(q.asked) < q.pause {
+	q.Hint(now, voter, set)
+	if ask, _ := q.Due(now, set, c.longest()); !ask {
 		return
 	}
 	c.ask(s, q)
 }
 
-// hintFresh is for how long a hint counts; voters repeat it every tenth of a lease.
-func (c *Controller) hintFresh() time.Duration { return c.cfg.Log.State().Cluster.LeaseMax / 2 }
+// longest is the longest lease length in force.
+func (c *Controller) longest() time.Duration { return c.cfg.Log.State().Cluster.LeaseMax }
 
-// majorityHints reports whether most voters have hinted lately.
-func (q *inquiry) majorityHints(now lease.Instant, set lease.VoterSet, fresh time.Duration) bool {
-	n := 0
-	for _, voter := range set.Voters {
-		if at, hinted := q.hints[voter]; hinted && now.Sub(at) <= fresh {
-			n++
-		}
-	}
-	return n >= set.Majority()
-}
-
-// ask sends a new question to every voter. The answer of this node itself arrives before
-// the function returns.
-func (c *Controller) ask(s lease.Session, q *inquiry) {
+// ask sends a new question to every voter, and returns after how long the next one is due. The
+// answer of this node itself arrives before the function returns.
+func (c *Controller) ask(s lease.Session, q *lease.Inquiry) (again time.Duration) {
 	now := c.cfg.Clock()
-	// A new question takes the place of the one before, so there must be time for the
-	// answers to come back: on a slow link more than at first.
-	longest := max(c.cfg.Log.State().Cluster.LeaseMax/askSlowest, askAgain)
-	q.asked, q.pause = now, min(max(2*q.pause, askAgain), longest)
+	again = q.Asked(now, c.longest())
 	set := c.cfg.Log.VoterSet()
 	if c.cfg.Log.Applied() < set.Index {
-		return // the state must have come as far as the voter set
+		return again // the state must have come as far as the voter set
 	}
-	question := c.reign.closer.Ask(now, s, set, c.cfg.Log.State().Cluster.LeaseMax)
+	question := c.reign.closer.Ask(now, s, set, c.longest())
 	for _, voter := range set.Voters {
 		c.mail.send(voter, message{Question: &question})
 	}
+	return again
 }
 
 // endorsed counts an endorsement.
@@ -81,8 +61,9 @@ func (c *Controller) endorsed(now lease.Instant, e lease.Endorsement) {
 	c.reign.closer.UseVoterSet(c.cfg.Log.VoterSet())
 	dead, _ := c.reign.closer.Count(now, e)
 	if q := c.reign.asking[e.Session]; dead && q != nil {
-		q.dead = true
-		c.reign.timeline.dead(now, e.Session.Number, q.hinted, q.asked)
+		q.Endorsed()
+		hinted, asked := q.Times()
+		c.reign.timeline.dead(now, e.Session.Number, hinted, asked)
 	}
 }
 
@@ -99,18 +80,17 @@ func (c *Controller) closeDead(ctx context.Context) error {
 	state := c.cfg.Log.State()
 	var dead []ended
 	for s, q := range c.reign.asking {
-		sess, open := state.Sessions[s.Number]
-		if !open {
+		if _, open := state.Sessions[s.Number]; !open {
 			c.reign.closer.Forget(s)
 			delete(c.reign.asking, s)
 			continue
 		}
-		if !q.dead {
+		if !q.Dead() {
 			continue
 		}
-		heard := time.Duration(-1)
-		if left, ok := c.voter.Promised(s); ok {
-			heard = lease.Promise(sess.Lease) - left
+		heard, _, known := c.voter.Heard(s)
+		if !known {
+			heard = -1
 		}
 		dead = append(dead, ended{s, heard})
 	}
@@ -174,23 +154,16 @@ func (c *Controller) askWhatIsOpen() time.Duration {
 	set := c.cfg.Log.VoterSet()
 	for s, q := range c.reign.asking {
 		now := c.cfg.Clock()
-		if q.dead {
-			continue
+		ask, wait := q.Due(now, set, c.longest())
+		switch {
+		case ask:
+			pause = min(pause, c.ask(s, q))
+		case wait > 0:
+			pause = min(pause, wait)
+		case !q.Dead() && q.Over(now, c.longest()):
+			c.reign.closer.Forget(s)
+			delete(c.reign.asking, s) // the holder is back
 		}
-		if !q.majorityHints(now, set, c.hintFresh()) {
-			maps.DeleteFunc(q.hints, func(_ string, at lease.Instant) bool { return now.Sub(at) > c.hintFresh() })
-			if len(q.hints) == 0 {
-				c.reign.closer.Forget(s)
-				delete(c.reign.asking, s) // the holder is back
-			}
-			continue
-		}
-		if left := q.pause - now.Sub(q.asked); q.asked != 0 && left > 0 {
-			pause = min(pause, left)
-			continue
-		}
-		c.ask(s, q)
-		pause = min(pause, q.pause)
 	}
 	return pause
 }

@@ -14,8 +14,6 @@ import (
 
 const (
 	hearPending = 2 * limits.HAVIPs      // messages to the leader that wait; more are dropped, senders repeat
-	askAgain    = 10 * time.Millisecond  // while a question is not settled; twice as long each time
-	askSlowest  = 8                      // up to this part of a lease: a longer round trip renews no lease either
 	controlTick = 250 * time.Millisecond // a turn without an event, at the latest
 	retryPause  = 20 * time.Millisecond  // after a proposal that failed
 	gatherEach  = 50 * time.Microsecond  // of every HAVIP: some times what one entry about HAVIPs costs each member
@@ -47,7 +45,7 @@ type appliedAt struct {
 type reign struct {
 	term     uint64
 	closer   *lease.Closer
-	asking   map[lease.Session]*inquiry
+	asking   map[lease.Session]*lease.Inquiry
 	releases map[fsm.ReleasedClaim]string // who said it
 	confirms map[fsm.ConfirmedClaim]bool
 	// When the oldest of them came; 0: there is none.
@@ -58,15 +56,6 @@ type reign struct {
 	began                      lease.Instant
 	commits                    commits
 	recalled                   lease.Instant // when a node that is behind was last asked
-}
-
-// inquiry is the question whether one session is dead.
-type inquiry struct {
-	hinted lease.Instant            // first hint
-	hints  map[string]lease.Instant // the last one, by voter
-	asked  lease.Instant            // 0: not yet
-	pause  time.Duration            // from then until it is asked again
-	dead   bool
 }
 
 // settling waits until a lowered lease length is known everywhere (rule 8).
@@ -208,7 +197,7 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 	if c.reign == nil || c.reign.term != term {
 		c.reign = &reign{
 			term: term, closer: lease.NewCloser(c.cfg.Node, term),
-			asking:   map[lease.Session]*inquiry{},
+			asking:   map[lease.Session]*lease.Inquiry{},
 			releases: map[fsm.ReleasedClaim]string{},
 			confirms: map[fsm.ConfirmedClaim]bool{},
 			timeline: newTimeline(),
@@ -320,7 +309,7 @@ func (c *Controller) settleLease(ctx context.Context) error {
 		}
 		st.known = now
 	}
-	if now.Sub(st.known) < 2*lease.Promise(s.Cluster.LeaseMax) {
+	if now.Sub(st.known) < lease.SettleAfter(s.Cluster.LeaseMax) {
 		return nil
 	}
 	_, err := c.propose(ctx, fsm.SettleLease{Index: st.index})

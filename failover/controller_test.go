@@ -88,7 +88,9 @@ func (b *bench) pass(d time.Duration) { b.now, b.at = b.now.Add(d), b.at+int64(d
 
 func (b *bench) dies(node string) {
 	s := lease.Session{Node: "n-" + node, Number: b.session(node)}
-	b.c.reign.asking[s] = &inquiry{dead: true, hinted: b.now, asked: b.now}
+	q := lease.NewInquiry(b.now)
+	q.Endorsed()
+	b.c.reign.asking[s] = q
 	b.c.reign.timeline.dead(b.now, s.Number, b.now, b.now)
 }
 

@@ -40,9 +40,6 @@ type Keeper struct {
 
 	mu      sync.Mutex // never held across a send
 	holder  *lease.Holder
-	length  time.Duration            // of the newest round
-	held    time.Duration            // of the round that gave the deadline
-	sent    lease.Instant            // the newest round
 	newest  lease.Renewal            // the newest round, without a boot id
 	boots   lease.Boots              // of the voters
 	out     lease.Renewal            // what round sends; only the goroutine of Run
@@ -167,7 +164,7 @@ func (k *Keeper) open(ctx context.Context) (bool, error) {
 		k.cfg.Logger.Info("the session came too late", "session", sess.Number)
 		return false, nil
 	}
-	if !k.begin(h, sent, sess.Lease) {
+	if !k.begin(h) {
 		return false, nil
 	}
 	k.attempt, k.occupied, k.saidRefusal = attempt, 0, ""
@@ -209,22 +206,21 @@ func (m *Member) MayOpen(b fsm.OpenSession) *fsm.Refusal {
 	if s.Level() < 3 || !open || sess.Number != b.Last || b.Held == sess.Attempt {
 		return nil
 	}
-	left, promised := m.Voter.Promised(lease.Session{Node: sess.Node, Number: sess.Number})
-	if !promised || left <= 0 {
+	heard, left, known := m.Voter.Heard(lease.Session{Node: sess.Node, Number: sess.Number})
+	if !known || left <= 0 {
 		return nil
 	}
-	heard := max(lease.Promise(sess.Lease)-left, 0)
 	return fsm.Refuse(fsm.CodeInUse, "session %d of node %s was renewed %v ago by another process; a new one waits until that is silent for a lease", sess.Number, s.NodeName(b.Node), heard.Round(time.Millisecond))
 }
 
 // begin makes h the present lease, unless the node is about to end.
-func (k *Keeper) begin(h *lease.Holder, sent lease.Instant, length time.Duration) bool {
+func (k *Keeper) begin(h *lease.Holder) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ending {
 		return false
 	}
-	k.holder, k.length, k.held, k.sent = h, length, length, sent
+	k.holder = h
 	k.cfg.Edge.SetDeadline(h.Deadline()) // under the lock, as everywhere: see ack
 	return true
 }
@@ -309,13 +305,12 @@ func (k *Keeper) round() (pause time.Duration, alive bool) {
 	alive = k.holder.Alive(now)
 	var renewal lease.Renewal
 	due := false
-	if alive && !now.Before(k.nextRound()) {
-		k.length, k.sent = s.Cluster.Lease, now
-		renewal, due = k.holder.Begin(now, set, k.length)
+	if alive && !now.Before(k.holder.NextRenewal()) {
+		renewal, due = k.holder.Begin(now, set, s.Cluster.Lease)
 		k.newest = renewal
 		k.rounds++
 	}
-	pause = max(min(k.nextRound(), k.holder.Deadline()).Sub(now), 0)
+	pause = max(min(k.holder.NextRenewal(), k.holder.Deadline()).Sub(now), 0)
 	k.mu.Unlock()
 	if !alive {
 		k.cfg.Logger.Warn("the lease is over", "session", session.Number)
@@ -352,17 +347,6 @@ func (k *Keeper) corrected(c lease.Correction) {
 	}
 }
 
-// nextRound is when the next renewal is due. While the deadline still comes from a shorter
-// lease, a fifth of that one counts: voters that have not applied the change yet refuse
-// the longer length, and a fifth of it may be more than what is left. Call with mu held.
-func (k *Keeper) nextRound() lease.Instant {
-	next := k.holder.NextRenewal()
-	if k.held < k.length {
-		next = min(next, k.sent.Add(k.held/5))
-	}
-	return next
-}
-
 // ack takes a voter's acknowledgement.
 func (k *Keeper) ack(a lease.Ack) {
 	now := k.cfg.Clock()
@@ -376,12 +360,11 @@ func (k *Keeper) ack(a lease.Ack) {
 	}
 	deadline, moved := k.holder.Ack(now, a)
 	last, known := k.lastAck[a.From]
-	back := known && now.Sub(last) > 2*k.length
+	back := known && now.Sub(last) > 2*k.holder.Length()
 	if a.Session == k.holder.Session() && len(k.lastAck) < lease.NodesMax {
 		k.lastAck[a.From] = now
 	}
 	if moved {
-		k.held = a.Length
 		// In the same critical section as the decision, so that a later, longer
 		// deadline is never overwritten by an earlier one.
 		k.cfg.Edge.SetDeadline(deadline)

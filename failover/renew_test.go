@@ -92,12 +92,12 @@ func newRenewing(t testing.TB, havips int) *renewing {
 			cfg.Owner, cfg.Edge = true, r.edge
 		}
 		members[id] = New(cfg)
-		members[id].Voter.acceptor = lease.NewAcceptor(id, drawBoot(), r.now, lease.Promise(length))
+		members[id].Voter.acceptor = lease.NewAcceptor(id, drawBoot(), r.now, length)
 		members[id].Voter.prepare()
 	}
 	r.keeper = members["n-1"].Keeper
 	r.now = r.now.Add(time.Second) // the voters' silence is over
-	r.keeper.begin(lease.NewHolder(lease.Session{Node: "n-1", Number: 7}, r.now, length), r.now, length)
+	r.keeper.begin(lease.NewHolder(lease.Session{Node: "n-1", Number: 7}, r.now, length))
 	return r
 }
 

@@ -154,7 +154,7 @@ func TestGossipUntilBothHaveKeys(t *testing.T) {
 			Node: "b", Log: &still{state: state, set: doorVoters}, Clock: func() lease.Instant { return lease.Instant(time.Hour) }, Logger: slog.New(slog.DiscardHandler),
 			Lease: time.Second, Post: bySeal, Gossip: byGossip,
 		})
-		b.Voter.acceptor = lease.NewAcceptor("b", drawBoot(), 1, lease.Promise(time.Second))
+		b.Voter.acceptor = lease.NewAcceptor("b", drawBoot(), 1, time.Second)
 		b.Voter.prepare()
 		b.ReceiveGossip(encode(nil, word))
 		granted, _ := b.Voter.Figures()

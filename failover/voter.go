@@ -33,7 +33,7 @@ type Voter struct {
 func newVoter(cfg Config, m *mail) *Voter {
 	return &Voter{
 		cfg: cfg, mail: m,
-		acceptor: lease.NewAcceptor(cfg.Node, drawBoot(), cfg.Clock(), lease.Promise(cfg.Lease)),
+		acceptor: lease.NewAcceptor(cfg.Node, drawBoot(), cfg.Clock(), cfg.Lease),
 		fed:      fsm.New(),
 		refusals: map[lease.Refusal]uint64{},
 	}
@@ -66,7 +66,7 @@ func (v *Voter) prepare() lease.Instant {
 		return now
 	}
 	if s.Cluster.LeaseMax != v.fed.Cluster.LeaseMax {
-		v.acceptor.SetSilence(now, lease.Promise(s.Cluster.LeaseMax))
+		v.acceptor.SetLongest(now, s.Cluster.LeaseMax)
 	}
 	for _, known := range v.acceptor.Sessions() {
 		if _, open := s.Sessions[known.Number]; !open {
@@ -168,8 +168,16 @@ func (v *Voter) Run(ctx context.Context) {
 func (v *Voter) Promised(s lease.Session) (time.Duration, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	until, ok := v.acceptor.PromisedUntil(s)
-	return until.Sub(v.cfg.Clock()), ok
+	_, left, known := v.acceptor.Heard(v.cfg.Clock(), s)
+	return left, known
+}
+
+// Heard returns how long ago this node's own acceptor heard a session that is open, and for how
+// long its promise to it still runs.
+func (v *Voter) Heard(s lease.Session) (ago, left time.Duration, known bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.acceptor.Heard(v.cfg.Clock(), s)
 }
 
 // Refuses reports whether this voter has endorsed the end of a session: it does not know then
