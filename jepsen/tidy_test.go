@@ -36,7 +36,8 @@ var arrows = map[string][]string{
 	"netdev":              nil,
 	"fsm":                 nil,
 	"fsm/placement":       {"fsm"},
-	"membership":          {"fsm", "membership/identity"},
+	"membership":          {"fsm", "membership/identity", "membership/reach"},
+	"membership/reach":    nil,
 	"membership/identity": nil,
 	"edge":                {"netdev", "netdev/fence"},
 	// The rooms of failover know nothing of each other: Member alone joins them.
@@ -49,7 +50,7 @@ var arrows = map[string][]string{
 	"failover/leader":      {"fsm", "fsm/placement", "failover/lease", "failover/ports", "failover/wire"},
 	"agent": {
 		"agent/guard", "agent/hooks", "api", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm",
-		"membership", "membership/identity", "membership/words", "netdev", "netdev/fence",
+		"membership", "membership/identity", "membership/reach", "membership/words", "netdev", "netdev/fence",
 	},
 	"agent/guard":         {"api", "fsm", "membership/identity", "netdev", "netdev/fence"},
 	"agent/hooks":         {"failover/owner"},
@@ -75,6 +76,7 @@ var pureCores = []string{"fsm", "fsm/placement", "failover/lease"}
 // pureFiles are cores that share their package with a shell.
 var pureFiles = []string{
 	"edge/plan.go", "edge/facts.go", "edge/memory.go", "edge/desired.go", "edge/op.go",
+	"membership/reach/table.go", "membership/reach/travel.go",
 	"failover/owner/handoff.go", "failover/owner/pace.go", "failover/wire/wire.go",
 	"failover/leader/commits.go", "failover/leader/drain.go", "failover/leader/move.go", "failover/leader/timeline.go",
 }
