@@ -43,14 +43,12 @@ type Agent struct {
 	words   chan wire.Message
 	again   chan string
 	cleanup chan cleaning
-	view    atomic.Pointer[[]Serving] // what it answers for, for status
 
 	// Below: only the goroutine of Run.
 	handoff  *Handoff
-	holdings map[string]*holding // by HAVIP id
-	failed   map[string]string   // why a HAVIP was given up, by id
+	holdings *holdings         // others read the view of them
+	failed   map[string]string // why a HAVIP was given up, by id
 	saying   *saying
-	lists    lists
 	pace     pace
 	leaving  int // of the holdings, in this turn's steps
 	isClean  bool
@@ -67,11 +65,10 @@ func New(cfg Config) *Agent {
 		words:    make(chan wire.Message, wordsPending),
 		again:    make(chan string, 1),
 		cleanup:  make(chan cleaning),
-		holdings: map[string]*holding{},
+		holdings: newHoldings(),
 	}
 	a.reporter = newReporter(cfg, a)
 	a.begin(0)
-	a.view.Store(&[]Serving{})
 	return a
 }
 
@@ -147,7 +144,7 @@ func (a *Agent) answer(waiting []cleaning) []cleaning {
 }
 
 // Holdings returns what this node answers for, sorted by HAVIP id.
-func (a *Agent) Holdings() []Serving { return *a.view.Load() }
+func (a *Agent) Holdings() []Serving { return *a.holdings.view.Load() }
 
 // Run works until ctx ends, and then takes everything down. l is the lease under which this node
 // answers for anything.
@@ -246,26 +243,26 @@ func (a *Agent) turn() time.Duration {
 		a.begin(session)
 	}
 	now, s := a.cfg.Clock(), a.cfg.Log.State()
-	if s != a.lists.refreshed { // else nothing has gone since
+	if s != a.holdings.refreshed { // else nothing has gone since
 		a.handoff.Forget(s)
 		maps.DeleteFunc(a.failed, func(id string, _ string) bool {
 			_, exists := s.HAVIPs[id]
 			return !exists
 		})
 	}
-	a.countLeaving()
+	a.leaving = a.holdings.leaving()
 	steps := a.handoff.Decide(now, s)
-	a.pace = newPace(len(s.HAVIPs), a.holdings, steps, a.saying.saidReady)
+	a.pace = newPace(len(s.HAVIPs), a.holdings.by, steps, a.saying.saidReady)
 	for _, step := range steps {
 		a.do(s, step, deadline)
 	}
-	a.refreshHoldings(s)
+	a.holdings.refresh(s)
 	// Before the turn of the edge, which takes its time: earlier owners work meanwhile.
 	asked := a.saying.flush(now, s)
 	report := a.cfg.Edge.Turn(a.wanted(s, deadline))
 	again := a.take(s, report)
 	unconfirmed := a.confirm(s, now)
-	a.publish()
+	a.holdings.publish()
 	next := min(report.Next, deadline)
 	for _, again := range []lease.Instant{asked, a.saying.flush(now, s)} {
 		if again != 0 {
@@ -292,12 +289,12 @@ func (a *Agent) do(s *fsm.State, step Step, deadline lease.Instant) {
 	case StepActivate:
 		a.activate(s, step, deadline)
 	case StepRelabel:
-		h := a.holdings[step.HAVIP]
+		h := a.holdings.by[step.HAVIP]
 		if h == nil || h.leaving {
 			return // it was given up since; the next turn activates
 		}
 		h.Claim = step.Claim
-		a.lists.changed()
+		a.holdings.changed()
 		a.handoff.Activated(step.HAVIP, step.Claim)
 	case StepDeactivate:
 		a.deactivate(s, step)
@@ -317,12 +314,12 @@ func (a *Agent) activate(s *fsm.State, step Step, deadline lease.Instant) {
 	if !now.Before(deadline) {
 		return
 	}
-	if a.holdings[step.HAVIP] != nil {
+	if a.holdings.by[step.HAVIP] != nil {
 		return // it may still answer on another ENI: off before on
 	}
 	a.isClean = false
-	a.lists.changed()
-	a.holdings[step.HAVIP] = &holding{begun: now, Holding: Holding{
+	a.holdings.changed()
+	a.holdings.by[step.HAVIP] = &holding{begun: now, Holding: Holding{
 		HAVIP: s.HAVIPs[step.HAVIP], Claim: step.Claim, ENI: s.ENIs[step.Claim.ENI],
 		Lifetime: s.Cluster.LeaseMax + lifetimeMore,
 	}}
@@ -331,7 +328,7 @@ func (a *Agent) activate(s *fsm.State, step Step, deadline lease.Instant) {
 
 // deactivate wants one HAVIP to go; when it has gone, that is said.
 func (a *Agent) deactivate(s *fsm.State, step Step) {
-	h := a.holdings[step.HAVIP]
+	h := a.holdings.by[step.HAVIP]
 	if h == nil { // it was never here
 		a.handoff.Deactivated(step.HAVIP, step.Claim)
 		a.saying.say(step, a.failed[step.HAVIP])
@@ -342,22 +339,18 @@ func (a *Agent) deactivate(s *fsm.State, step Step) {
 		return
 	}
 	_, exists := s.HAVIPs[step.HAVIP]
-	if exists && len(step.To) > 0 && a.leaving >= max(leavingMax, len(a.holdings)/leavingPart) {
+	if exists && len(step.To) > 0 && a.leaving >= max(leavingMax, len(a.holdings.by)/leavingPart) {
 		return // it serves on until its turn comes: its successor waits
 	}
 	a.leaving++
-	a.lists.changed()
+	a.holdings.changed()
 	h.leaving, h.why = true, whyReleased(s, step.HAVIP)
 }
 
-// countLeaving counts what is on its way down.
-func (a *Agent) countLeaving() {
-	a.leaving = 0
-	for _, h := range a.holdings {
-		if h.leaving {
-			a.leaving++
-		}
-	}
+// wanted is what may answer here now.
+func (a *Agent) wanted(s *fsm.State, deadline lease.Instant) Wanted {
+	a.holdings.publish()
+	return Wanted{State: s, CaughtUp: a.cfg.Log.CaughtUp(), Deadline: deadline, Holdings: a.holdings.wanted}
 }
 
 // take notes what a turn of the edge has brought about. True: something new is to be done.
@@ -375,32 +368,32 @@ func (a *Agent) take(s *fsm.State, r Report) (again bool) {
 		again = again || a.pace.withheld
 	}
 	for _, t := range r.Faults {
-		if h := a.holdings[t.HAVIP]; h != nil && !h.leaving {
+		if h := a.holdings.by[t.HAVIP]; h != nil && !h.leaving {
 			a.giveUp(h, t.Text)
 			again = true
 		}
 	}
 	gone := r.Gone
 	if r.Clean { // nothing at all is here
-		gone = a.held()
+		gone = a.holdings.ids()
 	}
 	for _, id := range gone {
-		if h := a.holdings[id]; h != nil && h.leaving {
+		if h := a.holdings.by[id]; h != nil && h.leaving {
 			a.gone(h)
 			again = true
 		}
 	}
-	a.isClean = r.Clean && len(a.holdings) == 0
+	a.isClean = r.Clean && len(a.holdings.by) == 0
 	return again
 }
 
 // stands notes that a HAVIP is served: address, fence and announcement were read back.
 func (a *Agent) stands(id string) {
-	h := a.holdings[id]
+	h := a.holdings.by[id]
 	if h == nil || h.leaving || h.serving {
 		return
 	}
-	a.lists.changed()
+	a.holdings.changed()
 	h.serving, h.took = true, a.cfg.Clock().Sub(h.begun)
 	delete(a.failed, id)
 	a.cfg.Logger.Info("HAVIP is here", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", h.Claim.Epoch, "took", h.took)
@@ -414,7 +407,7 @@ func (a *Agent) giveUp(h *holding, why string) {
 	a.cfg.Logger.Error("cannot serve a HAVIP, giving it up", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "err", why)
 	a.failed[h.HAVIP.ID] = why
 	a.changed(Faulted, h, why)
-	a.lists.changed()
+	a.holdings.changed()
 	h.leaving, h.givenUp, h.why = true, true, why
 	if h.release == nil {
 		h.release = &Step{Kind: StepReleased, HAVIP: h.HAVIP.ID, Claim: h.Claim}
@@ -424,8 +417,8 @@ func (a *Agent) giveUp(h *holding, why string) {
 // gone notes that nothing answers for a HAVIP here any more, and says so.
 func (a *Agent) gone(h *holding) {
 	id := h.HAVIP.ID
-	delete(a.holdings, id)
-	a.lists.changed()
+	delete(a.holdings.by, id)
+	a.holdings.changed()
 	a.cfg.Logger.Info("HAVIP has left", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", h.Claim.Epoch)
 	a.hasLeft(h, h.why)
 	if h.release == nil {
@@ -439,7 +432,7 @@ func (a *Agent) gone(h *holding) {
 
 // confirm tells the leader what stands: once, and again until the log says so.
 func (a *Agent) confirm(s *fsm.State, now lease.Instant) (unconfirmed bool) {
-	for id, h := range a.holdings {
+	for id, h := range a.holdings.by {
 		v, exists := s.HAVIPs[id]
 		if exists && h.serving && !h.leaving && (!confirmed(s, v, h.Claim) || h.told != h.Claim.Epoch) {
 			h.told = h.Claim.Epoch
@@ -465,18 +458,18 @@ func (a *Agent) dropAll(why string) lease.Instant {
 	if a.isClean {
 		a.begin(0)
 	}
-	a.publish()
+	a.holdings.publish()
 	return report.Next
 }
 
 // allLeave marks everything as on its way down, with nothing to be said of it.
 func (a *Agent) allLeave(why string) {
-	for _, id := range a.held() {
-		h := a.holdings[id]
+	for _, id := range a.holdings.ids() {
+		h := a.holdings.by[id]
 		if !h.leaving {
 			a.cfg.Logger.Warn("dropping a HAVIP", "havip", h.HAVIP.Name, "reason", why)
 			h.leaving, h.why = true, why
-			a.lists.changed()
+			a.holdings.changed()
 		}
 		h.release = nil
 	}

@@ -45,7 +45,7 @@ func (a *Agent) tellRepairs(repairs []Trouble) {
 	type kind struct{ eni, text string }
 	n := map[kind]int{}
 	of := func(t Trouble) (kind, *holding) {
-		h := a.holdings[t.HAVIP]
+		h := a.holdings.by[t.HAVIP]
 		if h == nil {
 			return kind{}, nil
 		}

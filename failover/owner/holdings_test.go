@@ -40,18 +40,18 @@ func TestListsFollowEveryChange(t *testing.T) {
 			later := *w.head()
 			later.Cluster.LeaseMax *= 2
 			log.state = &later
-			a.refreshHoldings(&later)
+			a.holdings.refresh(&later)
 		}, 1},
 		{"deactivate", func() { a.deactivate(log.state, step) }, 0},
-		{"gone", func() { a.gone(a.holdings[v.ID]) }, 0},
+		{"gone", func() { a.gone(a.holdings.by[v.ID]) }, 0},
 		{"again", func() { a.activate(w.head(), step, deadline) }, 1},
-		{"give up", func() { a.giveUp(a.holdings[v.ID], "no route") }, 0},
+		{"give up", func() { a.giveUp(a.holdings.by[v.ID], "no route") }, 0},
 	}
 	for _, c := range changes {
 		c.do()
 		got := a.wanted(w.head(), deadline).Holdings
 		view := a.Holdings()
-		a.lists.changed()
+		a.holdings.changed()
 		if fresh := a.wanted(w.head(), deadline).Holdings; !reflect.DeepEqual(got, fresh) || !reflect.DeepEqual(view, a.Holdings()) || len(got) != c.wanted {
 			t.Errorf("after %s: %+v and %+v, and made anew %+v and %+v", c.what, got, view, fresh, a.Holdings())
 		}
