@@ -13,7 +13,9 @@ import (
 
 	"havip-cluster/api"
 	"havip-cluster/failover"
+	"havip-cluster/failover/leader"
 	"havip-cluster/failover/lease"
+	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
 	"havip-cluster/internal/shared"
 	"havip-cluster/membership"
@@ -68,7 +70,7 @@ var _ api.Backend = (*backend)(nil)
 // raftLog is the log as the failover package sees it.
 type raftLog struct{ *membership.Node }
 
-// VoterSet implements failover.Log.
+// VoterSet implements ports.Log.
 func (l raftLog) VoterSet() lease.VoterSet {
 	ids, index := l.Voters()
 	set := lease.NewVoterSet(ids)
@@ -325,7 +327,7 @@ func (b *backend) Local() api.Local {
 	out.Conditions = append(out.Conditions, b.edge.Warnings()...)
 	session, deadline := b.member.Keeper.Lease()
 	if out.Session = session; session != 0 {
-		out.LeaseRemaining = max(deadline.Sub(failover.Boot()), 0)
+		out.LeaseRemaining = max(deadline.Sub(ports.Boot()), 0)
 	}
 	out.Observed = b.observed(out.LeaseRemaining > 0)
 	return out
@@ -432,7 +434,7 @@ func (b *backend) Taken(ctx context.Context, ip netip.Addr) string {
 }
 
 func (b *backend) MoveHAVIP(ctx context.Context, id, to, key string) (fsm.Result, error) {
-	place, refusal := failover.Move(b.node.State(), id, to)
+	place, refusal := leader.Move(b.node.State(), time.Now().UnixNano(), id, to)
 	if refusal == nil {
 		refusal = b.deaf(ctx, place)
 	}

@@ -13,7 +13,8 @@ import (
 	"time"
 
 	"havip-cluster/edge"
-	"havip-cluster/failover"
+	"havip-cluster/failover/owner"
+	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
 	"havip-cluster/netdev"
 	"havip-cluster/netdev/fence"
@@ -38,7 +39,7 @@ type Edge struct {
 // NewEdge opens the kernel's side, in the network namespace of the calling thread. f may be
 // nil: then this process alone shuts at the deadline, which a stopped process cannot.
 func NewEdge(log *slog.Logger, node string, f fence.Fence) (*Edge, error) {
-	kernel, err := edge.NewLinux(log, f, func() edge.Instant { return edge.Instant(failover.Boot()) })
+	kernel, err := edge.NewLinux(log, f, func() edge.Instant { return edge.Instant(ports.Boot()) })
 	if err != nil {
 		return nil, err
 	}
@@ -49,14 +50,14 @@ func NewEdge(log *slog.Logger, node string, f fence.Fence) (*Edge, error) {
 	e.gateways = &edge.Gateways{ENIs: e.withGateways, Changed: func() { e.report() }}
 	e.asker = edge.NewAsker(e.who, func() { e.wake() })
 	e.EdgePort = NewEdgePort(EdgeConfig{
-		Node: node, Log: log, Kernel: kernel, Clock: failover.Boot, Deadline: kernel.SetDeadline, Changes: kernel.Changes(),
+		Node: node, Log: log, Kernel: kernel, Clock: ports.Boot, Deadline: kernel.SetDeadline, Changes: kernel.Changes(),
 		Inventory: netdev.Inventory, Fault: e.fault, Asker: e.asker, Hearing: e.hearing, Tight: e.kind != fence.EBPF,
 	})
 	return e, nil
 }
 
 // Run watches until ctx ends. a is told of what is seen.
-func (e *Edge) Run(ctx context.Context, a *failover.Agent) {
+func (e *Edge) Run(ctx context.Context, a *owner.Agent) {
 	e.wake, e.report = a.Look, a.Report
 	claims := &edge.Claims{
 		Indexes: e.indexes, Ours: e.ofCluster,
@@ -79,7 +80,7 @@ func (e *Edge) Clean() error {
 	e.kernel.SetDeadline(0)
 	why := "there was no turn"
 	for range cleanTurns {
-		r := e.Turn(failover.Wanted{State: e.state()})
+		r := e.Turn(owner.Wanted{State: e.state()})
 		if r.Clean {
 			return nil
 		}

@@ -25,6 +25,8 @@ import (
 	"havip-cluster/agent/hooks"
 	"havip-cluster/api"
 	"havip-cluster/failover"
+	"havip-cluster/failover/lease/shell"
+	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
 	"havip-cluster/membership"
 	"havip-cluster/membership/identity"
@@ -170,7 +172,7 @@ func (a *node) open(dir string) error {
 		return err
 	}
 	elsewhere, err := answeredElsewhere(a.id)
-	if errors.Is(err, failover.ErrTwin) {
+	if errors.Is(err, shell.ErrTwin) {
 		return err
 	}
 	if err != nil {
@@ -232,7 +234,7 @@ func (a *node) openEdge(dir string) error {
 // openMember makes the part that owns HAVIPs.
 func (a *node) openMember() {
 	cfg := failover.Config{
-		Node: a.id.NodeID, Log: raftLog{a.node}, Submit: a.backend.submit, Post: a.words, Gossip: a.gossip, Clock: failover.Boot,
+		Node: a.id.NodeID, Log: raftLog{a.node}, Submit: a.backend.submit, Post: a.words, Gossip: a.gossip, Clock: ports.Boot,
 		Logger: a.log, Owner: a.edge != nil, Lease: a.id.Lease,
 		Changed: a.hooks.Changed,
 	}
@@ -399,7 +401,7 @@ func (a *node) watch(ctx context.Context) error {
 			return err
 		}
 		if a.node.Stopped() {
-			return failover.ErrRemoved
+			return shell.ErrRemoved
 		}
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"havip-cluster/edge"
-	"havip-cluster/failover"
 	"havip-cluster/failover/lease"
+	"havip-cluster/failover/owner"
 	"havip-cluster/fsm"
 	"havip-cluster/netdev"
 )
@@ -146,14 +146,14 @@ func (p *EdgePort) own(s *fsm.State, ip netip.Addr) bool {
 }
 
 // Turn implements failover.Edge.
-func (p *EdgePort) Turn(want failover.Wanted) failover.Report {
+func (p *EdgePort) Turn(want owner.Wanted) owner.Report {
 	if !p.isListed() {
 		if _, _, err := p.Inventory(want.State); err != nil {
 			return p.unread(fmt.Sprintf("cannot list this node's interfaces: %v", err))
 		}
 	}
 	p.follow(want)
-	report := failover.Report{}
+	report := owner.Report{}
 	wanted := p.overlay(want, &report)
 	facts := p.loop.Turn(&p.desired)
 	if facts.Err != nil {
@@ -177,18 +177,18 @@ func (p *EdgePort) Turn(want failover.Wanted) failover.Report {
 		report.Serving = append(report.Serving, ids[ip])
 	}
 	for _, f := range facts.Faults {
-		report.Faults = append(report.Faults, failover.Trouble{HAVIP: ids[f.IP], Text: f.Reason})
+		report.Faults = append(report.Faults, owner.Trouble{HAVIP: ids[f.IP], Text: f.Reason})
 	}
 	for _, r := range facts.Repairs {
-		report.Repairs = append(report.Repairs, failover.Trouble{HAVIP: ids[r.IP], Text: r.What})
+		report.Repairs = append(report.Repairs, owner.Trouble{HAVIP: ids[r.IP], Text: r.What})
 	}
 	for _, s := range facts.Strays {
-		report.Strays = append(report.Strays, failover.Stray{
+		report.Strays = append(report.Strays, owner.Stray{
 			HAVIP: ids[s.IP], Prefix: netip.PrefixFrom(s.IP, s.At.Bits), Device: s.At.Device, Removed: s.Removed,
 		})
 	}
 	for _, n := range facts.Notes {
-		report.Notes = append(report.Notes, failover.Note{HAVIP: ids[n.IP], Repaired: n.Repaired, Text: n.Text})
+		report.Notes = append(report.Notes, owner.Note{HAVIP: ids[n.IP], Repaired: n.Repaired, Text: n.Text})
 	}
 	report.Guarded, report.Unguarded = facts.Guarded, facts.Unguarded
 	report.Clean = facts.Clean && len(p.given) == 0
@@ -203,12 +203,12 @@ func (p *EdgePort) isListed() bool {
 }
 
 // unread is the report of a turn in which nothing was learnt.
-func (p *EdgePort) unread(why string) failover.Report {
-	return failover.Report{Unguarded: why, Next: p.cfg.Clock().Add(retryUnread)}
+func (p *EdgePort) unread(why string) owner.Report {
+	return owner.Report{Unguarded: why, Next: p.cfg.Clock().Add(retryUnread)}
 }
 
 // follow makes anew what depends on the log and on the devices.
-func (p *EdgePort) follow(want failover.Wanted) {
+func (p *EdgePort) follow(want owner.Wanted) {
 	if want.State != p.base {
 		p.followLog(want)
 	}
@@ -217,7 +217,7 @@ func (p *EdgePort) follow(want failover.Wanted) {
 	p.desired.Settled = p.settled(want)
 }
 
-func (p *EdgePort) followLog(want failover.Wanted) {
+func (p *EdgePort) followLog(want owner.Wanted) {
 	s := want.State
 	p.mu.Lock()
 	p.base = s
@@ -254,7 +254,7 @@ func (p *EdgePort) followLog(want failover.Wanted) {
 
 // overlay puts what may answer here over what is merely guarded. What cannot be put up is a
 // fault at once.
-func (p *EdgePort) overlay(want failover.Wanted, report *failover.Report) (wanted map[string]bool) {
+func (p *EdgePort) overlay(want owner.Wanted, report *owner.Report) (wanted map[string]bool) {
 	for _, ip := range p.given {
 		if w, known := p.desired.HAVIPs[ip]; known && w.Index != 0 {
 			p.desired.HAVIPs[ip] = edge.Want{Leave: w.Leave}
@@ -270,7 +270,7 @@ func (p *EdgePort) overlay(want failover.Wanted, report *failover.Report) (wante
 			err = fmt.Errorf("this node answers for %v already, as HAVIP %s of another VPC", ip, want.State.HAVIPs[other].Name)
 		}
 		if err != nil {
-			report.Faults = append(report.Faults, failover.Trouble{HAVIP: id, Text: err.Error()})
+			report.Faults = append(report.Faults, owner.Trouble{HAVIP: id, Text: err.Error()})
 			continue
 		}
 		taken[ip] = id
@@ -283,7 +283,7 @@ func (p *EdgePort) overlay(want failover.Wanted, report *failover.Report) (wante
 }
 
 // want says where a holding belongs.
-func (p *EdgePort) want(s *fsm.State, h failover.Holding, find func(fsm.ENI) (netdev.ENI, error)) (edge.Want, error) {
+func (p *EdgePort) want(s *fsm.State, h owner.Holding, find func(fsm.ENI) (netdev.ENI, error)) (edge.Want, error) {
 	d, err := find(h.ENI)
 	if err != nil {
 		return edge.Want{}, err
@@ -359,7 +359,7 @@ func (p *EdgePort) device(eni fsm.ENI) (netdev.ENI, error) {
 // fenced are the devices on which the fence shall stand: those in a network that has HAVIPs,
 // those of which nobody knows the network, and those that are wanted for a HAVIP. On others,
 // such as a bridge of containers, it would keep this host's guests from a HAVIP elsewhere.
-func (p *EdgePort) fenced(want failover.Wanted) map[int]bool {
+func (p *EdgePort) fenced(want owner.Wanted) map[int]bool {
 	out := map[int]bool{}
 	if len(want.State.HAVIPs) == 0 && len(p.given) == 0 {
 		return out
@@ -384,7 +384,7 @@ func (p *EdgePort) inUse(prefix netip.Prefix) bool {
 
 // settled are the devices whose ARP settings must keep them from answering for the addresses
 // of others: all that hear ARP, as soon as there is a HAVIP to answer for.
-func (p *EdgePort) settled(want failover.Wanted) map[string]bool {
+func (p *EdgePort) settled(want owner.Wanted) map[string]bool {
 	out := map[string]bool{}
 	if len(want.Holdings) == 0 {
 		return out

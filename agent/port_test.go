@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"havip-cluster/edge"
-	"havip-cluster/failover"
 	"havip-cluster/failover/lease"
+	"havip-cluster/failover/owner"
 	"havip-cluster/fsm"
 	"havip-cluster/netdev"
 )
@@ -66,15 +66,15 @@ func (b *bed) havip(id, ip, subnet string) {
 	b.state.HAVIPs[id] = fsm.HAVIP{ID: id, Name: id, IP: netip.MustParseAddr(ip), Subnet: subnet, Enabled: true}
 }
 
-func (b *bed) holding(id, eni string) failover.Holding {
-	return failover.Holding{HAVIP: b.state.HAVIPs[id], ENI: b.state.ENIs[eni], Lifetime: b.state.Cluster.LeaseMax + time.Second}
+func (b *bed) holding(id, eni string) owner.Holding {
+	return owner.Holding{HAVIP: b.state.HAVIPs[id], ENI: b.state.ENIs[eni], Lifetime: b.state.Cluster.LeaseMax + time.Second}
 }
 
 // wanted is what the port makes of the log and of what this node may answer for.
-func (b *bed) wanted(holdings ...failover.Holding) edge.Desired {
-	w := failover.Wanted{State: b.state, CaughtUp: true, Holdings: holdings}
+func (b *bed) wanted(holdings ...owner.Holding) edge.Desired {
+	w := owner.Wanted{State: b.state, CaughtUp: true, Holdings: holdings}
 	b.follow(w)
-	b.overlay(w, &failover.Report{})
+	b.overlay(w, &owner.Report{})
 	return b.desired
 }
 
@@ -109,8 +109,8 @@ func TestRenamedNIC(t *testing.T) {
 		t.Errorf("with another MAC: device %d", got)
 	}
 	b.devices[1].Device = "lan1"
-	report := failover.Report{}
-	w := failover.Wanted{State: b.state, Holdings: []failover.Holding{b.holding("b", "node-1/eth1")}}
+	report := owner.Report{}
+	w := owner.Wanted{State: b.state, Holdings: []owner.Holding{b.holding("b", "node-1/eth1")}}
 	b.follow(w)
 	if b.overlay(w, &report); len(report.Faults) != 1 || report.Faults[0].HAVIP != "b" {
 		t.Errorf("with neither: %+v", report)

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"havip-cluster/edge"
-	"havip-cluster/failover"
 	"havip-cluster/failover/lease"
+	"havip-cluster/failover/owner"
 	"havip-cluster/fsm"
 	"havip-cluster/netdev"
 )
@@ -52,7 +52,7 @@ func (k *obedient) Do(op edge.Op) []error {
 }
 
 // sized is a port of a node that owns half of n HAVIPs, and what it is asked.
-func sized(tb testing.TB, n int) (*EdgePort, failover.Wanted) {
+func sized(tb testing.TB, n int) (*EdgePort, owner.Wanted) {
 	k := &obedient{now: edge.Instant(time.Hour), addresses: map[netip.Addr][]edge.At{}, fence: map[netip.Addr]edge.State{}}
 	mac, _ := net.ParseMAC("02:00:00:00:00:01")
 	prefix := netip.MustParsePrefix("10.1.255.1/16")
@@ -68,12 +68,12 @@ func sized(tb testing.TB, n int) (*EdgePort, failover.Wanted) {
 	eni := fsm.ENI{ID: "n1/eth0", Node: "n-1", Device: "eth0", MAC: mac.String(), Prefixes: []netip.Prefix{prefix}, Primary: true, Up: true}
 	s.ENIs[eni.ID] = eni
 	s.Subnets["net"] = fsm.Subnet{Name: "net", CIDR: prefix.Masked()}
-	want := failover.Wanted{State: s, CaughtUp: true, Deadline: lease.Instant(2 * time.Hour)}
+	want := owner.Wanted{State: s, CaughtUp: true, Deadline: lease.Instant(2 * time.Hour)}
 	for i := range n {
 		v := fsm.HAVIP{ID: fmt.Sprintf("havip-%08d", i), IP: netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), Subnet: "net", Enabled: true}
 		s.HAVIPs[v.ID] = v
 		if i%2 == 0 {
-			want.Holdings = append(want.Holdings, failover.Holding{HAVIP: v, ENI: eni, Lifetime: time.Hour})
+			want.Holdings = append(want.Holdings, owner.Holding{HAVIP: v, ENI: eni, Lifetime: time.Hour})
 		}
 	}
 	served := 0

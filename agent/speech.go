@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"havip-cluster/api"
-	"havip-cluster/failover"
+	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
 	"havip-cluster/membership"
 	"havip-cluster/membership/reach"
@@ -50,7 +50,7 @@ func (a *node) openWords() (err error) {
 // registrar keeps this node's key in the state.
 func (a *node) registrar() *membership.Registrar {
 	return &membership.Registrar{
-		Node: a.id.NodeID, State: a.node.State, Watch: a.node.Watch, Submit: failover.Submit(a.backend.submit), Key: a.speechKey, Logger: a.log,
+		Node: a.id.NodeID, State: a.node.State, Watch: a.node.Watch, Submit: ports.Submit(a.backend.submit), Key: a.speechKey, Logger: a.log,
 	}
 }
 

@@ -6,17 +6,18 @@ import (
 	"testing"
 	"time"
 
+	"havip-cluster/failover/owner"
 	"havip-cluster/fsm"
 )
 
 // told is what a host's Agents have told so far.
-func (h *host) told() []Change {
+func (h *host) told() []owner.Change {
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
 	return slices.Clone(h.changes)
 }
 
-func kindsOf(list []Change) string {
+func kindsOf(list []owner.Change) string {
 	var kinds []string
 	for _, c := range list {
 		kinds = append(kinds, string(c.Kind))

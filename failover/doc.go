@@ -1,15 +1,11 @@
-// Package failover keeps every HAVIP on exactly one node. It is the shell around two
-// pure cores: failover/lease (who still has a right) and Handoff in this package (what
-// this node may therefore do).
+// Package failover keeps every HAVIP on exactly one node. It joins rooms that know nothing of
+// each other into a Member, one for each node:
 //
-// Four parts run in each node, joined in a Member:
-//
-//   - Voter answers renewals and questions for the acceptor; its promises make a lease.
-//   - Keeper opens a session, renews it, and knows its deadline.
-//   - Agent is the only writer to the node's interfaces.
-//   - Controller acts only in the leader: it closes dead sessions and places HAVIPs.
-//
-// They talk by datagrams (wire.go), each of which may be lost, repeated or late, and by
-// the log. Reading order: ports.go, handoff.go, agent.go, keeper.go, voter.go,
-// controller.go, closing.go.
+//   - lease is the pure core: who still has a right.
+//   - lease/shell runs it: the Voter answers renewals and questions, and its promises make a lease;
+//     the Keeper opens a session, renews it, and knows its deadline.
+//   - owner is what this node may answer for. Its Agent is the only writer to the interfaces.
+//   - leader is what the leader decides: it closes dead sessions and places HAVIPs.
+//   - wire is the datagrams by which they talk, each of which may be lost, repeated or late.
+//   - ports is what all of them need of the rest of the program: the log, above all.
 package failover

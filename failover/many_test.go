@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"havip-cluster/failover/wire"
 	"havip-cluster/fsm"
 )
 
@@ -14,6 +15,12 @@ const (
 	many = 300 // HAVIPs of one node
 	// manyRoom is about how many words fit into one datagram: what batches saves shows in that.
 	manyRoom = 20
+
+	// As in owner: HAVIPs that leave in one turn, and when words are said again.
+	leavingMax    = 64
+	wordRepeat    = 10 * time.Millisecond
+	confirmRepeat = 50 * time.Millisecond
+	confirmSlower = 3
 )
 
 // wordCount is one datagram about claims.
@@ -26,7 +33,7 @@ type wordCount struct {
 
 // noteWords counts what a datagram says about claims.
 func (w *world) noteWords(from string, b []byte) {
-	m, err := decode(b)
+	m, err := wire.Decode(b)
 	if err != nil {
 		w.fault("%s sends what cannot be read: %v", from, err)
 		return
@@ -202,7 +209,7 @@ func TestServedIsToldUntilTheLogSaysSo(t *testing.T) {
 		ids := w.manyOn("B")
 		w.mu.Lock()
 		w.unsaid = func(b []byte) bool {
-			m, err := decode(b)
+			m, err := wire.Decode(b)
 			return err == nil && len(m.Activated) > 0
 		}
 		w.mu.Unlock()

@@ -2,37 +2,82 @@ package failover
 
 import (
 	"context"
+	"log/slog"
 	"sync"
+	"time"
 
+	"havip-cluster/failover/leader"
+	"havip-cluster/failover/lease/shell"
+	"havip-cluster/failover/owner"
+	"havip-cluster/failover/ports"
+	"havip-cluster/failover/wire"
 	"havip-cluster/fsm"
 )
 
-// Member is this node's part in the cluster: its Voter, Keeper, Agent and Controller.
-type Member struct {
-	Voter      *Voter
-	Keeper     *Keeper // nil in a witness
-	Agent      *Agent  // nil in a witness
-	Controller *Controller
-
-	reporter *reporter // nil in a witness
-	mail     *mail
+// Edge is this node's kernel: what the owner needs of it, and the fence's deadline, which the
+// Keeper sets.
+type Edge interface {
+	owner.Edge
+	shell.Fence
 }
 
-// New builds a Member. Nothing runs, and no datagram is answered, before Run.
+// Config joins the parts of a Member.
+type Config struct {
+	Node   string // id
+	Log    ports.Log
+	Submit ports.Submit
+	// Post carries sealed words: the other side learns who sent one, whatever it says.
+	Post ports.Post
+	// Gossip carries words to and from nodes that have no key yet (a program below level 4);
+	// nil: there are none.
+	Gossip ports.Post
+	Edge   Edge
+	Clock  ports.Clock
+	Logger *slog.Logger
+	// Owner: this node may own HAVIPs, so it keeps a session. A witness does not.
+	Owner bool
+	// Lease is the length in force until the log tells another one.
+	Lease time.Duration
+	// Changed hears what becomes of HAVIPs here; nil: nobody does. The Agent calls it on its
+	// way, so it must not block.
+	Changed func(owner.Change)
+	// Wall is the time for records in unix nanoseconds; nil is the system's clock.
+	Wall func() int64
+}
+
+// Member is this node's part in the cluster. The rooms know nothing of each other: they are joined
+// here alone.
+type Member struct {
+	Voter      *shell.Voter
+	Keeper     *shell.Keeper // nil in a witness
+	Agent      *owner.Agent  // nil in a witness
+	Controller *leader.Controller
+
+	mail *wire.Mail
+}
+
+// New builds a Member. Nothing runs before Run; a datagram that is received before is answered all
+// the same, so the caller opens its socket when the log is there.
 func New(cfg Config) *Member {
-	m := &Member{mail: newMail(cfg)}
-	m.Voter = newVoter(cfg, m.mail)
-	m.Controller = newController(cfg, m.mail, m.Voter)
-	if cfg.Owner {
-		m.Keeper = newKeeper(cfg, m.mail)
-		m.Agent = newAgent(cfg, m.mail, m.Keeper)
-		m.Keeper.agent = m.Agent
-		m.reporter = newReporter(cfg, m.Agent)
-		m.Agent.reporter = m.reporter
-		m.Agent.guardian = newGuardian(cfg)
-		m.Agent.journal = newJournal(cfg)
+	if cfg.Wall == nil {
+		cfg.Wall = func() int64 { return time.Now().UnixNano() }
 	}
-	m.mail.deliver = m.receive
+	boot := shell.DrawBoot()
+	m := &Member{}
+	m.mail = wire.NewMail(wire.Config{Node: cfg.Node, Log: cfg.Log, Post: cfg.Post, Gossip: cfg.Gossip, Boot: boot}, m.deliver)
+	cores := shell.Config{
+		Node: cfg.Node, Log: cfg.Log, Submit: cfg.Submit, Mail: m.mail, Clock: cfg.Clock, Logger: cfg.Logger, Boot: boot, Lease: cfg.Lease,
+	}
+	m.Voter = shell.NewVoter(cores)
+	m.Controller = leader.New(leader.Config{
+		Node: cfg.Node, Log: cfg.Log, Mail: m.mail, Voter: m.Voter, Clock: cfg.Clock, Logger: cfg.Logger, Wall: cfg.Wall,
+	})
+	if cfg.Owner {
+		m.Agent = owner.New(owner.Config{
+			Node: cfg.Node, Log: cfg.Log, Submit: cfg.Submit, Mail: m.mail, Edge: cfg.Edge, Clock: cfg.Clock, Logger: cfg.Logger, Changed: cfg.Changed,
+		})
+		m.Keeper = shell.NewKeeper(cores, m.Agent, cfg.Edge)
+	}
 	return m
 }
 
@@ -46,10 +91,7 @@ func (m *Member) Run(ctx context.Context) error {
 	wg.Go(func() { m.Controller.Run(ctx) })
 	var err error
 	if m.Keeper != nil {
-		wg.Go(func() { m.Agent.Run(ctx) })
-		wg.Go(func() { m.reporter.run(ctx) })
-		wg.Go(func() { m.Agent.guardian.run(ctx) })
-		wg.Go(func() { m.Agent.journal.run(ctx) })
+		wg.Go(func() { m.Agent.Run(ctx, m.Keeper) })
 		wg.Go(func() {
 			if err = m.Keeper.Run(ctx); err != nil {
 				cancel()
@@ -62,133 +104,39 @@ func (m *Member) Run(ctx context.Context) error {
 
 // Receive takes one word from the network, of the node that the carrier has proved to be its
 // sender. It does not block, and does not keep b.
-func (m *Member) Receive(from string, b []byte) { m.take(b, wireSealed, from) }
+func (m *Member) Receive(from string, b []byte) { m.mail.Receive(from, b) }
 
 // ReceiveGossip takes one word that came by gossip, where anybody with the cluster's gossip key
-// could have said it. It counts only while that node or this one has no key yet, as in the version
-// before. It does not block, and does not keep b.
-func (m *Member) ReceiveGossip(b []byte) { m.take(b, wireVersion, "") }
+// could have said it. It does not block, and does not keep b.
+func (m *Member) ReceiveGossip(b []byte) { m.mail.ReceiveGossip(b) }
 
-// take decodes a word of a version, and hands it on if its sender may say it. In version 1 the
-// word names that itself.
-func (m *Member) take(b []byte, version byte, from string) {
-	s := scratches.Get().(*scratch)
-	defer scratches.Put(s)
-	state := m.mail.log.State()
-	s.nodes = state.Nodes
-	var err error
-	if s.msg, err = decodeInto(b, s); err != nil || b[0] != version {
-		m.mail.refuse(0, notWords)
-		return
-	}
-	k, why := kind(b[1]), ""
-	switch {
-	case version == wireSealed:
-		s.msg.From = from
-	case sealed(state.Nodes[s.msg.From], state.Nodes[m.mail.node]):
-		why = notProved
-	case s.msg.Renewal != nil:
-		s.msg.Renewal.Boot = m.Voter.boot() // that version cannot name it
-	}
-	if why == "" {
-		why = m.mail.judge(k, &s.msg)
-	}
-	if why != "" {
-		m.mail.refuse(k, why)
-		return
-	}
-	m.receive(s.msg)
-}
+// Refused returns how many words were not heard, sorted by kind and reason.
+func (m *Member) Refused() []wire.RefusedWords { return m.mail.Refused() }
 
-var scratches = sync.Pool{New: func() any { return new(scratch) }}
+// MayOpen is the leader's word on a request for a session, beside what Apply checks: nil, or
+// that another process still renews the node's last one.
+func (m *Member) MayOpen(b fsm.OpenSession) *fsm.Refusal { return m.Voter.MayOpen(b) }
 
-// receive hands a message on. Of a renewal and an acknowledgement everybody takes a copy:
+// deliver hands a message on. Of a renewal and an acknowledgement everybody takes a copy:
 // their memory is used again.
-func (m *Member) receive(msg message) {
+func (m *Member) deliver(msg wire.Message) {
 	switch {
 	case msg.Renewal != nil:
-		m.Voter.renewal(*msg.Renewal)
+		m.Voter.Renewal(*msg.Renewal)
 	case msg.Question != nil:
-		m.Voter.question(msg.From, *msg.Question)
+		m.Voter.Question(msg.From, *msg.Question)
 	case msg.Hint != nil, msg.Endorsement != nil, msg.Activated != nil, msg.Status != nil:
-		m.Controller.hear(msg)
+		m.Controller.Hear(msg)
 	case msg.Ack != nil && m.Keeper != nil:
-		m.Keeper.ack(*msg.Ack)
+		m.Keeper.Ack(*msg.Ack)
 	case msg.Correction != nil && m.Keeper != nil:
-		m.Keeper.corrected(*msg.Correction)
+		m.Keeper.Corrected(*msg.Correction)
 	case (msg.Ready != nil || msg.Recall != nil) && m.Agent != nil:
-		m.Agent.hear(msg)
+		m.Agent.Hear(msg)
 	case msg.Released != nil:
-		m.Controller.hear(msg)
+		m.Controller.Hear(msg)
 		if m.Agent != nil {
-			m.Agent.hear(msg)
+			m.Agent.Hear(msg)
 		}
-	}
-}
-
-// mail sends messages to nodes, this one included.
-type mail struct {
-	node    string
-	log     Log
-	post    Post // sealed, each word bound to its sender
-	gossip  Post // for nodes that have no key yet; nil: none
-	deliver func(message)
-
-	mu      sync.Mutex
-	refused map[RefusedWords]uint64 // by kind and reason, with a count of 0
-}
-
-func newMail(cfg Config) *mail {
-	return &mail{node: cfg.Node, log: cfg.Log, post: cfg.Post, gossip: cfg.Gossip, refused: map[RefusedWords]uint64{}}
-}
-
-// send sends to a node, best effort. What is for this node itself is delivered at once,
-// in the caller's goroutine: so never call it with a lock held.
-func (m *mail) send(to string, msg message) {
-	msg.From = m.node
-	if to == m.node {
-		m.deliver(msg)
-		return
-	}
-	s := m.log.State()
-	if n, ok := s.Nodes[to]; ok {
-		m.sendTo(s.Nodes[m.node], n, msg)
-	}
-}
-
-// sealed reports whether the words between two nodes are sealed: both have a key. Until all of
-// them have, both kinds are on the wire.
-func sealed(a, b fsm.Node) bool { return a.Speaks() && b.Speaks() }
-
-// sendTo sends a word in the kind that the two nodes speak.
-func (m *mail) sendTo(self, n fsm.Node, msg message) {
-	buf := datagrams.Get().(*[256]byte)
-	defer datagrams.Put(buf)
-	switch {
-	case sealed(self, n):
-		_ = m.post.Send(n, encodeAs(buf[:0], wireSealed, msg)) // lost datagrams are ordinary; senders repeat
-	case m.gossip != nil && msg.Correction == nil && msg.Recall == nil:
-		_ = m.gossip.Send(n, encode(buf[:0], msg))
-	}
-}
-
-var datagrams = sync.Pool{New: func() any { return new([256]byte) }}
-
-// tellLeader is sendLeader, and where no leader is known, it sends to every voter: a node whose Raft
-// port is blocked knows of none, and should be heard all the same.
-func (m *mail) tellLeader(msg message) {
-	if m.log.LeaderID() != "" {
-		m.sendLeader(msg)
-		return
-	}
-	for _, voter := range m.log.VoterSet().Voters {
-		m.send(voter, msg)
-	}
-}
-
-// sendLeader sends to the present leader, if one is known.
-func (m *mail) sendLeader(msg message) {
-	if id := m.log.LeaderID(); id != "" {
-		m.send(id, msg)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"havip-cluster/failover/leader"
 	"havip-cluster/fsm"
 )
 
@@ -55,7 +56,7 @@ func chaos(w *world, length time.Duration) {
 				w.elect(h.node.ID)
 			}
 		case 8:
-			if place, refusal := Move(w.head(), havips[draw(len(havips))], h.node.Name); refusal == nil {
+			if place, refusal := leader.Move(w.head(), time.Now().UnixNano(), havips[draw(len(havips))], h.node.Name); refusal == nil {
 				w.wg.Go(func() {
 					ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 					defer cancel()

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"havip-cluster/failover/lease/shell"
 	"havip-cluster/fsm"
 )
 
@@ -101,7 +102,7 @@ func TestNodeIsRemoved(t *testing.T) {
 		w.do(fsm.RemoveNode{ID: "D"})
 		select {
 		case err := <-w.host("D").done:
-			if !errors.Is(err, ErrRemoved) {
+			if !errors.Is(err, shell.ErrRemoved) {
 				t.Errorf("it ended with %v", err)
 			}
 		case <-time.After(5 * time.Second):

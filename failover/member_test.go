@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"havip-cluster/failover/leader"
+	"havip-cluster/failover/wire"
 	"havip-cluster/fsm"
 )
 
@@ -21,7 +23,7 @@ func (w *world) owner(havip string) *host {
 // moveTo is what an operator's planned move does.
 func (w *world) moveTo(havip, to string) {
 	w.t.Helper()
-	place, refusal := Move(w.head(), havip, to)
+	place, refusal := leader.Move(w.head(), time.Now().UnixNano(), havip, to)
 	if refusal != nil {
 		w.t.Fatal(refusal)
 	}
@@ -236,7 +238,7 @@ func TestNothingGoesToWhomTheLeaderDoesNotHear(t *testing.T) {
 		w.mu.Lock()
 		w.cut[[2]string{"A", "B"}], w.cut[[2]string{"B", "A"}] = true, true
 		w.mu.Unlock()
-		time.Sleep(2 * freshFor)
+		time.Sleep(8 * wire.StatusEvery) // twice as long as a word counts as news
 		if _, open := w.head().SessionOf("B"); !open {
 			t.Fatal("B lost its session: this test has tried nothing")
 		}

@@ -1,10 +1,6 @@
 package failover
 
 import (
-	"bytes"
-	"errors"
-	"log/slog"
-	"strings"
 	"testing"
 	"time"
 
@@ -33,25 +29,6 @@ func TestTwin(t *testing.T) {
 		}
 		if got := w.head().HAVIPs[v].Owner; got == nil || got.Session != session || w.who(v) != "B" {
 			t.Errorf("B has lost %+v", got)
-		}
-		k := w.host("C").member.Keeper
-		var logs bytes.Buffer
-		k.cfg.Logger = slog.New(slog.NewTextHandler(&logs, nil))
-		for ms := range 5 {
-			if err := k.refused(fsm.Refuse(fsm.CodeInUse, "renewed %dms ago by another process", ms)); err != nil {
-				t.Error(err)
-			}
-		}
-		if n := strings.Count(logs.String(), "\n"); n != 1 {
-			t.Errorf("%d lines for one cause:\n%s", n, &logs)
-		}
-		refusal := fsm.Refuse(fsm.CodeInUse, "another process renews it")
-		if err := k.refused(refusal); err != nil {
-			t.Errorf("the first refusal: %v", err)
-		}
-		time.Sleep((twinLeases + 1) * worldLease)
-		if err := k.refused(refusal); !errors.Is(err, ErrTwin) {
-			t.Errorf("refused for %d leases: %v", twinLeases, err)
 		}
 	})
 }

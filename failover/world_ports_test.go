@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"havip-cluster/failover/lease"
+	"havip-cluster/failover/owner"
+	"havip-cluster/failover/wire"
 	"havip-cluster/fsm"
 )
 
@@ -137,13 +139,13 @@ func (p *process) send(to fsm.Node, msg []byte, deliver func(m *Member, b []byte
 		return errKilled
 	}
 	w, other := p.w, p.w.host(to.ID)
-	if len(msg) > maxDatagram {
+	if len(msg) > wire.MaxDatagram {
 		w.fault("a datagram of %d bytes", len(msg))
 	}
 	b := bytes.Clone(msg)
 	w.noteWords(p.node.ID, b)
 	w.mu.Lock()
-	w.packets[kind(b[1])]++
+	w.packets[wire.Kind(b[1])]++
 	copies := 1
 	switch n := w.rng.IntN(100); {
 	case n < w.loss, w.unsaid != nil && w.unsaid(b):
@@ -209,9 +211,9 @@ func (h *host) called(what string) int {
 
 // Turn does what the real edge does, one HAVIP after the other: off before on, and what is
 // there is kept. What fails is as the test wants it.
-func (p *process) Turn(want Wanted) Report {
-	r := Report{Next: p.clock() + lease.Instant(time.Second)}
-	wanted := map[string]Holding{}
+func (p *process) Turn(want owner.Wanted) owner.Report {
+	r := owner.Report{Next: p.clock() + lease.Instant(time.Second)}
+	wanted := map[string]owner.Holding{}
 	for _, h := range want.Holdings {
 		wanted[h.HAVIP.ID] = h
 	}
@@ -241,7 +243,7 @@ func (p *process) Turn(want Wanted) Report {
 		}
 		switch {
 		case err != nil:
-			r.Faults = append(r.Faults, Trouble{id, err.Error()})
+			r.Faults = append(r.Faults, owner.Trouble{HAVIP: id, Text: err.Error()})
 		case !was && p.call("announce") == nil, p.again.Swap(false) && p.call("announce") == nil:
 			r.Serving = append(r.Serving, id)
 		}
@@ -284,7 +286,7 @@ func (p *process) onlyOn(id, eni string) bool {
 }
 
 // put puts the address up whatever happens then: a failure may come late.
-func (p *process) put(h Holding) error {
+func (p *process) put(h owner.Holding) error {
 	p.w.mu.Lock()
 	if p.alive {
 		if p.kernel[h.HAVIP.ID] == nil {
@@ -347,18 +349,18 @@ func (p *process) Inventory(*fsm.State) ([]fsm.ENI, string, error) {
 }
 
 // changed notes what the Agent tells. Acquired and Released must take turns.
-func (p *process) changed(c Change) {
+func (p *process) changed(c owner.Change) {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
 	if !p.alive {
 		return
 	}
 	id := c.HAVIP.ID
-	if (c.Kind == Acquired) == p.has[id] && c.Kind != Faulted {
+	if (c.Kind == owner.Acquired) == p.has[id] && c.Kind != owner.Faulted {
 		p.w.unpaired = fmt.Sprintf("%s tells %s of %s, and had it: %t", p.node.ID, c.Kind, c.HAVIP.Name, p.has[id])
 	}
-	if c.Kind != Faulted {
-		p.has[id] = c.Kind == Acquired
+	if c.Kind != owner.Faulted {
+		p.has[id] = c.Kind == owner.Acquired
 	}
 	p.changes = append(p.changes, c)
 }

@@ -11,7 +11,9 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +21,8 @@ import (
 	"time"
 
 	"havip-cluster/failover/lease"
+	"havip-cluster/failover/owner"
+	"havip-cluster/failover/wire"
 	"havip-cluster/fsm"
 )
 
@@ -41,7 +45,7 @@ type world struct {
 	term      uint64
 	cut       map[[2]string]bool // from, to
 	loss, dup int                // per cent of datagrams
-	packets   map[kind]int
+	packets   map[wire.Kind]int
 	unsaid    func(b []byte) bool // datagrams that are lost, whatever loss is; nil: none
 	words     []wordCount         // of datagrams about claims, in the order of sending
 	violation string
@@ -75,7 +79,7 @@ type host struct {
 	links    chan struct{}
 	fails    map[string]bool // "up", "down", "keep", "clean"
 	calls    map[string]int
-	changes  []Change        // what the Agent told, of all processes
+	changes  []owner.Change  // what the Agent told, of all processes
 	has      map[string]bool // HAVIP id: acquired and not released, by what it told
 	reads    int             // of the state: a measure of how busy the process is
 }
@@ -116,10 +120,10 @@ func playWorld(t *testing.T, voters, agents int, planted bool, body func(w *worl
 
 func playWorldOf(t *testing.T, version string, voters, agents int, planted bool, body func(w *world)) (violation string) {
 	synctest.Test(t, func(t *testing.T) {
-		seed := setting(t, "HAVIP_WORLD_SEED", 1)
+		seed := worldSeed(t)
 		w := &world{
 			t: t, planted: planted, version: version, start: time.Now(), rng: rand.New(rand.NewPCG(seed, seed)), states: []*fsm.State{fsm.New()}, term: 1,
-			cut: map[[2]string]bool{}, packets: map[kind]int{}, spans: map[string][]span{}, stop: make(chan struct{}),
+			cut: map[[2]string]bool{}, packets: map[wire.Kind]int{}, spans: map[string][]span{}, stop: make(chan struct{}),
 		}
 		for i := range voters + agents {
 			w.addHost(i, i < voters)
@@ -135,13 +139,27 @@ func playWorldOf(t *testing.T, version string, voters, agents int, planted bool,
 			if w.violation != "" {
 				violation = fmt.Sprintf("HAVIP_WORLD_SEED=%d: %s", seed, w.violation)
 			}
-			if w.packets[kindRenewal] == 0 || w.packets[kindAck] == 0 {
+			if w.packets[wire.KindRenewal] == 0 || w.packets[wire.KindAck] == 0 {
 				t.Errorf("the world is wedged: %v", w.packets)
 			}
 		}()
 		body(w)
 	})
 	return violation
+}
+
+// worldSeed is HAVIP_WORLD_SEED, or 1.
+func worldSeed(t *testing.T) uint64 {
+	t.Helper()
+	text := os.Getenv("HAVIP_WORLD_SEED")
+	if text == "" {
+		return 1
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("HAVIP_WORLD_SEED: %v", err)
+	}
+	return n
 }
 
 // close ends everything that runs in the bubble.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"havip-cluster/internal/limits"
 )
 
 // The life of a claim. An assignment makes it the owner, with a new epoch; the next
@@ -243,15 +245,9 @@ func (s *State) gaveUp(c Command, v HAVIP, cl Claim, why string) HAVIP {
 	return v
 }
 
-// LeaseMin and LeaseMax bound the lease length.
-const (
-	LeaseMin = 50 * time.Millisecond
-	LeaseMax = time.Minute
-)
-
 func (s *State) setLease(c Command, b SetLease) *Refusal {
-	if b.Lease < LeaseMin || b.Lease > LeaseMax || b.Lease%time.Millisecond != 0 {
-		return Refuse(CodeRange, "a lease of %s is not possible: whole milliseconds from %s to %s", b.Lease, LeaseMin, LeaseMax)
+	if b.Lease < limits.LeaseShortest || b.Lease > limits.LeaseLongest || b.Lease%time.Millisecond != 0 {
+		return Refuse(CodeRange, "a lease of %s is not possible: whole milliseconds from %s to %s", b.Lease, limits.LeaseShortest, limits.LeaseLongest)
 	}
 	if b.Lease == s.Cluster.Lease {
 		return nil

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"havip-cluster/internal/limits"
 )
 
 var nodeName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,62}$`)
@@ -25,8 +27,8 @@ func (s *State) initCluster(c Command, b InitCluster) *Refusal {
 	if s.Cluster.ID != "" {
 		return Refuse(CodeInUse, "cluster %s exists already", s.Cluster.ID)
 	}
-	if b.ID == "" || b.Lease < LeaseMin || b.Lease > LeaseMax {
-		return Refuse(CodeParameter, "a cluster needs an id and a lease from %s to %s", LeaseMin, LeaseMax)
+	if b.ID == "" || b.Lease < limits.LeaseShortest || b.Lease > limits.LeaseLongest {
+		return Refuse(CodeParameter, "a cluster needs an id and a lease from %s to %s", limits.LeaseShortest, limits.LeaseLongest)
 	}
 	s.Cluster = Cluster{ID: b.ID, Profile: b.Profile, Lease: b.Lease, LeaseMax: b.Lease}
 	return s.admit(c, b.Node)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"havip-cluster/internal/limits"
 )
 
 // refusal is one thing that nobody may do, and the sentence that says so. What it is
@@ -131,8 +133,8 @@ func TestRefusedInitOfAnEmptyCluster(t *testing.T) {
 		says   string
 	}{
 		{"no id", func(b *InitCluster) { b.ID = "" }, CodeParameter, "needs an id"},
-		{"lease too short", func(b *InitCluster) { b.Lease = LeaseMin - 1 }, CodeParameter, "lease from 50ms"},
-		{"lease too long", func(b *InitCluster) { b.Lease = LeaseMax + 1 }, CodeParameter, "to 1m0s"},
+		{"lease too short", func(b *InitCluster) { b.Lease = limits.LeaseShortest - 1 }, CodeParameter, "lease from 50ms"},
+		{"lease too long", func(b *InitCluster) { b.Lease = limits.LeaseLongest + 1 }, CodeParameter, "to 1m0s"},
 		{"name", func(b *InitCluster) { b.Node.Name = "N1" }, CodeMalformed, `"N1" cannot name a node`},
 		{"address", func(b *InitCluster) { b.Node.Address = "host" }, CodeMalformed, `"host" is not an address`},
 		{"role", func(b *InitCluster) { b.Node.Role = "king" }, CodeParameter, `"king" is not a role`},
@@ -377,8 +379,8 @@ var ineligibleRefusals = []refusal{
 }
 
 var leaseRefusals = []refusal{
-	{"too short", nil, does(SetLease{LeaseMin - time.Millisecond}), CodeRange, "a lease of 49ms"},
-	{"too long", nil, does(SetLease{LeaseMax + time.Millisecond}), CodeRange, "to 1m0s"},
+	{"too short", nil, does(SetLease{limits.LeaseShortest - time.Millisecond}), CodeRange, "a lease of 49ms"},
+	{"too long", nil, does(SetLease{limits.LeaseLongest + time.Millisecond}), CodeRange, "to 1m0s"},
 	{"half a millisecond", nil, does(SetLease{100*time.Millisecond + 500*time.Microsecond}), CodeRange, "whole milliseconds"},
 	{"settle an earlier change", func(w *world) { w.must(SetLease{time.Second}); w.must(SetLease{2 * time.Second}) },
 		func(w *world) Body { return SettleLease{w.state.Cluster.LeaseIndex - 1} }, CodeStale, "changed again at index"},

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"havip-cluster/internal/limits"
 )
 
 // asks applies a command as a caller asks for it.
@@ -245,7 +247,7 @@ func TestWhoHoldsTheCA(t *testing.T) {
 	w := empty(t)
 	n := newNode("n1", 1)
 	n.Version = VersionWithLevel("v")
-	w.must(InitCluster{ID: "c-1", Lease: LeaseMax, Node: n})
+	w.must(InitCluster{ID: "c-1", Lease: limits.LeaseLongest, Node: n})
 	if !w.state.Nodes["n-n1"].HoldsCA {
 		t.Fatal("the founder has no key")
 	}

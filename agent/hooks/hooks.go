@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"havip-cluster/failover"
+	"havip-cluster/failover/owner"
 )
 
 const (
@@ -36,20 +36,20 @@ type Commands struct {
 	Timeout   time.Duration `yaml:"timeout,omitzero"`
 }
 
-func (c Commands) of(kind failover.ChangeKind) []string {
+func (c Commands) of(kind owner.ChangeKind) []string {
 	switch kind {
-	case failover.Acquired:
+	case owner.Acquired:
 		return c.OnAcquire
-	case failover.Released:
+	case owner.Released:
 		return c.OnRelease
-	case failover.Faulted:
+	case owner.Faulted:
 		return c.OnFault
 	}
 	return nil
 }
 
 // find returns what to run for a HAVIP, nothing if there is no hook, and for how long at most.
-func (c Config) find(havip string, kind failover.ChangeKind) (command []string, timeout time.Duration) {
+func (c Config) find(havip string, kind owner.ChangeKind) (command []string, timeout time.Duration) {
 	own := c.HAVIPs[havip]
 	if command = own.of(kind); command == nil {
 		command = c.All.of(kind)
@@ -79,7 +79,7 @@ func (c Commands) check(where string) error {
 	if c.Timeout != 0 && (c.Timeout < timeoutMin || c.Timeout > timeoutMax) {
 		return fmt.Errorf("%s: timeout: %s is not between %s and %s", where, c.Timeout, timeoutMin, timeoutMax)
 	}
-	for _, kind := range []failover.ChangeKind{failover.Acquired, failover.Released, failover.Faulted} {
+	for _, kind := range []owner.ChangeKind{owner.Acquired, owner.Released, owner.Faulted} {
 		command := c.of(kind)
 		if len(command) == 0 {
 			continue

@@ -16,7 +16,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
-	"havip-cluster/failover"
+	"havip-cluster/failover/owner"
 	"havip-cluster/fsm"
 )
 
@@ -68,8 +68,8 @@ func (r *rig) end(limit time.Duration) {
 	r.Finish(ctx)
 }
 
-func change(kind failover.ChangeKind, havip string, epoch int) failover.Change {
-	return failover.Change{Kind: kind, Reason: "moved\nby \x00 hand", Holding: failover.Holding{
+func change(kind owner.ChangeKind, havip string, epoch int) owner.Change {
+	return owner.Change{Kind: kind, Reason: "moved\nby \x00 hand", Holding: owner.Holding{
 		HAVIP: fsm.HAVIP{ID: "id-" + havip, Name: havip, IP: netip.MustParseAddr("192.0.2.9")},
 		Claim: fsm.Claim{Epoch: fsm.Epoch(epoch)}, ENI: fsm.ENI{ID: "n1/eth0"},
 	}}
@@ -102,8 +102,8 @@ func TestHookEnvironment(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	hook := script(t, `{ echo "$@"; pwd; env | grep -v -e ^PWD= -e ^SHLVL= -e ^_= | sort; } > "$1"; echo said; echo wrong >&2`)
 	r := newRig(t, Config{All: Commands{OnAcquire: []string{hook, out, "a b"}}})
-	r.Changed(change(failover.Acquired, "web", 7))
-	r.Changed(change(failover.Released, "web", 7)) // no hook
+	r.Changed(change(owner.Acquired, "web", 7))
+	r.Changed(change(owner.Released, "web", 7)) // no hook
 	r.end(time.Minute)
 	want := out + " a b\n/\nHAVIP_ENI=n1/eth0\nHAVIP_EPOCH=7\nHAVIP_IP=192.0.2.9\nHAVIP_NAME=web\nHAVIP_REASON=moved by   hand\n" + hookPath + "\n"
 	if got := fileOf(t, out); got != want {
@@ -122,11 +122,11 @@ func TestHooksInOrder(t *testing.T) {
 [ $HAVIP_NAME = slow ] && while [ ! -e "$1.go" ]; do sleep 0.02; done
 echo "end $2 $HAVIP_NAME $HAVIP_EPOCH" >> "$1"`)
 	r := newRig(t, Config{All: Commands{OnAcquire: []string{hook, out, "a"}, OnRelease: []string{hook, out, "r"}, OnFault: []string{hook, out, "f"}}})
-	r.Changed(change(failover.Acquired, "slow", 1))
-	r.Changed(change(failover.Faulted, "slow", 1))
-	r.Changed(change(failover.Released, "slow", 1))
-	r.Changed(change(failover.Acquired, "slow", 3))
-	r.Changed(change(failover.Acquired, "quick", 2))
+	r.Changed(change(owner.Acquired, "slow", 1))
+	r.Changed(change(owner.Faulted, "slow", 1))
+	r.Changed(change(owner.Released, "slow", 1))
+	r.Changed(change(owner.Acquired, "slow", 3))
+	r.Changed(change(owner.Acquired, "quick", 2))
 	eventually(t, "the other HAVIP's hook ends", func() bool { return strings.Contains(fileOf(t, out), "end a quick 2\n") })
 	if got := fileOf(t, out); strings.Contains(got, "f slow") || strings.Contains(got, "end a slow") {
 		t.Errorf("before the slow one may go on: %s", got)
@@ -156,7 +156,7 @@ func TestHookTimeout(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "pids")
 	hook := script(t, `trap '' TERM; sleep 600 & echo $! >> "$1"; echo $$ >> "$1"; setsid sleep 600 & echo $! > "$1.away"; wait`)
 	r := newRig(t, Config{All: Commands{OnAcquire: []string{hook, out}, Timeout: 500 * time.Millisecond}})
-	r.Changed(change(failover.Acquired, "web", 1))
+	r.Changed(change(owner.Acquired, "web", 1))
 	r.end(time.Minute)
 	pids := strings.Fields(fileOf(t, out))
 	if len(pids) != 2 {
@@ -186,11 +186,11 @@ func TestHooksWaitingAreBounded(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	hook := script(t, `echo $HAVIP_EPOCH >> "$1"; while [ ! -e "$1.go" ]; do sleep 0.02; done`)
 	r := newRig(t, Config{All: Commands{OnAcquire: []string{hook, out}}})
-	r.Changed(change(failover.Acquired, "web", 1))
+	r.Changed(change(owner.Acquired, "web", 1))
 	eventually(t, "the first one runs", func() bool { return fileOf(t, out) == "1\n" })
 	const more = 10 * hooksWaiting
 	for i := range more {
-		r.Changed(change(failover.Acquired, "web", 2+i))
+		r.Changed(change(owner.Acquired, "web", 2+i))
 	}
 	if err := os.WriteFile(out+".go", nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -215,7 +215,7 @@ func TestHooksAtOnce(t *testing.T) {
 	r := newRig(t, Config{All: Commands{OnRelease: []string{hook, out}}})
 	const havips = 5 * hooksAtOnce
 	for i := range havips {
-		r.Changed(change(failover.Released, fmt.Sprint("h", i), 1))
+		r.Changed(change(owner.Released, fmt.Sprint("h", i), 1))
 	}
 	count := func() int { return strings.Count(fileOf(t, out), "\n") }
 	eventually(t, "all slots are taken", func() bool { return count() == hooksAtOnce })
@@ -237,8 +237,8 @@ func TestHooksAtTheEnd(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	hook := script(t, `echo $$ >> "$1"; sleep 600`)
 	r := newRig(t, Config{All: Commands{OnRelease: []string{hook, out}, Timeout: timeoutMax}})
-	r.Changed(change(failover.Released, "web", 1))
-	r.Changed(change(failover.Released, "web", 2))
+	r.Changed(change(owner.Released, "web", 1))
+	r.Changed(change(owner.Released, "web", 2))
 	eventually(t, "the first one runs", func() bool { return strings.HasSuffix(fileOf(t, out), "\n") })
 	r.end(0)
 	pids := strings.Fields(fileOf(t, out))
@@ -272,7 +272,7 @@ func TestHookFails(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t, Config{All: Commands{OnFault: []string{tc.hook}}})
-			r.Changed(change(failover.Faulted, "web", 1))
+			r.Changed(change(owner.Faulted, "web", 1))
 			r.end(time.Minute)
 			got := strings.Join(r.reported, "\n")
 			if (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) {
@@ -353,16 +353,16 @@ func TestHookOfOneHAVIP(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		havip   string
-		kind    failover.ChangeKind
+		kind    owner.ChangeKind
 		want    string
 		timeout time.Duration
 	}{
-		{"web", failover.Acquired, "web", 4 * time.Second},
-		{"web", failover.Released, "", 4 * time.Second},
-		{"web", failover.Faulted, "", 4 * time.Second},
-		{"db", failover.Acquired, "all", 3 * time.Second},
-		{"db", failover.Released, "all", 3 * time.Second},
-		{"other", failover.Released, "all", 3 * time.Second},
+		{"web", owner.Acquired, "web", 4 * time.Second},
+		{"web", owner.Released, "", 4 * time.Second},
+		{"web", owner.Faulted, "", 4 * time.Second},
+		{"db", owner.Acquired, "all", 3 * time.Second},
+		{"db", owner.Released, "all", 3 * time.Second},
+		{"other", owner.Released, "all", 3 * time.Second},
 	} {
 		command, timeout := c.find(tc.havip, tc.kind)
 		got := ""
@@ -373,7 +373,7 @@ func TestHookOfOneHAVIP(t *testing.T) {
 			t.Errorf("%s of %s: %q, %s; want %q, %s", tc.kind, tc.havip, command, timeout, tc.want, tc.timeout)
 		}
 	}
-	if _, timeout := (Config{}).find("web", failover.Acquired); timeout != defaultTimeout {
+	if _, timeout := (Config{}).find("web", owner.Acquired); timeout != defaultTimeout {
 		t.Errorf("by default %s", timeout)
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"havip-cluster/failover"
+	"havip-cluster/failover/owner"
 	"havip-cluster/internal/plain"
 )
 
@@ -48,7 +48,7 @@ type Hooks struct {
 
 // hookRun is one program to run.
 type hookRun struct {
-	failover.Change
+	owner.Change
 	command []string
 	timeout time.Duration
 }
@@ -65,7 +65,7 @@ func New(log *slog.Logger, report func(havip, text string)) *Hooks {
 func (h *Hooks) Configure(c Config) { h.config.Store(&c) }
 
 // Changed takes a change of a HAVIP. It does not block.
-func (h *Hooks) Changed(c failover.Change) {
+func (h *Hooks) Changed(c owner.Change) {
 	command, timeout := h.config.Load().find(c.HAVIP.Name, c.Kind)
 	if len(command) == 0 {
 		return

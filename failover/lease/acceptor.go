@@ -26,6 +26,7 @@ type Acceptor struct {
 type promise struct {
 	session Session
 	until   Instant // Invariant: never moves back.
+	heard   Instant // when the newest renewal was acknowledged, at first the opening
 	revoked bool    // Invariant: once true, true until the log closes the session.
 
 	// Of the newest renewal that was acknowledged. Invariant: both only grow.
@@ -41,23 +42,25 @@ type silence struct {
 }
 
 // NewAcceptor returns the acceptor of the voter self, whose process started at started and
-// drew boot at random, not 0. The silence is P of the longest length in force by the state on disk.
-func NewAcceptor(self string, boot BootID, started Instant, silenceAtStart time.Duration) *Acceptor {
+// drew boot at random, not 0. longest is the longest length in force by the state on disk: the
+// silence is its P.
+func NewAcceptor(self string, boot BootID, started Instant, longest time.Duration) *Acceptor {
 	return &Acceptor{
 		self:     self,
 		boot:     boot,
 		started:  started,
-		silence:  silence{inForce: silenceAtStart},
+		silence:  silence{inForce: Promise(longest)},
 		promises: make(map[string]*promise),
 	}
 }
 
-// SetSilence is called when the longest length in force has changed; d is its P.
+// SetLongest is called when the longest length in force has changed: the silence is its P.
 //
 // Rule 8 (change of length): a shorter length limits new promises at once, but the
 // acceptor keeps silent by the longer one until promises of that length, possibly made
 // by the process before it, have run out.
-func (a *Acceptor) SetSilence(now Instant, d time.Duration) {
+func (a *Acceptor) SetLongest(now Instant, longest time.Duration) {
+	d := Promise(longest)
 	if d < a.silence.inForce {
 		a.silence.lapsing = a.silence.at(now)
 		a.silence.lapsesAt = now.Add(a.silence.lapsing)
@@ -104,7 +107,7 @@ func (a *Acceptor) Opened(now Instant, s Session, length time.Duration) {
 		return
 	}
 	until := now.Add(Promise(length))
-	a.promises[s.Node] = &promise{session: s, until: until}
+	a.promises[s.Node] = &promise{session: s, until: until, heard: now}
 }
 
 // Closed is called when the log closes a session, or a snapshot no longer has it. Its
@@ -151,7 +154,7 @@ func (a *Acceptor) Renew(now Instant, r Renewal) (Ack, Refusal) {
 	if r.Round <= p.round || !r.Sent.After(p.sent) && p.round != 0 {
 		return Ack{}, RefusedStale
 	}
-	p.round, p.sent = r.Round, r.Sent
+	p.round, p.sent, p.heard = r.Round, r.Sent, now
 	if until := now.Add(Promise(r.Length)); until.After(p.until) {
 		p.until = until
 	}
@@ -252,14 +255,15 @@ func (a *Acceptor) NextExpiry(now Instant) (Instant, bool) {
 	return next, found
 }
 
-// PromisedUntil returns when the promise to a session that is open here runs out. For
-// status and timeline only.
-func (a *Acceptor) PromisedUntil(s Session) (Instant, bool) {
+// Heard returns of a session that is open here how long ago it renewed with this acceptor, or
+// was opened, and for how long the promise to it still runs, 0 or less if no more. It proves
+// nothing of the other voters' promises: for status, timeline, and the refusal of a twin.
+func (a *Acceptor) Heard(now Instant, s Session) (ago, left time.Duration, known bool) {
 	p, refusal := a.find(s)
 	if refusal != "" {
-		return 0, false
+		return 0, 0, false
 	}
-	return p.until, true
+	return now.Sub(p.heard), p.until.Sub(now), true
 }
 
 // Revoked reports whether this acceptor has endorsed the end of a session that is open here: it

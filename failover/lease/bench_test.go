@@ -88,7 +88,7 @@ func (b *bench) at(now time.Duration) {
 
 func (b *bench) start(node string) {
 	b.boots++
-	a := NewAcceptor(node, b.boots, b.read(node), Promise(b.longest[node]))
+	a := NewAcceptor(node, b.boots, b.read(node), b.longest[node])
 	a.UseVoterSet(b.read(node), b.sets[node])
 	b.acceptors[node] = a
 }
@@ -122,7 +122,7 @@ func (b *bench) use(set VoterSet, nodes ...string) {
 func (b *bench) apply(longest time.Duration, nodes ...string) {
 	for _, node := range nodes {
 		b.longest[node] = longest
-		b.acceptors[node].SetSilence(b.read(node), Promise(longest))
+		b.acceptors[node].SetLongest(b.read(node), longest)
 	}
 }
 

@@ -19,7 +19,7 @@
 //     then call. A clock read before the message arrived would break rule 3. Set
 //     [VoterSet.Index].
 //  3. Start an acceptor only when the process that served this voter before is dead.
-//  4. Feed Opened, Closed and SetSilence in log order; after installing a snapshot call
+//  4. Feed Opened, Closed and SetLongest in log order; after installing a snapshot call
 //     Closed for each of [Acceptor.Sessions] that the snapshot does not have.
 //  5. Store the holder's deadline into the fence whenever it moves; clean the own side
 //     (fence shut, addresses removed) before asking for a new session (rule 1).
@@ -36,5 +36,7 @@
 //     and only while the latest configuration lets that node say it.
 //  10. While a change of length is under way, holders use the shorter of the two lengths,
 //     acceptors and questions the longer. End it with an entry of its own, proposed when
-//     every node has applied the change and the longer promise has run out since.
+//     every node has applied the change and the longer promise has run out since:
+//     [SettleAfter].
+//  11. Ask only when [Inquiry.Due] says so: a question uses voters up.
 package lease

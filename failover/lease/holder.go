@@ -12,9 +12,11 @@ type Holder struct {
 	deadline Instant // Invariant: never moves back.
 	dead     bool    // Invariant: once true, true for ever.
 
-	lastRound   uint64
-	nextRenewal Instant
-	rounds      []round // Invariant: ascending by number, at most RoundsMax.
+	lastRound uint64
+	sent      Instant       // the newest round, at first the request
+	newest    time.Duration // length of the newest round
+	held      time.Duration // length of the round that gave the deadline
+	rounds    []round       // Invariant: ascending by number, at most RoundsMax.
 }
 
 // round is one renewal that is still worth an answer.
@@ -28,7 +30,7 @@ type round struct {
 // 1), so the lease may be over before its holder hears of it. A length that CheckLength
 // refuses gives a lease that is over.
 func NewHolder(s Session, requested Instant, length time.Duration) *Holder {
-	h := &Holder{session: s, deadline: requested.Add(length), nextRenewal: requested}
+	h := &Holder{session: s, deadline: requested.Add(length), sent: requested, newest: length, held: length}
 	if CheckLength(length) != nil {
 		h.deadline, h.dead = requested, true
 	}
@@ -58,9 +60,21 @@ func (h *Holder) Alive(now Instant) bool {
 // from here on every acknowledgement is useless.
 func (h *Holder) Release() { h.dead, h.rounds = true, nil }
 
+// Length returns the length that the newest round asked for, at first that of the request.
+func (h *Holder) Length() time.Duration { return h.newest }
+
 // NextRenewal returns when the next round is due: a fifth of the length after the round
-// before (rule 2).
-func (h *Holder) NextRenewal() Instant { return h.nextRenewal }
+// before (rule 2), and the first at once.
+//
+// Rule 8 (change of length): while the deadline still comes from a shorter lease, a fifth of
+// that one counts. Voters that have not applied the change yet refuse the longer length, and a
+// fifth of it may be more than what is left.
+func (h *Holder) NextRenewal() Instant {
+	if h.lastRound == 0 {
+		return h.sent
+	}
+	return h.sent.Add(min(h.held, h.newest) / renewalsPerLease)
+}
 
 // Begin starts a round: the renewal goes to every voter of the set, the own node
 // included if it is one, and names each voter's boot id in Boot, which is 0 here. The set is the one by which the answers are counted, whatever
@@ -76,7 +90,7 @@ func (h *Holder) Begin(now Instant, set VoterSet, length time.Duration) (Renewal
 	h.lastRound++
 	r := Renewal{Session: h.session, Round: h.lastRound, Sent: now, Length: length, Config: set.ID}
 	h.rounds = append(h.rounds, round{renewal: r, acks: newBallot(set)})
-	h.nextRenewal = now.Add(length / renewalsPerLease)
+	h.sent, h.newest = now, length
 	return r, true
 }
 
@@ -102,7 +116,7 @@ func (h *Holder) Ack(now Instant, a Ack) (deadline Instant, moved bool) {
 	if !reached.After(h.deadline) {
 		return h.deadline, false
 	}
-	h.deadline = reached
+	h.deadline, h.held = reached, r.renewal.Length
 	h.rounds = slices.DeleteFunc(h.rounds, func(r round) bool { return !r.end().After(h.deadline) })
 	return h.deadline, true
 }

@@ -7,14 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
-)
 
-// Limits of a lease length. Below LengthMin the fixed 2 ms of a promise and the jitter of
-// an ordinary scheduler eat the lease; above LengthMax a failover takes longer than an
-// operator with a pager.
-const (
-	LengthMin = 50 * time.Millisecond
-	LengthMax = 60 * time.Second
+	"havip-cluster/internal/limits"
 )
 
 const (
@@ -31,14 +25,14 @@ const (
 	renewalsPerLease = 5
 )
 
-// ErrLength is returned when a lease length is outside LengthMin..LengthMax.
+// ErrLength is returned when a lease length is outside limits.LeaseShortest..limits.LeaseLongest.
 var ErrLength = errors.New("lease: length out of range")
 
 // CheckLength returns ErrLength, wrapped with the permitted range, if no lease may have
 // the given length.
 func CheckLength(length time.Duration) error {
-	if length < LengthMin || length > LengthMax {
-		return fmt.Errorf("%w: %v is not within %v..%v", ErrLength, length, LengthMin, LengthMax)
+	if length < limits.LeaseShortest || length > limits.LeaseLongest {
+		return fmt.Errorf("%w: %v is not within %v..%v", ErrLength, length, limits.LeaseShortest, limits.LeaseLongest)
 	}
 	return nil
 }
@@ -53,6 +47,12 @@ func CheckLength(length time.Duration) error {
 func Promise(length time.Duration) time.Duration {
 	return length + length/50 + 2*time.Millisecond
 }
+
+// SettleAfter returns for how long the longest of several lengths stays in force once every
+// voter and every holder has applied the change to a shorter one (rule 8). Every promise of the
+// longer length has run out after P, if its renewal had arrived by then; the second P is for
+// renewals that were still under way.
+func SettleAfter(longest time.Duration) time.Duration { return 2 * Promise(longest) }
 
 // Instant is a reading of the local CLOCK_BOOTTIME in nanoseconds. Instants of two hosts
 // must never be compared; an Instant in a message is an opaque token to its receiver.

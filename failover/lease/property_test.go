@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"havip-cluster/internal/limits"
 )
 
 // Arbitrary calls, sensible or not, on one holder, one acceptor and one closer: nothing
@@ -23,7 +25,7 @@ func drawSet(t *rapid.T) VoterSet {
 }
 
 func drawLength(t *rapid.T) time.Duration {
-	return rapid.SampledFrom([]time.Duration{-1 << 63, 0, short, length, long, LengthMax, 1<<63 - 1}).Draw(t, "length")
+	return rapid.SampledFrom([]time.Duration{-1 << 63, 0, short, length, long, limits.LeaseLongest, 1<<63 - 1}).Draw(t, "length")
 }
 
 func TestHolderAgainstADumbOne(t *testing.T) {
@@ -66,7 +68,7 @@ func TestHolderAgainstADumbOne(t *testing.T) {
 func TestAcceptorAndCloserTakeAnything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := Instant(0)
-		a, c := NewAcceptor("B", bootB, now, Promise(length)), NewCloser("C", 1)
+		a, c := NewAcceptor("B", bootB, now, length), NewCloser("C", 1)
 		renewed, revoked, until, dead := map[Session]Renewal{}, map[Session]bool{}, map[Session]Instant{}, map[QuestionID]bool{}
 		q := Question{}
 		t.Repeat(map[string]func(*rapid.T){
@@ -75,7 +77,7 @@ func TestAcceptorAndCloserTakeAnything(t *testing.T) {
 			},
 			"caught up": func(*rapid.T) { a.CaughtUp(now) },
 			"silence": func(t *rapid.T) {
-				a.SetSilence(now, Promise(rapid.SampledFrom([]time.Duration{short, length}).Draw(t, "l")))
+				a.SetLongest(now, rapid.SampledFrom([]time.Duration{short, length}).Draw(t, "l"))
 			},
 			"voters": func(t *rapid.T) { set := drawSet(t); a.UseVoterSet(now, set); c.UseVoterSet(set) },
 			"opened": func(t *rapid.T) { a.Opened(now, drawSession(t), short) },
@@ -117,7 +119,8 @@ func TestAcceptorAndCloserTakeAnything(t *testing.T) {
 			},
 			"": func(t *rapid.T) {
 				for _, s := range a.Sessions() {
-					p, _ := a.PromisedUntil(s)
+					_, left, _ := a.Heard(0, s)
+					p := Instant(left)
 					if p.Before(until[s]) {
 						t.Fatalf("the promise to %v moved back", s)
 					}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"havip-cluster/internal/limits"
 )
 
 // Boundaries of each rule, to the nanosecond.
@@ -17,7 +19,7 @@ var (
 // acceptorB is up and has used the set for long; the log opens s7 there at 0.
 func acceptorB(t *testing.T) *Acceptor {
 	t.Helper()
-	a := NewAcceptor("B", bootB, -Instant(time.Minute), promised)
+	a := NewAcceptor("B", bootB, -Instant(time.Minute), length)
 	a.UseVoterSet(-Instant(time.Minute), abc)
 	a.CaughtUp(-Instant(time.Minute))
 	a.Opened(0, s7, length)
@@ -49,7 +51,7 @@ func wantEndorse(t *testing.T, a *Acceptor, now Instant, q Question, want Refusa
 }
 
 func TestPromiseOutlastsTheLeaseOnTheWorstClocks(t *testing.T) {
-	for length := LengthMin; length <= LengthMax; length += 9_999_991 {
+	for length := limits.LeaseShortest; length <= limits.LeaseLongest; length += 9_999_991 {
 		// The voter's clock is 0.5 % fast, the holder's 0.5 % slow.
 		if got, least := Promise(length), length*1_005/995; got <= least {
 			t.Fatalf("promise of %v is %v, not above %v", length, got, least)
@@ -64,7 +66,7 @@ func TestCheckLength(t *testing.T) {
 	for _, c := range []struct {
 		length time.Duration
 		ok     bool
-	}{{LengthMin - 1, false}, {LengthMin, true}, {LengthMax, true}, {LengthMax + 1, false}, {0, false}, {-1, false}} {
+	}{{limits.LeaseShortest - 1, false}, {limits.LeaseShortest, true}, {limits.LeaseLongest, true}, {limits.LeaseLongest + 1, false}, {0, false}, {-1, false}} {
 		err := CheckLength(c.length)
 		if (err == nil) != c.ok || err != nil && !errors.Is(err, ErrLength) {
 			t.Errorf("CheckLength(%d) = %v", c.length, err)
@@ -91,7 +93,7 @@ func TestRule1FirstDeadlineIsFromTheRequest(t *testing.T) {
 	if want := Instant(1_000).Add(length); h.Deadline() != want || !h.Alive(want-1) || h.Alive(want) {
 		t.Errorf("deadline %d, want %d, alive before it and not at it", h.Deadline(), want)
 	}
-	if NewHolder(s7, 0, LengthMin-1).Alive(0) {
+	if NewHolder(s7, 0, limits.LeaseShortest-1).Alive(0) {
 		t.Error("a lease of no permitted length is alive")
 	}
 }
@@ -167,7 +169,7 @@ func TestRule2OldRoundsAreForgotten(t *testing.T) {
 
 func TestRule2SilenceAfterStart(t *testing.T) {
 	start := func() *Acceptor {
-		a := NewAcceptor("B", bootB, 0, promised)
+		a := NewAcceptor("B", bootB, 0, length)
 		a.UseVoterSet(0, abc)
 		a.CaughtUp(0)
 		a.Opened(0, s7, length)
@@ -200,9 +202,9 @@ func TestRule2ARenewalCountsOnce(t *testing.T) {
 		{r(3, -30, bootB), ""}, {r(2, -40, bootB), RefusedStale}, {r(2, -20, bootB), RefusedStale}, {r(4, -30, bootB), RefusedStale},
 		{r(4, -29, bootB+1), RefusedBoot}, {r(4, -29, bootB), ""},
 	} {
-		before, _ := a.PromisedUntil(s7)
+		_, before, _ := a.Heard(0, s7)
 		wantRenew(t, a, Instant(i+1), step.r, step.want)
-		if after, _ := a.PromisedUntil(s7); (after != before) != (step.want == "") {
+		if _, after, _ := a.Heard(0, s7); (after != before) != (step.want == "") {
 			t.Errorf("step %d: the promise moved: %v", i, after != before)
 		}
 	}
@@ -376,7 +378,7 @@ func TestRule5WhatCounts(t *testing.T) {
 
 func TestRule8SilenceLapses(t *testing.T) {
 	a := acceptorB(t)
-	a.SetSilence(1_000, Promise(short))
+	a.SetLongest(1_000, short)
 	wantRenew(t, a, 1_001, aRenewal(abc), RefusedLength) // at once
 	for at, want := range map[Instant]time.Duration{
 		Instant(1_000).Add(promised) - 1: promised,
@@ -386,10 +388,66 @@ func TestRule8SilenceLapses(t *testing.T) {
 			t.Errorf("silence at %d is %v, want %v", at, got, want)
 		}
 	}
-	a.SetSilence(2_000, Promise(long))
+	a.SetLongest(2_000, long)
 	if got := a.silence.at(2_000); got != Promise(long) {
 		t.Errorf("a longer silence is %v, not in force at once", got)
 	}
+}
+
+// TestRule8PaceOfTheShorterLease: until a round of the longer length was acknowledged, the holder
+// renews every fifth of the shorter one, and after a change to a shorter one at once by that.
+func TestRule8PaceOfTheShorterLease(t *testing.T) {
+	h := NewHolder(s7, 0, short)
+	if h.NextRenewal() != 0 {
+		t.Errorf("the first renewal is due at %d, not at once", h.NextRenewal())
+	}
+	round := func(at Instant, length, pace time.Duration, acked bool) {
+		t.Helper()
+		r, ok := h.Begin(at, abc, length)
+		if !ok {
+			t.Fatalf("the lease was over at %d", at)
+		}
+		for _, from := range []string{"A", "B"} {
+			if acked {
+				h.Ack(at, Ack{r.Session, r.Round, r.Sent, r.Length, r.Config, from, 0})
+			}
+		}
+		if want := at.Add(pace / 5); h.NextRenewal() != want || h.Length() != length {
+			t.Errorf("renewed at %d with %v: the next one is due at %d, want %d", at, length, h.NextRenewal(), want)
+		}
+	}
+	round(1_000, short, short, true)
+	round(2_000, long, short, false)
+	round(3_000, long, short, false)
+	round(4_000, long, long, true)
+	round(5_000, short, short, false)
+	round(6_000, short, short, true)
+}
+
+// TestHeard: what an acceptor knows of a session's last renewal, whatever length it had.
+func TestHeard(t *testing.T) {
+	a := NewAcceptor("B", bootB, -Instant(time.Minute), long)
+	a.CaughtUp(0)
+	a.UseVoterSet(-Instant(time.Minute), abc)
+	if _, _, known := a.Heard(0, s7); known {
+		t.Error("it knows a session that was never opened")
+	}
+	heard := func(at Instant, wantAgo, wantLeft time.Duration) {
+		t.Helper()
+		if ago, left, known := a.Heard(at, s7); !known || ago != wantAgo || left != wantLeft {
+			t.Errorf("at %d: heard %v ago, %v left, known %t, want %v and %v", at, ago, left, known, wantAgo, wantLeft)
+		}
+	}
+	a.Opened(0, s7, length)
+	heard(10, 10, promised-10)
+	renewal := Renewal{Session: s7, Round: 1, Sent: 1, Length: long, Config: abc.ID, Boot: bootB}
+	wantRenew(t, a, 100, renewal, "")
+	heard(130, 30, Promise(long)-30)
+	wantRenew(t, a, 200, renewal, RefusedStale)
+	heard(230, 130, Promise(long)-130)
+	renewal.Round, renewal.Sent, renewal.Length = 2, 2, short // a promise never moves back
+	wantRenew(t, a, 300, renewal, "")
+	heard(310, 10, Promise(long)-210)
 }
 
 func TestLimits(t *testing.T) {

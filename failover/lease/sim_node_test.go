@@ -67,7 +67,7 @@ func (n *simNode) start() {
 	n.patience = n.drawPatience()
 	n.state = newSimState(n.first)
 	n.onDisk, n.lastTerm, n.caughtUp = len(n.log), n.log[len(n.log)-1].term, false
-	n.acceptor = NewAcceptor(n.name, BootID(n.sim.rng.Uint64()|1), n.clock(), Promise(n.first))
+	n.acceptor = NewAcceptor(n.name, BootID(n.sim.rng.Uint64()|1), n.clock(), n.first)
 	n.startedAt, n.boots, n.last = n.sim.now, Boots{}, Renewal{}
 	n.requests, n.requestAt = map[uint64]Instant{}, n.clock()
 	n.askedAt = map[Session]Instant{}
@@ -259,7 +259,7 @@ func (n *simNode) applyNext() {
 		}
 	}
 	if e.kind == entryLength || e.kind == entrySettle {
-		n.acceptor.SetSilence(now, Promise(n.state.longest))
+		n.acceptor.SetLongest(now, n.state.longest)
 	}
 	// The log on disk may have an end that never gets committed; an entry of a newer term
 	// shows that everything before it which was is applied.

@@ -1,5 +1,5 @@
 // Package forge writes words of the lease as an intruder would: in anybody's name, by the
-// format that failover/wire.go documents, and with no check of anything.
+// format that failover/wire/wire.go documents, and with no check of anything.
 package forge
 
 import (
@@ -13,7 +13,7 @@ const (
 	Sealed   = 2
 )
 
-// The kinds of word that are forged, as in failover/wire.go.
+// The kinds of word that are forged, as in failover/wire/wire.go.
 const (
 	kindRenewal     = 1
 	kindHint        = 3

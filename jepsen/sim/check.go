@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"havip-cluster/failover"
 	"havip-cluster/failover/lease"
+	"havip-cluster/failover/owner"
 	"havip-cluster/fsm"
 	"havip-cluster/membership"
 )
@@ -49,7 +49,7 @@ func (h *host) describe(ip netip.Addr) string {
 // activation checks rules 6 and 7 where they count: epochs only grow, and a host that
 // has the address up under an earlier claim has released it, or its session is closed, by
 // all that the new owner's own log says.
-func (w *World) activation(p *process, h failover.Holding) {
+func (w *World) activation(p *process, h owner.Holding) {
 	if p.gate.isDead() {
 		return
 	}

@@ -4,12 +4,12 @@ import (
 	"net/netip"
 
 	"havip-cluster/edge"
-	"havip-cluster/failover"
+	"havip-cluster/failover/owner"
 	"havip-cluster/fsm"
 )
 
 // wants notes under which claims a process wants HAVIPs up.
-func (w *World) wants(p *process, list []failover.Holding) {
+func (w *World) wants(p *process, list []owner.Holding) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if p.gate.isDead() {

@@ -14,6 +14,8 @@ import (
 	"havip-cluster/edge"
 	"havip-cluster/failover"
 	"havip-cluster/failover/lease"
+	"havip-cluster/failover/lease/shell"
+	"havip-cluster/failover/owner"
 	"havip-cluster/fsm"
 	"havip-cluster/membership"
 )
@@ -66,8 +68,8 @@ type process struct {
 
 	// Below: guarded by the world's lock.
 	edge     *simEdge
-	wanted   map[netip.Addr]failover.Holding // only the goroutine of the Agent
-	seen     *edge.Reading                   // the last one; the same
+	wanted   map[netip.Addr]owner.Holding // only the goroutine of the Agent
+	seen     *edge.Reading                // the last one; the same
 	member   *failover.Member
 	inbox    []parcel
 	lateRPCs int
@@ -178,7 +180,7 @@ func (p *process) run(ctx context.Context, st *store) {
 		close(p.gate.dead)
 		w.stats.Restarts++
 		w.notef("%s: the process ended: %v", h.name, err)
-		if errors.Is(err, failover.ErrRemoved) {
+		if errors.Is(err, shell.ErrRemoved) {
 			h.node = "" // its data directory is moved away
 			h.data = newDisk()
 		}
@@ -307,7 +309,7 @@ func (p *process) watchdog(ctx context.Context, node *membership.Node) error {
 			return err
 		}
 		if node.Stopped() {
-			return failover.ErrRemoved
+			return shell.ErrRemoved
 		}
 	}
 }

@@ -12,8 +12,8 @@ import (
 
 	"havip-cluster/agent"
 	"havip-cluster/edge"
-	"havip-cluster/failover"
 	"havip-cluster/failover/lease"
+	"havip-cluster/failover/owner"
 	"havip-cluster/fsm"
 	"havip-cluster/netdev"
 )
@@ -125,8 +125,8 @@ func newSimEdge(p *process) *simEdge {
 }
 
 // Turn implements failover.Edge.
-func (e *simEdge) Turn(want failover.Wanted) failover.Report {
-	wanted := map[netip.Addr]failover.Holding{}
+func (e *simEdge) Turn(want owner.Wanted) owner.Report {
+	wanted := map[netip.Addr]owner.Holding{}
 	for _, h := range want.Holdings {
 		wanted[h.HAVIP.IP] = h
 	}
@@ -147,7 +147,7 @@ func (e *simEdge) clean() error {
 		if e.p.gate.isDead() {
 			return errDead
 		}
-		if e.Turn(failover.Wanted{State: e.p.stateOf()}).Clean {
+		if e.Turn(owner.Wanted{State: e.p.stateOf()}).Clean {
 			return nil
 		}
 		if !e.p.gate.sleep(simCleanPause) {

@@ -75,7 +75,7 @@ func (c parcel) give(m *failover.Member) {
 	}
 }
 
-// The kinds of datagram of failover/wire.go.
+// The kinds of datagram of failover/wire/wire.go.
 var kinds = map[string]byte{
 	"renewal": 1, "ack": 2, "hint": 3, "question": 4, "endorsement": 5, "released": 6, "ready": 7, "activated": 8, "status": 9, "correction": 13, "recall": 14,
 }
@@ -233,7 +233,7 @@ func (h *host) arrived(c parcel) {
 	c.give(m)
 }
 
-// Send implements failover.Post: the receiver knows who sent it.
+// Send implements ports.Post: the receiver knows who sent it.
 func (p *process) Send(to fsm.Node, msg []byte) error { return p.send(to, msg, true) }
 
 // byGossip is the Post for nodes that have no key.

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"havip-cluster/failover"
+	"havip-cluster/failover/leader"
 	"havip-cluster/fsm"
 	"havip-cluster/membership"
 )
@@ -162,7 +162,7 @@ func (w *World) remove(name string) {
 
 func (w *World) move(name, to string) bool {
 	return w.onHAVIP(name, func(s *fsm.State, v fsm.HAVIP) fsm.Body {
-		place, refusal := failover.Move(s, v.ID, to)
+		place, refusal := leader.Move(s, time.Now().UnixNano(), v.ID, to)
 		if refusal != nil {
 			return nil
 		}

@@ -16,7 +16,7 @@ type port struct {
 	p *process
 }
 
-// VoterSet implements failover.Log.
+// VoterSet implements ports.Log.
 func (l port) VoterSet() lease.VoterSet {
 	ids, index := l.Voters()
 	set := lease.NewVoterSet(ids)
@@ -24,7 +24,7 @@ func (l port) VoterSet() lease.VoterSet {
 	return set
 }
 
-// Leading implements failover.Log, and notes who leads which term.
+// Leading implements ports.Log, and notes who leads which term.
 func (l port) Leading() (uint64, bool) {
 	term, leads := l.Node.Leading()
 	if leads && !l.p.gate.isDead() {
@@ -33,7 +33,7 @@ func (l port) Leading() (uint64, bool) {
 	return term, leads
 }
 
-// Propose implements failover.Log.
+// Propose implements ports.Log.
 func (l port) Propose(ctx context.Context, term uint64, key string, body fsm.Body) (fsm.Result, error) {
 	if !l.p.gate.pass("propose") {
 		return fsm.Result{}, errDead

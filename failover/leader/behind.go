@@ -1,0 +1,121 @@
+package leader
+
+import (
+	"context"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/failover/wire"
+	"havip-cluster/fsm"
+)
+
+// A node that does not apply the log keeps its lease: a full disk or a blocked Raft port does not
+// touch renewals. What was given to it is dark, because it does not know. So the leader compares what
+// each node says that it has applied with what was committed a while ago, puts what it finds into the
+// log, where it bars new HAVIPs (fsm.ReportBehind), and asks the node for each claim that it does not
+// serve: "do you know of it?". A node that does not promises never to use it, which is a release like
+// any other (rule 7), and the HAVIP goes elsewhere.
+
+const (
+	// behindWords is how many words in a row have to say so: one alone may have been late.
+	behindWords = 2
+	// freshFor is how long what a node told counts as news: three of its words may be lost.
+	freshFor = 4 * wire.StatusEvery
+)
+
+// appliedAt is what a node said last of how far it is.
+type appliedAt struct {
+	index  uint64
+	at     lease.Instant
+	behind int // so many words in a row said less than was committed a while before
+}
+
+// Applied returns how far a node has applied the log, as it told lately.
+func (c *Controller) Applied(node string) (uint64, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a, ok := c.applied[node]
+	return a.index, ok && c.cfg.Clock().Sub(a.at) < freshFor
+}
+
+// Hears reports whether this node, if it leads, has heard of a node lately. One that it does
+// not hear may keep its lease with the other voters, and would still learn late, from them,
+// that a HAVIP is its own: until then nobody would serve it.
+func (c *Controller) Hears(node string) bool {
+	_, fresh := c.Applied(node)
+	return fresh || node == c.cfg.Node
+}
+
+// unheard are the nodes with a session that the leader does not hear. A new leader listens
+// for a while before it says so of anybody.
+func (c *Controller) unheard(s *fsm.State) map[string]bool {
+	if c.cfg.Clock().Sub(c.reign.began) < freshFor {
+		return nil
+	}
+	var out map[string]bool
+	for _, sess := range s.Sessions {
+		if !c.Hears(sess.Node) {
+			if out == nil {
+				out = map[string]bool{}
+			}
+			out[sess.Node] = true
+		}
+	}
+	return out
+}
+
+// heard notes how far a node says that it is, and whether it should be further.
+func (c *Controller) heard(now lease.Instant, s *fsm.State, node string, index uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := appliedAt{index: index, at: now}
+	if c.reign != nil && index < c.reign.commits.by(now.Add(-behindAfter(s))) {
+		a.behind = c.applied[node].behind + 1
+	}
+	c.applied[node] = a
+}
+
+// reportBehind puts into the log which holders do not apply it, and asks those what they know of.
+func (c *Controller) reportBehind(ctx context.Context) error {
+	s, now := c.cfg.Log.State(), c.cfg.Clock()
+	c.reign.commits.note(now, c.cfg.Log.Applied(), 2*behindAfter(s))
+	if s.Level() < 4 {
+		return nil
+	}
+	for _, sess := range s.SessionList() {
+		c.mu.Lock()
+		a := c.applied[sess.Node]
+		c.mu.Unlock()
+		report := fsm.ReportBehind{Session: sess.Number}
+		switch {
+		case sess.Behind == 0 && a.behind >= behindWords && sess.Node != c.cfg.Node: // whoever leads applies, or steps down
+			report.Behind = max(a.index, 1)
+		case sess.Behind != 0 && (sess.Node == c.cfg.Node || a.index > sess.Behind && a.behind == 0):
+		default:
+			continue
+		}
+		if _, err := c.propose(ctx, report); err != nil {
+			return err
+		}
+	}
+	c.recall(now)
+	return nil
+}
+
+// recall asks the nodes that do not apply the log about what they do not serve.
+func (c *Controller) recall(now lease.Instant) {
+	s := c.cfg.Log.State()
+	if c.reign.recalled != 0 && now.Sub(c.reign.recalled) < controlTick {
+		return
+	}
+	for _, sess := range s.SessionList() {
+		if sess.Behind == 0 {
+			continue
+		}
+		c.reign.recalled = now
+		for list := unserved(s, sess); len(list) > 0; {
+			n := wire.ClaimsFit(list)
+			c.cfg.Mail.Send(sess.Node, wire.Message{Recall: list[:n]})
+			list = list[n:]
+		}
+	}
+}

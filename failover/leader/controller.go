@@ -1,0 +1,236 @@
+package leader
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/failover/ports"
+	"havip-cluster/failover/wire"
+	"havip-cluster/fsm"
+	"havip-cluster/internal/limits"
+)
+
+const (
+	hearPending = 2 * limits.HAVIPs      // messages to the leader that wait; more are dropped, senders repeat
+	controlTick = 250 * time.Millisecond // a turn without an event, at the latest
+	retryPause  = 20 * time.Millisecond  // after a proposal that failed
+	proposeWait = 3 * time.Second
+)
+
+// Config is what a Controller is made of.
+type Config struct {
+	Node   string // id
+	Log    ports.Log
+	Mail   *wire.Mail
+	Voter  Promises
+	Clock  ports.Clock
+	Logger *slog.Logger
+	// Wall is the time for records in unix nanoseconds; nothing is decided by it but pauses and
+	// failback.
+	Wall func() int64
+}
+
+// Promises is what this node's own voter knows of a session that is open: how long ago it heard
+// it, and for how long its promise still runs.
+type Promises interface {
+	Heard(s lease.Session) (ago, left time.Duration, known bool)
+}
+
+// Controller is the leader's part: it gathers what the nodes say, decides with pure
+// functions, and proposes. In a node that does not lead it only forgets what it hears.
+type Controller struct {
+	cfg   Config
+	inbox chan wire.Message
+
+	mu      sync.Mutex
+	applied map[string]appliedAt // by node, from status words
+	// Below: only the goroutine of Run.
+	reign *reign // nil while another node leads
+}
+
+// reign is what a leader knows in one term.
+type reign struct {
+	term     uint64
+	closer   *lease.Closer
+	asking   map[lease.Session]*lease.Inquiry
+	releases map[fsm.ReleasedClaim]string // who said it
+	confirms map[fsm.ConfirmedClaim]bool
+	// When the oldest of them came; 0: there is none.
+	firstRelease, firstConfirm lease.Instant
+	timeline                   *timeline
+	settle                     settling
+	placing                    placing
+	began                      lease.Instant
+	commits                    commits
+	recalled                   lease.Instant // when a node that is behind was last asked
+}
+
+// New returns a Controller. Nothing runs before Run.
+func New(cfg Config) *Controller {
+	return &Controller{cfg: cfg, inbox: make(chan wire.Message, hearPending), applied: map[string]appliedAt{}}
+}
+
+// Hear takes a message for the leader. It does not block.
+func (c *Controller) Hear(m wire.Message) {
+	if _, leads := c.cfg.Log.Leading(); !leads {
+		return
+	}
+	select {
+	case c.inbox <- m:
+	default:
+	}
+}
+
+// Run works until ctx ends.
+func (c *Controller) Run(ctx context.Context) {
+	watch, stop := c.cfg.Log.Watch()
+	defer stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-watch:
+		case <-timer.C:
+		case m := <-c.inbox:
+			c.take(m)
+			c.drain()
+		}
+		timer.Reset(c.turn(ctx))
+	}
+}
+
+// drain takes what else waits, so that one turn handles it all.
+func (c *Controller) drain() {
+	for range hearPending {
+		select {
+		case m := <-c.inbox:
+			c.take(m)
+		default:
+			return
+		}
+	}
+}
+
+// take notes one message; the turn that follows acts on it.
+func (c *Controller) take(m wire.Message) {
+	now := c.cfg.Clock()
+	if m.Status != nil {
+		s := c.cfg.Log.State()
+		if _, member := s.Nodes[m.From]; member {
+			c.heard(now, s, m.From, m.Status.Applied)
+		}
+		return
+	}
+	if c.reign == nil {
+		return
+	}
+	switch {
+	case m.Hint != nil:
+		for _, s := range m.Hint {
+			c.hint(now, s, m.From)
+		}
+	case m.Endorsement != nil:
+		c.endorsed(now, *m.Endorsement)
+	case m.Released != nil:
+		for _, w := range m.Released {
+			if len(c.reign.releases) < entryMax(c.cfg.Log.State()) {
+				c.reign.releases[fsm.ReleasedClaim{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session, Failure: w.Failure}] = m.From
+			}
+		}
+	case m.Activated != nil:
+		state := c.cfg.Log.State()
+		for _, w := range m.Activated {
+			// Nobody but its holder says of a session that it serves.
+			sess, open := state.Sessions[w.Session]
+			if !open || sess.Node != m.From {
+				continue
+			}
+			c.reign.timeline.activated(now, w)
+			if len(c.reign.confirms) < entryMax(state) {
+				c.reign.confirms[fsm.ConfirmedClaim{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session}] = true
+			}
+		}
+	}
+}
+
+// turn does what the leader has to do now, and says when to come back at the latest.
+func (c *Controller) turn(ctx context.Context) time.Duration {
+	term, leads := c.cfg.Log.Leading()
+	if !leads {
+		c.reign = nil
+		return controlTick
+	}
+	if c.reign == nil || c.reign.term != term {
+		c.reign = &reign{
+			term: term, closer: lease.NewCloser(c.cfg.Node, term),
+			asking:   map[lease.Session]*lease.Inquiry{},
+			releases: map[fsm.ReleasedClaim]string{},
+			confirms: map[fsm.ConfirmedClaim]bool{},
+			timeline: newTimeline(),
+			began:    c.cfg.Clock(),
+		}
+	}
+	for _, act := range []func(context.Context) error{c.reportBehind, c.commitReleases, c.closeDead, c.placeAll, c.commitConfirms, c.endDrains, c.settleLease, c.recordFailovers} {
+		if err := act(ctx); err != nil {
+			c.cfg.Logger.Debug("a proposal failed, trying again", "err", err)
+			return min(retryPause, c.askWhatIsOpen())
+		}
+	}
+	pause := c.askWhatIsOpen()
+	now := c.cfg.Clock()
+	if due := c.reign.placing.due; due != 0 {
+		pause = min(pause, max(due.Sub(now), time.Millisecond))
+	}
+	for _, first := range []lease.Instant{c.reign.firstRelease, c.reign.firstConfirm} {
+		if first != 0 {
+			pause = min(pause, max(c.gatherUntil(first).Sub(now), 0))
+		}
+	}
+	return pause
+}
+
+// propose commits a command in this reign's term.
+func (c *Controller) propose(ctx context.Context, body fsm.Body) (fsm.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, proposeWait)
+	defer cancel()
+	res, err := c.cfg.Log.Propose(ctx, c.reign.term, "", body)
+	if err == nil && res.Refusal != nil {
+		c.cfg.Logger.Debug("a decision was refused", "reason", res.Refusal.Message)
+	}
+	return res, err
+}
+
+// endDrains proposes the end of drains that are over.
+func (c *Controller) endDrains(ctx context.Context) error {
+	for _, end := range endedDrains(c.cfg.Log.State(), c.cfg.Wall()) {
+		if _, err := c.propose(ctx, end); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordFailovers commits the timelines that are complete.
+func (c *Controller) recordFailovers(ctx context.Context) error {
+	done := c.reign.timeline.complete(c.cfg.Clock(), c.cfg.Wall())
+	if c.cfg.Log.State().Level() >= 3 {
+		for part := range slices.Chunk(done, fsm.MaxFailoversPerEntry) {
+			if _, err := c.propose(ctx, fsm.RecordFailovers{Failovers: part}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, f := range done {
+		if _, err := c.propose(ctx, fsm.RecordFailover{Failover: f}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,36 @@
+// Package shell runs the pure cores of failover/lease in a node: the Keeper around the holder of the
+// own session, the Voter around the acceptor. It moves messages and reads clocks; its duties are
+// numbered in package lease, and who has a right to what is decided there.
+package shell
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"log/slog"
+	"time"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/failover/ports"
+	"havip-cluster/failover/wire"
+)
+
+// Config is what a Keeper and a Voter are made of.
+type Config struct {
+	Node   string // id
+	Log    ports.Log
+	Submit ports.Submit // the Keeper's
+	Mail   *wire.Mail
+	Clock  ports.Clock
+	Logger *slog.Logger
+	// Boot names this process of the voter: from DrawBoot.
+	Boot lease.BootID
+	// Lease is the length in force until the log tells another one.
+	Lease time.Duration
+}
+
+// DrawBoot draws the name of this process of the voter.
+func DrawBoot() lease.BootID {
+	var b [8]byte
+	rand.Read(b[:]) // never fails, the process ends instead
+	return lease.BootID(binary.BigEndian.Uint64(b[:]) | 1)
+}

@@ -1,0 +1,197 @@
+package shell
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/failover/wire"
+	"havip-cluster/fsm"
+)
+
+// Voter is the shell around the lease's Acceptor. It feeds it from the log, answers
+// renewals and questions, and tells the leader when a promise runs out.
+type Voter struct {
+	cfg      Config
+	mu       sync.Mutex // never held across a send
+	acceptor *lease.Acceptor
+	fed      *fsm.State // what the acceptor knows
+	refusals map[lease.Refusal]uint64
+	granted  uint64
+}
+
+// NewVoter returns the voter of this process, which starts now.
+func NewVoter(cfg Config) *Voter {
+	return &Voter{
+		cfg:      cfg,
+		acceptor: lease.NewAcceptor(cfg.Node, cfg.Boot, cfg.Clock(), cfg.Lease),
+		fed:      fsm.New(),
+		refusals: map[lease.Refusal]uint64{},
+	}
+}
+
+// prepare brings the acceptor up to date; call it with mu held, before each use. The
+// clock is read after the message has come, as the lease package demands.
+func (v *Voter) prepare() lease.Instant {
+	now := v.cfg.Clock()
+	v.acceptor.UseVoterSet(now, v.cfg.Log.VoterSet())
+	if v.cfg.Log.CaughtUp() {
+		v.acceptor.CaughtUp(now)
+	}
+	s := v.cfg.Log.State()
+	if s == v.fed {
+		return now
+	}
+	if s.Cluster.LeaseMax != v.fed.Cluster.LeaseMax {
+		v.acceptor.SetLongest(now, s.Cluster.LeaseMax)
+	}
+	for _, known := range v.acceptor.Sessions() {
+		if _, open := s.Sessions[known.Number]; !open {
+			v.acceptor.Closed(now, known)
+		}
+	}
+	for _, sess := range s.SessionList() {
+		if _, known := v.fed.Sessions[sess.Number]; !known {
+			v.acceptor.Opened(now, lease.Session{Node: sess.Node, Number: sess.Number}, sess.Lease)
+		}
+	}
+	v.fed = s
+	return now
+}
+
+// Renewal answers a renewal. The holder is told of a promise, or of the boot id that it should have named.
+func (v *Voter) Renewal(r lease.Renewal) {
+	v.mu.Lock()
+	ack, refusal := v.acceptor.Renew(v.prepare(), r)
+	if refusal != "" {
+		v.refusals[refusal]++
+	} else {
+		v.granted++
+	}
+	v.mu.Unlock()
+	if refusal == lease.RefusedBoot {
+		v.correct(r)
+	}
+	if refusal == "" {
+		out := acks.Get().(*lease.Ack)
+		*out = ack
+		v.cfg.Mail.Send(r.Session.Node, wire.Message{Ack: out})
+		acks.Put(out)
+	}
+}
+
+// correct tells a holder for which process of this voter a renewal has to be.
+func (v *Voter) correct(r lease.Renewal) {
+	v.mu.Lock()
+	c := v.acceptor.Correct(r)
+	v.mu.Unlock()
+	v.cfg.Mail.Send(r.Session.Node, wire.Message{Correction: &c})
+}
+
+// acks holds what Voter.Renewal sends: nobody keeps an acknowledgement after send.
+var acks = sync.Pool{New: func() any { return new(lease.Ack) }}
+
+// Question answers a leader's question.
+func (v *Voter) Question(from string, q lease.Question) {
+	v.mu.Lock()
+	e, refusal := v.acceptor.Endorse(v.prepare(), q)
+	if refusal != "" {
+		v.refusals[refusal]++
+	}
+	v.mu.Unlock()
+	if refusal == "" {
+		v.cfg.Mail.Send(from, wire.Message{Endorsement: &e})
+	}
+}
+
+// Run tells the leader of expired promises, at once and again while the session stays
+// open, until ctx ends.
+func (v *Voter) Run(ctx context.Context) {
+	watch, stop := v.cfg.Log.Watch()
+	defer stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var lastStatus lease.Instant
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-watch:
+		case <-timer.C:
+		}
+		v.mu.Lock()
+		now := v.prepare()
+		expired := v.acceptor.Expired(now)
+		next, waiting := v.acceptor.NextExpiry(now)
+		again := v.fed.Cluster.LeaseMax / 10
+		v.mu.Unlock()
+		for some := range slices.Chunk(expired, wire.MaxHints) {
+			v.cfg.Mail.SendLeader(wire.Message{Hint: some})
+		}
+		if now.Sub(lastStatus) >= wire.StatusEvery {
+			lastStatus = now
+			v.cfg.Mail.TellLeader(wire.Message{Status: &wire.StatusWord{Applied: v.cfg.Log.Applied()}})
+		}
+		pause := wire.StatusEvery
+		if waiting {
+			pause = min(pause, max(next.Sub(now), 0))
+		}
+		if len(expired) > 0 {
+			pause = min(pause, max(again, time.Millisecond))
+		}
+		timer.Reset(pause)
+	}
+}
+
+// Promised returns for how long this node's own promise to a session still runs.
+func (v *Voter) Promised(s lease.Session) (time.Duration, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, left, known := v.acceptor.Heard(v.cfg.Clock(), s)
+	return left, known
+}
+
+// Heard returns how long ago this node's own acceptor heard a session that is open, and for how
+// long its promise to it still runs.
+func (v *Voter) Heard(s lease.Session) (ago, left time.Duration, known bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.acceptor.Heard(v.cfg.Clock(), s)
+}
+
+// Refuses reports whether this voter has endorsed the end of a session: it does not know then
+// whether the session still renews with others.
+func (v *Voter) Refuses(s lease.Session) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.acceptor.Revoked(s)
+}
+
+// Figures returns how many renewals this voter acknowledged and, by reason, refused.
+func (v *Voter) Figures() (granted uint64, refused map[string]uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	refused = map[string]uint64{}
+	for r, n := range v.refusals {
+		refused[string(r)] = n
+	}
+	return v.granted, refused
+}
+
+// MayOpen is the leader's word on a request for a session, beside what Apply checks: nil, or
+// that another process still renews the node's last one. The request may come from a copy of
+// that node's disk on another host, whose clean interfaces say nothing of the first one's.
+func (v *Voter) MayOpen(b fsm.OpenSession) *fsm.Refusal {
+	s := v.cfg.Log.State()
+	sess, open := s.SessionOf(b.Node)
+	if s.Level() < 3 || !open || sess.Number != b.Last || b.Held == sess.Attempt {
+		return nil
+	}
+	heard, left, known := v.Heard(lease.Session{Node: sess.Node, Number: sess.Number})
+	if !known || left <= 0 {
+		return nil
+	}
+	return fsm.Refuse(fsm.CodeInUse, "session %d of node %s was renewed %v ago by another process; a new one waits until that is silent for a lease", sess.Number, s.NodeName(b.Node), heard.Round(time.Millisecond))
+}

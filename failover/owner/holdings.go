@@ -1,0 +1,109 @@
+package owner
+
+import (
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/fsm"
+)
+
+// Serving is one HAVIP that this node answers for, or is about to.
+type Serving struct {
+	Holding
+	Since   lease.Instant // when it was first wanted here
+	Stands  bool          // address, fence and announcement were read back
+	Leaving bool
+}
+
+// holding is one HAVIP that may answer on this node.
+type holding struct {
+	Holding
+	begun    lease.Instant
+	took     time.Duration // until it was served
+	serving  bool
+	told     fsm.Epoch // the leader was told that it is served under this epoch
+	acquired bool      // Changed was told so
+	leaving  bool      // it is to go; it may answer until it is gone
+	givenUp  bool
+	why      string // it leaves
+	// release is what is to be said when it is gone; nil: nothing, the lease is over.
+	release *Step
+}
+
+// holdings are all HAVIPs that may answer on this node, and the lists of them that the Edge and people
+// are given. A holding is large, there may be thousands, and most turns change none: so the lists are
+// made anew only after a change. Whoever changes a holding, or which there are, calls changed.
+type holdings struct {
+	by        map[string]*holding       // by HAVIP id
+	current   bool                      // the lists were made from the holdings as they are
+	wanted    []Holding                 // that are to answer, in the order of HAVIP ids; nobody writes to it
+	view      atomic.Pointer[[]Serving] // all of them, for whoever asks from outside
+	refreshed *fsm.State                // that the holdings have followed
+}
+
+func newHoldings() *holdings {
+	h := &holdings{by: map[string]*holding{}}
+	h.view.Store(&[]Serving{})
+	return h
+}
+
+func (l *holdings) changed() { l.current = false }
+
+// ids lists those that are here, in order.
+func (l *holdings) ids() []string { return slices.Sorted(maps.Keys(l.by)) }
+
+// leaving counts what is on its way down.
+func (l *holdings) leaving() (n int) {
+	for _, h := range l.by {
+		if h.leaving {
+			n++
+		}
+	}
+	return n
+}
+
+// refresh follows what the log says of the ENIs and the lease.
+func (l *holdings) refresh(s *fsm.State) {
+	if s == l.refreshed {
+		return
+	}
+	l.refreshed = s
+	lifetime := s.Cluster.LeaseMax + lifetimeMore
+	for _, h := range l.by {
+		if eni, known := s.ENIs[h.ENI.ID]; known && !sameENI(eni, h.ENI) {
+			h.ENI = eni
+			l.changed()
+		}
+		if h.Lifetime != lifetime {
+			h.Lifetime = lifetime
+			l.changed()
+		}
+	}
+}
+
+// publish makes the lists, if they are not current, and shows others what this node answers for.
+func (l *holdings) publish() {
+	if l.current {
+		return
+	}
+	wanted, view := make([]Holding, 0, len(l.by)), make([]Serving, 0, len(l.by))
+	for _, id := range l.ids() {
+		h := l.by[id]
+		if !h.leaving {
+			wanted = append(wanted, h.Holding)
+		}
+		view = append(view, Serving{Holding: h.Holding, Since: h.begun, Stands: h.serving, Leaving: h.leaving})
+	}
+	l.current, l.wanted = true, wanted
+	l.view.Store(&view)
+}
+
+// sameENI reports whether nothing about an ENI has changed. TestSameENI holds it to every field.
+func sameENI(a, b fsm.ENI) bool {
+	primary := a.SetPrimary == b.SetPrimary || a.SetPrimary != nil && b.SetPrimary != nil && *a.SetPrimary == *b.SetPrimary
+	return primary && a.ID == b.ID && a.Node == b.Node && a.Device == b.Device && a.MAC == b.MAC && a.Subnet == b.Subnet && a.Gateway == b.Gateway &&
+		a.Primary == b.Primary && a.Up == b.Up && a.Detached == b.Detached && a.Fault == b.Fault && a.SetSubnet == b.SetSubnet && slices.Equal(a.Prefixes, b.Prefixes)
+}
