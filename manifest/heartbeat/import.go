@@ -81,12 +81,12 @@ func Import(sources []manifest.Source) (manifest.Import, error) {
 	}
 	i.finish(resources[0].Name)
 	i.report.Finish()
-	return *i.report, manifest.CheckImport(*i.report, resources[0].Name)
+	return *i.report, manifest.CheckImport(*i.report, resources[0].Name, "haresources holds no address that can be taken")
 }
 
 // split makes logical lines: a backslash at the end joins the next one, # begins a comment.
 func split(s manifest.Source) ([]line, error) {
-	if err := manifest.ReadableText(s); err != nil {
+	if _, _, err := manifest.ForeignText(s); err != nil {
 		return nil, err
 	}
 	raw := strings.Split(strings.ReplaceAll(string(s.Data), "\r\n", "\n"), "\n")

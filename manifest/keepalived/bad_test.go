@@ -3,6 +3,7 @@ package keepalived
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,67 +52,82 @@ func TestBadInput(t *testing.T) {
 	}{
 		{"empty", "", nil, fsm.CodeMissing, "n.conf:1:1", "empty"},
 		{"UTF-16", "\xff\xfev\x00r\x00", nil, manifest.CodeEncoding, "n.conf:1:1", "UTF-16"},
-		{"byte order mark", "\xef\xbb\xbfglobal_defs {\n}\n", nil, manifest.CodeEncoding, "n.conf:1:1", "byte order mark"},
-		{"Latin-1", "# caf\xe9\n", nil, manifest.CodeEncoding, "n.conf:1:6", "not UTF-8"},
+		{"byte order mark", "\xef\xbb\xbfvrrp_instance V {\n}\n", nil, "", "n.conf:1: fault", "is not a word that keepalived knows"},
+		{"Latin-1", "x\n# caf\xe9\n", nil, "", "n.conf:2: changed: encoding", "not UTF-8"},
+		{"gzip", "\x1f\x8b\x08", nil, manifest.CodeEncoding, "n.conf: ", "gunzip -c"},
+		{"a CIB", "<cib><configuration/></cib>\n", nil, fsm.CodeMalformed, "n.conf:1:1", "import pacemaker"},
+		{"haresources", "# x\nn1 IPaddr::10.0.0.1 apache\n", nil, fsm.CodeMalformed, "n.conf:2:1", "import heartbeat"},
+		{"corosync.conf", "totem {\n version: 2\n}\n", nil, fsm.CodeMalformed, "n.conf:1:1", "corosync.conf"},
 		{"zero byte", "a\x00b", nil, manifest.CodeEncoding, "n.conf:1:2", "zero byte"},
 		{"huge", strings.Repeat("#", manifest.MaxBytes+1), nil, fsm.CodeLimit, "n.conf", "at most"},
-		{"not closed", "vrrp_instance V {\n state BACKUP\n", nil, manifest.CodeSyntax, "n.conf:1:1", "not closed"},
-		{"closed twice", "global_defs {\n}\n}\n", nil, manifest.CodeSyntax, "n.conf:3:1", "without its {"},
-		{"nothing before {", "\n{\n}\n", nil, manifest.CodeSyntax, "n.conf:2:1", "without anything before"},
-		{"open quote", "vrrp_script s {\n script \"/bin/x\n}\n", nil, manifest.CodeSyntax, "n.conf:2:1", "no end"},
+		{"not closed", "vrrp_instance V {\n state BACKUP\n", nil, "", "n.conf:1: fault", "its block is not closed"},
+		{"closed twice", "global_defs {\n}\n}\n", nil, "", "n.conf:3: fault", "closes nothing"},
+		{"nothing before {", "\n{\n}\n", nil, "", "n.conf:2: fault", "without anything before"},
+		{"open quote", "vrrp_script s {\n script \"/bin/x\n}\n", nil, "", "n.conf:2: fault", "no end"},
 		{"deep", many(40, "a%d {\n"), nil, fsm.CodeLimit, "n.conf:17:1", "nested deeper"},
 		{"many options", "~SEQ(N, 1, 150000) x\n", nil, fsm.CodeLimit, "n.conf:1:1", "options"},
 		{"self-reference", "$A=${A}\nx ${A}\n", nil, fsm.CodeLimit, "n.conf:2:1", "refer to themselves"},
 		{"mutual reference", "$A=${B} x\n$B=${A} y\n$A\n", nil, fsm.CodeLimit, "n.conf:3:1", "refer to themselves"},
 		{"multi-line self-reference", "$A= \\\n $A \\\n $A\n$A\n", nil, fsm.CodeLimit, "n.conf:4:1", "refer to themselves"},
 		{"billion laughs", "$A=" + strings.Repeat("${B}", 100) + "\n$B=" + strings.Repeat("${C}", 100) + "\n$C=" + strings.Repeat("x", 1000) + "\n~SEQ(N,1,1000) $A\n", nil, fsm.CodeLimit, "n.conf:4:1", "longer than"},
-		{"definition without end", "$A= \\\n x \\", nil, manifest.CodeSyntax, "n.conf:2:1", "has no end"},
-		{"sequence without values", "~SEQ x\n", nil, manifest.CodeSyntax, "n.conf:1:1", "parentheses"},
-		{"sequence of words", "~SEQ(N, a, b) x\n", nil, fsm.CodeMalformed, "n.conf:1:1", "not a number"},
-		{"sequence without end", "~SEQ(N, 1, -1, 5) x\n", nil, fsm.CodeRange, "n.conf:1:1", "never comes"},
-		{"sequence of zero steps", "~SEQ(N, 1, 0, 5) x\n", nil, fsm.CodeRange, "n.conf:1:1", "never comes"},
+		{"definition without end", "$A= \\\n x \\", nil, "", "n.conf:2: fault", "has no end"},
+		{"sequence without values", "~SEQ x\n", nil, "", "n.conf:1: fault", "parentheses"},
+		{"sequence of words", "~SEQ(N, a, b) x\n", nil, "", "n.conf:1: fault", "not a number"},
+		{"sequence without end", "~SEQ(N, 1, -1, 5) x\n", nil, "", "n.conf:1: fault", "never comes"},
+		{"sequence of zero steps", "~SEQ(N, 1, 0, 5) x\n", nil, "", "n.conf:1: fault", "never comes"},
 		{"endless sequence", "~SEQ(N, 1, 2000000000) x\n", nil, fsm.CodeLimit, "n.conf:1:1", "rounds"},
 		{"nested sequences", "~SEQ(A,1,1000) ~SEQ(B,1,1000) ~SEQ(C,1,1000) x\n", nil, fsm.CodeLimit, "n.conf:1:1", "more than"},
-		{"list without values", "~LST(N) x\n", nil, manifest.CodeSyntax, "n.conf:1:1", "~LST"},
-		{"list of pairs", "~LST({A,B}, {1}) x\n", nil, manifest.CodeSyntax, "n.conf:1:1", "2 names and 1 values"},
-		{"include of nothing", "include\n", nil, fsm.CodeMissing, "n.conf:1:1", "names no file"},
-		{"include of itself", "\ninclude n.conf\n", memory{"n.conf": "include n.conf\n"}, manifest.CodeConflict, "n.conf:2:1", "includes itself"},
-		{"include in a ring", "include a\n", memory{"a": "x y\ninclude b\n", "b": "include a\n"}, manifest.CodeConflict, "b:1:1", "includes itself: n.conf -> a -> b -> a"},
-		{"include that cannot be read", "include a\n", memory{"a": "unreadable"}, fsm.CodeNotFound, "n.conf:1:1", "permission denied"},
-		{"include of a bad pattern", "include [\n", memory{}, fsm.CodeMalformed, "n.conf:1:1", "pattern"},
-		{"include of bad text", "include a\n", memory{"a": "x\n\xff\n"}, manifest.CodeEncoding, "a:2:1", "not UTF-8"},
-		{"no name", "vrrp_instance {\n}\n", nil, fsm.CodeMissing, "n.conf:1:1", "needs a name"},
-		{"group without name", "vrrp_sync_group {\n}\n", nil, fsm.CodeMissing, "n.conf:1:1", "needs a name"},
-		{"no router id", "vrrp_instance V {\n}\n", nil, fsm.CodeMissing, "n.conf:1:1", "virtual_router_id"},
-		{"router id 0", instanceWith("virtual_router_id 0"), nil, fsm.CodeRange, "n.conf:4:1", "0 is not from 1 to 255"},
-		{"router id 256", instanceWith("virtual_router_id 256"), nil, fsm.CodeRange, "n.conf:4:1", "256"},
-		{"router id word", instanceWith("virtual_router_id x"), nil, fsm.CodeMalformed, "n.conf:4:1", "not a whole number"},
-		{"priority 300", instanceWith("priority 300"), nil, fsm.CodeRange, "n.conf:4:1", "300"},
-		{"priority missing", instanceWith("priority"), nil, fsm.CodeMalformed, "n.conf:4:1", "not a whole number"},
-		{"state", instanceWith("state SLAVE"), nil, fsm.CodeParameter, "n.conf:4:1", "MASTER or BACKUP"},
-		{"advert_int 0", instanceWith("advert_int 0"), nil, fsm.CodeRange, "n.conf:4:1", "advert_int 0"},
-		{"advert_int NaN", instanceWith("advert_int NaN"), nil, fsm.CodeMalformed, "n.conf:4:1", "NaN"},
-		{"preempt_delay 1001", instanceWith("preempt_delay 1001"), nil, fsm.CodeRange, "n.conf:4:1", "1001"},
-		{"preempt_delay -1", instanceWith("preempt_delay -1"), nil, fsm.CodeRange, "n.conf:4:1", "-1"},
-		{"address", instanceWith("virtual_ipaddress {\n10.0.0.999\n}"), nil, fsm.CodeMalformed, "n.conf:5:1", "10.0.0.999"},
-		{"leading zeros", instanceWith("virtual_ipaddress {\n10.0.0.010\n}"), nil, fsm.CodeMalformed, "n.conf:5:1", "10.0.0.010"},
-		{"prefix", instanceWith("virtual_ipaddress {\n10.0.0.9/33\n}"), nil, fsm.CodeMalformed, "n.conf:5:1", "from 0 to 32"},
-		{"zone", instanceWith("virtual_ipaddress {\nfe80::1%eth0\n}"), nil, fsm.CodeMalformed, "n.conf:5:1", "fe80::1%eth0"},
-		{"IPv4 in IPv6", instanceWith("virtual_ipaddress {\n::ffff:10.0.0.1\n}"), nil, fsm.CodeMalformed, "n.conf:5:1", "::ffff"},
-		{"multicast", instanceWith("virtual_ipaddress {\n224.0.0.18\n}"), nil, fsm.CodeRange, "n.conf", "can be no HAVIP"},
-		{"peer", instanceWith("unicast_peer {\nhost.example\n}"), nil, fsm.CodeMalformed, "n.conf:5:1", "host.example"},
+		{"list without values", "~LST(N) x\n", nil, "", "n.conf:1: fault", "~LST"},
+		{"list of pairs", "~LST({A,B}, {1}) x\n", nil, "", "n.conf:1: fault", "2 names and 1 values"},
+		{"include of nothing", "include\n", nil, "", "n.conf:1: fault", "names no file"},
+		{"include of itself", "\ninclude n.conf\n", memory{"n.conf": "include n.conf\n"}, "", "n.conf:2: fault", "includes itself"},
+		{"include in a ring", "include a\n", memory{"a": "x y\ninclude b\n", "b": "include a\n"}, "", "b:1: fault", "includes itself: n.conf -> a -> b -> a"},
+		{"include that cannot be read", "include a\n", memory{"a": "unreadable"}, "", "n.conf:1: fault", "permission denied"},
+		{"include of a bad pattern", "include [\n", memory{}, "", "n.conf:1: fault", "pattern"},
+		{"include of bad text", "include a\n", memory{"a": "\xff\xfex\n"}, "", "n.conf:1: fault", "UTF-16"},
+		{"no name", "vrrp_instance {\n}\n", nil, "", "n.conf:1: fault", "has no name"},
+		{"group without name", "vrrp_sync_group {\n}\n", nil, "", "n.conf:1: fault", "has no name"},
+		{"no router id", "vrrp_instance V {\n}\n", nil, "", "n.conf:1: fault", "virtual_router_id"},
+		{"router id 0", instanceWith("virtual_router_id 0"), nil, "", "n.conf:4: fault", "\"0\" is not a whole number from 1 to 255"},
+		{"router id 256", instanceWith("virtual_router_id 256"), nil, "", "n.conf:4: fault", "256"},
+		{"router id word", instanceWith("virtual_router_id x"), nil, "", "n.conf:4: fault", "not a whole number"},
+		{"priority 300", instanceWith("priority 300"), nil, "", "n.conf:4: fault", "keepalived takes 100"},
+		{"priority missing", instanceWith("priority"), nil, "", "n.conf:4: fault", "has no value"},
+		{"state", instanceWith("state SLAVE"), nil, "", "n.conf:4: fault", "defaulting to BACKUP"},
+		{"advert_int 0", instanceWith("advert_int 0"), nil, "", "n.conf:4: fault", "advert_int 0"},
+		{"advert_int NaN", instanceWith("advert_int NaN"), nil, "", "n.conf:4: fault", "NaN"},
+		{"preempt_delay 1001", instanceWith("preempt_delay 1001"), nil, "", "n.conf:4: fault", "1001"},
+		{"preempt_delay -1", instanceWith("preempt_delay -1"), nil, "", "n.conf:4: fault", "-1"},
+		{"address", instanceWith("virtual_ipaddress {\n10.0.0.999\n}"), nil, "", "n.conf:5: fault", "10.0.0.999"},
+		{"leading zeros", instanceWith("virtual_ipaddress {\n10.0.0.010\n}"), nil, "", "n.conf:5: fault", "10.0.0.010"},
+		{"prefix", instanceWith("virtual_ipaddress {\n10.0.0.9/33\n}"), nil, "", "n.conf:5: fault", "from 0 to 32"},
+		{"zone", instanceWith("virtual_ipaddress {\nfe80::1%eth0\n}"), nil, "", "n.conf:5: fault", "fe80::1%eth0"},
+		{"IPv4 in IPv6", instanceWith("virtual_ipaddress {\n::ffff:10.0.0.1\n}"), nil, "", "n.conf:5: fault", "::ffff"},
+		{"multicast", instanceWith("virtual_ipaddress {\n224.0.0.18\n}"), nil, "", "n.conf:5: fault", "can be no HAVIP"},
+		{"peer", instanceWith("unicast_peer {\nhost.example\n}"), nil, "", "n.conf:5: fault", "host.example"},
 		{"eleven thousand addresses", instanceWith("virtual_ipaddress {\n~SEQ(A,0,50) ~SEQ(B,0,219) 10.0.${A}.${B}\n}"), nil, fsm.CodeLimit, "n.conf:5:1", "more than 10000 addresses"},
-		{"node name", "@" + strings.Repeat("x", 70) + " a\nb c\n", nil, "", "", ""},
+		{"middle not closed", "vrrp_instance V {\n virtual_ipaddress {\n10.0.0.1\n}\nvrrp_instance W {\n}\n", nil, manifest.CodeSyntax, "n.conf:1:1", "not closed before the vrrp_instance of line 5"},
+		{"defined twice", instanceWith("") + instanceWith(""), nil, "", "n.conf:6: fault", "is defined above already"},
+		{"template", instanceWith("virtual_ipaddress {\n{{ vip }}\n}"), nil, "", "n.conf:5: fault", "is a placeholder"},
+		{"template in a name", "vrrp_instance {{ name }} {\nvirtual_router_id 1\n}\n", nil, "", "n.conf:1: fault", "is a placeholder"},
+		{"parameter for an address", instanceWith("virtual_ipaddress {\n$VIP\n}"), nil, "", "n.conf:5: fault", "VIP is not defined"},
+		{"chance", instanceWith("priority ${_RANDOM 1 9}"), nil, "", "n.conf:4: fault", "random number"},
+		{"two on a line", instanceWith("virtual_ipaddress {\n10.0.0.1 10.0.0.2\n}"), nil, "", "n.conf:5: fault", "one address a line"},
+		{"long interface", instanceWith("interface " + strings.Repeat("e", 16)), nil, "", "n.conf:4: fault", "more than 15"},
+		{"node name", "@" + strings.Repeat("x", 70) + " a\nb c\n", nil, "", "n.conf:2: fault", "is not a word that keepalived knows"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			var files Files
 			if row.files != nil {
 				files = row.files
 			}
-			_, err := Import([]manifest.Source{{Name: "n.conf", Data: []byte(row.text)}}, Options{Files: files})
-			if row.code == "" {
-				if err != nil {
-					t.Errorf("%v", err)
+			got, err := Import([]manifest.Source{{Name: "n.conf", Data: []byte(row.text)}}, Options{Files: files})
+			if row.code == "" { // a finding, and the rest of the file is read
+				found := slices.ContainsFunc(got.Findings, func(f manifest.Finding) bool {
+					return strings.HasPrefix(f.String(), row.place) && strings.Contains(f.String(), row.why)
+				})
+				if !found {
+					t.Errorf("%v; no %s ... %s in\n%s", err, row.place, row.why, got.Report())
 				}
 				return
 			}

@@ -46,7 +46,7 @@ func Import(src manifest.Source) (manifest.Import, error) {
 	}
 	r.finish()
 	report.Finish()
-	return report, manifest.CheckImport(report, src.Name)
+	return report, manifest.CheckImport(report, src.Name, "the CIB has no address that can be taken")
 }
 
 func (r *reader) properties(section *element) {

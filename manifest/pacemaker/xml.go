@@ -58,7 +58,7 @@ func (e *element) all(names ...string) []*element {
 // parse reads the document. There is no document type in a CIB, so entities of one's own,
 // which can blow a small file up, are refused with it.
 func parse(src manifest.Source) (*element, error) {
-	if err := manifest.ReadableText(src); err != nil {
+	if _, _, err := manifest.ForeignText(src); err != nil {
 		return nil, err
 	}
 	dec := xml.NewDecoder(bytes.NewReader(src.Data))
