@@ -139,6 +139,17 @@ func Refused(t *testing.T, name string, code fsm.Code, place, why string, err er
 	}
 }
 
+// Found checks that some finding begins with place and holds why.
+func Found(t *testing.T, name, place, why string, got manifest.Import) {
+	t.Helper()
+	for _, f := range got.Findings {
+		if text := f.String(); strings.HasPrefix(text, place) && strings.Contains(text, why) {
+			return
+		}
+	}
+	t.Errorf("%s: no %s ... %s in\n%s", name, place, why, got.Report())
+}
+
 // Cases are the golden inputs, at least ten.
 func Cases(t *testing.T, pattern string) []string {
 	t.Helper()

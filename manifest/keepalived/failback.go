@@ -58,16 +58,16 @@ func (m *merger) failback(v *virtual) string {
 	if text == "" || !strings.HasSuffix(text, "m") {
 		text = wait.String()
 	}
-	m.add(manifest.Taken, p, "preempt_delay", "failback: %s, counted from the moment the node is back%s", text, aloneText(v))
+	m.add(manifest.Taken, p, "preempt_delay", "failback: %s, counted from the moment the node is back; it takes the address back%s", text, aloneText(v))
 	return text
 }
 
 // aloneText says on what a policy rests when only one node's file is known.
 func aloneText(v *virtual) string {
 	if len(v.members) > 1 {
-		return ""
+		return " from those with a lower priority"
 	}
-	return " from any node with a lower priority, as no other file is here"
+	return " from any other node, as no file of one is here"
 }
 
 func nodesOf(instances []*instance) string {

@@ -89,7 +89,7 @@ func (c *config) examineWire(i *instance) {
 	if i.version == 3 && i.advert > 40.95 {
 		wrong(i.place, "advert_int", "VRRP version 3 carries at most 40.95 seconds, not %v", i.advert)
 	}
-	if i.iface == "" && i.unicast == nil {
+	if i.noInterface && i.unicast == nil {
 		wrong(i.place, "vrrp_instance "+i.name, "has no interface, which multicast needs; keepalived does not start it")
 	}
 }

@@ -56,6 +56,7 @@ type statement struct {
 	isBlock bool
 	// unfilled says that a word of it stands for a value that nobody knows here.
 	unfilled bool
+	lacks    []string // options of the block that were left out for that
 }
 
 func (s *statement) key() string { return s.words[0].text }
@@ -138,7 +139,8 @@ func (p *parser) parse(src manifest.Source) ([]*statement, error) {
 		p.add(manifest.Wrong, s.place, head(s), "its block is not closed; keepalived reports a missing } and takes it to end with the file, and so it is here")
 		p.open = p.open[:len(p.open)-1]
 	}
-	return filled(p.root.block), nil
+	p.root.fill()
+	return p.root.block, nil
 }
 
 // topInside is the first block in s that belongs at the top, nil without one.
@@ -154,17 +156,18 @@ func (s *statement) topInside() *statement {
 	return nil
 }
 
-// filled leaves out the options whose value is not known; blocks stay.
-func filled(list []*statement) []*statement {
-	out := list[:0]
-	for _, s := range list {
-		if s.unfilled && !s.isBlock {
+// fill leaves out the options of a block whose value is not known; blocks in it stay.
+func (s *statement) fill() {
+	kept := s.block[:0]
+	for _, c := range s.block {
+		if c.unfilled && !c.isBlock {
+			s.lacks = append(s.lacks, c.key())
 			continue
 		}
-		s.block = filled(s.block)
-		out = append(out, s)
+		c.fill()
+		kept = append(kept, c)
 	}
-	return out
+	s.block = kept
 }
 
 func (p *parser) file(src manifest.Source) error {

@@ -25,6 +25,7 @@ type instance struct {
 	state       *statement
 	master      bool // state MASTER
 	iface       string
+	noInterface bool // not even one whose name is not known here
 	vrid        int // 0 where none is known
 	priority    int
 	prioritySet bool
@@ -217,7 +218,8 @@ func (c *config) instance(s *statement) {
 			c.add(r.kind, o.place, head(o), "%s", r.text)
 		}
 	}
-	if i.vrid == 0 {
+	i.noInterface = i.iface == "" && !slices.Contains(s.lacks, "interface")
+	if i.vrid == 0 && !slices.Contains(s.lacks, "virtual_router_id") {
 		c.wrong(s, "has no virtual_router_id that counts; keepalived does not start so")
 	}
 	if i.version == 0 {
