@@ -26,7 +26,7 @@ type instance struct {
 	master      bool // state MASTER
 	iface       string
 	noInterface bool // not even one whose name is not known here
-	vrid        int // 0 where none is known
+	vrid        int  // 0 where none is known
 	priority    int
 	prioritySet bool
 	advert      float64

@@ -54,7 +54,7 @@ func (r *reader) constraints(section *element) {
 		case "rsc_colocation":
 			r.colocation(c)
 		case "rsc_order":
-			r.ordering(c)
+			r.add(manifest.LeftOut, c, "rsc_order "+c.attr("id"), "addresses have no order of start; a service that needs its address waits for the hook on-acquire")
 		case "rsc_ticket":
 			r.add(manifest.LeftOut, c, "rsc_ticket "+c.attr("id"), "there are no tickets between sites")
 		default:
@@ -64,19 +64,6 @@ func (r *reader) constraints(section *element) {
 	clusters := r.clusters(r.sticks)
 	for _, c := range section.all("rsc_location") {
 		r.location(c, clusters)
-	}
-}
-
-// ordering keeps of an order what decides whether an address runs at all.
-func (r *reader) ordering(c *element) {
-	r.add(manifest.LeftOut, c, "rsc_order "+c.attr("id"), "addresses have no order of start; a service that needs its address waits for the hook on-acquire")
-	if kind := c.attr("kind"); kind != "" && kind != "Mandatory" || c.attr("score") == "0" {
-		return
-	}
-	first, _ := r.resolve(c.attr("first"))
-	then, _ := r.resolve(c.attr("then"))
-	if len(first) > 0 && len(then) > 0 && cmp.Or(c.attr("first-action"), "start") == "start" {
-		r.needs = append(r.needs, need{then[0], first[len(first)-1], "which starts before it by " + c.attr("id")})
 	}
 }
 

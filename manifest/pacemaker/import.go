@@ -40,7 +40,7 @@ func ImportAt(src manifest.Source, now time.Time) (manifest.Import, error) {
 	r.readNodes(config.child("nodes"))
 	r.rest(config)
 	if resources := config.child("resources"); resources != nil {
-		r.resources(resources, r.defaults, nil)
+		r.resources(resources, map[string]string{}, nil)
 	}
 	r.tags(config.child("tags"))
 	r.constraints(config.child("constraints"))
@@ -172,7 +172,7 @@ func (r *reader) rest(config *element) {
 		case "crm_config", "nodes", "resources", "constraints", "tags":
 		case "rsc_defaults":
 			values := r.values(e, "meta_attributes")
-			maps.Copy(r.defaults, values)
+			r.defaultsIn = e
 			for _, name := range slices.Sorted(maps.Keys(values)) {
 				m, known := metaRules[name]
 				if !known {
@@ -180,7 +180,7 @@ func (r *reader) rest(config *element) {
 				}
 				text := m.text
 				if text == "" {
-					text = "default of every resource: " + r.defaults[name]
+					text = "default of every resource: " + values[name]
 				}
 				r.add(m.kind, e, name, "%s", text)
 			}

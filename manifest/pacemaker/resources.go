@@ -34,8 +34,13 @@ type reader struct {
 	needs      []need              // what must run for another to run
 	drafts     []draft             // groups of the result in the making
 	opt        struct{ optIn, stopped bool }
-	defaults   map[string]string // rsc_defaults
+	defaults   map[string]string // by properties of the cluster
+	defaultsIn *element          // rsc_defaults, nil without
+	agent      *agent            // of the primitive that is being read
 }
+
+// agent is what a rule of rsc_defaults can ask of a resource.
+type agent struct{ class, provider, kind string }
 
 func newReader(file string, report *manifest.Import, now time.Time) *reader {
 	return &reader{file: file, now: now, report: report, byID: map[string]*element{}, attributes: map[string]map[string]string{}, byIP: map[netip.Addr]string{},
@@ -56,9 +61,9 @@ type resource struct {
 
 // group is a group that is being walked.
 type group struct {
-	id               string
-	together, inTurn bool // its members are on one node; each waits for the one before
-	last             string
+	id       string
+	together bool // its members are on one node, and each needs the one before
+	last     string
 }
 
 func (r *reader) add(kind manifest.FindingKind, e *element, option, format string, args ...any) {
@@ -103,8 +108,7 @@ func (r *reader) pairs(owner *element, kind string) (values map[string]string, p
 				continue
 			}
 		}
-		if set.child("rule") != nil {
-			r.add(manifest.LeftOut, set, kind+" of "+owner.attr("id"), "holds only under a rule")
+		if rule := set.child("rule"); rule != nil && !r.setHolds(set, rule, kind+" of "+owner.attr("id")) {
 			continue
 		}
 		list := set.all("nvpair")
@@ -126,6 +130,30 @@ func (r *reader) pairs(owner *element, kind string) (values map[string]string, p
 		}
 	}
 	return values, places
+}
+
+// setHolds decides the rule of an attribute set for the agent at hand. What depends on the
+// node or on the hour is left out.
+func (r *reader) setHolds(set, rule *element, option string) bool {
+	var f facts
+	switch r.rule(rule, "", &f) {
+	case yes:
+		if !f.until.IsZero() {
+			r.add(manifest.Wrong, set, option, "holds until %s only, and is taken for ever", f.until.Format(time.RFC3339))
+		}
+		return true
+	case no:
+		if !f.past.IsZero() || !f.later.IsZero() {
+			r.add(manifest.LeftOut, set, option, "%s", f.reason())
+		}
+		return false
+	}
+	if f.ofAgent && r.agent == nil {
+		r.add(manifest.Taken, set, option, "its rule is decided for each resource")
+		return false
+	}
+	r.add(manifest.LeftOut, set, option, "holds only under a rule: %s", f.reason())
+	return false
 }
 
 func (r *reader) values(owner *element, kind string) map[string]string {
@@ -162,13 +190,12 @@ func (r *reader) resources(parent *element, meta map[string]string, in *group) {
 			inherited := maps.Clone(meta)
 			own := r.metaOf(e)
 			maps.Copy(inherited, own)
-			g := &group{id: id, together: true, inTurn: true}
+			g := &group{id: id, together: true}
 			if v := cmp.Or(own["collocated"], e.attr("collocated")); v != "" && !truth(v) {
 				g.together = false
 				r.add(manifest.Taken, e, "collocated of "+id, "%s: its addresses need not be on one node", v)
 			}
 			if v := cmp.Or(own["ordered"], e.attr("ordered")); v != "" && !truth(v) {
-				g.inTurn = false
 				r.add(manifest.LeftOut, e, "ordered of "+id, "%s: addresses have no order of start", v)
 			}
 			r.resources(e, inherited, g)
@@ -220,14 +247,14 @@ func (r *reader) primitive(e *element, inherited map[string]string, in *group) {
 	if r.found[id] != nil {
 		return // index has said that it is there twice
 	}
-	params, meta, class := r.values(e, "instance_attributes"), maps.Clone(inherited), e.attr("class")
+	params, meta, class, provider := r.values(e, "instance_attributes"), map[string]string{}, e.attr("class"), e.attr("provider")
 	if name := e.attr("template"); name != "" {
 		t := r.byID[name]
 		if t == nil || t.name != "template" {
 			r.add(manifest.Wrong, e, "primitive "+id, "refers to the template %q, which does not exist", name)
 			return
 		}
-		kind, class = t.attr("type"), t.attr("class")
+		kind, class, provider = t.attr("type"), t.attr("class"), t.attr("provider")
 		for k, v := range r.values(t, "instance_attributes") {
 			if _, own := params[k]; !own {
 				params[k] = v
@@ -238,6 +265,7 @@ func (r *reader) primitive(e *element, inherited map[string]string, in *group) {
 	}
 	own := r.metaOf(e)
 	maps.Copy(meta, own)
+	meta = r.inherit(inherited, meta, agent{class, provider, kind})
 	p := &resource{id: id, line: e.line, scores: map[string]int{}, named: map[string]bool{}, bans: map[string]string{}}
 	p.sticky = r.number(e, id, "resource-stickiness", meta)
 	p.stopped = strings.EqualFold(meta["target-role"], "Stopped")
@@ -257,6 +285,20 @@ func (r *reader) primitive(e *element, inherited map[string]string, in *group) {
 	r.parameters(e, id, params, own)
 }
 
+// inherit puts below the meta attributes of a primitive those of its group, and below these
+// the defaults.
+func (r *reader) inherit(group, own map[string]string, a agent) map[string]string {
+	meta := maps.Clone(r.defaults)
+	if r.defaultsIn != nil {
+		r.agent = &a
+		maps.Copy(meta, r.values(r.defaultsIn, "meta_attributes"))
+		r.agent = nil
+	}
+	maps.Copy(meta, group)
+	maps.Copy(meta, own)
+	return meta
+}
+
 // enter books a primitive, and what its group makes of it.
 func (r *reader) enter(p *resource, in *group) {
 	r.found[p.id] = p
@@ -269,7 +311,7 @@ func (r *reader) enter(p *resource, in *group) {
 		if in.together {
 			r.sticks = append(r.sticks, bond{in.last, p.id})
 		}
-		if in.together || in.inTurn {
+		if in.together {
 			r.needs = append(r.needs, need{p.id, in.last, "before it in group " + in.id})
 		}
 	}
@@ -349,6 +391,7 @@ func (r *reader) number(e *element, id, name string, meta map[string]string) int
 // meta reads the meta attributes of an address, inherited ones included.
 func (r *reader) meta(e *element, p *resource, meta map[string]string) {
 	h := p.havip
+	managed := meta["is-managed"] == "" || truth(meta["is-managed"])
 	for _, name := range slices.Sorted(maps.Keys(meta)) {
 		value := meta[name]
 		switch name {
@@ -361,7 +404,11 @@ func (r *reader) meta(e *element, p *resource, meta map[string]string) {
 				h.FailLimit = 0
 			}
 		case "target-role":
-			h.Enabled = !p.stopped
+			h.Enabled = !p.stopped || !managed
+			if p.stopped && !managed {
+				r.add(manifest.Changed, e, name+" of "+p.id, "%s, and it is not managed, so Pacemaker does not stop it either: enabled, and left where it is", value)
+				continue
+			}
 		case "is-managed":
 			h.Managed = truth(value)
 		case "maintenance":

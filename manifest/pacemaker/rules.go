@@ -33,6 +33,21 @@ type facts struct {
 	later   time.Time // it begins by itself
 	times   bool      // it holds at times of the day or the week
 	strange string    // what cannot be told here
+	ofAgent bool      // it asks for the agent of a resource
+}
+
+// ofAgent decides a rsc_expression of the defaults of resources.
+func (r *reader) ofAgent(e *element, f *facts) verdict {
+	f.ofAgent = true
+	if r.agent == nil {
+		return unknown
+	}
+	for _, k := range []struct{ want, have string }{{e.attr("class"), r.agent.class}, {e.attr("provider"), r.agent.provider}, {e.attr("type"), r.agent.kind}} {
+		if k.want != "" && k.want != k.have {
+			return no
+		}
+	}
+	return yes
 }
 
 // rule says whether a rule holds for a node; an id-ref stands for another one.
@@ -56,6 +71,8 @@ func (r *reader) rule(e *element, node string, f *facts) verdict {
 			v = r.expression(k, node, f)
 		case "date_expression":
 			v = r.date(k, f)
+		case "rsc_expression":
+			v = r.ofAgent(k, f)
 		default:
 			f.strange = k.name
 		}
@@ -81,6 +98,9 @@ func (r *reader) expression(e *element, node string, f *facts) verdict {
 	var have string
 	there := true
 	switch {
+	case node == "":
+		f.strange = "expression " + attribute
+		return unknown
 	case attribute == "#uname" || attribute == "#id" && r.attributes[manifest.NodeName(want)] != nil:
 		have, want = node, manifest.NodeName(want)
 	case attribute == "#kind":
