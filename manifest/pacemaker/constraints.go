@@ -62,6 +62,13 @@ func (r *reader) constraints(section *element) {
 		}
 	}
 	clusters := r.clusters(r.sticks)
+	for _, h := range r.held {
+		if c := clusters[h.id]; len(c.addresses) > 0 {
+			r.follows(h.e, c.names()+" (on one node with "+h.id+")", h.what, h.score)
+			continue
+		}
+		r.add(manifest.LeftOut, h.e, "rsc_colocation "+h.e.attr("id"), "%s and %s: nothing of it is an address", h.id, h.what)
+	}
 	for _, c := range section.all("rsc_location") {
 		r.location(c, clusters)
 	}
@@ -259,7 +266,7 @@ func (r *reader) colocation(c *element) {
 		r.add(manifest.LeftOut, c, id, "a score of 0 says nothing")
 		return
 	case sides == 0:
-		r.add(manifest.LeftOut, c, id, "%s: nothing of it is an address", strings.Join(others, ", "))
+		r.ofServices(c, id, p, others)
 		return
 	case sides < 2 || len(havips) < 2:
 		r.halfColocation(c, id, p, havips, others)
@@ -275,6 +282,42 @@ func (r *reader) colocation(c *element) {
 	r.draft(c, c.attr("id"), kind, p.score >= Infinity || p.score <= -Infinity, havips)
 }
 
+// held is a service that follows what is not placed here, or keeps away from it.
+type held struct {
+	e        *element
+	id, what string
+	score    int
+}
+
+// ofServices reports a colocation without an address. When a service of it follows copies, so
+// may an address that is bound to the service, which is known later.
+func (r *reader) ofServices(c *element, id string, p pulls, others []string) {
+	role := cmp.Or(c.attr("with-rsc-role"), c.attr("rsc-role"))
+	for n := range p.sides {
+		for m := range p.sides {
+			if n != m && len(p.sides[n]) > 0 && (len(p.sides[m]) == 0 || role != "" && !strings.EqualFold(role, "Started")) {
+				r.held = append(r.held, held{c, p.sides[n][0], p.names[m], p.score})
+				return
+			}
+		}
+	}
+	if p.score >= Infinity {
+		r.add(manifest.LeftOut, c, id, "%s: nothing of it is an address; it counts where one is bound to it", strings.Join(others, ", "))
+		return
+	}
+	r.add(manifest.LeftOut, c, id, "%s: nothing of it is an address", strings.Join(others, ", "))
+}
+
+// follows is the fault of an address whose place depends on what is not placed here.
+func (r *reader) follows(c *element, who, what string, score int) {
+	id := "rsc_colocation " + c.attr("id")
+	if score > 0 {
+		r.add(manifest.Wrong, c, id, "%s goes where %s runs (a copy or a role that Pacemaker chose); nothing here knows that, so it may part from it. Let its service call `havip move`, or move it by hand", who, what)
+		return
+	}
+	r.add(manifest.Wrong, c, id, "%s keeps away from %s, which is no address: nothing here knows where that runs, so they may meet", who, what)
+}
+
 // halfColocation reports a colocation of addresses with what is none.
 func (r *reader) halfColocation(c *element, id string, p pulls, havips, others []string) {
 	who, what := strings.Join(havips, ", "), strings.Join(others, ", ")
@@ -286,10 +329,8 @@ func (r *reader) halfColocation(c *element, id string, p pulls, havips, others [
 	switch {
 	case p.score >= Infinity && placed && (role == "" || strings.EqualFold(role, "Started")):
 		r.add(manifest.Changed, c, id, "%s is no address and moves with %s: its scores and its stickiness count for it, and it follows by the hook on-acquire", what, who)
-	case p.score > 0:
-		r.add(manifest.Wrong, c, id, "%s goes where %s runs (a copy or a role that Pacemaker chose); nothing here knows that, so it may part from it. Let its service call `havip move`, or move it by hand", who, what)
 	default:
-		r.add(manifest.Wrong, c, id, "%s keeps away from %s, which is no address: nothing here knows where that runs, so they may meet", who, what)
+		r.follows(c, who, what, p.score)
 	}
 }
 

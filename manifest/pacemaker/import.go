@@ -38,6 +38,7 @@ func ImportAt(src manifest.Source, now time.Time) (manifest.Import, error) {
 	r.oldSchema(config)
 	r.properties(config.child("crm_config"))
 	r.readNodes(config.child("nodes"))
+	r.untilReboot(root)
 	r.rest(config)
 	if resources := config.child("resources"); resources != nil {
 		r.resources(resources, map[string]string{}, nil)
@@ -162,6 +163,23 @@ func (r *reader) readNodes(section *element) {
 			r.add(manifest.LeftOut, e, "utilization of "+uname, "capacity is one number here, the sum of the HAVIPs' weights; set it by hand")
 		}
 		r.nodes = append(r.nodes, n)
+	}
+}
+
+// untilReboot reads of the status what an operator said of a node for as long as it runs.
+func (r *reader) untilReboot(root *element) {
+	status := root.find("status")
+	for _, state := range status.all("node_state") {
+		attrs := state.child("transient_attributes")
+		if attrs == nil || !truth(r.values(attrs, "instance_attributes")["standby"]) {
+			continue
+		}
+		for i := range r.nodes {
+			if n := &r.nodes[i]; n.Name == manifest.NodeName(state.attr("uname")) {
+				n.Standby = true
+				r.add(manifest.Changed, attrs, "standby of "+n.Name, "until its next start there (crm_standby --lifetime reboot); here until `node activate`")
+			}
+		}
 	}
 }
 

@@ -32,6 +32,7 @@ type reader struct {
 	members    map[string][]string // of a group, a template or a tag: resource ids
 	sticks     []bond              // what must be on one node
 	needs      []need              // what must run for another to run
+	held       []held              // services that follow what is not placed here
 	drafts     []draft             // groups of the result in the making
 	opt        struct{ optIn, stopped bool }
 	defaults   map[string]string // by properties of the cluster

@@ -70,29 +70,25 @@ func (s simulated) score(id, node string) string {
 }
 
 type clusterStatus struct {
-	Nodes []struct {
-		Name        string `xml:"name,attr"`
-		Online      bool   `xml:"online,attr"`
-		Standby     bool   `xml:"standby,attr"`
-		Maintenance bool   `xml:"maintenance,attr"`
-		Pending     bool   `xml:"pending,attr"`
-		Unclean     bool   `xml:"unclean,attr"`
-		Shutdown    bool   `xml:"shutdown,attr"`
-		Type        string `xml:"type,attr"`
-	} `xml:"nodes>node"`
+	Nodes     []simNode     `xml:"nodes>node"`
 	Resources []simResource `xml:"resources>resource"`
 	Groups    []struct {
 		Resources []simResource `xml:"resource"`
 	} `xml:"resources>group"`
 }
 
+type simNode struct {
+	Name     string `xml:"name,attr"`
+	Online   bool   `xml:"online,attr"`
+	Pending  bool   `xml:"pending,attr"`
+	Unclean  bool   `xml:"unclean,attr"`
+	Shutdown bool   `xml:"shutdown,attr"`
+}
+
 type simResource struct {
-	ID    string `xml:"id,attr"`
-	Role  string `xml:"role,attr"`
-	Agent string `xml:"resource_agent,attr"`
-	Nodes []struct {
-		Name string `xml:"name,attr"`
-	} `xml:"node"`
+	ID    string    `xml:"id,attr"`
+	Role  string    `xml:"role,attr"`
+	Nodes []simNode `xml:"node"`
 }
 
 // owners says where each resource outside clones runs, "" where nowhere.
@@ -194,6 +190,8 @@ func planned(file string, now clusterStatus) (owners, reasons map[string]string,
 	return out, reasons, nil
 }
 
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+
 // tally is how many addresses are where crm_simulate puts them.
 type tally struct {
 	same, ties, all int
@@ -214,7 +212,7 @@ func agreement(t *testing.T, file string) (tally, error) {
 		return sum, err
 	}
 	before, theirs := s.Now.owners(), s.owners()
-	for _, id := range slices.Sorted(maps.Keys(ours)) {
+	for _, id := range sortedKeys(ours) {
 		there, known := theirs[id]
 		if !known {
 			continue // in a clone, or an orphan
@@ -240,7 +238,7 @@ func TestAgreement(t *testing.T) {
 		t.Skip("crm_simulate (Debian: pacemaker-cli-utils) is not installed")
 	}
 	var names []string
-	for _, pattern := range []string{"testdata/cases/*.xml", "testdata/cases/*.conf", "testdata/simulate/*.xml"} {
+	for _, pattern := range []string{"testdata/cases/*.xml", "testdata/cases/*.conf", "testdata/golden/*.xml"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
