@@ -2,7 +2,9 @@ package manifest
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -32,6 +34,9 @@ type Finding struct {
 	Line   int         `json:"line"`
 	Option string      `json:"option"`
 	Text   string      `json:"text"`
+	// Lost says that an address, a node or a file is missing in what was imported because
+	// of this line: the import ends with exit code 1.
+	Lost bool `json:"lost,omitempty"`
 }
 
 func (f Finding) String() string {
@@ -55,16 +60,32 @@ func (i Import) Report() string {
 
 // Add appends a finding.
 func (i *Import) Add(kind FindingKind, file string, line int, option, format string, args ...any) {
-	i.Findings = append(i.Findings, Finding{kind, file, line, option, fmt.Sprintf(format, args...)})
+	i.Findings = append(i.Findings, Finding{Kind: kind, File: file, Line: line, Option: option, Text: fmt.Sprintf(format, args...)})
 }
 
-// Finish puts manifest and findings in their final order and drops repeated findings.
+// Lose appends a fault for which something is missing in what was imported.
+func (i *Import) Lose(file string, line int, option, format string, args ...any) {
+	i.Findings = append(i.Findings, Finding{Kind: Wrong, File: file, Line: line, Option: option, Text: fmt.Sprintf(format, args...), Lost: true})
+}
+
+// Lost lists the findings for which something is missing in what was imported.
+func (i Import) Lost() []Finding {
+	return slices.DeleteFunc(slices.Clone(i.Findings), func(f Finding) bool { return !f.Lost })
+}
+
+// Finish puts manifest and findings in their final order, each finding once. Findings of one
+// line stay in the order in which the importer came to them.
 func (i *Import) Finish() {
 	i.Manifest = i.Manifest.Canonical()
 	slices.SortStableFunc(i.Findings, func(a, b Finding) int {
 		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line)
 	})
-	i.Findings = slices.Compact(i.Findings)
+	seen := map[Finding]bool{}
+	i.Findings = slices.DeleteFunc(i.Findings, func(f Finding) bool {
+		again := seen[f]
+		seen[f] = true
+		return again
+	})
 }
 
 // Label makes a text fit to name a group or a HAVIP: other characters become dashes.
@@ -123,25 +144,42 @@ func Refuse(file string, line, col int, code fsm.Code, format string, args ...an
 	return Faults{f}
 }
 
-// ReadableText refuses what is no UTF-8 text of a size to be read; importers ask it first.
-func ReadableText(s Source) error {
-	f := readable(s.Data)
-	if f == nil {
-		return nil
+// CheckImport checks what an importer made. One without a HAVIP is refused with the
+// importer's reason. A fault in it is one of the imported configuration.
+func CheckImport(i Import, file, nothing string) error {
+	if len(i.Manifest.HAVIPs) == 0 {
+		return Refuse(file, 0, 0, fsm.CodeMissing, "nothing to import: %s", nothing)
 	}
-	f.File = s.Name
-	if f.Code == fsm.CodeMissing {
-		f.Text = "the file is empty"
-	}
-	return Faults{*f}
-}
-
-// CheckImport checks what an importer made. A fault in it is one of the imported
-// configuration, such as an address that is no host's.
-func CheckImport(i Import, file string) error {
 	errs := i.Manifest.Check().Errors()
 	for n := range errs {
 		errs[n].File = file
 	}
 	return errs.Err()
+}
+
+// NoHAVIP says why an address can be no HAVIP; "" if it can. bits is its prefix length, -1
+// where none is known.
+func NoHAVIP(ip netip.Addr, bits int) string {
+	switch {
+	case ip.IsUnspecified():
+		return "it is no host's address"
+	case ip.IsMulticast():
+		return "it is a multicast address"
+	case ip.IsLoopback():
+		return "it is a loopback address"
+	case ip.IsLinkLocalUnicast():
+		return "it is link-local"
+	case !ip.Is4() || bits < 0 || bits > 30:
+		return ""
+	}
+	subnet := netip.PrefixFrom(ip, bits).Masked()
+	b, host := ip.As4(), uint32(1)<<(32-bits)-1
+	last := binary.BigEndian.Uint32(b[:])&host == host
+	switch {
+	case ip == subnet.Addr():
+		return fmt.Sprintf("it is the address of the network %s itself, which no host can have", subnet)
+	case last:
+		return fmt.Sprintf("it is the broadcast address of %s, which no host can have", subnet)
+	}
+	return ""
 }

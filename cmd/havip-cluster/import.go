@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,21 +22,68 @@ import (
 const importFilesMax = keepalived.MaxSources
 
 func newImportCommand(g *globals) *cobra.Command {
-	return group("import", "Make a configuration for apply of that of another program",
+	c := group("import", "Make a configuration for apply of that of another program",
 		newImportKeepalivedCommand(g),
-		importVerb(g, "pacemaker", "From a CIB (cibadmin --query), in XML", []string{"FILE"}, func(sources []manifest.Source) (manifest.Import, error) {
-			return pacemaker.Import(sources[0])
-		}),
-		importVerb(g, "heartbeat", "From haresources, and ha.cf for the nodes and auto_failback", []string{"FILE", "[FILE...]"}, heartbeat.Import),
+		newImportPacemakerCommand(g),
+		newImportHeartbeatCommand(g),
 	)
+	c.Long = c.Short + ".\n\n" + importText
+	return c
 }
 
+// importText is what the help of every importer says of the outcome.
+const importText = "The configuration goes to stdout. On stderr is one finding for each line of the old one: taken; changed (it means something else here); left out, with the reason;\n" +
+	"fault (it did not do there what it looks like). Read faults and changes before you apply. Neither an agent nor root nor a network is needed.\n\n" +
+	"The exit code is 1 when nothing was imported, and when an address, a node or an included file is missing in the result; the findings name the lines."
+
 func newImportKeepalivedCommand(g *globals) *cobra.Command {
-	var nodes []string
+	var nodes, roots []string
 	c := importVerb(g, "keepalived", "From keepalived.conf, one file for each node", []string{"FILE", "[FILE...]"}, func(sources []manifest.Source) (manifest.Import, error) {
-		return keepalived.Import(sources, keepalived.Options{Nodes: nodes, Files: onDisk{}})
+		return keepalived.Import(sources, keepalived.Options{Nodes: nodes, Files: onDisk{}, Roots: roots})
 	})
-	c.Flags().StringSliceVar(&nodes, "node", nil, "the nodes of the files, in their order; with one file and @conditions, the nodes to read it for")
+	c.Long = c.Short + ". What Keepalived did is imported, not what the file says: words that it ignores are faults.\n\n" + importText
+	c.Example = `  havip-cluster import keepalived --node lb1,lb2 lb1.conf lb2.conf > havips.yaml
+  havip-cluster import keepalived --check --node lb1,lb2 lb1.conf lb2.conf          # only the findings
+  havip-cluster import keepalived --node lb1,lb2 keepalived.conf                    # one file with @lb1 and @lb2 in it
+  havip-cluster import keepalived --node lb1,lb2 --root lb1/,lb2/ lb1.conf lb2.conf # with includes, copied to lb1/etc/keepalived/ and so on`
+	c.Flags().StringSliceVar(&nodes, "node", nil, "the nodes of the files, in their order (default: router_id, else the file's name); with one file and @conditions, the nodes to read it for")
+	c.Flags().StringSliceVar(&roots, "root", nil, "a folder that stands for the / of the nodes, to find what is included: one for all files, or one for each in their order")
+	before := c.PreRunE
+	c.PreRunE = func(cmd *cobra.Command, args []string) error {
+		switch files := len(args); {
+		case files > 1 && len(nodes) > 0 && len(nodes) != files:
+			return usage("--node names %s for %s: name one for each file, in their order", plural(len(nodes), "node"), plural(files, "file"))
+		case len(roots) > 1 && len(roots) != files:
+			return usage("--root names %s for %s: give one for all, or one for each file, in their order", plural(len(roots), "folder"), plural(files, "file"))
+		case slices.Contains(nodes, "") || slices.Contains(roots, ""):
+			return usage("--node or --root has an empty name in it")
+		}
+		for _, root := range roots {
+			if info, err := os.Stat(root); err != nil || !info.IsDir() {
+				return usage("--root %s is no folder here", root)
+			}
+		}
+		return before(cmd, args)
+	}
+	return c
+}
+
+func newImportPacemakerCommand(g *globals) *cobra.Command {
+	c := importVerb(g, "pacemaker", "From a CIB (cibadmin --query), in XML", []string{"FILE"}, func(sources []manifest.Source) (manifest.Import, error) {
+		return pacemaker.Import(sources[0])
+	})
+	c.Long = c.Short + ". The addresses (IPaddr2, IPaddr, IPv6addr) become HAVIPs. Services that are bound to one count for where it goes, as in Pacemaker.\n\n" + importText
+	c.Example = `  cibadmin --query | havip-cluster import pacemaker - > havips.yaml
+  havip-cluster import pacemaker --check cib.xml                                    # only the findings
+  havip-cluster import pacemaker --check -o json cib.xml                            # for a program`
+	return c
+}
+
+func newImportHeartbeatCommand(g *globals) *cobra.Command {
+	c := importVerb(g, "heartbeat", "From haresources, and ha.cf for the nodes and auto_failback", []string{"FILE", "[FILE...]"}, heartbeat.Import)
+	c.Long = c.Short + ". With the CRM on (Heartbeat 2) the CIB counts: `import pacemaker`.\n\n" + importText
+	c.Example = `  havip-cluster import heartbeat /etc/ha.d/haresources /etc/ha.d/ha.cf > havips.yaml
+  havip-cluster import heartbeat --check haresources ha.cf                          # only the findings`
 	return c
 }
 
@@ -70,7 +119,7 @@ func importVerb(g *globals, name, short string, args []string, do func([]manifes
 		}
 		out, err := do(sources)
 		if check && g.output == "json" && err == nil {
-			return emit(g, append([]manifest.Finding{}, out.Findings...), nil, nil)
+			return cmp.Or(emit(g, append([]manifest.Finding{}, out.Findings...), nil, nil), missing(out))
 		}
 		for l := range strings.Lines(out.Report()) {
 			fmt.Fprintln(g.stderr, oneLine(strings.TrimSuffix(l, "\n")))
@@ -79,13 +128,16 @@ func importVerb(g *globals, name, short string, args []string, do func([]manifes
 			return fileFaults{faults}
 		}
 		if err != nil || check {
-			return err
+			return cmp.Or(err, missing(out))
 		}
 		text := out.Manifest.YAML()
 		if g.output == "json" {
 			text = out.Manifest.JSON()
 		}
 		if _, err := g.stdout.Write(text); err != nil {
+			return err
+		}
+		if err := missing(out); err != nil {
 			return err
 		}
 		g.next("havip-cluster apply -f FILE --dry-run, with what is above in FILE")
@@ -108,4 +160,13 @@ func importVerb(g *globals, name, short string, args []string, do func([]manifes
 		return nil
 	}
 	return c
+}
+
+// missing is the error of an import for which something is missing in the result.
+func missing(out manifest.Import) error {
+	lost := out.Lost()
+	if len(lost) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s not taken, first %s:%d (%s): put it right and import again, or add what is missing by hand", plural(len(lost), "line"), lost[0].File, lost[0].Line, oneLine(lost[0].Option))
 }

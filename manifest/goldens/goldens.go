@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -57,6 +58,75 @@ func Check(t *testing.T, got manifest.Import, err error, base string) {
 	}
 }
 
+// Case is an input from the field with what is right for it. The golden file at base holds the
+// outcome whole; Want and Never are what the .expect beside the input demands of it.
+type Case struct {
+	Name  string
+	Files []string // below the folder of the cases; none: Name with the importer's extension
+	Nodes []string // as --node
+	Root  string   // as --root
+	Lost  bool     // something is missing in it, or nothing was imported: exit code 1
+	Want  []string // each is in the outcome
+	Never []string // none is in it
+}
+
+// Outcome is all that an import says, as the golden files of cases have it.
+func Outcome(got manifest.Import, err error) string {
+	var b strings.Builder
+	if len(got.Manifest.HAVIPs) > 0 {
+		b.Write(got.Manifest.YAML())
+	}
+	b.WriteString("--- findings\n" + got.Report())
+	switch lost := len(got.Lost()); {
+	case err != nil:
+		b.WriteString("--- exit code 1: " + err.Error() + "\n")
+	case lost > 0:
+		b.WriteString("--- exit code 1: " + strconv.Itoa(lost) + " missing\n")
+	default:
+		b.WriteString("--- exit code 0\n")
+	}
+	return b.String()
+}
+
+// Field checks the outcome of a case. dir is the folder of the cases.
+func Field(t *testing.T, c Case, dir string, got manifest.Import, err error) {
+	t.Helper()
+	text := Outcome(got, err)
+	Same(t, filepath.Join(dir, c.Name+".golden"), text)
+	if lost := err != nil || len(got.Lost()) > 0; lost != c.Lost {
+		t.Errorf("something is missing in it: %v, want %v\n%s", lost, c.Lost, text)
+	}
+	for _, want := range c.Want {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	for _, never := range c.Never {
+		if strings.Contains(text, never) {
+			t.Errorf("%q is in\n%s", never, text)
+		}
+	}
+	if _, errs := os.Stat(filepath.Join(dir, c.Name+".expect")); errs != nil {
+		t.Errorf("no word on what is right: %v", errs)
+	}
+	if err != nil {
+		return
+	}
+	back, _, err := manifest.Decode(got.Manifest.YAML())
+	if err != nil || string(back.YAML()) != string(got.Manifest.YAML()) {
+		t.Errorf("what was imported is not read back as it is: %v", err)
+	}
+}
+
+// EveryCase checks that each .expect in dir has a row.
+func EveryCase(t *testing.T, dir string, rows []Case) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "*.expect"))
+	if err != nil || len(names) != len(rows) {
+		t.Errorf("%d files say what is right, and %d rows are tried: %v", len(names), len(rows), err)
+	}
+}
+
 // Refused checks that the first fault of err has the code, the place and the reason.
 func Refused(t *testing.T, name string, code fsm.Code, place, why string, err error) {
 	t.Helper()
@@ -67,6 +137,17 @@ func Refused(t *testing.T, name string, code fsm.Code, place, why string, err er
 	if f := faults[0]; f.Code != code || !strings.HasPrefix(f.Error(), place) || !strings.Contains(f.Text, why) {
 		t.Errorf("%s: %s\nwant %s ... %s (%s)", name, f, place, why, code)
 	}
+}
+
+// Found checks that some finding begins with place and holds why.
+func Found(t *testing.T, name, place, why string, got manifest.Import) {
+	t.Helper()
+	for _, f := range got.Findings {
+		if text := f.String(); strings.HasPrefix(text, place) && strings.Contains(text, why) {
+			return
+		}
+	}
+	t.Errorf("%s: no %s ... %s in\n%s", name, place, why, got.Report())
 }
 
 // Cases are the golden inputs, at least ten.

@@ -4,6 +4,7 @@
 package heartbeat
 
 import (
+	"math/bits"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -45,10 +46,14 @@ type importer struct {
 	byIP     map[string]*entry
 }
 
+func newImporter() *importer {
+	return &importer{report: &manifest.Import{Manifest: manifest.New()}, names: manifest.Names{}, groups: manifest.Names{}, byIP: map[string]*entry{}}
+}
+
 // Import reads haresources and, if given, ha.cf. A file is told by its name, else by what
 // is in it. The error is a manifest.Faults with file and line.
 func Import(sources []manifest.Source) (manifest.Import, error) {
-	i := &importer{report: &manifest.Import{Manifest: manifest.New()}, names: manifest.Names{}, groups: manifest.Names{}, byIP: map[string]*entry{}}
+	i := newImporter()
 	if len(sources) == 0 {
 		return *i.report, manifest.Refuse("", 0, 0, fsm.CodeMissing, "give haresources, and ha.cf with it")
 	}
@@ -58,38 +63,43 @@ func Import(sources []manifest.Source) (manifest.Import, error) {
 		if _, twice := parsed[s.Name]; twice {
 			return *i.report, manifest.Refuse(s.Name, 0, 0, fsm.CodeDuplicate, "the file is given twice")
 		}
-		lines, err := split(s)
+		lines, err := i.split(s)
 		if err != nil {
 			return *i.report, err
 		}
 		parsed[s.Name] = lines
-		if !isSettings(s.Name, lines) {
-			resources = append(resources, s)
-		} else if err := i.settings(s.Name, lines); err != nil {
-			return *i.report, err
+		if isSettings(s.Name, lines) {
+			i.settings(s.Name, lines)
+			continue
 		}
+		resources = append(resources, s)
 	}
 	if len(resources) == 0 {
 		return *i.report, manifest.Refuse(sources[0].Name, 1, 1, fsm.CodeMissing, "no haresources was given: there are no addresses in ha.cf")
 	}
 	for _, s := range resources {
 		for _, l := range parsed[s.Name] {
-			if err := i.resources(s.Name, l); err != nil {
-				return *i.report, err
-			}
+			i.resources(s.Name, l)
 		}
 	}
 	i.finish(resources[0].Name)
 	i.report.Finish()
-	return *i.report, manifest.CheckImport(*i.report, resources[0].Name)
+	return *i.report, manifest.CheckImport(*i.report, resources[0].Name, "haresources holds no address that can be taken")
 }
 
 // split makes logical lines: a backslash at the end joins the next one, # begins a comment.
-func split(s manifest.Source) ([]line, error) {
-	if err := manifest.ReadableText(s); err != nil {
+func (i *importer) split(s manifest.Source) ([]line, error) {
+	all, odd, err := manifest.ForeignText(s)
+	if err != nil {
 		return nil, err
 	}
-	raw := strings.Split(strings.ReplaceAll(string(s.Data), "\r\n", "\n"), "\n")
+	if err := manifest.WrongForm(s.Name, all, manifest.FormHaresources, manifest.FormHaCf); err != nil {
+		return nil, err
+	}
+	if odd > 0 {
+		i.report.Add(manifest.Changed, s.Name, odd, "encoding", "%s", manifest.OddBytes("Heartbeat"))
+	}
+	raw := strings.Split(strings.ReplaceAll(all, "\r\n", "\n"), "\n")
 	if len(raw) > MaxLines {
 		return nil, manifest.Refuse(s.Name, MaxLines, 1, fsm.CodeLimit, "more than %d lines", MaxLines)
 	}
@@ -104,11 +114,11 @@ func split(s manifest.Source) ([]line, error) {
 			joined.number = n + 1
 		}
 		joined.fields = append(joined.fields, strings.Fields(text)...)
-		if more {
-			if n == len(raw)-1 {
-				return nil, manifest.Refuse(s.Name, n+1, 1, manifest.CodeSyntax, "the file ends after a backslash")
-			}
+		if more && n < len(raw)-1 {
 			continue
+		}
+		if more {
+			i.report.Add(manifest.Wrong, s.Name, n+1, `\`, "the file ends after a backslash")
 		}
 		if len(joined.fields) > 0 {
 			out = append(out, joined)
@@ -136,13 +146,14 @@ func isSettings(name string, lines []line) bool {
 }
 
 // settings reads ha.cf.
-func (i *importer) settings(file string, lines []line) error {
+func (i *importer) settings(file string, lines []line) {
 	for _, l := range lines {
 		option := strings.Join(l.fields, " ")
 		switch key := l.fields[0]; key {
 		case "node":
 			if len(l.fields) < 2 {
-				return manifest.Refuse(file, l.number, 1, fsm.CodeMissing, "node without a name")
+				i.report.Add(manifest.Wrong, file, l.number, option, "names no node")
+				continue
 			}
 			i.listed = true
 			for _, name := range l.fields[1:] {
@@ -150,30 +161,10 @@ func (i *importer) settings(file string, lines []line) error {
 			}
 			i.report.Add(manifest.Taken, file, l.number, option, "a member of every range")
 		case "auto_failback", "nice_failback":
-			value := ""
-			if len(l.fields) > 1 {
-				value = l.fields[1]
-			}
-			if !slices.Contains([]string{"on", "off", "legacy", "yes", "no", "true", "false"}, value) {
-				return manifest.Refuse(file, l.number, 1, fsm.CodeParameter, "%s %q: on, off or legacy", key, value)
-			}
-			on := value == "on" || value == "yes" || value == "true"
-			if key == "nice_failback" { // the old word means the opposite
-				on = !on
-			}
-			switch {
-			case value == "legacy":
-				i.failback = manifest.FailbackImmediate
-				i.report.Add(manifest.Changed, file, l.number, option, "failback: immediate; the waiting of old versions for the other node has no counterpart")
-			case on:
-				i.failback = manifest.FailbackImmediate
-				i.report.Add(manifest.Taken, file, l.number, option, "failback: immediate")
-			default:
-				i.failback = manifest.FailbackNever
-				i.report.Add(manifest.Taken, file, l.number, option, "failback: never")
-			}
+			i.failbackOf(file, l)
 		case "crm", "pacemaker":
-			if len(l.fields) > 1 && !slices.Contains([]string{"off", "no", "false"}, l.fields[1]) {
+			value := strings.ToLower(strings.Join(l.fields[1:], " "))
+			if on, known := truth(value); value != "" && (on || !known) {
 				i.report.Add(manifest.Wrong, file, l.number, option, "with the CRM on Heartbeat ignores haresources; import its CIB with `import pacemaker`")
 			} else {
 				i.report.Add(manifest.Taken, file, l.number, option, "haresources counts")
@@ -181,12 +172,45 @@ func (i *importer) settings(file string, lines []line) error {
 		default:
 			d, known := directives[key]
 			if !known {
-				d = rule{manifest.LeftOut, "not known in ha.cf; check what it was meant for"}
+				d = rule{manifest.Wrong, "is not a word that Heartbeat knows; check what it was meant for"}
 			}
 			i.report.Add(d.kind, file, l.number, option, "%s", d.text)
 		}
 	}
-	return nil
+}
+
+// truth reads Heartbeat's booleans, whose case does not count.
+func truth(text string) (on, known bool) {
+	switch strings.ToLower(text) {
+	case "true", "on", "yes", "y", "1":
+		return true, true
+	case "false", "off", "no", "n", "0":
+		return false, true
+	}
+	return false, false
+}
+
+// failbackOf reads auto_failback, and nice_failback, the old word for the opposite.
+func (i *importer) failbackOf(file string, l line) {
+	key, option := l.fields[0], strings.Join(l.fields, " ")
+	value := ""
+	if len(l.fields) > 1 {
+		value = l.fields[1]
+	}
+	on, known := truth(value)
+	switch {
+	case strings.EqualFold(value, "legacy"):
+		i.failback = manifest.FailbackImmediate
+		i.report.Add(manifest.Changed, file, l.number, option, "failback: immediate; the waiting of old versions for the other node has no counterpart")
+	case !known:
+		i.report.Add(manifest.Wrong, file, l.number, option, "%q is not on, off or legacy; Heartbeat does not start so, and it is not taken", value)
+	case on == (key == "auto_failback"):
+		i.failback = manifest.FailbackImmediate
+		i.report.Add(manifest.Taken, file, l.number, option, "failback: immediate")
+	default:
+		i.failback = manifest.FailbackNever
+		i.report.Add(manifest.Taken, file, l.number, option, "failback: never")
+	}
 }
 
 // node enters a node once and returns its name here.
@@ -202,9 +226,10 @@ func (i *importer) node(file string, number int, name string) string {
 }
 
 // resources reads one line of haresources: the preferred node and what it serves.
-func (i *importer) resources(file string, l line) error {
+func (i *importer) resources(file string, l line) {
 	if strings.Contains(l.fields[0], "::") || isIP(l.fields[0]) {
-		return manifest.Refuse(file, l.number, 1, manifest.CodeSyntax, "%q stands where the node's name belongs", l.fields[0])
+		i.report.Lose(file, l.number, l.fields[0], "stands where the node's name belongs and is none, so Heartbeat starts nothing of this line; left out: %s", strings.Join(l.fields[1:], " "))
+		return
 	}
 	preferred := manifest.NodeName(l.fields[0])
 	if i.listed && !slices.Contains(i.nodes, preferred) {
@@ -223,10 +248,7 @@ func (i *importer) resources(file string, l line) error {
 			i.report.Add(manifest.LeftOut, file, l.number, resource, "%s", resourceRule(kind))
 			continue
 		}
-		e, err := i.address(file, l.number, resource, args)
-		if err != nil {
-			return err
-		}
+		e := i.address(file, l.number, resource, args)
 		if e == nil {
 			continue
 		}
@@ -241,7 +263,6 @@ func (i *importer) resources(file string, l line) error {
 		i.report.Manifest.Groups = append(i.report.Manifest.Groups, g)
 		i.report.Add(manifest.Taken, file, l.number, l.fields[0], "the addresses of one line move as one: hard group %s", g.Name)
 	}
-	return nil
 }
 
 func isIP(text string) bool {
@@ -250,8 +271,8 @@ func isIP(text string) bool {
 	return err == nil
 }
 
-// address reads ADDRESS[/PREFIX[/DEVICE[/BROADCAST]]]; nil if it was there before.
-func (i *importer) address(file string, number int, resource, args string) (*entry, error) {
+// address reads ADDRESS[/PREFIX[/DEVICE[/BROADCAST]]]; nil for what is none or was there before.
+func (i *importer) address(file string, number int, resource, args string) *entry {
 	extra := ""
 	if !isIP(args) { // an IPv6 address may hold :: itself
 		args, extra, _ = strings.Cut(args, "::")
@@ -259,14 +280,20 @@ func (i *importer) address(file string, number int, resource, args string) (*ent
 	parts := strings.Split(args, "/")
 	ip, err := netip.ParseAddr(parts[0])
 	if err != nil || ip.Zone() != "" || ip.Is4In6() {
-		return nil, manifest.Refuse(file, number, 1, fsm.CodeMalformed, "%s: %q is not an IP address", resource, parts[0])
+		i.report.Lose(file, number, resource, "%q is not an IP address; left out", parts[0])
+		return nil
 	}
 	if len(parts) > 1 && !isMask(parts[1], ip) {
 		// an interface may stand where the netmask is left out
 		if parts[1] != "" && strings.Trim(parts[1], "0123456789.") == "" {
-			return nil, manifest.Refuse(file, number, 1, fsm.CodeMalformed, "%s: %q is no netmask of %s", resource, parts[1], ip)
+			i.report.Add(manifest.Wrong, file, number, resource, "%q is no netmask of %s; IPaddr does not start so. Taken without it", parts[1], ip)
+			parts[1] = ""
 		}
 		parts = append([]string{parts[0], ""}, parts[1:]...)
+	}
+	if why := manifest.NoHAVIP(ip, maskBits(parts, ip)); why != "" {
+		i.report.Lose(file, number, resource, "%s can be no HAVIP; left out: %s", ip, why)
+		return nil
 	}
 	if first := i.byIP[ip.String()]; first != nil {
 		text := "is here twice; first on line " + strconv.Itoa(first.line) + ". Taken once"
@@ -274,7 +301,7 @@ func (i *importer) address(file string, number int, resource, args string) (*ent
 			text = "is in " + first.file + " as well; haresources must be the same on every node. Taken once"
 		}
 		i.report.Add(manifest.Wrong, file, number, resource, "%s", text)
-		return nil, nil
+		return nil
 	}
 	e := &entry{HAVIP: manifest.NewHAVIP(i.names.Free(manifest.Label("ip-" + strings.ReplaceAll(ip.String(), ":", "-")))), file: file, line: number}
 	e.IP = ip.String()
@@ -290,7 +317,26 @@ func (i *importer) address(file string, number int, resource, args string) (*ent
 	if len(parts) > 3 && parts[3] != "" || extra != "" {
 		i.report.Add(manifest.LeftOut, file, number, resource, "the HAVIP is a /%d without a broadcast address or label", ip.BitLen())
 	}
-	return e, nil
+	return e
+}
+
+// maskBits is the prefix length that stands beside an address, -1 without one.
+func maskBits(parts []string, ip netip.Addr) int {
+	if len(parts) < 2 {
+		return -1
+	}
+	if n, err := strconv.Atoi(parts[1]); err == nil {
+		return n
+	}
+	mask, err := netip.ParseAddr(parts[1])
+	if err != nil || !mask.Is4() || !isMask(parts[1], ip) {
+		return -1
+	}
+	n := 0
+	for _, b := range mask.As4() {
+		n += bits.OnesCount8(b)
+	}
+	return n
 }
 
 // isMask reads a prefix length or a dotted netmask.
@@ -303,8 +349,8 @@ func isMask(text string, ip netip.Addr) bool {
 		return false
 	}
 	b := mask.As4()
-	bits := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-	return ^bits&(^bits+1) == 0 // ones, then zeros
+	ones := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+	return ^ones&(^ones+1) == 0 // ones, then zeros
 }
 
 // finish gives every address its range, preference and failback.
@@ -316,6 +362,9 @@ func (i *importer) finish(file string) {
 	}
 	if !i.listed {
 		i.report.Add(manifest.Changed, file, 1, "node", "no ha.cf was given; the nodes are those that haresources names")
+	}
+	if len(i.nodes) == 1 && len(i.entries) > 0 {
+		i.report.Add(manifest.Wrong, file, i.entries[0].line, "node "+i.nodes[0], "nobody can take over: Heartbeat always had a second node, which ha.cf names; give ha.cf as well")
 	}
 	for _, e := range i.entries {
 		e.Failback = failback

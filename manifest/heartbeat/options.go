@@ -12,7 +12,7 @@ const (
 	ownLease    = "the lease of the cluster says how fast a failover is (--profile, --lease)"
 	ownLog      = "the agent logs to the service manager"
 	noFencing   = "no fencing device is needed: the kernel silences a HAVIP at its lease's deadline"
-	ownGateway  = "check_gateway: true in the agent's settings takes an ENI whose gateway is silent out"
+	ownGateway  = "a silent target no longer moves anything. For the gateway: check_gateway: true in the agent's settings takes an ENI whose gateway is silent out; checks of other targets do not exist yet"
 	ownServices = "run it with the service manager"
 )
 

@@ -1,6 +1,7 @@
 package keepalived
 
 import (
+	"errors"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -114,9 +115,6 @@ func (p *parser) lookup(at place, name string) (string, bool) {
 		return "#", true
 	case "_BANG":
 		return "!", true
-	case "_ENV", "_RANDOM":
-		p.report.Add(manifest.LeftOut, at.file, at.line, "${"+name+"}", "its value is only known on the host; it stays as text")
-		return "", false
 	}
 	value, ok := p.vars[name]
 	return value, ok
@@ -127,7 +125,8 @@ func (p *parser) lookup(at place, name string) (string, bool) {
 func (p *parser) repeat(at place, line string, depth int) error {
 	inside, rest, ok := parenthesised(line)
 	if !ok {
-		return at.refuse(manifest.CodeSyntax, "%.20q needs its values in parentheses", line)
+		p.lose(at, clip(line), "needs its values in parentheses")
+		return nil
 	}
 	var rounds []map[string]string
 	var err error
@@ -135,6 +134,11 @@ func (p *parser) repeat(at place, line string, depth int) error {
 		rounds, err = listRounds(at, inside)
 	} else {
 		rounds, err = sequenceRounds(at, inside, strings.HasPrefix(line, "~SEQx"))
+	}
+	var faults manifest.Faults
+	if errors.As(err, &faults) && faults[0].Code != fsm.CodeLimit {
+		p.lose(at, clip(line), "%s", faults[0].Text)
+		return nil
 	}
 	if err != nil {
 		return err
@@ -262,12 +266,22 @@ func splitList(s string) []string {
 	return append(out, s[start:])
 }
 
+// clip shortens a line for the head of a finding.
+func clip(line string) string {
+	if len(line) > 40 {
+		return strings.ToValidUTF8(line[:40], "") + "..."
+	}
+	return line
+}
+
 // split cuts a line into words. Quotes go, what is in them stays together, a backslash
-// takes the next character as it is. A brace at either end of a word stands for itself.
-func split(at place, line string) ([]word, error) {
-	var words []word
+// takes the next character as it is. A brace at either end of a word stands for itself; those
+// of ${NAME} and {{ NAME }} are part of the word. whole is false where a quote has no end: the
+// rest of the line is one word then.
+func split(line string) (words []word, whole bool) {
 	var b strings.Builder
 	inWord, quoted := false, false
+	whole = true
 	flush := func() {
 		if inWord {
 			words = append(words, braces(b.String(), quoted)...)
@@ -276,13 +290,18 @@ func split(at place, line string) ([]word, error) {
 		inWord, quoted = false, false
 	}
 	for i := 0; i < len(line); i++ {
+		length := reference(line[i:])
 		switch c := line[i]; {
+		case length > 0:
+			b.WriteString(line[i : i+length])
+			inWord = true
+			i += length - 1
 		case c == ' ' || c == '\t' || c == '\n':
 			flush()
 		case c == '"' || c == '\'':
 			end := closing(line, i)
 			if end < 0 {
-				return nil, at.refuse(manifest.CodeSyntax, "the quote %c has no end on this line", c)
+				whole, end = false, len(line)
 			}
 			b.WriteString(unescape(line[i+1 : end]))
 			inWord, quoted, i = true, true, end
@@ -296,7 +315,7 @@ func split(at place, line string) ([]word, error) {
 		}
 	}
 	flush()
-	return words, nil
+	return words, whole
 }
 
 // closing finds the end of the quote that begins at i, -1 without one.
@@ -324,7 +343,7 @@ func unescape(s string) string {
 
 // braces splits "unicast_peer{" and "10.0.0.1}" as newer parsers do.
 func braces(text string, quoted bool) []word {
-	if quoted || text == "{" || text == "}" || strings.Contains(text, "${") {
+	if quoted || text == "{" || text == "}" || strings.Contains(text, "${") || strings.Contains(text, "{{") || strings.Contains(text, "{%") {
 		return []word{{text, quoted}}
 	}
 	var out []word

@@ -19,7 +19,7 @@ func (m *merger) failback(v *virtual) string {
 	var preempting, waiting []*instance
 	delay := 0.0
 	for _, i := range v.members {
-		if i.priority == lowest {
+		if i.priority == lowest && len(v.members) > 1 {
 			continue // nobody is below it
 		}
 		nopreempt, d := i.effective()
@@ -44,7 +44,7 @@ func (m *merger) failback(v *virtual) string {
 		m.add(manifest.Wrong, p, "nopreempt", "holds on %s and not on %s; imported as if it held nowhere", nodesOf(waiting), nodesOf(preempting))
 	}
 	if delay == 0 {
-		m.add(manifest.Taken, p, "preemption", "%s takes the address back; failback: immediate", nodesOf(preempting))
+		m.add(manifest.Taken, p, "preemption", "%s takes the address back%s; failback: immediate", nodesOf(preempting), aloneText(v))
 		return manifest.FailbackImmediate
 	}
 	for _, i := range preempting {
@@ -58,8 +58,16 @@ func (m *merger) failback(v *virtual) string {
 	if text == "" || !strings.HasSuffix(text, "m") {
 		text = wait.String()
 	}
-	m.add(manifest.Taken, p, "preempt_delay", "failback: %s, counted from the moment the node is back", text)
+	m.add(manifest.Taken, p, "preempt_delay", "failback: %s, counted from the moment the node is back; it takes the address back%s", text, aloneText(v))
 	return text
+}
+
+// aloneText says on what a policy rests when only one node's file is known.
+func aloneText(v *virtual) string {
+	if len(v.members) > 1 {
+		return " from those with a lower priority"
+	}
+	return " from any other node, as no file of one is here"
 }
 
 func nodesOf(instances []*instance) string {
@@ -73,6 +81,11 @@ func nodesOf(instances []*instance) string {
 // strangers reports peers whose file was not given, and files that do not list each other.
 func (m *merger) strangers(v *virtual) {
 	for _, i := range v.members {
+		for _, peer := range i.strange {
+			if !slices.ContainsFunc(v.members, func(o *instance) bool { return o.source == peer || o.strangeSrc == peer }) {
+				m.add(manifest.Wrong, i.strangeAt, "unicast_peer "+peer.String(), "the file of the node with this address is missing here; give it as well, and that node is in the range")
+			}
+		}
 		for _, peer := range i.peers {
 			known := slices.ContainsFunc(v.members, func(o *instance) bool { return o.source == peer })
 			unsaid := slices.ContainsFunc(v.members, func(o *instance) bool { return o != i && !o.source.IsValid() })
@@ -151,18 +164,40 @@ func (m *merger) policy(v *virtual) string {
 	return ""
 }
 
+// group makes a hard group of those HAVIPs that the same nodes can own. One that fewer nodes
+// have would draw the others away from where their priorities put them, and is left alone.
 func (m *merger) group(p place, name string, virtuals []*virtual, option string) {
-	g := manifest.Group{Name: m.groupNames.Free(manifest.Label(name)), Kind: "together", Hard: true}
+	nodes := map[string][]string{} // by HAVIP
+	for _, h := range m.report.Manifest.HAVIPs {
+		nodes[h.Name] = slices.Sorted(slices.Values(h.Range.Members))
+	}
+	var most []string
+	for _, v := range virtuals {
+		for _, h := range m.havips[v] {
+			if len(nodes[h]) > len(most) {
+				most = nodes[h]
+			}
+		}
+	}
+	g := manifest.Group{Name: name, Kind: "together", Hard: true}
 	for _, v := range virtuals {
 		if len(m.havips[v]) > 0 && len(m.havips[virtuals[0]]) > 0 && m.policy(v) != m.policy(virtuals[0]) {
 			m.add(manifest.Wrong, p, option, "%s comes back %s and %s %s: one pulls the other along",
 				v.first().name, m.policy(v), virtuals[0].first().name, m.policy(virtuals[0]))
 		}
-		g.HAVIPs = append(g.HAVIPs, m.havips[v]...)
+		for _, h := range m.havips[v] {
+			if !slices.Equal(nodes[h], most) {
+				m.add(manifest.Wrong, p, option, "%s is on %s alone, the others on %s: it is in no group with them, which would draw all of them to where it is",
+					h, strings.Join(nodes[h], ", "), strings.Join(most, ", "))
+				continue
+			}
+			g.HAVIPs = append(g.HAVIPs, h)
+		}
 	}
 	if len(g.HAVIPs) < 2 {
 		return
 	}
+	g.Name = m.groupNames.Free(manifest.Label(name))
 	m.add(manifest.Taken, p, option, "%s stay on one node: hard group %s", fmt.Sprintf("%d HAVIPs", len(g.HAVIPs)), g.Name)
 	m.report.Manifest.Groups = append(m.report.Manifest.Groups, g)
 }

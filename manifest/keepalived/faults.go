@@ -2,10 +2,13 @@ package keepalived
 
 import (
 	"math"
-	"strings"
 
 	"havip-cluster/manifest"
 )
+
+// begunAsMaster says whether state MASTER holds: keepalived clears it under AH, unless the
+// priority is 255.
+func (i *instance) begunAsMaster() bool { return i.master && (!i.ah || i.priority == 255) }
 
 // effective is what keepalived makes of the options about preemption (its vrrp.c): state
 // MASTER throws both away, priority 255 nopreempt, strict mode and nopreempt the delay.
@@ -14,7 +17,7 @@ func (i *instance) effective() (nopreempt bool, delay float64) {
 	if i.priority == 255 {
 		nopreempt = false
 	}
-	if i.master {
+	if i.begunAsMaster() {
 		return false, 0
 	}
 	if i.strict || nopreempt {
@@ -26,9 +29,12 @@ func (i *instance) effective() (nopreempt bool, delay float64) {
 // examine reports the faults of one instance that keepalived itself does not stop at.
 func (c *config) examine(i *instance) {
 	wrong := func(p place, option, format string, args ...any) { c.add(manifest.Wrong, p, option, format, args...) }
+	if i.master && !i.begunAsMaster() {
+		wrong(i.state.place, "state MASTER", "keepalived drops it (\"incompatible with AH authentication\"): it began as BACKUP, so nopreempt and preempt_delay hold")
+	}
 	if s := i.nopreempt; s != nil {
 		switch {
-		case i.master:
+		case i.begunAsMaster():
 			wrong(s.place, "nopreempt", "`state MASTER` makes keepalived drop nopreempt with a warning; it needs `state BACKUP` on every node. Imported as what it did: it preempted")
 		case i.priority == 255:
 			wrong(s.place, "nopreempt", "priority 255 makes keepalived drop nopreempt. Imported as what it did: it preempted")
@@ -38,7 +44,7 @@ func (c *config) examine(i *instance) {
 	}
 	if s := i.delay; s != nil {
 		switch {
-		case i.master:
+		case i.begunAsMaster():
 			wrong(s.place, head(s), "`state MASTER` makes keepalived drop preempt_delay with a warning. Imported as what it did: it preempted at once")
 		case i.nopreempt != nil && i.priority != 255:
 			wrong(s.place, head(s), "nopreempt cancels preempt_delay. Imported as what it did: it never preempted")
@@ -52,8 +58,11 @@ func (c *config) examine(i *instance) {
 		wrong(i.place, "priority 255", "255 claims the address as the router's own: scripts cannot lower it, nopreempt does not hold")
 	}
 	c.examineWire(i)
-	if len(i.vips) == 0 {
-		wrong(i.place, "vrrp_instance "+i.name, "has no virtual_ipaddress; nothing is imported from it")
+	switch {
+	case len(i.vips) == 0 && i.notifies:
+		wrong(i.place, "vrrp_instance "+i.name, "has no virtual_ipaddress that can be taken, so nothing is imported from it; its notify script may be what moves the address")
+	case len(i.vips) == 0:
+		wrong(i.place, "vrrp_instance "+i.name, "has no virtual_ipaddress that can be taken; nothing is imported from it")
 	}
 }
 
@@ -80,7 +89,7 @@ func (c *config) examineWire(i *instance) {
 	if i.version == 3 && i.advert > 40.95 {
 		wrong(i.place, "advert_int", "VRRP version 3 carries at most 40.95 seconds, not %v", i.advert)
 	}
-	if i.iface == "" && i.unicast == nil {
+	if i.noInterface && i.unicast == nil {
 		wrong(i.place, "vrrp_instance "+i.name, "has no interface, which multicast needs; keepalived does not start it")
 	}
 }
@@ -90,7 +99,8 @@ func (c *config) authentication(i *instance, o *statement) {
 	for _, s := range o.block {
 		switch s.key() {
 		case "auth_type":
-			if t := strings.ToUpper(s.arg(0)); t != "PASS" && t != "AH" {
+			i.ah = s.arg(0) == "AH"
+			if t := s.arg(0); t != "PASS" && t != "AH" {
 				c.add(manifest.Wrong, s.place, "auth_type "+s.arg(0), "keepalived knows PASS and AH")
 			}
 		case "auth_pass":

@@ -3,6 +3,7 @@ package keepalived
 import (
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -16,8 +17,19 @@ type Options struct {
 	// name. With one file and several names the file is read once for each, with the name
 	// as config-id of its @conditions.
 	Nodes []string
-	// Files follows includes; nil reports them as left out.
+	// Files follows includes; nil reports them as missing.
 	Files Files
+	// Roots are folders that stand for the / of the nodes, for includes: one for all files, or
+	// one for each file in turn; empty: the / of this host.
+	Roots []string
+}
+
+// rootsOf lists where the includes of the n-th of all files are looked for.
+func (o Options) rootsOf(n, all int) []string {
+	if len(o.Roots) == all && all > 1 {
+		return o.Roots[n : n+1]
+	}
+	return o.Roots
 }
 
 // MaxSources bounds the files that are given, and the nodes of one file with conditions.
@@ -32,16 +44,16 @@ func Import(sources []manifest.Source, opt Options) (manifest.Import, error) {
 	}
 	var configs []*config
 	for _, v := range views {
-		c := &config{source: v.source.Name, report: &report, scripts: map[string]*statement{}}
-		tree, err := newParser(opt.Files, v.id, &report).parse(v.source)
+		c := &config{source: v.source.Name, report: &report, scripts: map[string]bool{}, later: map[string]bool{}}
+		p := newParser(opt.Files, v.id, &report)
+		p.roots = v.roots
+		tree, err := p.parse(v.source)
 		if err != nil {
 			return report, err
 		}
-		if err := read(tree, c); err != nil {
-			return report, err
-		}
+		read(tree, c)
+		c.doubleRouters()
 		configs = append(configs, c)
-		c.node = nodeOf(v.node, c.routerID, v.source.Name)
 	}
 	if err := nameNodes(configs, views); err != nil {
 		return report, err
@@ -51,14 +63,16 @@ func Import(sources []manifest.Source, opt Options) (manifest.Import, error) {
 		return report, err
 	}
 	report.Finish()
-	return report, manifest.CheckImport(report, sources[0].Name)
+	return report, manifest.CheckImport(report, sources[0].Name, "no vrrp_instance that keepalived would run has an address that can be taken; the findings say why")
 }
 
 // view is one node's reading of one file.
 type view struct {
 	source manifest.Source
+	roots  []string
 	id     string // config-id
 	node   string // as said by the user or by a condition
+	rest   bool   // the node that only negated conditions speak of
 }
 
 // viewsOf says how often each file is read, and for whom.
@@ -70,25 +84,14 @@ func viewsOf(sources []manifest.Source, opt Options) ([]view, error) {
 		return nil, manifest.Refuse(sources[0].Name, 0, 0, fsm.CodeLimit, "%d files and %d nodes, at most %d", len(sources), len(opt.Nodes), MaxSources)
 	}
 	if len(sources) == 1 {
-		names := opt.Nodes
-		if len(names) == 0 {
-			conditions, err := conditionsOf(sources[0], opt.Files)
-			if err != nil {
-				return nil, err
-			}
-			names = conditions
-		}
-		if len(names) > 0 {
-			var views []view
-			for _, name := range names {
-				views = append(views, view{sources[0], name, manifest.NodeName(name)})
-			}
-			return views, nil
+		views, err := viewsOfOne(sources[0], opt)
+		if err != nil || len(views) > 0 {
+			return views, err
 		}
 	}
 	views := make([]view, len(sources))
 	for i, s := range sources {
-		views[i] = view{source: s}
+		views[i] = view{source: s, roots: opt.rootsOf(i, len(sources))}
 		if i < len(opt.Nodes) {
 			views[i].id, views[i].node = opt.Nodes[i], manifest.NodeName(opt.Nodes[i])
 		}
@@ -96,33 +99,45 @@ func viewsOf(sources []manifest.Source, opt Options) ([]view, error) {
 	return views, nil
 }
 
-// conditionsOf lists the words that the conditions of a file name, sorted.
-func conditionsOf(src manifest.Source, files Files) ([]string, error) {
-	var ignored manifest.Import
-	p := newParser(files, "", &ignored)
-	if _, err := p.parse(src); err != nil && len(p.conditions) == 0 {
-		return nil, err
+// viewsOfOne says for whom one file is read: the nodes that the user named, else those that
+// its conditions name, and one more where @^NAME speaks of a node that none of them is.
+func viewsOfOne(src manifest.Source, opt Options) ([]view, error) {
+	names, rest := opt.Nodes, false
+	if len(names) == 0 {
+		var ignored manifest.Import
+		p := newParser(opt.Files, "", &ignored)
+		p.roots = opt.Roots
+		if _, err := p.parse(src); err != nil && len(p.conditions) == 0 {
+			return nil, err
+		}
+		if len(p.conditions) > MaxSources {
+			return nil, manifest.Refuse(src.Name, 0, 0, fsm.CodeLimit, "%d different @conditions, at most %d", len(p.conditions), MaxSources)
+		}
+		names = slices.DeleteFunc(slices.Sorted(maps.Keys(p.conditions)), func(s string) bool { return s == "" })
+		rest = len(names) == 1 && len(p.negated) > 0
 	}
-	if len(p.conditions) > MaxSources {
-		return nil, manifest.Refuse(src.Name, 0, 0, fsm.CodeLimit, "%d different @conditions, at most %d", len(p.conditions), MaxSources)
+	var views []view
+	for _, name := range names {
+		views = append(views, view{source: src, roots: opt.Roots, id: name, node: manifest.NodeName(name)})
 	}
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(p.conditions)), func(s string) bool { return s == "" }), nil
+	if rest {
+		views = append(views, view{source: src, roots: opt.Roots, rest: true})
+	}
+	return views, nil
 }
 
-// nameNodes gives files that would name the same node the names of the files instead.
+// nameNodes says of which node each file is: what the user or a condition says, else its
+// router_id, else the name of the file, and that is never silent.
 func nameNodes(configs []*config, views []view) error {
-	count := map[string]int{}
-	for _, c := range configs {
-		count[c.node]++
+	ids := map[string]int{}
+	for n, c := range configs {
+		if views[n].node == "" && c.routerID != "" {
+			ids[manifest.NodeName(c.routerID)]++
+		}
 	}
 	seen := map[string]string{}
 	for n, c := range configs {
-		if count[c.node] > 1 && views[n].node == "" {
-			if c.routerID != "" {
-				c.add(manifest.Wrong, place{c.source, 1}, "router_id "+c.routerID, "several files have this router_id; the file's name names the node")
-			}
-			c.node = nodeOf("", "", c.source)
-		}
+		nameNode(c, views[n], ids[manifest.NodeName(c.routerID)] > 1)
 		if first, twice := seen[c.node]; twice {
 			return manifest.Refuse(c.source, 1, 1, fsm.CodeDuplicate, "%s is of node %s as well; name the nodes with --node", first, c.node)
 		}
@@ -135,6 +150,48 @@ func nameNodes(configs []*config, views []view) error {
 		}
 	}
 	return nil
+}
+
+// nameNode names the node of one file; shared says that other files have its router_id.
+func nameNode(c *config, v view, shared bool) {
+	top := place{c.source, 1}
+	switch {
+	case v.node != "":
+		c.node = v.node
+		if c.routerID != "" {
+			c.add(manifest.LeftOut, c.routerAt, "router_id "+c.routerID, "the node has its name from elsewhere")
+		}
+		return
+	case c.routerID != "" && !shared:
+		c.node = manifest.NodeName(c.routerID)
+		c.add(manifest.Taken, c.routerAt, "router_id "+c.routerID, "names the node: %s", c.node)
+		if v.rest {
+			c.add(manifest.Changed, top, "node "+c.node, "read once more for the nodes that @^NAME speaks of, as one node; name all nodes with --node")
+		}
+		return
+	case v.rest:
+		c.node = "other"
+		c.add(manifest.Wrong, top, "node other", "read once more for the nodes that @^NAME speaks of, whose names nothing says; name all nodes with --node")
+		return
+	}
+	c.node = nodeOfFile(c.source)
+	why := "there is no router_id"
+	if c.routerID != "" {
+		c.add(manifest.Wrong, c.routerAt, "router_id "+c.routerID, "several files have this router_id, so it names no node")
+		why = "the router_id is not its own"
+	}
+	c.add(manifest.Changed, top, "node "+c.node, "%s, so the node is called %s after the file; give its name with --node", why, c.node)
+}
+
+// nodeOfFile is the name of a file, or of its folder if it is just keepalived.conf.
+func nodeOfFile(file string) string {
+	base := strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
+	if base == "keepalived" {
+		if dir := filepath.Base(filepath.Dir(file)); dir != "." && dir != "/" && dir != "keepalived" {
+			base = dir
+		}
+	}
+	return manifest.NodeName(strings.TrimSuffix(base, ".keepalived"))
 }
 
 // virtual is one virtual router: the instances of all nodes that belong together.
@@ -183,6 +240,9 @@ func (m *merger) merge() error {
 		}
 	}
 	for _, v := range m.virtuals {
+		if !slices.ContainsFunc(v.members, func(i *instance) bool { return len(i.vips) > 0 }) {
+			continue
+		}
 		if err := m.place(v); err != nil {
 			return err
 		}
@@ -204,7 +264,7 @@ func (m *merger) join(i *instance) {
 			v.members = append(v.members, i)
 			return
 		}
-		if f.iface == i.iface {
+		if i.vrid != 0 && f.iface == i.iface && f.family == i.family {
 			other = v
 		}
 	}
@@ -254,7 +314,8 @@ func (m *merger) place(v *virtual) error {
 		h.IP, h.Failback = key, failback
 		h.Range.Type, h.Range.Members = string(fsm.RangeCVM), owners[key]
 		if len(h.Range.Members) > fsm.MaxRangeMembers {
-			return a.refuse(fsm.CodeLimit, "%s is on %d nodes; a range holds %d", key, len(h.Range.Members), fsm.MaxRangeMembers)
+			m.add(manifest.Changed, a.place, key, "%d nodes; a range holds %d, so the limit is off and every node of the subnet may own it", len(h.Range.Members), fsm.MaxRangeMembers)
+			h.Range = manifest.Range{Members: []string{}}
 		}
 		for node, score := range prefer {
 			if slices.Contains(owners[key], node) {
@@ -295,6 +356,10 @@ func (m *merger) prefer(v *virtual) map[string]int {
 	for _, i := range v.members {
 		out[i.node] = i.priority
 		equal = equal && i.priority == v.first().priority
+	}
+	if f := v.first(); len(v.members) == 1 && f.prioritySet {
+		m.add(manifest.Taken, f.place, "priority", "score of preference: %s; those of the other nodes are not here", scores(out))
+		return out
 	}
 	if !equal {
 		m.add(manifest.Taken, v.first().place, "priority", "scores of preference: %s", scores(out))

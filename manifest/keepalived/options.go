@@ -19,7 +19,8 @@ const (
 	ownHooks         = "run it as a hook of the HAVIP: on-acquire, on-release or on-fault"
 	noVMAC           = "the HAVIP sits on the ENI itself with the ENI's own MAC address"
 	ownRoutes        = "routes and rules of the host stay with the host's network configuration"
-	ownHealth        = "checks of services do not steer placement by themselves; let the check call `node standby` or set the node's health"
+	noChecks         = "Checks of havip-cluster do not exist yet: let a script of your own call `node standby` or set the node's health"
+	ownHealth        = "a failing check no longer moves the address. " + noChecks
 )
 
 // instanceOptions are the options of vrrp_instance.
@@ -94,6 +95,14 @@ var instanceOptions = map[string]rule{
 	"notify_priority_changes":    {manifest.LeftOut, "scores do not change by themselves; `explain` shows them"},
 	"smtp_alert":                 {manifest.LeftOut, quietAlerts},
 	"lvs_sync_daemon_interface":  {manifest.LeftOut, "IPVS is no part of this"},
+}
+
+// valued are the options of vrrp_instance that need a value; keepalived refuses a file in
+// which one has none.
+var valued = map[string]bool{
+	"state": true, "interface": true, "virtual_router_id": true, "priority": true, "advert_int": true, "version": true, "preempt_delay": true,
+	"unicast_src_ip": true, "mcast_src_ip": true, "mcast_dst_ip": true, "notify_master": true, "notify_backup": true, "notify_fault": true, "notify": true,
+	"notify_stop": true, "lvs_sync_daemon_interface": true, "vrf": true,
 }
 
 // groupOptions are those of vrrp_sync_group.

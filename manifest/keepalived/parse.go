@@ -54,6 +54,9 @@ type statement struct {
 	words   []word
 	block   []*statement
 	isBlock bool
+	// unfilled says that a word of it stands for a value that nobody knows here.
+	unfilled bool
+	lacks    []string // options of the block that were left out for that
 }
 
 func (s *statement) key() string { return s.words[0].text }
@@ -91,7 +94,9 @@ type parser struct {
 	files      Files
 	id         string // config-id: what @conditions are compared with
 	report     *manifest.Import
+	roots      []string        // folders that stand for the node's /
 	conditions map[string]bool // every word that a condition names
+	negated    map[string]bool // those of @^
 
 	vars       map[string]string
 	define     string // parameter whose multi-line value is being read
@@ -106,106 +111,93 @@ type parser struct {
 }
 
 func newParser(files Files, id string, report *manifest.Import) *parser {
-	p := &parser{files: files, id: id, report: report, conditions: map[string]bool{}, vars: map[string]string{}}
+	p := &parser{files: files, id: id, report: report, conditions: map[string]bool{}, negated: map[string]bool{}, vars: map[string]string{}}
 	p.open = []*statement{&p.root}
 	return p
 }
 
-// parse reads a whole configuration.
+// add and lose report on a line; lose says that something is missing for it.
+func (p *parser) add(kind manifest.FindingKind, at place, option, format string, args ...any) {
+	p.report.Add(kind, at.file, at.line, option, format, args...)
+}
+
+func (p *parser) lose(at place, option, format string, args ...any) {
+	p.report.Lose(at.file, at.line, option, format, args...)
+}
+
+// parse reads a whole configuration. The error is one of size, of encoding, or of a block
+// that ends nobody can say where.
 func (p *parser) parse(src manifest.Source) ([]*statement, error) {
 	if err := p.file(src); err != nil {
 		return nil, err
 	}
-	if n := len(p.open); n > 1 {
-		return nil, p.open[n-1].refuse(manifest.CodeSyntax, "the block of %s is not closed", p.open[n-1])
+	for len(p.open) > 1 {
+		s := p.open[len(p.open)-1]
+		if inner := s.topInside(); inner != nil {
+			return nil, s.refuse(manifest.CodeSyntax, "the block of %s is not closed before the %s of line %d", s, inner.key(), inner.line)
+		}
+		p.add(manifest.Wrong, s.place, head(s), "its block is not closed; keepalived reports a missing } and takes it to end with the file, and so it is here")
+		p.open = p.open[:len(p.open)-1]
 	}
+	p.root.fill()
 	return p.root.block, nil
 }
 
-func (p *parser) file(src manifest.Source) error {
-	if err := manifest.ReadableText(src); err != nil {
-		return err
-	}
-	if p.count++; p.count > MaxFiles {
-		return place{src.Name, 1}.refuse(fsm.CodeLimit, "more than %d files are included", MaxFiles)
-	}
-	p.reading = append(p.reading, filepath.Clean(src.Name))
-	defer func() { p.reading = p.reading[:len(p.reading)-1] }()
-	lines := strings.Split(strings.ReplaceAll(string(src.Data), "\r\n", "\n"), "\n")
-	for i := 0; i < len(lines); i++ {
-		at := place{src.Name, i + 1}
-		line := strings.TrimSpace(stripComment(lines[i]))
-		if key, pattern, found := include(line); found {
-			if err := p.include(at, key, pattern); err != nil {
-				return err
-			}
-			continue
+// topInside is the first block in s that belongs at the top, nil without one.
+func (s *statement) topInside() *statement {
+	for _, c := range s.block {
+		if c.isBlock && topBlocks[c.key()] {
+			return c
 		}
-		if err := p.line(at, line, 0); err != nil {
-			return err
+		if inner := c.topInside(); inner != nil {
+			return inner
 		}
-	}
-	if p.define != "" {
-		return place{src.Name, len(lines)}.refuse(manifest.CodeSyntax, "the definition of $%s has no end", p.define)
 	}
 	return nil
 }
 
-// include recognises the include keywords; keepalived looks for them before anything else.
-func include(line string) (key, pattern string, found bool) {
-	key, rest, _ := strings.Cut(line, " ")
-	if k, r, tab := strings.Cut(line, "\t"); tab && len(k) < len(key) {
-		key, rest = k, r
-	}
-	switch key {
-	case "include", "includer", "includem", "includew", "includeb", "includea":
-		return key, strings.Trim(strings.TrimSpace(rest), `"'`), true
-	}
-	return "", "", false
-}
-
-func (p *parser) include(at place, key, pattern string) error {
-	option := key + " " + pattern
-	if pattern == "" {
-		return at.refuse(fsm.CodeMissing, "%s names no file", key)
-	}
-	if p.files == nil {
-		p.report.Add(manifest.LeftOut, at.file, at.line, option, "includes cannot be followed here; give the included files' text in one file")
-		return nil
-	}
-	if len(p.reading) > MaxIncludeDepth {
-		return at.refuse(fsm.CodeLimit, "includes nested deeper than %d", MaxIncludeDepth)
-	}
-	if !filepath.IsAbs(pattern) {
-		pattern = filepath.Join(filepath.Dir(at.file), pattern)
-	}
-	names, err := p.files.Glob(pattern)
-	if err != nil {
-		return at.refuse(fsm.CodeMalformed, "%s: %v", option, err)
-	}
-	if len(names) == 0 {
-		kind, text := manifest.LeftOut, "no such file; keepalived goes on without it"
-		if key == "includer" || key == "includea" {
-			kind, text = manifest.Wrong, "no such file; keepalived reports an error for this keyword"
-		}
-		p.report.Add(kind, at.file, at.line, option, "%s", text)
-	}
-	for _, name := range names {
-		for _, open := range p.reading {
-			if open == filepath.Clean(name) {
-				return at.refuse(manifest.CodeConflict, "%s includes itself: %s", name, strings.Join(append(p.reading, name), " -> "))
-			}
-		}
-		data, err := p.files.ReadFile(name)
-		if err != nil {
-			return at.refuse(fsm.CodeNotFound, "%s: %v", option, err)
-		}
-		if len(strings.TrimSpace(string(data))) == 0 {
+// fill leaves out the options of a block whose value is not known; blocks in it stay.
+func (s *statement) fill() {
+	kept := s.block[:0]
+	for _, c := range s.block {
+		if c.unfilled && !c.isBlock {
+			s.lacks = append(s.lacks, c.key())
 			continue
 		}
-		if err := p.file(manifest.Source{Name: name, Data: data}); err != nil {
+		c.fill()
+		kept = append(kept, c)
+	}
+	s.block = kept
+}
+
+func (p *parser) file(src manifest.Source) error {
+	text, odd, err := manifest.ForeignText(src)
+	if err != nil {
+		return err
+	}
+	if p.count == 0 {
+		if err := manifest.WrongForm(src.Name, text, manifest.FormKeepalived); err != nil {
 			return err
 		}
+	}
+	if p.count++; p.count > MaxFiles {
+		return place{src.Name, 1}.refuse(fsm.CodeLimit, "more than %d files are included", MaxFiles)
+	}
+	if odd > 0 {
+		p.add(manifest.Changed, place{src.Name, odd}, "encoding", "%s", manifest.OddBytes("keepalived"))
+	}
+	p.reading = append(p.reading, filepath.Clean(src.Name))
+	defer func() { p.reading = p.reading[:len(p.reading)-1] }()
+	lines := strings.Split(strings.ReplaceAll(text, "\r\n", "\n"), "\n")
+	for i, text := range lines {
+		at := place{src.Name, i + 1}
+		if err := p.line(at, strings.TrimSpace(stripComment(text)), 0); err != nil {
+			return err
+		}
+	}
+	if p.define != "" {
+		p.add(manifest.Wrong, place{src.Name, len(lines)}, "$"+p.define, "the definition has no end in this file")
+		p.define = ""
 	}
 	return nil
 }
@@ -241,6 +233,10 @@ func (p *parser) line(at place, line string, depth int) error {
 		return nil
 	}
 	for strings.HasPrefix(line, "@") {
+		if placeholder.MatchString(line) {
+			p.lose(at, line, "%s", unfilledText)
+			return nil
+		}
 		rest, applies := p.condition(line)
 		if !applies {
 			return nil
@@ -267,9 +263,12 @@ func (p *parser) line(at place, line string, depth int) error {
 		}
 		return nil
 	}
-	words, err := split(at, replaced)
-	if err != nil {
-		return err
+	if key, pattern, found := include(replaced); found {
+		return p.include(at, key, pattern)
+	}
+	words, whole := split(replaced)
+	if !whole {
+		p.add(manifest.Wrong, at, words[0].text, "a quote has no end on this line; keepalived reports an unmatched quote")
 	}
 	return p.take(at, words)
 }
@@ -279,6 +278,9 @@ func (p *parser) condition(line string) (rest string, applies bool) {
 	name, rest, _ := strings.Cut(strings.ReplaceAll(line[1:], "\t", " "), " ")
 	name, negative := strings.CutPrefix(name, "^")
 	p.conditions[name] = true
+	if negative {
+		p.negated[name] = true
+	}
 	return strings.TrimSpace(rest), (name == p.id) != negative
 }
 
@@ -293,7 +295,8 @@ func (p *parser) take(at place, words []word) error {
 				target = p.last
 			}
 			if target == nil || target.isBlock {
-				return at.refuse(manifest.CodeSyntax, "a { without anything before it")
+				p.add(manifest.Wrong, at, "{", "stands without anything before it; keepalived ignores it, and here what is in its block")
+				target = &statement{place: at, words: words[i : i+1]}
 			}
 			if len(p.open) > MaxNesting {
 				return at.refuse(fsm.CodeLimit, "blocks nested deeper than %d", MaxNesting)
@@ -303,7 +306,8 @@ func (p *parser) take(at place, words []word) error {
 			current, p.last = nil, nil
 		case w.text == "}" && !w.quoted:
 			if len(p.open) == 1 {
-				return at.refuse(manifest.CodeSyntax, "a } without its {")
+				p.add(manifest.Wrong, at, "}", "closes nothing; keepalived says \"Extra '}' found\" and goes on")
+				continue
 			}
 			p.open = p.open[:len(p.open)-1]
 			current, p.last = nil, nil
@@ -317,6 +321,9 @@ func (p *parser) take(at place, words []word) error {
 			p.last = current
 		default:
 			current.words = append(current.words[:len(current.words):len(current.words)], w)
+		}
+		if current != nil {
+			p.unfilled(at, current, w)
 		}
 	}
 	return nil

@@ -1,12 +1,12 @@
 package keepalived
 
 import (
+	"maps"
 	"net/netip"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
-	"havip-cluster/fsm"
 	"havip-cluster/manifest"
 )
 
@@ -22,9 +22,11 @@ type vip struct {
 type instance struct {
 	place
 	name, node  string
+	state       *statement
 	master      bool // state MASTER
 	iface       string
-	vrid        int
+	noInterface bool // not even one whose name is not known here
+	vrid        int  // 0 where none is known
 	priority    int
 	prioritySet bool
 	advert      float64
@@ -35,8 +37,15 @@ type instance struct {
 	unicast     *statement
 	peers       []netip.Addr
 	source      netip.Addr
-	strict      bool
+	sourceAt    *statement
+	strict, ah  bool
+	notifies    bool // has a notify script
+	family      int  // bits of the addresses of its adverts; 0 where nothing says so yet
 	vips        []vip
+	links       []*statement // devices of track_interface
+	strange     []netip.Addr // peers in a spelling that keepalived ignores
+	strangeSrc  netip.Addr
+	strangeAt   place
 }
 
 // syncGroup is one vrrp_sync_group on one node.
@@ -44,6 +53,7 @@ type syncGroup struct {
 	place
 	name      string
 	instances []string
+	links     []*statement
 }
 
 // config is one node's configuration.
@@ -51,11 +61,13 @@ type config struct {
 	source    string
 	node      string
 	routerID  string
+	routerAt  place
 	strict    bool
 	version   int
 	instances []*instance
 	groups    []syncGroup
-	scripts   map[string]*statement
+	scripts   map[string]bool // what can be tracked and is defined so far
+	later     map[string]bool // and what is anywhere
 	report    *manifest.Import
 }
 
@@ -63,40 +75,52 @@ func (c *config) add(kind manifest.FindingKind, p place, option, format string, 
 	c.report.Add(kind, p.file, p.line, option, format, args...)
 }
 
-// read interprets the tree of one node.
-func read(tree []*statement, c *config) error {
+func (c *config) wrong(s *statement, format string, args ...any) {
+	c.add(manifest.Wrong, s.place, head(s), format, args...)
+}
+
+func (c *config) lose(p place, option, format string, args ...any) {
+	c.report.Lose(p.file, p.line, option, format, args...)
+}
+
+// trackable are the blocks whose name an instance can track.
+var trackable = []string{"vrrp_script", "track_file", "vrrp_track_file", "vrrp_track_process", "track_process"}
+
+// read interprets the tree of one node. What cannot be read is a finding, never an error.
+func read(tree []*statement, c *config) {
 	c.version = 2
 	for _, s := range tree { // these hold for instances before them as well
-		switch s.key() {
-		case "global_defs":
+		if s.key() == "global_defs" {
 			c.globals(s)
-		case "vrrp_script", "track_file", "vrrp_track_file", "vrrp_track_process", "track_process":
-			c.scripts[s.arg(0)] = s
+		}
+		if slices.Contains(trackable, s.key()) {
+			c.later[s.arg(0)] = true
 		}
 	}
 	for _, s := range tree {
-		var err error
-		switch key := s.key(); key {
+		if slices.Contains(trackable, s.key()) {
+			c.scripts[s.arg(0)] = true
+		}
+		switch s.key() {
 		case "global_defs":
 		case "vrrp_instance":
-			err = c.instance(s)
+			c.instance(s)
 		case "vrrp_sync_group":
-			err = c.group(s)
+			c.group(s)
 		default:
 			c.other(s)
 		}
-		if err != nil {
-			return err
-		}
 	}
-	return nil
+	c.trackInterfaces()
 }
 
 // other reports what is at the top and is not read.
 func (c *config) other(s *statement) {
 	r, known := topRules[s.key()]
 	if !known {
-		r = rule{manifest.LeftOut, "not known; check what it was meant for"}
+		words := append(slices.Collect(maps.Keys(topRules)), slices.Collect(maps.Keys(topBlocks))...)
+		c.wrong(s, "%s", unknownWord(s, words))
+		return
 	}
 	text := r.text
 	if n := s.lines(); n > 0 {
@@ -116,11 +140,14 @@ func head(s *statement) string {
 
 func (c *config) globals(s *statement) {
 	for _, o := range s.block {
+		if !slices.Contains(globalWords, o.key()) {
+			c.wrong(o, "%s", unknownWord(o, globalWords))
+			continue
+		}
 		r := globalRule(o.key())
 		switch o.key() {
 		case "router_id":
-			c.routerID = o.arg(0)
-			c.add(manifest.Taken, o.place, head(o), "may name the node")
+			c.routerID, c.routerAt = o.arg(0), o.place
 			continue
 		case "vrrp_strict":
 			c.strict = isOn(o)
@@ -140,16 +167,17 @@ func isOn(s *statement) bool {
 	return true
 }
 
-func (c *config) group(s *statement) error {
+func (c *config) group(s *statement) {
 	g := syncGroup{place: s.place, name: s.arg(0)}
 	if g.name == "" {
-		return s.refuse(fsm.CodeMissing, "a vrrp_sync_group needs a name")
+		c.wrong(s, "has no name; keepalived skips it")
+		return
 	}
 	for _, o := range s.block {
 		r, known := groupOptions[o.key()]
 		switch {
 		case !known:
-			c.add(manifest.LeftOut, o.place, head(o), "not known in a vrrp_sync_group; check what it was meant for")
+			c.wrong(o, "%s", unknownWord(o, slices.Collect(maps.Keys(groupOptions))))
 		case o.key() == "group":
 			for _, member := range o.block {
 				for _, w := range member.words {
@@ -158,220 +186,206 @@ func (c *config) group(s *statement) error {
 			}
 			c.add(manifest.Taken, o.place, "group", "%s: a hard group `together`", strings.Join(g.instances, ", "))
 		case o.key() == "track_interface":
-			c.trackInterface(o)
+			g.links = append(g.links, o.block...)
 		default:
 			c.add(r.kind, o.place, head(o), "%s", r.text)
 		}
 	}
 	c.groups = append(c.groups, g)
-	return nil
 }
 
-func (c *config) instance(s *statement) error {
+func (c *config) instance(s *statement) {
 	i := &instance{place: s.place, name: s.arg(0), node: c.node, priority: 100, advert: 1, version: c.version, strict: c.strict}
 	if i.name == "" {
-		return s.refuse(fsm.CodeMissing, "a vrrp_instance needs a name")
+		c.wrong(s, "has no name; keepalived skips the whole block")
+		return
+	}
+	if slices.ContainsFunc(c.instances, func(o *instance) bool { return o.name == i.name }) {
+		c.wrong(s, "is defined above already; keepalived skips the whole block")
+		return
 	}
 	for _, o := range s.block {
 		r, known := instanceOptions[o.key()]
 		if !known {
-			c.add(manifest.LeftOut, o.place, head(o), "not known in a vrrp_instance; check what it was meant for")
+			c.unknownOption(i, o)
 			continue
 		}
-		if err := c.option(i, o); err != nil {
-			return err
+		if valued[o.key()] && o.arg(0) == "" && !o.isBlock {
+			c.wrong(o, "has no value; keepalived 2.2 refuses the file for it")
+			continue
 		}
-		if r.text != "" {
+		if c.option(i, o) && r.text != "" {
 			c.add(r.kind, o.place, head(o), "%s", r.text)
 		}
 	}
-	if i.vrid == 0 {
-		return s.refuse(fsm.CodeMissing, "vrrp_instance %s has no virtual_router_id", i.name)
+	i.noInterface = i.iface == "" && !slices.Contains(s.lacks, "interface")
+	if i.vrid == 0 && !slices.Contains(s.lacks, "virtual_router_id") {
+		c.wrong(s, "has no virtual_router_id that counts; keepalived does not start so")
 	}
 	if i.version == 0 {
 		i.version = 2
 	}
 	c.instances = append(c.instances, i)
 	c.examine(i)
-	return nil
 }
 
-// option reads the options that mean something here.
-func (c *config) option(i *instance, o *statement) error {
-	var err error
+// unknownOption reports an option of no version, and keeps the address of a peer in it.
+func (c *config) unknownOption(i *instance, o *statement) {
+	c.wrong(o, "%s", unknownWord(o, slices.Collect(maps.Keys(instanceOptions))))
+	switch o.key() {
+	case "vrrp_unicast_bind":
+		i.strangeSrc, _ = netip.ParseAddr(o.arg(0))
+		return
+	case "vrrp_unicast_peer":
+	default:
+		return
+	}
+	words := slices.Clone(o.words[1:])
+	for _, p := range o.block {
+		words = append(words, p.words...)
+	}
+	for _, w := range words {
+		if a, err := netip.ParseAddr(w.text); err == nil {
+			i.strange, i.strangeAt = append(i.strange, a), o.place
+		}
+	}
+}
+
+// option reads the options that mean something here. It says whether the option's general
+// finding holds; otherwise it made one of its own.
+func (c *config) option(i *instance, o *statement) bool {
 	switch o.key() {
 	case "state":
 		return c.state(i, o)
 	case "interface":
 		i.iface = o.arg(0)
+		return c.device(o, i.iface)
 	case "virtual_router_id":
-		i.vrid, err = number(o, 1, 255)
+		return c.number(o, 1, 255, &i.vrid, "keepalived does not start so")
 	case "priority":
-		i.priority, err = number(o, 1, 255)
-		i.prioritySet = true
+		i.prioritySet = c.number(o, 1, 255, &i.priority, "keepalived takes 100")
+		return i.prioritySet
 	case "advert_int":
-		i.advert, err = seconds(o, 0.01, 255)
+		return c.seconds(o, 0.01, 255, &i.advert)
 	case "version":
-		i.version, err = number(o, 2, 3)
+		return c.number(o, 2, 3, &i.version, "keepalived ignores it")
 	case "nopreempt":
 		i.nopreempt = o
 	case "preempt":
 		i.nopreempt = nil
 		c.add(manifest.Taken, o.place, "preempt", "is the default")
 	case "preempt_delay":
-		i.delay = o
-		i.delayTime, err = seconds(o, 0, 1000)
+		if c.seconds(o, 0, 1000, &i.delayTime) {
+			i.delay = o
+		}
 	case "strict_mode":
 		i.strict = isOn(o)
 	case "unicast_src_ip", "mcast_src_ip":
-		i.source, _, err = address(o, o.arg(0))
+		return c.sourceOf(i, o)
 	case "unicast_peer":
-		return c.peers(i, o)
+		c.peers(i, o)
 	case "virtual_ipaddress", "virtual_ipaddress_excluded":
-		return c.addresses(i, o)
+		c.addresses(i, o)
 	case "track_interface":
-		c.trackInterface(o)
+		i.links = append(i.links, o.block...)
 	case "track_script", "track_file", "track_process":
 		c.tracked(o)
 	case "authentication":
 		c.authentication(i, o)
+	case "notify", "notify_master", "notify_backup":
+		i.notifies = true
 	}
-	return err
+	return true
 }
 
-func (c *config) state(i *instance, o *statement) error {
-	switch strings.ToUpper(o.arg(0)) {
-	case "MASTER":
-		i.master = true
-	case "BACKUP":
+// state reads MASTER and BACKUP, whose case counts.
+func (c *config) state(i *instance, o *statement) bool {
+	i.state, i.master = o, o.arg(0) == "MASTER"
+	if !i.master && o.arg(0) != "BACKUP" {
+		c.wrong(o, "keepalived says \"unknown state '%s', defaulting to BACKUP\", and so it is imported; MASTER and BACKUP are written in capitals", o.arg(0))
+		return false
+	}
+	return true
+}
+
+// device reports what can be no device.
+func (c *config) device(o *statement, name string) bool {
+	_, err := netip.ParseAddr(name)
+	switch {
+	case err == nil:
+		c.wrong(o, "%s is an address, not an interface; keepalived on Linux does not start so", name)
+	case len(name) > 15:
+		c.wrong(o, "the name has %d characters; no interface of Linux has more than 15", len(name))
 	default:
-		return o.refuse(fsm.CodeParameter, "state %q: MASTER or BACKUP", o.arg(0))
+		return true
 	}
-	return nil
+	return false
 }
 
-func number(o *statement, low, high int) (int, error) {
-	n, err := strconv.Atoi(o.arg(0))
-	if err != nil {
-		return 0, o.refuse(fsm.CodeMalformed, "%s %q is not a whole number", o.key(), o.arg(0))
+// number reads a whole number into n; keepalived's way with another is otherwise.
+func (c *config) number(o *statement, low, high int, n *int, otherwise string) bool {
+	v, err := strconv.Atoi(o.arg(0))
+	if err != nil || v < low || v > high {
+		c.wrong(o, "%q is not a whole number from %d to %d; %s", o.arg(0), low, high, otherwise)
+		return false
 	}
-	if n < low || n > high {
-		return 0, o.refuse(fsm.CodeRange, "%s %d is not from %d to %d", o.key(), n, low, high)
-	}
-	return n, nil
+	*n = v
+	return true
 }
 
-func seconds(o *statement, low, high float64) (float64, error) {
-	n, err := strconv.ParseFloat(o.arg(0), 64)
-	if err != nil || n != n {
-		return 0, o.refuse(fsm.CodeMalformed, "%s %q is not a number of seconds", o.key(), o.arg(0))
+func (c *config) seconds(o *statement, low, high float64, n *float64) bool {
+	v, err := strconv.ParseFloat(o.arg(0), 64)
+	if err != nil || !(v >= low && v <= high) {
+		c.wrong(o, "%q is not a number of seconds from %v to %v; keepalived ignores it", o.arg(0), low, high)
+		return false
 	}
-	if n < low || n > high {
-		return 0, o.refuse(fsm.CodeRange, "%s %s is not from %v to %v seconds", o.key(), o.arg(0), low, high)
-	}
-	return n, nil
+	*n = v
+	return true
 }
 
-// address reads an address with or without a prefix length; bits is -1 without one.
-func address(o *statement, text string) (a netip.Addr, bits int, err error) {
-	host, mask, slash := strings.Cut(text, "/")
-	a, err = netip.ParseAddr(host)
-	if err != nil || a.Zone() != "" || a.Is4In6() {
-		return a, 0, o.refuse(fsm.CodeMalformed, "%q is not an IP address", text)
-	}
-	bits = -1
-	if slash {
-		bits, err = strconv.Atoi(mask)
-		if err != nil || bits < 0 || bits > a.BitLen() {
-			return a, 0, o.refuse(fsm.CodeMalformed, "%q has no prefix length from 0 to %d", text, a.BitLen())
+// trackInterfaces says of every tracked device whether that is built in: it is for the
+// device that carries the address.
+func (c *config) trackInterfaces() {
+	tracked := func(links []*statement, own []string) {
+		for _, s := range links {
+			option := "track_interface " + s.String()
+			switch {
+			case !slices.Contains(own, s.key()):
+				c.add(manifest.LeftOut, s.place, option, "not built in: %s carries no address of this here, so the loss of that link no longer moves it. %s", s.key(), noChecks)
+			case len(s.words) > 1:
+				c.add(manifest.Changed, s.place, option, "no weights: an ENI whose link is down does not own")
+			default:
+				c.add(manifest.Taken, s.place, option, "an ENI whose link is down does not own")
+			}
 		}
 	}
-	return a, bits, nil
-}
-
-func (c *config) peers(i *instance, o *statement) error {
-	i.unicast = o
-	for _, p := range o.block {
-		for n, w := range p.words {
-			if w.text == "min_ttl" || w.text == "max_ttl" {
-				c.add(manifest.LeftOut, p.place, p.String(), "%s", noAdverts)
-				break
-			}
-			a, _, err := address(p, strings.TrimSuffix(w.text, ","))
-			if err != nil {
-				return err
-			}
-			if n > 0 || strings.HasSuffix(w.text, ",") {
-				c.add(manifest.Wrong, p.place, "unicast_peer", "each peer belongs on a line of its own, without commas; keepalived reads one a line")
-			}
-			i.peers = append(i.peers, a)
+	devices := map[string][]string{}
+	for _, i := range c.instances {
+		own := []string{i.iface}
+		for _, v := range i.vips {
+			own = append(own, v.dev)
 		}
+		devices[i.name] = own
+		tracked(i.links, own)
 	}
-	return nil
-}
-
-// addresses reads virtual_ipaddress and virtual_ipaddress_excluded, in a block or on the line.
-func (c *config) addresses(i *instance, o *statement) error {
-	for _, s := range o.block {
-		a, bits, err := address(s, s.key())
-		if err != nil {
-			return err
+	for _, g := range c.groups {
+		var own []string
+		for _, name := range g.instances {
+			own = append(own, devices[name]...)
 		}
-		v := vip{place: s.place, addr: a, bits: bits}
-		for n := 1; n < len(s.words); n++ {
-			text := s.words[n].text
-			w, known := addressWords[text]
-			if !known {
-				c.add(manifest.LeftOut, s.place, s.String(), "the word %q after the address is not known", text)
-				continue
-			}
-			if text == "dev" && n+1 < len(s.words) {
-				v.dev = s.words[n+1].text
-			}
-			c.add(w.kind, s.place, text+" of "+s.key(), "%s", w.text)
-			n += w.values
-		}
-		i.vips = append(i.vips, v)
-	}
-	if len(o.words) > 1 {
-		c.add(manifest.Wrong, o.place, o.key(), "addresses belong in braces; %q is not read", o.arg(0))
-	}
-	return nil
-}
-
-func (c *config) trackInterface(o *statement) {
-	for _, s := range o.block {
-		if len(s.words) > 1 {
-			c.add(manifest.Changed, s.place, "track_interface "+s.String(), "no weights: an ENI whose link is down does not own; other interfaces do not count")
-			continue
-		}
-		c.add(manifest.Taken, s.place, "track_interface "+s.key(), "an ENI whose link is down does not own; an interface that carries no HAVIP does not count")
+		tracked(g.links, own)
 	}
 }
 
-// tracked looks whether what is tracked is defined.
+// tracked looks whether what is tracked is defined above.
 func (c *config) tracked(o *statement) {
 	for _, s := range o.block {
-		if _, defined := c.scripts[s.key()]; !defined {
-			c.add(manifest.Wrong, s.place, o.key()+" "+s.key(), "nothing of this name is defined; keepalived ignores it")
+		switch name := s.key(); {
+		case c.scripts[name]:
+		case c.later[name]:
+			c.add(manifest.Wrong, s.place, o.key()+" "+name, "is defined below its use, so keepalived 2.2 ignores it (%q): it never ran", "track script "+name+" not found")
+		default:
+			c.add(manifest.Wrong, s.place, o.key()+" "+name, "nothing of this name is defined; keepalived ignores it")
 		}
 	}
-}
-
-// nodeOf finds the name of the node a file is of: what the user said, else the router_id,
-// else the file's name, or that of its folder if it is just keepalived.conf.
-func nodeOf(given, routerID, file string) string {
-	if given != "" {
-		return given
-	}
-	if routerID != "" {
-		return manifest.NodeName(routerID)
-	}
-	base := strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
-	if base == "keepalived" {
-		if dir := filepath.Base(filepath.Dir(file)); dir != "." && dir != "/" && dir != "keepalived" {
-			base = dir
-		}
-	}
-	return manifest.NodeName(strings.TrimSuffix(base, ".keepalived"))
 }

@@ -15,7 +15,7 @@ import (
 func TestGolden(t *testing.T) {
 	for _, name := range goldens.Cases(t, "testdata/golden/*.xml") {
 		t.Run(name, func(t *testing.T) {
-			got, err := Import(goldens.Read(t, name))
+			got, err := ImportAt(goldens.Read(t, name), fieldDay)
 			goldens.Check(t, got, err, strings.TrimSuffix(name, "xml"))
 		})
 	}
@@ -35,7 +35,7 @@ func TestNothingIsDropped(t *testing.T) {
 		for _, f := range got.Findings {
 			reported[f.Line] = true
 		}
-		root, err := parse(src)
+		root, err := parse(src, string(src.Data))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,15 +81,20 @@ func TestBadInput(t *testing.T) {
 	}
 	for _, row := range []badRow{
 		{"empty", " \n", fsm.CodeMissing, "f:1:1", "empty"},
-		{"no XML", "primitive v IPaddr2", manifest.CodeSyntax, "f:1:", "cannot be read"},
+		{"text of crm", "primitive v IPaddr2", fsm.CodeMalformed, "f:1:1", "crm configure show"},
+		{"text of pcs", "Cluster Name: x\nResources:\n", fsm.CodeMalformed, "f:1:1", "pcs config"},
+		{"text of crm_mon", "Cluster Summary:\n * Stack: corosync\n", fsm.CodeMalformed, "f:1:1", "crm_mon"},
+		{"keepalived.conf", "global_defs {\n}\n", fsm.CodeMalformed, "f:1:1", "import keepalived"},
+		{"haresources", "n1 IPaddr::10.0.0.1/24\n", fsm.CodeMalformed, "f:1:1", "import heartbeat"},
+		{"its own file", "version: 1\nhavips: []\n", fsm.CodeMalformed, "f:1:1", "apply -f"},
+		{"bzip2", "BZh91AY", manifest.CodeEncoding, "f: ", "bunzip2 -c"},
+		{"another text", "hello", manifest.CodeSyntax, "f:1:", "cannot be read"},
 		{"cut short", "<cib><configuration>\n<resources><primi", manifest.CodeSyntax, "f:2:", "cannot be read"},
 		{"cut between", "<cib><configuration>\n", manifest.CodeSyntax, "f:2:", "cannot be read"},
 		{"wrong end", "<cib>\n</bic>", manifest.CodeSyntax, "f:2:", "cannot be read"},
 		{"two roots", "<configuration/>\n<configuration/>", manifest.CodeSyntax, "f:2:", "after the end"},
 		{"UTF-16", "\xfe\xff\x00<", manifest.CodeEncoding, "f:1:1", "UTF-16"},
-		{"byte order mark", "\xef\xbb\xbf<cib/>", manifest.CodeEncoding, "f:1:1", "byte order mark"},
-		{"Latin-1", "<cib a=\"\xe4\"/>", manifest.CodeEncoding, "f:1:9", "not UTF-8"},
-		{"declared Latin-1", "<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?>\n<cib/>", manifest.CodeSyntax, "f:1:", "encoding"},
+		{"declared otherwise", "<?xml version=\"1.0\" encoding=\"EBCDIC-US\"?>\n<cib/>", manifest.CodeEncoding, "f:1:", "save it as UTF-8"},
 		{"huge", "<cib>" + strings.Repeat(" ", manifest.MaxBytes) + "</cib>", fsm.CodeLimit, "f: ", "at most"},
 		{"entity bomb", "<!DOCTYPE lolz [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]>\n<cib>&b;</cib>", fsm.CodeUnsupported, "f:1:1", "document type"},
 		{"external entity", "<!DOCTYPE x SYSTEM \"file:///etc/passwd\">\n<cib/>", fsm.CodeUnsupported, "f:1:1", "document type"},
@@ -99,30 +104,40 @@ func TestBadInput(t *testing.T) {
 		{"another document", "<html/>", fsm.CodeMalformed, "f:1:1", "no CIB"},
 		{"empty CIB", "<cib/>", fsm.CodeMalformed, "f:1:1", "no CIB"},
 		{"attribute twice", "<cib a=\"1\" a=\"2\"/>", fsm.CodeDuplicate, "f:1:1", "twice"},
-		{"id twice", cibWith(one+one, ""), fsm.CodeDuplicate, "f:2:1", "is here twice"},
-		{"node twice", "<configuration><nodes>\n<node id=\"1\" uname=\"A\"/>\n<node id=\"2\" uname=\"a\"/></nodes></configuration>", fsm.CodeDuplicate, "f:3:1", "node a is here twice"},
-		{"address", cibWith(strings.Replace(one, "10.0.0.9", "10.0.0", 1), ""), fsm.CodeMalformed, "f:2:1", `"10.0.0" is not an IP address`},
-		{"zone", cibWith(strings.Replace(one, "10.0.0.9", "fe80::1%1", 1), ""), fsm.CodeMalformed, "f:2:1", "fe80::1%1"},
-		{"loopback", cibWith(strings.Replace(one, "10.0.0.9", "127.0.0.1", 1), ""), fsm.CodeRange, "f: havips[0].ip", "can be no HAVIP"},
-		{"priority", cibWith(meta("priority", "high"), ""), fsm.CodeMalformed, "f:2:1", "not a score"},
-		{"stickiness", cibWith(meta("resource-stickiness", "1.5"), ""), fsm.CodeMalformed, "f:2:1", "not a score"},
-		{"location without score", cibWith(one, `<rsc_location id="l" rsc="v" node="a"/>`), fsm.CodeMalformed, "f:3:1", "not a score"},
-		{"location score", cibWith(one, `<rsc_location id="l" rsc="v" node="a" score="INF"/>`), fsm.CodeMalformed, "f:3:1", `"INF" is not a score`},
-		{"pattern", cibWith(one, `<rsc_location id="l" rsc-pattern="(" node="a" score="1"/>`), fsm.CodeMalformed, "f:3:1", "rsc-pattern"},
-		{"colocation score", cibWith(one, `<rsc_colocation id="c" rsc="v" with-rsc="v" score="x"/>`), fsm.CodeMalformed, "f:3:1", "not a score"},
+		{"byte order mark", "\xef\xbb\xbf" + cibWith(strings.Replace(one, "10.0.0.9", "10.0.0", 1), ""), "", "f:2: fault", `"10.0.0" is not an IP address`},
+		{"Latin-1", cibWith("<!-- \xe4 -->", ""), "", "f:2: changed: encoding", "not UTF-8"},
+		{"id twice", cibWith(one+one, ""), "", "f:2: fault", "this id is there already"},
+		{"node twice", "<configuration><nodes>\n<node id=\"1\" uname=\"A\"/>\n<node id=\"2\" uname=\"a\"/></nodes></configuration>", "", "f:3: fault", "node a is here twice"},
+		{"address", cibWith(strings.Replace(one, "10.0.0.9", "10.0.0", 1), ""), "", "f:2: fault", `"10.0.0" is not an IP address`},
+		{"zone", cibWith(strings.Replace(one, "10.0.0.9", "fe80::1%1", 1), ""), "", "f:2: fault", "fe80::1%1"},
+		{"loopback", cibWith(strings.Replace(one, "10.0.0.9", "127.0.0.1", 1), ""), "", "f:2: fault", "can be no HAVIP"},
+		{"priority", cibWith(meta("priority", "high"), ""), "", "f:2: fault", "not a score"},
+		{"stickiness", cibWith(meta("resource-stickiness", "1.5"), ""), "", "f:2: fault", "not a score"},
+		{"location without score", cibWith(one, `<rsc_location id="l" rsc="v" node="a"/>`), "", "f:3: fault", "not a score"},
+		{"location score", cibWith(one, `<rsc_location id="l" rsc="v" node="a" score="INF"/>`), "", "f:3: fault", `"INF" is not a score`},
+		{"location on a stranger", cibWith(one, `<rsc_location id="l" rsc="v" node="b" score="1"/>`), "", "f:3: fault", "no member here"},
+		{"pattern", cibWith(one, `<rsc_location id="l" rsc-pattern="(" node="a" score="1"/>`), "", "f:3: fault", "rsc-pattern"},
+		{"colocation score", cibWith(one, `<rsc_colocation id="c" rsc="v" with-rsc="v" score="x"/>`), "", "f:3: fault", "not a score"},
 	} {
-		_, err := Import(manifest.Source{Name: "f", Data: []byte(row.text)})
+		got, err := Import(manifest.Source{Name: "f", Data: []byte(row.text)})
+		if row.code == "" { // a finding, and the rest of the file is read
+			goldens.Found(t, row.name, row.place, row.why, got)
+			continue
+		}
 		goldens.Refused(t, row.name, row.code, row.place, row.why, err)
 	}
 }
 
-// TestContradiction: two addresses that must be apart and together cannot be imported as
-// if they could.
+// TestContradiction: of two constraints that no placement can keep, the second is left out
+// and said to be missing.
 func TestContradiction(t *testing.T) {
 	two := one + strings.NewReplacer(`"v"`, `"w"`, `"i"`, `"j"`, `"n"`, `"o"`, "10.0.0.9", "10.0.0.8").Replace(one)
 	text := cibWith(two, `<rsc_colocation id="c" rsc="v" with-rsc="w" score="INFINITY"/><rsc_colocation id="d" rsc="v" with-rsc="w" score="-INFINITY"/>`)
-	_, err := Import(manifest.Source{Name: "f", Data: []byte(text)})
-	goldens.Refused(t, "contradiction", manifest.CodeConflict, "f: groups[1]", "must be apart here, and together", err)
+	got, err := Import(manifest.Source{Name: "f", Data: []byte(text)})
+	if err != nil || len(got.Manifest.Groups) != 1 || len(got.Lost()) != 1 {
+		t.Fatalf("%v %+v\n%s", err, got.Manifest.Groups, got.Report())
+	}
+	goldens.Found(t, "contradiction", "f:3: fault: rsc_colocation d", "must be apart here and are on one node", got)
 }
 
 func FuzzImport(f *testing.F) {

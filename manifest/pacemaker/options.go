@@ -10,6 +10,8 @@ type rule struct {
 const (
 	ownAnnouncements = "announcements have their own rhythm: at once, again after a second, then at a low rate while the lease holds"
 	noDaemon         = "a setting of the Pacemaker daemons"
+	noFencing        = "no fencing device is needed: the kernel silences a HAVIP at its lease's deadline"
+	noChecks         = "Checks of havip-cluster do not exist yet: check_gateway: true in the agent's settings watches the gateway, and the link of an ENI counts always"
 	notAnAddress     = "not an address; leave it to the service manager, or run it from the hook on-acquire"
 )
 
@@ -61,6 +63,8 @@ var metaRules = map[string]rule{
 	"critical":               {manifest.LeftOut, "groups are symmetric"},
 	"allow-unhealthy-nodes":  {manifest.LeftOut, "a node with red health owns nothing"},
 	"start-failure-is-fatal": {manifest.LeftOut, "a failed start counts as any failure"},
+	"collocated":             {manifest.Taken, ""},
+	"ordered":                {manifest.LeftOut, ""},
 }
 
 // properties of the cluster (crm_config).
@@ -69,10 +73,15 @@ var properties = map[string]rule{
 	"maintenance-mode":            {manifest.Taken, ""},
 	"stop-all-resources":          {manifest.Taken, ""},
 	"default-resource-stickiness": {manifest.Taken, ""},
+	"is-managed-default":          {manifest.Taken, "default of every resource"},
 	"no-quorum-policy":            {manifest.Changed, "without a majority nothing is served, always"},
-	"stonith-enabled":             {manifest.LeftOut, "no fencing device is needed: the kernel silences a HAVIP at its lease's deadline"},
+	"fencing-enabled":             {manifest.LeftOut, noFencing},
+	"stonith-enabled":             {manifest.LeftOut, noFencing},
+	"fencing-action":              {manifest.LeftOut, "no fencing device is needed"},
 	"stonith-action":              {manifest.LeftOut, "no fencing device is needed"},
+	"fencing-timeout":             {manifest.LeftOut, "no fencing device is needed"},
 	"stonith-timeout":             {manifest.LeftOut, "no fencing device is needed"},
+	"fencing-watchdog-timeout":    {manifest.LeftOut, "no fencing device is needed"},
 	"stonith-watchdog-timeout":    {manifest.LeftOut, "no fencing device is needed"},
 	"have-watchdog":               {manifest.LeftOut, "no fencing device is needed"},
 	"priority-fencing-delay":      {manifest.LeftOut, "no fencing device is needed"},

@@ -1,11 +1,13 @@
 package pacemaker
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"havip-cluster/fsm"
 	"havip-cluster/manifest"
@@ -16,108 +18,198 @@ const Infinity = 1000000
 
 // reader walks one CIB.
 type reader struct {
-	file    string
-	report  *manifest.Import
-	byID    map[string]*element
-	nodes   []manifest.Node
-	names   manifest.Names
-	groups  manifest.Names
-	havips  map[string]*address // by resource id
-	byIP    map[netip.Addr]string
-	order   []string            // resource ids in the order of the file
-	members map[string][]string // of a group or a tag: resource ids
-	opt     struct {
-		optIn, stopped bool
-		stickiness     string
-	}
-	defaults map[string]string // rsc_defaults
+	file       string
+	now        time.Time
+	report     *manifest.Import
+	byID       map[string]*element
+	nodes      []manifest.Node
+	attributes map[string]map[string]string // permanent ones, by node
+	names      manifest.Names
+	groups     manifest.Names
+	found      map[string]*resource // primitives outside clones, by id
+	byIP       map[netip.Addr]string
+	order      []string            // their ids in the order of the file
+	members    map[string][]string // of a group, a template or a tag: resource ids
+	sticks     []bond              // what must be on one node
+	needs      []need              // what must run for another to run
+	held       []held              // services that follow what is not placed here
+	drafts     []draft             // groups of the result in the making
+	opt        struct{ optIn, stopped bool }
+	defaults   map[string]string // by properties of the cluster
+	defaultsIn *element          // rsc_defaults, nil without
+	agent      *agent            // of the primitive that is being read
 }
 
-// address is one HAVIP in the making.
-type address struct {
-	manifest.HAVIP
-	line   int
-	scores map[string]int // by node; clamped sums
-	banned map[string]bool
-	named  map[string]bool // nodes with a score of their own, for opt-in clusters
-	sticky int
+// agent is what a rule of rsc_defaults can ask of a resource.
+type agent struct{ class, provider, kind string }
+
+func newReader(file string, report *manifest.Import, now time.Time) *reader {
+	return &reader{file: file, now: now, report: report, byID: map[string]*element{}, attributes: map[string]map[string]string{}, byIP: map[netip.Addr]string{},
+		names: manifest.Names{}, groups: manifest.Names{}, found: map[string]*resource{}, members: map[string][]string{}, defaults: map[string]string{}}
+}
+
+// resource is one primitive outside clones; the services count for where their address goes.
+type resource struct {
+	id      string
+	line    int
+	havip   *manifest.HAVIP   // nil for what is no address
+	scores  map[string]int    // by node; clamped sums
+	named   map[string]bool   // nodes with a score of their own, for opt-in clusters
+	bans    map[string]string // left by a move or ban, by node: until when, "" for ever
+	sticky  int
+	stopped bool // target-role
+}
+
+// group is a group that is being walked.
+type group struct {
+	id       string
+	together bool // its members are on one node, and each needs the one before
+	last     string
 }
 
 func (r *reader) add(kind manifest.FindingKind, e *element, option, format string, args ...any) {
 	r.report.Add(kind, r.file, e.line, option, format, args...)
 }
 
-// index finds elements by id, for id-ref, and refuses two of one id.
-func (r *reader) index(e *element) error {
-	if id := e.attr("id"); id != "" && !strings.HasSuffix(e.name, "_ref") && e.name != "role" {
-		if first, twice := r.byID[id]; twice && first.name == e.name {
-			return manifest.Refuse(r.file, e.line, 1, fsm.CodeDuplicate, "<%s id=%q> is here twice; first on line %d", e.name, id, first.line)
-		}
-		r.byID[id] = e
-	}
-	for _, k := range e.kids {
-		if err := r.index(k); err != nil {
-			return err
-		}
-	}
-	return nil
+func (r *reader) lose(e *element, option, format string, args ...any) {
+	r.report.Lose(r.file, e.line, option, format, args...)
 }
 
-// values reads the nvpairs of attribute sets. Sets under a rule hold only at times or on
-// some nodes and are left out.
-func (r *reader) values(owner *element, kind string) map[string]string {
-	out := map[string]string{}
-	for _, set := range owner.all(kind) {
+// index finds elements by id, for id-ref. Of two with one id the first counts.
+func (r *reader) index(e *element) {
+	if id := e.attr("id"); id != "" && !strings.HasSuffix(e.name, "_ref") && e.name != "role" {
+		first, twice := r.byID[id]
+		if twice && first.name == e.name {
+			r.add(manifest.Wrong, e, e.name+" "+id, "this id is there already, on line %d; Pacemaker takes no such CIB, and here the first counts", first.line)
+		}
+		if !twice {
+			r.byID[id] = e
+		}
+	}
+	for _, k := range e.kids {
+		r.index(k)
+	}
+}
+
+// pairs reads the nvpairs of attribute sets: of several sets with one name in them the one
+// with the higher score counts. Sets under a rule hold only at times or on some nodes and are
+// left out.
+func (r *reader) pairs(owner *element, kind string) (values map[string]string, places []*element) {
+	sets := owner.all(kind)
+	slices.SortStableFunc(sets, func(a, b *element) int {
+		x, _ := score(cmp.Or(a.attr("score"), "0"))
+		y, _ := score(cmp.Or(b.attr("score"), "0"))
+		return y - x
+	})
+	values = map[string]string{}
+	for _, set := range sets {
 		if ref := set.attr("id-ref"); ref != "" {
 			if set = r.byID[ref]; set == nil {
 				r.add(manifest.Wrong, owner, kind, "refers to %q, which does not exist", ref)
 				continue
 			}
 		}
-		if set.child("rule") != nil {
-			r.add(manifest.LeftOut, set, kind+" of "+owner.attr("id"), "holds only under a rule")
+		if rule := set.child("rule"); rule != nil && !r.setHolds(set, rule, kind+" of "+owner.attr("id")) {
 			continue
 		}
-		for _, nv := range set.all("nvpair") {
+		list := set.all("nvpair")
+		if old := set.child("attributes"); old != nil { // the schema of Heartbeat 2
+			list = append(list, old.all("nvpair")...)
+		}
+		for _, nv := range list {
 			if ref := nv.attr("id-ref"); ref != "" && r.byID[ref] != nil {
 				nv = r.byID[ref]
 			}
-			name := strings.ReplaceAll(nv.attr("name"), "_", "-")
-			if kind == "instance_attributes" || kind == "utilization" {
-				name = nv.attr("name")
+			places = append(places, nv)
+			name := nv.attr("name")
+			if kind != "instance_attributes" && kind != "utilization" {
+				name = strings.ReplaceAll(name, "_", "-")
 			}
-			if _, set := out[name]; !set {
-				out[name] = nv.attr("value")
+			if _, set := values[name]; !set {
+				values[name] = nv.attr("value")
 			}
 		}
 	}
-	return out
+	return values, places
+}
+
+// setHolds decides the rule of an attribute set for the agent at hand. What depends on the
+// node or on the hour is left out.
+func (r *reader) setHolds(set, rule *element, option string) bool {
+	var f facts
+	switch r.rule(rule, "", &f) {
+	case yes:
+		if !f.until.IsZero() {
+			r.add(manifest.Wrong, set, option, "holds until %s only, and is taken for ever", f.until.Format(time.RFC3339))
+		}
+		return true
+	case no:
+		if !f.past.IsZero() || !f.later.IsZero() {
+			r.add(manifest.LeftOut, set, option, "%s", f.reason())
+		}
+		return false
+	}
+	if f.ofAgent && r.agent == nil {
+		r.add(manifest.Taken, set, option, "its rule is decided for each resource")
+		return false
+	}
+	r.add(manifest.LeftOut, set, option, "holds only under a rule: %s", f.reason())
+	return false
+}
+
+func (r *reader) values(owner *element, kind string) map[string]string {
+	values, _ := r.pairs(owner, kind)
+	return values
+}
+
+// metaOf reads meta attributes; in the schema of Heartbeat 2 some are attributes of the
+// element or stand among the parameters.
+func (r *reader) metaOf(e *element) map[string]string {
+	meta := r.values(e, "meta_attributes")
+	for name, value := range e.attrs {
+		name = strings.ReplaceAll(name, "_", "-")
+		if _, known := metaRules[name]; known && meta[name] == "" {
+			meta[name] = value
+		}
+	}
+	for _, name := range []string{"target_role", "is_managed", "resource_stickiness"} {
+		if value := r.values(e, "instance_attributes")[name]; value != "" && meta[strings.ReplaceAll(name, "_", "-")] == "" {
+			meta[strings.ReplaceAll(name, "_", "-")] = value
+		}
+	}
+	return meta
 }
 
 // resources walks primitives, groups, clones and the rest. meta is what is inherited.
-func (r *reader) resources(parent *element, meta map[string]string, group string) error {
+func (r *reader) resources(parent *element, meta map[string]string, in *group) {
 	for _, e := range parent.kids {
 		id := e.attr("id")
 		switch e.name {
 		case "primitive":
-			if err := r.primitive(e, meta, group); err != nil {
-				return err
-			}
+			r.primitive(e, meta, in)
 		case "group":
 			inherited := maps.Clone(meta)
-			maps.Copy(inherited, r.values(e, "meta_attributes"))
-			if err := r.resources(e, inherited, id); err != nil {
-				return err
+			own := r.metaOf(e)
+			maps.Copy(inherited, own)
+			g := &group{id: id, together: true}
+			if v := cmp.Or(own["collocated"], e.attr("collocated")); v != "" && !truth(v) {
+				g.together = false
+				r.add(manifest.Taken, e, "collocated of "+id, "%s: its addresses need not be on one node", v)
 			}
-			r.groupOf(e)
+			if v := cmp.Or(own["ordered"], e.attr("ordered")); v != "" && !truth(v) {
+				r.add(manifest.LeftOut, e, "ordered of "+id, "%s: addresses have no order of start", v)
+			}
+			r.resources(e, inherited, g)
+			r.groupOf(e, g)
 		case "clone", "master", "bundle":
 			r.add(manifest.LeftOut, e, e.name+" "+id, "runs on several nodes at once; a HAVIP has one owner%s", addressesIn(e))
-		case "template", "meta_attributes", "instance_attributes", "operations", "utilization":
+		case "template":
+			r.members[id] = append(r.members[id], []string{}...)
+		case "meta_attributes", "instance_attributes", "operations", "utilization":
 		default:
 			r.add(manifest.LeftOut, e, e.name+" "+id, "not known among resources")
 		}
 	}
-	return nil
 }
 
 func addressesIn(e *element) string {
@@ -138,97 +230,129 @@ func addressesIn(e *element) string {
 	return " (the address resources " + strings.Join(found, ", ") + " in it as well)"
 }
 
-func isAddress(kind string) bool { return kind == "IPaddr2" || kind == "IPaddr" || kind == "IPv6addr" }
-
 // groupOf makes a hard group of the addresses that a Pacemaker group held together.
-func (r *reader) groupOf(e *element) {
-	id := e.attr("id")
-	var names []string
-	for _, resource := range r.members[id] {
-		names = append(names, r.havips[resource].Name)
+func (r *reader) groupOf(e *element, g *group) {
+	var addresses []string
+	for _, id := range r.members[g.id] {
+		if r.found[id].havip != nil {
+			addresses = append(addresses, id)
+		}
 	}
-	if len(names) > 1 {
-		r.group(e, id, "together", true, names)
+	if g.together && len(addresses) > 1 {
+		r.draft(e, g.id, fsm.Together, true, addresses)
 	}
 }
 
-func (r *reader) group(e *element, id, kind string, hard bool, havips []string) {
-	g := manifest.Group{Name: r.groups.Free(manifest.Label(id)), Kind: kind, Hard: hard, HAVIPs: havips}
-	r.report.Manifest.Groups = append(r.report.Manifest.Groups, g)
-	word := "soft"
-	if hard {
-		word = "hard"
+func (r *reader) primitive(e *element, inherited map[string]string, in *group) {
+	id, kind := e.attr("id"), e.attr("type")
+	if r.found[id] != nil {
+		return // index has said that it is there twice
 	}
-	r.add(manifest.Taken, e, e.name+" "+id, "%s group %s, %s: %s", word, g.Name, kind, strings.Join(havips, ", "))
-}
-
-func (r *reader) primitive(e *element, inherited map[string]string, group string) error {
-	id := e.attr("id")
-	kind := e.attr("type")
-	params, meta := r.values(e, "instance_attributes"), maps.Clone(inherited)
+	params, meta, class, provider := r.values(e, "instance_attributes"), map[string]string{}, e.attr("class"), e.attr("provider")
 	if name := e.attr("template"); name != "" {
 		t := r.byID[name]
 		if t == nil || t.name != "template" {
 			r.add(manifest.Wrong, e, "primitive "+id, "refers to the template %q, which does not exist", name)
-			return nil
+			return
 		}
-		kind = t.attr("type")
+		kind, class, provider = t.attr("type"), t.attr("class"), t.attr("provider")
 		for k, v := range r.values(t, "instance_attributes") {
 			if _, own := params[k]; !own {
 				params[k] = v
 			}
 		}
-		maps.Copy(meta, r.values(t, "meta_attributes"))
+		maps.Copy(meta, r.metaOf(t))
+		r.members[name] = append(r.members[name], id)
 	}
-	if !isAddress(kind) {
-		r.add(manifest.LeftOut, e, "primitive "+id+" ("+kind+")", "%s", notAnAddress)
-		return nil
-	}
-	own := r.values(e, "meta_attributes")
+	own := r.metaOf(e)
 	maps.Copy(meta, own)
-	a, err := r.address(e, id, params)
-	if err != nil || a == nil {
-		return err
+	meta = r.inherit(inherited, meta, agent{class, provider, kind})
+	p := &resource{id: id, line: e.line, scores: map[string]int{}, named: map[string]bool{}, bans: map[string]string{}}
+	p.sticky = r.number(e, id, "resource-stickiness", meta)
+	p.stopped = strings.EqualFold(meta["target-role"], "Stopped")
+	r.enter(p, in)
+	if !isAddress(kind) {
+		kept, why := r.noAddress(class, kind, params)
+		r.add(kept, e, "primitive "+id+" ("+kind+")", "%s", why)
+		return
 	}
-	if err := r.meta(e, a, meta); err != nil {
-		return err
+	if class == "heartbeat" && params["ip"] == "" {
+		params["ip"] = params["1"] // its parameters have numbers
 	}
+	if p.havip = r.address(e, id, params); p.havip == nil {
+		return
+	}
+	r.meta(e, p, meta)
 	r.parameters(e, id, params, own)
-	r.havips[id] = a
-	r.order = append(r.order, id)
-	if group != "" {
-		r.members[group] = append(r.members[group], id)
+}
+
+// inherit puts below the meta attributes of a primitive those of its group, and below these
+// the defaults.
+func (r *reader) inherit(group, own map[string]string, a agent) map[string]string {
+	meta := maps.Clone(r.defaults)
+	if r.defaultsIn != nil {
+		r.agent = &a
+		maps.Copy(meta, r.values(r.defaultsIn, "meta_attributes"))
+		r.agent = nil
 	}
-	return nil
+	maps.Copy(meta, group)
+	maps.Copy(meta, own)
+	return meta
+}
+
+// enter books a primitive, and what its group makes of it.
+func (r *reader) enter(p *resource, in *group) {
+	r.found[p.id] = p
+	r.order = append(r.order, p.id)
+	if in == nil {
+		return
+	}
+	r.members[in.id] = append(r.members[in.id], p.id)
+	if in.last != "" {
+		if in.together {
+			r.sticks = append(r.sticks, bond{in.last, p.id})
+		}
+		if in.together {
+			r.needs = append(r.needs, need{p.id, in.last, "before it in group " + in.id})
+		}
+	}
+	in.last = p.id
 }
 
 // address makes the HAVIP of a primitive; nil if it has none.
-func (r *reader) address(e *element, id string, params map[string]string) (*address, error) {
-	text := params["ip"]
-	if text == "" {
-		text = params["ipv6addr"]
-	}
-	host, _, _ := strings.Cut(text, "/")
+func (r *reader) address(e *element, id string, params map[string]string) *manifest.HAVIP {
+	text := cmp.Or(params["ip"], params["ipv6addr"])
+	host, mask, _ := strings.Cut(text, "/")
 	ip, err := netip.ParseAddr(host)
 	switch {
 	case text == "":
-		r.add(manifest.Wrong, e, "primitive "+id, "has no parameter ip; nothing is imported from it")
-		return nil, nil
+		r.lose(e, "primitive "+id, "has no parameter ip; nothing is imported from it")
+		return nil
 	case err != nil || ip.Zone() != "" || ip.Is4In6():
-		return nil, manifest.Refuse(r.file, e.line, 1, fsm.CodeMalformed, "primitive %s: %q is not an IP address", id, text)
+		r.lose(e, "primitive "+id, "%q is not an IP address; left out", text)
+		return nil
+	}
+	bits, err := strconv.Atoi(cmp.Or(params["cidr_netmask"], params["netmask"], mask))
+	if err != nil {
+		bits = -1
+	}
+	if why := manifest.NoHAVIP(ip, bits); why != "" {
+		r.lose(e, "primitive "+id, "%s can be no HAVIP; left out: %s", ip, why)
+		return nil
 	}
 	if other, twice := r.byIP[ip]; twice {
 		r.add(manifest.Wrong, e, "primitive "+id, "%s is also the address of %s; taken once", ip, other)
-		return nil, nil
+		return nil
 	}
-	if r.byIP[ip] = id; len(r.byIP) > fsm.MaxHAVIPs {
-		return nil, manifest.Refuse(r.file, e.line, 1, fsm.CodeLimit, "more than %d addresses", fsm.MaxHAVIPs)
+	if len(r.byIP) >= fsm.MaxHAVIPs {
+		r.lose(e, "primitive "+id, "more than %d addresses; left out", fsm.MaxHAVIPs)
+		return nil
 	}
-	a := &address{HAVIP: manifest.NewHAVIP(r.names.Free(manifest.Label(id))), line: e.line,
-		scores: map[string]int{}, banned: map[string]bool{}, named: map[string]bool{}}
-	a.IP = ip.String()
-	r.add(manifest.Taken, e, "primitive "+id, "HAVIP %s, address %s", a.Name, ip)
-	return a, nil
+	r.byIP[ip] = id
+	h := manifest.NewHAVIP(r.names.Free(manifest.Label(id)))
+	h.IP = ip.String()
+	r.add(manifest.Taken, e, "primitive "+id, "HAVIP %s, address %s", h.Name, ip)
+	return &h
 }
 
 func (r *reader) parameters(e *element, id string, params, own map[string]string) {
@@ -255,45 +379,46 @@ func (r *reader) parameters(e *element, id string, params, own map[string]string
 	}
 }
 
-// meta reads the meta attributes, inherited ones included.
-func (r *reader) meta(e *element, a *address, meta map[string]string) error {
-	id := e.attr("id")
-	bad := func(name string) error {
-		return manifest.Refuse(r.file, e.line, 1, fsm.CodeMalformed, "%s of %s: %q is not a score", name, id, meta[name])
+// number reads a score among meta attributes; Pacemaker takes what is none for 0.
+func (r *reader) number(e *element, id, name string, meta map[string]string) int {
+	text, there := meta[name]
+	n, ok := score(text)
+	if there && !ok {
+		r.add(manifest.Wrong, e, name+" of "+id, "%q is not a score; Pacemaker takes it for %d", text, n)
 	}
+	return n
+}
+
+// meta reads the meta attributes of an address, inherited ones included.
+func (r *reader) meta(e *element, p *resource, meta map[string]string) {
+	h := p.havip
+	managed := meta["is-managed"] == "" || truth(meta["is-managed"])
 	for _, name := range slices.Sorted(maps.Keys(meta)) {
 		value := meta[name]
-		var n int
-		var ok bool
-		switch name {
-		case "priority", "resource-stickiness", "migration-threshold":
-			if n, ok = score(value); !ok {
-				return bad(name)
-			}
-		}
 		switch name {
 		case "priority":
-			a.Priority = n
+			h.Priority = r.number(e, p.id, name, meta)
 		case "resource-stickiness":
-			a.sticky = n
 		case "migration-threshold":
-			if n >= Infinity || n <= 0 {
-				a.FailLimit = 0
-			} else {
-				a.FailLimit = n
+			h.FailLimit = max(0, r.number(e, p.id, name, meta))
+			if h.FailLimit >= Infinity {
+				h.FailLimit = 0
 			}
 		case "target-role":
-			a.Enabled = !strings.EqualFold(value, "Stopped")
+			h.Enabled = !p.stopped || !managed
+			if p.stopped && !managed {
+				r.add(manifest.Changed, e, name+" of "+p.id, "%s, and it is not managed, so Pacemaker does not stop it either: enabled, and left where it is", value)
+				continue
+			}
 		case "is-managed":
-			a.Managed = truth(value)
+			h.Managed = truth(value)
 		case "maintenance":
-			a.Maintenance = truth(value)
+			h.Maintenance = truth(value)
 		default:
 			continue
 		}
-		r.add(manifest.Taken, e, name+" of "+id, "%s", value)
+		r.add(manifest.Taken, e, name+" of "+p.id, "%s", value)
 	}
-	return nil
 }
 
 // truth reads Pacemaker's booleans.
@@ -307,16 +432,26 @@ func truth(s string) bool {
 
 // score reads a score; it is clamped to ±Infinity.
 func score(s string) (int, bool) {
-	switch strings.TrimPrefix(s, "+") {
-	case "INFINITY", "infinity":
+	switch strings.ToLower(strings.TrimPrefix(s, "+")) {
+	case "infinity":
 		return Infinity, true
-	case "-INFINITY", "-infinity":
-		return -Infinity, true
-	case "red":
+	case "-infinity", "red":
 		return -Infinity, true
 	case "yellow", "green":
 		return 0, true
 	}
 	n, err := strconv.ParseInt(strings.TrimPrefix(s, "+"), 10, 64)
 	return int(max(-Infinity, min(Infinity, n))), err == nil
+}
+
+// plus adds two scores as Pacemaker does: -INFINITY wins over everything, INFINITY over the
+// rest.
+func plus(a, b int) int {
+	switch {
+	case a <= -Infinity || b <= -Infinity:
+		return -Infinity
+	case a >= Infinity || b >= Infinity:
+		return Infinity
+	}
+	return max(-Infinity, min(Infinity, a+b))
 }

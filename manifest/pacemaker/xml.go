@@ -8,6 +8,8 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"regexp"
+	"strings"
 
 	"havip-cluster/fsm"
 	"havip-cluster/manifest"
@@ -39,6 +41,19 @@ func (e *element) child(name string) *element {
 	return nil
 }
 
+// find is the first element of a name below e, nil without one.
+func (e *element) find(name string) *element {
+	for _, k := range e.kids {
+		if k.name == name {
+			return k
+		}
+		if inner := k.find(name); inner != nil {
+			return inner
+		}
+	}
+	return nil
+}
+
 // all lists the children of a name.
 func (e *element) all(names ...string) []*element {
 	var out []*element
@@ -55,13 +70,41 @@ func (e *element) all(names ...string) []*element {
 	return out
 }
 
+// declared finds the encoding that an XML header names.
+var declared = regexp.MustCompile(`^\s*<\?xml[^>]*encoding=["']([A-Za-z0-9._-]+)["']`)
+
+// textOf makes UTF-8 of a CIB in one of the encodings that are read. odd is the first line
+// that is not in the encoding it should be in, 0 without one.
+func textOf(src manifest.Source) (text string, odd int, err error) {
+	src.Data = bytes.TrimPrefix(src.Data, []byte("\xef\xbb\xbf"))
+	latin := false
+	if m := declared.FindSubmatch(src.Data); m != nil {
+		switch strings.ToLower(string(m[1])) {
+		case "utf-8", "utf8", "us-ascii", "ascii":
+		case "iso-8859-1", "latin1", "latin-1":
+			latin = true
+		default:
+			return "", 0, manifest.Refuse(src.Name, 1, 1, manifest.CodeEncoding, "the file says that its encoding is %s; save it as UTF-8", m[1])
+		}
+	}
+	if latin {
+		runes := make([]rune, len(src.Data))
+		for i, b := range src.Data {
+			runes[i] = rune(b)
+		}
+		src.Data = []byte(string(runes))
+	}
+	if text, odd, err = manifest.ForeignText(src); err != nil {
+		return "", 0, err
+	}
+	return text, odd, manifest.WrongForm(src.Name, text, manifest.FormCIB)
+}
+
 // parse reads the document. There is no document type in a CIB, so entities of one's own,
 // which can blow a small file up, are refused with it.
-func parse(src manifest.Source) (*element, error) {
-	if err := manifest.ReadableText(src); err != nil {
-		return nil, err
-	}
-	dec := xml.NewDecoder(bytes.NewReader(src.Data))
+func parse(src manifest.Source, text string) (*element, error) {
+	dec := xml.NewDecoder(strings.NewReader(text))
+	dec.CharsetReader = func(_ string, in io.Reader) (io.Reader, error) { return in, nil } // textOf made it UTF-8
 	var root *element
 	var open []*element
 	for count := 0; ; {
