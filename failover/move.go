@@ -8,7 +8,7 @@ import (
 // Move is an operator's planned move of one HAVIP to a node (name) or an ENI (id). It is
 // one change and leaves no rule behind. The refusal says why the target cannot own it.
 func Move(s *fsm.State, havip, to string) (fsm.Place, *fsm.Refusal) {
-	d, known := placement.ComputeOne(s, wall(), havip)
+	d, known := s.ExplainOne(wall(), havip)
 	if !known {
 		return fsm.Place{}, fsm.Refuse(fsm.CodeNotFound, "no HAVIP has the id %q", havip)
 	}

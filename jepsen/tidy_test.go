@@ -33,8 +33,8 @@ const (
 var arrows = map[string][]string{
 	"internal":            nil,
 	"netdev":              nil,
-	"fsm":                 nil,
-	"fsm/placement":       {"fsm"},
+	"fsm":                 {"fsm/placement"},
+	"fsm/placement":       nil,
 	"membership":          {"fsm", "membership/identity"},
 	"membership/identity": nil,
 	"edge":                {"netdev", "netdev/fence"},

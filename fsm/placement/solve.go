@@ -3,8 +3,6 @@ package placement
 import (
 	"fmt"
 	"slices"
-
-	"havip-cluster/fsm"
 )
 
 // Cause is why a HAVIP changes its place, or keeps it.
@@ -35,7 +33,7 @@ const (
 	// searchSize is how many HAVIPs one exhaustive search arranges at most.
 	searchSize = 12
 	// maxEvenings bounds the moves for an even spread in one round.
-	maxEvenings = fsm.MaxHAVIPs
+	maxEvenings = maxHAVIPs
 )
 
 // solve makes rounds until the arrangement is one that the solver would leave alone: so
@@ -210,7 +208,7 @@ func (m *model) explainRest() {
 		case m.because[h] == Room:
 			m.reason[h] = "it makes room for another HAVIP; " + m.reason[h]
 		case m.because[h] == Forced && was != none && m.may(h, was):
-			m.reason[h] = fmt.Sprintf("it may not stay on %s: %s; %s", m.enis[was].ID, m.full(h, was).text, m.reason[h])
+			m.reason[h] = fmt.Sprintf("it may not stay on %s: %s; %s", m.enis[was].ID, m.full(h, was).Text, m.reason[h])
 		}
 	}
 }
@@ -268,7 +266,7 @@ func (m *model) findClusters() {
 	m.clusters = make([]*cluster, len(m.v))
 	for k := range m.groups {
 		g := &m.groups[k]
-		if !g.Hard || g.Kind != fsm.Together {
+		if !g.Hard || g.Kind != Together {
 			continue
 		}
 		c := &cluster{}
