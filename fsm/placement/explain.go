@@ -60,7 +60,7 @@ func ExplainOne(p Problem, havip string) (Decision, bool) {
 
 func explain(p *Problem, which func(v *HAVIP) bool) []Decision {
 	m := newModel(p)
-	m.watched, m.traced = make([]bool, len(m.v)), map[int32]noted{}
+	m.watched = make([]bool, len(m.v))
 	for h, v := range m.v {
 		m.watched[h] = which(v)
 	}
@@ -80,15 +80,11 @@ func (m *model) explanation(h int32, needs bool) Decision {
 	d := m.decision(h)
 	winner := m.seat[h]
 	seat := m.lift(h)
-	noted := m.traced[h]
 	d.Candidates = make([]Candidate, 0, len(m.enis))
 	var eligible []option
 	for i := range m.enis {
 		e := int32(i)
 		o := m.optionOf(h, e)
-		if k := slices.IndexFunc(noted.options, func(o option) bool { return o.e == e }); k >= 0 && noted.winner == winner {
-			o = noted.options[k] // as it was when the choice was made
-		}
 		c := m.candidate(h, e, &o)
 		if c.Eligible {
 			eligible = append(eligible, o)
@@ -129,11 +125,11 @@ func (m *model) candidate(h, e int32, o *option) Candidate {
 	v, en := m.v[h], m.enis[e]
 	c := Candidate{
 		ENI: en.ID, Node: en.Node, Present: v.Owner == en.ID, Was: o.was, Fault: en.Fault, Against: int(o.broken),
-		OnNode: o.onNode, OnENI: o.onENI, Carries: o.carries,
+		OnNode: o.onNode, OnENI: o.onENI,
 	}
 	var n *Node
 	if o.n != none {
-		n = m.nodes[o.n]
+		n, c.Carries = m.nodes[o.n], m.carries[o.n]
 		c.Score, c.Terms = o.score, terms(v, en, n)
 		if m.suspect[o.n] {
 			c.Unsteady = m.unsteady(o.n)

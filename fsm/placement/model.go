@@ -32,6 +32,7 @@ type model struct {
 	owner    []int32 // the owner of this round; none also for an owner that is not known
 	freezes  []string
 	free     []bool
+	loose    []bool // free when the problem was posed
 	failback []Failback
 	eligible [][]int32 // filled when asked for
 	asked    []bool
@@ -57,9 +58,16 @@ type model struct {
 	clusters  []*cluster
 	exact     bool   // augmenting paths find the best: see uniform
 	cut       bool   // a limit ended a search: the arrangement may not be the best
-	watched   []bool // those whose choice is to be noted in traced
-	traced    map[int32]noted
-	maxTraced int // how many choices are noted of those that nobody watches
+	watched   []bool // those that are explained
+	wished    []bool // moved for the wishes of a cluster
+
+	// Of the polish.
+	polishSteps int              // left
+	mixed       bool             // several weights
+	topScore    int              // the highest of a node
+	hosts       []bool           // by node: something may be there
+	stay        []int8           // by HAVIP: 0 not asked yet, 1 it may not stay with its owner, 2 it may
+	floors      map[string]floor // by subnet, until something moves
 }
 
 type group struct {
@@ -70,7 +78,7 @@ type group struct {
 }
 
 func newModel(p *Problem) *model {
-	m := &model{p: p, bySubnet: map[string][]int32{}}
+	m := &model{p: p, bySubnet: map[string][]int32{}, floors: map[string]floor{}}
 	m.addSites()
 	m.addHAVIPs()
 	m.addGroups()
@@ -122,6 +130,19 @@ func (m *model) addSites() {
 			}
 		}
 	}
+	m.hosts = make([]bool, len(m.nodes))
+	for _, list := range m.bySubnet {
+		for _, e := range list {
+			if n := m.nodeOf[e]; !m.hosts[n] {
+				m.hosts[n] = true
+			}
+		}
+	}
+	for i, n := range m.nodes {
+		if i == 0 || n.Score > m.topScore {
+			m.topScore = n.Score
+		}
+	}
 	m.scores = [2][]int{make([]int, len(m.nodes)), make([]int, len(m.enis))}
 	m.scored = none
 }
@@ -133,6 +154,7 @@ func (m *model) addHAVIPs() {
 	m.weight, m.failback = make([]int, h), make([]Failback, h)
 	m.start, m.owner, m.seat = make([]int32, h), make([]int32, h), make([]int32, h)
 	m.freezes, m.free, m.because, m.reason = make([]string, h), make([]bool, h), make([]Cause, h), make([]string, h)
+	m.wished, m.stay = make([]bool, h), make([]int8, h)
 	m.eligible, m.asked = make([][]int32, h), make([]bool, h)
 	m.inHard, m.inSoft = make([][]int32, h), make([][]int32, h)
 	for i, v := range m.v {

@@ -42,7 +42,6 @@ const maxDetailed = 16
 // asks it again and again, so it is cheap when nothing moves.
 func Moves(p Problem) []Decision {
 	m := newModel(&p)
-	m.traced, m.maxTraced = map[int32]noted{}, 4*maxDetailed
 	m.solve()
 	var out []Decision
 	for i := range m.v {
