@@ -195,13 +195,16 @@ func (r *reader) finish() {
 				a.Prefer[node] = n
 			}
 		}
-		a.Stickiness = max(0, min(a.sticky, fsm.ScoreLimit))
+		sticky := max(0, min(a.sticky, fsm.ScoreLimit))
+		if a.Stickiness = sticky; sticky > 0 {
+			a.Stickiness = min(sticky+1, fsm.ScoreLimit) // Pacemaker stays at a tie, here it is worth a move
+		}
 		switch {
-		case len(a.Prefer) > 0 && best-worst > a.Stickiness && a.Stickiness < Infinity:
+		case len(a.Prefer) > 0 && best-worst > sticky && sticky < Infinity:
 			a.Failback = manifest.FailbackImmediate
-			r.add(manifest.Taken, e, "failback of "+id, "immediate: preferences differ by %d, stickiness is %d", best-worst, a.Stickiness)
+			r.add(manifest.Taken, e, "failback of "+id, "immediate: preferences differ by %d, stickiness is %d", best-worst, sticky)
 		default:
-			r.add(manifest.Taken, e, "failback of "+id, "never: preferences differ by %d at most, stickiness is %d", max(0, best-worst), a.Stickiness)
+			r.add(manifest.Taken, e, "failback of "+id, "never: preferences differ by %d at most, stickiness is %d", max(0, best-worst), sticky)
 		}
 		if a.sticky == 0 {
 			r.add(manifest.Changed, e, "stickiness of "+id, "0 let Pacemaker move it to even the count; here nothing moves for that unless rebalance: even")
