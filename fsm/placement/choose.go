@@ -17,17 +17,25 @@ type option struct {
 
 // better is the order of wishes: it sorts the better option first.
 func (m *model) better(a, b *option) int {
-	return cmp.Or(
-		cmp.Compare(bit(a.fault), bit(b.fault)),
-		cmp.Compare(bit(a.suspect), bit(b.suspect)),
-		cmp.Compare(a.broken, b.broken),
-		cmp.Compare(b.score, a.score),
-		cmp.Compare(bit(b.was), bit(a.was)),
-		cmp.Compare(a.carries, b.carries),
-		cmp.Compare(a.onNode, b.onNode),
-		cmp.Compare(a.onENI, b.onENI),
-		cmp.Compare(a.e, b.e), // ENIs are in the order of their ids
-	)
+	switch {
+	case a.fault != b.fault:
+		return bit(a.fault) - bit(b.fault)
+	case a.suspect != b.suspect:
+		return bit(a.suspect) - bit(b.suspect)
+	case a.broken != b.broken:
+		return cmp.Compare(a.broken, b.broken)
+	case a.score != b.score:
+		return cmp.Compare(b.score, a.score)
+	case a.was != b.was:
+		return bit(b.was) - bit(a.was)
+	case a.carries != b.carries:
+		return cmp.Compare(a.carries, b.carries)
+	case a.onNode != b.onNode:
+		return cmp.Compare(a.onNode, b.onNode)
+	case a.onENI != b.onENI:
+		return cmp.Compare(a.onENI, b.onENI)
+	}
+	return cmp.Compare(a.e, b.e) // ENIs are in the order of their ids
 }
 
 func bit(b bool) int {

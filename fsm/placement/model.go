@@ -50,7 +50,6 @@ type model struct {
 	seated    [][]int32 // HAVIPs, by ENI
 	scores    [2][]int  // what the HAVIP scored prefers, by node and by ENI
 	scored    int32
-	options   []option // scratch of choose
 	net       network
 	steps     int    // of the bounded search, left
 	flowSteps int    // of the augmenting paths, left

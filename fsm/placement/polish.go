@@ -184,7 +184,7 @@ func (m *model) pleased(h int32) bool {
 		return false
 	}
 	v := m.v[h]
-	if v.Owner == "" && v.Last != "" && v.Last != m.enis[e].ID {
+	if last, known := m.eni[v.Last]; known && v.Owner == "" && last != e && m.may(h, last) {
 		return false
 	}
 	return m.score(h, e) >= m.highest(h)
@@ -262,7 +262,7 @@ func (m *model) lowest(list []int32) floor {
 func (m *model) swapAll() (changed bool) {
 	for i := range m.v {
 		h := int32(i)
-		if !m.loose[h] || len(m.places(h)) == 0 || m.pleased(h) && !m.mixed {
+		if !m.loose[h] || len(m.places(h)) == 0 || m.rooted(h) || m.pleased(h) && !m.mixed {
 			continue
 		}
 		if m.swapFor(h) {
@@ -275,13 +275,24 @@ func (m *model) swapAll() (changed bool) {
 	return changed
 }
 
+// rooted says that nothing pays for a move of h from its owner. An exchange is better then only
+// if the other one has something of it, whose turn it is.
+func (m *model) rooted(h int32) bool {
+	return m.seat[h] != none && m.seat[h] == m.start[h] && m.canStay(h) && !m.evens(h) &&
+		(!mayMove(m.failback[h], m.p.Now) || m.highest(h)-m.score(h, m.seat[h]) < max(1, m.v[h].stickiness()))
+}
+
 // swapFor exchanges h with whoever makes that better, at most once.
 func (m *model) swapFor(h int32) bool {
+	at, here := m.seat[h], plea{}
+	if at != none {
+		here = m.plea(h, at)
+	}
 	for _, e := range m.places(h) {
 		if m.polishSteps--; m.polishSteps < 0 {
 			return false
 		}
-		if e == m.seat[h] || len(m.seated[e]) == 0 || !m.tempting(h, e) {
+		if e == at || len(m.seated[e]) == 0 || !m.tempting(h, e, here) {
 			continue
 		}
 		for _, k := range slices.Clone(m.seated[e]) {
@@ -299,13 +310,12 @@ func (m *model) swapFor(h int32) bool {
 
 // tempting says that h alone may have something of being on e. Where it has not, an exchange
 // is better only if the other one has, whose turn it is then.
-func (m *model) tempting(h, e int32) bool {
+func (m *model) tempting(h, e int32, here plea) bool {
 	at := m.seat[h]
 	if at == none || len(m.inSoft[h]) > 0 || m.mixed && m.carries[m.nodeOf[at]]-m.carries[m.nodeOf[e]] > 1 {
 		return true
 	}
-	here, there := m.plea(h, at), m.plea(h, e)
-	return there.compare(here) < 0
+	return m.plea(h, e).compare(here) < 0
 }
 
 // plea is what a place means to one HAVIP, whoever else is where: the goals that an exchange

@@ -116,7 +116,11 @@ func (m *model) whyCluster(h int32) string {
 // whyWish names the owner's place, or one with room and a score between the two.
 func (m *model) whyWish(h, e int32) string {
 	best, second := m.look(h, e), m.look(h, m.start[h])
-	for _, o := range m.roomy(h) {
+	for _, place := range m.places(h) {
+		if m.fits(h, place) != "" {
+			continue
+		}
+		o := m.look(h, place)
 		if o.score < best.score && o.score > second.score && !o.suspect && bit(o.fault) <= bit(best.fault) {
 			second = o
 		}
@@ -124,24 +128,11 @@ func (m *model) whyWish(h, e int32) string {
 	return fmt.Sprintf("%s is preferred (score %d, next is %s with %d)", m.enis[e].ID, best.score, m.enis[second.e].ID, second.score)
 }
 
-// roomy lists the places that have room for h, which is not seated. It holds until it is
-// asked again.
-func (m *model) roomy(h int32) []option {
-	m.options = m.options[:0]
-	for _, e := range m.places(h) {
-		if m.fits(h, e) == "" {
-			m.options = append(m.options, m.look(h, e))
-		}
-	}
-	return m.options
-}
-
 // lostBy is the first wish that tells a worse option from a better one.
 type lostBy int
 
 const (
-	byNothing lostBy = iota
-	byFault
+	byFault lostBy = iota
 	bySuspect
 	byGroup
 	byScore
@@ -153,29 +144,25 @@ const (
 )
 
 func (m *model) lost(best, o *option) lostBy {
-	by := byNothing
 	switch {
-	case o.fault != best.fault:
-		by = byFault
-	case o.suspect != best.suspect:
-		by = bySuspect
-	case o.broken != best.broken:
-		by = byGroup
-	case o.score != best.score:
-		by = byScore
-	case o.was != best.was:
-		by = byLast
-	case o.carries != best.carries || o.onNode != best.onNode:
-		by = byLoad
-	case o.onENI != best.onENI:
-		by = byENI
-	default:
-		return byID
-	}
-	if m.better(o, best) < 0 {
+	case m.better(o, best) < 0:
 		return ahead
+	case o.fault != best.fault:
+		return byFault
+	case o.suspect != best.suspect:
+		return bySuspect
+	case o.broken != best.broken:
+		return byGroup
+	case o.score != best.score:
+		return byScore
+	case o.was != best.was:
+		return byLast
+	case o.carries != best.carries || o.onNode != best.onNode:
+		return byLoad
+	case o.onENI != best.onENI:
+		return byENI
 	}
-	return by
+	return byID
 }
 
 // whyBest names the first wish that tells e from any other place with room, and the best of
@@ -184,18 +171,18 @@ func (m *model) whyBest(h, e int32) string {
 	id, best := m.enis[e].ID, m.look(h, e)
 	next := [ahead + 1]option{}
 	count := [ahead + 1]int{}
-	options := m.roomy(h)
-	for i := range options {
-		o := &options[i]
-		if o.e == e {
+	others := 0
+	for _, other := range m.places(h) {
+		if other == e || m.fits(h, other) != "" {
 			continue
 		}
-		by := m.lost(&best, o)
-		if count[by]++; count[by] == 1 || m.better(o, &next[by]) < 0 {
-			next[by] = *o
+		o := m.look(h, other)
+		by := m.lost(&best, &o)
+		if count[by]++; count[by] == 1 || m.better(&o, &next[by]) < 0 {
+			next[by] = o
 		}
+		others++
 	}
-	others := len(options) - 1
 	switch {
 	case others <= 0 && len(m.places(h)) > 1:
 		return m.whyOnly(h, &best)
