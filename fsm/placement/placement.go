@@ -7,14 +7,16 @@
 //
 // Order of goals: the hard rules; as many HAVIPs placed as possible, by priority (one of
 // a higher priority counts more than any number of lower ones); as few as possible on an
-// ENI with a fault; fewest moves; then, for one HAVIP after another by priority, name and
-// id: a steady node; its soft groups; the best score; the last owner, where there is none
-// now; the node that carries least; the emptiest ENI; the ENI's id. A wish alone moves what
-// has an owner only as its failback policy and its stickiness allow.
+// ENI with a fault; fewest moves that no wish pays for; as few as possible on an unsteady
+// node, then against a soft group; the wishes of one HAVIP after another by priority, name
+// and id (a steady node, the best score, the last owner, where there is none now); the
+// spread over nodes and ENIs; fewest moves of all. The ENI's id breaks ties. No move of one
+// HAVIP and no exchange of two makes an answer better.
 //
-// Read problem.go, then solve.go: a round keeps the owners that may stay, inserts the
-// others (augment.go makes room), improves what groups and weights make hard (search.go),
-// and settles the wishes (wishes.go).
+// Read problem.go and rules.go, then solve.go: a round keeps the owners that may stay,
+// inserts the others (augment.go makes room), improves what groups and weights make hard
+// (search.go), settles the wishes (wishes.go) and tries moves and exchanges (polish.go).
+// Then why.go says why.
 package placement
 
 // Decision is where one HAVIP should be.

@@ -10,13 +10,16 @@ import (
 // better, so it ends; maxPolishSteps bounds what it looks at. Costs and wishes are judged
 // against the owners when the problem was posed.
 
-// maxPolishSteps bounds the places and pairs that one polish looks at: some 100 ms. It is far
-// from what 16 nodes with 1,000 HAVIPs take.
-const maxPolishSteps = 4_000_000
+// maxPolishSteps bounds what all polishes of one answer look at: 1 for a place or a pair at a
+// glance, pairCost for a pair that is weighed. That is some 100 ms; 16 nodes with 1,000 HAVIPs
+// take a hundredth of it.
+const (
+	maxPolishSteps = 2_000_000
+	pairCost       = 8
+)
 
 // polish returns whether it changed anything.
 func (m *model) polish() (changed bool) {
-	m.polishSteps = maxPolishSteps
 	m.mixed = !m.oneWeight()
 	for m.polishSteps > 0 {
 		clear(m.floors)
@@ -292,14 +295,14 @@ func (m *model) swapFor(h int32) bool {
 		if m.polishSteps--; m.polishSteps < 0 {
 			return false
 		}
-		if e == at || len(m.seated[e]) == 0 || !m.tempting(h, e, here) {
+		if e == at || len(m.seated[e]) == 0 {
 			continue
 		}
-		for _, k := range slices.Clone(m.seated[e]) {
-			if m.polishSteps--; m.polishSteps < 0 {
-				return false
-			}
-			if m.loose[k] && m.swap(h, k) {
+		// Where h alone has nothing of being on e, an exchange is better only if it evens the
+		// weights, or if the other one has something of it, whose turn it is then.
+		tempting := at == none || len(m.inSoft[h]) > 0 || m.plea(h, e).compare(here) < 0
+		if excess := m.excess(at, e); tempting || excess > 1 {
+			if m.swapOn(h, e, tempting, excess) {
 				clear(m.floors)
 				return true
 			}
@@ -308,14 +311,39 @@ func (m *model) swapFor(h int32) bool {
 	return false
 }
 
-// tempting says that h alone may have something of being on e. Where it has not, an exchange
-// is better only if the other one has, whose turn it is then.
-func (m *model) tempting(h, e int32, here plea) bool {
-	at := m.seat[h]
-	if at == none || len(m.inSoft[h]) > 0 || m.mixed && m.carries[m.nodeOf[at]]-m.carries[m.nodeOf[e]] > 1 {
-		return true
+// excess is how much more the node of one place carries than that of another, where several
+// weights make that matter.
+func (m *model) excess(at, e int32) int {
+	if !m.mixed || at == none {
+		return 0
 	}
-	return m.plea(h, e).compare(here) < 0
+	return m.carries[m.nodeOf[at]] - m.carries[m.nodeOf[e]]
+}
+
+// swapOn exchanges h with somebody on e, if that is better.
+func (m *model) swapOn(h, e int32, tempting bool, excess int) bool {
+	for _, k := range slices.Clone(m.seated[e]) {
+		m.polishSteps--
+		if d := m.weight[h] - m.weight[k]; !m.loose[k] || !tempting && (d <= 0 || d >= excess) || m.seat[h] == none && !m.mayOust(h, k) {
+			continue
+		}
+		if m.polishSteps -= pairCost; m.polishSteps < 0 {
+			return false
+		}
+		if m.swap(h, k) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayOust says that there may be something in k going without for h: it is less important, or
+// as important, and then a move or a soft group decides.
+func (m *model) mayOust(h, k int32) bool {
+	if a, b := m.v[h].Priority, m.v[k].Priority; a != b {
+		return a > b
+	}
+	return m.start[h] != none || len(m.inSoft[h])+len(m.inSoft[k]) > 0
 }
 
 // plea is what a place means to one HAVIP, whoever else is where: the goals that an exchange

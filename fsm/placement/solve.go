@@ -38,6 +38,7 @@ const (
 // solve makes rounds until the arrangement is one that the solver would leave alone: so
 // asking again after carrying the answer out changes nothing. Then it says why.
 func (m *model) solve() {
+	m.polishSteps = maxPolishSteps
 	for round := range maxRounds {
 		m.steps, m.flowSteps, m.cut = maxSearchSteps, maxFlowSteps, false
 		m.round()
