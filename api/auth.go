@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"havip-cluster/internal/mutant"
 	"havip-cluster/membership/identity"
 )
 
@@ -133,7 +132,7 @@ func (s *Server) checkEnded(r *http.Request) *Problem {
 	switch {
 	case !over:
 		return nil
-	case !strings.HasPrefix(r.URL.Path, "/v1/internal/") && !mutant.Active("api-ended-certificate"):
+	case !strings.HasPrefix(r.URL.Path, "/v1/internal/"):
 		return problem(http.StatusForbidden, CodeAuth, "the certificate ended at %s, this host's clock says %s; it is good for its renewal alone, which the agent does by itself", end.UTC().Format(time.RFC3339), time.Now().UTC().Format(time.RFC3339))
 	case s.Backend.State().Superseded(tlsPeer(*r.TLS).node, end.Unix()):
 		return problem(http.StatusForbidden, CodeAuth, "the certificate ended at %s, and its node has a newer one", end.UTC().Format(time.RFC3339))

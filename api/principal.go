@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"havip-cluster/fsm"
-	"havip-cluster/internal/mutant"
 	"havip-cluster/membership/identity"
 )
 
@@ -99,7 +98,7 @@ func (s *Server) tokenCaller(ctx context.Context, text string) (fsm.Caller, *Pro
 	if !identity.SecretMatches(t.Secret, cred.SecretHash) || !known {
 		return nobody, problem(http.StatusUnauthorized, CodeAuth, "the token is not known here: it was revoked, or it is of another cluster; `token list` shows those there are")
 	}
-	if cred.Expired(time.Now().UnixNano()) && !mutant.Active("api-expired-token") {
+	if cred.Expired(time.Now().UnixNano()) {
 		return nobody, problem(http.StatusUnauthorized, CodeAuth, "token %s expired at %s; make a new one with `token create`", cred.Name, wall(cred.Expires).Format(time.RFC3339))
 	}
 	return cred.Caller(), nil
@@ -136,9 +135,6 @@ func votes(n fsm.Node) bool {
 // nodeCaller is a node's own certificate.
 func nodeCaller(st *fsm.State, node string) fsm.Caller {
 	w := fsm.Caller{Principal: "node:" + st.NodeName(node), Right: fsm.RightViewer, Node: node}
-	if mutant.Active("api-node-admin") {
-		w.Right = fsm.RightAdmin
-	}
 	return w
 }
 

@@ -92,7 +92,7 @@ func New(c Config) *Server {
 	conf.CreateHooks = nil // no "$schema" in answers: lists are arrays, objects have our fields only
 	conf.OpenAPIPath, conf.DocsPath, conf.SchemasPath = "", "", ""
 	conf.RejectUnknownQueryParameters = true
-	conf.Formats = map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat}
+	conf.Formats = map[string]huma.Format{"application/json": jsonFormat, "json": jsonFormat}
 	s.huma = humago.New(s.mux, conf)
 	s.routes()
 	openapi, err := json.Marshal(s.huma.OpenAPI())

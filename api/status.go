@@ -172,24 +172,37 @@ const pendingLeases = 2
 
 func (h *health) havips(st *fsm.State, at int64) {
 	clashes, late := st.Clashes(), int64(pendingLeases*st.Cluster.LeaseMax)
-	for _, v := range st.HAVIPList() {
+	var troubled []fsm.HAVIP // few, so that only these are put in order
+	for _, v := range st.HAVIPs {
 		serving := st.Serving(v)
-		node, clash := clashes[v.ID]
+		_, clash := clashes[v.ID]
 		switch {
-		case serving == fsm.Unbound && v.Enabled && !v.Deleting:
-			h.out.Unowned++
-			h.many("unowned", HealthRed, "HAVIP %s has no owner: %s", v.Name, cmp.Or(notPlaceable(st, v), v.Reason))
-		case clash && v.Owner != nil:
-			h.many("clash", HealthYellow, "HAVIP %s: %s, also in use there; it goes to nobody else until then", v.Name, fsm.OwnAddressText(v.IP, node))
-		}
-		if serving != fsm.Unbound {
+		case serving != fsm.Unbound:
 			h.out.Owned++
+		case v.Enabled && !v.Deleting:
+			h.out.Unowned++
+		default:
+			continue
 		}
 		if serving == fsm.Pending {
 			h.out.Pending++
-			if at-v.Since > late {
-				h.many("pending", HealthYellow, "HAVIP %s is pending for %s: %s has not said that it serves", v.Name, time.Duration(at-v.Since).Round(time.Second), v.Owner.ENI)
-			}
+		}
+		if serving == fsm.Unbound || clash || serving == fsm.Pending && at-v.Since > late {
+			troubled = append(troubled, v)
+		}
+	}
+	slices.SortFunc(troubled, func(a, b fsm.HAVIP) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	for _, v := range troubled {
+		node, clash := clashes[v.ID]
+		if v.Owner == nil {
+			h.many("unowned", HealthRed, "HAVIP %s has no owner: %s", v.Name, cmp.Or(notPlaceable(st, v), v.Reason))
+			continue
+		}
+		if clash {
+			h.many("clash", HealthYellow, "HAVIP %s: %s, also in use there; it goes to nobody else until then", v.Name, fsm.OwnAddressText(v.IP, node))
+		}
+		if st.Serving(v) == fsm.Pending && at-v.Since > late {
+			h.many("pending", HealthYellow, "HAVIP %s is pending for %s: %s has not said that it serves", v.Name, time.Duration(at-v.Since).Round(time.Second), v.Owner.ENI)
 		}
 	}
 	h.rest("unowned", HealthRed, "%d more HAVIPs have no owner; `placement`")

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"time"
 
-	"havip-cluster/internal/mutant"
 	"havip-cluster/netdev"
 )
 
@@ -142,9 +141,6 @@ func (l *Loop) read(want *Desired) error {
 		return nil
 	}
 	seen, err := l.kernel.Read(want, parts, l.seen)
-	if err != nil && mutant.Active("edge-unread-is-absent") {
-		seen, err = &Reading{At: now, Addresses: map[netip.Addr][]At{}, Fence: map[netip.Addr]State{}}, nil
-	}
 	if err != nil {
 		l.stale |= parts
 		return fmt.Errorf("edge: %w", err)

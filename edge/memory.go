@@ -3,8 +3,6 @@ package edge
 import (
 	"net/netip"
 	"time"
-
-	"havip-cluster/internal/mutant"
 )
 
 const (
@@ -89,7 +87,7 @@ func (t *trouble) failed(now Instant, err error, last time.Duration) {
 }
 
 func (t *trouble) waits(now Instant) bool {
-	return t.err != nil && now < t.retry && !mutant.Active("edge-no-back-off")
+	return t.err != nil && now < t.retry
 }
 
 // flushAt is when the tracked connections of an address that has left are to be forgotten: at once

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"havip-cluster/internal/mutant"
 	"havip-cluster/netdev"
 )
 
@@ -189,7 +188,7 @@ func (p *plan) up(ip netip.Addr, w Want, r *record) {
 		p.add(OpGuard, Item{IP: ip})
 		return
 	}
-	if elsewhere := p.elsewhere(ip, w.Index); len(elsewhere) > 0 && !mutant.Active("edge-on-before-off") { // off before on
+	if elsewhere := p.elsewhere(ip, w.Index); len(elsewhere) > 0 { // off before on
 		p.takeOff(ip, elsewhere, state)
 		return
 	}
@@ -198,15 +197,12 @@ func (p *plan) up(ip netip.Addr, w Want, r *record) {
 		return
 	}
 	switch {
-	case state == Open && !r.opened && !p.seen.NoFence && !mutant.Active("edge-trust-open"):
+	case state == Open && !r.opened && !p.seen.NoFence:
 		p.add(OpShut, Item{IP: ip}) // whatever opened it, it was not this life of it
 	case !here && !p.seen.stands(w.Index):
 		// The same round attaches it: an address without a fence would outlive this process.
 	case !here:
 		p.add(OpAdd, Item{IP: ip, Index: w.Index, Lifetime: w.Lifetime})
-		if state == Shut && mutant.Active("edge-open-unread") {
-			p.add(OpOpen, Item{IP: ip})
-		}
 	case p.routed[ip] || !p.seen.stands(w.Index) || p.unsettled():
 		// The same round does what is missing; the next one goes on.
 	case state == Shut:
@@ -280,7 +276,7 @@ func (p *plan) down(ip netip.Addr, w Want, known bool, r *record) {
 // nowhere reports whether the reading shows an address on no device of this host. Only then
 // the fence may forget it: an owner that was frozen when its HAVIP was deleted wakes with it.
 func (p *plan) nowhere(ip netip.Addr) bool {
-	return len(p.seen.Addresses[ip]) == 0 || mutant.Active("edge-forget-blindly")
+	return len(p.seen.Addresses[ip]) == 0
 }
 
 // takeOff silences an address and takes it off devices. Sockets end first, while the resets
@@ -292,7 +288,7 @@ func (p *plan) takeOff(ip netip.Addr, from []At, state State) {
 	if r := p.mem.of(ip); state == Open && !r.destroyed && p.now < p.want.Deadline {
 		p.add(OpDestroy, Item{IP: ip})
 	}
-	if state == Open && !mutant.Active("edge-remove-open") {
+	if state == Open {
 		p.add(OpShut, Item{IP: ip})
 	}
 	for _, a := range from {

@@ -9,7 +9,6 @@ import (
 
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
-	"havip-cluster/internal/mutant"
 )
 
 const (
@@ -133,7 +132,7 @@ func (a *Agent) clean(ctx context.Context, guarded bool) error {
 // answer lets those go on for whom this node is clean enough, and returns the others.
 func (a *Agent) answer(waiting []cleaning) []cleaning {
 	return slices.DeleteFunc(waiting, func(c cleaning) bool {
-		enough := a.isClean && (a.unsafe == 0 || !c.guarded) || mutant.Active("agent-unclean")
+		enough := a.isClean && (a.unsafe == 0 || !c.guarded)
 		if enough {
 			close(c.done)
 		}
@@ -223,7 +222,7 @@ func (a *Agent) turn() time.Duration {
 	session, deadline := a.keeper.Lease()
 	if session == 0 || session != a.handoff.session {
 		next := a.dropAll("the lease is over")
-		if session == 0 || !a.isClean && !mutant.Active("agent-unclean") {
+		if session == 0 || !a.isClean {
 			return a.until(next)
 		}
 		a.begin(session)
@@ -283,9 +282,6 @@ func (a *Agent) do(s *fsm.State, step Step, deadline lease.Instant) {
 		a.lists.changed()
 		a.handoff.Activated(step.HAVIP, step.Claim)
 	case StepDeactivate:
-		if mutant.Active("agent-release-early") {
-			a.saying.say(step, "")
-		}
 		a.deactivate(s, step)
 	case StepReleased:
 		a.handoff.Deactivated(step.HAVIP, step.Claim)
@@ -445,13 +441,8 @@ func confirmed(s *fsm.State, v fsm.HAVIP, c fsm.Claim) bool {
 // come back.
 func (a *Agent) dropAll(why string) lease.Instant {
 	s := a.cfg.Log.State()
-	want := Wanted{State: s, CaughtUp: a.cfg.Log.CaughtUp()}
-	if mutant.Active("agent-unclean") {
-		want = a.wanted(s, 0)
-	} else {
-		a.allLeave(why)
-	}
-	report := a.cfg.Edge.Turn(want)
+	a.allLeave(why)
+	report := a.cfg.Edge.Turn(Wanted{State: s, CaughtUp: a.cfg.Log.CaughtUp()})
 	a.take(s, report)
 	if a.isClean {
 		a.begin(0)

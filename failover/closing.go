@@ -9,7 +9,6 @@ import (
 
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
-	"havip-cluster/internal/mutant"
 )
 
 // The close of a dead session: rule 5 of the lease protocol. A hint says that a promise
@@ -42,9 +41,6 @@ func (c *Controller) hint(now lease.Instant, s lease.Session, voter string) {
 	if q.dead || !q.majorityHints(now, set, c.hintFresh()) || q.asked != 0 && now.Sub(q.asked) < q.pause {
 		return
 	}
-	if mutant.Active("closing-on-hints") {
-		q.dead = true
-	}
 	c.ask(s, q)
 }
 
@@ -53,9 +49,6 @@ func (c *Controller) hintFresh() time.Duration { return c.cfg.Log.State().Cluste
 
 // majorityHints reports whether most voters have hinted lately.
 func (q *inquiry) majorityHints(now lease.Instant, set lease.VoterSet, fresh time.Duration) bool {
-	if mutant.Active("closing-first-hint") {
-		return true
-	}
 	n := 0
 	for _, voter := range set.Voters {
 		if at, hinted := q.hints[voter]; hinted && now.Sub(at) <= fresh {

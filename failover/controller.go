@@ -10,7 +10,6 @@ import (
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
 	"havip-cluster/internal/limits"
-	"havip-cluster/internal/mutant"
 )
 
 const (
@@ -277,7 +276,7 @@ func (c *Controller) commitReleases(ctx context.Context) error {
 	var claims []fsm.ReleasedClaim
 	for r, from := range c.reign.releases {
 		if slices.ContainsFunc(s.HAVIPs[r.HAVIP].Claims(), func(cl fsm.Claim) bool {
-			return cl.Epoch == r.Epoch && cl.Session == r.Session && (cl.Node == from || mutant.Active("failover-sender"))
+			return cl.Epoch == r.Epoch && cl.Session == r.Session && cl.Node == from
 		}) {
 			claims = append(claims, r)
 		}
@@ -321,7 +320,7 @@ func (c *Controller) settleLease(ctx context.Context) error {
 		}
 		st.known = now
 	}
-	if now.Sub(st.known) < 2*lease.Promise(s.Cluster.LeaseMax) && !mutant.Active("controller-settle-early") {
+	if now.Sub(st.known) < 2*lease.Promise(s.Cluster.LeaseMax) {
 		return nil
 	}
 	_, err := c.propose(ctx, fsm.SettleLease{Index: st.index})

@@ -8,7 +8,6 @@ import (
 
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
-	"havip-cluster/internal/mutant"
 )
 
 // Handoff decides what one session of this node may do with each HAVIP: rules 6 and 7 of
@@ -125,13 +124,13 @@ func (h *Handoff) decide(now lease.Instant, v fsm.HAVIP, exists bool, id string)
 	}
 	successor := h.successor(v)
 	for _, c := range v.Draining {
-		if h.mine(c) && !(isActive && c == act) && !mutant.Active("handoff-never-activated") {
+		if h.mine(c) && !(isActive && c == act) {
 			ends = append(ends, Step{Kind: StepReleased, HAVIP: id, Claim: c, To: successor})
 		}
 	}
 	own := v.Owner
 	switch {
-	case own != nil && h.mine(*own) && own.Epoch <= h.released[id] && !mutant.Active("handoff-reactivate"):
+	case own != nil && h.mine(*own) && own.Epoch <= h.released[id]:
 		ends = append(ends, Step{Kind: StepReleased, HAVIP: id, Claim: *own}) // given up; until the log knows
 	case own != nil && h.mine(*own) && (!isActive || act != *own):
 		e, b := h.take(v, act, isActive)
@@ -154,7 +153,7 @@ func (h *Handoff) successor(v fsm.HAVIP) []string {
 // claim of this same session, if it still answers under one.
 func (h *Handoff) take(v fsm.HAVIP, act fsm.Claim, isActive bool) (ends, begins []Step) {
 	sameENI := isActive && act.ENI == v.Owner.ENI
-	if waits := h.waitsFor(v); len(waits) > 0 && !(sameENI && mutant.Active("handoff-relabel-early")) {
+	if waits := h.waitsFor(v); len(waits) > 0 {
 		return nil, []Step{{Kind: StepReady, HAVIP: v.ID, Claim: *v.Owner, To: waits}}
 	}
 	switch {
@@ -169,15 +168,8 @@ func (h *Handoff) take(v fsm.HAVIP, act fsm.Claim, isActive bool) (ends, begins 
 // waitsFor lists the nodes whose earlier claims are not known to be released. A claim of
 // this session itself is no obstacle: it is this node that would use it.
 func (h *Handoff) waitsFor(v fsm.HAVIP) []string {
-	if mutant.Active("handoff-early") {
-		return nil
-	}
-	draining := v.Draining
-	if n := len(draining); n > 1 && mutant.Active("handoff-last-only") {
-		draining = draining[n-1:]
-	}
 	var nodes []string
-	for _, c := range draining {
+	for _, c := range v.Draining {
 		if h.mine(c) || h.toldReleased(v.ID, c) {
 			continue
 		}
@@ -190,7 +182,7 @@ func (h *Handoff) waitsFor(v fsm.HAVIP) []string {
 // toldReleased reports whether the claim's own node and session said that it is released.
 func (h *Handoff) toldReleased(id string, c fsm.Claim) bool {
 	session, told := h.heard[id][said{c.Epoch, c.Node}]
-	return told && (session == c.Session || mutant.Active("handoff-session-tie"))
+	return told && session == c.Session
 }
 
 // drained reports whether a draining claim that still answers should stop now.
@@ -246,9 +238,7 @@ func (h *Handoff) Deactivated(havip string, c fsm.Claim) {
 		delete(h.active, havip)
 		delete(h.draining, havip)
 	}
-	if !mutant.Active("handoff-forget-release") {
-		h.released[havip] = max(h.released[havip], c.Epoch)
-	}
+	h.released[havip] = max(h.released[havip], c.Epoch)
 }
 
 // Recalled is asked by a leader about a claim of this session: true if the log here does not know of it
@@ -257,17 +247,13 @@ func (h *Handoff) Deactivated(havip string, c fsm.Claim) {
 // and the promise with it.
 func (h *Handoff) Recalled(s *fsm.State, havip string, epoch fsm.Epoch, session uint64) bool {
 	v, exists := s.HAVIPs[havip]
-	_, active := h.active[havip]
-	if active = active && !mutant.Active("handoff-recall-active"); active {
+	if _, active := h.active[havip]; active {
 		return false
 	}
-	exists = exists || mutant.Active("handoff-recall-unknown")
 	if !exists || v.Epoch >= epoch || session != h.session || session == 0 {
 		return false
 	}
-	if !mutant.Active("handoff-recall-forget") {
-		h.released[havip] = max(h.released[havip], epoch)
-	}
+	h.released[havip] = max(h.released[havip], epoch)
 	return true
 }
 

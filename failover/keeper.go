@@ -10,7 +10,6 @@ import (
 
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
-	"havip-cluster/internal/mutant"
 )
 
 // ErrRemoved is returned by Keeper.Run when the cluster no longer knows this node.
@@ -77,7 +76,7 @@ func (k *Keeper) Lease() (session uint64, deadline lease.Instant) {
 func (k *Keeper) Run(ctx context.Context) error {
 	pause := openPauseMin
 	for {
-		if err := k.agent.clean(ctx, true); err != nil && !mutant.Active("agent-unclean") {
+		if err := k.agent.clean(ctx, true); err != nil {
 			return nil // only when ctx has ended
 		}
 		leader := k.cfg.Log.LeaderID()
@@ -162,9 +161,6 @@ func (k *Keeper) open(ctx context.Context) (bool, error) {
 	sess, ok := k.await(wait, attempt, func() bool { return err != nil && k.newLeader(leader) })
 	if !ok {
 		return false, nil
-	}
-	if mutant.Active("keeper-answer-time") {
-		sent = k.cfg.Clock()
 	}
 	h := lease.NewHolder(lease.Session{Node: sess.Node, Number: sess.Number}, sent, sess.Lease)
 	if !h.Alive(k.cfg.Clock()) {
@@ -361,7 +357,7 @@ func (k *Keeper) corrected(c lease.Correction) {
 // the longer length, and a fifth of it may be more than what is left. Call with mu held.
 func (k *Keeper) nextRound() lease.Instant {
 	next := k.holder.NextRenewal()
-	if k.held < k.length && !mutant.Active("keeper-longer-pace") {
+	if k.held < k.length {
 		next = min(next, k.sent.Add(k.held/5))
 	}
 	return next

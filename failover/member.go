@@ -5,7 +5,6 @@ import (
 	"sync"
 
 	"havip-cluster/fsm"
-	"havip-cluster/internal/mutant"
 )
 
 // Member is this node's part in the cluster: its Voter, Keeper, Agent and Controller.
@@ -86,7 +85,7 @@ func (m *Member) take(b []byte, version byte, from string) {
 	switch {
 	case version == wireSealed:
 		s.msg.From = from
-	case sealed(state.Nodes[s.msg.From], state.Nodes[m.mail.node]) && !mutant.Active("failover-gossip-keyed"):
+	case sealed(state.Nodes[s.msg.From], state.Nodes[m.mail.node]):
 		why = notProved
 	case s.msg.Renewal != nil:
 		s.msg.Renewal.Boot = m.Voter.boot() // that version cannot name it

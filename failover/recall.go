@@ -7,7 +7,6 @@ import (
 
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
-	"havip-cluster/internal/mutant"
 )
 
 // A node that does not apply the log keeps its lease: a full disk or a blocked Raft port does not
@@ -80,7 +79,7 @@ func (c *Controller) heard(now lease.Instant, s *fsm.State, node string, index u
 func (c *Controller) reportBehind(ctx context.Context) error {
 	s, now := c.cfg.Log.State(), c.cfg.Clock()
 	c.reign.commits.note(now, c.cfg.Log.Applied(), 2*behindAfter(s))
-	if s.Level() < 4 || mutant.Active("controller-behind") {
+	if s.Level() < 4 {
 		return nil
 	}
 	for _, sess := range s.SessionList() {

@@ -8,7 +8,6 @@ import (
 
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
-	"havip-cluster/internal/mutant"
 )
 
 // A stage is a few nodes around one log, as the hand-off sees them: the log is the real
@@ -240,9 +239,6 @@ func (n *actor) step() {
 		n.stage.stats.Relabels++
 		n.handoff.Activated(s.HAVIP, s.Claim)
 	case StepDeactivate:
-		if mutant.Active("shell-release-early") {
-			n.say(s, "")
-		}
 		if n.down(s.HAVIP) {
 			n.stage.stats.Deactivations++
 			n.handoff.Deactivated(s.HAVIP, s.Claim)
@@ -259,7 +255,7 @@ func (n *actor) step() {
 
 func (n *actor) activate(s Step) {
 	for a := range n.answers {
-		if a.havip == s.HAVIP && !mutant.Active("shell-activate-over") {
+		if a.havip == s.HAVIP {
 			return // off before on
 		}
 	}

@@ -3,8 +3,6 @@ package fsm
 import (
 	"maps"
 	"slices"
-
-	"havip-cluster/internal/mutant"
 )
 
 // Result is what became of a command.
@@ -32,7 +30,7 @@ func Apply(s *State, index uint64, c Command) (*State, Result, error) {
 	if len(c.Key) > MaxKey {
 		return s.at(index), refused(index, Refuse(CodeTooLong, "the idempotency key has %d bytes, at most %d", len(c.Key), MaxKey)), nil
 	}
-	if c.Key != "" && !mutant.Active("fsm-key") {
+	if c.Key != "" {
 		if r, ok := s.Answered(c); ok {
 			if r.Refusal != nil {
 				r.Index = index
@@ -68,7 +66,7 @@ func Apply(s *State, index uint64, c Command) (*State, Result, error) {
 // term does nothing: its proposer decided as the leader of that term, and what it knew
 // may be out of date (lease protocol, rule 5).
 func ApplyEntry(s *State, index, term uint64, c Command) (*State, Result, error) {
-	if c.Term != 0 && c.Term != term && !mutant.Active("fsm-term") {
+	if c.Term != 0 && c.Term != term {
 		return s.at(index), refused(index, Refuse(CodeStale, "decided in term %d, appended in term %d; it is decided again", c.Term, term)), nil
 	}
 	return Apply(s, index, c)
@@ -96,7 +94,7 @@ func (s *State) answeredTo(c Command) (found answered, known bool) {
 	for i := len(s.answered) - 1; i >= 0; i-- {
 		switch a := s.answered[i]; {
 		case a.Key != c.Key:
-		case a.By == owner || mutant.Active("fsm-key-principal"):
+		case a.By == owner:
 			return a, true
 		case a.By == "" && !known:
 			found, known = a, true

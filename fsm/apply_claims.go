@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"havip-cluster/internal/mutant"
 )
 
 // The life of a claim. An assignment makes it the owner, with a new epoch; the next
@@ -20,7 +18,7 @@ func (s *State) openSession(c Command, b OpenSession) *Refusal {
 		return Refuse(CodeNotFound, "node %s is not a member of this cluster; it was removed: wipe its data directory and join again with a new token", b.Node)
 	case n.Removing:
 		return Refuse(CodeUnsupported, "node %s is being removed", n.Name)
-	case n.LastSession != b.Last && !mutant.Active("fsm-last-session"):
+	case n.LastSession != b.Last:
 		return Refuse(CodeStale, "the last session of node %s is %d, not %d", n.Name, n.LastSession, b.Last)
 	case b.Attempt == "" || len(b.Attempt) > MaxKey:
 		return Refuse(CodeMalformed, "a session needs an attempt id of 1 to %d bytes", MaxKey)
@@ -28,7 +26,7 @@ func (s *State) openSession(c Command, b OpenSession) *Refusal {
 	if refusal := s.mayBegin(n, b); refusal != nil {
 		return refusal
 	}
-	if old, ok := s.Sessions[n.LastSession]; ok && !mutant.Active("fsm-older-session") {
+	if old, ok := s.Sessions[n.LastSession]; ok {
 		s.dropSession(c, old, "the node opened a new session", false)
 		if s.Level() >= 2 {
 			n.Flaps = n.Flaps.counted(c.At)
@@ -86,9 +84,7 @@ func (s *State) dropSession(c Command, sess Session, why string, left bool) {
 	name := s.NodeName(sess.Node)
 	s.note(c, "session-closed", "", name, fmt.Sprintf("session %d of node %s is closed: %s", sess.Number, name, why))
 	for _, v := range s.Claimed(sess.Number) {
-		if !mutant.Active("fsm-closed-claims") {
-			v.Draining = slices.DeleteFunc(slices.Clone(v.Draining), func(cl Claim) bool { return cl.Session == sess.Number })
-		}
+		v.Draining = slices.DeleteFunc(slices.Clone(v.Draining), func(cl Claim) bool { return cl.Session == sess.Number })
 		if v.Owner != nil && v.Owner.Session == sess.Number {
 			if v.Last = v.Owner.ENI; left {
 				v.Last = ""
@@ -104,7 +100,7 @@ func (s *State) dropSession(c Command, sess Session, why string, left bool) {
 // putClaims stores a HAVIP whose claims have changed; one that waited for its last claim
 // to be deleted goes.
 func (s *State) putClaims(c Command, v HAVIP) {
-	if v.Deleting && v.Owner == nil && (len(v.Draining) == 0 || mutant.Active("fsm-delete-early")) {
+	if v.Deleting && v.Owner == nil && len(v.Draining) == 0 {
 		delete(s.HAVIPs, v.ID)
 		s.batch.deleted(v)
 		s.leaveGroups(c, v.ID)
@@ -139,7 +135,7 @@ func (s *State) assign(c Command, a Assignment) *Refusal {
 	switch {
 	case !ok:
 		return Refuse(CodeNotFound, "no HAVIP has the id %q", a.HAVIP)
-	case v.Epoch != a.FromEpoch && !mutant.Active("fsm-from-epoch"):
+	case v.Epoch != a.FromEpoch:
 		return Refuse(CodeStale, "HAVIP %s is at epoch %d, the placement was computed from %d; it is computed again", v.Name, v.Epoch, a.FromEpoch)
 	case len(v.Draining) >= MaxDraining:
 		return Refuse(CodeLimit, "%d earlier owners of HAVIP %s have not released it yet; wait until one has", len(v.Draining), v.Name)
@@ -150,13 +146,13 @@ func (s *State) assign(c Command, a Assignment) *Refusal {
 		if !ok || eni.Node != a.Node {
 			return Refuse(CodeNotFound, "node %s has no ENI %q", s.NodeName(a.Node), a.ENI)
 		}
-		if sess, ok := s.Sessions[a.Session]; (!ok || sess.Node != a.Node) && !mutant.Active("fsm-open-session") {
+		if sess, ok := s.Sessions[a.Session]; !ok || sess.Node != a.Node {
 			return Refuse(CodeStale, "session %d of node %s is not open", a.Session, s.NodeName(a.Node))
 		}
-		if waits := s.Unguarded(v); len(waits) > 0 && !mutant.Active("fsm-guard") {
+		if waits := s.Unguarded(v); len(waits) > 0 {
 			return Refuse(CodeNotReady, "HAVIP %s cannot be placed yet: %s", v.Name, WaitsForFence(waits))
 		}
-		if why := s.Ineligible(v, eni, c.At); why != nil && !mutant.Active("fsm-eligible") {
+		if why := s.Ineligible(v, eni, c.At); why != nil {
 			return Refuse(codeOf(why), "HAVIP %s cannot be on %s: %s", v.Name, eni.ID, why.Text)
 		}
 		owner = &Claim{Epoch: v.Epoch + 1, Node: a.Node, Session: a.Session, ENI: a.ENI}
@@ -165,21 +161,14 @@ func (s *State) assign(c Command, a Assignment) *Refusal {
 		return nil // nothing to take away
 	}
 	if v.Owner != nil {
-		if !mutant.Active("fsm-draining") {
-			v.Draining = append(slices.Clip(v.Draining), *v.Owner)
-		}
+		v.Draining = append(slices.Clip(v.Draining), *v.Owner)
 		v.Last = v.Owner.ENI
 	}
 	from := ""
 	if v.Owner != nil {
 		from = v.Owner.ENI
 	}
-	if !mutant.Active("fsm-epoch") {
-		v.Epoch++
-	}
-	if mutant.Active("fsm-served") && v.Served != 0 {
-		v.Served = v.Epoch
-	}
+	v.Epoch++
 	v.Owner, v.Since, v.Reason = owner, c.At, clip(a.Reason, MaxReason)
 	to := "nobody"
 	if owner != nil {
@@ -217,7 +206,7 @@ func (s *State) release(c Command, b Release) *Refusal {
 			continue
 		}
 		is := func(cl Claim) bool {
-			return cl.Epoch == r.Epoch && (cl.Session == r.Session || mutant.Active("fsm-release-session"))
+			return cl.Epoch == r.Epoch && cl.Session == r.Session
 		}
 		if v.Owner != nil && is(*v.Owner) {
 			if r.Failure != "" {
@@ -270,15 +259,12 @@ func (s *State) setLease(c Command, b SetLease) *Refusal {
 	s.note(c, "lease", "", "", fmt.Sprintf("the lease length changes from %s to %s", s.Cluster.Lease, b.Lease))
 	s.Cluster.Lease = b.Lease
 	s.Cluster.LeaseMax = max(s.Cluster.LeaseMax, b.Lease)
-	if mutant.Active("fsm-lease-max") {
-		s.Cluster.LeaseMax = b.Lease
-	}
 	s.Cluster.LeaseIndex = s.Index
 	return nil
 }
 
 func (s *State) settleLease(b SettleLease) *Refusal {
-	if b.Index != s.Cluster.LeaseIndex && !mutant.Active("fsm-settle") {
+	if b.Index != s.Cluster.LeaseIndex {
 		return Refuse(CodeStale, "the lease length changed again at index %d", s.Cluster.LeaseIndex)
 	}
 	s.Cluster.LeaseMax = s.Cluster.Lease

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"havip-cluster/fsm/placement"
-	"havip-cluster/internal/mutant"
 )
 
 // Guard before placement. A HAVIP may be placed only when the fence of every node with a
@@ -81,7 +80,7 @@ func (s *State) mayBegin(n Node, b OpenSession) *Refusal {
 	switch {
 	case b.Guarded > s.Index:
 		return Refuse(CodeRange, "node %s cannot guard what is in the log at index %d: the log is at %d", n.Name, b.Guarded, s.Index)
-	case s.Level() >= 3 && b.Guarded < s.Cluster.GuardIndex && !mutant.Active("fsm-guard-open"):
+	case s.Level() >= 3 && b.Guarded < s.Cluster.GuardIndex:
 		return Refuse(CodeNotReady, "the fence of node %s knows the HAVIPs of the log up to %d, and there are newer ones up to %d; the node guards them and tries again", n.Name, b.Guarded, s.Cluster.GuardIndex)
 	}
 	return nil

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"havip-cluster/internal/mutant"
 )
 
 var nodeName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,62}$`)
@@ -212,7 +210,7 @@ func (s *State) removeNode(c Command, b RemoveNode) (string, *Refusal) {
 	if !ok {
 		return "", Refuse(CodeNotFound, "no node has the id %q", b.ID)
 	}
-	if sess, open := s.SessionOf(n.ID); open && !mutant.Active("fsm-remove-open") {
+	if sess, open := s.SessionOf(n.ID); open {
 		return "", Refuse(CodeInUse, "session %d of node %s is still open; it ends by itself when the node hands over or its lease runs out", sess.Number, n.Name)
 	}
 	delete(s.Nodes, n.ID)

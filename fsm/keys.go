@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"time"
-
-	"havip-cluster/internal/mutant"
 )
 
 // Keys is what the cluster has agreed about its CAs and its gossip key. No secret is ever in
@@ -121,11 +119,11 @@ func (n Node) confirms(what string, r Rotation) bool {
 		return slices.Contains(k.Trusts, r.New)
 	case what == KeyOfCA && r.Phase == PhaseUse:
 		has := !slices.Contains(r.Holders, n.ID) || slices.Contains(k.Holds, r.New)
-		return k.Issuer == r.New && has || mutant.Active("fsm-ca-dropped-early")
+		return k.Issuer == r.New && has
 	case what == KeyOfGossip && r.Phase == PhaseSpread:
 		return slices.Contains(k.Gossip, r.New)
 	case what == KeyOfGossip && r.Phase == PhaseUse:
-		return len(k.Gossip) > 0 && k.Gossip[0] == r.New || mutant.Active("fsm-gossip-dropped-early")
+		return len(k.Gossip) > 0 && k.Gossip[0] == r.New
 	}
 	return false
 }
@@ -198,7 +196,7 @@ func (s *State) nextHolders(maker string) []string {
 // Superseded reports whether a node has a newer certificate than one that ended at a time, in
 // unix seconds, so that the older one opens nothing any more, however short ago it ended.
 func (s *State) Superseded(node string, until int64) bool {
-	return s.Nodes[node].KeyReport.Until > until && !mutant.Active("fsm-superseded")
+	return s.Nodes[node].KeyReport.Until > until
 }
 
 // WithoutKeys returns a copy of the state in which nothing is known of keys, for the cluster of

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,7 +40,13 @@ var arrows = map[string][]string{
 	"membership/identity": nil,
 	"edge":                {"netdev", "netdev/fence"},
 	"failover":            {"fsm", "fsm/placement", "failover/lease"},
-	"agent":               {"edge", "failover", "failover/lease", "fsm", "netdev", "netdev/fence"},
+	"agent": {
+		"agent/guard", "agent/hooks", "api", "edge", "failover", "failover/lease", "fsm",
+		"membership", "membership/identity", "membership/words", "netdev", "netdev/fence",
+	},
+	"agent/guard":         {"api", "fsm", "membership/identity", "netdev", "netdev/fence"},
+	"agent/hooks":         {"failover"},
+	"agent/preflight":     {"membership/identity", "netdev", "netdev/fence"},
 	"failover/lease":      nil,
 	"manifest":            {"fsm", "fsm/placement"},
 	"manifest/goldens":    {"fsm", "manifest"},
@@ -47,10 +54,13 @@ var arrows = map[string][]string{
 	"manifest/pacemaker":  {"fsm", "manifest"},
 	"manifest/heartbeat":  {"fsm", "manifest"},
 	"api":                 {"fsm", "fsm/placement", "manifest", "membership/identity"},
-	"cmd":                 {"*"},
-	"jepsen":              {"*"},
-	"jepsen/history":      nil,
-	"jepsen/checker":      {"jepsen/history"},
+	"cmd": {
+		"agent", "agent/guard", "agent/preflight", "api", "fsm", "fsm/placement", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat",
+		"membership/identity", "netdev/fence", "jepsen/netns", // demo's bed
+	},
+	"jepsen":         {"*"},
+	"jepsen/history": nil,
+	"jepsen/checker": {"jepsen/history"},
 }
 
 // pureCores take their inputs as arguments: no clock, randomness, lock or goroutine.
@@ -66,7 +76,7 @@ var clockFunctions = []string{"Now", "Since", "Until", "After", "AfterFunc", "Ne
 // house lists the folders that explain themselves in a DESIGN.md once they hold Go code.
 var house = []string{
 	"cmd/havip-cluster", "api", "fsm", "fsm/placement", "membership", "membership/identity",
-	"failover", "failover/lease", "edge", "agent", "manifest", "netdev", "jepsen", "jepsen/sim",
+	"failover", "failover/lease", "edge", "agent", "agent/guard", "agent/hooks", "agent/preflight", "manifest", "netdev", "jepsen", "jepsen/sim", "jepsen/mutants",
 }
 
 // allowance lets one file ("dir/file.go") or function ("dir/file.go:Name") exceed its
@@ -89,6 +99,7 @@ func TestTidy(t *testing.T) {
 type sourceFile struct {
 	path   string // below the root, with slashes
 	folder string
+	text   []byte
 	lines  int
 	syntax *ast.File
 	set    *token.FileSet
@@ -137,7 +148,7 @@ func readSource(root, name string) (sourceFile, error) {
 	set := token.NewFileSet()
 	syntax, err := parser.ParseFile(set, name, text, parser.ParseComments|parser.SkipObjectResolution)
 	slashed := filepath.ToSlash(below)
-	return sourceFile{path: slashed, folder: path.Dir(slashed), lines: bytes.Count(text, []byte("\n")), syntax: syntax, set: set}, err
+	return sourceFile{path: slashed, folder: path.Dir(slashed), text: text, lines: bytes.Count(text, []byte("\n")), syntax: syntax, set: set}, err
 }
 
 // tidy returns one sentence for each breach of a rule, sorted.
@@ -145,6 +156,7 @@ func tidy(root string, files []sourceFile, allowed []allowance) []string {
 	var findings []string
 	for _, file := range files {
 		findings = append(findings, checkArrows(file)...)
+		findings = append(findings, checkPlanted(file)...)
 		if slices.Contains(pureCores, file.folder) || slices.Contains(pureFiles, file.path) {
 			findings = append(findings, checkPure(file)...)
 		}
@@ -185,6 +197,25 @@ func checkArrows(file sourceFile) []string {
 		case slices.Contains(arrows[rule], "*") || slices.Contains(arrows[rule], target):
 		default:
 			findings = append(findings, fmt.Sprintf("%s: %s must not import %s; it may import %s", file.path, file.folder, target, allowedImports(rule)))
+		}
+	}
+	return findings
+}
+
+// bugWords are how a planted bug is mentioned; a "mutant" is also the build tag.
+var bugWords = regexp.MustCompile(`(?i)mutant|planted bug`)
+
+// checkPlanted: what goes into the binary mentions no planted bug. Those are the patches of
+// jepsen/mutants.
+func checkPlanted(file sourceFile) []string {
+	if file.folder == "jepsen" || strings.HasPrefix(file.folder, "jepsen/") {
+		return nil
+	}
+	var findings []string
+	for i, line := range bytes.Split(file.text, []byte("\n")) {
+		if word := bugWords.Find(line); word != nil {
+			findings = append(findings, fmt.Sprintf("%s:%d: %q: a planted bug is a patch of jepsen/mutants, and nothing outside jepsen and the tests knows of it",
+				file.path, i+1, word))
 		}
 	}
 	return findings

@@ -13,7 +13,6 @@ import (
 	"github.com/hashicorp/raft"
 
 	"havip-cluster/fsm"
-	"havip-cluster/internal/mutant"
 	"havip-cluster/membership/identity"
 )
 
@@ -114,9 +113,6 @@ func Admit(ctx context.Context, n *Node, id *identity.Identity, a Applicant, sig
 // getsCA reports whether the answer to a join holds the CA's key. Below level 4 the state does
 // not say who has it; then every voter gets it, and nobody else.
 func getsCA(s *fsm.State, n fsm.Node) bool {
-	if mutant.Active("membership-ca-key") {
-		return true
-	}
 	return n.HoldsCA || s.Level() < 4 && n.Role == fsm.RoleVoter
 }
 

@@ -12,14 +12,11 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-
-	"havip-cluster/internal/mutant"
 )
 
 const (
-	askTimeout     = 2 * time.Second // for a question about servers, both sides
-	serversBytes   = 64 << 10        // of an answer; a server has about 100
-	dialledAnybody = ""              // only the planted bug: any node of the cluster may answer
+	askTimeout   = 2 * time.Second // for a question about servers, both sides
+	serversBytes = 64 << 10        // of an answer; a server has about 100
 )
 
 // dialler makes Raft's connections to others. It is raft's stream layer without a listener,
@@ -89,9 +86,6 @@ func (d *dialler) Dial(address raft.ServerAddress, timeout time.Duration) (net.C
 }
 
 func (d *dialler) connect(ctx context.Context, node string, address raft.ServerAddress, proto string) (*tls.Conn, error) {
-	if mutant.Active("membership-door-dial") {
-		node = dialledAnybody
-	}
 	conf := d.client(node)
 	conf.NextProtos = []string{proto}
 	conn, err := (&tls.Dialer{Config: conf}).DialContext(ctx, "tcp", string(address))

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"havip-cluster/fsm"
-	"havip-cluster/internal/mutant"
 	"havip-cluster/membership/identity"
 )
 
@@ -17,10 +16,7 @@ import (
 // be the same.
 func SignRenewal(id *identity.Identity, s *fsm.State, caller, claimed string, csr []byte, now time.Time) ([]byte, error) {
 	if caller != claimed {
-		if !mutant.Active("membership-renew-name") {
-			return nil, fsm.Refuse(fsm.CodeUnsupported, "node %s asks for a certificate of node %s: a certificate is renewed for its own node alone", s.NodeName(caller), s.NodeName(claimed))
-		}
-		caller = claimed
+		return nil, fsm.Refuse(fsm.CodeUnsupported, "node %s asks for a certificate of node %s: a certificate is renewed for its own node alone", s.NodeName(caller), s.NodeName(claimed))
 	}
 	n, refusal := member(s, caller)
 	if refusal != nil {

@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-
-	"havip-cluster/internal/mutant"
 )
 
 var (
@@ -87,7 +85,8 @@ type Node struct {
 	reignMu  sync.Mutex
 	reign    uint64        // counts the changes of leadership that Raft has told
 	lead     atomic.Uint64 // the term in which this node leads and is up to date, or 0; written with reignMu held
-	telling  atomic.Bool   // a no-op waits for its place in the log
+	reads    *readRounds
+	telling  atomic.Bool // a no-op waits for its place in the log
 	patience writePatience
 	removal  turn // held while a removal is checked and begun
 
@@ -211,6 +210,10 @@ func (n *Node) start() (err error) {
 	if n.raft, err = newRaft(conf, n.Machine, cache, n.parts.Store, snaps, trans); err != nil {
 		return fmt.Errorf("membership: start raft on %s: %w", n.cfg.Dir, err)
 	}
+	n.reads = newReadRounds(n.cfg.Node, conf.ProtocolVersion, n.parts.Transport, n.cfg.Heartbeat)
+	n.reads.voters, n.reads.holds = n.Servers, func(term uint64) bool {
+		return n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term
+	}
 	n.inner.Store(n.raft)
 	n.wg.Go(trans.run) // not before: it asks n.inner
 	if err := serve(); err != nil {
@@ -295,10 +298,7 @@ func (n *Node) begin(reign, term uint64) bool {
 func (n *Node) becomeLeader(reign uint64) {
 	for n.raft.State() == raft.Leader {
 		term := n.raft.CurrentTerm()
-		var err error
-		if !mutant.Active("membership-barrier") {
-			err = n.raft.Barrier(barrierTimeout).Error()
-		}
+		err := n.raft.Barrier(barrierTimeout).Error()
 		if err == nil && n.begin(reign, term) {
 			n.cfg.Logger.Info("this node leads the cluster", "term", term)
 			n.wake()
@@ -385,7 +385,7 @@ func (n *Node) Suffrages() map[string]string {
 // the state, so that no earlier promise of this node is unknown to it. What was cut off
 // since does not count: it was never committed.
 func (n *Node) CaughtUp() bool {
-	return n.reached.Load() >= n.book.atStart() || mutant.Active("membership-caught-up")
+	return n.reached.Load() >= n.book.atStart()
 }
 
 // Applied returns the index up to which the log is in the state. Raft's own figure counts

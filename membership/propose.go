@@ -8,7 +8,6 @@ import (
 	"github.com/hashicorp/raft"
 
 	"havip-cluster/fsm"
-	"havip-cluster/internal/mutant"
 )
 
 // Propose commits a command through this node, which must lead. term 0 means any term.
@@ -28,7 +27,7 @@ func (n *Node) ProposeFor(ctx context.Context, by string, term uint64, key strin
 		return fsm.Result{}, err
 	}
 	if caller := CallerOf(ctx); caller != nil {
-		if refusal := n.State().Permits(*caller, body); refusal != nil && !mutant.Active("membership-role") {
+		if refusal := n.State().Permits(*caller, body); refusal != nil {
 			return fsm.Result{Refusal: refusal}, nil
 		}
 		if n.State().Level() >= 4 {
@@ -129,19 +128,6 @@ func outcome(err error) error {
 		return fmt.Errorf("%w: %w", ErrNotLeader, err)
 	}
 	return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
-}
-
-// ReadIndex returns an index: a state that has it holds everything that was acknowledged
-// before the call. The proof is an entry that a majority takes in this term. Raft's
-// VerifyLeader would be none: it counts the answers of non-voters as well.
-func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
-	if err := n.mayLead(); err != nil {
-		return 0, err
-	}
-	if _, err := wait(ctx, func() raft.Future { return n.raft.Barrier(barrierTimeout) }); err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrNotLeader, err)
-	}
-	return n.State().Index, n.Halted()
 }
 
 // WaitIndex waits until this node's state has an index.

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-
-	"havip-cluster/internal/mutant"
 )
 
 // ErrNoSpeaker is the reason for refusing a connection or a request at Raft's port.
@@ -108,7 +106,7 @@ func (r *roster) speaker(node string) (raft.Server, error) {
 	switch {
 	case node == r.self:
 		return raft.Server{}, fmt.Errorf("%w: somebody uses this node's own certificate; is there a copy of its data directory?", ErrNoSpeaker)
-	case listed && (srv.Suffrage == raft.Voter || mutant.Active("membership-door-suffrage")):
+	case listed && srv.Suffrage == raft.Voter:
 		return srv, nil
 	case len(known.Servers) == 0: // it joined through an older version, and has heard nothing yet
 		return raft.Server{ID: raft.ServerID(node), Suffrage: raft.Voter}, nil
@@ -120,9 +118,6 @@ func (r *roster) speaker(node string) (raft.Server, error) {
 	}
 	if listed {
 		return raft.Server{}, fmt.Errorf("%w: node %s is no voter in the configuration of entry %d", ErrNoSpeaker, node, known.Index)
-	}
-	if mutant.Active("membership-door-member") {
-		return raft.Server{ID: raft.ServerID(node), Suffrage: raft.Voter}, nil
 	}
 	return raft.Server{}, fmt.Errorf("%w: node %s is not in the configuration of entry %d", ErrNoSpeaker, node, known.Index)
 }
@@ -192,8 +187,7 @@ func (r *roster) question(ctx context.Context, node string, known servers) (raft
 		select {
 		case got := <-answers:
 			srv, listed := find(got.Servers, node)
-			newer := got.Index > known.Index || mutant.Active("membership-door-old-word")
-			if newer && listed && srv.Suffrage == raft.Voter {
+			if got.Index > known.Index && listed && srv.Suffrage == raft.Voter {
 				return srv, true
 			}
 		case <-ctx.Done():
@@ -227,9 +221,6 @@ func says(speaker raft.Server, cmd any) error {
 		old = string(c.Candidate)
 	case *raft.InstallSnapshotRequest:
 		old = string(c.Leader)
-	}
-	if mutant.Active("membership-door-sender") {
-		return nil
 	}
 	if string(h.ID) != string(speaker.ID) || string(h.Addr) != address || old != address {
 		return fmt.Errorf("%w: node %s at %s sent a request as %q at %q (%q)", ErrNoSpeaker, speaker.ID, speaker.Address, h.ID, h.Addr, old)

@@ -13,8 +13,6 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
-
-	"havip-cluster/internal/mutant"
 )
 
 const (
@@ -172,7 +170,7 @@ func (g *guardedLog) owe(logs []*raft.Log) {
 
 // takeBack deletes what is owed, with mu held.
 func (g *guardedLog) takeBack() error {
-	if g.owed.first == 0 || mutant.Active("membership-take-back") {
+	if g.owed.first == 0 {
 		return nil
 	}
 	if err := g.LogStore.DeleteRange(g.owed.first, g.owed.last); err != nil {

@@ -7,8 +7,6 @@ import (
 	"hash/crc32"
 
 	"github.com/hashicorp/raft"
-
-	"havip-cluster/internal/mutant"
 )
 
 // ErrDamagedEntry is returned for an entry of the log that is not what was written. A node that
@@ -56,7 +54,6 @@ func sumOf(l *raft.Log) []byte {
 // checkSum compares an entry that was read with its checksum.
 func checkSum(index uint64, l *raft.Log) error {
 	switch {
-	case mutant.Active("membership-checksum"):
 	case l.Index != index:
 		return fmt.Errorf("%w: at %d there is entry %d", ErrDamagedEntry, index, l.Index)
 	case len(l.Extensions) > 0 && string(l.Extensions) != string(sumOf(l)):

@@ -13,7 +13,6 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"havip-cluster/internal/mutant"
 	"havip-cluster/membership/identity"
 )
 
@@ -137,9 +136,6 @@ func (s *tlsStream) drop(raw net.Conn, why error) {
 // cut ends what comes in from nodes that may not speak any more. An answer that is under way
 // is still sent; it belongs to a request of the time when they might.
 func (s *tlsStream) cut(may func(node string) bool) {
-	if mutant.Active("membership-door-cut") {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for raw, node := range s.conns {

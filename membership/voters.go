@@ -8,7 +8,6 @@ import (
 	"github.com/hashicorp/raft"
 
 	"havip-cluster/fsm"
-	"havip-cluster/internal/mutant"
 )
 
 // ChangeKind is one step that brings Raft's servers nearer to the cluster's nodes.
@@ -34,6 +33,9 @@ func RaftAddress(n fsm.Node) raft.ServerAddress {
 	return raft.ServerAddress(hostPort(n.Address, n.RaftPort))
 }
 
+// APIAddress is where a node's API listens, host:port.
+func APIAddress(n fsm.Node) string { return hostPort(n.Address, n.APIPort) }
+
 // NextChange compares Raft's servers with the nodes of the state and returns the one
 // change that is due first, or false. One at a time, so that two configurations in
 // sequence always share a majority (lease protocol, rule 9; Raft dissertation 4.1).
@@ -57,7 +59,7 @@ func NextChange(s *fsm.State, servers []raft.Server, ready func(node string) boo
 		n, member := s.Nodes[id]
 		_, open := s.SessionOf(id)
 		switch {
-		case member && (!n.Removing || open && !mutant.Active("membership-open-session")):
+		case member && (!n.Removing || open):
 			continue
 		case s.Cluster.ID == "":
 			continue // the state is not there yet

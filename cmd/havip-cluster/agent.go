@@ -1,66 +1,19 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"net"
-	"net/netip"
 	"os"
-	"os/signal"
-	"runtime/debug"
-	"strconv"
-	"strings"
-	"sync"
-	"sync/atomic"
-	"syscall"
-	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
-	"github.com/hashicorp/raft"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"havip-cluster/agent"
-	"havip-cluster/api"
-	"havip-cluster/failover"
-	"havip-cluster/fsm"
-	"havip-cluster/membership"
-	"havip-cluster/membership/identity"
-	"havip-cluster/membership/words"
+	"havip-cluster/agent/guard"
 	"havip-cluster/netdev/fence"
 )
 
-const (
-	handOverWait = 10 * time.Second // for all HAVIPs to leave, at SIGTERM
-	watchdogTick = 200 * time.Millisecond
-	// gcPercent keeps the resident memory of an idle node small: it allocates little, so collections
-	// are seldom, and the memory between them is all the same resident. GOGC wins over it.
-	gcPercent = 50
-)
-
-func init() {
-	bootstrapRaft = func(dir string, id *identity.Identity) error {
-		return membership.Bootstrap(identity.RaftDir(dir), id.NodeID, raftAddress(id.Settings))
-	}
-	prepareRaft = func(dir string, voters []api.RaftVoter) error {
-		var sponsors []raft.Server
-		for _, v := range voters {
-			sponsors = append(sponsors, raft.Server{ID: raft.ServerID(v.Node), Address: raft.ServerAddress(v.Address)})
-		}
-		return membership.Prepare(identity.RaftDir(dir), sponsors)
-	}
-	recoverRaft = func(dir string, s identity.Settings) (membership.Survivor, error) {
-		return membership.Recover(identity.RaftDir(dir), s.NodeID, raftAddress(s), s.ClusterID)
-	}
-}
-
 func newAgentCommand(g *globals) *cobra.Command {
 	var verbose, noFence, noGuard, cleanup bool
-	choice := fenceAuto
+	choice := fence.ChoiceAuto
 	var configFile string
 	cmd := &cobra.Command{
 		Use:   "agent",
@@ -71,7 +24,7 @@ func newAgentCommand(g *globals) *cobra.Command {
 			"off and reports its session released, so that failover does not wait for the lease to run out.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, err := loadConfig(configFile)
+			config, err := agent.LoadConfig(configFile)
 			if err != nil {
 				return err
 			}
@@ -80,19 +33,17 @@ func newAgentCommand(g *globals) *cobra.Command {
 				floor = slog.LevelDebug
 			}
 			var level slog.LevelVar
-			level.Set(min(config.level(), floor))
+			level.Set(min(config.Level(), floor))
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: &level}))
 			switch {
 			case cleanup:
-				return cleanUp(g.dataDir, log, noFence)
-			case noGuard || os.Getenv(childEnv) != "":
-				if os.Getenv("GOGC") == "" {
-					debug.SetGCPercent(gcPercent)
-				}
-				a := &runner{log: log, level: &level, floor: floor, configFile: configFile, choice: choice}
-				return a.start(cmd.Context(), g.dataDir, config, noFence)
+				return guard.CleanUp(g.dataDir, log, noFence)
+			case noGuard || os.Getenv(guard.ChildEnv) != "":
+				return agent.Run(cmd.Context(), agent.Options{
+					Dir: g.dataDir, Version: programVersion(), Log: log, Level: &level, Floor: floor, ConfigFile: configFile, Fence: choice, NoFence: noFence,
+				})
 			}
-			return guardAgent(g.dataDir, choice, log)
+			return guard.Run(g.dataDir, choice, log)
 		},
 	}
 	cmd.Flags().StringVar(&configFile, "config", "", "configuration file (YAML: log, check_gateway, hooks); read again at SIGHUP")
@@ -102,361 +53,4 @@ func newAgentCommand(g *globals) *cobra.Command {
 	cmd.Flags().BoolVar(&noGuard, "no-guard", false, "run without the guard (for debugging): if the process dies, its HAVIPs wait for the lease to run out")
 	cmd.Flags().BoolVar(&cleanup, "cleanup", false, "only remove what a dead agent left: addresses, routes, fence; refused while one runs")
 	return cmd
-}
-
-// runner is everything that runs in a node, in the order in which it starts.
-type runner struct {
-	log *slog.Logger
-	// level is that of log; floor is the least that the command line asks for.
-	level      *slog.LevelVar
-	floor      slog.Level
-	configFile string
-	choice     fenceChoice
-
-	id       *identity.Identity
-	teller   *teller     // nil: no guard
-	fence    fence.Fence // nil: none
-	proved   bool        // it outlives its process, as was shown at the start
-	edge     *agent.Edge // nil in a witness
-	node     *membership.Node
-	gossip   *membership.Gossip
-	words    *words.Socket
-	member   *failover.Member
-	backend  *backend
-	hooks    *hooks
-	server   *api.Server
-	public   net.Listener
-	local    net.Listener
-	founding *fsm.InitCluster
-	// handedOver: its session was closed by its own word.
-	handedOver atomic.Bool
-}
-
-// start runs the agent of a data directory until it ends.
-func (a *runner) start(ctx context.Context, dir string, config agentConfig, noFence bool) error {
-	log := a.log
-	teller, err := newTeller()
-	if err != nil {
-		return err
-	}
-	id, err := identity.Load(dir)
-	if err != nil {
-		return err
-	}
-	unlock, err := identity.Lock(dir)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if err := raisePriority(); err != nil {
-		log.Warn("this process keeps its ordinary priority: on a busy host it may renew too late", "err", err)
-	}
-	if teller != nil {
-		if err := setOOMScore(agentScore); err != nil {
-			log.Debug("this process may be killed for memory like any other", "err", err)
-		}
-	}
-	a.log, a.id, a.teller = log.With("node", id.Name), id, teller
-	a.hooks = newHooks(a.log, func(havip, text string) { a.member.Agent.ReportFault(havip, text) })
-	defer a.finishHooks()
-	defer a.close()
-	if err := a.open(dir, noFence); err != nil {
-		return err
-	}
-	a.configure(config)
-	return a.run(ctx)
-}
-
-// niceness of the agent: a lease is lost when the process waits too long for a core.
-const niceness = -15
-
-// raisePriority sets the priority of every thread; those to come inherit it
-// (setpriority(2): on Linux the nice value is per thread).
-func raisePriority() error {
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return err
-	}
-	for _, t := range threads {
-		id, err := strconv.Atoi(t.Name())
-		if err != nil {
-			continue
-		}
-		if err := unix.Setpriority(unix.PRIO_PROCESS, id, niceness); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("setpriority: %w", err)
-		}
-	}
-	return nil
-}
-
-// open starts what the others need, first things first.
-func (a *runner) open(dir string, noFence bool) error {
-	// The own side is made clean before this node says a word to anyone: an earlier
-	// life may have left an address that another node owns by now.
-	if err := a.openEdge(dir, noFence); err != nil {
-		return err
-	}
-	elsewhere, err := answeredElsewhere(a.id)
-	if errors.Is(err, failover.ErrTwin) {
-		return err
-	}
-	if err != nil {
-		a.log.Warn("cannot ask whether another host has this node's address", "err", err)
-	}
-	if elsewhere != "" {
-		a.log.Warn(elsewhere)
-	}
-	if a.teller != nil { // before anything is attached: the guard opens the same fence
-		a.teller.tell(word{Fence: a.fenceKind()})
-	}
-	if a.public, err = net.Listen("tcp", a.listen(a.id.Ports.API).String()); err != nil {
-		return fmt.Errorf("listen for the API: %w; is another agent running, or is %s no address of this host?", err, a.id.Advertise)
-	}
-	if a.local, err = api.ListenLocal(identity.SocketPath(dir)); err != nil {
-		return err
-	}
-	timers := a.id.Timers()
-	a.node, err = membership.Open(membership.Config{
-		Dir: identity.RaftDir(dir), Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Raft),
-		Server: a.id.ServerTLS(true), Client: a.id.ClientTLSTo,
-		Heartbeat: timers.RaftHeartbeat, LeaderLease: timers.RaftLeaderLease, Logger: a.log,
-	})
-	if err != nil {
-		return err
-	}
-	a.backend = &backend{id: a.id, node: a.node, edge: a.edge, fence: a.fenceName(), hook: a.fenceHook(), proved: a.proved, elsewhere: elsewhere, clients: map[string]connection{}}
-	if err := errors.Join(a.openGossip(), a.openWords()); err != nil {
-		return err
-	}
-	a.openMember()
-	return nil
-}
-
-func (a *runner) openEdge(dir string, noFence bool) error {
-	if a.id.Role == identity.RoleWitness {
-		return nil
-	}
-	why := "switched off by --no-fence"
-	if !noFence {
-		// Before this node says a word it is proved that silence outlives the process.
-		cfg := a.choice.on(fenceConfig(dir, a.id.NodeID))
-		cfg.Prove = true
-		f, reason, err := fence.New(cfg)
-		if err != nil {
-			return fmt.Errorf("no fence is possible on this kernel: %w; --no-fence does without, at the risk that its help text names", err)
-		}
-		a.fence, why = f, reason
-		a.proved = !strings.Contains(reason, fence.Unproved)
-	}
-	a.log.Info("fence", "kind", a.fenceName(), "why", why)
-	var err error
-	if a.edge, err = agent.NewEdge(a.log, a.id.NodeID, a.fence); err != nil {
-		return err
-	}
-	return a.edge.Clean()
-}
-
-// openMember makes the part that owns HAVIPs.
-func (a *runner) openMember() {
-	cfg := failover.Config{
-		Node: a.id.NodeID, Log: raftLog{a.node}, Submit: a.backend.submit, Post: a.words, Gossip: a.gossip, Clock: failover.Boot,
-		Logger: a.log, Owner: a.edge != nil, Lease: a.id.Lease,
-		Changed: a.hooks.changed,
-	}
-	if a.edge != nil {
-		cfg.Edge = a.edge
-	}
-	a.member = failover.New(cfg)
-	a.backend.gossip, a.backend.words, a.backend.member = a.gossip, a.words, a.member
-	a.backend.running.Store(a.member)
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics{a.backend, a.fence}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	a.server = api.New(api.Config{Backend: a.backend, Identity: a.id, Keys: keyGiver{a.id}, Version: programVersion(), Registry: registry, Log: a.log})
-	a.founding = &fsm.InitCluster{
-		ID: a.id.ClusterID, Profile: string(a.id.Profile), Lease: a.id.Lease,
-		Node: a.introduced(fsm.Node{
-			Version: fsm.VersionWithLevel(programVersion()),
-			ID:      a.id.NodeID, Name: a.id.Name, Address: a.id.Advertise.String(), Role: fsm.Role(a.id.Role),
-			APIPort: a.id.Ports.API, RaftPort: a.id.Ports.Raft, GossipPort: a.id.Ports.Gossip,
-		}),
-	}
-}
-
-// versionOf is what a node says of its program, for the state.
-func (a *runner) versionOf(node string) string {
-	if node == a.id.NodeID {
-		return fsm.VersionWithLevel(programVersion())
-	}
-	return a.gossip.Version(node)
-}
-
-// run works until a signal, an error of one part, or the removal of this node.
-func (a *runner) run(parent context.Context) error {
-	ctx, stop := context.WithCancelCause(parent)
-	defer stop(nil)
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	if a.teller != nil {
-		signal.Notify(signals, stopNow)
-	}
-	defer signal.Stop(signals)
-
-	var parts sync.WaitGroup
-	part := func(name string, run func(context.Context) error) {
-		parts.Go(func() {
-			if err := run(ctx); err != nil && ctx.Err() == nil {
-				stop(fmt.Errorf("%s: %w", name, err))
-			}
-		})
-	}
-	part("api", func(ctx context.Context) error { return a.server.Run(ctx, a.public, a.local) })
-	part("failover", a.member.Run)
-	part("watch", a.watch)
-	part("guard", a.tellGuard)
-	if a.edge != nil {
-		part("edge", func(ctx context.Context) error { a.edge.Run(ctx, a.member.Agent); return nil })
-	}
-	a.speak(part)
-	part("membership", func(ctx context.Context) error {
-		r := membership.Reconciler{Node: a.node, Founder: a.founding, Alive: a.gossip.Alive, Applied: a.member.Controller.Applied, Version: a.versionOf}
-		r.Run(ctx)
-		return nil
-	})
-	part("certificates", func(ctx context.Context) error {
-		k := membership.KeyKeeper{
-			Node: a.node, Identity: a.id, Submit: a.backend.submit, Alive: a.gossip.Alive, Ring: a.gossip.SetKeys, Log: a.log,
-			Renewed: a.backend.reconnect,
-			Peer:    func(n fsm.Node) membership.KeyPeer { return a.backend.client(n) },
-		}
-		k.Run(ctx)
-		return nil
-	})
-	a.log.Info("agent runs", "cluster", a.id.ClusterID, "id", a.id.NodeID, "version", programVersion(),
-		"next", "havip-cluster --data-dir "+a.id.Dir+" status")
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
-
-	a.awaitEnd(ctx, signals)
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
-	stop(nil)
-	parts.Wait()
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	return nil
-}
-
-// awaitEnd returns when the node may stop: after a signal, when it has handed over.
-func (a *runner) awaitEnd(ctx context.Context, signals <-chan os.Signal) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case sig := <-signals:
-			if sig == syscall.SIGHUP {
-				a.reload()
-				continue
-			}
-			if sig == stopNow {
-				return
-			}
-			a.log.Info("stopping: handing over first; a second signal stops at once", "signal", sig.String())
-			a.handOver(ctx, signals)
-			return
-		}
-	}
-}
-
-// handOver gives the HAVIPs away, then leadership: in this order, because the hand-over
-// needs a leader. Each step has a limit, and a second signal ends the wait.
-func (a *runner) handOver(ctx context.Context, signals <-chan os.Signal) {
-	ctx, cancel := context.WithTimeout(ctx, handOverWait)
-	defer cancel()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if a.member.Keeper != nil {
-			err := a.member.Keeper.Close(ctx)
-			a.handedOver.Store(err == nil)
-			if err != nil {
-				a.log.Warn("not everything could be handed over; what is left fails over when the lease ends", "err", err)
-			}
-		}
-		if _, leads := a.node.Leading(); leads && len(a.node.Servers()) > 1 {
-			if err := a.node.TransferLeadership(); err != nil {
-				a.log.Warn("leadership could not be handed over", "err", err)
-			}
-		}
-	}()
-	for {
-		select {
-		case <-done:
-			return
-		case sig := <-signals:
-			if a.atOnce(sig) {
-				a.log.Warn("second signal: stopping at once")
-				cancel()
-				return
-			}
-		}
-	}
-}
-
-// atOnce reports whether a signal during the hand-over ends it. Under a guard only the
-// guard's word does: any other may be the first one, sent to both processes.
-func (a *runner) atOnce(sig os.Signal) bool {
-	if a.teller != nil {
-		return sig == stopNow
-	}
-	return sig != syscall.SIGHUP
-}
-
-// watch ends the agent when its state machine or Raft has stopped: a node that cannot
-// follow the log must not look alive.
-func (a *runner) watch(ctx context.Context) error {
-	tick := time.NewTicker(watchdogTick)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if err := a.node.Halted(); err != nil {
-			return err
-		}
-		if a.node.Stopped() {
-			return failover.ErrRemoved
-		}
-	}
-}
-
-func (a *runner) fenceName() string {
-	if a.fence == nil {
-		return string(fence.None)
-	}
-	return string(a.fence.Kind())
-}
-
-// fenceHook is where the fence meets the frames; "" without one.
-func (a *runner) fenceHook() string {
-	if a.fence == nil {
-		return ""
-	}
-	return a.fence.Hook()
-}
-
-// fenceKind is for the guard: "" says that this node puts nothing on its interfaces.
-func (a *runner) fenceKind() fence.Kind {
-	if a.edge == nil {
-		return ""
-	}
-	return fence.Kind(a.fenceName())
-}
-
-func (a *runner) listen(port int) netip.AddrPort {
-	return netip.AddrPortFrom(a.id.Advertise, uint16(port))
-}
-
-func raftAddress(s identity.Settings) raft.ServerAddress {
-	return membership.RaftAddress(fsm.Node{Address: s.Advertise.String(), RaftPort: s.Ports.Raft})
 }

@@ -15,18 +15,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"havip-cluster/agent"
 	"havip-cluster/api"
 	"havip-cluster/fsm"
 	"havip-cluster/membership/identity"
 )
-
-// bootstrapRaft writes the first Raft configuration, with the node itself as the only
-// voter, into the data directory that was just made. The wiring sets it before run; nil
-// skips the step. On an error the data directory is removed again.
-var bootstrapRaft func(dir string, id *identity.Identity) error
-
-// prepareRaft makes the empty log of a node that joins, under the same contract.
-var prepareRaft func(dir string, voters []api.RaftVoter) error
 
 // nodeFlags are what bootstrap and join share.
 type nodeFlags struct {
@@ -101,7 +94,7 @@ func newBootstrapCommand(g *globals) *cobra.Command {
 		if err != nil {
 			return asUsage(err)
 		}
-		if err := makeNode(g.dataDir, spec, func() error { return firstLog(g.dataDir) }); err != nil {
+		if err := makeNode(g.dataDir, spec, func() error { return agent.Bootstrap(g.dataDir) }); err != nil {
 			return err
 		}
 		return g.madeNode(spec.Settings, "node %s is the first of cluster %s, in %s")
@@ -122,26 +115,6 @@ func makeNode(dir string, spec identity.Spec, raft func() error) error {
 		return errors.Join(fmt.Errorf("the log of the new node cannot be made: %w", err), removeNode(dir))
 	}
 	return nil
-}
-
-// firstLog writes the first Raft configuration.
-func firstLog(dir string) error {
-	if bootstrapRaft == nil {
-		return nil
-	}
-	id, err := identity.Load(dir)
-	if err != nil {
-		return err
-	}
-	return bootstrapRaft(dir, id)
-}
-
-// emptyLog makes the log of a node that joins.
-func emptyLog(dir string, voters []api.RaftVoter) error {
-	if prepareRaft == nil {
-		return nil
-	}
-	return prepareRaft(dir, voters)
 }
 
 // removeNode removes what was made in dir, which held no state of ours before. Other
@@ -221,7 +194,7 @@ func (g *globals) join(ctx context.Context, f nodeFlags, addr netip.Addr, token 
 		CACert: []byte(answer.CA), CAKey: []byte(answer.CAKey), Cert: []byte(answer.Certificate), Key: key,
 		GossipKey: append(base64.StdEncoding.AppendEncode(nil, answer.GossipKey), '\n'),
 	}
-	if err := makeNode(g.dataDir, spec, func() error { return emptyLog(g.dataDir, answer.Voters) }); err != nil {
+	if err := makeNode(g.dataDir, spec, func() error { return agent.Prepare(g.dataDir, answer.Voters) }); err != nil {
 		return fmt.Errorf("the cluster let node %s in, but its data directory cannot be made: %w; then run `havip-cluster node remove %s` at a member and begin again with a new token", f.name, err, f.name)
 	}
 	return g.madeNode(spec.Settings, "node %s joins cluster %s, from %s")

@@ -1,52 +1,12 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"net"
-	"os"
-	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/goccy/go-yaml"
 )
-
-// FuzzConfig: a configuration file is read or refused with its path; what was read is a
-// level that exists, and is the same when written and read again.
-func FuzzConfig(f *testing.F) {
-	for _, text := range []string{"", "log: debug\ncheck_gateway: true\n", "log: loud\n", "---\n", "log: [info]\n", "a: &a [*a]\n", "log: info\nlog: debug\n", "? {a: b}\n: c\n", "\xff\xfe", "log: !!binary aW5mbw==\n", "hooks: {on-acquire: [/bin/true, x], timeout: 3s, havips: {web: {on-fault: []}}}\n"} {
-		f.Add([]byte(text))
-	}
-	path := filepath.Join(f.TempDir(), "agent.yaml")
-	f.Fuzz(func(t *testing.T, text []byte) {
-		if err := os.WriteFile(path, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		c, err := loadConfig(path)
-		if err != nil {
-			if !strings.Contains(err.Error(), path) {
-				t.Errorf("the error does not name the file: %v", err)
-			}
-			return
-		}
-		if c.Log != "info" && c.Log != "debug" {
-			t.Errorf("level %q", c.Log)
-		}
-		again, err := yaml.Marshal(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, again, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if second, err := loadConfig(path); err != nil || !reflect.DeepEqual(second, c) {
-			t.Errorf("%+v became %+v, %v", c, second, err)
-		}
-	})
-}
 
 // FuzzParseMembers: a range is read whole or refused as a usage error.
 func FuzzParseMembers(f *testing.F) {
@@ -114,27 +74,4 @@ func wantUsage(t *testing.T, err error) {
 	if !errors.As(err, new(usageError)) {
 		t.Errorf("no usage error: %v", err)
 	}
-}
-
-// FuzzParseWord: what the guard reads from the agent's pipe is a whole word or nothing.
-func FuzzParseWord(f *testing.F) {
-	for _, text := range []string{"", `{"v":1,"session":7,"peers":[{"node":"n-1","api":"10.0.0.1:7400"}],"fence":"ebpf"}`, `{"v":2}`, `{"v":1,"peers":null}`, `{"v":1,"session":-1}`, `{"v":1}{"v":1}`, `[1]`, `null`} {
-		f.Add([]byte(text))
-	}
-	f.Fuzz(func(t *testing.T, line []byte) {
-		w, ok := parseWord(line)
-		if !ok {
-			return
-		}
-		if w.Version != wordVersion || len(w.Peers) > peersMax {
-			t.Errorf("%q became %+v", line, w)
-		}
-		text, err := json.Marshal(w)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if again, ok := parseWord(text); !ok || !reflect.DeepEqual(again, w) {
-			t.Errorf("%+v became %+v", w, again)
-		}
-	})
 }

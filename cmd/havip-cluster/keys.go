@@ -16,26 +16,8 @@ import (
 
 	"havip-cluster/api"
 	"havip-cluster/fsm"
-	"havip-cluster/membership"
 	"havip-cluster/membership/identity"
 )
-
-// keyGiver is what this node gives to other members about keys.
-type keyGiver struct{ id *identity.Identity }
-
-var _ api.KeyGiver = keyGiver{}
-
-func (k keyGiver) SignRenewal(st *fsm.State, caller, claimed string, csr []byte) ([]byte, error) {
-	return membership.SignRenewal(k.id, st, caller, claimed, csr, time.Now())
-}
-
-func (k keyGiver) GossipKey(st *fsm.State, caller, id string) ([]byte, error) {
-	return membership.GiveGossipKey(k.id, st, caller, id)
-}
-
-func (k keyGiver) CAKey(st *fsm.State, caller, id string) ([]byte, error) {
-	return membership.GiveCAKey(k.id, st, caller, id)
-}
 
 func newKeysCommand(g *globals) *cobra.Command {
 	return group("keys", "Certificates and keys of the cluster", newKeysRotateCommand(g),

@@ -14,13 +14,10 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"havip-cluster/membership"
+	"havip-cluster/agent"
+	"havip-cluster/agent/guard"
 	"havip-cluster/membership/identity"
 )
-
-// recoverRaft makes a copied log, in the data directory of a node s, that of the cluster of
-// s with this node alone. The wiring sets it before run.
-var recoverRaft func(dir string, s identity.Settings) (membership.Survivor, error)
 
 // recovery is what recover prints.
 type recovery struct {
@@ -133,7 +130,7 @@ func (g *globals) recover(off []string) (r recovery, err error) {
 	if _, err := os.Lstat(backup); !errors.Is(err, fs.ErrNotExist) {
 		return r, fmt.Errorf("%s is there already and would be overwritten; move it away", backup)
 	}
-	if err := sweep(dir, slog.New(slog.NewTextHandler(g.stderr, nil)), false); err != nil {
+	if err := guard.Sweep(dir, slog.New(slog.NewTextHandler(g.stderr, nil)), false); err != nil {
 		return r, err
 	}
 	if err := exchange(scratch, dir); err != nil {
@@ -147,14 +144,14 @@ func (g *globals) recover(off []string) (r recovery, err error) {
 }
 
 // successorIn makes the data directory of spec, with what the log in dir holds.
-func successorIn(scratch, dir string, spec identity.Spec) (membership.Survivor, error) {
+func successorIn(scratch, dir string, spec identity.Spec) (agent.Survivor, error) {
 	if err := identity.Create(scratch, spec); err != nil {
-		return membership.Survivor{}, err
+		return agent.Survivor{}, err
 	}
 	if err := os.CopyFS(identity.RaftDir(scratch), os.DirFS(identity.RaftDir(dir))); err != nil {
-		return membership.Survivor{}, fmt.Errorf("the log cannot be copied: %w", err)
+		return agent.Survivor{}, fmt.Errorf("the log cannot be copied: %w", err)
 	}
-	got, err := recoverRaft(scratch, spec.Settings)
+	got, err := agent.Recover(scratch, spec.Settings)
 	if err != nil {
 		return got, err
 	}

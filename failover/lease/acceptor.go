@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"time"
-
-	"havip-cluster/internal/mutant"
 )
 
 // Acceptor is what one voter has promised since its process started (rules 1, 2, 4 and
@@ -60,7 +58,7 @@ func NewAcceptor(self string, boot BootID, started Instant, silenceAtStart time.
 // acceptor keeps silent by the longer one until promises of that length, possibly made
 // by the process before it, have run out.
 func (a *Acceptor) SetSilence(now Instant, d time.Duration) {
-	if d < a.silence.inForce && !mutant.Active("lease-length-lapse") {
+	if d < a.silence.inForce {
 		a.silence.lapsing = a.silence.at(now)
 		a.silence.lapsesAt = now.Add(a.silence.lapsing)
 	}
@@ -86,10 +84,6 @@ func (a *Acceptor) UseVoterSet(now Instant, set VoterSet) {
 		return
 	}
 	a.votersFrom = now
-	if a.voters.Voters == nil && mutant.Active("lease-silence-endorse") {
-		// This bug ignores the restart here as well; the young set would hide it.
-		a.votersFrom = a.started.Add(-2 * LengthMax)
-	}
 	a.voters = set
 }
 
@@ -110,9 +104,6 @@ func (a *Acceptor) Opened(now Instant, s Session, length time.Duration) {
 		return
 	}
 	until := now.Add(Promise(length))
-	if mutant.Active("lease-first-promise") {
-		until = now
-	}
 	a.promises[s.Node] = &promise{session: s, until: until}
 }
 
@@ -140,11 +131,10 @@ func (a *Acceptor) Correct(r Renewal) Correction {
 // from what it had. So round and time of sending grow with each one that is acknowledged; and
 // because a restart forgets what they were, a renewal names the process that it is for.
 func (a *Acceptor) Renew(now Instant, r Renewal) (Ack, Refusal) {
-	if a.silentAt(now) && !mutant.Active("lease-silence-ack") {
+	if a.silentAt(now) {
 		return Ack{}, RefusedStarting
 	}
-	sameSet := r.Config == a.voters.ID || mutant.Active("lease-config-check")
-	if refusal := a.checkVoter(sameSet, r.Length); refusal != "" {
+	if refusal := a.checkVoter(r.Config, r.Length); refusal != "" {
 		return Ack{}, refusal
 	}
 	p, refusal := a.find(r.Session)
@@ -155,10 +145,10 @@ func (a *Acceptor) Renew(now Instant, r Renewal) (Ack, Refusal) {
 	if p.revoked {
 		return Ack{}, RefusedRevoked
 	}
-	if r.Boot != a.boot && !mutant.Active("lease-boot") {
+	if r.Boot != a.boot {
 		return Ack{}, RefusedBoot
 	}
-	if (r.Round <= p.round || !r.Sent.After(p.sent) && p.round != 0) && !mutant.Active("lease-growth") {
+	if r.Round <= p.round || !r.Sent.After(p.sent) && p.round != 0 {
 		return Ack{}, RefusedStale
 	}
 	p.round, p.sent = r.Round, r.Sent
@@ -171,11 +161,10 @@ func (a *Acceptor) Renew(now Instant, r Renewal) (Ack, Refusal) {
 // Endorse answers a leader's question by rule 4. The endorsement counts for that question
 // only; the revocation that comes with it is for the rest of the session.
 func (a *Acceptor) Endorse(now Instant, q Question) (Endorsement, Refusal) {
-	if a.silentAt(now) && !mutant.Active("lease-silence-endorse") {
+	if a.silentAt(now) {
 		return Endorsement{}, RefusedStarting
 	}
-	sameSet := q.Config == a.voters.ID || mutant.Active("lease-config-endorse")
-	if refusal := a.checkVoter(sameSet, q.Length); refusal != "" {
+	if refusal := a.checkVoter(q.Config, q.Length); refusal != "" {
 		return Endorsement{}, refusal
 	}
 	p, refusal := a.find(q.Session)
@@ -188,19 +177,17 @@ func (a *Acceptor) Endorse(now Instant, q Question) (Endorsement, Refusal) {
 	// Two changes of one voter each can part the majority that acknowledged from the one
 	// that endorses. The second change begins after the first is committed, and then no
 	// majority acknowledges by the set before it: a set that is P old has outlived those.
-	if now.Sub(a.votersFrom) < a.silence.at(now) && !mutant.Active("lease-config-age") {
+	if now.Sub(a.votersFrom) < a.silence.at(now) {
 		return Endorsement{}, RefusedYoungVoterSet
 	}
-	if !mutant.Active("lease-revocation") {
-		p.revoked = true
-	}
+	p.revoked = true
 	return Endorsement{Question: q.ID, Session: q.Session, Config: a.voters.ID, From: a.self}, ""
 }
 
 // silentAt reports whether promises or endorsements that this process does not remember
 // may still matter (rules 2 and 4).
 func (a *Acceptor) silentAt(now Instant) bool {
-	if !a.caughtUp && !mutant.Active("lease-caught-up") {
+	if !a.caughtUp {
 		return true
 	}
 	return now.Sub(a.started) < a.silence.at(now)
@@ -211,14 +198,14 @@ func (a *Acceptor) silentAt(now Instant) bool {
 // A length above those in force is refused in both. In a renewal: the silence after a
 // restart would be too short for the promise. In a question: the leader knows of promises
 // longer than this voter's measure for silence and for the age of its voter set.
-func (a *Acceptor) checkVoter(sameSet bool, length time.Duration) Refusal {
+func (a *Acceptor) checkVoter(config ConfigID, length time.Duration) Refusal {
 	if !a.voters.Has(a.self) {
 		return RefusedNotVoter
 	}
-	if !sameSet {
+	if config != a.voters.ID {
 		return RefusedVoterSet
 	}
-	if CheckLength(length) != nil || Promise(length) > a.silence.inForce && !mutant.Active("lease-length-known") {
+	if CheckLength(length) != nil || Promise(length) > a.silence.inForce {
 		return RefusedLength
 	}
 	return ""

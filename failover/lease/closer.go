@@ -1,10 +1,6 @@
 package lease
 
-import (
-	"time"
-
-	"havip-cluster/internal/mutant"
-)
+import "time"
 
 // Closer is a leader's count of endorsements (rule 5). It serves one leader for one term.
 //
@@ -35,7 +31,7 @@ func NewCloser(leader string, term uint64) *Closer {
 // UseVoterSet tells the latest voter set in the leader's log: call it before each Count.
 // Rule 5 counts by the leader's current set, so a change drops every open question.
 func (c *Closer) UseVoterSet(set VoterSet) {
-	if !set.sameEntry(c.voters) && !mutant.Active("lease-config-leader") {
+	if !set.sameEntry(c.voters) {
 		clear(c.open)
 	}
 	c.voters = set
@@ -72,12 +68,12 @@ func (c *Closer) Count(now Instant, e Endorsement) (dead bool, why Refusal) {
 	if q == nil || q.ID != e.Question {
 		return false, RefusedQuestion
 	}
-	if now.Sub(q.askedAt) > q.Length/2 && !mutant.Active("lease-question-age") {
+	if now.Sub(q.askedAt) > q.Length/2 {
 		delete(c.open, e.Session)
 		return false, RefusedOld
 	}
 	// The voter has checked this; the leader checks it again where it counts.
-	if e.Config != q.Config && !mutant.Active("lease-config-endorse") {
+	if e.Config != q.Config {
 		return false, RefusedVoterSet
 	}
 	if !q.endorsed.set.Has(e.From) {

@@ -3,8 +3,6 @@ package lease
 import (
 	"slices"
 	"time"
-
-	"havip-cluster/internal/mutant"
 )
 
 // Holder keeps the lease of one session at its own node (rules 1, 2 and 3). All instants
@@ -50,7 +48,7 @@ func (h *Holder) Deadline() Instant { return h.deadline }
 // endorsed the expiry and restarted has forgotten so and acknowledges again; only the
 // holder's own memory of the missed deadline keeps that from reviving a closed session.
 func (h *Holder) Alive(now Instant) bool {
-	if !now.Before(h.deadline) && !mutant.Active("lease-continuity") {
+	if !now.Before(h.deadline) {
 		h.dead = true
 	}
 	return !h.dead
@@ -101,9 +99,6 @@ func (h *Holder) Ack(now Instant, a Ack) (deadline Instant, moved bool) {
 		return h.deadline, false
 	}
 	reached := r.end()
-	if mutant.Active("lease-send-time-deadline") {
-		reached = now.Add(a.Length)
-	}
 	if !reached.After(h.deadline) {
 		return h.deadline, false
 	}

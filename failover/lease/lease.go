@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"havip-cluster/internal/mutant"
 )
 
 // Limits of a lease length. Below LengthMin the fixed 2 ms of a promise and the jitter of
@@ -53,9 +51,6 @@ func CheckLength(length time.Duration) error {
 // which is already 20 times what NTP corrects. Why 2 ms: short leases get a margin that
 // does not shrink with them.
 func Promise(length time.Duration) time.Duration {
-	if mutant.Active("lease-drift-margin") {
-		return length
-	}
 	return length + length/50 + 2*time.Millisecond
 }
 
@@ -135,9 +130,6 @@ func NewVoterSet(voters []string) VoterSet {
 // and of two sets that differ by one voter, have a voter in common: the whole protocol
 // rests on that voter.
 func (s VoterSet) Majority() int {
-	if mutant.Active("lease-majority") {
-		return max(1, len(s.Voters)/2)
-	}
 	return len(s.Voters)/2 + 1
 }
 
@@ -149,7 +141,7 @@ func (s VoterSet) Has(node string) bool {
 
 // sameEntry reports whether both were set by the same log entry.
 func (s VoterSet) sameEntry(t VoterSet) bool {
-	return s.ID == t.ID && (s.Index == t.Index || mutant.Active("lease-config-index"))
+	return s.ID == t.ID && s.Index == t.Index
 }
 
 // ballot counts each voter of a set at most once.

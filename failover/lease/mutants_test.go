@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"havip-cluster/internal/mutant"
+	"havip-cluster/jepsen/mutants/mutant"
 )
 
 // A checker that cannot fail proves nothing: each rule of DESIGN.md, broken, must give a

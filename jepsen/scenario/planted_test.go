@@ -12,20 +12,26 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"havip-cluster/jepsen/mutants/planted"
 )
 
 // attempts is how often a planted bug is given the chance to show itself: a busy machine
 // can lose a lease where the test wants it to run.
 const attempts = 5
 
-// mutants builds the binary with all planted bugs, each of them off.
+// mutants builds the binary with the planted bugs of this file, each of them off.
 var mutants = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "havip-bin-")
 	if err != nil {
 		return "", err
 	}
+	overlay, err := planted.Overlay(dir, "handoff-early", "fence-not-shut", "lease-send-time-deadline", "fence-stale-timeout")
+	if err != nil {
+		return "", err
+	}
 	path := filepath.Join(dir, "havip-cluster")
-	cmd := exec.Command("go", "build", "-tags", "mutants", "-o", path, "havip-cluster/cmd/havip-cluster")
+	cmd := exec.Command("go", "build", "-overlay", overlay, "-o", path, "havip-cluster/cmd/havip-cluster")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Stderr = os.Stderr
 	return path, cmd.Run()

@@ -10,6 +10,7 @@ import (
 
 	"havip-cluster/jepsen/checker"
 	"havip-cluster/jepsen/history"
+	"havip-cluster/jepsen/mutants/planted"
 	"havip-cluster/jepsen/netns"
 	"havip-cluster/jepsen/report"
 )
@@ -30,8 +31,9 @@ func TestMain(m *testing.M) {
 // logEnd is how many bytes of each agent's log a failed test shows.
 const logEnd = 6000
 
-// attempt builds the binary and leads it through the first episodes of a seed.
-func attempt(t *testing.T, c Config, tags string) (*history.History, error) {
+// attempt builds the binary, with a planted bug if one is named, and leads it through the first
+// episodes of a seed.
+func attempt(t *testing.T, c Config, mutant string) (*history.History, error) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "havip-jepsen-") // short: the path of a socket is limited
 	if err != nil {
@@ -49,7 +51,15 @@ func attempt(t *testing.T, c Config, tags string) (*history.History, error) {
 		}
 	})
 	c.Binary, c.Dir, c.Log = filepath.Join(dir, "havip-cluster"), dir, t.Logf
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", tags, "-o", c.Binary, "havip-cluster/cmd/havip-cluster")
+	args := []string{"build", "-trimpath", "-o", c.Binary}
+	if mutant != "" {
+		overlay, err := planted.Overlay(dir, mutant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		args, c.Env = append(args, "-overlay", overlay), append(c.Env, "HAVIP_MUTANT="+mutant)
+	}
+	cmd := exec.Command("go", append(args, "havip-cluster/cmd/havip-cluster")...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -122,7 +132,7 @@ func TestJepsenSeesPlantedBugs(t *testing.T) {
 	for mutant, seen := range map[string]func(*history.History) checker.Verdict{
 		"handoff-early": checker.SingleKernel, // the next owner does not wait for the former one's release
 	} {
-		h, err := attempt(t, Config{Seed: 5, Nodes: 3, Episodes: 2, Kinds: []string{"bridge"}, Env: []string{"HAVIP_MUTANT=" + mutant}}, "mutants")
+		h, err := attempt(t, Config{Seed: 5, Nodes: 3, Episodes: 2, Kinds: []string{"bridge"}}, mutant)
 		if err != nil {
 			t.Logf("%s: %v", mutant, err)
 		}

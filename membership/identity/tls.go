@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"havip-cluster/internal/mutant"
 )
 
 // ServerTLS returns the configuration for listening: TLS 1.3, this node's certificate
@@ -210,9 +208,6 @@ func checkTime(what string, cert *x509.Certificate, now time.Time, t tolerance) 
 	if now.Before(cert.NotBefore) {
 		return fmt.Errorf("%w: %s begins at %s, this host's clock says %s; set the clock", ErrExpired,
 			what, cert.NotBefore.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
-	}
-	if t == Grace && mutant.Active("identity-grace-unbounded") {
-		t = forEver
 	}
 	if !now.After(cert.NotAfter.Add(time.Duration(t))) {
 		return nil

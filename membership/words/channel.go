@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"havip-cluster/fsm"
-	"havip-cluster/internal/mutant"
 )
 
 // Frames travel in channels, one for each direction of a pair. A channel has two numbers: the
@@ -104,7 +103,7 @@ func (p *peer) drop(counts func(*pair) bool) {
 	if p.send.asking != nil && !counts(p.send.asking) {
 		p.send.asking, p.send.question = nil, 0
 	}
-	if p.recv.aead != nil && !counts(p.recv.pair) && !mutant.Active("words-removed-key") {
+	if p.recv.aead != nil && !counts(p.recv.pair) {
 		p.recv = receiving{next: draw()}
 	}
 }
@@ -154,7 +153,7 @@ func (r *receiving) open(h *header, p *pair, frame []byte) ([]byte, cause) {
 		r.window.mark(h.number)
 		return word, ""
 	}
-	if h.invite != r.next && !mutant.Active("words-old-channel") || h.channel == 0 || h.number == 0 {
+	if h.invite != r.next || h.channel == 0 || h.number == 0 {
 		return nil, causeChannel
 	}
 	aead, err := p.sealer(false, h.channel, h.invite)

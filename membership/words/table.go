@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"havip-cluster/fsm"
-	"havip-cluster/internal/mutant"
 	"havip-cluster/membership/identity"
 )
 
@@ -88,13 +87,6 @@ func (t *table) follow(before *view, s *fsm.State) *view {
 		}
 		p.follow(n, v.own)
 		v.peers[short] = p
-	}
-	if mutant.Active("words-removed-key") {
-		for short, p := range before.peers {
-			if v.peers[short] == nil {
-				v.peers[short] = p
-			}
-		}
 	}
 	return v
 }

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"havip-cluster/internal/limits"
-	"havip-cluster/internal/mutant"
 )
 
 // singlesMax is up to how many addresses are set one by one: a batch first reads
@@ -104,9 +103,6 @@ func wrapAddr(ip netip.Addr, err error) error {
 func (f *bpfFence) Open(ips ...netip.Addr) error { return f.set("open", ips, stateOpen) }
 
 func (f *bpfFence) Shut(ips ...netip.Addr) error {
-	if mutant.Active("fence-not-shut") {
-		return nil
-	}
 	return f.set("shut", ips, stateShut)
 }
 

@@ -10,8 +10,6 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"havip-cluster/internal/mutant"
 )
 
 // direction of a frame as the host sees it; the values index fence.c's counters.
@@ -132,15 +130,7 @@ func (tcx) list(index int, dir direction) ([]slot, uint64, error) {
 	return line, attr.revision, nil
 }
 
-// unpinned keeps the links of the planted bug "fence-link" from the collector.
-var unpinned []link.Link
-
 func (tcx) first(index int, dir direction, p *ebpf.Program, _ []slot, revision uint64) error {
-	if mutant.Active("fence-link") { // lives as long as the process
-		l, err := link.AttachTCX(link.TCXOptions{Interface: index, Program: p, Attach: tcxTypes[dir], Anchor: link.Head()})
-		unpinned = append(unpinned, l)
-		return err
-	}
 	return attachError(link.RawAttachProgram(link.RawAttachProgramOptions{
 		Target: index, Program: p, Attach: tcxTypes[dir], Anchor: link.Head(), ExpectedRevision: revision,
 	}))

@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"havip-cluster/internal/limits"
-	"havip-cluster/internal/mutant"
 )
 
 // standing is what one line of programs means to the fence.
@@ -59,8 +58,7 @@ func (f *bpfFence) isCurrent(p *program, at slot, kind int) bool {
 	if !f.loaded {
 		return true // opened to be read and removed
 	}
-	linked := at.link != 0 && !mutant.Active("fence-link")
-	return !linked && p.tag == f.tags[kind] && p.owned && p.owner == f.owner
+	return at.link == 0 && p.tag == f.tags[kind] && p.owned && p.owner == f.owner
 }
 
 // putMax bounds how often put looks again, after a step of its own or of others.

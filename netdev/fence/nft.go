@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/google/nftables"
-
-	"havip-cluster/internal/mutant"
 )
 
 const (
@@ -376,12 +374,8 @@ func (f *nftFence) timed(deadline int64, write func(c *nftables.Conn, timeout ti
 	for range attemptsMax {
 		before := f.clock()
 		timeout := time.Duration(deadline-before) - slack
-		mutant.Pause("fence-renew") // a process that is stopped here
 		if err := f.commit(func(c *nftables.Conn) error { return write(c, timeout) }); err != nil {
 			return fmt.Errorf("fence: renew: %w", err)
-		}
-		if mutant.Active("fence-stale-timeout") {
-			return nil
 		}
 		after := f.clock()
 		took := time.Duration(after - before)

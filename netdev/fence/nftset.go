@@ -9,7 +9,6 @@ import (
 	"github.com/google/nftables"
 
 	"havip-cluster/internal/limits"
-	"havip-cluster/internal/mutant"
 )
 
 // queueing queues what becomes of some addresses, and says what they are then.
@@ -78,9 +77,6 @@ func (f *nftFence) Guard(ips ...netip.Addr) error {
 }
 
 func (f *nftFence) Shut(ips ...netip.Addr) error {
-	if mutant.Active("fence-not-shut") {
-		return nil
-	}
 	fails := failures{verb: "shut", of: len(ips)}
 	f.mu.Lock()
 	defer f.mu.Unlock()

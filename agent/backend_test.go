@@ -1,0 +1,67 @@
+package agent
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"havip-cluster/fsm"
+	"havip-cluster/membership/identity"
+)
+
+// A node that was removed and has joined again is another node at the old address. Whoever had
+// called the old one reaches the new one: a node that could not reach its leader got no
+// session for as long as that one led.
+func TestCallsTheNodeThatHasTheAddressNow(t *testing.T) {
+	spec, err := identity.NewCluster(identity.Settings{
+		Name: "n1", Advertise: netip.MustParseAddr("127.0.0.1"), Ports: identity.DefaultPorts, Profile: identity.ProfileLAN,
+	}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "d")
+	if err := identity.Create(dir, spec); err != nil {
+		t.Fatal(err)
+	}
+	id, err := identity.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", id.ServerTLS(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })}
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(func() { _ = srv.Close() })
+	host, text, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &backend{id: id, clients: map[string]connection{}}
+	call := func(nodeID string) error {
+		_, err := b.client(fsm.Node{ID: nodeID, Address: host, APIPort: port}).Status(t.Context(), true)
+		return err
+	}
+	if identity.CheckNodeID(id.NodeID) != nil || call("n-0000000000000000") == nil {
+		t.Fatal("a node that is not the one called was talked to")
+	}
+	if err := call(id.NodeID); err != nil {
+		t.Errorf("the node that has the address now: %v", err)
+	}
+	if call("n-0000000000000000") == nil {
+		t.Error("and back: a node that is not the one called was talked to")
+	}
+	if len(b.clients) != 1 {
+		t.Errorf("%d connections to one address", len(b.clients))
+	}
+}

@@ -1,0 +1,117 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"havip-cluster/fsm"
+	"havip-cluster/membership/identity"
+	"havip-cluster/netdev/fence"
+)
+
+// metrics is what this node shows at /metrics beside the API's own counters. It is read
+// when asked for; nothing is counted twice.
+type metrics struct {
+	b     *backend
+	fence fence.Fence // nil: none
+}
+
+var (
+	metricLeader     = prometheus.NewDesc("havip_leader", "1 in the node that leads.", nil, nil)
+	metricIndex      = prometheus.NewDesc("havip_applied_index", "Log index up to which this node has applied the log.", nil, nil)
+	metricSession    = prometheus.NewDesc("havip_session", "Number of this node's session, 0 without one.", nil, nil)
+	metricLease      = prometheus.NewDesc("havip_lease_remaining_seconds", "What is left of this node's lease.", nil, nil)
+	metricHolding    = prometheus.NewDesc("havip_holding", "1 for each HAVIP that this node answers for.", []string{"id", "havip", "eni"}, nil)
+	metricHAVIPs     = prometheus.NewDesc("havip_havips", "HAVIPs of the cluster as this node has applied the log, by state.", []string{"state"}, nil)
+	metricPending    = prometheus.NewDesc("havip_pending", "HAVIPs whose owner has not said yet that it serves.", nil, nil)
+	metricGranted    = prometheus.NewDesc("havip_renewals_granted_total", "Renewals that this voter acknowledged.", nil, nil)
+	metricRefused    = prometheus.NewDesc("havip_lease_refusals_total", "Renewals and questions that this voter refused, by reason.", []string{"reason"}, nil)
+	metricCertExpiry = prometheus.NewDesc("havip_certificate_expiry_seconds", "What is left of a certificate of this node (node) and of the CAs that it trusts (ca: the one that ends first); negative once it has ended.", []string{"what"}, nil)
+
+	metricLogBytes = prometheus.NewDesc("havip_log_bytes", "Size of the log's file.", nil, nil)
+	metricLogWorst = prometheus.NewDesc("havip_log_write_worst_seconds", "Longest write to the log since the start.", nil, nil)
+	metricStalled  = prometheus.NewDesc("havip_log_stalled", "1 while a write to the log hangs.", nil, nil)
+	metricUnheard  = prometheus.NewDesc("havip_words_refused_total", "Words of the lease that were not heard, by kind and reason: their sender may not say them.", []string{"kind", "reason"}, nil)
+	metricDropped  = prometheus.NewDesc("havip_datagrams_dropped_total", "Datagrams at the lease port that were dropped before they were read, by cause.", []string{"cause"}, nil)
+	metricFrames   = prometheus.NewDesc("havip_fence_frames_total", "Frames of managed HAVIPs at the fence.", []string{"direction", "verdict"}, nil)
+)
+
+// Describe implements prometheus.Collector. It sends nothing: the set of metrics depends
+// on the node's role.
+func (metrics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (m metrics) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	local, disk := m.b.Local(), m.b.node.Disk()
+	gauge(metricLeader, oneIf(m.b.IsLeader()))
+	gauge(metricIndex, float64(m.b.node.Applied()))
+	gauge(metricSession, float64(local.Session))
+	gauge(metricLease, local.LeaseRemaining.Seconds())
+	for _, o := range local.Observed {
+		gauge(metricHolding, oneIf(o.Present && o.Open), o.ID, o.HAVIP, o.ENI)
+	}
+	states := map[fsm.Serving]int{fsm.Available: 0, fsm.Pending: 0, fsm.Unbound: 0}
+	s := m.b.State()
+	for _, v := range s.HAVIPs {
+		states[s.Serving(v)]++
+	}
+	for state, n := range states {
+		gauge(metricHAVIPs, float64(n), string(state))
+	}
+	gauge(metricPending, float64(states[fsm.Pending]))
+	granted, refused := m.b.member.Voter.Figures()
+	counter(metricGranted, granted)
+	for reason, n := range refused {
+		counter(metricRefused, n, reason)
+	}
+	now := time.Now()
+	gauge(metricCertExpiry, m.b.id.Leaf().NotAfter.Sub(now).Seconds(), "node")
+	gauge(metricCertExpiry, firstEnd(m.b.id).Sub(now).Seconds(), "ca")
+	for _, r := range m.b.member.Refused() {
+		counter(metricUnheard, r.Count, r.Kind, r.Reason)
+	}
+	for cause, n := range m.b.words.Dropped() {
+		counter(metricDropped, n, cause)
+	}
+	gauge(metricLogBytes, float64(disk.Bytes))
+	gauge(metricLogWorst, disk.Worst.Seconds())
+	gauge(metricStalled, oneIf(disk.Stalled))
+	if m.fence == nil {
+		return
+	}
+	c, err := m.fence.Counters()
+	if err != nil {
+		return
+	}
+	for direction, v := range map[string]fence.Verdicts{"ingress": c.Ingress, "egress": c.Egress} {
+		counter(metricFrames, v.Open, direction, "open")
+		counter(metricFrames, v.Announce, direction, "announce")
+		counter(metricFrames, v.Shut, direction, "shut")
+		counter(metricFrames, v.Expired, direction, "expired")
+	}
+}
+
+// firstEnd is when the first of the CAs that a node trusts ends.
+func firstEnd(id *identity.Identity) time.Time {
+	end := id.Issuer().NotAfter
+	for _, a := range id.Anchors() {
+		if a.Cert.NotAfter.Before(end) {
+			end = a.Cert.NotAfter
+		}
+	}
+	return end
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,101 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"havip-cluster/api"
+	"havip-cluster/membership/identity"
+	"havip-cluster/netdev/fence"
+)
+
+const (
+	inside   = "HAVIP_TEST_INSIDE"
+	nodeWait = 30 * time.Second
+)
+
+func TestMain(m *testing.M) {
+	if !fence.ProofChild() { // else this process only proves a fence
+		os.Exit(m.Run())
+	}
+}
+
+// TestRun: one call runs a whole node, which founds its cluster, gets a session behind a proved
+// fence, and ends with its context. It is played in a network namespace of its own.
+func TestRun(t *testing.T) {
+	if os.Getenv(inside) == "" {
+		cmd := exec.Command("/proc/self/exe", "-test.run", "^TestRun$", "-test.v")
+		cmd.Env = append(os.Environ(), inside+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v (it needs root)\n%s", err, out)
+		}
+		return
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(lo)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "d")
+	spec, err := identity.NewCluster(identity.Settings{
+		Name: "n1", Advertise: netip.MustParseAddr("127.0.0.1"), Ports: identity.DefaultPorts, Profile: identity.ProfileLAN,
+	}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := identity.Create(dir, spec); err != nil {
+		t.Fatal(err)
+	}
+	if err := Bootstrap(dir); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Run(ctx, Options{Dir: dir, Version: "v0-test", Log: slog.New(slog.NewTextHandler(os.Stdout, nil))})
+	}()
+	client := api.NewLocalClient(identity.SocketPath(dir))
+	defer client.Close()
+	var st api.Status
+	for end := time.Now().Add(nodeWait); ; time.Sleep(20 * time.Millisecond) {
+		if st, err = client.Status(ctx, true); err == nil && st.Leader != nil && st.Local.Session != 0 {
+			break
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("it ended: %v", err)
+		default:
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no session: %+v, %v", st, err)
+		}
+	}
+	if st.Local.Node != "n1" || st.Local.Version != "v0-test" || !st.Local.FenceProved {
+		t.Errorf("the node says of itself: %+v", st.Local)
+	}
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("it ends with %v", err)
+		}
+	case <-time.After(nodeWait):
+		t.Fatal("it does not end with its context")
+	}
+	if _, err := os.Stat(identity.SocketPath(dir)); err == nil {
+		t.Error("its socket is left")
+	}
+}

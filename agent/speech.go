@@ -1,0 +1,91 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"havip-cluster/failover"
+	"havip-cluster/fsm"
+	"havip-cluster/membership"
+	"havip-cluster/membership/words"
+)
+
+// openGossip starts what finds the other nodes. It carries words of the lease only to and from
+// nodes that have no key yet.
+func (a *node) openGossip() (err error) {
+	a.gossip, err = membership.OpenGossip(membership.GossipConfig{
+		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Gossip), Keys: a.id.GossipKeys(),
+		Version: fsm.VersionWithLevel(a.options.Version), Logger: a.log,
+		Receive: func(b []byte) {
+			if m := a.backend.running.Load(); m != nil {
+				m.ReceiveGossip(b)
+			}
+		},
+		Changed: func() {
+			if m := a.backend.running.Load(); m != nil && m.Agent != nil {
+				m.Agent.AnnounceAgain("a node appeared or disappeared")
+			}
+		},
+		Members: a.node.State,
+	})
+	return err
+}
+
+// openWords starts to listen for the sealed words of the lease.
+func (a *node) openWords() (err error) {
+	a.words, err = words.Open(words.Config{
+		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Lease),
+		State: a.node.State, Keys: a.id.SpeechKeys, Logger: a.log,
+		Receive: func(from string, word []byte) {
+			if m := a.backend.running.Load(); m != nil {
+				m.Receive(from, word)
+			}
+		},
+	})
+	return err
+}
+
+// registrar keeps this node's key in the state.
+func (a *node) registrar() *membership.Registrar {
+	return &membership.Registrar{
+		Node: a.id.NodeID, State: a.node.State, Watch: a.node.Watch, Submit: failover.Submit(a.backend.submit), Key: a.speechKey, Logger: a.log,
+	}
+}
+
+// speechKey is this node's present key as the state has it, with the port for the words.
+func (a *node) speechKey() (fsm.NodeKey, int, error) {
+	keys, err := a.id.SpeechKeys()
+	if err != nil {
+		return fsm.NodeKey{}, 0, err
+	}
+	return fsm.NodeKey{Certificate: keys[0].Certificate, Public: keys[0].Public}, a.id.Ports.Lease, nil
+}
+
+// introduced is this node as the founder of its cluster names it, with its key.
+func (a *node) introduced(n fsm.Node) fsm.Node {
+	key, port, err := a.speechKey()
+	if err != nil {
+		a.log.Warn("this node begins without a key for its words", "err", err)
+		return n
+	}
+	n.LeasePort, n.Keys = port, []fsm.NodeKey{key}
+	return n
+}
+
+// speak runs what carries the words of the lease.
+func (a *node) speak(part func(name string, run func(context.Context) error)) {
+	part("words", a.words.Run)
+	part("keys", func(ctx context.Context) error { a.registrar().Run(ctx); return nil })
+	part("rejoin", func(ctx context.Context) error { a.gossip.RunRejoin(ctx, a.node.State); return nil })
+}
+
+// unheard names the nodes that gossip sees alive and that answer nothing at the lease port.
+func (b *backend) unheard() (out []string) {
+	s := b.node.State()
+	for _, id := range b.words.Silent() {
+		if n, ok := s.Nodes[id]; ok && b.gossip.Alive(id) {
+			out = append(out, fmt.Sprintf("node %s does not answer at its lease port %d/udp, so no lease is kept through it: look at the firewall between the two", n.Name, n.LeasePort))
+		}
+	}
+	return out
+}

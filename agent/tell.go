@@ -1,0 +1,60 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"havip-cluster/agent/guard"
+	"havip-cluster/fsm"
+	"havip-cluster/membership"
+)
+
+const tellEvery = 100 * time.Millisecond
+
+// tellGuard tells the guard, until ctx ends, what changes.
+func (a *node) tellGuard(ctx context.Context) error {
+	if a.teller == nil {
+		return nil
+	}
+	watch, stop := a.node.Watch()
+	defer stop()
+	tick := time.NewTicker(tellEvery) // a session begins shortly after the log has it
+	defer tick.Stop()
+	var session uint64
+	for {
+		if a.member.Keeper != nil {
+			if own, _ := a.member.Keeper.Lease(); own != 0 {
+				session = own
+			}
+		}
+		s := a.node.State()
+		if _, open := s.Sessions[session]; !open || a.handedOver.Load() {
+			session = 0
+		}
+		a.teller.Tell(guard.Word{Session: session, Peers: peers(s, a.id.NodeID, a.node.LeaderID()), Fence: a.fenceKind()})
+		if ctx.Err() != nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done(): // and once more, for the last word
+		case <-watch:
+		case <-tick.C:
+		}
+	}
+}
+
+// peers lists the other nodes that may lead, the leader first.
+func peers(s *fsm.State, self, leader string) []guard.Peer {
+	var out []guard.Peer
+	for _, n := range s.NodeList() {
+		if n.ID == self || n.Role == fsm.RoleAgent || len(out) == guard.PeersMax {
+			continue
+		}
+		out = append(out, guard.Peer{Node: n.ID, API: membership.APIAddress(n)})
+		if n.ID == leader {
+			last := len(out) - 1
+			out[0], out[last] = out[last], out[0]
+		}
+	}
+	return out
+}

@@ -1,0 +1,15 @@
+// Package plain makes text of others safe to show.
+package plain
+
+import "strings"
+
+// Line is s without control characters, each of which becomes a space: it breaks no table, and no
+// terminal or program obeys it.
+func Line(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || 0x80 <= r && r < 0xa0 {
+			return ' '
+		}
+		return r
+	}, s)
+}

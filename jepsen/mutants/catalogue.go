@@ -1,0 +1,167 @@
+package mutants
+
+// catcher is a test that notices a planted bug.
+type catcher struct {
+	Package string // folder below the root
+	Test    string // pattern of go test's -run; NAME stands for the bug's name
+	How     kind
+}
+
+// kind is how a test shows that it noticed.
+type kind string
+
+const (
+	// fails: an ordinary test, which fails when the bug is planted from outside.
+	fails kind = "fails"
+	// passes: a test that is made for planted bugs, and passes when it noticed this one.
+	passes kind = "passes"
+	// inSim: the simulation of whole clusters plays seeds until one shows the bug.
+	inSim kind = "sim"
+)
+
+// bug is one planted bug.
+type bug struct {
+	Name string
+	Rule string // of the lease protocol, or the guard that is missing
+	By   []catcher
+}
+
+func lease(name, rule string, more ...catcher) bug {
+	return bug{"lease-" + name, rule, append([]catcher{{"failover/lease", "^TestMutantSchedules$/^NAME$", passes}}, more...)}
+}
+
+func leaseSearch() catcher { return catcher{"failover/lease", "^TestMutantSearch$/^NAME$", passes} }
+
+func handoff(name, rule string, more ...catcher) bug {
+	return bug{name, rule, append([]catcher{{"failover", "^TestMutantHandoff$/^NAME$", passes}}, more...)}
+}
+
+func inWorld(name, rule string, more ...catcher) bug {
+	return bug{name, rule, append([]catcher{{"failover", "^TestMutantWorld$/^NAME$", passes}}, more...)}
+}
+
+func inFSM(name, rule, test string, more ...catcher) bug {
+	return bug{"fsm-" + name, rule, append([]catcher{{"fsm", test, fails}}, more...)}
+}
+
+func inEdge(name, rule, test string, more ...catcher) bug {
+	return bug{"edge-" + name, rule, append([]catcher{{"edge", test, fails}}, more...)}
+}
+
+func inAPI(name, rule, test string) bug {
+	return bug{"api-" + name, rule, []catcher{{"api", test, fails}}}
+}
+
+func inDoors(name, rule, test string) bug {
+	return bug{"membership-door-" + name, rule, []catcher{{"membership", test, fails}}}
+}
+
+var (
+	sim      = catcher{"jepsen/sim", "^TestMutantSim$", inSim}
+	directed = catcher{"jepsen/sim", "^TestMutantDirected$", inSim}
+)
+
+// catalogue lists every planted bug, and the tests that notice it. Each has a patch beside this
+// file, and each patch a row here: TestPatches.
+var catalogue = []bug{
+	inEdge("forget-blindly", "edge 1: forgotten only when a reading shows it nowhere", "^TestForgottenOnlyWhenItIsNowhere$", sim),
+	inEdge("trust-open", "edge 2: what another life opened is shut first", "^TestLeftoversAreNotTrusted$"),
+	inEdge("open-unread", "edge 2: opened only after a reading shows it", "^TestActivationAndRelease$", sim),
+	inEdge("remove-open", "edge 2: shut before it is removed", "^TestActivationAndRelease$", sim),
+	inEdge("on-before-off", "7, edge 2: off before on in one node", "^TestBetweenTwoDevices$"),
+	inEdge("unread-is-absent", "edge 3: what cannot be read is not absent", "^TestWhatCannotBeReadIsNotAbsent$", directed),
+	inEdge("no-back-off", "edge 3: what fails is tried again at a growing distance", "^TestFailuresBackOffAndAreSaidOnce$"),
+	lease("first-promise", "1: opening is the first promise", leaseSearch()),
+	{"keeper-answer-time", "1: the first deadline counts from the request", []catcher{directed}},
+	{"agent-unclean", "1: the own side is clean before a new session", []catcher{sim}},
+	inFSM("last-session", "1: the request names the last session", "^TestRefusals$"),
+	inFSM("older-session", "1: opening closes the older session", "^TestRandomCommands$"),
+	lease("send-time-deadline", "2: the deadline counts from the sending", leaseSearch()),
+	lease("config-check", "2: the same voter set", leaseSearch()),
+	lease("silence-ack", "2: silence before acknowledging", directed),
+	lease("majority", "2, 5: a majority", leaseSearch()),
+	lease("growth", "2: round and time of sending grow", leaseSearch(), directed),
+	lease("boot", "2: a renewal names the voter's process", leaseSearch(), directed),
+	inWorld("keeper-longer-pace", "2, 8: pace of the shorter lease"),
+	lease("continuity", "3: a missed deadline stays missed"),
+	lease("revocation", "4: endorsed once, refused for ever"),
+	lease("silence-endorse", "4: silence before endorsing"),
+	lease("caught-up", "4: silence until caught up"),
+	lease("config-age", "4: age of the voter set", leaseSearch()),
+	lease("config-index", "4, 5: a set that comes back is new"),
+	{"membership-read-replicas", "reads: a majority of the voters, and of nobody else", []catcher{{"membership", "^TestAReadIsConfirmedByAMajorityOfVoters$", fails}}},
+	{"membership-read-deposed", "reads: a node that is in another term confirms nothing", []catcher{{"membership", "^TestADeposedLeaderConfirmsNothing$", fails}}},
+	{"membership-caught-up", "4: silence until caught up", []catcher{{"membership", "^TestCaughtUp$", fails}}},
+	inWorld("closing-first-hint", "4, 5: who is asked when"),
+	{"closing-on-hints", "4, 5: a hint proves nothing", []catcher{directed}},
+	lease("question-age", "5: age of the question"),
+	lease("config-endorse", "5: the same voter set"),
+	lease("config-leader", "5: the leader's current set"),
+	inFSM("term", "5: decided and appended in one term", "^TestRefusedInAnotherTerm$"),
+	inFSM("closed-claims", "5: a closed session has no claims", "^TestRandomCommands$"),
+	handoff("handoff-early", "6: earlier epochs are released first", sim),
+	handoff("handoff-last-only", "6: all earlier epochs"),
+	handoff("handoff-forget-release", "6: not one that it released"),
+	inFSM("draining", "6: the earlier owner drains", "^TestScenarios$"),
+	inFSM("epoch", "6: each change of owner is an epoch", "^TestScenarios$"),
+	inFSM("from-epoch", "6: guarded by the epoch it was computed from", "^TestRefusals$"),
+	inFSM("open-session", "6: only open sessions own", "^TestRandomCommands$"),
+	inFSM("eligible", "6: Apply checks the hard rules again", "^TestRefusals$"),
+	handoff("handoff-reactivate", "7: never at or below a released epoch"),
+	{"handoff-session-tie", "7: the release names the session", []catcher{{"failover", "^TestAReleaseOfAnotherSession$", fails}}},
+	handoff("handoff-relabel-early", "7: a change of mind waits too"),
+	handoff("handoff-never-activated", "7: \"I never will\""),
+	handoff("handoff-recall-active", "7: what answers is not recalled"),
+	{"handoff-recall-unknown", "7: a promise is never forgotten", []catcher{{"failover", "^TestRecalled$", fails}}},
+	handoff("handoff-recall-forget", "7: \"I never will\", when asked"),
+	handoff("shell-release-early", "7: released only when it is off"),
+	handoff("shell-activate-over", "7: off before on in one node"),
+	inWorld("agent-release-early", "7: released only when it is off", directed),
+	inFSM("release-session", "7: the release names the session", "^TestScenarios$"),
+	inFSM("delete-early", "7: deleted when its last claim is gone", "^TestScenarios$"),
+	lease("length-known", "8: only lengths in force"),
+	lease("length-lapse", "8: the longer length lapses"),
+	inFSM("lease-max", "8: the longer length stays in force", "^TestTheLongerLeaseStays$"),
+	inFSM("settle", "8: settled is the newest change", "^TestRefusals$"),
+	{"controller-behind", "a node that does not apply is no owner", []catcher{{"failover", "^TestANodeThatDoesNotApplyIsNoOwner$", fails}}},
+	{"controller-settle-early", "8: the longer length has run out", []catcher{directed}},
+	inFSM("guard", "6: guarded by every node before it is placed", "^TestGuardBeforePlacement$"),
+	inFSM("guard-open", "1: a session begins with a fence that knows every HAVIP", "^TestGuardBeforeASession$", directed),
+	inFSM("served", "a new owner serves when it says so", "^TestServed$", sim),
+	inFSM("remove-open", "9: removed only without a session", "^TestRandomCommands$"),
+	{"membership-open-session", "9: removed only without a session", []catcher{{"membership", "^TestNextChange$", fails}}},
+	lease("drift-margin", "notation: drift margin", leaseSearch(), directed),
+	inFSM("key", "a repeated request is done once", "^TestCommandRoundTrip$"),
+	{"membership-barrier", "a leader is up to date", []catcher{{"membership", "^TestTheFounderInitialisesOnce$", fails}}},
+	inWorld("failover-sender", "words are bound to their sender", directed),
+	inWorld("failover-gossip-keyed", "by gossip nobody speaks for a node that has a key", directed),
+	{"words-window", "a sealed word counts once", []catcher{{"membership/words", "^TestWindowAgainstASet$|^TestReplaysDoNotCount$", fails}}},
+	{"words-old-channel", "a sealed word counts in one life of its sender and receiver", []catcher{{"membership/words", "^TestReplaysDoNotCount$", fails}}},
+	{"words-removed-key", "removal ends the right to speak at once", []catcher{{"membership/words", "^TestARemovedNodeSaysNothing$", fails}}},
+	inDoors("suffrage", "only a voter speaks Raft", "^TestOnlyVotersSpeak$"),
+	inDoors("member", "who is in no configuration does not speak Raft", "^TestOnlyVotersSpeak$"),
+	inDoors("sender", "nobody speaks for another", "^TestOnlyVotersSpeak$"),
+	inDoors("cut", "removal ends what is open", "^TestRemovalCutsWhatIsOpen$"),
+	inDoors("dial", "the dialler names whom it wants", "^TestTheDiallerNamesWhomItWants$"),
+	{"membership-checksum", "an entry that is not what was written is refused", []catcher{{"membership", "^TestOpenRefusesADamagedEntry$|^TestADamagedEntryHalts$", fails}}},
+	inDoors("old-word", "a word for a voter is newer than what is known", "^TestVouching$"),
+	inFSM("ca-dropped-early", "keys: the old CA is trusted until every node has a certificate of the new one", "^TestTheCAIsReplaced$"),
+	inFSM("gossip-dropped-early", "keys: the old gossip key is known until every node uses the new one", "^TestTheGossipKeyIsReplaced$"),
+	{"fsm-superseded", "keys: a certificate that ended is worth nothing beside a newer one", []catcher{{"api", "^TestAnEndedCertificateOpensItsRenewal$", fails}}},
+	{"identity-grace-unbounded", "keys: the grace of a certificate that ended has an end", []catcher{{"membership/identity", "^TestGraceHasAnEnd$", fails}}},
+	{"membership-renew-name", "keys: a certificate is renewed for its own node alone", []catcher{{"membership", "^TestARenewalUnderAnotherName$", fails}}},
+	{"api-ended-certificate", "keys: a certificate that ended opens its renewal alone", []catcher{{"api", "^TestAnEndedCertificateOpensItsRenewal$", fails}}},
+	inAPI("no-rule", "rights: every route has a rule", "^TestEveryRoute$"),
+	inAPI("node-admin", "rights: a node's certificate is no admin", "^TestEveryRoute$|^TestForwardedLies$"),
+	inAPI("expired-token", "rights: an expired token is none", "^TestEveryRoute$"),
+	inFSM("node-admin", "rights: a node's own root cares for that node alone", "^TestPermits$"),
+	inFSM("scope", "rights: a token of a group touches its HAVIPs alone", "^TestScope$"),
+	inFSM("expired-token", "rights: the log's order decides when a token ended", "^TestTokensInTheLog$"),
+	inFSM("key-principal", "rights: a key belongs to its principal", "^TestKeysOfPrincipals$"),
+	{"membership-role", "rights: asked where it is proposed", []catcher{{"membership", "^TestTheLeaderAsksForRights$", fails}}},
+	{"membership-ca-key", "rights: the CA's key goes to few", []catcher{{"membership", "^TestRolesInRaft$", fails}}},
+	{"membership-take-back", "what failed is taken back", []catcher{{"membership", "^TestALeadersStalledWriteFailsAndIsTakenBack$|^TestWhatCannotBeTakenBackIsTriedAgain$", fails}}},
+	{"fence-not-shut", "fence: shut means silent", []catcher{{"netdev/fence", "^TestStates$|^TestFrameTable$", fails}}},
+	{"fence-link", "fence: outlives the process", []catcher{{"netdev/fence", "^TestKilled$", fails}}},
+	{"fence-stale-timeout", "fence: the clock is read after the transaction", []catcher{{"netdev/fence", "^TestStoppedInTransaction$", fails}}},
+}
