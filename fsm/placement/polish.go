@@ -57,7 +57,7 @@ func (m *model) evens(h int32) bool {
 // onlyEven says that nothing but the spread pays for h on e: then e counts as no steadier and
 // no better liked than the owner's place is.
 func (m *model) onlyEven(h, e int32) bool {
-	return m.p.Even && m.moved(h, e) && m.canStay(h) && m.worthEven(h, e) && !m.worthWish(h, e)
+	return m.p.Even && m.moved(h, e) && m.unpaid(h, e) == 0 && m.worthEven(h, e) && !m.worthWish(h, e)
 }
 
 // noWorse are the conditions of any move for a wish. What hard groups hold on one node moves
@@ -68,13 +68,13 @@ func (m *model) noWorse(h, e int32) bool {
 }
 
 // unpaid is 1 where an owner loses h and no wish pays for it. One that may not stay loses it
-// wherever it goes.
+// wherever it goes; what a group's wish has moved is paid for.
 func (m *model) unpaid(h, e int32) int {
 	switch was := m.start[h]; {
-	case was == none || e == was:
+	case was == none || e == was || e != none && m.wished[h]:
 		return 0
-	case e == none || !m.canStay(h):
-		return 1
+	case e == none || !m.canStay(h) || m.enis[was].Fault != "" && m.enis[e].Fault == "":
+		return 1 // whatever else it is for
 	default:
 		return bit(!m.worth(h, e))
 	}

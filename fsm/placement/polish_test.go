@@ -54,8 +54,8 @@ func (d *dumb) paid(i int, e string) (wish, even bool) {
 		sticky = *v.Stickiness
 	}
 	owner, to := d.eni[v.Owner], d.eni[e]
-	if d.unsteady(e) || d.held(i) || to.Fault != "" && owner.Fault == "" {
-		return false, false
+	if d.unsteady(e) || d.held(i) || (to.Fault == "") != (owner.Fault == "") {
+		return false, false // to a fault nothing pays, and from one it moves anyway
 	}
 	gain, since := d.score(i, e)-d.score(i, v.Owner), d.p.Now-d.node[to.Node].Since
 	wish = gain >= max(1, sticky) && f.Kind != fsm.FailbackNever && (f.Kind != fsm.FailbackWindow || f.InWindow(d.p.Now)) &&
@@ -94,7 +94,7 @@ func (d *dumb) value(at []string) value {
 		if v.Owner != "" && known && e != v.Owner {
 			moved++
 			wish, even := false, false
-			if e != "" && slices.Contains(d.can[i], v.Owner) {
+			if wish = e != "" && d.asOne[i]; !wish && e != "" && slices.Contains(d.can[i], v.Owner) {
 				wish, even = d.paid(i, e)
 			}
 			if unpaid += bit(!wish && !even); even && !wish {
@@ -157,7 +157,9 @@ func unimprovable(t fatal, p placement.Problem) (tried int) {
 	t.Helper()
 	d, at := newDumb(p), make([]string, len(p.HAVIPs))
 	for _, x := range placement.Solve(p) {
-		at[slices.IndexFunc(p.HAVIPs, func(v placement.HAVIP) bool { return v.ID == x.HAVIP })] = x.To
+		i := slices.IndexFunc(p.HAVIPs, func(v placement.HAVIP) bool { return v.ID == x.HAVIP })
+		at[i] = x.To
+		d.asOne[i] = x.Cause == placement.Wish && d.held(i)
 	}
 	if d.breaks(at) != "" {
 		t.Fatalf("%v breaks a rule\n%s", at, show(p))

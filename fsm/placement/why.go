@@ -37,12 +37,14 @@ func (m *model) causeOf(h int32) Cause {
 		return Placed
 	case !m.canStay(h):
 		return Forced
-	case m.wished[h] || m.worthWish(h, e):
+	case m.wished[h]:
+		return Wish
+	case m.enis[was].Fault != "" && m.enis[e].Fault == "":
+		return Fault
+	case m.worthWish(h, e):
 		return Wish
 	case m.worthEven(h, e):
 		return Even
-	case m.enis[was].Fault != "" && m.enis[e].Fault == "":
-		return Fault
 	}
 	m.lift(h)
 	defer m.put(h, e)
