@@ -38,7 +38,7 @@ func explain(st *fsm.State, in *explainQuery) (Explanation, error) {
 		return Explanation{}, refusal
 	}
 	now := time.Now()
-	d, ok := placement.ComputeOne(st, now.UnixNano(), v.ID)
+	d, ok := st.ExplainOne(now.UnixNano(), v.ID)
 	if !ok {
 		return Explanation{}, fsm.Refuse(fsm.CodeNotFound, "no placement for HAVIP %s", v.Name)
 	}
@@ -116,7 +116,7 @@ func pastView(st *fsm.State, d fsm.Decision) Explanation {
 // whereTo says of what a node under drain still has where it goes.
 func whereTo(st *fsm.State, node fsm.Node, at int64) []DrainLeft {
 	decided := map[string]placement.Decision{}
-	for _, d := range placement.Solve(placement.FromState(st, at)) {
+	for _, d := range placement.Solve(st.Problem(at)) {
 		decided[d.HAVIP] = d
 	}
 	out := []DrainLeft{}

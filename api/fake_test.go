@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"havip-cluster/fsm"
-	"havip-cluster/fsm/placement"
 	"havip-cluster/membership/identity"
 )
 
@@ -235,9 +234,9 @@ func (n *fakeNode) MoveHAVIP(ctx context.Context, id, to, key string) (fsm.Resul
 // place carries out what the placement wants, as the leader's controller would.
 func (l *fakeLog) place(t testing.TB) {
 	var all []fsm.Assignment
-	for _, d := range placement.Compute(l.now(), time.Now().UnixNano()) {
+	for _, d := range l.now().Explain(time.Now().UnixNano()) {
 		if d.Moves {
-			all = append(all, d.Assignment())
+			all = append(all, l.now().Assignment(d))
 		}
 	}
 	if len(all) > 0 {

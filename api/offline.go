@@ -26,7 +26,7 @@ func PlanOffline(m manifest.Manifest, change *manifest.Manifest, spec PlanSpec, 
 	if err != nil {
 		return Plan{}, problemOf(err)
 	}
-	return PlanFor(before, placement.FromState(next, now), spec)
+	return PlanFor(before, next.Problem(now), spec)
 }
 
 // offlineState makes the state that a file tells of, as far as a configuration can be

@@ -12,7 +12,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"havip-cluster/fsm"
-	"havip-cluster/fsm/placement"
 	"havip-cluster/manifest"
 )
 
@@ -173,7 +172,7 @@ func (w *walker) step(i int) {
 	case 16:
 		w.do(fsm.DeleteHAVIP{ID: v.ID, Force: r.IntN(2) == 0})
 	case 17:
-		if moves := placement.Moves(w.st, w.at, nil); len(moves) > 0 {
+		if moves := w.st.Moves(w.at, nil); len(moves) > 0 {
 			w.do(fsm.Place{Assignments: moves})
 		}
 	}
@@ -231,7 +230,7 @@ func TestOfflinePlan(t *testing.T) {
 			t.Fatalf("seed %d: an export is refused: %v\n%s", seed, err, text)
 		}
 		spec := w.spec()
-		p := placement.FromState(w.st, at)
+		p := w.st.Problem(at)
 		want, errWant := PlanFor(p, p, spec)
 		got, err := PlanOffline(read, nil, spec, time.Unix(0, at))
 		if diff := cmp.Diff(asJSON(t, want), asJSON(t, got)); diff != "" || err != nil || errWant != nil {
@@ -250,7 +249,7 @@ func TestOfflinePlan(t *testing.T) {
 			continue
 		}
 		changed++
-		if want, errWant = PlanFor(p, placement.FromState(next, at), spec); errWant != nil {
+		if want, errWant = PlanFor(p, next.Problem(at), spec); errWant != nil {
 			t.Fatal(errWant)
 		}
 		if diff := cmp.Diff(asJSON(t, want), asJSON(t, got)); diff != "" || err != nil {

@@ -213,7 +213,7 @@ func (s *Server) plan(ctx context.Context, in *planInput) (*reply[Plan], error) 
 			return nil, problemOf(err)
 		}
 	}
-	out, err := PlanFor(placement.FromState(st, now), placement.FromState(next, now), in.Body)
+	out, err := PlanFor(st.Problem(now), next.Problem(now), in.Body)
 	if err != nil {
 		return nil, problemOf(err)
 	}

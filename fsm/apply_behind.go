@@ -1,6 +1,10 @@
 package fsm
 
-import "fmt"
+import (
+	"fmt"
+
+	"havip-cluster/fsm/placement"
+)
 
 // A node that does not apply the log keeps its lease, because renewals need no disk and not
 // Raft's port. It would learn of nothing that is given to it. So the leader's finding goes into
@@ -28,6 +32,4 @@ func (s *State) reportBehind(c Command, b ReportBehind) *Refusal {
 }
 
 // BehindText says that a node does not apply the log, and what to look at.
-func BehindText(node string, at uint64) string {
-	return fmt.Sprintf("node %s keeps its lease but does not apply the log since entry %d: is its disk full, or its Raft port blocked?", node, at)
-}
+func BehindText(node string, at uint64) string { return placement.BehindText(node, at) }

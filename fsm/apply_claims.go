@@ -155,7 +155,7 @@ func (s *State) assign(c Command, a Assignment) *Refusal {
 			return Refuse(CodeNotReady, "HAVIP %s cannot be placed yet: %s", v.Name, WaitsForFence(waits))
 		}
 		if why := s.Ineligible(v, eni, c.At); why != nil {
-			return Refuse(why.code(), "HAVIP %s cannot be on %s: %s", v.Name, eni.ID, why.Text)
+			return Refuse(codeOf(why), "HAVIP %s cannot be on %s: %s", v.Name, eni.ID, why.Text)
 		}
 		owner = &Claim{Epoch: v.Epoch + 1, Node: a.Node, Session: a.Session, ENI: a.ENI}
 	}

@@ -5,7 +5,8 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
+
+	"havip-cluster/fsm/placement"
 )
 
 // Guard before placement. A HAVIP may be placed only when the fence of every node with a
@@ -41,9 +42,7 @@ func (s *State) Unguarded(v HAVIP) []string {
 }
 
 // WaitsForFence says whose fence a HAVIP waits for.
-func WaitsForFence(nodes []string) string {
-	return "it waits for the fence of " + strings.Join(nodes, ", ")
-}
+func WaitsForFence(nodes []string) string { return placement.WaitsForFence(nodes) }
 
 // guard makes an address one that every fence has to know from this entry on.
 func (s *State) guard(v *HAVIP) {

@@ -77,13 +77,18 @@ func changedRange(v HAVIP, b ChangeRange) (Range, *Refusal) {
 // ownerInRange is rule R22: the owner stays in the range, or releases first when evict
 // says so. v is in the state already.
 func (s *State) ownerInRange(c Command, v HAVIP, evict bool) *Refusal {
-	if v.Owner == nil || !v.Enabled || v.outOfRange(s.Nodes[v.Owner.Node], s.ENIs[v.Owner.ENI]) == nil {
+	if v.Owner == nil || !v.Enabled || s.outOfRange(v) == "" {
 		return nil
 	}
 	if !evict {
 		return Refuse(CodeInUse, "%s owns HAVIP %s and would leave its range; move it first with `havip move %s --to ...`, or use --evict", v.Owner.ENI, v.Name, v.Name)
 	}
 	return s.assign(c, Assignment{HAVIP: v.ID, FromEpoch: v.Epoch, Reason: "its owner was taken out of the range"})
+}
+
+// outOfRange is the rule of an enforced range that the present owner breaks, "" if none.
+func (s *State) outOfRange(v HAVIP) string {
+	return v.Range.Denies(s.Nodes[v.Owner.Node].Name, v.Owner.ENI, s.ENIs[v.Owner.ENI].IsPrimary())
 }
 
 func listed(members []string) string {

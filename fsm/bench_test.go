@@ -51,6 +51,23 @@ func BenchmarkPlace1000(b *testing.B) {
 	one(b, w, placeAll(w))
 }
 
+// BenchmarkIneligible is Apply's check of one HAVIP and one ENI, which must not grow with the
+// number of HAVIPs.
+func BenchmarkIneligible(b *testing.B) {
+	for _, havips := range []int{100, 10_000} {
+		b.Run(fmt.Sprint(havips), func(b *testing.B) {
+			w := crowd(b, havips)
+			v, e := w.get("h7"), w.state.ENIs["n3/eth0"]
+			b.ReportAllocs()
+			for b.Loop() {
+				if why := w.state.Ineligible(v, e, w.at); why != nil {
+					b.Fatal(why)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkCloseSessionOf63With1000(b *testing.B) {
 	w := crowd(b, 1000)
 	w.must(placeAll(w))

@@ -181,8 +181,8 @@ func checkClaims(s *State, v HAVIP, bad complain) {
 	}
 	// A range shrinks only around its owner. Whether the owner's ENI has become the
 	// primary one, was banned or lost its link since, is for the placement to answer.
-	if why := v.outOfRange(s.Nodes[v.Owner.Node], s.ENIs[v.Owner.ENI]); why != nil && why.Rule == "not-in-range" {
-		bad("HAVIP %s: %s owns it: %s", v.Name, v.Owner.ENI, why.Text)
+	if s.outOfRange(v) == "not-in-range" {
+		bad("HAVIP %s: %s owns it and is not in the range", v.Name, v.Owner.ENI)
 	}
 }
 

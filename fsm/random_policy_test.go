@@ -169,7 +169,7 @@ func (c chooser) policyDraws(node string) map[string]func() Body {
 		"delete-group":  func() Body { return DeleteGroup{c.groupName()} },
 		"set-cluster": func() Body {
 			return SetCluster{
-				Maintenance: maybe(c, "frozen", c.flag), Limits: maybe(c, "limits", func() Limits { return Limits{c.small(), c.small()} }),
+				Maintenance: maybe(c, "frozen", c.flag), Limits: maybe(c, "limits", func() Limits { return Limits{PerENI: c.small(), PerNode: c.small()} }),
 				Rebalance: maybe(c, "rebalance", func() string { return pick(c, "rebalance", []string{"never", "even", "odd"}) }),
 				Provider:  maybe(c, "provider", c.provider),
 			}

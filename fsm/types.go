@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"havip-cluster/fsm/placement"
 	"havip-cluster/internal/limits"
 )
 
@@ -12,12 +13,12 @@ import (
 type Epoch uint64
 
 // Role says what a node does in the cluster.
-type Role string
+type Role = placement.Role
 
 const (
-	RoleVoter   Role = "voter"   // votes in Raft and owns HAVIPs
-	RoleWitness Role = "witness" // votes, never owns
-	RoleAgent   Role = "agent"   // owns HAVIPs, only replicates
+	RoleVoter   = placement.RoleVoter
+	RoleWitness = placement.RoleWitness
+	RoleAgent   = placement.RoleAgent
 )
 
 // Cluster is what the cluster knows of itself.
@@ -175,21 +176,17 @@ type Subnet struct {
 	Cursor netip.Addr `json:"cursor,omitzero"`
 }
 
-// RangeType says what the members of a range are; the two never mix (R13).
-type RangeType string
-
-const (
-	RangeCVM RangeType = "cvm" // nodes: each of their ENIs in the subnet
-	RangeENI RangeType = "eni"
+// What the placement looks at is written in its words.
+type (
+	RangeType = placement.RangeType
+	Range     = placement.Range
+	GaveUp    = placement.GaveUp
 )
 
-// Range is the set of those that may own a HAVIP.
-type Range struct {
-	Type    RangeType `json:"type,omitempty"` // "" when there are no members
-	Members []string  `json:"members,omitempty"`
-	// Limit enforces the range; without it any ENI of the subnet may own (R12).
-	Limit bool `json:"limit"`
-}
+const (
+	RangeCVM = placement.RangeCVM
+	RangeENI = placement.RangeENI
+)
 
 // Claim is the right of one session to own a HAVIP on one ENI.
 type Claim struct {
@@ -199,22 +196,8 @@ type Claim struct {
 	ENI     string `json:"eni"`
 }
 
-// GaveUp records that a node could not serve a HAVIP on an ENI.
-type GaveUp struct {
-	Until  int64  `json:"until"` // unix nanoseconds; until then the ENI is not eligible
-	Reason string `json:"reason"`
-	At     int64  `json:"at,omitempty" level:"2"` // Command.At of the failure
-}
-
 // ClockSlack is how far the clocks of two proposers may be apart in ordinary operation.
-const ClockSlack = time.Second
-
-// Holds reports whether the pause goes on at a time in unix nanoseconds. One that begins
-// later than that was made by a clock that was ahead and has been set since: it would
-// outlast itself by as much.
-func (g GaveUp) Holds(at int64) bool {
-	return g.Until > at && (g.At == 0 || at >= g.At-int64(ClockSlack))
-}
+const ClockSlack = placement.ClockSlack
 
 // HAVIP is a floating address.
 type HAVIP struct {
@@ -343,7 +326,7 @@ const (
 	MaxRangeMembers   = 10 // R11, unless the provider profile says otherwise
 	MaxPrefer         = 64
 	MaxBans           = 64
-	MaxDraining       = 32 // claims of one HAVIP that wait for a release
+	MaxDraining       = placement.MaxDraining // claims of one HAVIP that wait for a release
 	MaxTokens         = 256
 	MaxCredentials    = limits.Credentials
 	MaxAudited        = limits.Audited
@@ -360,7 +343,7 @@ const (
 	RangeMembersCap   = 64 // the highest setting of Provider.RangeMembers
 	MaxQuarantine     = 10000
 	MaxDecisions      = 500
-	MaxDetail         = 1024                // bytes of a decision's detail
+	MaxDetail         = placement.MaxDetail // bytes of a decision's detail
 	MaxRevisions      = 16                  // applied configurations that can be rolled back to
 	MaxRevisionBytes  = 8 << 20             // of all of them together
 	MaxNameRunes      = 60                  // R1
@@ -374,16 +357,16 @@ const (
 	MaxPlacedEvents      = limits.PlacedEvents
 	MaxDecided           = limits.DecisionsPerEntry
 	MaxFailoversPerEntry = limits.FailoversPerEntry
-	ScoreLimit           = 1000000
+	ScoreLimit           = placement.ScoreLimit
 	// GiveUpPause is how long an ENI is not eligible after it failed to serve a HAVIP.
-	GiveUpPause = 10 * time.Second
+	GiveUpPause = placement.GiveUpPause
 	DefaultVPC  = "vpc-default"
 
-	DefaultStickiness = 1 // any gain of score is worth a move, an even spread is not
-	DefaultWeight     = 1
-	DefaultFailLimit  = 3
+	DefaultStickiness = placement.DefaultStickiness
+	DefaultWeight     = placement.DefaultWeight
+	DefaultFailLimit  = placement.DefaultFailLimit
 	// FailDecay is how long it takes until one failure is forgotten.
-	FailDecay = 10 * time.Minute
+	FailDecay = placement.FailDecay
 	// GiveUpMax bounds the pause after a failure, which doubles with each one.
 	GiveUpMax = 10 * time.Minute
 	// FlapLimit is the count of lost sessions at which a node counts as flapping.

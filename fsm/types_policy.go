@@ -3,21 +3,46 @@ package fsm
 import (
 	"encoding/json"
 	"net/netip"
-	"slices"
 	"time"
+
+	"havip-cluster/fsm/placement"
 )
 
 // The nouns of level 2: what an operator may wish of a placement, and what is remembered
 // of failures, deletions, decisions and configurations.
 
-// Health is what a node's own checks say of it as a whole.
-type Health string
+type (
+	Health    = placement.Health
+	Ban       = placement.Ban
+	GroupKind = placement.GroupKind
+	Limits    = placement.Limits
+	Failback  = placement.Failback
+)
 
 const (
-	HealthGreen  Health = "green"  // also ""
-	HealthYellow Health = "yellow" // keeps what it has; others come first
-	HealthRed    Health = "red"    // owns nothing
+	HealthGreen  = placement.HealthGreen
+	HealthYellow = placement.HealthYellow
+	HealthRed    = placement.HealthRed
+
+	Together = placement.Together
+	Apart    = placement.Apart
+
+	FailbackNever     = placement.FailbackNever
+	FailbackImmediate = placement.FailbackImmediate
+	FailbackDelay     = placement.FailbackDelay
+	FailbackWindow    = placement.FailbackWindow
+	FailbackMax       = placement.FailbackMax
 )
+
+// ParseFailback reads never (also ""), immediate, a delay such as 5m, or a daily window
+// in UTC such as 02:00-04:00. The refusal is InvalidParameterValue.
+func ParseFailback(text string) (Failback, *Refusal) {
+	f, err := placement.ParseFailback(text)
+	if err != nil {
+		return Failback{}, Refuse(CodeParameter, "%s", err)
+	}
+	return f, nil
+}
 
 // Drain is the story of one `node drain`.
 type Drain struct {
@@ -54,30 +79,15 @@ func (f FailCount) Effective(at int64) int {
 	return f.Count - int(gone)
 }
 
-// Ban keeps a HAVIP off a target.
-type Ban struct {
-	Target string `json:"target"`          // node name or ENI id
-	Until  int64  `json:"until,omitempty"` // unix nanoseconds; 0 = until it is taken back
-}
-
 // BanList returns the bans that hold at a time, sorted by target.
 func (v HAVIP) BanList(at int64) []Ban {
 	var out []Ban
 	for _, target := range v.Bans {
 		if end, ends := v.BanEnds[target]; !ends || end > at {
-			out = append(out, Ban{target, end})
+			out = append(out, Ban{Target: target, Until: end})
 		}
 	}
 	return out
-}
-
-// Banned returns the ban that keeps a HAVIP off a target at a time.
-func (v HAVIP) Banned(target string, at int64) (Ban, bool) {
-	if !slices.Contains(v.Bans, target) {
-		return Ban{}, false
-	}
-	end, ends := v.BanEnds[target]
-	return Ban{target, end}, !ends || end > at
 }
 
 // Sticky is the gain of score that is worth a move.
@@ -110,26 +120,12 @@ func valueOr(p *int, otherwise int) int {
 	return *p
 }
 
-// GroupKind says what the HAVIPs of a group are to each other.
-type GroupKind string
-
-const (
-	Together GroupKind = "together" // on one node
-	Apart    GroupKind = "apart"    // no two on one node
-)
-
 // Group is HAVIPs that are placed together or apart.
 type Group struct {
 	Name   string    `json:"name"`
 	Kind   GroupKind `json:"kind"`
 	Hard   bool      `json:"hard,omitempty"` // rather nowhere than against the group
 	HAVIPs []string  `json:"havips"`         // ids, sorted; in a Config, names
-}
-
-// Limits bound how many HAVIPs may be owned; 0 = no limit.
-type Limits struct {
-	PerENI  int `json:"per_eni,omitempty"`
-	PerNode int `json:"per_node,omitempty"`
 }
 
 // Values of Cluster.Rebalance.

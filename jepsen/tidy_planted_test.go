@@ -41,8 +41,8 @@ func TestTidyFindsPlantedBreaches(t *testing.T) {
 	}{
 		{"netdev to fsm", "netdev/a.go", importing(m + "fsm"), "netdev must not import fsm; it may import only internal/... of the project"},
 		{"fence to netdev", "netdev/fence/a.go", importing(m + "netdev"), "netdev/fence must not import netdev"},
-		{"fsm to placement", "fsm/a.go", importing(m + "fsm/placement"), "fsm must not import fsm/placement"},
-		{"placement to lease", "fsm/placement/a.go", importing(m + "failover/lease"), "it may import fsm and internal/..."},
+		{"placement to fsm", "fsm/placement/a.go", importing(m + "fsm"), "fsm/placement must not import fsm"},
+		{"placement to lease", "fsm/placement/a.go", importing(m + "failover/lease"), "it may import only internal/... of the project"},
 		{"membership to netdev", "membership/a.go", importing(m + "netdev"), "membership must not import netdev"},
 		{"identity to fsm", "membership/identity/a.go", importing(m + "fsm"), "membership/identity must not import fsm"},
 		{"failover to membership", "failover/a.go", importing(m + "membership"), "failover must not import membership"},
@@ -96,7 +96,7 @@ func TestTidyAcceptsGoodTree(t *testing.T) {
 	root := plant(t, map[string]string{
 		"netdev/a.go":               importing(m+"internal/clock", "sync", "time"),
 		"netdev/DESIGN.md":          "x",
-		"fsm/placement/a.go":        importing(m+"fsm", m+"internal/limits") + "import \"time\"\nvar d = time.Second\nvar t time.Time\n",
+		"fsm/placement/a.go":        importing(m+"internal/limits") + "import \"time\"\nvar d = time.Second\nvar t time.Time\n",
 		"fsm/placement/b.go":        "package x\nvar time struct{ Now int }\nvar n = time.Now // no package\n",
 		"fsm/placement/a_test.go":   importing("math/rand", m+"api"),
 		"fsm/placement/DESIGN.md":   "x",

@@ -34,8 +34,8 @@ const (
 var arrows = map[string][]string{
 	"internal":            nil,
 	"netdev":              nil,
-	"fsm":                 nil,
-	"fsm/placement":       {"fsm"},
+	"fsm":                 {"fsm/placement"},
+	"fsm/placement":       nil,
 	"membership":          {"fsm", "membership/identity", "membership/reach"},
 	"membership/reach":    nil,
 	"membership/identity": nil,

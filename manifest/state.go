@@ -32,7 +32,7 @@ func nanoseconds(text string) int64 {
 // FromState exports everything that the placement and apply look at, as it is at a clock
 // reading in unix nanoseconds.
 func FromState(s *fsm.State, at int64) Manifest {
-	p := placement.FromState(s, at)
+	p := s.Problem(at)
 	m := New()
 	m.Revision = int(s.Cluster.Revision)
 	if name := s.Cluster.Provider.Name; name != "" && name != "lan" {

@@ -139,7 +139,7 @@ func TestPlanFromExport(t *testing.T) {
 			if err != nil {
 				t.Fatalf("seed %d, %s: %v\n%s", seed, form, err, text)
 			}
-			want, got := placement.FromState(s, now), back.Manifest.Problem(now)
+			want, got := s.Problem(now), back.Manifest.Problem(now)
 			for _, c := range []placement.Changes{{}, {Down: []string{"node-0"}}, {Standby: []string{"node-0"}}, {ENIsGone: []string{"node-0/eth0"}}} {
 				a, errA := placement.Plan(want, c)
 				b, errB := placement.Plan(got, c)

@@ -9,7 +9,7 @@ import (
 // one change and leaves no rule behind. at is the time in unix nanoseconds. The refusal says why
 // the target cannot own it.
 func Move(s *fsm.State, at int64, havip, to string) (fsm.Place, *fsm.Refusal) {
-	d, known := placement.ComputeOne(s, at, havip)
+	d, known := s.ExplainOne(at, havip)
 	if !known {
 		return fsm.Place{}, fsm.Refuse(fsm.CodeNotFound, "no HAVIP has the id %q", havip)
 	}

@@ -9,7 +9,6 @@ import (
 
 	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
-	"havip-cluster/fsm/placement"
 )
 
 const (
@@ -47,7 +46,7 @@ func (p *placing) settled(s *fsm.State, now lease.Instant, at int64, unheard map
 // settle notes that a state needs no more than what waits until some time; 0 = nothing waits.
 func (p *placing) settle(s *fsm.State, now lease.Instant, at int64, unheard map[string]bool, waits lease.Instant) {
 	p.known, p.inputs, p.unheard, p.due = true, s.PlacementInputs(), unheard, waits
-	if p.dueWall = placement.NextDue(s, at); p.dueWall != 0 {
+	if p.dueWall = s.NextDue(at); p.dueWall != 0 {
 		if in := now.Add(time.Duration(p.dueWall - at)); p.due == 0 || in.Before(p.due) {
 			p.due = in // and where the clock on the wall is set back meanwhile
 		}
@@ -151,6 +150,6 @@ func (c *Controller) awaited(s *fsm.State, now lease.Instant, a fsm.Assignment) 
 
 // moves is the placement's difference from what the state has, as commands for one entry.
 func moves(s *fsm.State, at int64, unheard map[string]bool) []fsm.Assignment {
-	out := drainStep(s, placement.Moves(s, at, unheard))
+	out := drainStep(s, s.Moves(at, unheard))
 	return out[:min(len(out), entryMax(s))]
 }

@@ -163,11 +163,6 @@ func (m *model) shift(x, last int32) bool {
 	}
 	for _, s := range path {
 		m.put(s.h, s.to)
-		if s.h == x {
-			m.reason[s.h] = m.enis[s.to].ID + " has room when others move"
-		} else {
-			m.reason[s.h] = m.enis[s.to].ID + " has room for it"
-		}
 	}
 	return true
 }
@@ -203,7 +198,6 @@ func (m *model) evict(x int32) bool {
 	}
 	// shift has moved all but the victim, which still sits where the next one came.
 	m.lift(victim)
-	m.reason[victim] = ""
 	return true
 }
 

@@ -93,7 +93,7 @@ func BenchmarkMoves(b *testing.B) {
 		b.ReportAllocs()
 		began := cpu()
 		for b.Loop() {
-			if got := len(placement.Moves(w.state, w.at, nil)); got != want {
+			if got := len(w.state.Moves(w.at, nil)); got != want {
 				b.Fatalf("%d moves, want %d", got, want)
 			}
 		}

@@ -2,8 +2,6 @@ package placement
 
 import (
 	"cmp"
-	"fmt"
-	"slices"
 )
 
 // option is one ENI as one HAVIP sees it when its turn comes: what the others do is in it.
@@ -13,23 +11,31 @@ type option struct {
 	broken         int32 // members of soft groups that it would go against
 	score          int
 	was            bool // owned it last, and nobody does now
-	carries        int  // weight of what its node owns beside this HAVIP
+	carries        int  // weight of what its node owns beside this HAVIP; 0 if that weighs nothing
 	onNode, onENI  int  // HAVIPs
 }
 
 // better is the order of wishes: it sorts the better option first.
 func (m *model) better(a, b *option) int {
-	return cmp.Or(
-		cmp.Compare(bit(a.fault), bit(b.fault)),
-		cmp.Compare(bit(a.suspect), bit(b.suspect)),
-		cmp.Compare(a.broken, b.broken),
-		cmp.Compare(b.score, a.score),
-		cmp.Compare(bit(b.was), bit(a.was)),
-		cmp.Compare(a.carries, b.carries),
-		cmp.Compare(a.onNode, b.onNode),
-		cmp.Compare(a.onENI, b.onENI),
-		cmp.Compare(a.e, b.e), // ENIs are in the order of their ids
-	)
+	switch {
+	case a.fault != b.fault:
+		return bit(a.fault) - bit(b.fault)
+	case a.suspect != b.suspect:
+		return bit(a.suspect) - bit(b.suspect)
+	case a.broken != b.broken:
+		return cmp.Compare(a.broken, b.broken)
+	case a.score != b.score:
+		return cmp.Compare(b.score, a.score)
+	case a.was != b.was:
+		return bit(b.was) - bit(a.was)
+	case a.carries != b.carries:
+		return cmp.Compare(a.carries, b.carries)
+	case a.onNode != b.onNode:
+		return cmp.Compare(a.onNode, b.onNode)
+	case a.onENI != b.onENI:
+		return cmp.Compare(a.onENI, b.onENI)
+	}
+	return cmp.Compare(a.e, b.e) // ENIs are in the order of their ids
 }
 
 func bit(b bool) int {
@@ -85,7 +91,10 @@ func (m *model) look(h, e int32) option {
 	if len(m.inSoft[h]) > 0 {
 		o.broken = m.broken(h, n)
 	}
-	if v := m.v[h]; v.Owner == "" && v.Last != "" && m.owner[h] == none {
+	if m.weight[h] == 0 {
+		o.carries = 0 // it adds nothing to that
+	}
+	if v := m.v[h]; v.Owner == "" && v.Last != "" {
 		o.was = v.Last == m.enis[e].ID
 	}
 	return o
@@ -120,106 +129,16 @@ func (m *model) cheapest(h int32) int {
 // choose returns the best ENI that has room for h, which is not seated, or none. With
 // atCost >= 0 only ENIs of that cost count.
 func (m *model) choose(h int32, atCost int) int32 {
-	m.options = m.options[:0]
-	var best *option
-	var least option
+	best := option{e: none}
 	for _, e := range m.places(h) {
 		if (atCost >= 0 && m.cost(h, e) != atCost) || m.fits(h, e) != "" {
 			continue
 		}
-		o := m.look(h, e)
-		m.options = append(m.options, o)
-		if best == nil || m.better(&o, &least) < 0 {
-			least = o
-			best = &least
+		if o := m.look(h, e); best.e == none || m.better(&o, &best) < 0 {
+			best = o
 		}
 	}
-	if best == nil {
-		return none
-	}
-	m.reason[h] = m.whyBest(h, best, m.options)
-	m.note(h, best.e)
 	return best.e
-}
-
-// noted is what was seen at the moment of a choice, for `explain`.
-type noted struct {
-	winner  int32
-	options []option
-}
-
-func (m *model) note(h, winner int32) {
-	if (m.watched != nil && m.watched[h]) || len(m.traced) < m.maxTraced {
-		m.traced[h] = noted{winner, slices.Clone(m.options)}
-	}
-}
-
-// whyBest names the first wish that tells the best from any other option, and the best of
-// those that lost by it.
-func (m *model) whyBest(h int32, best *option, options []option) string {
-	id := m.enis[best.e].ID
-	if len(options) == 1 {
-		if len(m.places(h)) > 1 {
-			return m.whyOnly(h, best)
-		}
-		return id + " is the only one eligible"
-	}
-	sound := 0
-	for i := range options {
-		if options[i].fault == best.fault {
-			sound++
-		}
-	}
-	if sound == 1 {
-		return id + " is the only one eligible without a fault"
-	}
-	next := func(differs func(o *option) bool) *option {
-		var out *option
-		for i := range options {
-			if o := &options[i]; o.fault == best.fault && differs(o) && (out == nil || m.better(o, out) < 0) {
-				out = o
-			}
-		}
-		return out
-	}
-	eni := func(o *option) string { return m.enis[o.e].ID }
-	node := func(o *option) string { return m.nodes[o.n].Name }
-	if o := next(func(o *option) bool { return o.suspect != best.suspect }); o != nil {
-		return fmt.Sprintf("node %s is steadier than node %s, which is %s", node(best), node(o), m.unsteady(o.n))
-	}
-	if o := next(func(o *option) bool { return o.broken != best.broken }); o != nil {
-		return fmt.Sprintf("%s goes against its groups less (%d, next is %s with %d)", id, best.broken, eni(o), o.broken)
-	}
-	if o := next(func(o *option) bool { return o.score != best.score }); o != nil {
-		return fmt.Sprintf("%s is preferred (score %d, next is %s with %d)", id, best.score, eni(o), o.score)
-	}
-	if best.was {
-		return id + " owned it last"
-	}
-	if o := next(func(o *option) bool { return o.onNode != best.onNode || o.carries != best.carries }); o != nil {
-		if o.carries == o.onNode && best.carries == best.onNode || o.carries == best.carries {
-			return fmt.Sprintf("node %s owns fewer HAVIPs (%d, next is %s with %d)", node(best), best.onNode, node(o), o.onNode)
-		}
-		return fmt.Sprintf("node %s carries less (weight %d, next is %s with %d)", node(best), best.carries, node(o), o.carries)
-	}
-	if o := next(func(o *option) bool { return o.onENI != best.onENI }); o != nil {
-		return fmt.Sprintf("%s owns fewer HAVIPs (%d, next is %s with %d)", id, best.onENI, eni(o), o.onENI)
-	}
-	return fmt.Sprintf("%s comes first among %d that are equal", id, sound)
-}
-
-// whyOnly tells whether the others of a HAVIP lack room or soundness.
-func (m *model) whyOnly(h int32, best *option) string {
-	id := m.enis[best.e].ID
-	for _, e := range m.places(h) {
-		if e != best.e && m.enis[e].Fault == "" && m.owner[h] != e {
-			return id + " is the only one eligible with room"
-		}
-	}
-	if best.fault {
-		return id + " is the only one eligible with room"
-	}
-	return id + " is the only one eligible without a fault"
 }
 
 func (m *model) unsteady(n int32) string {

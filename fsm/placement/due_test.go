@@ -19,7 +19,7 @@ func TestNextDue(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawnPolicy(t)
 		w.carryOut()
-		due := placement.NextDue(w.state, w.at)
+		due := w.state.NextDue(w.at)
 		if due != 0 && due <= w.at {
 			t.Fatalf("it is due at %d, which was before %d", due, w.at)
 		}
@@ -32,7 +32,7 @@ func TestNextDue(t *testing.T) {
 		}
 		for range 4 {
 			at := rapid.Int64Range(w.at, last).Draw(t, "at")
-			if got := placement.Moves(w.state, at, nil); len(got) > 0 {
+			if got := w.state.Moves(at, nil); len(got) > 0 {
 				t.Fatalf("%s later, before it is due (%d): %+v", time.Duration(at-w.at), due, got)
 			}
 		}
@@ -47,7 +47,7 @@ func TestWaitsForAFence(t *testing.T) {
 	w := cluster(t, 3)
 	w.slow = true
 	id := w.must(fsm.CreateHAVIP{Name: "web", Subnet: "net"}).Object
-	d, _ := placement.ComputeOne(w.state, w.at, id)
+	d, _ := w.state.ExplainOne(w.at, id)
 	if d.To != "" || d.Reason != "it waits for the fence of n1, n2, n3" {
 		t.Errorf("to %q: %s", d.To, d.Reason)
 	}
@@ -58,10 +58,10 @@ func TestWaitsForAFence(t *testing.T) {
 	}
 	w.must(fsm.ReportGuarded{Node: "n-n1", Session: w.session("n1"), Index: w.state.Index})
 	w.must(fsm.ReportGuarded{Node: "n-n3", Session: w.session("n3"), Index: w.state.Index})
-	if d, _ = placement.ComputeOne(w.state, w.at, id); d.Reason != "it waits for the fence of n2" {
+	if d, _ = w.state.ExplainOne(w.at, id); d.Reason != "it waits for the fence of n2" {
 		t.Error(d.Reason)
 	}
-	p := placement.FromState(w.state, w.at)
+	p := w.state.Problem(w.at)
 	if i := slices.IndexFunc(p.HAVIPs, func(v placement.HAVIP) bool { return v.ID == id }); !reflect.DeepEqual(p.HAVIPs[i].Waits, []string{"n2"}) {
 		t.Errorf("waits for %v", p.HAVIPs[i].Waits)
 	}

@@ -43,12 +43,13 @@ type dumb struct {
 	node   map[string]placement.Node
 	eni    map[string]placement.ENI
 	frozen []bool
+	asOne  []bool     // its group has failed back as one, see value
 	can    [][]string // by HAVIP: the ENIs that it may own on its own
 	levels []int      // priorities, highest first
 }
 
 func newDumb(p placement.Problem) *dumb {
-	d := &dumb{p: p, node: map[string]placement.Node{}, eni: map[string]placement.ENI{}}
+	d := &dumb{p: p, asOne: make([]bool, len(p.HAVIPs)), node: map[string]placement.Node{}, eni: map[string]placement.ENI{}}
 	for _, n := range p.Nodes {
 		d.node[n.Name] = n
 	}

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"havip-cluster/fsm"
 )
 
 // Candidate is one ENI as seen by one HAVIP.
@@ -62,7 +60,7 @@ func ExplainOne(p Problem, havip string) (Decision, bool) {
 
 func explain(p *Problem, which func(v *HAVIP) bool) []Decision {
 	m := newModel(p)
-	m.watched, m.traced = make([]bool, len(m.v)), map[int32]noted{}
+	m.watched = make([]bool, len(m.v))
 	for h, v := range m.v {
 		m.watched[h] = which(v)
 	}
@@ -70,7 +68,7 @@ func explain(p *Problem, which func(v *HAVIP) bool) []Decision {
 	out := make([]Decision, 0, len(m.v))
 	for h := range m.v {
 		if m.watched[h] {
-			out = append(out, m.explanation(int32(h), true))
+			out = append(out, m.explanation(int32(h), true).claimed(m.v[h]))
 		}
 	}
 	return out
@@ -82,15 +80,11 @@ func (m *model) explanation(h int32, needs bool) Decision {
 	d := m.decision(h)
 	winner := m.seat[h]
 	seat := m.lift(h)
-	noted := m.traced[h]
 	d.Candidates = make([]Candidate, 0, len(m.enis))
 	var eligible []option
 	for i := range m.enis {
 		e := int32(i)
 		o := m.optionOf(h, e)
-		if k := slices.IndexFunc(noted.options, func(o option) bool { return o.e == e }); k >= 0 && noted.winner == winner {
-			o = noted.options[k] // as it was when the choice was made
-		}
 		c := m.candidate(h, e, &o)
 		if c.Eligible {
 			eligible = append(eligible, o)
@@ -131,17 +125,17 @@ func (m *model) candidate(h, e int32, o *option) Candidate {
 	v, en := m.v[h], m.enis[e]
 	c := Candidate{
 		ENI: en.ID, Node: en.Node, Present: v.Owner == en.ID, Was: o.was, Fault: en.Fault, Against: int(o.broken),
-		OnNode: o.onNode, OnENI: o.onENI, Carries: o.carries,
+		OnNode: o.onNode, OnENI: o.onENI,
 	}
 	var n *Node
 	if o.n != none {
-		n = m.nodes[o.n]
+		n, c.Carries = m.nodes[o.n], m.carries[o.n]
 		c.Score, c.Terms = o.score, terms(v, en, n)
 		if m.suspect[o.n] {
 			c.Unsteady = m.unsteady(o.n)
 		}
 	}
-	why := m.p.ineligible(v, en, n)
+	why := Ineligible(m.p.Now, v, en, n)
 	if why == nil {
 		why = m.full(h, e)
 	}
@@ -149,16 +143,16 @@ func (m *model) candidate(h, e int32, o *option) Candidate {
 		c.Eligible = true
 		return c
 	}
-	c.Rule, c.Why, c.Until = why.rule, why.text, why.until
-	if why.until != 0 {
-		c.Needs = fmt.Sprintf("eligible again in %s", time.Duration(why.until-m.p.Now).Round(time.Second))
-		if strings.HasPrefix(why.again, "`") {
-			c.Needs += ", or by " + why.again
+	c.Rule, c.Why, c.Until = why.Rule, why.Text, why.Until
+	if why.Until != 0 {
+		c.Needs = fmt.Sprintf("eligible again in %s", time.Duration(why.Until-m.p.Now).Round(time.Second))
+		if strings.HasPrefix(why.Again, "`") {
+			c.Needs += ", or by " + why.Again
 		}
-	} else if strings.HasPrefix(why.again, "`") {
-		c.Needs = "eligible again after " + why.again
-	} else if why.again != "" {
-		c.Needs = "eligible when " + why.again
+	} else if strings.HasPrefix(why.Again, "`") {
+		c.Needs = "eligible again after " + why.Again
+	} else if why.Again != "" {
+		c.Needs = "eligible when " + why.Again
 	}
 	return c
 }
@@ -174,19 +168,19 @@ func terms(v *HAVIP, e *ENI, n *Node) []Term {
 }
 
 // full puts a rule of fits into words.
-func (m *model) full(h, e int32) *obstacle {
+func (m *model) full(h, e int32) *Obstacle {
 	n := m.nodeOf[e]
 	name, id := m.nodes[n].Name, m.enis[e].ID
 	switch rule := m.fits(h, e); rule {
 	case ruleENIFull:
-		return &obstacle{rule, fmt.Sprintf("it owns %d HAVIPs, the limit per ENI is %d", m.onENI[e], m.p.Limits.PerENI), "another HAVIP leaves " + id + " or the limit is higher", 0}
+		return &Obstacle{rule, fmt.Sprintf("it owns %d HAVIPs, the limit per ENI is %d", m.onENI[e], m.p.Limits.PerENI), "another HAVIP leaves " + id + " or the limit is higher", 0}
 	case ruleNodeFull:
-		return &obstacle{rule, fmt.Sprintf("node %s owns %d HAVIPs, the limit per node is %d", name, m.on[n], m.p.Limits.PerNode), "another HAVIP leaves node " + name + " or the limit is higher", 0}
+		return &Obstacle{rule, fmt.Sprintf("node %s owns %d HAVIPs, the limit per node is %d", name, m.on[n], m.p.Limits.PerNode), "another HAVIP leaves node " + name + " or the limit is higher", 0}
 	case ruleCapacity:
-		return &obstacle{rule, fmt.Sprintf("node %s carries %d of %d, the HAVIP weighs %d", name, m.carries[n], m.capacity[n], m.weight[h]), "less is on node " + name + " or its capacity is higher", 0}
+		return &Obstacle{rule, fmt.Sprintf("node %s carries %d of %d, the HAVIP weighs %d", name, m.carries[n], m.capacity[n], m.weight[h]), "less is on node " + name + " or its capacity is higher", 0}
 	case ruleApart, ruleTogether:
 		g, mate := m.against(h, n)
-		return &obstacle{rule, fmt.Sprintf("group %s holds it %s %s", g.Name, map[string]string{ruleApart: "apart from", ruleTogether: "together with"}[rule], mate), "group " + g.Name + " is soft, or " + mate + " moves", 0}
+		return &Obstacle{rule, fmt.Sprintf("group %s holds it %s %s", g.Name, map[string]string{ruleApart: "apart from", ruleTogether: "together with"}[rule], mate), "group " + g.Name + " is soft, or " + mate + " moves", 0}
 	}
 	return nil
 }
@@ -196,7 +190,7 @@ func (m *model) against(h, n int32) (*group, string) {
 	for _, k := range m.inHard[h] {
 		g := &m.groups[k]
 		for _, o := range g.members {
-			if e := m.seat[o]; o != h && e != none && (m.nodeOf[e] == n) == (g.Kind == fsm.Apart) {
+			if e := m.seat[o]; o != h && e != none && (m.nodeOf[e] == n) == (g.Kind == Apart) {
 				return g, fmt.Sprintf("%s on %s", m.v[o].Name, m.enis[e].ID)
 			}
 		}
@@ -283,11 +277,11 @@ func (m *model) wouldMove(h int32, best, o *option, byHand string) string {
 	v, f, gain := m.v[h], m.failback[h], max(1, m.v[h].stickiness())
 	lost := fmt.Sprintf("comes in when %s may no longer own it, or by %s", m.enis[best.e].ID, byHand)
 	switch {
-	case f.Kind == fsm.FailbackNever:
+	case f.Kind == FailbackNever:
 		return lost + " (failback is never)"
 	case o.score-best.score < gain:
 		return fmt.Sprintf("would win with a score of %d or more (has %d, the owner %d, stickiness %d); else %s", best.score+gain, o.score, best.score, v.stickiness(), lost)
-	case f.Kind == fsm.FailbackWindow && !f.InWindow(m.p.Now):
+	case f.Kind == FailbackWindow && !f.InWindow(m.p.Now):
 		return fmt.Sprintf("wins in %s, when its window %s opens", f.Opens(m.p.Now).Round(time.Second), f)
 	case !settled(f, m.p.Now, m.nodes[o.n]):
 		left := time.Duration(int64(f.Delay) - (m.p.Now - m.nodes[o.n].Since))
@@ -305,12 +299,12 @@ func (m *model) keepsBecause(h, winner int32, eligible []option) string {
 	here := m.score(h, winner)
 	f := m.failback[h]
 	for _, o := range eligible {
-		if f.Kind == fsm.FailbackNever || o.score-here < max(1, v.stickiness()) || o.suspect || o.fault && m.enis[winner].Fault == "" {
+		if f.Kind == FailbackNever || o.score-here < max(1, v.stickiness()) || o.suspect || o.fault && m.enis[winner].Fault == "" {
 			continue
 		}
 		text := fmt.Sprintf("%s owns it; %s is preferred (score %d against %d)", id, m.enis[o.e].ID, o.score, here)
 		switch {
-		case f.Kind == fsm.FailbackWindow && !f.InWindow(m.p.Now):
+		case f.Kind == FailbackWindow && !f.InWindow(m.p.Now):
 			return text + " once the window " + f.String() + " opens"
 		case !settled(f, m.p.Now, m.nodes[o.n]):
 			return text + " once its session is " + v.Failback + " old"
@@ -327,19 +321,19 @@ func (m *model) whyNobody(h int32) string {
 	case v.OwnAddress != "":
 		return v.OwnAddress
 	case len(v.Waits) > 0:
-		return fsm.WaitsForFence(v.Waits)
+		return WaitsForFence(v.Waits)
 	}
 	for i, e := range m.enis {
 		var n *Node
 		if at := m.nodeOf[i]; at != none {
 			n = m.nodes[at]
 		}
-		o := m.p.ineligible(m.v[h], e, n)
+		o := Ineligible(m.p.Now, m.v[h], e, n)
 		if o == nil {
 			o = m.full(h, int32(i))
 		}
-		if o != nil && o.rule != "other-subnet" {
-			why = append(why, e.ID+": "+o.text)
+		if o != nil && o.Rule != "other-subnet" {
+			why = append(why, e.ID+": "+o.Text)
 		}
 	}
 	if len(why) == 0 {
@@ -367,7 +361,7 @@ func (d *Decision) change() string {
 	return strings.Join(out, "; ")
 }
 
-// Detail is what the journal of decisions keeps of it, as JSON of at most fsm.MaxDetail
+// Detail is what the journal of decisions keeps of it, as JSON of at most MaxDetail
 // bytes: the candidates that fit, the winner and the runner-up first.
 func (d *Decision) Detail() string {
 	type line struct {
@@ -389,14 +383,14 @@ func (d *Decision) Detail() string {
 	for _, c := range list {
 		l := line{c.ENI, c.Score, c.Rule, c.OnNode}
 		raw, err := json.Marshal(l)
-		if size += len(raw) + 1; err != nil || size > fsm.MaxDetail {
+		if size += len(raw) + 1; err != nil || size > MaxDetail {
 			break
 		}
 		detail.ENIs = append(detail.ENIs, l)
 	}
 	detail.Left = len(list) - len(detail.ENIs)
 	raw, err := json.Marshal(detail)
-	if err != nil || len(raw) > fsm.MaxDetail {
+	if err != nil || len(raw) > MaxDetail {
 		return ""
 	}
 	return string(raw)

@@ -4,8 +4,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-
-	"havip-cluster/fsm"
 )
 
 // none is the index of nobody.
@@ -21,21 +19,21 @@ type model struct {
 	node  map[string]int32
 	eni   map[string]int32
 
-	nodeOf   []int32   // by ENI; none for an unknown node
-	enisOf   [][]int32 // by node
-	open     []bool    // by ENI: no rule that is not about the HAVIP stands against it
-	suspect  []bool    // by node: yellow, flapping or unheard
-	behind   bool      // some node does not apply the log
-	capacity []int     // by node
-	bounded  bool      // some node has a capacity
-	bySubnet map[string][]int32
+	nodeOf   []int32            // by ENI; none for an unknown node
+	enisOf   [][]int32          // by node
+	suspect  []bool             // by node: yellow, flapping or unheard
+	behind   bool               // some node does not apply the log
+	capacity []int              // by node
+	bounded  bool               // some node has a capacity
+	bySubnet map[string][]int32 // ENIs that take a HAVIP without rules of its own, by id
 
 	weight   []int
 	start    []int32 // the owner when the problem was posed
 	owner    []int32 // the owner of this round; none also for an owner that is not known
 	freezes  []string
 	free     []bool
-	failback []fsm.Failback
+	loose    []bool // free when the problem was posed
+	failback []Failback
 	eligible [][]int32 // filled when asked for
 	asked    []bool
 	groups   []group
@@ -52,7 +50,6 @@ type model struct {
 	seated    [][]int32 // HAVIPs, by ENI
 	scores    [2][]int  // what the HAVIP scored prefers, by node and by ENI
 	scored    int32
-	options   []option // scratch of choose
 	net       network
 	steps     int    // of the bounded search, left
 	flowSteps int    // of the augmenting paths, left
@@ -60,9 +57,16 @@ type model struct {
 	clusters  []*cluster
 	exact     bool   // augmenting paths find the best: see uniform
 	cut       bool   // a limit ended a search: the arrangement may not be the best
-	watched   []bool // those whose choice is to be noted in traced
-	traced    map[int32]noted
-	maxTraced int // how many choices are noted of those that nobody watches
+	watched   []bool // those that are explained
+	wished    []bool // moved for the wishes of a cluster
+
+	// Of the polish.
+	polishSteps int              // left
+	mixed       bool             // several weights
+	topScore    int              // the highest of a node
+	hosts       []bool           // by node: something may be there
+	stay        []int8           // by HAVIP: 0 not asked yet, 1 it may not stay with its owner, 2 it may
+	floors      map[string]floor // by subnet, until something moves
 }
 
 type group struct {
@@ -73,23 +77,11 @@ type group struct {
 }
 
 func newModel(p *Problem) *model {
-	m := &model{p: p, bySubnet: map[string][]int32{}}
+	m := &model{p: p, bySubnet: map[string][]int32{}, floors: map[string]floor{}}
 	m.addSites()
 	m.addHAVIPs()
 	m.addGroups()
 	return m
-}
-
-// policy reads a failback policy; what it does not know counts as never.
-func policy(text string) fsm.Failback {
-	if text == "" || text == string(fsm.FailbackNever) {
-		return fsm.Failback{Kind: fsm.FailbackNever}
-	}
-	f, refusal := fsm.ParseFailback(text)
-	if refusal != nil {
-		return fsm.Failback{Kind: fsm.FailbackNever}
-	}
-	return f
 }
 
 func pointers[T any](list []T, order func(a, b *T) int) []*T {
@@ -112,12 +104,12 @@ func (m *model) addSites() {
 		if _, twice := m.node[n.Name]; !twice {
 			m.node[n.Name] = int32(i)
 		}
-		m.suspect[i] = n.Flapping || n.Unheard || n.Health == fsm.HealthYellow
+		m.suspect[i] = n.Flapping || n.Unheard || n.Health == HealthYellow
 		m.behind = m.behind || n.Behind != 0
 		m.bounded = m.bounded || n.Capacity != nil
 		m.capacity[i] = max(0, orDefault(n.Capacity, math.MaxInt))
 	}
-	m.nodeOf, m.open = make([]int32, len(m.enis)), make([]bool, len(m.enis))
+	m.nodeOf = make([]int32, len(m.enis))
 	m.onENI, m.seated = make([]int, len(m.enis)), make([][]int32, len(m.enis))
 	for i, e := range m.enis {
 		m.nodeOf[i] = none
@@ -131,13 +123,23 @@ func (m *model) addSites() {
 		m.nodeOf[i] = at
 		n := m.nodes[at]
 		m.enisOf[at] = append(m.enisOf[at], int32(i))
-		m.open[i] = !e.Detached && n.Role != fsm.RoleWitness && nodeState(e, n) == nil
-		if m.open[i] {
-			for k, s := range e.Subnets {
-				if !slices.Contains(e.Subnets[:k], s) {
-					m.bySubnet[s] = append(m.bySubnet[s], int32(i))
-				}
+		for k, s := range e.Subnets {
+			if !slices.Contains(e.Subnets[:k], s) && e.takes(p.Now, s, n) {
+				m.bySubnet[s] = append(m.bySubnet[s], int32(i))
 			}
+		}
+	}
+	m.hosts = make([]bool, len(m.nodes))
+	for _, list := range m.bySubnet {
+		for _, e := range list {
+			if n := m.nodeOf[e]; !m.hosts[n] {
+				m.hosts[n] = true
+			}
+		}
+	}
+	for i, n := range m.nodes {
+		if i == 0 || n.Score > m.topScore {
+			m.topScore = n.Score
 		}
 	}
 	m.scores = [2][]int{make([]int, len(m.nodes)), make([]int, len(m.enis))}
@@ -148,9 +150,10 @@ func (m *model) addHAVIPs() {
 	p := m.p
 	m.v = pointers(p.HAVIPs, byPriority)
 	h := len(m.v)
-	m.weight, m.failback = make([]int, h), make([]fsm.Failback, h)
+	m.weight, m.failback = make([]int, h), make([]Failback, h)
 	m.start, m.owner, m.seat = make([]int32, h), make([]int32, h), make([]int32, h)
 	m.freezes, m.free, m.because, m.reason = make([]string, h), make([]bool, h), make([]Cause, h), make([]string, h)
+	m.wished, m.stay = make([]bool, h), make([]int8, h)
 	m.eligible, m.asked = make([][]int32, h), make([]bool, h)
 	m.inHard, m.inSoft = make([][]int32, h), make([][]int32, h)
 	for i, v := range m.v {
@@ -187,7 +190,7 @@ func (m *model) addGroups() {
 		for _, h := range members {
 			member[h] = false
 		}
-		if len(members) < 2 || (g.Kind != fsm.Together && g.Kind != fsm.Apart) {
+		if len(members) < 2 || (g.Kind != Together && g.Kind != Apart) {
 			continue
 		}
 		slices.Sort(members)
@@ -261,10 +264,10 @@ func (m *model) fits(h, e int32) string {
 func (m *model) grouped(h, n int32) string {
 	for _, k := range m.inHard[h] {
 		g := &m.groups[k]
-		if g.Kind == fsm.Apart && g.on[n] > 0 {
+		if g.Kind == Apart && g.on[n] > 0 {
 			return ruleApart
 		}
-		if g.Kind == fsm.Together && g.on[n] < g.total {
+		if g.Kind == Together && g.on[n] < g.total {
 			return ruleTogether
 		}
 	}
@@ -284,7 +287,7 @@ const (
 func (m *model) broken(h, n int32) int32 {
 	var count int32
 	for _, k := range m.inSoft[h] {
-		if g := &m.groups[k]; g.Kind == fsm.Apart {
+		if g := &m.groups[k]; g.Kind == Apart {
 			count += g.on[n]
 		} else {
 			count += g.total - g.on[n]
@@ -295,52 +298,16 @@ func (m *model) broken(h, n int32) int32 {
 
 // may says whether h may own e as far as it alone is concerned.
 func (m *model) may(h, e int32) bool {
-	if !m.open[e] {
-		return false
-	}
-	v, en := m.v[h], m.enis[e]
-	if v.Disabled || v.Deleting || v.OwnAddress != "" || v.waits(en) || m.nodes[m.nodeOf[e]].newcomer(v, en) || !slices.Contains(en.Subnets, v.Subnet) {
-		return false
-	}
-	if !v.Range.Limit && len(v.Require)+len(v.Forbid)+len(v.Bans)+len(v.GaveUp)+len(v.Fails) == 0 {
-		return true
-	}
-	return m.p.own(v, en, m.nodes[m.nodeOf[e]])
+	rule, _ := firstRule(m.p.Now, m.v[h], m.enis[e], m.site(e))
+	return rule == ""
 }
 
-// own is outOfRange, ruledOut and failedThere without words.
-func (p *Problem) own(v *HAVIP, e *ENI, n *Node) bool {
-	if r := &v.Range; r.Limit {
-		switch r.Type {
-		case fsm.RangeCVM:
-			if !slices.Contains(r.Members, n.Name) {
-				return false
-			}
-		case fsm.RangeENI:
-			if e.Primary || !slices.Contains(r.Members, e.ID) {
-				return false
-			}
-		default:
-			if len(r.Members) == 0 {
-				return false
-			}
-		}
+// site is the node of an ENI, nil if nobody knows it.
+func (m *model) site(e int32) *Node {
+	if n := m.nodeOf[e]; n != none {
+		return m.nodes[n]
 	}
-	if len(v.Require) > 0 && !slices.Contains(v.Require, n.Name) && !slices.Contains(v.Require, e.ID) {
-		return false
-	}
-	for _, target := range [2]string{n.Name, e.ID} {
-		if slices.Contains(v.Forbid, target) {
-			return false
-		}
-		if _, banned := v.ban(p.Now, target); banned {
-			return false
-		}
-	}
-	if g, ok := v.GaveUp[e.ID]; ok && g.Holds(p.Now) {
-		return false
-	}
-	return !v.barredByFails(n.Name)
+	return nil
 }
 
 // places lists the ENIs that h may own as far as it alone is concerned, by id. Those that
@@ -352,13 +319,15 @@ func (m *model) places(h int32) []int32 {
 	m.asked[h] = true
 	v := m.v[h]
 	all := m.bySubnet[v.Subnet]
-	switch {
-	case v.Disabled || v.Deleting || v.OwnAddress != "" || len(v.Waits) > 0 && v.Owner == "":
+	switch { // all leads to the same answer, and some is much to look at
+	case v.nowhere() != "", len(v.Waits) > 0 && m.start[h] == none:
 		return nil
-	case len(v.Waits) == 0 && !m.behind && !v.Range.Limit && len(v.Require)+len(v.Forbid)+len(v.Bans)+len(v.GaveUp)+len(v.Fails) == 0:
+	case v.plain() && !m.behind:
 		m.eligible[h] = all
 		return all
-	case v.Range.Limit && v.Range.Type == fsm.RangeCVM:
+	case len(v.Waits) > 0:
+		all = m.start[h : h+1]
+	case v.Range.Limit && v.Range.Type == RangeCVM:
 		all = m.ofMembers(v.Range.Members)
 	}
 	var out []int32

@@ -232,8 +232,8 @@ func TestEvenSpread(t *testing.T) {
 	if d.To != "n1/eth0" || d.Reason != "node n1 owns fewer HAVIPs (0, next is n3 with 3)" {
 		t.Errorf("h7 goes to %s: %s", d.To, d.Reason)
 	}
-	if len(moves(w.compute())) != 1 {
-		t.Errorf("%v", moves(w.compute()))
+	if len(w.moves(w.compute())) != 1 {
+		t.Errorf("%v", w.moves(w.compute()))
 	}
 }
 
@@ -350,7 +350,7 @@ func TestLongReasons(t *testing.T) {
 	if !strings.HasSuffix(d.Reason, "n9/eth1: the link is down") {
 		t.Error(d.Reason)
 	}
-	if n := len(d.Assignment().Reason); !d.Moves || n != fsm.MaxReason {
+	if n := len(w.state.Assignment(d).Reason); !d.Moves || n != fsm.MaxReason {
 		t.Errorf("moves %v, a reason of %d bytes in the log", d.Moves, n)
 	}
 	w.carryOut()
@@ -383,7 +383,7 @@ func TestCandidates(t *testing.T) {
 }
 
 func TestNothingToDecide(t *testing.T) {
-	if d := placement.Compute(fsm.New(), 0); len(d) != 0 {
+	if d := fsm.New().Explain(0); len(d) != 0 {
 		t.Errorf("%v", d)
 	}
 }

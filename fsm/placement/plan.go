@@ -207,7 +207,8 @@ func Settled(p Problem) Problem {
 		if v.Owner != "" && to[v.ID] == "" {
 			v.Last = v.Owner
 		}
-		if v.Owner = to[v.ID]; v.Owner != "" {
+		v.Owner, v.Lapsed = to[v.ID], ""
+		if v.Owner != "" {
 			v.Last = ""
 		}
 	}

@@ -69,7 +69,7 @@ var policyActions = map[string]func(t *rapid.T, w *world){
 // A cluster's state is a problem like any other: it gets the best arrangement there is.
 func TestStatesAgainstTheExhaustiveOne(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p := placement.FromState(drawnPolicy(t).state, start+int64(time.Minute))
+		p := drawnPolicy(t).state.Problem(start + int64(time.Minute))
 		if len(p.HAVIPs) <= 4 && len(p.Nodes) <= 3 {
 			compare(t, p)
 		}
@@ -82,15 +82,15 @@ func TestMovesAreWhatIsExplained(t *testing.T) {
 		w := drawnPolicy(t)
 		var want []fsm.Assignment
 		for _, d := range w.compute() {
-			one, found := placement.ComputeOne(w.state, w.at, d.HAVIP)
+			one, found := w.state.ExplainOne(w.at, d.HAVIP)
 			if !found || !reflect.DeepEqual(one, d) {
 				t.Fatalf("asked alone: %+v\namong all: %+v", one, d)
 			}
 			if d.Moves {
-				want = append(want, d.Assignment())
+				want = append(want, w.state.Assignment(d))
 			}
 		}
-		if got := placement.Moves(w.state, w.at, nil); !reflect.DeepEqual(got, want) {
+		if got := w.state.Moves(w.at, nil); !reflect.DeepEqual(got, want) {
 			t.Fatalf("moves %+v\nexplained %+v", got, want)
 		}
 	})

@@ -183,7 +183,7 @@ func TestSameInputSameAnswer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !reflect.DeepEqual(w.compute(), want) || !reflect.DeepEqual(placement.Compute(restored, w.at), want) {
+		if !reflect.DeepEqual(w.compute(), want) || !reflect.DeepEqual(restored.Explain(w.at), want) {
 			t.Fatal("asked again, it answers differently")
 		}
 		if now, err := w.state.Snapshot(); err != nil || !bytes.Equal(now, raw) {
@@ -199,7 +199,7 @@ func TestCarriedOutItIsStable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawnPolicy(t)
 		before := w.compute()
-		moved += len(moves(before))
+		moved += len(w.moves(before))
 		w.carryOut() // which fails if any of it is refused
 		for _, when := range []string{"at once", "after the releases"} {
 			for i, d := range w.compute() {
@@ -217,8 +217,9 @@ func TestCarriedOutItIsStable(t *testing.T) {
 	}
 }
 
-// What the rules about one HAVIP and one ENI say is what fsm.Ineligible says, word for word,
-// and what Apply does: each candidate is tried. Limits and groups come on top: Apply does
+// The state shown to the placement as a whole (State.Problem) and one ENI at a time
+// (State.Ineligible, which Apply asks) say the same, word for word, and Apply does what they
+// say: each candidate is tried. Limits and groups come on top: Apply does
 // not know them, so that the order of the moves in one entry does not matter.
 func TestAgreesWithApply(t *testing.T) {
 	eligible, not := 0, 0

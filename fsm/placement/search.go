@@ -110,13 +110,8 @@ func (m *model) search(list []int32) {
 	}
 	t.try(0, 0, 0)
 	for i, h := range t.h {
-		if t.best[i] == none {
-			m.reason[h] = ""
-			continue
-		}
-		m.put(h, t.best[i])
-		if t.improved {
-			m.reason[h] = m.enis[t.best[i]].ID + " is where it can be so that as many HAVIPs as possible have an owner, with few moves"
+		if t.best[i] != none {
+			m.put(h, t.best[i])
 		}
 	}
 }

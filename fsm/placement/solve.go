@@ -1,10 +1,7 @@
 package placement
 
 import (
-	"fmt"
 	"slices"
-
-	"havip-cluster/fsm"
 )
 
 // Cause is why a HAVIP changes its place, or keeps it.
@@ -35,47 +32,37 @@ const (
 	// searchSize is how many HAVIPs one exhaustive search arranges at most.
 	searchSize = 12
 	// maxEvenings bounds the moves for an even spread in one round.
-	maxEvenings = fsm.MaxHAVIPs
+	maxEvenings = maxHAVIPs
 )
 
 // solve makes rounds until the arrangement is one that the solver would leave alone: so
-// asking again after carrying the answer out changes nothing.
+// asking again after carrying the answer out changes nothing. Then it says why.
 func (m *model) solve() {
+	m.polishSteps = maxPolishSteps
 	for round := range maxRounds {
 		m.steps, m.flowSteps, m.cut = maxSearchSteps, maxFlowSteps, false
-		because, reason := slices.Clone(m.because), slices.Clone(m.reason)
 		m.round()
-		same := true
-		for h := range m.v {
-			changed := m.seat[h] != m.owner[h]
-			same = same && !changed
-			if round == 0 {
-				continue
-			}
-			if !changed {
-				m.reason[h] = reason[h]
-			}
-			if because[h] != Stays {
-				m.because[h] = because[h] // why it left its present owner
-			}
-		}
-		if same || round == maxRounds-1 {
-			return
+		if slices.Equal(m.seat, m.owner) || round == maxRounds-1 {
+			break
 		}
 		copy(m.owner, m.seat)
 	}
+	m.conclude()
 }
 
 // round arranges everything once, starting from the present owners.
 func (m *model) round() {
 	m.clear()
+	if m.loose == nil {
+		m.loose = slices.Clone(m.free)
+	}
 	pending := m.keepOwners()
 	for _, h := range pending {
 		m.insert(h)
 	}
 	m.improve()
-	m.explainRest()
 	m.settleWishes()
+	m.polish()
 }
 
 func (m *model) clear() {
@@ -90,7 +77,7 @@ func (m *model) clear() {
 		m.groups[k].total = 0
 	}
 	for h := range m.v {
-		m.seat[h], m.because[h], m.reason[h] = none, "", ""
+		m.seat[h], m.because[h] = none, ""
 		m.freezes[h] = m.frozenNow(int32(h))
 		m.free[h] = m.freezes[h] == ""
 	}
@@ -103,13 +90,14 @@ func (m *model) clear() {
 	m.exact = m.uniform()
 }
 
-func (m *model) frozenNow(h int32) string {
-	v := m.v[h]
-	var n *Node
-	if e := m.owner[h]; e != none && m.nodeOf[e] != none {
-		n = m.nodes[m.nodeOf[e]]
+func (m *model) frozenNow(h int32) string { return m.frozenOn(h, m.owner[h]) }
+
+// frozenOn says why h stays if e owns it, none for nobody.
+func (m *model) frozenOn(h, e int32) string {
+	if e == none {
+		return m.p.frozen(m.v[h], nil)
 	}
-	return m.p.frozen(v, n)
+	return m.p.frozen(m.v[h], m.site(e))
 }
 
 // keepOwners seats what is frozen and every owner that may stay, and returns the others in
@@ -117,7 +105,6 @@ func (m *model) frozenNow(h int32) string {
 func (m *model) keepOwners() []int32 {
 	for h := range m.v {
 		if !m.free[h] {
-			m.because[h], m.reason[h] = Frozen, m.freezes[h]
 			if e := m.owner[h]; e != none {
 				m.put(int32(h), e)
 			}
@@ -190,62 +177,6 @@ func (m *model) insert(h int32) {
 	}
 }
 
-// explainRest names the cause for those that improve or nobody has moved.
-func (m *model) explainRest() {
-	for i := range m.v {
-		h := int32(i)
-		if !m.free[h] {
-			continue
-		}
-		m.because[h] = m.causeOf(h)
-		switch {
-		case m.because[h] == Stays && m.seat[h] != none:
-			m.reason[h] = "" // owns it and may keep it; said on demand
-		case m.seat[h] == none:
-			m.reason[h] = "" // said on demand
-		case m.reason[h] == "":
-			m.reason[h] = m.enis[m.seat[h]].ID + " has room when others move"
-		}
-		switch was := m.owner[h]; {
-		case m.because[h] == Room:
-			m.reason[h] = "it makes room for another HAVIP; " + m.reason[h]
-		case m.because[h] == Forced && was != none && m.may(h, was):
-			m.reason[h] = fmt.Sprintf("it may not stay on %s: %s; %s", m.enis[was].ID, m.full(h, was).text, m.reason[h])
-		}
-	}
-}
-
-func (m *model) causeOf(h int32) Cause {
-	e, was := m.seat[h], m.owner[h]
-	switch {
-	case e == was && (e != none || m.v[h].Owner == "" || was != m.start[h]):
-		return Stays
-	case e == none:
-		return Lost
-	case was == none && m.v[h].Owner == "":
-		return Placed
-	case was == none || !m.may(h, was):
-		return Forced
-	case m.enis[was].Fault != "" && m.enis[e].Fault == "":
-		return Fault
-	case m.fits(h, was) != "" && !m.newcomers(m.nodeOf[was]):
-		return Forced // a limit or a group that changed, rather than somebody who came
-	}
-	return Room
-}
-
-// newcomers says that somebody has moved to a node.
-func (m *model) newcomers(n int32) bool {
-	for _, e := range m.enisOf[n] {
-		for _, h := range m.seated[e] {
-			if o := m.owner[h]; o == none || m.nodeOf[o] != n {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // cluster is HAVIPs that hard groups hold on one node.
 type cluster struct {
 	members []int32 // by priority
@@ -268,7 +199,7 @@ func (m *model) findClusters() {
 	m.clusters = make([]*cluster, len(m.v))
 	for k := range m.groups {
 		g := &m.groups[k]
-		if !g.Hard || g.Kind != fsm.Together {
+		if !g.Hard || g.Kind != Together {
 			continue
 		}
 		c := &cluster{}
@@ -376,6 +307,5 @@ func (m *model) onNode(h, n int32) int32 {
 	if !found {
 		return none
 	}
-	m.reason[h] = "node " + m.nodes[n].Name + " has room for the group that it is placed together with"
 	return best.e
 }

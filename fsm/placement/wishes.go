@@ -2,7 +2,6 @@ package placement
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 )
 
@@ -43,7 +42,6 @@ func (m *model) failBack() (moved bool) {
 		}
 		m.put(h, to.e)
 		m.because[h], moved = Wish, true
-		m.reason[h] = fmt.Sprintf("%s is preferred (score %d, next is %s with %d)", m.enis[to.e].ID, to.score, m.enis[m.runnerUp(h, to, &here)].ID, m.score(h, m.runnerUp(h, to, &here)))
 	}
 	return moved
 }
@@ -52,14 +50,11 @@ func (m *model) failBack() (moved bool) {
 // comes before the score.
 func (m *model) bestWish(h int32, here *option, worth func(o *option) bool) *option {
 	var best *option
-	m.options = m.options[:0]
-	m.options = append(m.options, *here)
 	for _, e := range m.places(h) {
 		if e == here.e || m.fits(h, e) != "" {
 			continue
 		}
 		o := m.look(h, e)
-		m.options = append(m.options, o)
 		if bit(o.fault) > bit(here.fault) || o.suspect || o.broken > here.broken || !worth(&o) {
 			continue
 		}
@@ -67,22 +62,7 @@ func (m *model) bestWish(h int32, here *option, worth func(o *option) bool) *opt
 			best = &o
 		}
 	}
-	slices.SortFunc(m.options, func(a, b option) int { return cmp.Compare(a.e, b.e) })
-	if best != nil {
-		m.note(h, best.e)
-	}
 	return best
-}
-
-// runnerUp is the best of the options that lost to the winner by their score.
-func (m *model) runnerUp(h int32, winner, here *option) int32 {
-	second := *here
-	for i := range m.options {
-		if o := &m.options[i]; o.score < winner.score && !o.suspect && bit(o.fault) <= bit(here.fault) && m.better(o, &second) < 0 {
-			second = *o
-		}
-	}
-	return second.e
 }
 
 // failBackCluster moves HAVIPs that hard groups hold on one node, all at once. It looks once,
@@ -115,8 +95,7 @@ func (m *model) failBackCluster(h int32, c *cluster) bool {
 	}
 	m.tryCluster(c, best)
 	for _, o := range c.members {
-		m.because[o] = Wish
-		m.reason[o] = fmt.Sprintf("node %s is preferred by the group that it is placed together with (%d more than node %s)", m.nodes[best].Name, gain, m.nodes[here].Name)
+		m.because[o], m.wished[o] = Wish, true
 	}
 	return true
 }
@@ -202,7 +181,7 @@ func (m *model) evenOne() bool {
 }
 
 func (m *model) evenHAVIP(h, from int32) bool {
-	if m.weight[h] == 0 || m.v[h].stickiness() > 0 || !(m.mayWish(h) || m.because[h] == Even) || m.clusterOf(h) != nil {
+	if !m.evens(h) || !(m.mayWish(h) || m.because[h] == Even) {
 		return false
 	}
 	n := m.nodeOf[from]
@@ -218,6 +197,5 @@ func (m *model) evenHAVIP(h, from int32) bool {
 	}
 	m.put(h, to.e)
 	m.because[h] = Even
-	m.reason[h] = fmt.Sprintf("an even spread: node %s carries %d, node %s %d", m.nodes[n].Name, excess, m.nodes[to.n].Name, to.carries)
 	return true
 }

@@ -180,7 +180,7 @@ func (w *world) settle() {
 	}
 }
 
-func (w *world) compute() []placement.Decision { return placement.Compute(w.state, w.at) }
+func (w *world) compute() []placement.Decision { return w.state.Explain(w.at) }
 
 func (w *world) decision(name string) placement.Decision {
 	w.t.Helper()
@@ -192,11 +192,11 @@ func (w *world) decision(name string) placement.Decision {
 }
 
 // moves are the assignments of what should change.
-func moves(decisions []placement.Decision) []fsm.Assignment {
+func (w *world) moves(decisions []placement.Decision) []fsm.Assignment {
 	var out []fsm.Assignment
 	for _, d := range decisions {
 		if d.Moves {
-			out = append(out, d.Assignment())
+			out = append(out, w.state.Assignment(d))
 		}
 	}
 	return out
@@ -205,7 +205,7 @@ func moves(decisions []placement.Decision) []fsm.Assignment {
 // carryOut puts all moves into the log, as the leader does. Nothing may be refused.
 func (w *world) carryOut() {
 	w.t.Helper()
-	if m := moves(w.compute()); len(m) > 0 {
+	if m := w.moves(w.compute()); len(m) > 0 {
 		w.must(fsm.Place{Assignments: m})
 	}
 }

@@ -116,11 +116,14 @@ func (r *reader) finishAddress(p *resource, c *cluster) {
 
 // stickiness adds up over what is on one node. A hard group of this cluster weighs the sum of
 // its addresses' gains against its largest stickiness, so each address has the sum as often
-// as there are addresses.
+// as there are addresses. One more than that: Pacemaker stays where the gain equals the stickiness, here that
+// is worth a move. 0 stays 0, so that rebalance: even still moves it.
 func (r *reader) stickiness(e *element, p *resource, c *cluster, s sums) {
 	h, n := p.havip, len(c.addresses)
 	sum := max(0, s.sticky)
-	h.Stickiness = min(sum*n, fsm.ScoreLimit)
+	if sum > 0 {
+		h.Stickiness = min(sum*n+1, fsm.ScoreLimit)
+	}
 	var parts []string
 	for _, m := range c.all {
 		if m.sticky != 0 {

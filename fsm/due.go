@@ -1,13 +1,11 @@
-package placement
-
-import "havip-cluster/fsm"
+package fsm
 
 // NextDue is the first time after at, in unix nanoseconds, at which Moves may give another
 // answer for the same state: a ban, a pause or a failure ends, a delay of failback is over, or
 // its window opens. 0 = time alone changes nothing. What only ends a permission to move for a
 // wish, such as the close of a window, changes nothing that has been carried out.
-func NextDue(s *fsm.State, at int64) int64 {
-	d := &due{at: at, policies: map[string]fsm.Failback{}}
+func (s *State) NextDue(at int64) int64 {
+	d := &due{at: at, policies: map[string]Failback{}}
 	for _, n := range s.Nodes {
 		d.decay(n.Flaps)
 	}
@@ -18,7 +16,7 @@ func NextDue(s *fsm.State, at int64) int64 {
 		for _, g := range v.GaveUp {
 			d.consider(g.Until)
 			d.consider(g.At)
-			d.consider(g.At - int64(fsm.ClockSlack))
+			d.consider(g.At - int64(ClockSlack))
 		}
 		for _, f := range v.Fails {
 			d.decay(f)
@@ -30,7 +28,7 @@ func NextDue(s *fsm.State, at int64) int64 {
 
 type due struct {
 	at, first int64
-	policies  map[string]fsm.Failback
+	policies  map[string]Failback
 }
 
 func (d *due) consider(t int64) {
@@ -40,30 +38,33 @@ func (d *due) consider(t int64) {
 }
 
 // decay considers the next failure that is forgotten.
-func (d *due) decay(f fsm.FailCount) {
+func (d *due) decay(f FailCount) {
 	if f.Effective(d.at) == 0 {
 		return
 	}
 	gone := int64(0)
 	if d.at > f.LastAt {
-		gone = (d.at - f.LastAt) / int64(fsm.FailDecay)
+		gone = (d.at - f.LastAt) / int64(FailDecay)
 	}
-	d.consider(f.LastAt + (gone+1)*int64(fsm.FailDecay))
+	d.consider(f.LastAt + (gone+1)*int64(FailDecay))
 }
 
 // failback considers a policy, once.
-func (d *due) failback(s *fsm.State, text string) {
+func (d *due) failback(s *State, text string) {
 	if _, known := d.policies[text]; known {
 		return
 	}
-	f := policy(text)
+	f, refusal := ParseFailback(text)
+	if refusal != nil {
+		f = Failback{Kind: FailbackNever} // as the placement reads it
+	}
 	d.policies[text] = f
 	switch f.Kind {
-	case fsm.FailbackDelay:
+	case FailbackDelay:
 		for _, sess := range s.Sessions {
 			d.consider(sess.Opened + int64(f.Delay))
 		}
-	case fsm.FailbackWindow:
+	case FailbackWindow:
 		if !f.InWindow(d.at) {
 			d.consider(d.at + int64(f.Opens(d.at)))
 		}

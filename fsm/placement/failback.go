@@ -1,9 +1,10 @@
-package fsm
+package placement
 
 import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -32,8 +33,8 @@ type Failback struct {
 var failbackWindow = regexp.MustCompile(`^([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]):([0-5][0-9])$`)
 
 // ParseFailback reads never (also ""), immediate, a delay such as 5m, or a daily window
-// in UTC such as 02:00-04:00. The refusal is InvalidParameterValue.
-func ParseFailback(text string) (Failback, *Refusal) {
+// in UTC such as 02:00-04:00. The error says what there is to choose from.
+func ParseFailback(text string) (Failback, error) {
 	switch text {
 	case "", string(FailbackNever):
 		return Failback{Kind: FailbackNever}, nil
@@ -43,14 +44,14 @@ func ParseFailback(text string) (Failback, *Refusal) {
 	if m := failbackWindow.FindStringSubmatch(text); m != nil {
 		f := Failback{Kind: FailbackWindow, From: minutes(m[1], m[2]), To: minutes(m[3], m[4])}
 		if f.From == f.To {
-			return Failback{}, Refuse(CodeParameter, "the failback window %s is empty; for the whole day say immediate", text)
+			return Failback{}, fmt.Errorf("the failback window %s is empty; for the whole day say immediate", text)
 		}
 		return f, nil
 	}
 	if d, err := time.ParseDuration(text); err == nil && d > 0 && d <= FailbackMax {
 		return Failback{Kind: FailbackDelay, Delay: d}, nil
 	}
-	return Failback{}, Refuse(CodeParameter, "%q is not a failback: never, immediate, a delay such as 5m, up to %s, or a daily window in UTC such as 02:00-04:00", clip(text, MaxNameRunes), FailbackMax)
+	return Failback{}, fmt.Errorf("%q is not a failback: never, immediate, a delay such as 5m, up to %s, or a daily window in UTC such as 02:00-04:00", clip(text, 60), FailbackMax)
 }
 
 func minutes(hour, minute string) int {
@@ -59,11 +60,21 @@ func minutes(hour, minute string) int {
 	return h*60 + m
 }
 
-// FailbackPolicy gives the parsed policy. What the state holds has been checked; anything
-// else counts as never.
-func (v HAVIP) FailbackPolicy() Failback {
-	f, refusal := ParseFailback(v.Failback)
-	if refusal != nil {
+// clip shortens a text to at most n bytes, at a rune boundary.
+func clip(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	return strings.ToValidUTF8(text[:n], "")
+}
+
+// policy reads a failback policy; what it does not know counts as never.
+func policy(text string) Failback {
+	if text == "" || text == string(FailbackNever) {
+		return Failback{Kind: FailbackNever}
+	}
+	f, err := ParseFailback(text)
+	if err != nil {
 		return Failback{Kind: FailbackNever}
 	}
 	return f
