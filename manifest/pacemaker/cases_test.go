@@ -15,13 +15,13 @@ const casesDir = "testdata/cases"
 
 // cases are inputs from the field; what is right stands beside each (.expect).
 var cases = []goldens.Case{
-	{Name: "p01-group-stickiness", Want: []string{"stickiness: 300", "failback: never", "it adds up over what is on one node with it (fs 100, vip 100, web 100)"}},
+	{Name: "p01-group-stickiness", Want: []string{"stickiness: 301", "failback: never", "it adds up over what is on one node with it (fs 100, vip 100, web 100)"}},
 	{Name: "p03-location-on-template", Want: []string{"name: vip\n", "name: vip2\n", "members: [n2, n3]", "vip: forbid n1", "vip2: forbid n1"}, Never: []string{"concerns no address", "members: [n1"}},
 	{Name: "p05-together-through-service", Want: []string{"kind: together, hard: true, havips: [v4, v6]", "prefer: {n3: 1000}"}},
 	{Name: "p06-stopped-member", Want: []string{"enabled: false", "fs, before it in group g, is stopped (target-role)"}},
 	{Name: "p07-collocated-false", Want: []string{"ip: 10.77.0.1", "ip: 10.77.0.2"}, Never: []string{"groups:"}},
 	{Name: "p11-cloud-agent", Lost: true, Want: []string{"holds the address 10.77.0.100, which the cloud's own routes or interfaces move", "nothing to import"}, Never: []string{"not an address"}},
-	{Name: "p13-set-score", Want: []string{"stickiness: 5000"}},
+	{Name: "p13-set-score", Want: []string{"stickiness: 5001"}},
 	{Name: "p15-crm-configure", Files: []string{"p15-crm-configure.txt"}, Lost: true, Want: []string{"the text of `crm configure show`; give the XML that `cibadmin -Q` prints"}},
 	{Name: "p17-pacemaker-result", Want: []string{"ip: 10.77.0.1", "bans: [n2]", "prefer: {n1: 1000000}"}},
 	{Name: "pcmk-crmsh-text", Files: []string{"pcmk-crmsh-text.conf"}, Lost: true, Want: []string{"pcmk-crmsh-text.conf:1:1: this is the text of `crm configure show`", "cibadmin -Q"}, Never: []string{"EOF"}},
@@ -33,7 +33,7 @@ var cases = []goldens.Case{
 	{Name: "pcmk-no-address", Files: []string{"pcmk-no-address.conf"}, Lost: true, Want: []string{"nothing to import: the CIB has no address"}},
 	{Name: "pcmk-ns-ipaddr2", Files: []string{"pcmk-ns-ipaddr2.conf"}, Lost: true, Want: []string{"left out: primitive vip (ns_IPaddr2): holds the address 10.99.1.100 in the network namespace haproxy; that agent is not known"}, Never: []string{"not an address"}},
 	{Name: "pcmk-pingd-and-uname", Files: []string{"pcmk-pingd-and-uname.conf"}, Want: []string{"prefer: {n1: 1000000}", "check_gateway: true"}},
-	{Name: "pcmk-schema06", Files: []string{"pcmk-schema06.conf"}, Want: []string{"ip: 10.99.1.100", "stickiness: 100", "fault: stonith-enabled=false", "cibadmin --upgrade"}, Never: []string{"has no parameter ip"}},
+	{Name: "pcmk-schema06", Files: []string{"pcmk-schema06.conf"}, Want: []string{"ip: 10.99.1.100", "stickiness: 101", "fault: stonith-enabled=false", "cibadmin --upgrade"}, Never: []string{"has no parameter ip"}},
 }
 
 // fieldDay is when the cases are read: before the ends of their rules.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"havip-cluster/fsm"
@@ -140,7 +139,7 @@ func (r *reader) stickiness(e *element, p *resource, c *cluster, s sums) {
 	case len(c.all) > 1:
 		r.add(manifest.Changed, e, "stickiness of "+p.id, "%d: it adds up over what is on one node with it (%s)%s", sum, strings.Join(parts, ", "), times)
 	default:
-		r.add(manifest.Taken, e, "resource-stickiness of "+p.id, "%s", strconv.Itoa(p.sticky))
+		r.add(manifest.Taken, e, "resource-stickiness of "+p.id, "%d; %d here, so that a tie stays where it is, as there", p.sticky, h.Stickiness)
 	}
 }
 
