@@ -1,6 +1,7 @@
 package pacemaker
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -13,7 +14,7 @@ import (
 type bond struct{ a, b string }
 
 // need says that one resource runs only while another does.
-type need struct{ who, on, why string }
+type need struct{ on, why string }
 
 // draft is a group of the result in the making.
 type draft struct {
@@ -33,6 +34,8 @@ func (r *reader) draft(e *element, id string, kind fsm.GroupKind, hard bool, res
 type cluster struct {
 	all       []*resource // in the order of the file
 	addresses []*resource
+	sum       *sums    // of all, once it was asked for
+	parts     []string // what the stickiness is made of, once it was asked for
 }
 
 // clusters joins what is bound. The result says of each resource which cluster it is in.
@@ -69,36 +72,59 @@ func (r *reader) clusters(bonds []bond) map[string]*cluster {
 	return out
 }
 
+// namesShown bounds the names in one finding.
+const namesShown = 8
+
+// shown lists names, at most namesShown of them.
+func shown(names []string) string {
+	if n := len(names) - namesShown; n > 0 {
+		return strings.Join(names[:namesShown], ", ") + fmt.Sprintf(" and %d more", n)
+	}
+	return strings.Join(names, ", ")
+}
+
 // names lists the HAVIPs of a cluster.
 func (c *cluster) names() string {
 	var out []string
 	for _, a := range c.addresses {
 		out = append(out, a.havip.Name)
 	}
-	return strings.Join(out, ", ")
+	return shown(out)
 }
 
 // down says why a resource does not run although nobody stopped it, "" if it runs: something
-// that it needs is stopped.
+// that it needs, or what that needs in turn, is stopped.
 func (r *reader) down(id string) string {
-	seen := map[string]bool{}
-	queue := []string{id}
-	for len(queue) > 0 {
-		at := queue[0]
-		queue = queue[1:]
-		for _, n := range r.needs {
-			on := r.found[n.on]
-			if n.who != at || on == nil || seen[n.on] {
-				continue
+	if why, known := r.downs[id]; known {
+		return why
+	}
+	r.downs[id] = "" // for a circle
+	// The chain of a large group is deep, so what is needed is decided first, without recursion.
+	stack, order := []string{id}, []string{}
+	for len(stack) > 0 {
+		at := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		order = append(order, at)
+		for _, n := range r.needs[at] {
+			if _, known := r.downs[n.on]; !known && r.found[n.on] != nil {
+				r.downs[n.on] = ""
+				stack = append(stack, n.on)
 			}
-			if on.stopped {
-				return n.on + ", " + n.why + ", is stopped (target-role)"
-			}
-			seen[n.on] = true
-			queue = append(queue, n.on)
 		}
 	}
-	return ""
+	for i := len(order) - 1; i >= 0; i-- {
+		for _, n := range r.needs[order[i]] {
+			on := r.found[n.on]
+			switch {
+			case r.downs[order[i]] != "" || on == nil:
+			case on.stopped:
+				r.downs[order[i]] = n.on + ", " + n.why + ", is stopped (target-role)"
+			case r.downs[n.on] != "":
+				r.downs[order[i]] = r.downs[n.on]
+			}
+		}
+	}
+	return r.downs[id]
 }
 
 // finishGroups makes groups of the drafts, and one for each cluster whose addresses no group
@@ -128,7 +154,7 @@ func (r *reader) finishGroups(clusters map[string]*cluster) {
 			}
 			ids = append(ids, m.id)
 		}
-		r.add(manifest.Changed, &element{line: r.found[id].line}, "primitive "+id, "is on one node with %s through %s: a hard group", strings.Join(ids[1:], ", "), strings.Join(services, ", "))
+		r.add(manifest.Changed, &element{line: r.found[id].line}, "primitive "+id, "is on one node with %s through %s: a hard group", shown(ids[1:]), shown(services))
 		r.draft(&element{name: "together", line: r.found[id].line}, "with-"+strings.Join(services[:min(1, len(services))], ""), fsm.Together, true, ids)
 	}
 	for _, d := range r.drafts {
@@ -161,5 +187,5 @@ func (r *reader) finishGroup(d draft, clusters map[string]*cluster) {
 	if d.hard {
 		word = "hard"
 	}
-	r.add(manifest.Taken, d.e, d.e.name+" "+d.id, "%s group %s, %s: %s", word, g.Name, d.kind, strings.Join(havips, ", "))
+	r.add(manifest.Taken, d.e, d.e.name+" "+d.id, "%s group %s, %s: %s", word, g.Name, d.kind, shown(havips))
 }

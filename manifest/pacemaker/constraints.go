@@ -98,7 +98,7 @@ func (r *reader) concerned(c *element) []string {
 		if name != "" && !known {
 			r.add(manifest.Wrong, c, "rsc_location "+c.attr("id"), "names the resource %q, which does not exist", name)
 		}
-		if e := r.byID[name]; e != nil && e.name == "group" && len(found) > 1 && slices.Contains(r.sticks, bond{found[0], found[1]}) {
+		if r.tied[name] && len(found) > 1 {
 			found = found[:1]
 		}
 		ids = append(ids, found...)
@@ -302,10 +302,10 @@ func (r *reader) ofServices(c *element, id string, p pulls, others []string) {
 		}
 	}
 	if p.score >= Infinity {
-		r.add(manifest.LeftOut, c, id, "%s: nothing of it is an address; it counts where one is bound to it", strings.Join(others, ", "))
+		r.add(manifest.LeftOut, c, id, "%s: nothing of it is an address; it counts where one is bound to it", shown(others))
 		return
 	}
-	r.add(manifest.LeftOut, c, id, "%s: nothing of it is an address", strings.Join(others, ", "))
+	r.add(manifest.LeftOut, c, id, "%s: nothing of it is an address", shown(others))
 }
 
 // follows is the fault of an address whose place depends on what is not placed here.
@@ -320,7 +320,7 @@ func (r *reader) follows(c *element, who, what string, score int) {
 
 // halfColocation reports a colocation of addresses with what is none.
 func (r *reader) halfColocation(c *element, id string, p pulls, havips, others []string) {
-	who, what := strings.Join(havips, ", "), strings.Join(others, ", ")
+	who, what := shown(havips), shown(others)
 	placed := true // what is placed here as part of an address's cluster
 	for n, ids := range p.sides {
 		placed = placed && (len(ids) > 0 || r.byID[p.names[n]] == nil)
@@ -377,7 +377,7 @@ func (r *reader) bind(c *element, p pulls) {
 		r.sticks = append(r.sticks, bond{a[0], b[0]})
 		if !inSets {
 			for _, who := range a {
-				r.needs = append(r.needs, need{who, b[len(b)-1], "which it is with by " + c.attr("id")})
+				r.needs[who] = append(r.needs[who], need{b[len(b)-1], "which it is with by " + c.attr("id")})
 			}
 		}
 	}

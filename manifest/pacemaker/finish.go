@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"havip-cluster/fsm"
 	"havip-cluster/manifest"
@@ -53,14 +52,19 @@ func (r *reader) finish() {
 // sumFor adds up what counts for an address: its cluster, or where that bars every node what
 // it needs itself, as Pacemaker then leaves the rest down.
 func (r *reader) sumFor(p *resource, c *cluster) sums {
-	s := sumOf(c.all)
+	if c.sum == nil {
+		all := sumOf(c.all)
+		c.sum = &all
+	}
+	s := *c.sum
 	if slices.ContainsFunc(r.nodes, func(n manifest.Node) bool { return s.scores[n.Name] > -Infinity }) || len(c.all) == 1 {
 		return s
 	}
-	needed := []*resource{p}
+	needed, seen := []*resource{p}, map[string]bool{p.id: true}
 	for n := 0; n < len(needed); n++ {
-		for _, d := range r.needs {
-			if on := r.found[d.on]; d.who == needed[n].id && on != nil && !slices.Contains(needed, on) {
+		for _, d := range r.needs[needed[n].id] {
+			if on := r.found[d.on]; on != nil && !seen[d.on] {
+				seen[d.on] = true
 				needed = append(needed, on)
 			}
 		}
@@ -123,10 +127,11 @@ func (r *reader) stickiness(e *element, p *resource, c *cluster, s sums) {
 	if sum > 0 {
 		h.Stickiness = min(sum*n+1, fsm.ScoreLimit)
 	}
-	var parts []string
-	for _, m := range c.all {
-		if m.sticky != 0 {
-			parts = append(parts, fmt.Sprintf("%s %d", m.id, m.sticky))
+	if c.parts == nil {
+		for _, m := range c.all {
+			if m.sticky != 0 {
+				c.parts = append(c.parts, fmt.Sprintf("%s %d", m.id, m.sticky))
+			}
 		}
 	}
 	times := ""
@@ -137,7 +142,7 @@ func (r *reader) stickiness(e *element, p *resource, c *cluster, s sums) {
 	case sum == 0:
 		r.add(manifest.Changed, e, "stickiness of "+p.id, "0 let Pacemaker move it to even the count; here nothing moves for that unless rebalance: even")
 	case len(c.all) > 1:
-		r.add(manifest.Changed, e, "stickiness of "+p.id, "%d: it adds up over what is on one node with it (%s)%s", sum, strings.Join(parts, ", "), times)
+		r.add(manifest.Changed, e, "stickiness of "+p.id, "%d: it adds up over what is on one node with it (%s)%s", sum, shown(c.parts), times)
 	default:
 		r.add(manifest.Taken, e, "resource-stickiness of "+p.id, "%d; %d here, so that a tie stays where it is, as there", p.sticky, h.Stickiness)
 	}

@@ -88,7 +88,7 @@ func TestBadInput(t *testing.T) {
 		{"haresources", "n1 IPaddr::10.0.0.1/24\n", fsm.CodeMalformed, "f:1:1", "import heartbeat"},
 		{"its own file", "version: 1\nhavips: []\n", fsm.CodeMalformed, "f:1:1", "apply -f"},
 		{"bzip2", "BZh91AY", manifest.CodeEncoding, "f: ", "bunzip2 -c"},
-		{"another text", "hello", manifest.CodeSyntax, "f:1:", "cannot be read"},
+		{"another text", "hello\n\n", manifest.CodeSyntax, "f:1:1", "this is no XML"},
 		{"cut short", "<cib><configuration>\n<resources><primi", manifest.CodeSyntax, "f:2:", "cannot be read"},
 		{"cut between", "<cib><configuration>\n", manifest.CodeSyntax, "f:2:", "cannot be read"},
 		{"wrong end", "<cib>\n</bic>", manifest.CodeSyntax, "f:2:", "cannot be read"},
@@ -138,6 +138,25 @@ func TestContradiction(t *testing.T) {
 		t.Fatalf("%v %+v\n%s", err, got.Manifest.Groups, got.Report())
 	}
 	goldens.Found(t, "contradiction", "f:3: fault: rsc_colocation d", "must be apart here and are on one node", got)
+}
+
+// TestLargeGroup: the work and the report grow with the group, not with its square.
+func TestLargeGroup(t *testing.T) {
+	const members = 5000
+	var b strings.Builder
+	b.WriteString(`<group id="g">`)
+	for n := range members {
+		fmt.Fprintf(&b, `<primitive id="p%d" type="IPaddr2"><instance_attributes id="i%d"><nvpair id="n%d" name="ip" value="10.1.%d.%d"/></instance_attributes><meta_attributes id="m%d"><nvpair id="s%d" name="resource-stickiness" value="1"/></meta_attributes></primitive>`,
+			n, n, n, n/250, n%250+1, n, n)
+	}
+	b.WriteString(`</group>`)
+	got, err := Import(manifest.Source{Name: "f", Data: []byte(cibWith(b.String(), `<rsc_location id="l" rsc="g" node="a" score="7"/>`))})
+	if err != nil || len(got.Manifest.HAVIPs) != members || got.Manifest.HAVIPs[members-1].Prefer["a"] != 7 {
+		t.Fatalf("%v: %d HAVIPs", err, len(got.Manifest.HAVIPs))
+	}
+	if n := len(got.Report()); n > 2000*members {
+		t.Errorf("%d bytes are reported", n)
+	}
 }
 
 func FuzzImport(f *testing.F) {

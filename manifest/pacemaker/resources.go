@@ -31,7 +31,9 @@ type reader struct {
 	order      []string            // their ids in the order of the file
 	members    map[string][]string // of a group, a template or a tag: resource ids
 	sticks     []bond              // what must be on one node
-	needs      []need              // what must run for another to run
+	needs      map[string][]need   // what must run for another to run
+	downs      map[string]string   // why what does not run, as far as it was asked
+	tied       map[string]bool     // groups whose members are on one node
 	held       []held              // services that follow what is not placed here
 	drafts     []draft             // groups of the result in the making
 	opt        struct{ optIn, stopped bool }
@@ -45,7 +47,8 @@ type agent struct{ class, provider, kind string }
 
 func newReader(file string, report *manifest.Import, now time.Time) *reader {
 	return &reader{file: file, now: now, report: report, byID: map[string]*element{}, attributes: map[string]map[string]string{}, byIP: map[netip.Addr]string{},
-		names: manifest.Names{}, groups: manifest.Names{}, found: map[string]*resource{}, members: map[string][]string{}, defaults: map[string]string{}}
+		names: manifest.Names{}, groups: manifest.Names{}, found: map[string]*resource{}, members: map[string][]string{}, defaults: map[string]string{},
+		needs: map[string][]need{}, downs: map[string]string{}, tied: map[string]bool{}}
 }
 
 // resource is one primitive outside clones; the services count for where their address goes.
@@ -238,6 +241,7 @@ func (r *reader) groupOf(e *element, g *group) {
 			addresses = append(addresses, id)
 		}
 	}
+	r.tied[g.id] = g.together
 	if g.together && len(addresses) > 1 {
 		r.draft(e, g.id, fsm.Together, true, addresses)
 	}
@@ -313,7 +317,7 @@ func (r *reader) enter(p *resource, in *group) {
 			r.sticks = append(r.sticks, bond{in.last, p.id})
 		}
 		if in.together {
-			r.needs = append(r.needs, need{p.id, in.last, "before it in group " + in.id})
+			r.needs[p.id] = append(r.needs[p.id], need{in.last, "before it in group " + in.id})
 		}
 	}
 	in.last = p.id

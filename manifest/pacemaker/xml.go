@@ -97,7 +97,13 @@ func textOf(src manifest.Source) (text string, odd int, err error) {
 	if text, odd, err = manifest.ForeignText(src); err != nil {
 		return "", 0, err
 	}
-	return text, odd, manifest.WrongForm(src.Name, text, manifest.FormCIB)
+	if err := manifest.WrongForm(src.Name, text, manifest.FormCIB); err != nil {
+		return "", 0, err
+	}
+	if !strings.HasPrefix(strings.TrimSpace(text), "<") {
+		return "", 0, manifest.Refuse(src.Name, 1, 1, manifest.CodeSyntax, "this is no XML; give what `cibadmin -Q` prints")
+	}
+	return text, odd, nil
 }
 
 // parse reads the document. There is no document type in a CIB, so entities of one's own,
