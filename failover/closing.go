@@ -103,6 +103,7 @@ func (c *Controller) closeDead(ctx context.Context) error {
 		if !open {
 			c.reign.closer.Forget(s)
 			delete(c.reign.asking, s)
+			delete(c.reign.timeline.sessions, s.Number)
 			continue
 		}
 		if !q.dead {

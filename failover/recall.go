@@ -2,6 +2,7 @@ package failover
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -73,6 +74,9 @@ func (c *Controller) heard(now lease.Instant, s *fsm.State, node string, index u
 		a.behind = c.applied[node].behind + 1
 	}
 	c.applied[node] = a
+	if len(c.applied) > len(s.Nodes) { // some have been removed
+		maps.DeleteFunc(c.applied, func(id string, _ appliedAt) bool { _, member := s.Nodes[id]; return !member })
+	}
 }
 
 // reportBehind puts into the log which holders do not apply it, and asks those what they know of.
