@@ -1,10 +1,13 @@
 package membership
 
 import (
+	"maps"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"havip-cluster/fsm"
 )
 
 // heartbeatPart is which part of the heartbeat time-out lies between two heartbeats at least.
@@ -19,7 +22,7 @@ type pacedHeartbeats struct {
 	done  <-chan struct{}
 
 	mu   sync.Mutex
-	last map[raft.ServerID]heartbeat // at most one for each server that this node ever led
+	last map[raft.ServerID]heartbeat // at most fsm.MaxNodes, and those sent to a moment ago
 }
 
 type heartbeat struct {
@@ -53,6 +56,9 @@ func (p *pacedHeartbeats) pace(id raft.ServerID, term uint64) {
 		}
 	}
 	p.mu.Lock()
+	if len(p.last) >= fsm.MaxNodes { // an older one holds nothing up any more
+		maps.DeleteFunc(p.last, func(_ raft.ServerID, h heartbeat) bool { return time.Since(h.at) >= p.every })
+	}
 	p.last[id] = heartbeat{term, time.Now()}
 	p.mu.Unlock()
 }

@@ -50,7 +50,7 @@ type readRounds struct {
 	calls shared.Call[struct{}]
 
 	mu    sync.Mutex
-	lanes map[raft.ServerID]*readLane // at most one for each server that this node ever led
+	lanes map[raft.ServerID]*readLane // those on which a request is under way
 }
 
 // readRound is one question to all voters.
@@ -61,7 +61,6 @@ type readRound struct {
 
 // readLane is the way to one voter.
 type readLane struct {
-	busy bool
 	want *readRound // asked for when the present request has ended
 }
 
@@ -120,15 +119,13 @@ func (q *readRounds) send(r *readRound, to raft.Server) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	lane := q.lanes[to.ID]
-	if lane == nil {
-		lane = &readLane{}
-		q.lanes[to.ID] = lane
+	if lane != nil {
+		lane.want = r
+		return
 	}
-	lane.want = r
-	if !lane.busy {
-		lane.busy = true
-		go q.travel(lane, to)
-	}
+	lane = &readLane{want: r}
+	q.lanes[to.ID] = lane
+	go q.travel(lane, to)
 }
 
 // travel sends what is wanted on a lane, until nothing is.
@@ -137,7 +134,7 @@ func (q *readRounds) travel(lane *readLane, to raft.Server) {
 		q.mu.Lock()
 		r := lane.want
 		if lane.want = nil; r == nil {
-			lane.busy = false
+			delete(q.lanes, to.ID)
 			q.mu.Unlock()
 			return
 		}
