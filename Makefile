@@ -79,7 +79,7 @@ tidy: ## go.mod, formatting and the rules of the house
 
 .PHONY: mutants
 mutants: ## each safety rule broken on purpose must be noticed: the table of who did (root)
-	$(GO) run ./jepsen/mutants $(MUTANTS)
+	$(GO) run ./jepsen/cmd mutants $(MUTANTS)
 
 # SEEDS seeds from SEED0 on, each with SIMTIME of virtual time with faults, in SIMJOBS
 # processes; what fails is kept in bin/sim.
@@ -94,7 +94,7 @@ sim: ## search for two owners in virtual time: whole clusters (SEEDS, SEED0), an
 	$(GO) test -timeout $(TEST_TIMEOUT) -run Search ./failover/lease/
 	@mkdir -p $(BIN)/sim && $(GO) test -c -o $(BIN)/sim/sim.test ./jepsen/sim
 	@cd jepsen/sim && $(abspath $(BIN))/sim/sim.test -test.run 'Scenarios'
-	@$(GO) run ./jepsen/sim/search -binary $(BIN)/sim/sim.test -out $(BIN)/sim -seed $(SEED0) -seeds $(SEEDS) -duration $(SIMTIME) -jobs $(SIMJOBS) -limit $(SIMWAIT)
+	@$(GO) run ./jepsen/cmd search -binary $(BIN)/sim/sim.test -out $(BIN)/sim -seed $(SEED0) -seeds $(SEEDS) -duration $(SIMTIME) -jobs $(SIMJOBS) -limit $(SIMWAIT)
 
 .PHONY: model
 model: ## the lease protocol and each of its rules left out, explored with spin (gcc, 4 GB, 10 min)
@@ -104,7 +104,7 @@ model: ## the lease protocol and each of its rules left out, explored with spin 
 .PHONY: compare
 compare: ## Keepalived and havip-cluster through the same faults, RUNS (5) times each (root, a quiet machine)
 	$(call install,keepalived)
-	$(GO) run ./jepsen/compare -runs $${RUNS:-5}
+	$(GO) run ./jepsen/cmd compare -runs $${RUNS:-5}
 
 .PHONY: jepsen-short
 jepsen-short: ## whole clusters of the real binary through each fault on the real kernel, three at a time (root)
@@ -119,7 +119,7 @@ scenarios: ## the same one after another, with attacks and planted bugs that tak
 .PHONY: jepsen
 jepsen: build ## DURATION (30m) of all faults from one SEED, judged, with bin/jepsen/report.html (root)
 	$(GO) build -o $(BIN)/jepsen/jepsen ./jepsen/cmd
-	$(BIN)/jepsen/jepsen -binary $(BIN)/havip-cluster -out $(BIN)/jepsen -duration $(or $(DURATION),30m) -seed $(or $(SEED),0) -kinds '$(KINDS)'
+	$(BIN)/jepsen/jepsen run -binary $(BIN)/havip-cluster -out $(BIN)/jepsen -duration $(or $(DURATION),30m) -seed $(or $(SEED),0) -kinds '$(KINDS)'
 
 .PHONY: jepsen-race
 jepsen-race: ## some of these with agents that have the race detector (root, gcc)

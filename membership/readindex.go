@@ -158,6 +158,8 @@ func newReadRounds(self string, protocol raft.ProtocolVersion, trans raft.Transp
 			req := raft.AppendEntriesRequest{
 				RPCHeader: raft.RPCHeader{ProtocolVersion: protocol, ID: []byte(self), Addr: address},
 				Term:      term,
+				//lint:ignore SA1019 Raft sends it, and the doors of the others look at it
+				Leader: address,
 			}
 			var resp raft.AppendEntriesResponse
 			if err := trans.AppendEntries(to.ID, to.Address, &req, &resp); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +37,7 @@ var placementColumns = []column[api.Placement]{
 
 func newEventsCommand(g *globals) *cobra.Command {
 	var follow bool
-	var havip string
+	var f eventFilter
 	c := verb("events", "What happened, oldest first", none, func(cmd *cobra.Command, _ []string) error {
 		c, err := g.client()
 		if err != nil {
@@ -46,9 +47,15 @@ func newEventsCommand(g *globals) *cobra.Command {
 		if follow {
 			ctx, cancel := interruptible(cmd.Context())
 			defer cancel()
-			return c.Follow(ctx, havip, func(e api.Event) error { return line(g, e, printEvent) })
+			return c.Follow(ctx, f.havip, func(e api.Event) error {
+				if !f.takes(e) {
+					return nil
+				}
+				return line(g, e, printEvent)
+			})
 		}
-		list, err := c.Events(cmd.Context(), havip)
+		list, err := c.Events(cmd.Context(), f.havip)
+		list = slices.DeleteFunc(list, func(e api.Event) bool { return !f.takes(e) })
 		return emit(g, list, err, func(w io.Writer, list []api.Event) {
 			if len(list) == 0 {
 				fmt.Fprintln(g.stderr, "No events.")
@@ -58,9 +65,41 @@ func newEventsCommand(g *globals) *cobra.Command {
 			}
 		})
 	})
+	c.Example = "  havip-cluster events --havip web --since 1h\n  havip-cluster events --kind placed,gave-up --follow"
 	c.Flags().BoolVar(&follow, "follow", false, "go on with those to come")
-	c.Flags().StringVar(&havip, "havip", "", "only those of this HAVIP")
+	c.Flags().StringVar(&f.havip, "havip", "", "only those of this HAVIP")
+	c.Flags().StringSliceVar(&f.kinds, "kind", nil, "only those of these kinds, such as placed or session-closed")
+	c.Flags().StringVar(&f.node, "node", "", "only those of this node")
+	c.Flags().StringVar(&f.sinceText, "since", "", "only those from this time on: a duration before now such as 1h, or a time such as 2026-01-31T12:00:00Z")
+	c.PreRunE = func(*cobra.Command, []string) error { return f.check(time.Now()) }
 	return c
+}
+
+// eventFilter says which events a person asked for; what is empty asks for all.
+type eventFilter struct {
+	havip, node, sinceText string
+	kinds                  []string
+	since                  time.Time
+}
+
+func (f *eventFilter) check(now time.Time) error {
+	if f.sinceText == "" {
+		return nil
+	}
+	if d, err := time.ParseDuration(f.sinceText); err == nil && d >= 0 {
+		f.since = now.Add(-d)
+		return nil
+	}
+	at, err := time.Parse(time.RFC3339, f.sinceText)
+	if err != nil {
+		return usage("--since %q is neither a duration such as 1h nor a time such as 2026-01-31T12:00:00Z", f.sinceText)
+	}
+	f.since = at
+	return nil
+}
+
+func (f *eventFilter) takes(e api.Event) bool {
+	return (len(f.kinds) == 0 || slices.Contains(f.kinds, e.Kind)) && (f.node == "" || e.Node == f.node) && !e.At.Before(f.since)
 }
 
 func printEvent(w io.Writer, e api.Event) {
@@ -94,7 +133,7 @@ const statusPatience = 2 * time.Second
 const watchPause = time.Second
 
 func newStatusCommand(g *globals) *cobra.Command {
-	var watch bool
+	var watch, byHealth bool
 	c := verb("status", "Health at a glance", none, func(cmd *cobra.Command, _ []string) error {
 		c, err := g.client()
 		if err != nil {
@@ -102,7 +141,11 @@ func newStatusCommand(g *globals) *cobra.Command {
 		}
 		defer c.Close()
 		if !watch {
-			return g.status(cmd.Context(), c)
+			health, err := g.status(cmd.Context(), c)
+			if err == nil && byHealth && health != api.HealthGreen {
+				return healthExit(health)
+			}
+			return err
 		}
 		ctx, cancel := interruptible(cmd.Context())
 		defer cancel()
@@ -128,26 +171,48 @@ func newStatusCommand(g *globals) *cobra.Command {
 		}
 	})
 	c.Flags().BoolVar(&watch, "watch", false, "look again every second, at what the asked node knows")
+	c.Flags().BoolVar(&byHealth, "exit-code", false, "end with 0 when all is well, 5 when it is yellow and 6 when it is red")
+	c.MarkFlagsMutuallyExclusive("watch", "exit-code")
+	c.Example = "  havip-cluster status\n  havip-cluster status --exit-code >/dev/null || alert"
 	return c
 }
+
+// healthExit is the exit code of a health that is not green; the status has said why.
+type healthExit string
+
+func (h healthExit) Error() string { return "the health is " + string(h) }
+
+// ExitCode is asked by api.ExitCode.
+func (h healthExit) ExitCode() int {
+	if h == api.HealthYellow {
+		return exitYellow
+	}
+	return exitRed
+}
+
+// Exit codes of `status --exit-code`, beside those of the API.
+const (
+	exitYellow = 5
+	exitRed    = 6
+)
 
 // status prints the health. When no leader answers, it prints what the asked node knows,
 // and the exit code says so: then it is needed most. That is asked first, so that a host
 // without an agent is told at once.
-func (g *globals) status(ctx context.Context, c *api.Client) error {
+func (g *globals) status(ctx context.Context, c *api.Client) (health string, err error) {
 	c.Timeout = min(g.timeout, statusPatience)
 	known, err := c.Status(ctx, true)
 	if err != nil {
-		return err
+		return "", err
 	}
 	st, err := c.Status(ctx, false)
 	if api.ExitCode(err) != api.ExitUnreachable {
-		return emit(g, st, err, printStatus)
+		return st.Health, emit(g, st, err, printStatus)
 	}
 	if err := emit(g, known, nil, printStatus); err != nil {
-		return err
+		return "", err
 	}
-	return fmt.Errorf("%w: no leader answers, so this is what the asked node knows; nothing can be changed until a majority of the voters is back", api.ErrNoLeader)
+	return known.Health, fmt.Errorf("%w: no leader answers, so this is what the asked node knows; nothing can be changed until a majority of the voters is back", api.ErrNoLeader)
 }
 
 // havipsText counts the HAVIPs by what is known of their service.

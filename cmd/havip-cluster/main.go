@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -62,6 +63,9 @@ func report(w io.Writer, cmd *cobra.Command, err error) {
 	if _, said := errors.AsType[guard.End](err); said {
 		return
 	}
+	if _, said := errors.AsType[healthExit](err); said {
+		return
+	}
 	code := ""
 	if p, ok := errors.AsType[*api.Problem](err); ok {
 		code = " [" + p.Code + "]"
@@ -95,7 +99,8 @@ func asUsage(err error) error {
 type globals struct {
 	dataDir string
 	address string // "" = the socket of the local agent
-	output  string // table, json, yaml
+	output  string // table, json, yaml, name
+	bare    bool   // tables without their first line
 	// tokenFile names the file of a token, "-" is standard input; caFile that of the CA's
 	// certificate.
 	tokenFile, caFile string
@@ -120,6 +125,9 @@ func newRoot(g *globals) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			g.timeoutNamed = cmd.Flags().Changed("timeout")
+			if g.output == "name" && cmd.Name() != "list" && cmd.Name() != "placement" {
+				return usage("-o name is for lists; use table, json or yaml here")
+			}
 			return g.check(cmd.Flags().Changed("address"))
 		},
 	}
@@ -128,16 +136,35 @@ func newRoot(g *globals) *cobra.Command {
 	f.StringVar(&g.address, "address", "", "agent to ask: https://HOST:PORT or unix:PATH (default: $"+envAddress+", else the local agent's socket)")
 	f.StringVar(&g.tokenFile, "token-file", "", "file with the token to show, - for standard input (default: $"+envToken+")")
 	f.StringVar(&g.caFile, "ca-file", "", "certificate of the cluster's CA, for an agent elsewhere (default: that of the data directory)")
-	f.StringVarP(&g.output, "output", "o", "table", "table, json or yaml")
+	f.StringVarP(&g.output, "output", "o", "table", "table, json, yaml or name: what a list names, one a line")
+	f.BoolVar(&g.bare, "no-headers", false, "tables without their first line")
 	f.DurationVar(&g.timeout, "timeout", api.DefaultTimeout, "how long to try; for a whole configuration 1m, unless named")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%s", flagSentence(err)) })
 	root.AddCommand(
 		newBootstrapCommand(g), newJoinCommand(g), newAgentCommand(g), newNodeCommand(g), newSubnetCommand(g), newENICommand(g),
 		newHAVIPCommand(g), newGroupCommand(g), newPlacementCommand(g), newExplainCommand(g), newPlanCommand(g),
 		newApplyCommand(g), newExportCommand(g), newVerifyCommand(g), newRevisionsCommand(g), newRollbackCommand(g), newImportCommand(g),
-		newStatusCommand(g), newEventsCommand(g), newAuditCommand(g), newTokenCommand(g), newFailoversCommand(g), newClusterCommand(g), newKeysCommand(g), newSnapshotCommand(g), newRecoverCommand(g), newDebugCommand(g), newDemoCommand(g), newVersionCommand(g),
+		newStatusCommand(g), newWaitCommand(g), newEventsCommand(g), newAuditCommand(g), newTokenCommand(g), newFailoversCommand(g), newClusterCommand(g), newKeysCommand(g), newSnapshotCommand(g), newRecoverCommand(g), newDebugCommand(g), newDemoCommand(g), newVersionCommand(g),
 	)
+	root.Version = programVersion()
+	root.SetVersionTemplate("{{.Version}}\n")
+	shorten(root)
 	return root
+}
+
+// shorten gives the verbs the short names that people of other tools type.
+func shorten(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		switch sub.Name() {
+		case "list":
+			sub.Aliases = append(sub.Aliases, "ls")
+		case "delete":
+			sub.Aliases = append(sub.Aliases, "rm")
+		case "remove":
+			sub.Aliases = append(sub.Aliases, "rm")
+		}
+		shorten(sub)
+	}
 }
 
 // flagSentence turns what the flag parser says into a sentence.
@@ -152,8 +179,8 @@ func flagSentence(err error) string {
 // check looks at the global flags once they are parsed.
 func (g *globals) check(addressSet bool) error {
 	switch {
-	case g.output != "table" && g.output != "json" && g.output != "yaml":
-		return usage("-o %q is not a format: table, json or yaml", g.output)
+	case !slices.Contains([]string{"table", "json", "yaml", "name"}, g.output):
+		return usage("-o %q is not a format: table, json, yaml or name", g.output)
 	case g.timeout <= 0:
 		return usage("--timeout %s is not a time to try for; use a positive duration such as 10s", g.timeout)
 	case g.dataDir == "":

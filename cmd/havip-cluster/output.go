@@ -73,23 +73,33 @@ type column[T any] struct {
 
 // emitList prints a list; of an empty one a person gets a hint.
 func emitList[T any](g *globals, rows []T, err error, hint string, columns []column[T]) error {
+	if g.output == "name" {
+		for _, row := range rows {
+			fmt.Fprintln(g.stdout, oneLine(columns[0].cell(row)))
+		}
+		return err
+	}
 	return emit(g, rows, err, func(w io.Writer, rows []T) {
 		if len(rows) == 0 {
 			fmt.Fprintln(g.stderr, hint)
 			return
 		}
-		printTable(w, rows, columns)
+		printRows(w, rows, columns, !g.bare)
 	})
 }
 
-func printTable[T any](w io.Writer, rows []T, columns []column[T]) {
+func printTable[T any](w io.Writer, rows []T, columns []column[T]) { printRows(w, rows, columns, true) }
+
+func printRows[T any](w io.Writer, rows []T, columns []column[T], headed bool) {
 	b := &strings.Builder{}
 	t := tabwriter.NewWriter(b, 0, 0, 3, ' ', 0)
 	heads := make([]string, len(columns))
 	for i, c := range columns {
 		heads[i] = c.head
 	}
-	fmt.Fprintln(t, strings.Join(heads, "\t"))
+	if headed {
+		fmt.Fprintln(t, strings.Join(heads, "\t"))
+	}
 	for _, row := range rows {
 		cells := make([]string, len(columns))
 		for i, c := range columns {

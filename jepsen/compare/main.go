@@ -1,7 +1,7 @@
-// Compare runs Keepalived and havip-cluster through the same faults, on the same kind of
+// Package compare runs Keepalived and havip-cluster through the same faults, on the same kind of
 // LAN with the same client and observer, one after the other on this machine, and prints
 // one table. `make compare` calls it.
-package main
+package compare
 
 import (
 	"context"
@@ -30,13 +30,15 @@ const (
 	runsMax   = 1000
 )
 
-func main() {
-	runs := flag.Int("runs", 5, "how often each fault is repeated, 1 to 1000")
-	only := flag.String("only", "", "measure those whose name has this in it: Keepalived, havip-cluster, tuned, ...")
-	flag.Parse()
-	if *runs < 1 || *runs > runsMax || flag.NArg() > 0 {
+// Command is `jepsen compare`; it returns the exit code.
+func Command(args []string) int {
+	f := flag.NewFlagSet("jepsen compare", flag.ExitOnError)
+	runs := f.Int("runs", 5, "how often each fault is repeated, 1 to 1000")
+	only := f.String("only", "", "measure those whose name has this in it: Keepalived, havip-cluster, tuned, ...")
+	_ = f.Parse(args) // it exits
+	if *runs < 1 || *runs > runsMax || f.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "compare: -runs %d: want 1 to %d, and no further arguments\n", *runs, runsMax)
-		os.Exit(2)
+		return 2
 	}
 	code, done, err := netns.Isolate()
 	if err == nil && !done {
@@ -47,9 +49,9 @@ func main() {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "compare:", err)
-		os.Exit(1)
+		return 1
 	}
-	os.Exit(code)
+	return code
 }
 
 // contender is a way to keep one address on one of the lab's nodes, which count from 1.

@@ -1,4 +1,4 @@
-package main
+package mutants
 
 // catcher is a test that notices a planted bug.
 type catcher struct {

@@ -1,9 +1,9 @@
-// Command mutants plants each bug of the catalogue in turn, runs the tests that should notice it,
+// Package mutants plants each bug of the catalogue in turn, runs the tests that should notice it,
 // and prints who did. It fails when one survives. Names of bugs as arguments limit it to those.
 //
 // A bug is a patch, NAME.patch, that is applied by an overlay of the go command: the tree is not
 // touched. With -overlay it only writes the overlays, for a go command of one's own.
-package main
+package mutants
 
 import (
 	"errors"
@@ -19,18 +19,21 @@ import (
 	"havip-cluster/jepsen/mutants/planted"
 )
 
-func main() {
-	overlay := flag.String("overlay", "", "write the overlays below this `folder`, and run nothing")
-	flag.Parse()
-	survivors, err := run(*overlay, flag.Args())
+// Command is `jepsen mutants`; it returns the exit code.
+func Command(args []string) int {
+	f := flag.NewFlagSet("jepsen mutants", flag.ExitOnError)
+	overlay := f.String("overlay", "", "write the overlays below this `folder`, and run nothing")
+	_ = f.Parse(args) // it exits
+	survivors, err := run(*overlay, f.Args())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
-		os.Exit(1)
+		return 1
 	}
 	if survivors > 0 {
 		fmt.Printf("%d planted bugs survived\n", survivors)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 func run(overlay string, only []string) (survivors int, err error) {

@@ -1,6 +1,6 @@
-// Command search plays a range of seeds in several processes of the simulation's test
+// Package search plays a range of seeds in several processes of the simulation's test
 // binary, because one seed must not disturb another's luck, and sums up what they print.
-package main
+package search
 
 import (
 	"bufio"
@@ -28,20 +28,23 @@ type settings struct {
 	limit       time.Duration
 }
 
-func main() {
+// Command is `jepsen search`; it returns the exit code.
+func Command(args []string) int {
+	f := flag.NewFlagSet("jepsen search", flag.ExitOnError)
 	var s settings
-	flag.StringVar(&s.binary, "binary", "", "the simulation's test binary")
-	flag.StringVar(&s.out, "out", "", "folder for schedules that fail")
-	flag.Uint64Var(&s.seed, "seed", 1, "first seed")
-	flag.IntVar(&s.seeds, "seeds", 24, "number of seeds")
-	flag.DurationVar(&s.duration, "duration", 5*time.Minute, "virtual time with faults of each")
-	flag.IntVar(&s.jobs, "jobs", 2, "processes")
-	flag.DurationVar(&s.limit, "limit", 24*time.Hour, "real time")
-	flag.Parse()
+	f.StringVar(&s.binary, "binary", "", "the simulation's test binary")
+	f.StringVar(&s.out, "out", "", "folder for schedules that fail")
+	f.Uint64Var(&s.seed, "seed", 1, "first seed")
+	f.IntVar(&s.seeds, "seeds", 24, "number of seeds")
+	f.DurationVar(&s.duration, "duration", 5*time.Minute, "virtual time with faults of each")
+	f.IntVar(&s.jobs, "jobs", 2, "processes")
+	f.DurationVar(&s.limit, "limit", 24*time.Hour, "real time")
+	_ = f.Parse(args) // it exits
 	if err := run(s); err != nil {
 		fmt.Fprintln(os.Stderr, "sim:", err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 func run(s settings) (err error) {
