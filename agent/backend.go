@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"sync"
@@ -101,7 +102,22 @@ func (b *backend) client(n fsm.Node) *api.Client {
 	}
 	c = connection{n.ID, api.NewClient(address, b.id.ClientTLSTo(n.ID))}
 	b.clients[address] = c
+	b.disconnect(n)
 	return c.client
+}
+
+// disconnect forgets connections to nodes that are members no more, or have another address, but
+// that to a node of which the state may not know yet. Call with mu held.
+func (b *backend) disconnect(but fsm.Node) {
+	members := b.State().Nodes
+	maps.DeleteFunc(b.clients, func(address string, c connection) bool {
+		n, member := members[c.node]
+		if c.node == but.ID || member && membership.APIAddress(n) == address {
+			return false
+		}
+		c.client.Close()
+		return true
+	})
 }
 
 // reconnect lets the next requests to other nodes show this node's present certificate.
