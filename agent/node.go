@@ -285,6 +285,7 @@ func (a *node) run(parent context.Context) error {
 	part("api", func(ctx context.Context) error { return a.server.Run(ctx, a.public, a.local) })
 	part("failover", a.member.Run)
 	part("watch", a.watch)
+	part("timers", a.followLease)
 	part("guard", a.tellGuard)
 	if a.edge != nil {
 		part("edge", func(ctx context.Context) error { a.edge.Run(ctx, a.member.Agent); return nil })

@@ -86,6 +86,7 @@ type Node struct {
 	reign    uint64        // counts the changes of leadership that Raft has told
 	lead     atomic.Uint64 // the term in which this node leads and is up to date, or 0; written with reignMu held
 	reads    *readRounds
+	pace     *pacedHeartbeats
 	telling  atomic.Bool // a no-op waits for its place in the log
 	patience writePatience
 	removal  turn // held while a removal is checked and begun
@@ -205,7 +206,7 @@ func (n *Node) start() (err error) {
 	if err != nil {
 		return err
 	}
-	trans.entry = n.entryTerm
+	trans.entry, n.pace = n.entryTerm, trans.pace
 	serve := n.bindTransport(trans)
 	if n.raft, err = newRaft(conf, n.Machine, cache, n.parts.Store, snaps, trans); err != nil {
 		return fmt.Errorf("membership: start raft on %s: %w", n.cfg.Dir, err)
@@ -477,6 +478,7 @@ func (n *Node) Close() error {
 func (n *Node) close() error {
 	var errs []error
 	if n.raft != nil {
+		n.pace.follow(0) // nobody waits for a heartbeat any more
 		errs = append(errs, n.raft.Shutdown().Error())
 	}
 	close(n.done)

@@ -43,13 +43,12 @@ type readRounds struct {
 	// learns of an end a moment later, when this node may have voted for another one.
 	holds func(term uint64) bool
 	// ask sends one heartbeat of a term, and returns the term of a voter that takes it.
-	ask func(to raft.Server, term uint64) (taken uint64, err error)
-	// limit is how long a round may take: the next one asks those who came back meanwhile.
-	limit time.Duration
-
+	ask   func(to raft.Server, term uint64) (taken uint64, err error)
 	calls shared.Call[struct{}]
 
-	mu    sync.Mutex
+	mu sync.Mutex
+	// limit is how long a round may take: the next one asks those who came back meanwhile.
+	limit time.Duration
 	lanes map[raft.ServerID]*readLane // those on which a request is under way
 }
 
@@ -93,7 +92,10 @@ func (q *readRounds) play(term uint64) error {
 		q.send(r, s)
 	}
 	var last error
-	late := time.NewTimer(q.limit)
+	q.mu.Lock()
+	limit := q.limit
+	q.mu.Unlock()
+	late := time.NewTimer(limit)
 	defer late.Stop()
 	for waiting := len(others); agree <= voters/2; waiting-- {
 		if waiting == 0 {
@@ -107,10 +109,17 @@ func (q *readRounds) play(term uint64) error {
 				last = err
 			}
 		case <-late.C:
-			return fmt.Errorf("%w within %s", errNoMajority, q.limit)
+			return fmt.Errorf("%w within %s", errNoMajority, limit)
 		}
 	}
 	return nil
+}
+
+// follow takes another heartbeat time-out.
+func (q *readRounds) follow(limit time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.limit = limit
 }
 
 // send asks one voter, after the request that is on its way there. A request that began before
