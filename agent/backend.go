@@ -65,15 +65,32 @@ type connection struct {
 var _ api.Backend = (*backend)(nil)
 
 // raftLog is the log as the failover package sees it.
-type raftLog struct{ *membership.Node }
+type raftLog struct {
+	*membership.Node
+	set atomic.Pointer[voterSetOf]
+}
 
-// VoterSet implements failover.Log.
-func (l raftLog) VoterSet() lease.VoterSet {
+// voterSetOf is the set that was made of a list of voters.
+type voterSetOf struct {
+	ids []string
+	lease.VoterSet
+}
+
+// VoterSet implements failover.Log. It is asked for with each word of the lease, so the set is made
+// anew only when the voters are others.
+func (l *raftLog) VoterSet() lease.VoterSet {
 	ids, index := l.Voters()
+	if known := l.set.Load(); known != nil && known.Index == index && same(known.ids, ids) {
+		return known.VoterSet
+	}
 	set := lease.NewVoterSet(ids)
 	set.Index = index
+	l.set.Store(&voterSetOf{ids, set})
 	return set
 }
+
+// same reports whether two lists are one.
+func same(a, b []string) bool { return len(a) == len(b) && len(a) > 0 && &a[0] == &b[0] }
 
 func (b *backend) Self() string      { return b.id.NodeID }
 func (b *backend) State() *fsm.State { return b.node.State() }

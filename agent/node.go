@@ -232,7 +232,7 @@ func (a *node) openEdge(dir string) error {
 // openMember makes the part that owns HAVIPs.
 func (a *node) openMember() {
 	cfg := failover.Config{
-		Node: a.id.NodeID, Log: raftLog{a.node}, Submit: a.backend.submit, Post: a.words, Gossip: a.gossip, Clock: failover.Boot,
+		Node: a.id.NodeID, Log: &raftLog{Node: a.node}, Submit: a.backend.submit, Post: a.words, Gossip: a.gossip, Clock: failover.Boot,
 		Logger: a.log, Owner: a.edge != nil, Lease: a.id.Lease,
 		Changed: a.hooks.Changed,
 	}

@@ -18,7 +18,8 @@ type Member struct {
 	mail     *mail
 }
 
-// New builds a Member. Nothing runs, and no datagram is answered, before Run.
+// New builds a Member. Nothing runs before Run; but what Receive and ReceiveGossip are given from now
+// on is heard, and a voter answers it.
 func New(cfg Config) *Member {
 	m := &Member{mail: newMail(cfg)}
 	m.Voter = newVoter(cfg, m.mail)

@@ -79,6 +79,7 @@ type Node struct {
 	parts  Parts
 	guard  *guardedLog
 	book   *ledger
+	voters atomic.Pointer[votersAt]
 	path   string
 	notify chan bool
 
@@ -359,18 +360,6 @@ func (n *Node) LeaderID() string {
 func (n *Node) Servers() []raft.Server {
 	f := n.raft.GetConfiguration() // answers from memory
 	return f.Configuration().Servers
-}
-
-// Voters returns the ids of those who vote by the latest configuration in the log, and
-// the index of that entry. The lease protocol counts by it, as Raft does.
-func (n *Node) Voters() (ids []string, index uint64) {
-	servers := n.Servers()
-	for _, s := range servers {
-		if s.Suffrage == raft.Voter {
-			ids = append(ids, string(s.ID))
-		}
-	}
-	return ids, n.book.indexOf(servers)
 }
 
 // Suffrages returns what each server of Raft is, by node id: voter or nonvoter.
