@@ -23,6 +23,7 @@ import (
 // that commits what is newer. Heartbeats, which Raft takes past its queue, are not held up.
 type freshOnly struct {
 	votingTransport
+	pace *pacedHeartbeats
 	held func() (term, index uint64) // Raft's term, and the last index that it knows as committed
 	// entry is the term of an entry in this node's log; false: it is not there.
 	entry func(index uint64) (term uint64, ok bool)
@@ -44,8 +45,8 @@ func newFreshOnly(t raft.Transport, heartbeat time.Duration, held func() (term, 
 	}
 	anybody := func(raft.RPC) error { return nil }
 	nothing := func(uint64) (uint64, bool) { return 0, false }
-	v = newPacedHeartbeats(v, heartbeat, done)
-	return &freshOnly{votingTransport: v, held: held, entry: nothing, still: anybody, rpcs: make(chan raft.RPC), done: done}, nil
+	pace := newPacedHeartbeats(v, heartbeat, done)
+	return &freshOnly{votingTransport: pace, pace: pace, held: held, entry: nothing, still: anybody, rpcs: make(chan raft.RPC), done: done}, nil
 }
 
 // Consumer implements raft.Transport.
