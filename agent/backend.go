@@ -19,6 +19,7 @@ import (
 	"havip-cluster/internal/shared"
 	"havip-cluster/membership"
 	"havip-cluster/membership/identity"
+	"havip-cluster/membership/reach"
 	"havip-cluster/membership/words"
 )
 
@@ -48,6 +49,7 @@ type backend struct {
 	proved  bool   // at the start
 	// elsewhere says who else answered for this node's address at the start; "" is nobody.
 	elsewhere string
+	prober    *reach.Prober
 
 	reads shared.Call[uint64] // of the leader's read index
 
@@ -310,6 +312,7 @@ func (b *backend) Live() map[string]api.Live {
 			l.Status = api.StatusSuspect
 		}
 		l.AppliedIndex, _ = b.member.Controller.Applied(id)
+		l.Unreached, l.MoreUnreached = b.unreached(id)
 		out[id] = l
 	}
 	return out
@@ -349,7 +352,6 @@ func (b *backend) Local() api.Local {
 	if b.elsewhere != "" {
 		out.Conditions = append(out.Conditions, b.elsewhere)
 	}
-	out.Conditions = append(out.Conditions, b.unheard()...)
 	if b.member.Keeper == nil {
 		return out
 	}

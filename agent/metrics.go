@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,11 @@ type metrics struct {
 
 var (
 	metricLeader     = prometheus.NewDesc("havip_leader", "1 in the node that leads.", nil, nil)
+	metricRaftLeader = prometheus.NewDesc("havip_raft_leader", "1 in the node that leads, as havip_leader.", nil, nil)
+	metricBuild      = prometheus.NewDesc("havip_build_info", "1, with the version of the program and of Go.", []string{"version", "go"}, nil)
+	metricFence      = prometheus.NewDesc("havip_fence_info", "1, with the kind of this node's fence: ebpf, nftables or none.", []string{"kind"}, nil)
+	metricOwner      = prometheus.NewDesc("havip_owner", "1 for each HAVIP with an owner, as this node has applied the log.", []string{"havip", "node"}, nil)
+	metricUnserved   = prometheus.NewDesc("havip_unserved", "1 for each enabled HAVIP that nobody serves: without an owner, or whose owner has not said that it serves.", []string{"havip"}, nil)
 	metricIndex      = prometheus.NewDesc("havip_applied_index", "Log index up to which this node has applied the log.", nil, nil)
 	metricSession    = prometheus.NewDesc("havip_session", "Number of this node's session, 0 without one.", nil, nil)
 	metricLease      = prometheus.NewDesc("havip_lease_remaining_seconds", "What is left of this node's lease.", nil, nil)
@@ -51,6 +57,9 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	local, disk := m.b.Local(), m.b.node.Disk()
 	gauge(metricLeader, oneIf(m.b.IsLeader()))
+	gauge(metricRaftLeader, oneIf(m.b.IsLeader()))
+	gauge(metricBuild, 1, m.b.version, runtime.Version())
+	gauge(metricFence, 1, m.b.fence)
 	gauge(metricIndex, float64(m.b.node.Applied()))
 	gauge(metricSession, float64(local.Session))
 	gauge(metricLease, local.LeaseRemaining.Seconds())
@@ -60,7 +69,14 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	states := map[fsm.Serving]int{fsm.Available: 0, fsm.Pending: 0, fsm.Unbound: 0}
 	s := m.b.State()
 	for _, v := range s.HAVIPs {
-		states[s.Serving(v)]++
+		serving := s.Serving(v)
+		states[serving]++
+		if v.Owner != nil {
+			gauge(metricOwner, 1, v.Name, s.NodeName(v.Owner.Node))
+		}
+		if serving != fsm.Available && v.Enabled && !v.Deleting {
+			gauge(metricUnserved, 1, v.Name)
+		}
 	}
 	for state, n := range states {
 		gauge(metricHAVIPs, float64(n), string(state))

@@ -241,6 +241,7 @@ func (a *node) openMember() {
 	}
 	a.member = failover.New(cfg)
 	a.backend.gossip, a.backend.words, a.backend.member = a.gossip, a.words, a.member
+	a.backend.prober = a.backend.newProber()
 	a.backend.running.Store(a.member)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(metrics{a.backend, a.fence}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -85,6 +86,18 @@ func TestRun(t *testing.T) {
 	}
 	if st.Local.Node != "n1" || st.Local.Version != "v0-test" || !st.Local.FenceProved {
 		t.Errorf("the node says of itself: %+v", st.Local)
+	}
+	metrics, err := client.Metrics(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		`havip_build_info{go="go`, `havip_fence_info{kind="`, "havip_raft_leader 1", `havip_api_requests_total{code="200",method="GET",route="/v1/status"} `,
+		`havip_api_request_seconds_count{route="/v1/status"} `,
+	} {
+		if !strings.Contains(string(metrics), "\n"+name) {
+			t.Errorf("no %s in the metrics:\n%s", name, metrics)
+		}
 	}
 	leaseIsFollowed(t, ctx, client, dir)
 	cancel()

@@ -2,11 +2,13 @@ package agent
 
 import (
 	"context"
-	"fmt"
+	"strings"
 
+	"havip-cluster/api"
 	"havip-cluster/failover"
 	"havip-cluster/fsm"
 	"havip-cluster/membership"
+	"havip-cluster/membership/reach"
 	"havip-cluster/membership/words"
 )
 
@@ -76,16 +78,25 @@ func (a *node) introduced(n fsm.Node) fsm.Node {
 func (a *node) speak(part func(name string, run func(context.Context) error)) {
 	part("words", a.words.Run)
 	part("keys", func(ctx context.Context) error { a.registrar().Run(ctx); return nil })
+	part("reach", func(ctx context.Context) error { a.backend.prober.Run(ctx); return nil })
 	part("rejoin", func(ctx context.Context) error { a.gossip.RunRejoin(ctx, a.node.State); return nil })
 }
 
-// unheard names the nodes that gossip sees alive and that answer nothing at the lease port.
-func (b *backend) unheard() (out []string) {
-	s := b.node.State()
-	for _, id := range b.words.Silent() {
-		if n, ok := s.Nodes[id]; ok && b.gossip.Alive(id) {
-			out = append(out, fmt.Sprintf("node %s does not answer at its lease port %d/udp, so no lease is kept through it: look at the firewall between the two", n.Name, n.LeasePort))
-		}
+// newProber tries the doors of the other members, and tells them what fails.
+func (b *backend) newProber() *reach.Prober {
+	d := membership.Doors{Node: b.node, Gossip: b.gossip, Silent: b.words.Silent}
+	return &reach.Prober{Peers: d.Peers, Try: d.Try, Changed: b.gossip.TellUnreached}
+}
+
+// unreached is what a node says that it does not reach; this one is asked directly.
+func (b *backend) unreached(node string) (out []api.Door, more int) {
+	list, more := b.gossip.Unreached(node)
+	if node == b.Self() {
+		list, more = b.prober.Failures(), 0
 	}
-	return out
+	for _, f := range list {
+		use, protocol, _ := strings.Cut(string(f.Door), "/")
+		out = append(out, api.Door{Node: f.Node, Use: use, UDP: protocol == "udp" || f.Door == reach.Lease, Why: string(f.Why), Since: f.Since})
+	}
+	return out, more
 }

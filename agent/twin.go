@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,10 +42,10 @@ func answeredElsewhere(id *identity.Identity) (string, error) {
 				return "", fmt.Errorf("ask whether another host has %s: %w", id.Advertise, err)
 			}
 			for _, mac := range answers {
-				if !ownMAC(mac) && slices.Contains(before, mac.String()) {
+				if !netdev.OwnMAC(mac) && slices.Contains(before, mac.String()) {
 					return "", fmt.Errorf("%w: another host (MAC %s), on which this node ran before, answers for %s", failover.ErrTwin, mac, id.Advertise)
 				}
-				if !ownMAC(mac) {
+				if !netdev.OwnMAC(mac) {
 					return fmt.Sprintf("another host (MAC %s) answers for %s, the address of this node; if that is not the network's own doing, give one of them another address", mac, id.Advertise), nil
 				}
 			}
@@ -75,10 +74,4 @@ func rememberMACs(file string, enis []netdev.ENI) (before []string) {
 		_ = os.WriteFile(file, text, 0o600)
 	}
 	return before
-}
-
-// ownMAC: a second interface of this host in the same network may answer, too.
-func ownMAC(mac net.HardwareAddr) bool {
-	devices, err := net.Interfaces()
-	return err == nil && slices.ContainsFunc(devices, func(d net.Interface) bool { return d.HardwareAddr.String() == mac.String() })
 }

@@ -82,6 +82,19 @@ type Live struct {
 	Version        string        // of its program
 	AppliedIndex   uint64
 	Suffrage       string // voter, nonvoter or "" when not in Raft's configuration
+	// Unreached is what that node says that it does not reach, sorted; MoreUnreached counts what it
+	// had no room to say.
+	Unreached     []Door
+	MoreUnreached int
+}
+
+// Door is a port of a node that another one does not reach.
+type Door struct {
+	Node  string // id
+	Use   string // api, raft, gossip, lease
+	UDP   bool
+	Why   string
+	Since time.Time
 }
 
 // Local is what only the node itself knows: the columns "leased" and "observed".

@@ -85,6 +85,9 @@ type fakeNode struct {
 	mu     sync.Mutex
 	frozen *fsm.State            // what State returns, nil = the newest
 	taken  map[netip.Addr]string // who outside the cluster has an address
+	// what nodes say that they do not reach; set before anybody asks
+	unreached     map[string][]Door
+	moreUnreached int
 }
 
 func (n *fakeNode) Self() string { return n.id.NodeID }
@@ -166,7 +169,7 @@ func (n *fakeNode) ProposeFor(_ context.Context, node, kind string, raw json.Raw
 func (n *fakeNode) Live() map[string]Live {
 	out := map[string]Live{}
 	for id := range n.State().Nodes {
-		out[id] = Live{Status: StatusAlive, LeaseRemaining: 432 * time.Millisecond, Version: "v1.2.3", Suffrage: "voter"}
+		out[id] = Live{Status: StatusAlive, LeaseRemaining: 432 * time.Millisecond, Version: "v1.2.3", Suffrage: "voter", Unreached: n.unreached[id], MoreUnreached: n.moreUnreached}
 	}
 	return out
 }

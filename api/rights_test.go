@@ -51,12 +51,16 @@ func (w *world) credential(t testing.TB, name string, right fsm.Right, group str
 }
 
 // agentNode adds a node that does not vote.
-func (w *world) agentNode(t testing.TB) *identity.Identity {
-	id := newIdentity(t, "node-3", 7999, w.nodes[0].id)
+func (w *world) agentNode(t testing.TB) *identity.Identity { return w.join(t, 3, fsm.RoleAgent) }
+
+// join adds node i, which runs nowhere.
+func (w *world) join(t testing.TB, i int, role fsm.Role) *identity.Identity {
+	name := fmt.Sprintf("node-%d", i)
+	id := newIdentity(t, name, 7999, w.nodes[0].id)
 	for _, b := range []fsm.Body{
-		fsm.CreateToken{Token: fsm.Token{ID: "t3", SecretHash: "h", Node: "node-3", Role: fsm.RoleAgent, Expires: time.Now().Add(time.Hour).UnixNano()}},
-		fsm.AddNode{Token: "t3", SecretHash: "h", Node: fsm.Node{
-			ID: id.NodeID, Name: "node-3", Address: "127.0.0.3", APIPort: 1, RaftPort: 2, GossipPort: 3, Version: fsm.VersionWithLevel("v1"),
+		fsm.CreateToken{Token: fsm.Token{ID: "t" + name, SecretHash: "h", Node: name, Role: role, Expires: time.Now().Add(time.Hour).UnixNano()}},
+		fsm.AddNode{Token: "t" + name, SecretHash: "h", Node: fsm.Node{
+			ID: id.NodeID, Name: name, Address: fmt.Sprintf("127.0.0.%d", i), APIPort: 1, RaftPort: 2, GossipPort: 3, Version: fsm.VersionWithLevel("v1"),
 		}},
 	} {
 		if res := w.log.apply(t, b, ""); res.Refusal != nil {

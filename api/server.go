@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -58,6 +59,7 @@ type Server struct {
 	leader    leaderLink
 
 	requests  *prometheus.CounterVec
+	took      *prometheus.HistogramVec
 	forwarded prometheus.Counter
 	refused   prometheus.Counter
 	denied    prometheus.Counter
@@ -75,8 +77,12 @@ func New(c Config) *Server {
 		Config: c, mux: &routeMux{ServeMux: http.NewServeMux()},
 		lists: make(chan struct{}, 1), plans: make(chan struct{}, plansMax), files: make(chan struct{}, limits.Files), reading: make(chan struct{}, 1), followers: make(chan struct{}, followersMax), stopping: make(chan struct{}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "havip_api_requests_total", Help: "Requests answered by this node, by method and HTTP status.",
-		}, []string{"method", "status"}),
+			Name: "havip_api_requests_total", Help: "Requests answered by this node, by method, route and HTTP status.",
+		}, []string{"method", "route", "code"}),
+		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "havip_api_request_seconds", Help: "How long this node took to answer, by route; event streams are not in it.",
+			Buckets: []float64{.0005, .001, .005, .01, .05, .1, .5, 1, 5},
+		}, []string{"route"}),
 		forwarded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "havip_api_forwarded_total", Help: "Requests that this node passed on to the leader.",
 		}),
@@ -87,7 +93,7 @@ func New(c Config) *Server {
 	s.denied = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "havip_api_denied_total", Help: "Requests that this node refused because the caller had no credential, or not the right.",
 	})
-	c.Registry.MustRegister(s.requests, s.forwarded, s.refused, s.denied)
+	c.Registry.MustRegister(s.requests, s.took, s.forwarded, s.refused, s.denied)
 	conf := huma.DefaultConfig("havip-cluster", c.Version)
 	conf.CreateHooks = nil // no "$schema" in answers: lists are arrays, objects have our fields only
 	conf.OpenAPIPath, conf.DocsPath, conf.SchemasPath = "", "", ""
@@ -227,9 +233,13 @@ type bodyKey struct{}
 // count keeps the request counter.
 func (s *Server) count(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		sw, start := &statusWriter{ResponseWriter: w, status: http.StatusOK}, time.Now()
+		_, route, _ := strings.Cut(s.pattern(r), " ") // of few, whatever the caller asks for
 		next.ServeHTTP(sw, r)
-		s.requests.WithLabelValues(methodLabel(r.Method), http.StatusText(sw.status)).Inc()
+		s.requests.WithLabelValues(methodLabel(r.Method), route, strconv.Itoa(sw.status)).Inc()
+		if !follows(r) {
+			s.took.WithLabelValues(route).Observe(time.Since(start).Seconds())
+		}
 	})
 }
 

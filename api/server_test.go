@@ -83,7 +83,7 @@ func TestEndpoints(t *testing.T) {
 		{"PATCH", "/v1/enis/node-1%2Feth0", `{"primary":false}`, 200, eniFields},
 		{"GET", "/v1/cluster", "", 200, clusterFields},
 		{"PATCH", "/v1/cluster", `{"lease_ms":400}`, 200, clusterFields},
-		{"GET", "/v1/status", "", 200, clusterFields + " health local members owned pending unowned problems"},
+		{"GET", "/v1/status", "", 200, clusterFields + " health local members owned pending unowned problems unreached"},
 		{"POST", "/v1/tokens", `{"node":"node-3"}`, 201, "command expires node role token"},
 		{"POST", "/v1/nodes/node-2/activate", "", 200, nodeFields},
 		{"PATCH", "/v1/nodes/node-2", `{"maintenance":false,"capacity":5,"score":-3}`, 200, nodeFields},

@@ -26,6 +26,19 @@ type Status struct {
 	Unowned  int       `json:"unowned" doc:"Enabled HAVIPs without an owner"`
 	Members  []Node    `json:"members"`
 	Local    LocalView `json:"local"`
+	// Unreached is at most unreachedMax long; problems count the others.
+	Unreached []Unreached `json:"unreached" doc:"Ports of nodes that another node has tried in vain, several times in a row, sorted"`
+}
+
+// Unreached is one port of one node that another one does not reach, by its own word.
+type Unreached struct {
+	From     string `json:"from" doc:"Name of the node that tried"`
+	To       string `json:"to" doc:"Name of the node that it does not reach"`
+	Port     int    `json:"port"`
+	Protocol string `json:"protocol" enum:"tcp,udp"`
+	Use      string `json:"use" enum:"api,raft,gossip,lease"`
+	Why      string `json:"why"`
+	ForMS    int64  `json:"for_ms" doc:"Since the first try in vain, by the clocks of both nodes"`
 }
 
 // LocalView is what only the answering node knows.
@@ -82,12 +95,14 @@ func (s *Server) status(st *fsm.State) Status {
 			LeaseRemainingMS: max(0, l.LeaseRemaining.Milliseconds()), Observed: list(l.Observed), LogBytes: l.LogBytes,
 		},
 	}
+	out.Unreached = []Unreached{}
 	h, at := &health{&out, map[string]int{}}, time.Now().UnixNano()
 	h.gaveUp(st, at)
 	if out.Leader == nil {
 		h.worse(HealthRed, "no leader is known; running HAVIPs keep running while a majority of the voters answers, and nothing can be changed")
 	}
 	h.members(out.Members)
+	h.unreached(st, s.Backend.Live(), time.Unix(0, at))
 	for _, sess := range st.SessionList() {
 		if sess.Behind != 0 {
 			h.worse(HealthYellow, "%s", fsm.BehindText(st.NodeName(sess.Node), sess.Behind))

@@ -36,16 +36,18 @@ var arrows = map[string][]string{
 	"netdev":              nil,
 	"fsm":                 nil,
 	"fsm/placement":       {"fsm"},
-	"membership":          {"fsm", "membership/identity"},
+	"membership":          {"fsm", "membership/identity", "membership/reach"},
+	"membership/reach":    nil,
 	"membership/identity": nil,
 	"edge":                {"netdev", "netdev/fence"},
 	"failover":            {"fsm", "fsm/placement", "failover/lease"},
 	"agent": {
 		"agent/guard", "agent/hooks", "api", "edge", "failover", "failover/lease", "fsm",
-		"membership", "membership/identity", "membership/words", "netdev", "netdev/fence",
+		"membership", "membership/identity", "membership/reach", "membership/words", "netdev", "netdev/fence",
 	},
 	"agent/guard":         {"api", "fsm", "membership/identity", "netdev", "netdev/fence"},
 	"agent/hooks":         {"failover"},
+	"agent/preflight":     {"membership/identity", "netdev", "netdev/fence"},
 	"failover/lease":      nil,
 	"manifest":            {"fsm", "fsm/placement"},
 	"manifest/goldens":    {"fsm", "manifest"},
@@ -54,7 +56,7 @@ var arrows = map[string][]string{
 	"manifest/heartbeat":  {"fsm", "manifest"},
 	"api":                 {"fsm", "fsm/placement", "manifest", "membership/identity"},
 	"cmd": {
-		"agent", "agent/guard", "api", "fsm", "fsm/placement", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat",
+		"agent", "agent/guard", "agent/preflight", "api", "fsm", "fsm/placement", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat",
 		"membership/identity", "netdev/fence", "jepsen/netns", // demo's bed
 	},
 	"jepsen":         {"*"},
@@ -66,7 +68,7 @@ var arrows = map[string][]string{
 var pureCores = []string{"fsm", "fsm/placement", "failover/lease"}
 
 // pureFiles are cores that share their package with a shell.
-var pureFiles = []string{"edge/plan.go", "edge/facts.go", "edge/memory.go", "edge/desired.go", "edge/op.go"}
+var pureFiles = []string{"edge/plan.go", "edge/facts.go", "edge/memory.go", "edge/desired.go", "edge/op.go", "membership/reach/table.go", "membership/reach/travel.go"}
 
 var impureImports = []string{"math/rand", "math/rand/v2", "crypto/rand", "sync", "sync/atomic"}
 
@@ -75,7 +77,7 @@ var clockFunctions = []string{"Now", "Since", "Until", "After", "AfterFunc", "Ne
 // house lists the folders that explain themselves in a DESIGN.md once they hold Go code.
 var house = []string{
 	"cmd/havip-cluster", "api", "fsm", "fsm/placement", "membership", "membership/identity",
-	"failover", "failover/lease", "edge", "agent", "agent/guard", "agent/hooks", "manifest", "netdev", "jepsen", "jepsen/sim", "jepsen/mutants",
+	"failover", "failover/lease", "edge", "agent", "agent/guard", "agent/hooks", "agent/preflight", "manifest", "netdev", "jepsen", "jepsen/sim", "jepsen/mutants",
 }
 
 // allowance lets one file ("dir/file.go") or function ("dir/file.go:Name") exceed its

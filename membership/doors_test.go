@@ -9,12 +9,15 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-msgpack/v2/codec"
 	"github.com/hashicorp/raft"
 
 	"havip-cluster/fsm"
+	"havip-cluster/internal/doorbook"
 	"havip-cluster/membership/identity"
 )
 
@@ -46,6 +49,7 @@ func calling(t testing.TB, conf *tls.Config) *raft.NetworkTransport {
 
 // attempt is one request that a node sends under a name.
 type attempt struct {
+	kind byte
 	name string
 	send func(trans *raft.NetworkTransport, h raft.RPCHeader, to raft.ServerAddress) error
 }
@@ -57,24 +61,24 @@ func attempts(t testing.TB, log fsm.Body) []attempt {
 	forged := entry(t, 0, log)
 	forged.Index, forged.Term = highTerm, highTerm
 	return []attempt{
-		{"an entry", func(trans *raft.NetworkTransport, h raft.RPCHeader, to raft.ServerAddress) error {
+		{kindAppendEntries, "an entry", func(trans *raft.NetworkTransport, h raft.RPCHeader, to raft.ServerAddress) error {
 			req := &raft.AppendEntriesRequest{RPCHeader: h, Leader: h.Addr, Term: highTerm, Entries: []*raft.Log{forged}, LeaderCommitIndex: highTerm}
 			return trans.AppendEntries("", to, req, &raft.AppendEntriesResponse{})
 		}},
-		{"a heartbeat", func(trans *raft.NetworkTransport, h raft.RPCHeader, to raft.ServerAddress) error {
+		{kindAppendEntries, "a heartbeat", func(trans *raft.NetworkTransport, h raft.RPCHeader, to raft.ServerAddress) error {
 			return trans.AppendEntries("", to, &raft.AppendEntriesRequest{RPCHeader: h, Leader: h.Addr, Term: highTerm}, &raft.AppendEntriesResponse{})
 		}},
-		{"a vote", func(trans *raft.NetworkTransport, h raft.RPCHeader, to raft.ServerAddress) error {
+		{kindRequestVote, "a vote", func(trans *raft.NetworkTransport, h raft.RPCHeader, to raft.ServerAddress) error {
 			req := &raft.RequestVoteRequest{RPCHeader: h, Candidate: h.Addr, Term: highTerm, LastLogIndex: highTerm, LastLogTerm: highTerm, LeadershipTransfer: true}
 			return trans.RequestVote("", to, req, &raft.RequestVoteResponse{})
 		}},
-		{"a pre-vote", func(trans *raft.NetworkTransport, h raft.RPCHeader, to raft.ServerAddress) error {
+		{kindRequestPreVote, "a pre-vote", func(trans *raft.NetworkTransport, h raft.RPCHeader, to raft.ServerAddress) error {
 			return trans.RequestPreVote("", to, &raft.RequestPreVoteRequest{RPCHeader: h, Term: highTerm, LastLogIndex: highTerm, LastLogTerm: highTerm}, &raft.RequestPreVoteResponse{})
 		}},
-		{"a call for an election", func(trans *raft.NetworkTransport, h raft.RPCHeader, to raft.ServerAddress) error {
+		{kindTimeoutNow, "a call for an election", func(trans *raft.NetworkTransport, h raft.RPCHeader, to raft.ServerAddress) error {
 			return trans.TimeoutNow("", to, &raft.TimeoutNowRequest{RPCHeader: h}, &raft.TimeoutNowResponse{})
 		}},
-		{"a snapshot", func(trans *raft.NetworkTransport, h raft.RPCHeader, to raft.ServerAddress) error {
+		{kindInstallSnapshot, "a snapshot", func(trans *raft.NetworkTransport, h raft.RPCHeader, to raft.ServerAddress) error {
 			req := &raft.InstallSnapshotRequest{RPCHeader: h, Leader: h.Addr, SnapshotVersion: raft.SnapshotVersionMax, Term: highTerm, LastLogIndex: highTerm, LastLogTerm: highTerm, Size: 4}
 			return trans.InstallSnapshot("", to, req, &raft.InstallSnapshotResponse{}, bytes.NewReader([]byte("what")))
 		}},
@@ -155,6 +159,7 @@ func TestOnlyVotersSpeak(t *testing.T) {
 	foreign := newPeer(t, must[identity.Spec](t)(identity.NewCluster(settings(t, "node-1"), time.Now())))
 	before := leader.standing()
 	tried := 0
+	answered := map[[2]string]int{} // by who and what
 	for _, who := range []struct {
 		name  string
 		p     *peer
@@ -167,7 +172,7 @@ func TestOnlyVotersSpeak(t *testing.T) {
 		{"a member of role agent", agent, agent.id.ClientTLS(), []*peer{agent, follower, leader}},
 		{"a voter for another", follower, follower.id.ClientTLS(), []*peer{leader, agent, gone}},
 		{"a node of another cluster", foreign, careless(foreign.id.ClientTLS()), []*peer{foreign, follower, leader}},
-		{"nobody", foreign, careless(&tls.Config{}), []*peer{follower, leader}},
+		{"a host without any key", foreign, careless(&tls.Config{}), []*peer{follower, leader}},
 		{"a certificate without an id", foreign, nameless(t, leader), []*peer{follower, leader}},
 	} {
 		trans := calling(t, who.conf)
@@ -178,6 +183,7 @@ func TestOnlyVotersSpeak(t *testing.T) {
 					what := fmt.Sprintf("%s sends %s as %s to %s", who.name, a.name, name.id.Name, target.id.Name)
 					if err := a.send(trans, as(name), target.address()); err == nil {
 						t.Errorf("%s: it was answered", what)
+						answered[[2]string{who.name, a.name}]++
 					}
 				}
 			}
@@ -193,8 +199,49 @@ func TestOnlyVotersSpeak(t *testing.T) {
 		t.Error("the session was closed")
 	}
 	t.Logf("%d attempts", tried)
+	raftDoorbook(t, attempts(t, fsm.CloseSession{}), answered, map[string]*peer{doorbook.RemovedAgent: gone, doorbook.RemovedVoter: formerly, doorbook.Agent: agent, doorbook.Stranger: foreign}, follower)
 	if lines := follower.log.count("connection refused"); lines > 1 {
 		t.Errorf("%d lines about refused connections", lines)
+	}
+}
+
+// raftDoorbook makes the table of docs/doors.md: each kind of request that is read at all, and the question for the servers.
+func raftDoorbook(t *testing.T, tried []attempt, answered map[[2]string]int, four map[string]*peer, at *peer) {
+	t.Helper()
+	table := doorbook.NewTable("request")
+	kinds := map[byte]bool{}
+	for _, a := range tried {
+		kinds[a.kind] = true
+		table.Row(func(who string) string {
+			if answered[[2]string{who, a.name}] > 0 {
+				return "answered"
+			}
+			return doorbook.Refused
+		}, a.name)
+	}
+	for kind := range 256 {
+		_, err := decodeRequest(byte(kind), bytes.NewReader(nil), codec.NewDecoder(bytes.NewReader(nil), &codec.MsgpackHandle{}))
+		if read := err == nil || !strings.Contains(err.Error(), "raft has no request of kind"); read != kinds[byte(kind)] {
+			t.Errorf("a request of kind %d is read: %t, and tried: %t", kind, read, kinds[byte(kind)])
+		}
+	}
+	table.Row(func(who string) string {
+		conf := careless(four[who].id.ClientTLS())
+		if who == doorbook.Stranger {
+			conf = careless(&tls.Config{})
+		}
+		d := dialler{client: func(string) *tls.Config { return conf.Clone() }}
+		got, err := d.ask(soon(t), raft.Server{ID: raft.ServerID(at.id.NodeID), Address: at.address()})
+		if want := who == doorbook.Agent; want != (err == nil && len(got.Servers) > 0) {
+			t.Errorf("%s asks for the servers: %v, %v", who, got, err)
+		}
+		if err == nil {
+			return "answered"
+		}
+		return doorbook.Refused
+	}, "who are the servers?")
+	if err := doorbook.Check("raft", table); err != nil {
+		t.Error(err)
 	}
 }
 

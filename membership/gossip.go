@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"havip-cluster/fsm"
+	"havip-cluster/membership/reach"
 )
 
 const (
@@ -67,8 +68,10 @@ type Gossip struct {
 	list *memberlist.Memberlist
 	ring *memberlist.Keyring
 	mu   sync.Mutex
-	seen map[string]sighting // by node id
-	bye  map[string]bool     // who said good-bye and is not back
+	seen map[string]sighting  // by node id
+	bye  map[string]bool      // who said good-bye and is not back
+	pong map[string]time.Time // the last answer to a datagram, by node id
+	mine []reach.Failure      // what this node does not reach
 
 	closing  sync.Once
 	closeErr error
@@ -82,18 +85,24 @@ const (
 
 // sighting is what gossip thinks of a node, and where it was.
 type sighting struct {
-	status, version string
-	at              memberlist.Node
+	status string
+	meta   meta
+	at     memberlist.Node
 }
 
 // meta is what a node tells of itself; at most memberlist.MetaMaxSize bytes.
 type meta struct {
 	Version string `json:"v"`
+	// Probed: a connection to its Raft port that ends at once is nothing unusual to it.
+	Probed bool `json:"p,omitempty"`
+	// Unreached is what the node does not reach (reach.Pack), More how many entries had no room.
+	Unreached string `json:"u,omitempty"`
+	More      int    `json:"m,omitempty"`
 }
 
 // OpenGossip starts to listen. It knows nobody until Rejoin.
 func OpenGossip(cfg GossipConfig) (*Gossip, error) {
-	g := &Gossip{cfg: cfg, seen: map[string]sighting{}, bye: map[string]bool{}}
+	g := &Gossip{cfg: cfg, seen: map[string]sighting{}, bye: map[string]bool{}, pong: map[string]time.Time{}}
 	c := memberlist.DefaultLANConfig()
 	c.Name = cfg.Node
 	c.Label = cfg.Cluster
@@ -112,7 +121,7 @@ func OpenGossip(cfg GossipConfig) (*Gossip, error) {
 	if cfg.tune != nil {
 		cfg.tune(c)
 	}
-	c.Delegate, c.Events = gossipDelegate{g}, gossipDelegate{g}
+	c.Delegate, c.Events, c.Ping = gossipDelegate{g}, gossipDelegate{g}, gossipDelegate{g}
 	c.Logger = log.New(newSlogWriter(cfg.Logger), "", log.LstdFlags)
 	if c.Transport == nil { // a test has one of its own
 		transport, err := newBoundedGossip(cfg)
@@ -174,7 +183,7 @@ func (g *Gossip) Status(node string) string {
 func (g *Gossip) Version(node string) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.seen[node].version
+	return g.seen[node].meta.Version
 }
 
 // Alive reports whether gossip sees the node.
@@ -280,13 +289,6 @@ func (g *Gossip) goodBye(id string) {
 
 type gossipDelegate struct{ g *Gossip }
 
-func (d gossipDelegate) NodeMeta(limit int) []byte {
-	b, err := json.Marshal(meta{Version: d.g.cfg.Version})
-	if err != nil || len(b) > limit {
-		return nil
-	}
-	return b
-}
 func (d gossipDelegate) NotifyMsg(b []byte) {
 	switch {
 	case len(b) == 0:
@@ -312,9 +314,12 @@ func (d gossipDelegate) set(n *memberlist.Node, status string) {
 		status = statusLeft
 	}
 	delete(d.g.bye, n.Name)
-	d.g.seen[n.Name] = sighting{status, m.Version, *n}
+	before := d.g.seen[n.Name]
+	d.g.seen[n.Name] = sighting{status, m, *n}
 	d.g.mu.Unlock()
-	d.g.cfg.Changed()
+	if before.status != status || before.meta.Version != m.Version { // not for what it does not reach
+		d.g.cfg.Changed()
+	}
 }
 
 func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }

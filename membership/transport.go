@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -167,6 +168,11 @@ func (s *tlsStream) handshake(raw net.Conn) {
 	err := conn.HandshakeContext(ctx)
 	if !s.waiting.leave(raw) {
 		return // it lost its place, and is closed and counted
+	}
+	if errors.Is(err, io.EOF) && s.keeper.sourceOfMember(sourceOf(raw)) { // it looked whether this port is reached
+		s.leave(raw)
+		_ = raw.Close()
+		return
 	}
 	if err != nil {
 		s.drop(raw, err)

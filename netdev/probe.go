@@ -173,3 +173,10 @@ func deviceOf(index int) (device, error) {
 	})
 	return d, err
 }
+
+// OwnMAC reports whether a device of this network namespace has a MAC: a second interface in the same network
+// answers, too.
+func OwnMAC(mac net.HardwareAddr) bool {
+	devices, err := net.Interfaces()
+	return err == nil && slices.ContainsFunc(devices, func(d net.Interface) bool { return d.HardwareAddr.String() == mac.String() })
+}

@@ -55,6 +55,8 @@ type guard struct {
 type End int
 
 func (e End) Error() string { return fmt.Sprintf("the agent ended with code %d", int(e)) }
+
+// ExitCode is asked by api.ExitCode.
 func (e End) ExitCode() int { return int(e) }
 
 // Run runs this very program again as the agent, and ends as it does.

@@ -135,13 +135,13 @@ func newRoot(g *globals) *cobra.Command {
 	f.StringVar(&g.dataDir, "data-dir", defaultDataDir, "the node's data directory")
 	f.StringVar(&g.address, "address", "", "agent to ask: https://HOST:PORT or unix:PATH (default: $"+envAddress+", else the local agent's socket)")
 	f.StringVar(&g.tokenFile, "token-file", "", "file with the token to show, - for standard input (default: $"+envToken+")")
-	f.StringVar(&g.caFile, "ca-file", "", "certificate of the cluster's CA, for an agent elsewhere (default: that of the data directory)")
+	f.StringVar(&g.caFile, "ca-file", "", "certificate of the cluster's CA, or several one after the other, for an agent elsewhere (default: that of the data directory)")
 	f.StringVarP(&g.output, "output", "o", "table", "table, json, yaml or name: what a list names, one a line")
 	f.BoolVar(&g.bare, "no-headers", false, "tables without their first line")
 	f.DurationVar(&g.timeout, "timeout", api.DefaultTimeout, "how long to try; for a whole configuration 1m, unless named")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%s", flagSentence(err)) })
 	root.AddCommand(
-		newBootstrapCommand(g), newJoinCommand(g), newAgentCommand(g), newNodeCommand(g), newSubnetCommand(g), newENICommand(g),
+		newBootstrapCommand(g), newJoinCommand(g), newPreflightCommand(g), newAgentCommand(g), newNodeCommand(g), newSubnetCommand(g), newENICommand(g),
 		newHAVIPCommand(g), newGroupCommand(g), newPlacementCommand(g), newExplainCommand(g), newPlanCommand(g),
 		newApplyCommand(g), newExportCommand(g), newVerifyCommand(g), newRevisionsCommand(g), newRollbackCommand(g), newImportCommand(g),
 		newStatusCommand(g), newWaitCommand(g), newEventsCommand(g), newAuditCommand(g), newTokenCommand(g), newFailoversCommand(g), newClusterCommand(g), newKeysCommand(g), newSnapshotCommand(g), newRecoverCommand(g), newDebugCommand(g), newDemoCommand(g), newVersionCommand(g),

@@ -124,7 +124,7 @@ var catalogue = []bug{
 	lease("length-lapse", "8: the longer length lapses"),
 	inFSM("lease-max", "8: the longer length stays in force", "^TestTheLongerLeaseStays$"),
 	inFSM("settle", "8: settled is the newest change", "^TestRefusals$"),
-	{"controller-behind", "a node that does not apply is no owner", []catcher{{"failover", "^TestANodeThatDoesNotApplyIsNoOwner$", fails}}},
+	{"controller-behind", "a node that does not apply is no owner", []catcher{{"failover", "^TestANodeThatDoesNotApplyIsNoOwner$", fails}, directed}},
 	{"controller-settle-early", "8: the longer length has run out", []catcher{directed}},
 	inFSM("guard", "6: guarded by every node before it is placed", "^TestGuardBeforePlacement$"),
 	inFSM("guard-open", "1: a session begins with a fence that knows every HAVIP", "^TestGuardBeforeASession$", directed),

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	bits "encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -292,7 +293,8 @@ func (b *Bed) repeat(from *netns.Host, every time.Duration, burst int, packets [
 			defer unix.Close(fd)
 			for i := 0; ctx.Err() == nil; i++ {
 				p := packets[i%len(packets)]
-				if err := unix.Sendto(fd, p, 0, &unix.SockaddrInet4{Addr: [4]byte(p[16:20])}); err != nil {
+				err := unix.Sendto(fd, p, 0, &unix.SockaddrInet4{Addr: [4]byte(p[16:20])})
+				if err != nil && !errors.Is(err, unix.EHOSTUNREACH) && !errors.Is(err, unix.ENOBUFS) { // it may be cut off just then
 					return fmt.Errorf("send: %w", err)
 				}
 				if i%burst == 0 {

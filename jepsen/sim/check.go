@@ -225,6 +225,12 @@ func (w *World) noteEvents(s *fsm.State) {
 		}
 		w.notef("log %d: %s", e.Index, e.Text)
 	}
+	for _, sess := range s.SessionList() {
+		if sess.Behind != 0 && !w.lagged[sess.Number] {
+			w.lagged[sess.Number] = true
+			w.stats.Behind++
+		}
+	}
 	if s.Index > w.lastEvent {
 		w.lastEvent = s.Index
 	}

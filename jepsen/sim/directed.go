@@ -47,6 +47,16 @@ func (w *World) mustBeAnswered(havip string, bound time.Duration) {
 	}
 }
 
+// mustBeRecalled demands that a host has been asked so often at least about claims that it does not serve.
+func (w *World) mustBeRecalled(name string, times int) {
+	w.mu.Lock()
+	got := w.named(name).recalled
+	w.mu.Unlock()
+	if got < times {
+		w.violate("schedule", "%s was asked %d times about claims of which it does not know, want %d", name, got, times)
+	}
+}
+
 // awaitRenewal returns when a host sends its next renewal to another one. The times of a
 // directed schedule count from there, as if it had come when the event says.
 func (w *World) awaitRenewal(d direction) {

@@ -25,6 +25,8 @@ func init() { // in init, because play refers to ops
 		"oneway":  {"h h d", func(w *World, a []string) { w.cut(a[2], pair(a[0], a[1])) }},
 		"isolate": {"h d", func(w *World, a []string) { w.isolate(a[0], a[1]) }},
 		"split":   {"hs d", func(w *World, a []string) { w.cut(a[1], w.across(a[0])...) }},
+		"shut":    {"s h d", func(w *World, a []string) { w.shut(a[2], doorway(a[0]), w.into(a[1])...) }},
+		"shut-to": {"s h h d", func(w *World, a []string) { w.shut(a[3], doorway(a[0]), pair(a[1], a[2])) }},
 		"weather": {"n n n d d", (*World).setWeather},
 		"hold":    {"s h h d d", (*World).hold},
 		"freeze":  {"h d", func(w *World, a []string) { w.freezeHost(w.named(a[0]), dur(a[1])) }},
@@ -72,6 +74,7 @@ func init() { // in init, because play refers to ops
 		"align":       {"h h", func(w *World, a []string) { w.awaitRenewal(pair(a[0], a[1])) }},
 		"steady":      {"v d", func(w *World, a []string) { w.operator(func() { w.mustStay(a[0], dur(a[1])) }) }},
 		"idle":        {"n n d", func(w *World, a []string) { w.operator(func() { w.mustIdle(num(a[0]), num(a[1]), dur(a[2])) }) }},
+		"recalled":    {"h n", func(w *World, a []string) { w.mustBeRecalled(a[0], num(a[1])) }},
 		"answered":    {"v d", func(w *World, a []string) { w.mustBeAnswered(a[0], dur(a[1])) }},
 	}
 }
@@ -102,7 +105,7 @@ func checkEvent(e Event, hosts int) error {
 			return fmt.Errorf("%q is no %s", arg, map[string]string{"h": "host", "hs": "list of hosts", "d": "duration", "n": "number"}[kind])
 		}
 	}
-	if word := map[string][]string{"stray": {"lo", "eth0"}, "keep": {"lo", "eth0"}, "unfence": {"nft", "detach"}}[e.Op]; word != nil && !slices.ContainsFunc(e.Args, func(a string) bool { return slices.Contains(word, a) }) {
+	if word := map[string][]string{"stray": {"lo", "eth0"}, "keep": {"lo", "eth0"}, "unfence": {"nft", "detach"}, "shut": doorways, "shut-to": doorways}[e.Op]; word != nil && !slices.ContainsFunc(e.Args, func(a string) bool { return slices.Contains(word, a) }) {
 		return fmt.Errorf("%s needs one of %q", e.Op, word)
 	}
 	if e.Op == "hold" && kinds[e.Args[0]] == 0 {
@@ -177,6 +180,27 @@ func (w *World) cut(last string, ways ...direction) {
 		}
 	}
 	w.fault(last, func() { change(1) }, func() { change(-1) })
+}
+
+// shut has a firewall shut a door against some ways.
+func (w *World) shut(last string, door doorway, ways ...direction) {
+	w.count(func(st *Stats) { st.Shut++ })
+	change := func(by int) {
+		for _, d := range ways {
+			w.net.shut(d.from, d.to, door, by)
+		}
+	}
+	w.fault(last, func() { change(1) }, func() { change(-1) })
+}
+
+// into lists the ways to a host.
+func (w *World) into(name string) (out []direction) {
+	for _, h := range w.hosts {
+		if h.name != name {
+			out = append(out, pair(h.name, name))
+		}
+	}
+	return out
 }
 
 // across lists the ways between some hosts and all others.

@@ -65,6 +65,14 @@ var choices = []choice{
 	{6, func(g *generator) { g.add("isolate", g.host(), g.last()) }},
 	{6, func(g *generator) { a, b := g.two(); g.add("cut", a, b, g.last()) }},
 	{6, func(g *generator) { a, b := g.two(); g.add("oneway", a, b, g.last()) }},
+	{4, func(g *generator) { g.add("shut", g.door(), g.host(), g.last()) }},
+	{3, func(g *generator) { a, b := g.two(); g.add("shut-to", g.door(), a, b, g.last()) }},
+	{6, func(g *generator) { // a node does not hear of what it is given when another one, which still votes, is lost
+		a, b := g.two()
+		g.add("shut", "raft", a, g.long())
+		g.at += g.between(0, g.s.Lease)
+		g.add("shut", "words", b, g.long())
+	}},
 	{4, func(g *generator) { g.add("split", g.side(), g.last()) }},
 	{6, func(g *generator) {
 		g.add("weather", fmt.Sprint(g.IntN(30)), fmt.Sprint(g.IntN(20)), fmt.Sprint(g.IntN(10)), g.between(0, g.s.Lease/20).Round(time.Microsecond).String(), g.last())
@@ -206,6 +214,13 @@ func (g *generator) last() string {
 	}
 	return d.Round(time.Microsecond).String()
 }
+
+// long is a fault that lasts long enough to be found by what is said once in a while.
+func (g *generator) long() string {
+	return g.between(3*g.s.Lease, 20*g.s.Lease).Round(time.Microsecond).String()
+}
+
+func (g *generator) door() string { return doorways[g.IntN(len(doorways))] }
 
 func (g *generator) seam() string {
 	seams := []string{"send", "receive", "answer", "disk", "guard", "read", "up", "down", "keep", "announce", "clean", "deadline", "propose", "submit", "log"}

@@ -45,6 +45,7 @@ type host struct {
 	old       bool // the program on its disk reads level 1 only
 	turns     int  // of the edge, and its readings of the kernel
 	readings  int
+	recalled  int           // words that asked it about claims that it does not serve
 	down      int           // faults that keep the process down
 	off       int           // of these, those that cut the power
 	hindered  time.Duration // when it was last stopped, or an operation of its edge failed, or its fence was damaged

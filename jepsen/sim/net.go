@@ -22,9 +22,20 @@ type network struct {
 }
 
 type link struct {
-	cuts int // faults under way that cut it
+	cuts int             // faults under way that cut it
+	shut map[doorway]int // and those that shut one port at its end
 	dice dice
 }
+
+// doorway is a port, one of those at which a host is spoken to: a firewall may shut one, and leave the others.
+type doorway string
+
+const (
+	raftDoor  doorway = "raft"  // requests of Raft; answers come back by the same connection
+	wordsDoor doorway = "words" // sealed datagrams
+)
+
+var doorways = []string{string(raftDoor), string(wordsDoor)}
 
 // weather is what happens to datagrams everywhere: per cent lost, doubled, late.
 type weather struct {
@@ -47,6 +58,14 @@ type parcel struct {
 	b      []byte
 }
 
+// door is where a datagram comes in; "" is that of gossip, which nothing shuts here.
+func (c parcel) door() doorway {
+	if c.sealed {
+		return wordsDoor
+	}
+	return ""
+}
+
 // give hands a datagram to the part that takes it.
 func (c parcel) give(m *failover.Member) {
 	if c.sealed {
@@ -58,7 +77,7 @@ func (c parcel) give(m *failover.Member) {
 
 // The kinds of datagram of failover/wire.go.
 var kinds = map[string]byte{
-	"renewal": 1, "ack": 2, "hint": 3, "question": 4, "endorsement": 5, "released": 6, "ready": 7, "activated": 8, "status": 9, "correction": 13,
+	"renewal": 1, "ack": 2, "hint": 3, "question": 4, "endorsement": 5, "released": 6, "ready": 7, "activated": 8, "status": 9, "correction": 13, "recall": 14,
 }
 
 var kindNames = func() map[byte]string {
@@ -85,7 +104,7 @@ func newNetwork(w *World, hosts int) *network {
 	for i := range hosts {
 		row := []*link{}
 		for j := range hosts {
-			row = append(row, &link{dice: newDice(w.sched.Seed, uint64(1000+i*hostsMax+j))})
+			row = append(row, &link{shut: map[doorway]int{}, dice: newDice(w.sched.Seed, uint64(1000+i*hostsMax+j))})
 		}
 		n.links = append(n.links, row)
 	}
@@ -106,10 +125,26 @@ func (n *network) cut(from, to, by int) {
 // open reports whether a direction works now; call it with the world's lock held.
 func (n *network) open(from, to int) bool { return from == to || n.links[from][to].cuts == 0 }
 
-func (n *network) reaches(from, to int) bool {
+// passes is open for one door of the host at the end; with the world's lock held.
+func (n *network) passes(from, to int, door doorway) bool {
+	return n.open(from, to) && (from == to || n.links[from][to].shut[door] == 0)
+}
+
+// shut changes how many faults shut a door against a direction.
+func (n *network) shut(from, to int, door doorway, by int) {
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
-	return n.open(from, to)
+	n.links[from][to].shut[door] += by
+	if by < 0 {
+		close(n.changed)
+		n.changed = make(chan struct{})
+	}
+}
+
+func (n *network) reaches(from, to int, door doorway) bool {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	return n.passes(from, to, door)
 }
 
 // trip gives the delay of one trip; with the world's lock held.
@@ -132,13 +167,16 @@ func (n *network) datagram(from, to int, c parcel) {
 	if w.Trace != nil && kind != kinds["status"] {
 		w.notef("%s to %s: %s", w.hosts[from].name, w.hosts[to].name, kindNames[kind])
 	}
-	if kind == renewals {
+	switch kind {
+	case renewals:
 		n.capture(from, to, c)
+	case kinds["recall"]:
+		w.hosts[to].recalled++
 	}
 	var delays []time.Duration
 	copies := 1
 	switch {
-	case !n.open(from, to) || l.dice.percent(n.weather.loss):
+	case !n.passes(from, to, c.door()) || l.dice.percent(n.weather.loss):
 		copies = 0
 		w.stats.Lost++
 	case l.dice.percent(n.weather.dup):
@@ -167,7 +205,7 @@ func (n *network) datagram(from, to int, c parcel) {
 	c.b = bytes.Clone(msg)
 	for _, d := range delays {
 		time.AfterFunc(d, func() {
-			if n.reaches(from, to) {
+			if n.reaches(from, to, c.door()) {
 				w.hosts[to].arrived(c)
 			}
 		})
@@ -220,17 +258,17 @@ func (p *process) send(to fsm.Node, msg []byte, sealed bool) error {
 const datagramMax = 1200
 
 // stream carries a request from one process to another host's, as a connection does: it
-// waits through a cut, and costs a retransmission when the weather takes a segment.
+// waits through a cut and through a shut door, and costs a retransmission when the weather takes a segment.
 // deliver is called at the other side, and its answer comes back in the same way. The
 // error is errNoWay after limit. The other side may get the request even so.
-func stream[T any](p *process, to int, limit time.Duration, deliver func(q *process) (answer <-chan T, err error)) (got T, err error) {
+func stream[T any](p *process, to int, door doorway, limit time.Duration, deliver func(q *process) (answer <-chan T, err error)) (got T, err error) {
 	if !p.gate.pass("send") {
 		return got, errDead
 	}
 	w := p.h.w
 	end := time.NewTimer(limit)
 	defer end.Stop()
-	if err := w.net.cross(p, p.h.index, to, end.C); err != nil {
+	if err := w.net.cross(p, p.h.index, to, door, end.C); err != nil {
 		return got, err
 	}
 	q, err := w.hosts[to].listening(p, end.C, func(q *process) { _, _ = deliver(q) })
@@ -253,7 +291,7 @@ func stream[T any](p *process, to int, limit time.Duration, deliver func(q *proc
 	if !q.gate.pass("answer") {
 		return got, errNoWay
 	}
-	if err := w.net.cross(p, to, p.h.index, end.C); err != nil {
+	if err := w.net.cross(p, to, p.h.index, "", end.C); err != nil {
 		return got, err
 	}
 	if !p.gate.pass("receive") {
@@ -263,7 +301,7 @@ func stream[T any](p *process, to int, limit time.Duration, deliver func(q *proc
 }
 
 // cross waits for one trip of p's stream.
-func (n *network) cross(p *process, from, to int, end <-chan time.Time) error {
+func (n *network) cross(p *process, from, to int, door doorway, end <-chan time.Time) error {
 	if from == to {
 		return nil
 	}
@@ -280,7 +318,7 @@ func (n *network) cross(p *process, from, to int, end <-chan time.Time) error {
 	}
 	for {
 		n.w.mu.Lock()
-		open, changed := n.open(from, to), n.changed
+		open, changed := n.passes(from, to, door), n.changed
 		n.w.mu.Unlock()
 		if open {
 			return nil

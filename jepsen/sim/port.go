@@ -107,7 +107,7 @@ func (p *process) command(ctx context.Context, to fsm.Node, by, key string, body
 	if h == nil {
 		return fsm.Result{}, errNoWay
 	}
-	got, err := stream(p, h.index, leaderPatience, func(q *process) (<-chan outcome, error) {
+	got, err := stream(p, h.index, "", leaderPatience, func(q *process) (<-chan outcome, error) {
 		node := q.raft.Load()
 		if node == nil || ctx.Err() != nil {
 			return nil, errNoWay

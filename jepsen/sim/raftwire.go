@@ -66,7 +66,7 @@ func (t *wire) call(target raft.ServerAddress, cmd any, data []byte, limit time.
 	if to == nil {
 		return nil, fmt.Errorf("sim: nobody listens at %s", target)
 	}
-	r, err := stream(t.p, to.index, limit, func(q *process) (<-chan raft.RPCResponse, error) {
+	r, err := stream(t.p, to.index, raftDoor, limit, func(q *process) (<-chan raft.RPCResponse, error) {
 		w := q.wire.Load()
 		if w == nil {
 			return nil, errNoWay // not listening yet

@@ -28,6 +28,8 @@ type Stats struct {
 	Late          int
 	Forged        int // times that an intruder said all he could
 	Replayed      int // renewals that came again by somebody on the path
+	Shut          int // doors that a firewall shut
+	Behind        int // sessions that were found to lag
 	Streamed      int // trips of requests and answers of raft and of nodes
 	Kills         int
 	PowerCuts     int

@@ -33,6 +33,7 @@ type World struct {
 	activated map[string]fsm.Epoch // by HAVIP id: the newest that anybody activated
 	wanted    map[string]fsm.Epoch // the newest that anybody wanted up, activated or not
 	lastEvent uint64
+	lagged    map[uint64]bool // sessions that the log has called behind
 	acked     []acked
 	ops       int
 	rng       dice
@@ -77,7 +78,7 @@ func Play(s Schedule, trace func(at time.Duration, text string)) (Stats, *Violat
 	w := &World{
 		Trace: trace, sched: s, prof: profiles[s.Profile], start: time.Now(), broken: make(chan struct{}),
 		terms: map[uint64]string{}, activated: map[string]fsm.Epoch{}, wanted: map[string]fsm.Epoch{}, rng: newDice(s.Seed, 1), heals: map[int]func(){},
-		healed: make(chan struct{}), made: map[string]*object{},
+		healed: make(chan struct{}), made: map[string]*object{}, lagged: map[uint64]bool{},
 	}
 	w.net = newNetwork(w, len(s.Roles))
 	w.fabric = newFabric(w)

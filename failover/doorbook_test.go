@@ -1,0 +1,65 @@
+package failover
+
+import (
+	"log/slog"
+	"testing"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/internal/doorbook"
+)
+
+// Every kind of word as each of the four: the table of docs/doors.md. Each word is one that only node
+// a may say, or that any member of its kind may say; see doorWords.
+func TestDoorbook(t *testing.T) {
+	table := doorbook.NewTable("word", "whose it is")
+	for k := kindRenewal; k < kindEnd; k++ {
+		row, tried := doorWords[k]
+		if !tried || rules[k].name == "" {
+			t.Errorf("kind %d has no rule, or is not tried", k)
+			continue
+		}
+		own := row.anyMember && !row.voter // what a member of role agent may say of itself
+		table.Row(func(who string) string {
+			why := ""
+			switch who {
+			case doorbook.RemovedVoter:
+				why = hears(t, k, row.m, "a", false, false)
+			case doorbook.RemovedAgent:
+				why = hears(t, k, row.m, "d", true, false)
+			case doorbook.Agent:
+				why = hears(t, k, row.m, "d", true, true)
+			case doorbook.Stranger:
+				why = whispered(k, row.m)
+			}
+			if want := who == doorbook.Agent && own; want != (why == "") {
+				t.Errorf("%s by %s: %q", rules[k].name, who, why)
+			}
+			if why == "" {
+				return "heard, of itself"
+			}
+			return doorbook.Refused + " (" + why + ")"
+		}, rules[k].name, rules[k].whose)
+	}
+	if err := doorbook.Check("words", table); err != nil {
+		t.Error(err)
+	}
+}
+
+// whispered gives node b a word by gossip in the name of node a, and says why it was not heard.
+// What has no form for gossip is tried in its sealed form.
+func whispered(k kind, m message) string {
+	b := New(Config{
+		Node: "b", Log: &still{state: doorState(), set: doorVoters}, Clock: func() lease.Instant { return 1 }, Logger: slog.New(slog.DiscardHandler),
+		Post: postman{}, Owner: true, Edge: &storing{}, Lease: 1,
+	})
+	m.From = "a"
+	if k == kindCorrection || k == kindRecall {
+		b.ReceiveGossip(encodeAs(nil, wireSealed, m))
+	} else {
+		b.ReceiveGossip(encode(nil, m))
+	}
+	for _, r := range b.Refused() {
+		return r.Reason
+	}
+	return ""
+}
