@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"sync"
@@ -68,15 +69,32 @@ type connection struct {
 var _ api.Backend = (*backend)(nil)
 
 // raftLog is the log as the failover package sees it.
-type raftLog struct{ *membership.Node }
+type raftLog struct {
+	*membership.Node
+	set atomic.Pointer[voterSetOf]
+}
 
-// VoterSet implements ports.Log.
-func (l raftLog) VoterSet() lease.VoterSet {
+// voterSetOf is the set that was made of a list of voters.
+type voterSetOf struct {
+	ids []string
+	lease.VoterSet
+}
+
+// VoterSet implements ports.Log. It is asked for with each word of the lease, so the set is made
+// anew only when the voters are others.
+func (l *raftLog) VoterSet() lease.VoterSet {
 	ids, index := l.Voters()
+	if known := l.set.Load(); known != nil && known.Index == index && same(known.ids, ids) {
+		return known.VoterSet
+	}
 	set := lease.NewVoterSet(ids)
 	set.Index = index
+	l.set.Store(&voterSetOf{ids, set})
 	return set
 }
+
+// same reports whether two lists are one.
+func same(a, b []string) bool { return len(a) == len(b) && len(a) > 0 && &a[0] == &b[0] }
 
 func (b *backend) Self() string      { return b.id.NodeID }
 func (b *backend) State() *fsm.State { return b.node.State() }
@@ -105,7 +123,22 @@ func (b *backend) client(n fsm.Node) *api.Client {
 	}
 	c = connection{n.ID, api.NewClient(address, b.id.ClientTLSTo(n.ID))}
 	b.clients[address] = c
+	b.disconnect(n)
 	return c.client
+}
+
+// disconnect forgets connections to nodes that are members no more, or have another address, but
+// that to a node of which the state may not know yet. Call with mu held.
+func (b *backend) disconnect(but fsm.Node) {
+	members := b.State().Nodes
+	maps.DeleteFunc(b.clients, func(address string, c connection) bool {
+		n, member := members[c.node]
+		if c.node == but.ID || member && membership.APIAddress(n) == address {
+			return false
+		}
+		c.client.Close()
+		return true
+	})
 }
 
 // reconnect lets the next requests to other nodes show this node's present certificate.

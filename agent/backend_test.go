@@ -2,6 +2,7 @@ package agent
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"havip-cluster/fsm"
+	"havip-cluster/membership"
 	"havip-cluster/membership/identity"
 )
 
@@ -47,7 +49,7 @@ func TestCallsTheNodeThatHasTheAddressNow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &backend{id: id, clients: map[string]connection{}}
+	b := &backend{id: id, node: &membership.Node{Machine: membership.NewMachine()}, clients: map[string]connection{}}
 	call := func(nodeID string) error {
 		_, err := b.client(fsm.Node{ID: nodeID, Address: host, APIPort: port}).Status(t.Context(), true)
 		return err
@@ -63,5 +65,11 @@ func TestCallsTheNodeThatHasTheAddressNow(t *testing.T) {
 	}
 	if len(b.clients) != 1 {
 		t.Errorf("%d connections to one address", len(b.clients))
+	}
+	for i := range 10_000 { // nodes that come and go
+		b.client(fsm.Node{ID: fmt.Sprintf("n-%016x", i), Address: fmt.Sprintf("192.0.2.%d", i%250), APIPort: 1 + i})
+	}
+	if len(b.clients) > 2 {
+		t.Errorf("%d connections to nodes that are no members", len(b.clients))
 	}
 }

@@ -234,7 +234,7 @@ func (a *node) openEdge(dir string) error {
 // openMember makes the part that owns HAVIPs.
 func (a *node) openMember() {
 	cfg := failover.Config{
-		Node: a.id.NodeID, Log: raftLog{a.node}, Submit: a.backend.submit, Post: a.words, Gossip: a.gossip, Clock: ports.Boot,
+		Node: a.id.NodeID, Log: &raftLog{Node: a.node}, Submit: a.backend.submit, Post: a.words, Gossip: a.gossip, Clock: ports.Boot,
 		Logger: a.log, Owner: a.edge != nil, Lease: a.id.Lease,
 		Changed: a.hooks.Changed,
 	}
@@ -288,6 +288,7 @@ func (a *node) run(parent context.Context) error {
 	part("api", func(ctx context.Context) error { return a.server.Run(ctx, a.public, a.local) })
 	part("failover", a.member.Run)
 	part("watch", a.watch)
+	part("timers", a.followLease)
 	part("guard", a.tellGuard)
 	if a.edge != nil {
 		part("edge", func(ctx context.Context) error { a.edge.Run(ctx, a.member.Agent); return nil })

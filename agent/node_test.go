@@ -99,6 +99,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("no %s in the metrics:\n%s", name, metrics)
 		}
 	}
+	leaseIsFollowed(t, ctx, client, dir)
 	cancel()
 	select {
 	case err := <-ended:
@@ -110,5 +111,28 @@ func TestRun(t *testing.T) {
 	}
 	if _, err := os.Stat(identity.SocketPath(dir)); err == nil {
 		t.Error("its socket is left")
+	}
+}
+
+// leaseIsFollowed: the timers of the next start are those of a lease that is set while the node runs.
+func leaseIsFollowed(t *testing.T, ctx context.Context, client *api.Client, dir string) {
+	t.Helper()
+	for _, ms := range []int64{4000, 200} {
+		if _, err := client.UpdateCluster(ctx, api.ClusterChange{LeaseMS: &ms}); err != nil {
+			t.Fatal(err)
+		}
+		want := time.Duration(ms) * time.Millisecond
+		for end := time.Now().Add(nodeWait); ; time.Sleep(20 * time.Millisecond) {
+			id, err := identity.Load(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if id.Timers().RaftHeartbeat == want/2 {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("lease %v, but the next start has %+v", want, id.Timers())
+			}
+		}
 	}
 }

@@ -104,9 +104,15 @@ func (p *EdgePort) Inventory(s *fsm.State) (enis []fsm.ENI, leftOut string, err 
 		e, known := s.ENIOf(p.cfg.Node, device)
 		return known && e.SetSubnet != ""
 	}
+	first := map[netip.Addr]bool{} // the HAVIPs of the log, before the first Turn has indexed them
+	if len(*p.byIP.Load()) == 0 {
+		for _, v := range s.HAVIPs {
+			first[v.IP] = true
+		}
+	}
 	managed := func(ip netip.Addr) bool {
 		_, havip := p.HAVIP(ip)
-		return havip && !p.own(s, ip)
+		return (havip || first[ip]) && !p.own(s, ip)
 	}
 	list, left, err := p.cfg.Inventory(managed, keep)
 	if err != nil {

@@ -30,6 +30,7 @@ type bed struct {
 	*EdgePort
 	state   *fsm.State
 	hearing []string
+	managed []bool // whether each inventory took the address of HAVIP a for one
 }
 
 func newBed(t *testing.T, tight bool) *bed {
@@ -44,7 +45,8 @@ func newBed(t *testing.T, tight bool) *bed {
 	b.state.ENIs["node-1/eth1"] = fsm.ENI{ID: "node-1/eth1", Node: self, Device: "eth1", MAC: mac(2).String(), Prefixes: prefixes("10.1.0.1/24")}
 	b.EdgePort = NewEdgePort(EdgeConfig{
 		Node: self, Log: slog.New(slog.DiscardHandler), Clock: func() lease.Instant { return 1 }, Tight: tight,
-		Inventory: func(func(netip.Addr) bool, func(string) bool) ([]netdev.ENI, netdev.Leftout, error) {
+		Inventory: func(managed func(netip.Addr) bool, _ func(string) bool) ([]netdev.ENI, netdev.Leftout, error) {
+			b.managed = append(b.managed, managed(netip.MustParseAddr("10.0.0.100")))
 			return b.devices, nil, nil
 		},
 		Hearing: func() []string { return b.hearing },
@@ -163,5 +165,18 @@ func TestTightLifetime(t *testing.T) {
 		if got := b.wanted(b.holding("a", "node-1/eth0")).HAVIPs[b.state.HAVIPs["a"].IP].Lifetime; got != c.want {
 			t.Errorf("tight %t, lease %v: %v, want %v", c.tight, c.lease, got, c.want)
 		}
+	}
+}
+
+// TestTheFirstInventoryKnowsTheHAVIPs: another program's copy of a HAVIP is no own address of this node,
+// also in the first report of an agent, which comes before its first turn.
+func TestTheFirstInventoryKnowsTheHAVIPs(t *testing.T) {
+	b := newBed(t, false)
+	b.wanted()
+	if _, _, err := b.Inventory(b.state); err != nil {
+		t.Fatal(err)
+	}
+	if len(b.managed) != 2 || !b.managed[0] || !b.managed[1] {
+		t.Errorf("it is taken for a HAVIP: %v", b.managed)
 	}
 }

@@ -86,14 +86,22 @@ var (
 	writeErrors = append([]int{http.StatusForbidden, http.StatusConflict, http.StatusBadGateway}, readErrors...)
 )
 
-// write registers a change. act does it, at the leader; show makes the answer from the
-// state that holds it.
+// write registers a change that is answered with 200. act does it, at the leader; show makes the
+// answer from the state that holds it.
 func write[I, T any](s *Server, method, path, id, summary string,
 	act func(ctx context.Context, in *I) (fsm.Result, error), show func(st *fsm.State, in *I, res fsm.Result) (T, error)) {
-	op := huma.Operation{Method: method, Path: path, OperationID: id, Summary: summary, Errors: writeErrors, MaxBodyBytes: -1, BodyReadTimeout: -1}
-	if method == http.MethodPost && id[:6] == "create" {
-		op.DefaultStatus = http.StatusCreated
-	}
+	register(s, huma.Operation{Method: method, Path: path, OperationID: id, Summary: summary}, act, show)
+}
+
+// create registers a POST that makes something and is answered with 201; otherwise it is write.
+func create[I, T any](s *Server, path, id, summary string,
+	act func(ctx context.Context, in *I) (fsm.Result, error), show func(st *fsm.State, in *I, res fsm.Result) (T, error)) {
+	register(s, huma.Operation{Method: http.MethodPost, Path: path, OperationID: id, Summary: summary, DefaultStatus: http.StatusCreated}, act, show)
+}
+
+func register[I, T any](s *Server, op huma.Operation,
+	act func(ctx context.Context, in *I) (fsm.Result, error), show func(st *fsm.State, in *I, res fsm.Result) (T, error)) {
+	op.Errors, op.MaxBodyBytes, op.BodyReadTimeout = writeErrors, -1, -1
 	huma.Register(s.huma, op, func(ctx context.Context, in *I) (*reply[T], error) {
 		res, err := act(ctx, in)
 		if err != nil {

@@ -143,7 +143,7 @@ func (s *Server) havipRoutes() {
 	read(s, "/v1/havips/{id}/explain", "explain-havip", "Why a HAVIP is where it is", explain)
 	read(s, "/v1/placement", "show-placement", "Who owns what", placements)
 
-	write(s, http.MethodPost, "/v1/havips", "create-havip", "Create a HAVIP", s.createHAVIP, showHAVIP)
+	create(s, "/v1/havips", "create-havip", "Create a HAVIP", s.createHAVIP, showHAVIP)
 	write(s, http.MethodPatch, "/v1/havips/{id}", "update-havip", "Change a HAVIP", s.updateHAVIP, showHAVIP)
 	write(s, http.MethodDelete, "/v1/havips/{id}", "delete-havip", "Delete a HAVIP", s.deleteHAVIP, done)
 	write(s, http.MethodPost, "/v1/havips/{id}/move", "move-havip", "Move a HAVIP", s.moveHAVIP, showHAVIP)

@@ -70,7 +70,7 @@ func (s *Server) networkRoutes() {
 	read(s, "/v1/enis/{id}", "show-eni", "One ENI", func(st *fsm.State, in *eniPath) (ENI, error) {
 		return showENI(st, in.ID)
 	})
-	write(s, http.MethodPost, "/v1/subnets", "create-subnet", "Create a subnet", s.createSubnet,
+	create(s, "/v1/subnets", "create-subnet", "Create a subnet", s.createSubnet,
 		func(st *fsm.State, _ *subnetCreate, res fsm.Result) (Subnet, error) {
 			return showSubnet(st, res.Object)
 		})

@@ -56,7 +56,7 @@ func (s *Server) policyRoutes() {
 	read(s, "/v1/groups/{name}", "show-group", "One group", func(st *fsm.State, in *namePath) (Group, error) {
 		return showGroup(st, in.Name)
 	})
-	write(s, http.MethodPost, "/v1/groups", "create-group", "Place HAVIPs together or apart",
+	create(s, "/v1/groups", "create-group", "Place HAVIPs together or apart",
 		func(ctx context.Context, in *groupCreate) (fsm.Result, error) {
 			b := in.Body
 			return s.commit(ctx, in.Key.Key, one(fsm.CreateGroup{Group: fsm.Group{

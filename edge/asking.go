@@ -148,4 +148,7 @@ func (a *Asker) ask(ctx context.Context, index int, ips []netip.Addr) {
 		a.answers[ip] = answer{taken[ip], time.Now()}
 		delete(a.waiting[index], ip)
 	}
+	if len(a.waiting[index]) == 0 {
+		delete(a.waiting, index)
+	}
 }

@@ -66,7 +66,8 @@ func judge(want *Desired, seen *Reading, mem *Memory, facts *Facts) {
 		}
 	}
 	for ip, r := range mem.records {
-		if want.HAVIPs[ip].Index != 0 {
+		w, known := want.HAVIPs[ip]
+		if w.Index != 0 {
 			continue
 		}
 		switch {
@@ -76,10 +77,11 @@ func judge(want *Desired, seen *Reading, mem *Memory, facts *Facts) {
 			facts.Gone = append(facts.Gone, ip)
 			*r = record{unflushed: true, gone: seen.At}
 			mem.lastGone = seen.At
-		case !r.unflushed && r.err == nil:
+		case !r.unflushed && r.err == nil, !known && seen.Fence[ip] == Unknown && len(seen.managed(ip)) == 0:
 			delete(mem.records, ip)
 		}
 	}
+	mem.forget(want, seen)
 }
 
 // judgeUp judges an address that belongs on a device.

@@ -189,6 +189,12 @@ func (k *Linux) readNames(all []netdev.Address) error {
 	for _, d := range devices {
 		k.names[d.Index] = d.Name
 	}
+	for index, a := range k.announcers { // the number of a device that has gone never comes back
+		if _, there := k.names[index]; !there {
+			delete(k.announcers, index)
+			_ = a.Close()
+		}
+	}
 	for _, a := range all { // one that has gone since
 		if _, ok := k.names[a.Index]; !ok {
 			k.names[a.Index] = ""

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"maps"
 	"net/netip"
 	"time"
 )
@@ -114,6 +115,22 @@ func (m *Memory) record(ip netip.Addr) *record {
 		m.records[ip] = r
 	}
 	return r
+}
+
+// forget drops what is known of devices and settings that are wanted no more, and pauses that are over.
+func (m *Memory) forget(want *Desired, seen *Reading) {
+	maps.DeleteFunc(m.devices, func(index int, _ *trouble) bool { return !want.Devices[index] })
+	maps.DeleteFunc(m.pace, func(_ int, until Instant) bool { return until <= seen.At })
+	if len(m.settings) == 0 {
+		return
+	}
+	wrong := map[string]bool{}
+	for _, s := range seen.Settings {
+		for _, c := range s.Changes {
+			wrong[c.Device+" "+c.Key] = true
+		}
+	}
+	maps.DeleteFunc(m.settings, func(key string, _ *trouble) bool { return !wrong[key] })
 }
 
 // again begins a burst of announcements for everything that is here.

@@ -56,8 +56,8 @@ type Member struct {
 	mail *wire.Mail
 }
 
-// New builds a Member. Nothing runs before Run; a datagram that is received before is answered all
-// the same, so the caller opens its socket when the log is there.
+// New builds a Member. Nothing runs before Run; but what Receive and ReceiveGossip are given from now
+// on is heard, and a voter answers it.
 func New(cfg Config) *Member {
 	if cfg.Wall == nil {
 		cfg.Wall = func() int64 { return time.Now().UnixNano() }

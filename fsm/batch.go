@@ -60,12 +60,15 @@ func (b *batch) deleted(v HAVIP) {
 }
 
 func (b *batch) dropName(v HAVIP) {
+	if b == nil {
+		return
+	}
 	b.byName[v.Name] = slices.DeleteFunc(b.byName[v.Name], func(id string) bool { return id == v.ID })
 }
 
 // renamed follows a HAVIP to its new name.
 func (b *batch) renamed(before, after HAVIP) {
-	if before.Name != after.Name {
+	if b != nil && before.Name != after.Name {
 		b.dropName(before)
 		b.byName[after.Name] = append(b.byName[after.Name], after.ID)
 		slices.Sort(b.byName[after.Name])

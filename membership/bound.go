@@ -13,7 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// The first byte of a request (hashicorp/raft v1.7.3, net_transport.go).
+// The first byte of a request (hashicorp/raft v1.8.0, net_transport.go).
 const (
 	kindAppendEntries byte = iota
 	kindRequestVote

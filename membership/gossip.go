@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -198,6 +199,7 @@ func (g *Gossip) RunRejoin(ctx context.Context, state func() *fsm.State) {
 	var last time.Time
 	for {
 		again := time.Since(last) >= rejoinEvery
+		g.forget(state())
 		for _, n := range state().NodeList() {
 			// One at a time: a peer that does not answer takes up to gossipTCPWait, and one
 			// that does may tell of the others.
@@ -214,6 +216,17 @@ func (g *Gossip) RunRejoin(ctx context.Context, state func() *fsm.State) {
 		case <-tick.C:
 		}
 	}
+}
+
+// forget drops what is known of nodes that are no members (any more) and not there either.
+func (g *Gossip) forget(s *fsm.State) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	maps.DeleteFunc(g.seen, func(id string, was sighting) bool {
+		_, member := s.Nodes[id]
+		return !member && was.status != statusAlive
+	})
+	maps.DeleteFunc(g.bye, func(id string, _ bool) bool { _, there := g.seen[id]; return !there })
 }
 
 // Join tells peers, given as host:port or id/host:port, that this node is there. Those

@@ -1,10 +1,13 @@
 package membership
 
 import (
+	"maps"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"havip-cluster/fsm"
 )
 
 // heartbeatPart is which part of the heartbeat time-out lies between two heartbeats at least.
@@ -15,11 +18,12 @@ const heartbeatPart = 4
 // says something, go at once.
 type pacedHeartbeats struct {
 	votingTransport
-	every time.Duration
-	done  <-chan struct{}
+	done <-chan struct{}
 
-	mu   sync.Mutex
-	last map[raft.ServerID]heartbeat // at most one for each server that this node ever led
+	mu    sync.Mutex
+	every time.Duration
+	anew  chan struct{}               // closed when every becomes another one
+	last  map[raft.ServerID]heartbeat // at most fsm.MaxNodes, and those sent to a moment ago
 }
 
 type heartbeat struct {
@@ -28,7 +32,7 @@ type heartbeat struct {
 }
 
 func newPacedHeartbeats(t votingTransport, timeout time.Duration, done <-chan struct{}) *pacedHeartbeats {
-	return &pacedHeartbeats{votingTransport: t, every: timeout / heartbeatPart, done: done, last: map[raft.ServerID]heartbeat{}}
+	return &pacedHeartbeats{votingTransport: t, every: timeout / heartbeatPart, anew: make(chan struct{}), done: done, last: map[raft.ServerID]heartbeat{}}
 }
 
 // AppendEntries implements raft.Transport.
@@ -41,18 +45,41 @@ func (p *pacedHeartbeats) AppendEntries(id raft.ServerID, to raft.ServerAddress,
 
 // pace waits until a heartbeat is due, and notes it.
 func (p *pacedHeartbeats) pace(id raft.ServerID, term uint64) {
-	p.mu.Lock()
-	last := p.last[id]
-	p.mu.Unlock()
-	if wait := p.every - time.Since(last.at); last.term == term && wait > 0 {
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-p.done:
-			timer.Stop()
-		}
+	for p.wait(id, term) {
 	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.last) >= fsm.MaxNodes { // an older one holds nothing up any more
+		maps.DeleteFunc(p.last, func(_ raft.ServerID, h heartbeat) bool { return time.Since(h.at) >= p.every })
+	}
 	p.last[id] = heartbeat{term, time.Now()}
+}
+
+// wait waits until a heartbeat is due; true: its time has changed meanwhile.
+func (p *pacedHeartbeats) wait(id raft.ServerID, term uint64) (again bool) {
+	p.mu.Lock()
+	last, every, anew := p.last[id], p.every, p.anew
 	p.mu.Unlock()
+	wait := every - time.Since(last.at)
+	if last.term != term || wait <= 0 {
+		return false
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-anew:
+		return true
+	case <-timer.C:
+	case <-p.done:
+	}
+	return false
+}
+
+// follow takes another heartbeat time-out.
+func (p *pacedHeartbeats) follow(timeout time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.every = timeout / heartbeatPart
+	close(p.anew)
+	p.anew = make(chan struct{})
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 )
@@ -31,6 +32,7 @@ type ledger struct {
 	// of then were cut off, because those were never committed.
 	last, start uint64
 	moved       chan struct{} // gets a token when the configurations change; see latest
+	changes     atomic.Uint64 // of the configurations
 }
 
 // newLedger reads the end of a log.
@@ -112,6 +114,7 @@ func (l *ledger) put(index uint64, servers []raft.Server) {
 }
 
 func (l *ledger) signal() {
+	l.changes.Add(1)
 	select {
 	case l.moved <- struct{}{}:
 	default:

@@ -79,6 +79,7 @@ type Node struct {
 	parts  Parts
 	guard  *guardedLog
 	book   *ledger
+	voters atomic.Pointer[votersAt]
 	path   string
 	notify chan bool
 
@@ -86,6 +87,7 @@ type Node struct {
 	reign    uint64        // counts the changes of leadership that Raft has told
 	lead     atomic.Uint64 // the term in which this node leads and is up to date, or 0; written with reignMu held
 	reads    *readRounds
+	pace     *pacedHeartbeats
 	telling  atomic.Bool // a no-op waits for its place in the log
 	patience writePatience
 	removal  turn // held while a removal is checked and begun
@@ -205,7 +207,7 @@ func (n *Node) start() (err error) {
 	if err != nil {
 		return err
 	}
-	trans.entry = n.entryTerm
+	trans.entry, n.pace = n.entryTerm, trans.pace
 	serve := n.bindTransport(trans)
 	if n.raft, err = newRaft(conf, n.Machine, cache, n.parts.Store, snaps, trans); err != nil {
 		return fmt.Errorf("membership: start raft on %s: %w", n.cfg.Dir, err)
@@ -360,18 +362,6 @@ func (n *Node) Servers() []raft.Server {
 	return f.Configuration().Servers
 }
 
-// Voters returns the ids of those who vote by the latest configuration in the log, and
-// the index of that entry. The lease protocol counts by it, as Raft does.
-func (n *Node) Voters() (ids []string, index uint64) {
-	servers := n.Servers()
-	for _, s := range servers {
-		if s.Suffrage == raft.Voter {
-			ids = append(ids, string(s.ID))
-		}
-	}
-	return ids, n.book.indexOf(servers)
-}
-
 // Suffrages returns what each server of Raft is, by node id: voter or nonvoter.
 func (n *Node) Suffrages() map[string]string {
 	out := map[string]string{}
@@ -477,6 +467,7 @@ func (n *Node) Close() error {
 func (n *Node) close() error {
 	var errs []error
 	if n.raft != nil {
+		n.pace.follow(0) // nobody waits for a heartbeat any more
 		errs = append(errs, n.raft.Shutdown().Error())
 	}
 	close(n.done)

@@ -43,14 +43,13 @@ type readRounds struct {
 	// learns of an end a moment later, when this node may have voted for another one.
 	holds func(term uint64) bool
 	// ask sends one heartbeat of a term, and returns the term of a voter that takes it.
-	ask func(to raft.Server, term uint64) (taken uint64, err error)
-	// limit is how long a round may take: the next one asks those who came back meanwhile.
-	limit time.Duration
-
+	ask   func(to raft.Server, term uint64) (taken uint64, err error)
 	calls shared.Call[struct{}]
 
-	mu    sync.Mutex
-	lanes map[raft.ServerID]*readLane // at most one for each server that this node ever led
+	mu sync.Mutex
+	// limit is how long a round may take: the next one asks those who came back meanwhile.
+	limit time.Duration
+	lanes map[raft.ServerID]*readLane // those on which a request is under way
 }
 
 // readRound is one question to all voters.
@@ -61,7 +60,6 @@ type readRound struct {
 
 // readLane is the way to one voter.
 type readLane struct {
-	busy bool
 	want *readRound // asked for when the present request has ended
 }
 
@@ -94,7 +92,10 @@ func (q *readRounds) play(term uint64) error {
 		q.send(r, s)
 	}
 	var last error
-	late := time.NewTimer(q.limit)
+	q.mu.Lock()
+	limit := q.limit
+	q.mu.Unlock()
+	late := time.NewTimer(limit)
 	defer late.Stop()
 	for waiting := len(others); agree <= voters/2; waiting-- {
 		if waiting == 0 {
@@ -108,10 +109,17 @@ func (q *readRounds) play(term uint64) error {
 				last = err
 			}
 		case <-late.C:
-			return fmt.Errorf("%w within %s", errNoMajority, q.limit)
+			return fmt.Errorf("%w within %s", errNoMajority, limit)
 		}
 	}
 	return nil
+}
+
+// follow takes another heartbeat time-out.
+func (q *readRounds) follow(limit time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.limit = limit
 }
 
 // send asks one voter, after the request that is on its way there. A request that began before
@@ -120,15 +128,13 @@ func (q *readRounds) send(r *readRound, to raft.Server) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	lane := q.lanes[to.ID]
-	if lane == nil {
-		lane = &readLane{}
-		q.lanes[to.ID] = lane
+	if lane != nil {
+		lane.want = r
+		return
 	}
-	lane.want = r
-	if !lane.busy {
-		lane.busy = true
-		go q.travel(lane, to)
-	}
+	lane = &readLane{want: r}
+	q.lanes[to.ID] = lane
+	go q.travel(lane, to)
 }
 
 // travel sends what is wanted on a lane, until nothing is.
@@ -137,7 +143,7 @@ func (q *readRounds) travel(lane *readLane, to raft.Server) {
 		q.mu.Lock()
 		r := lane.want
 		if lane.want = nil; r == nil {
-			lane.busy = false
+			delete(q.lanes, to.ID)
 			q.mu.Unlock()
 			return
 		}

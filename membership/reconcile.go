@@ -3,6 +3,7 @@ package membership
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"havip-cluster/fsm"
@@ -116,6 +117,8 @@ func (r *Reconciler) ready(node string) bool {
 		r.since = map[string]time.Time{}
 	}
 	if _, known := r.since[node]; !known {
+		s := r.Node.State()
+		maps.DeleteFunc(r.since, func(id string, _ time.Time) bool { _, member := s.Nodes[id]; return !member })
 		r.since[node] = time.Now()
 	}
 	_, latest := r.Node.Voters()

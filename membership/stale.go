@@ -11,7 +11,7 @@ import (
 // freshOnly is Raft's transport without what the node has committed already: snapshots, and
 // the beginning of appended entries.
 //
-// hashicorp/raft installs whatever snapshot comes (v1.7.3, raft.go, installSnapshot): one
+// hashicorp/raft installs whatever snapshot comes (v1.8.0, raft.go, installSnapshot): one
 // that was under way while its receiver was stopped, and is read after newer entries, takes
 // the state and the voters back to an earlier time. The leader is told the truth instead:
 // the node holds all that the snapshot has. What the leader then appends follows on the
@@ -23,6 +23,7 @@ import (
 // that commits what is newer. Heartbeats, which Raft takes past its queue, are not held up.
 type freshOnly struct {
 	votingTransport
+	pace *pacedHeartbeats
 	held func() (term, index uint64) // Raft's term, and the last index that it knows as committed
 	// entry is the term of an entry in this node's log; false: it is not there.
 	entry func(index uint64) (term uint64, ok bool)
@@ -44,8 +45,8 @@ func newFreshOnly(t raft.Transport, heartbeat time.Duration, held func() (term, 
 	}
 	anybody := func(raft.RPC) error { return nil }
 	nothing := func(uint64) (uint64, bool) { return 0, false }
-	v = newPacedHeartbeats(v, heartbeat, done)
-	return &freshOnly{votingTransport: v, held: held, entry: nothing, still: anybody, rpcs: make(chan raft.RPC), done: done}, nil
+	pace := newPacedHeartbeats(v, heartbeat, done)
+	return &freshOnly{votingTransport: pace, pace: pace, held: held, entry: nothing, still: anybody, rpcs: make(chan raft.RPC), done: done}, nil
 }
 
 // Consumer implements raft.Transport.
@@ -118,7 +119,7 @@ func after(req raft.AppendEntriesRequest, n uint64) raft.AppendEntriesRequest {
 }
 
 // skip leaves out what this node's log has already, where the entry before is in its snapshot
-// only. Raft compares that one with its log alone (v1.7.3, appendEntries) unless it is the last
+// only. Raft compares that one with its log alone (v1.8.0, appendEntries) unless it is the last
 // one of all, so a node whose log goes on behind its snapshot would refuse what fits, for ever.
 func (f *freshOnly) skip(req raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
 	if _, there := f.entry(req.PrevLogEntry); !there {

@@ -16,8 +16,8 @@ const (
 // each election of late. Where every voter's disk is slow, each new leader would else give up
 // as the one before it, and nobody would lead for long enough to do anything.
 type writePatience struct {
-	heartbeat time.Duration
 	mu        sync.Mutex
+	heartbeat time.Duration
 	elections []time.Time // the last ones, at most patienceMax
 }
 
@@ -26,6 +26,13 @@ func (p *writePatience) elected() {
 	defer p.mu.Unlock()
 	p.elections = append(p.elections, time.Now())
 	p.elections = p.elections[max(0, len(p.elections)-patienceMax):]
+}
+
+// follow takes another heartbeat time-out.
+func (p *writePatience) follow(heartbeat time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.heartbeat = heartbeat
 }
 
 func (p *writePatience) limit() time.Duration {

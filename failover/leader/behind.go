@@ -2,6 +2,7 @@ package leader
 
 import (
 	"context"
+	"maps"
 
 	"havip-cluster/failover/lease"
 	"havip-cluster/failover/wire"
@@ -45,15 +46,15 @@ func (c *Controller) Hears(node string) bool {
 	return fresh || node == c.cfg.Node
 }
 
-// unheard are the nodes with a session that the leader does not hear. A new leader listens
-// for a while before it says so of anybody.
+// unheard are the nodes with a session that the leader does not hear, a wish of the placement: they
+// get what nobody else may have. A new leader listens for a while before it says of anybody that it
+// tells nothing. Of whom its own voter has had no renewal for half a promise, it knows at once: hosts
+// that die together end up to a fifth of a lease apart, and the first must leave nothing to the others.
 func (c *Controller) unheard(s *fsm.State) map[string]bool {
-	if c.cfg.Clock().Sub(c.reign.began) < freshFor {
-		return nil
-	}
+	listened := c.cfg.Clock().Sub(c.reign.began) >= freshFor
 	var out map[string]bool
 	for _, sess := range s.Sessions {
-		if !c.Hears(sess.Node) {
+		if listened && !c.Hears(sess.Node) || c.silent(s, sess) {
 			if out == nil {
 				out = map[string]bool{}
 			}
@@ -61,6 +62,12 @@ func (c *Controller) unheard(s *fsm.State) map[string]bool {
 		}
 	}
 	return out
+}
+
+// silent reports whether this node's voter has had no renewal of a session for half a promise.
+func (c *Controller) silent(s *fsm.State, sess fsm.Session) bool {
+	_, left, known := c.cfg.Voter.Heard(lease.Session{Node: sess.Node, Number: sess.Number})
+	return known && left < lease.Promise(min(sess.Lease, s.Cluster.Lease))/2
 }
 
 // heard notes how far a node says that it is, and whether it should be further.
@@ -72,6 +79,9 @@ func (c *Controller) heard(now lease.Instant, s *fsm.State, node string, index u
 		a.behind = c.applied[node].behind + 1
 	}
 	c.applied[node] = a
+	if len(c.applied) > len(s.Nodes) { // some have been removed
+		maps.DeleteFunc(c.applied, func(id string, _ appliedAt) bool { _, member := s.Nodes[id]; return !member })
+	}
 }
 
 // reportBehind puts into the log which holders do not apply it, and asks those what they know of.

@@ -84,6 +84,7 @@ func (c *Controller) closeDead(ctx context.Context) error {
 		if _, open := state.Sessions[s.Number]; !open {
 			c.reign.closer.Forget(s)
 			delete(c.reign.asking, s)
+			delete(c.reign.timeline.sessions, s.Number)
 			continue
 		}
 		if !q.Dead() {

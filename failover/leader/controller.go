@@ -66,7 +66,9 @@ type reign struct {
 	placing                    placing
 	began                      lease.Instant
 	commits                    commits
-	recalled                   lease.Instant // when a node that is behind was last asked
+	recalled                   lease.Instant      // when a node that is behind was last asked
+	refusals                   map[string]refusal // by kind of command
+	lineAt                     lease.Instant      // of the last line about them; 0: never
 }
 
 // New returns a Controller. Nothing runs before Run.
@@ -187,6 +189,9 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 	if due := c.reign.placing.due; due != 0 {
 		pause = min(pause, max(due.Sub(now), time.Millisecond))
 	}
+	if held := c.reign.heldUntil(now); held != 0 {
+		pause = min(pause, held.Sub(now))
+	}
 	for _, first := range []lease.Instant{c.reign.firstRelease, c.reign.firstConfirm} {
 		if first != 0 {
 			pause = min(pause, max(c.gatherUntil(first).Sub(now), 0))
@@ -195,13 +200,20 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 	return pause
 }
 
-// propose commits a command in this reign's term.
+// errHeld stands for the refusal of a command that was refused lately: it is not proposed.
+var errHeld = fsm.Refuse(fsm.CodeUnsupported, "refused lately")
+
+// propose commits a command in this reign's term. A kind of command that was refused twice in a
+// row is not proposed for a while; the result then is a refusal too.
 func (c *Controller) propose(ctx context.Context, body fsm.Body) (fsm.Result, error) {
+	if c.reign.held(c.cfg.Clock(), body) {
+		return fsm.Result{Refusal: errHeld}, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, proposeWait)
 	defer cancel()
 	res, err := c.cfg.Log.Propose(ctx, c.reign.term, "", body)
-	if err == nil && res.Refusal != nil {
-		c.cfg.Logger.Debug("a decision was refused", "reason", res.Refusal.Message)
+	if err == nil {
+		c.answered(body, res)
 	}
 	return res, err
 }

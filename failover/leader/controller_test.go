@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -19,7 +20,8 @@ import (
 type ownLog struct {
 	*sized
 	proposed []fsm.Body
-	refuse   *fsm.Refusal // of every Place, instead of doing it
+	refuse   *fsm.Refusal // of every command of a kind, instead of doing it
+	kind     string       // that kind; "": Place
 }
 
 func (l *ownLog) State() *fsm.State                { return l.state }
@@ -34,7 +36,7 @@ func (l *ownLog) Applied() uint64         { return l.state.Index }
 
 func (l *ownLog) Propose(_ context.Context, term uint64, key string, body fsm.Body) (fsm.Result, error) {
 	l.proposed = append(l.proposed, body)
-	if _, is := body.(fsm.Place); is && l.refuse != nil {
+	if l.refuse != nil && fmt.Sprintf("%T", body) == "fsm."+cmp.Or(l.kind, "Place") {
 		return fsm.Result{Refusal: l.refuse}, nil
 	}
 	c, err := fsm.NewCommand(l.at, "n-n3", key, body)
@@ -311,5 +313,72 @@ func TestWordsAboutManyHAVIPsAreGathered(t *testing.T) {
 		if got != row.at || later != row.later || row.later != "" && pause > gathered {
 			t.Errorf("%d HAVIPs, %q: %q at once, %q later, after %v", row.havips, row.failure, got, later, pause)
 		}
+	}
+}
+
+// TestARefusedCloseBacksOff: a turn follows each entry, also a refused one. The same decision is not
+// proposed at that speed, what stands behind it in the turn happens, and one line a minute says so.
+func TestARefusedCloseBacksOff(t *testing.T) {
+	b := newBench(t, 6)
+	var lines strings.Builder
+	b.c.cfg.Logger = slog.New(slog.NewTextHandler(&lines, nil))
+	b.turn()
+	b.dies("n2")
+	b.refuse, b.kind = fsm.Refuse(fsm.CodeUnsupported, "not today"), "CloseSessions"
+	b.kinds()
+	served := b.state.HAVIPList()[0]
+	b.c.take(wire.Message{From: "n-n1", Activated: []wire.ActivatedWord{{HAVIP: served.ID, Epoch: served.Epoch, Session: served.Owner.Session}}})
+	b.turn()
+	if got := b.kinds(); got != "CloseSessions Confirm" {
+		t.Fatalf("it proposes %s", got)
+	}
+	if pause := b.turn(); b.kinds() != "CloseSessions" || pause > 2*refusedFirst {
+		t.Errorf("a decision that was refused once is taken again at once; then it sleeps for %s", pause)
+	}
+	asked := 0
+	for range 6000 { // a minute of turns
+		b.pass(10 * time.Millisecond)
+		b.c.applied["n-n1"], b.c.applied["n-n2"] = appliedAt{index: 1, at: b.now}, appliedAt{index: 1, at: b.now}
+		b.turn()
+		asked += strings.Count(b.kinds(), "CloseSessions")
+	}
+	if asked < 10 || asked > 30 {
+		t.Errorf("in a minute it is proposed %d times", asked)
+	}
+	if n := strings.Count(lines.String(), "refused"); n != 1 {
+		t.Errorf("%d lines in a minute: %s", n, lines.String())
+	}
+	b.refuse = nil
+	b.pass(refusedLast)
+	b.turn()
+	if got := b.kinds(); got != "CloseSessions" {
+		t.Errorf("at last it proposes %s", got)
+	}
+}
+
+// TestRefusedPlacementsAreToldOnceAMinute: however many HAVIPs are refused, and however late.
+func TestRefusedPlacementsAreToldOnceAMinute(t *testing.T) {
+	b := newBench(t, 60)
+	b.turn()
+	b.refuse = fsm.Refuse(fsm.CodeUnsupported, "not today")
+	b.kinds()
+	var told []string
+	for i := range 600 { // a minute of turns, and every second one more HAVIP that has to go
+		if i%10 == 0 {
+			b.do(fsm.BanHAVIP{ID: b.state.HAVIPList()[i/10].ID, Target: "n1"})
+			b.do(fsm.BanHAVIP{ID: b.state.HAVIPList()[i/10].ID, Target: "n2"})
+		}
+		b.pass(101 * time.Millisecond)
+		b.c.applied["n-n1"], b.c.applied["n-n2"] = appliedAt{index: 1, at: b.now}, appliedAt{index: 1, at: b.now}
+		b.turn()
+		for _, p := range b.proposed {
+			if e, is := p.(fsm.ReportEvent); is {
+				told = append(told, e.Text)
+			}
+		}
+		b.proposed = nil
+	}
+	if len(told) != 2 || !strings.HasPrefix(told[0], "the placement of 1 HAVIPs") || strings.HasPrefix(told[1], "the placement of 1 HAVIPs") {
+		t.Errorf("%d events in a minute: %q", len(told), told)
 	}
 }

@@ -11,14 +11,6 @@ import (
 	"havip-cluster/fsm"
 )
 
-const (
-	refusedFirst = 20 * time.Millisecond // before a refused placement of one HAVIP is decided again; twice as long each time
-	refusedLast  = 5 * time.Second       // at most
-	// refusedTold is how many refusals in a row make an event: one alone is a decision that the
-	// log has overtaken.
-	refusedTold = 3
-)
-
 // placing is what a leader remembers of its last placement, so that a turn in which nothing
 // is due costs nothing.
 type placing struct {
@@ -27,14 +19,9 @@ type placing struct {
 	unheard map[string]bool // node ids
 	// When it has to be computed again although nothing has changed; 0 = not for that.
 	due     lease.Instant
-	dueWall int64 // unix nanoseconds
-	refused map[string]refusedPlace
-}
-
-// refusedPlace is what became of the decisions about one HAVIP.
-type refusedPlace struct {
-	count int
-	until lease.Instant
+	dueWall int64              // unix nanoseconds
+	refused map[string]refusal // by HAVIP
+	toldAt  lease.Instant      // when the last event about them was made; 0: never
 }
 
 // settled reports whether there is nothing new to decide.
@@ -99,23 +86,18 @@ func (c *Controller) noteRefused(ctx context.Context, asked []fsm.Assignment, re
 	}
 	s, now := c.cfg.Log.State(), c.cfg.Clock()
 	if p.refused == nil {
-		p.refused = map[string]refusedPlace{}
+		p.refused = map[string]refusal{}
 	}
-	maps.DeleteFunc(p.refused, func(id string, _ refusedPlace) bool { _, exists := s.HAVIPs[id]; return !exists })
-	var told []string
+	maps.DeleteFunc(p.refused, func(id string, _ refusal) bool { _, exists := s.HAVIPs[id]; return !exists })
 	for _, a := range asked {
 		v, exists := s.HAVIPs[a.HAVIP]
 		if !exists || v.Epoch != a.FromEpoch {
 			delete(p.refused, a.HAVIP) // done, or overtaken
 			continue
 		}
-		r := p.refused[a.HAVIP]
-		r.until = now.Add(min(refusedFirst<<min(r.count, 16), refusedLast))
-		if r.count++; r.count == refusedTold {
-			told = append(told, v.Name)
-		}
-		p.refused[a.HAVIP] = r
+		p.refused[a.HAVIP] = p.refused[a.HAVIP].again(now, 0)
 	}
+	told := p.toTell(s, now)
 	if len(told) == 0 {
 		return nil
 	}

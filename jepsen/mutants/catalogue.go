@@ -91,6 +91,7 @@ var catalogue = []bug{
 	lease("config-index", "4, 5: a set that comes back is new"),
 	{"membership-read-replicas", "reads: a majority of the voters, and of nobody else", []catcher{{"membership", "^TestAReadIsConfirmedByAMajorityOfVoters$", fails}}},
 	{"membership-read-deposed", "reads: a node that is in another term confirms nothing", []catcher{{"membership", "^TestADeposedLeaderConfirmsNothing$", fails}}},
+	{"membership-voters-early", "5: the voters by which Raft counts", []catcher{{"membership", "^TestVotersCostNothing$", fails}}},
 	{"membership-caught-up", "4: silence until caught up", []catcher{{"membership", "^TestCaughtUp$", fails}}},
 	inWorld("closing-first-hint", "4, 5: who is asked when", catcher{"failover/lease", "^TestWhoIsAskedWhen$", fails}),
 	{"closing-on-hints", "4, 5: a hint proves nothing", []catcher{directed}},

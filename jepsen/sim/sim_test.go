@@ -43,7 +43,7 @@ func play(t *testing.T, s Schedule, trace func(time.Duration, string)) (st Stats
 	//lint:ignore SA1019 raft takes its time-outs from the global generator
 	rand.Seed(int64(s.Seed)) //nolint:staticcheck // see above
 	defer func() {
-		// Raft leaves what is in its queues unanswered when it is shut down (raft v1.7.3: nobody
+		// Raft leaves what is in its queues unanswered when it is shut down (raft v1.8.0: nobody
 		// reads applyCh any more), and so a goroutine of membership.wait may stay.
 		if r := recover(); r != nil && !strings.Contains(fmt.Sprint(r), "blocked goroutines remain") {
 			panic(r)

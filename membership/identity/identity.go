@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +20,8 @@ const (
 )
 
 // Settings are what identity.json says. What the cluster has agreed since (another lease
-// length, another role) is in the log and wins over it; these are the start values.
+// length, another role) is in the log and wins over it; these are the start values. The lease follows
+// the log (SetLease).
 type Settings struct {
 	ClusterID string
 	NodeID    string
@@ -171,6 +174,38 @@ type identityFile struct {
 	Profile    Profile    `json:"profile"`
 	Lease      string     `json:"lease"` // as time.ParseDuration reads it
 	Created    time.Time  `json:"created"`
+}
+
+// SetLease makes the node's next start begin with the timers of a lease. The rest of identity.json, also
+// its format, stays as it is. It returns ErrInvalid for a lease that the profile does not allow.
+func SetLease(dir string, lease time.Duration) error {
+	path := filepath.Join(dir, fileIdentity)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("identity: %w", err)
+	}
+	s, err := decodeSettings(text)
+	if err != nil {
+		return err
+	}
+	if s.Lease == lease {
+		return nil
+	}
+	if _, err := TimersFor(s.Profile, lease); err != nil {
+		return err
+	}
+	var f identityFile
+	if err := json.Unmarshal(text, &f); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrCorrupt, fileIdentity, err)
+	}
+	f.Lease = lease.String()
+	if text, err = json.MarshalIndent(f, "", "  "); err != nil {
+		return fmt.Errorf("identity: encode %s: %w", fileIdentity, err)
+	}
+	if err := writeFile(path, modePublic, append(text, '\n')); err != nil {
+		return fmt.Errorf("identity: write %s: %w", fileIdentity, err)
+	}
+	return nil
 }
 
 func encodeSettings(s Settings) ([]byte, error) {

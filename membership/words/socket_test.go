@@ -39,6 +39,9 @@ type member struct {
 	keys atomic.Pointer[[]identity.SpeechKey]
 	log  bytes.Buffer
 
+	counting atomic.Bool // words are counted, not kept
+	counted  atomic.Int64
+
 	mu    sync.Mutex
 	heard []said
 	sock  *Socket
@@ -113,6 +116,10 @@ func (m *member) config(listen netip.AddrPort) Config {
 		Keys:   func() ([]identity.SpeechKey, error) { return *m.keys.Load(), nil },
 		Logger: slog.New(slog.NewTextHandler(&m.log, nil)),
 		Receive: func(from string, word []byte) {
+			if m.counting.Load() {
+				m.counted.Add(1)
+				return
+			}
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			m.heard = append(m.heard, said{from, string(word)})

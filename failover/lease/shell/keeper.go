@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -341,6 +342,7 @@ func (k *Keeper) bootOf(voter string) lease.BootID {
 // again if it is still the newest.
 func (k *Keeper) Corrected(c lease.Correction) {
 	k.mu.Lock()
+	k.forgetVoters()
 	again := k.boots.Learn(c.From, c.Boot) && k.holder != nil && k.holder.Alive(k.cfg.Clock()) &&
 		c.Session == k.newest.Session && c.Round == k.newest.Round
 	out := k.newest
@@ -351,10 +353,22 @@ func (k *Keeper) Corrected(c lease.Correction) {
 	}
 }
 
+// forgetVoters makes room for the words of new voters once as many are known as there may be nodes:
+// those that vote no more go. Call with mu held.
+func (k *Keeper) forgetVoters() {
+	if len(k.boots) < lease.NodesMax && len(k.lastAck) < lease.NodesMax {
+		return
+	}
+	set := k.cfg.Log.VoterSet()
+	maps.DeleteFunc(k.boots, func(voter string, _ lease.BootID) bool { return !set.Has(voter) })
+	maps.DeleteFunc(k.lastAck, func(voter string, _ lease.Instant) bool { return !set.Has(voter) })
+}
+
 // Ack takes a voter's acknowledgement.
 func (k *Keeper) Ack(a lease.Ack) {
 	now := k.cfg.Clock()
 	k.mu.Lock()
+	k.forgetVoters()
 	if a.Boot != 0 { // a program below level 4 does not say it
 		k.boots.Learn(a.From, a.Boot)
 	}

@@ -1,0 +1,36 @@
+package words
+
+import (
+	"runtime"
+	"testing"
+	"time"
+)
+
+// TestAWordAllocatesNothing: from Send through two real sockets to Receive. So a renewal on the real
+// wire costs what failover's test of it says.
+func TestAWordAllocatesNothing(t *testing.T) {
+	c := newCompany(t, "n-a", "n-b")
+	c.say("n-a", "n-b", "before")
+	a, b := c.nodes["n-a"].sock, c.nodes["n-b"]
+	b.counting.Store(true)
+	to, word := c.state.Load().Nodes["n-b"], make([]byte, 100)
+	const together = 20
+	lost := 0
+	allocs := testing.AllocsPerRun(100, func() {
+		all := b.counted.Load() + together
+		for range together {
+			if err := a.Send(to, word); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for end := time.Now().Add(time.Second); b.counted.Load() < all; runtime.Gosched() {
+			if time.Now().After(end) {
+				lost++
+				return
+			}
+		}
+	})
+	if allocs > 2 || lost > 20 { // the two sockets say hello meanwhile
+		t.Errorf("%v allocations for %d words; %d times one was lost", allocs, together, lost)
+	}
+}
