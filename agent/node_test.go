@@ -99,7 +99,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("no %s in the metrics:\n%s", name, metrics)
 		}
 	}
-	leaseIsFollowed(t, ctx, client, dir)
+	leaseIsFollowed(ctx, t, client, dir)
 	cancel()
 	select {
 	case err := <-ended:
@@ -115,7 +115,7 @@ func TestRun(t *testing.T) {
 }
 
 // leaseIsFollowed: the timers of the next start are those of a lease that is set while the node runs.
-func leaseIsFollowed(t *testing.T, ctx context.Context, client *api.Client, dir string) {
+func leaseIsFollowed(ctx context.Context, t *testing.T, client *api.Client, dir string) {
 	t.Helper()
 	for _, ms := range []int64{4000, 200} {
 		if _, err := client.UpdateCluster(ctx, api.ClusterChange{LeaseMS: &ms}); err != nil {

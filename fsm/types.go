@@ -176,11 +176,11 @@ type Subnet struct {
 	Cursor netip.Addr `json:"cursor,omitzero"`
 }
 
-// What the placement looks at is written in its words.
+// Range, RangeType and GaveUp are what the placement looks at, in its words.
 type (
-	RangeType = placement.RangeType
-	Range     = placement.Range
-	GaveUp    = placement.GaveUp
+	RangeType = placement.RangeType // cvm or eni
+	Range     = placement.Range     // who may own a HAVIP
+	GaveUp    = placement.GaveUp    // a pause of an ENI after a failure
 )
 
 const (

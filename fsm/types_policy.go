@@ -11,12 +11,13 @@ import (
 // The nouns of level 2: what an operator may wish of a placement, and what is remembered
 // of failures, deletions, decisions and configurations.
 
+// The words of the placement that the state is written in.
 type (
-	Health    = placement.Health
-	Ban       = placement.Ban
-	GroupKind = placement.GroupKind
-	Limits    = placement.Limits
-	Failback  = placement.Failback
+	Health    = placement.Health    // of a node, as its operator or its checks say
+	Ban       = placement.Ban       // of an ENI or a node, with an end or without
+	GroupKind = placement.GroupKind // together or apart
+	Limits    = placement.Limits    // of HAVIPs per ENI and per node; 0 is none
+	Failback  = placement.Failback  // when a HAVIP may move for a wish
 )
 
 const (

@@ -19,6 +19,7 @@ func (c *Choice) String() string { return string(*c) }
 // Type is the word for the value in the help text.
 func (c *Choice) Type() string { return "auto|tcx|clsact|nftables" }
 
+// Set takes one of the words.
 func (c *Choice) Set(word string) error {
 	switch Choice(word) {
 	case ChoiceAuto, ChoiceTCX, ChoiceClsact, ChoiceNFTables:
