@@ -143,6 +143,19 @@ func TestThreeNodes(t *testing.T) {
 			t.Errorf("an index far away: %v", err)
 		}
 	})
+	t.Run("reads write nothing, and hold what was written before", func(t *testing.T) {
+		node := c.leader().node
+		before := must[uint64](t)(node.ReadIndex(soon(t)))
+		newest := node.book.newest()
+		for range 1000 {
+			if at := must[uint64](t)(node.ReadIndex(soon(t))); at < before {
+				t.Fatalf("a later read is of index %d, an earlier one of %d", at, before)
+			}
+		}
+		if now := node.book.newest(); now > newest+2 { // what the cluster itself had to say
+			t.Errorf("the log grew from %d to %d", newest, now)
+		}
+	})
 	t.Run("all know the same voters by the same entry", func(t *testing.T) {
 		ids, index := c.leader().node.Voters()
 		if len(ids) != 3 || index == 0 || index == unknownIndex {

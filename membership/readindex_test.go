@@ -132,19 +132,3 @@ func TestAReadEndsWithItsContext(t *testing.T) {
 		}
 	})
 }
-
-// TestReadsWriteNothing: a thousand reads leave the log as it is, and hold what was written before.
-func TestReadsWriteNothing(t *testing.T) {
-	c := startCluster(t, 3)
-	node := c.leader().node
-	before := must[uint64](t)(node.ReadIndex(soon(t)))
-	newest := node.book.newest()
-	for range 1000 {
-		if at := must[uint64](t)(node.ReadIndex(soon(t))); at < before {
-			t.Fatalf("a later read is of index %d, an earlier one of %d", at, before)
-		}
-	}
-	if now := node.book.newest(); now > newest+2 { // what the cluster itself had to say
-		t.Errorf("the log grew from %d to %d", newest, now)
-	}
-}

@@ -13,7 +13,7 @@ import (
 
 var (
 	seed     = flag.Uint64("seed", 0, "of the random problems; 0 = from the clock")
-	problems = flag.Int("problems", 20_000, "how many random problems to try")
+	problems = flag.Int("problems", 10_000, "how many random problems to try")
 )
 
 // fatal is what a check needs of a test or of rapid.

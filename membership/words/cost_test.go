@@ -9,6 +9,9 @@ import (
 // TestAWordAllocatesNothing: from Send through two real sockets to Receive. So a renewal on the real
 // wire costs what failover's test of it says.
 func TestAWordAllocatesNothing(t *testing.T) {
+	if race {
+		t.Skip("the race detector allocates, too")
+	}
 	c := newCompany(t, "n-a", "n-b")
 	c.say("n-a", "n-b", "before")
 	a, b := c.nodes["n-a"].sock, c.nodes["n-b"]

@@ -1,0 +1,6 @@
+//go:build race
+
+package words
+
+// race: the race detector is on; it allocates, too.
+const race = true
