@@ -176,12 +176,14 @@ type Subnet struct {
 	Cursor netip.Addr `json:"cursor,omitzero"`
 }
 
-// Range, RangeType and GaveUp are what the placement looks at, in its words.
-type (
-	RangeType = placement.RangeType // cvm or eni
-	Range     = placement.Range     // who may own a HAVIP
-	GaveUp    = placement.GaveUp    // a pause of an ENI after a failure
-)
+// RangeType is cvm or eni.
+type RangeType = placement.RangeType
+
+// Range says who may own a HAVIP.
+type Range = placement.Range
+
+// GaveUp is a pause of an ENI after a failure.
+type GaveUp = placement.GaveUp
 
 const (
 	RangeCVM = placement.RangeCVM

@@ -11,14 +11,20 @@ import (
 // The nouns of level 2: what an operator may wish of a placement, and what is remembered
 // of failures, deletions, decisions and configurations.
 
-// The words of the placement that the state is written in.
-type (
-	Health    = placement.Health    // of a node, as its operator or its checks say
-	Ban       = placement.Ban       // of an ENI or a node, with an end or without
-	GroupKind = placement.GroupKind // together or apart
-	Limits    = placement.Limits    // of HAVIPs per ENI and per node; 0 is none
-	Failback  = placement.Failback  // when a HAVIP may move for a wish
-)
+// Health is that of a node, as its operator says.
+type Health = placement.Health
+
+// Ban keeps a HAVIP off an ENI or a node, for good or until an instant.
+type Ban = placement.Ban
+
+// GroupKind is together or apart.
+type GroupKind = placement.GroupKind
+
+// Limits bound how many HAVIPs an ENI or a node owns; 0 is none.
+type Limits = placement.Limits
+
+// Failback says when a HAVIP may move for a wish.
+type Failback = placement.Failback
 
 const (
 	HealthGreen  = placement.HealthGreen
