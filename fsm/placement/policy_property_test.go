@@ -122,11 +122,31 @@ func TestPermuted(t *testing.T) {
 
 // Problems that are too large to enumerate: the hard rules hold, and asked again nothing moves.
 func TestLargerProblems(t *testing.T) {
-	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 3))
+	r := rand.New(rand.NewPCG(firstSeed(t), 3))
 	for range 1500 {
 		p := drawProblem(r, 8, 40)
 		p.Limits.PerENI, p.Limits.PerNode = p.Limits.PerENI*2, p.Limits.PerNode*3
 		checkRules(t, p)
+	}
+}
+
+// TestAnswersComeToRest: asked again and again, an answer stays after three times at most. Mostly it stays at
+// once; DESIGN.md names what is known not to.
+func TestAnswersComeToRest(t *testing.T) {
+	r := rand.New(rand.NewPCG(firstSeed(t), 4))
+	for i := range 10_000 {
+		p := drawProblem(r, 4, 4)
+		if i%50 == 0 {
+			p = drawProblem(r, 8, 40)
+		}
+		asked, first := 0, p
+		for moved := true; moved; asked++ {
+			if asked > 3 {
+				t.Fatalf("asked %d times it still moves\n%s", asked, show(first))
+			}
+			moved = slices.ContainsFunc(placement.Solve(p), func(x placement.Decision) bool { return x.Moves })
+			p = placement.Settled(p)
+		}
 	}
 }
 
@@ -241,7 +261,7 @@ func matching(p placement.Problem, forbid, levels []int) int {
 
 // Nothing that anybody writes down makes it fail.
 func TestGarbage(t *testing.T) {
-	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 5))
+	r := rand.New(rand.NewPCG(firstSeed(t), 5))
 	words := []string{"", "n0", "n1", "n0/e0", "n1/e0", "h0", "h1", "net", "*", "\xff\xfe", "-1", "99999999999999999999h"}
 	word := func() string { return words[r.IntN(len(words))] }
 	number := func() int { return []int{0, 1, -1, 1 << 40, -1 << 62, 1<<63 - 1, -1 << 63}[r.IntN(7)] }

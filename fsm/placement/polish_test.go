@@ -199,11 +199,7 @@ func unimprovable(t fatal, p placement.Problem) (tried int) {
 
 // No single move and no exchange of two makes an answer better, in the order of goals.
 func TestNoMoveOrSwapIsBetter(t *testing.T) {
-	first := *seed
-	if first == 0 {
-		first = uint64(time.Now().UnixNano())
-	}
-	t.Logf("again with -seed %d", first)
+	first := firstSeed(t)
 	r, tried := rand.New(rand.NewPCG(first, 7)), 0
 	for range *problems / 8 {
 		tried += unimprovable(t, drawProblem(r, 4, 7))

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"havip-cluster/fsm"
 	"havip-cluster/fsm/placement"
@@ -174,11 +173,7 @@ func checkReason(t fatal, f final, i int, d placement.Decision) int {
 
 // Each reason of a change is true of the final answer: what it counts is what there is then.
 func TestReasonsAreTrue(t *testing.T) {
-	first := *seed
-	if first == 0 {
-		first = uint64(time.Now().UnixNano())
-	}
-	t.Logf("again with -seed %d", first)
+	first := firstSeed(t)
 	r, seen := rand.New(rand.NewPCG(first, 8)), make([]int, len(said))
 	for n := range *problems / 4 {
 		p := drawOpen(r, 1+r.IntN(5), 1+r.IntN(12))
