@@ -5,11 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
-	"path/filepath"
 	"strconv"
 	"testing"
-	"time"
 
 	"havip-cluster/fsm"
 	"havip-cluster/membership"
@@ -20,20 +17,7 @@ import (
 // called the old one reaches the new one: a node that could not reach its leader got no
 // session for as long as that one led.
 func TestCallsTheNodeThatHasTheAddressNow(t *testing.T) {
-	spec, err := identity.NewCluster(identity.Settings{
-		Name: "n1", Advertise: netip.MustParseAddr("127.0.0.1"), Ports: identity.DefaultPorts, Profile: identity.ProfileLAN,
-	}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(t.TempDir(), "d")
-	if err := identity.Create(dir, spec); err != nil {
-		t.Fatal(err)
-	}
-	id, err := identity.Load(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, id := dataDir(t)
 	l, err := tls.Listen("tcp", "127.0.0.1:0", id.ServerTLS(true))
 	if err != nil {
 		t.Fatal(err)

@@ -3,10 +3,8 @@ package agent
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,16 +47,7 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(t.TempDir(), "d")
-	spec, err := identity.NewCluster(identity.Settings{
-		Name: "n1", Advertise: netip.MustParseAddr("127.0.0.1"), Ports: identity.DefaultPorts, Profile: identity.ProfileLAN,
-	}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := identity.Create(dir, spec); err != nil {
-		t.Fatal(err)
-	}
+	dir, _ := dataDir(t)
 	if err := Bootstrap(dir); err != nil {
 		t.Fatal(err)
 	}

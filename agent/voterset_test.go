@@ -3,8 +3,6 @@ package agent
 import (
 	"log/slog"
 	"net"
-	"net/netip"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -24,20 +22,7 @@ func TestVoterSetIsMadeOnce(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(t.TempDir(), "d")
-	spec, err := identity.NewCluster(identity.Settings{
-		Name: "n1", Advertise: netip.MustParseAddr("127.0.0.1"), Ports: identity.DefaultPorts, Profile: identity.ProfileLAN,
-	}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := identity.Create(dir, spec); err != nil {
-		t.Fatal(err)
-	}
-	id, err := identity.Load(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir, id := dataDir(t)
 	if err := membership.Bootstrap(identity.RaftDir(dir), id.NodeID, raft.ServerAddress(address.String())); err != nil {
 		t.Fatal(err)
 	}
