@@ -156,7 +156,7 @@ var badSense = []badFile{
 	{"end that is no time", havipWith("ip: 10.0.0.9\nbans: [n1]\nban_ends: {n1: tomorrow}"), fsm.CodeMalformed, "6:20: havips[0].ban_ends.n1", "not a time"},
 	{"stickiness", havipWith("ip: 10.0.0.9\nstickiness: -1"), fsm.CodeRange, "5:17: havips[0].stickiness", "a stickiness of -1"},
 	{"weight", havipWith("ip: 10.0.0.9\nweight: -1"), fsm.CodeRange, "5:13: havips[0].weight", "a weight of -1"},
-	{"fail limit", havipWith("ip: 10.0.0.9\nfail_limit: -1"), fsm.CodeRange, "5:17: havips[0].fail_limit", "-1 is not from 0"},
+	{"fail limit", havipWith("ip: 10.0.0.9\nfail_limit: -1"), fsm.CodeRange, "5:17: havips[0].fail_limit", "a failure limit of -1"},
 	{"failback", havipWith("ip: 10.0.0.9\nfailback: soon"), fsm.CodeParameter, "5:15: havips[0].failback", `"soon" is not a failback`},
 	{"failback window", havipWith("ip: 10.0.0.9\nfailback: 25:00-26:00"), fsm.CodeParameter, "5:15: havips[0].failback", "is not a failback"},
 	{"EIP", havipWith("ip: 10.0.0.9\neip: eip-1"), fsm.CodeMalformed, "5:10: havips[0].eip", "not an IP address"},
