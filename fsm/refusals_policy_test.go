@@ -120,7 +120,7 @@ var policyRefusals = []refusal{
 	{"drained node", all(web, after(DrainNode{ID: "n-n1"})), moveTo("n1/eth0"), CodeUnsupported, "`node activate n1`"},
 	{"red node", all(web, after(ReportHealth{"n-n1", HealthRed, "disk full"})), moveTo("n1/eth0"), CodeUnsupported, "node n1 is red: disk full"},
 	{"too many failures", all(web, func(w *world) {
-		for range DefaultFailLimit {
+		for range (Spec{}).FailureLimit() {
 			w.must(RecordFailure{w.get("web").ID, "n-n1", "no answer"})
 		}
 	}), moveTo("n1/eth0"), CodeUnsupported, "failed 3 times on node n1 (limit 3)"},

@@ -301,9 +301,6 @@ const (
 	GiveUpPause = placement.GiveUpPause
 	DefaultVPC  = "vpc-default"
 
-	DefaultStickiness = havip.DefaultStickiness
-	DefaultWeight     = havip.DefaultWeight
-	DefaultFailLimit  = havip.DefaultFailLimit
 	// FailDecay is how long it takes until one failure is forgotten.
 	FailDecay = placement.FailDecay
 	// GiveUpMax bounds the pause after a failure, which doubles with each one.

@@ -88,7 +88,7 @@ var clockFunctions = []string{"Now", "Since", "Until", "After", "AfterFunc", "Ne
 
 // house lists the folders that explain themselves in a DESIGN.md once they hold Go code.
 var house = []string{
-	"cmd/havip-cluster", "api", "fsm", "fsm/placement", "membership", "membership/identity",
+	"cmd/havip-cluster", "api", "havip", "fsm", "fsm/placement", "membership", "membership/identity",
 	"failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "failover/wire", "edge", "agent", "agent/guard", "agent/hooks", "agent/preflight", "manifest", "netdev", "jepsen", "jepsen/sim", "jepsen/mutants",
 }
 

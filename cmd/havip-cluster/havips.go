@@ -134,9 +134,11 @@ func havipPairs(v api.HAVIP) []pair {
 		{"RANGE", rangeText(v)},
 	}
 	settings := func(targets bool) {
-		for i := range havip.Settings { // one of yes or no is in the state
-			if s := &havip.Settings[i]; s.Kind != havip.YesNo && (s.Kind == havip.Targets) == targets {
-				out = append(out, pair{s.Head(), s.Print(&v.View)})
+		for i := range havip.Settings { // one of yes or no is in the state, and a text is there or not
+			s := &havip.Settings[i]
+			value := s.Print(&v.View)
+			if s.Kind != havip.YesNo && (s.Kind == havip.Targets) == targets && (s.Kind != havip.Text || value != "") {
+				out = append(out, pair{s.Head(), value})
 			}
 		}
 	}

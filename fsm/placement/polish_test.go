@@ -49,7 +49,7 @@ func (d *dumb) paid(i int, e string) (wish, even bool) {
 	if refusal != nil {
 		f.Kind = fsm.FailbackNever
 	}
-	sticky := fsm.DefaultStickiness
+	sticky := (fsm.Spec{}).Sticky()
 	if v.Stickiness != nil {
 		sticky = *v.Stickiness
 	}
@@ -60,7 +60,7 @@ func (d *dumb) paid(i int, e string) (wish, even bool) {
 	gain, since := d.score(i, e)-d.score(i, v.Owner), d.p.Now-d.node[to.Node].Since
 	wish = gain >= max(1, sticky) && f.Kind != fsm.FailbackNever && (f.Kind != fsm.FailbackWindow || f.InWindow(d.p.Now)) &&
 		(f.Kind != fsm.FailbackDelay || since >= int64(f.Delay))
-	weight := fsm.DefaultWeight
+	weight := (fsm.Spec{}).Takes()
 	if v.Weight != nil {
 		weight = *v.Weight
 	}
@@ -133,7 +133,7 @@ func (d *dumb) againstGroups(at []string) (pairs int) {
 func (d *dumb) spread(at []string) []int {
 	weight, count, onENI := map[string]int{}, map[string]int{}, map[string]int{}
 	for i, e := range at {
-		w := fsm.DefaultWeight
+		w := (fsm.Spec{}).Takes()
 		if p := d.p.HAVIPs[i].Weight; p != nil {
 			w = *p
 		}
