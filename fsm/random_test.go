@@ -196,7 +196,7 @@ func (c chooser) updateHAVIP() UpdateHAVIP {
 			Enabled:  maybe(c, "enabled", func() bool { return !c.chance("disable", 3) }),
 			Require:  maybe(c, "require", c.targets), Forbid: maybe(c, "forbid", c.targets),
 			Stickiness: maybe(c, "stickiness", c.small), Weight: maybe(c, "weight", c.small), FailLimit: maybe(c, "fail limit", c.small),
-			Managed: maybe(c, "managed", c.flag), Maintenance: maybe(c, "frozen", c.flag),
+			Managed: maybe(c, "managed", c.flag), Maintenance: maybe(c, "frozen", c.flag), Description: maybe(c, "description", func() string { return "for " + c.name() }),
 		},
 		Bans: maybe(c, "bans", func() []string { return []string{c.target(), c.target()} }), Evict: c.flag(),
 	}

@@ -195,6 +195,11 @@ func TestFlags(t *testing.T) {
 		{"prefer", []string{"n1=9999999"}, "the score 9999999 for n1"},
 		{"failback", []string{"5m"}, `{"failback":"5m"}`},
 		{"failback", []string{"soon"}, `"soon" is not a failback`},
+		{"description", []string{"the shop; ask web@example"}, `{"description":"the shop; ask web@example"}`},
+		{"description", []string{""}, `{"description":""}`},
+		{"description", []string{strings.Repeat("é", DescriptionMax/2) + "x"}, "has 257 bytes, at most 256"},
+		{"description", []string{"two\nlines"}, "control characters"},
+		{"description", []string{"\xff"}, "not UTF-8"},
 		{"managed", []string{"false"}, `{"managed":false}`},
 		{"managed", []string{"perhaps"}, "is not true or false"},
 	} {

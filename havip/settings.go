@@ -1,6 +1,11 @@
 package havip
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
 
 // Settings is the table, in the order in which `havip show` lists them.
 var Settings = []Setting{
@@ -37,6 +42,20 @@ var Settings = []Setting{
 	yesNo(Setting{Key: "maintenance", Mark: "maintenance", verbs: "havip maintenance"},
 		plain(func(s *Spec) *bool { return &s.Maintenance }),
 		func(c *Change) **bool { return &c.Maintenance }, func(v *View) *bool { return &v.Maintenance }),
+	text(Setting{Key: "description", Name: "description", High: DescriptionMax}, "", isLine,
+		plain(func(s *Spec) *string { return &s.Description }),
+		func(c *Change) **string { return &c.Description }, func(v *View) *string { return &v.Description }),
+}
+
+// isLine takes what a table and a log line can show as it is.
+func isLine(text string) *Fault {
+	switch {
+	case len(text) > DescriptionMax:
+		return fault(TooLong, "the description has %d bytes, at most %d", len(text), DescriptionMax)
+	case !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl):
+		return fault(BadValue, "the description %q has control characters or is not UTF-8; use one line of plain text", text)
+	}
+	return nil
 }
 
 func isFailback(text string) *Fault {

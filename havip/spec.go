@@ -9,6 +9,8 @@ const (
 	DefaultFailLimit  = 3
 	// ScoreLimit bounds each score and weight.
 	ScoreLimit = 1000000
+	// DescriptionMax is the most bytes of a description.
+	DescriptionMax = 256
 	// TargetsMax is how many nodes and ENIs one setting may name.
 	TargetsMax = 64
 	// FailbackMax is the longest delay of a failback.
@@ -35,6 +37,8 @@ type Spec struct {
 	Disabled    bool `json:"disabled,omitempty"`
 	Unmanaged   bool `json:"unmanaged,omitempty" level:"2"`
 	Maintenance bool `json:"maintenance,omitempty" level:"2"`
+	// Description is one line of text, at most DescriptionMax bytes.
+	Description string `json:"description,omitempty" level:"4"`
 }
 
 // Change is what a caller says of some settings, in a creation or a change; nil is not said. Its
@@ -51,6 +55,7 @@ type Change struct {
 	FailLimit   *int            `json:"fail_limit,omitempty" level:"2" doc:"Failures on a node that bar it; 0: none do"`
 	Managed     *bool           `json:"managed,omitempty" level:"2" doc:"false: it is left where it is, whatever happens"`
 	Maintenance *bool           `json:"maintenance,omitempty" level:"2" doc:"true: nothing moves it"`
+	Description *string         `json:"description,omitempty" level:"4" doc:"One line for people: what it is for, whom to ask"`
 }
 
 // View is every setting with its default filled in, as the API answers and as a manifest says it.
@@ -67,6 +72,7 @@ type View struct {
 	Enabled     bool           `json:"enabled"`
 	Managed     bool           `json:"managed"`
 	Maintenance bool           `json:"maintenance" m:"omit"`
+	Description string         `json:"description,omitempty" m:"omit"`
 }
 
 // Sticky is the gain of score that is worth a move.
