@@ -145,7 +145,7 @@ func TestRemoveNodeRefuses(t *testing.T) {
 // owned is a situation in which n1 owns a HAVIP, and n2 and n3 may or may not take it.
 func owned(may ...string) *situation {
 	x := newSituation().voters("n1", "n2", "n3")
-	v := fsm.HAVIP{ID: "havip-1", Name: "web", Subnet: "net", Enabled: true, IP: netip.MustParseAddr("10.0.0.9")}
+	v := fsm.HAVIP{ID: "havip-1", Name: "web", Subnet: "net", IP: netip.MustParseAddr("10.0.0.9")}
 	for i, id := range []string{"n1", "n2", "n3"} {
 		n := x.s.Nodes[id]
 		n.LastSession = uint64(i + 1)

@@ -54,7 +54,7 @@ var policyActions = map[string]func(t *rapid.T, w *world){
 		case 1:
 			b.Stickiness = ptr(rapid.IntRange(0, 3).Draw(t, "stickiness"))
 		case 2:
-			b.Unmanaged = anyFlag(t)
+			b.Managed = anyFlag(t)
 		case 3:
 			b.Maintenance = anyFlag(t)
 		case 4:
@@ -272,8 +272,7 @@ func TestGarbage(t *testing.T) {
 		}
 		for range r.IntN(6) {
 			p.HAVIPs = append(p.HAVIPs, placement.HAVIP{
-				ID: word(), Name: word(), Subnet: word(), Owner: word(), Last: word(), Prefer: map[string]int{word(): number(), word(): number()}, Priority: number(),
-				Weight: ptr(number()), Stickiness: ptr(number()), FailLimit: ptr(number()), Failback: word(), Unmanaged: r.IntN(4) == 0, Draining: number(),
+				ID: word(), Name: word(), Subnet: word(), Owner: word(), Last: word(), Spec: placement.Spec{Prefer: map[string]int{word(): number(), word(): number()}, Priority: number(), Weight: ptr(number()), Stickiness: ptr(number()), FailLimit: ptr(number()), Failback: word(), Unmanaged: r.IntN(4) == 0}, Draining: number(),
 				Range:  fsm.Range{Type: fsm.RangeType(word()), Members: []string{word()}, Limit: r.IntN(2) == 0},
 				GaveUp: map[string]fsm.GaveUp{word(): {Until: int64(number()), At: int64(number())}}, Bans: []fsm.Ban{{Target: word(), Until: int64(number())}},
 				Fails: map[string]placement.Fails{word(): {Count: number(), Ends: int64(number())}},

@@ -50,7 +50,7 @@ func (d *dumb) paid(i int, e string) (wish, even bool) {
 	if refusal != nil {
 		f.Kind = fsm.FailbackNever
 	}
-	sticky := fsm.DefaultStickiness
+	sticky := (fsm.Spec{}).Sticky()
 	if v.Stickiness != nil {
 		sticky = *v.Stickiness
 	}
@@ -136,7 +136,7 @@ func (d *dumb) againstGroups(at []string) (pairs int) {
 func (d *dumb) spread(at []string) []int {
 	weight, count, onENI := map[string]int{}, map[string]int{}, map[string]int{}
 	for i, e := range at {
-		w := fsm.DefaultWeight
+		w := (fsm.Spec{}).Takes()
 		if p := d.p.HAVIPs[i].Weight; p != nil {
 			w = *p
 		}
