@@ -12,6 +12,7 @@ import (
 	"havip-cluster/failover/ports"
 	"havip-cluster/failover/wire"
 	"havip-cluster/fsm"
+	"havip-cluster/internal/realtime"
 )
 
 // Edge is this node's kernel: what the owner needs of it, and the fence's deadline, which the
@@ -38,6 +39,8 @@ type Config struct {
 	Owner bool
 	// Lease is the length in force until the log tells another one.
 	Lease time.Duration
+	// Plane gives what renews a thread of its own, by the real clock; nil: a goroutine does.
+	Plane *realtime.Plane
 	// Changed hears what becomes of HAVIPs here; nil: nobody does. The Agent calls it on its
 	// way, so it must not block.
 	Changed func(owner.Change)
@@ -66,7 +69,7 @@ func New(cfg Config) *Member {
 	m := &Member{}
 	m.mail = wire.NewMail(wire.Config{Node: cfg.Node, Log: cfg.Log, Post: cfg.Post, Gossip: cfg.Gossip, Boot: boot}, m.deliver)
 	cores := shell.Config{
-		Node: cfg.Node, Log: cfg.Log, Submit: cfg.Submit, Mail: m.mail, Clock: cfg.Clock, Logger: cfg.Logger, Boot: boot, Lease: cfg.Lease,
+		Node: cfg.Node, Log: cfg.Log, Submit: cfg.Submit, Mail: m.mail, Clock: cfg.Clock, Logger: cfg.Logger, Boot: boot, Lease: cfg.Lease, Plane: cfg.Plane,
 	}
 	m.Voter = shell.NewVoter(cores)
 	m.Controller = leader.New(leader.Config{

@@ -239,6 +239,7 @@ func printStatus(w io.Writer, st api.Status) {
 	if st.Local.FenceNote != "" {
 		printPairs(w, []pair{{"FENCE", oneLine(st.Local.FenceNote)}})
 	}
+	printPairs(w, []pair{{"LEASE PLANE", planeText(st.Local.Plane)}})
 	for _, p := range st.Problems {
 		fmt.Fprintln(w, "! "+oneLine(p))
 	}
@@ -246,6 +247,32 @@ func printStatus(w io.Writer, st api.Status) {
 		fmt.Fprintln(w)
 		printTable(w, st.Members, nodeColumns)
 	}
+}
+
+// planeText says what the threads that renew and answer have of the host.
+func planeText(p api.Plane) string {
+	priority, memory := "ordinary priority", "memory not locked"
+	if p.RealTime {
+		priority = "real-time priority"
+	}
+	if p.MemoryLocked {
+		memory = "memory locked"
+	}
+	text := priority + ", " + memory
+	if p.Refused != "" {
+		text += ": " + oneLine(p.Refused)
+	}
+	if p.Throttled > 0 {
+		text += fmt.Sprintf("; %s flooded and lost the priority for a second", times(p.Throttled))
+	}
+	return text
+}
+
+func times(n uint64) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 // fenceText is kind, hook and proof in words.

@@ -73,8 +73,11 @@ func (h *Holder) NextRenewal() Instant {
 	if h.lastRound == 0 {
 		return h.sent
 	}
-	return h.sent.Add(min(h.held, h.newest) / renewalsPerLease)
+	return h.sent.Add(h.Pace())
 }
+
+// Pace is the time between two renewals.
+func (h *Holder) Pace() time.Duration { return min(h.held, h.newest) / renewalsPerLease }
 
 // Begin starts a round: the renewal goes to every voter of the set, the own node
 // included if it is one, and names each voter's boot id in Boot, which is 0 here. The set is the one by which the answers are counted, whatever

@@ -12,6 +12,7 @@ import (
 	"havip-cluster/failover/lease"
 	"havip-cluster/failover/ports"
 	"havip-cluster/failover/wire"
+	"havip-cluster/internal/realtime"
 )
 
 // Config is what a Keeper and a Voter are made of.
@@ -26,6 +27,8 @@ type Config struct {
 	Boot lease.BootID
 	// Lease is the length in force until the log tells another one.
 	Lease time.Duration
+	// Plane gives the Keeper a thread of its own that renews, by the real clock; nil: a goroutine does.
+	Plane *realtime.Plane
 }
 
 // DrawBoot draws the name of this process of the voter.

@@ -48,6 +48,7 @@ func (w wiresOf) Send(to fsm.Node, msg []byte) error {
 
 // renewing is three nodes with real voters, the first with a Keeper too, without their loops.
 type renewing struct {
+	out    lease.Renewal
 	keeper *Keeper
 	fence  *storing
 	now    lease.Instant
@@ -64,7 +65,7 @@ func (r *renewing) clock() lease.Instant { return r.now }
 // renew sends a round to the three voters and takes their acknowledgements.
 func (r *renewing) renew() {
 	r.now = r.now.Add(100 * time.Millisecond)
-	r.keeper.round()
+	r.keeper.round(r.keeper.holder, &r.out, 0)
 }
 
 func newRenewing(t testing.TB, havips int) *renewing {
