@@ -121,9 +121,9 @@ type node struct {
 	id       *identity.Identity
 	teller   *guard.Teller // nil: no guard
 	plane    *realtime.Plane
-	fence    fence.Fence   // nil: none
-	proved   bool          // it outlives its process, as was shown at the start
-	edge     *Edge         // nil in a witness
+	fence    fence.Fence // nil: none
+	proved   bool        // it outlives its process, as was shown at the start
+	edge     *Edge       // nil in a witness
 	node     *membership.Node
 	gossip   *membership.Gossip
 	words    *words.Socket
@@ -245,6 +245,7 @@ func (a *node) openMember() {
 	cfg := failover.Config{
 		Node: a.id.NodeID, Log: &raftLog{Node: a.node}, Submit: a.backend.submit, Post: a.words, Gossip: a.gossip, Clock: ports.Boot,
 		Logger: a.log, Owner: a.edge != nil, Lease: a.id.Lease, Plane: a.plane,
+		Stand: a.node.Stand, Yield: a.node.YieldTo,
 		Changed: a.hooks.Changed,
 	}
 	if a.edge != nil {

@@ -119,7 +119,7 @@ func TestHostLossTimeline(t *testing.T) {
 					})
 					noDual(t, m)
 					s.Add(m)
-					t.Logf("gap %v\n%s", m.Gap, b.CLI(b.other(owner), "failovers", "web", "--limit", "1"))
+					t.Logf("gap %v\n%s", m.Gap, b.CLI(b.other(owner), "failovers", "web"))
 					b.must(b.Lab.Node(owner).SetLink(0, true))
 					b.WaitSessions(3)
 				}

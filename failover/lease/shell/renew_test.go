@@ -49,6 +49,7 @@ func (w wiresOf) Send(to fsm.Node, msg []byte) error {
 // renewing is three nodes with real voters, the first with a Keeper too, without their loops.
 type renewing struct {
 	out    lease.Renewal
+	voters []*Voter
 	keeper *Keeper
 	fence  *storing
 	now    lease.Instant
@@ -100,6 +101,7 @@ func newRenewing(t testing.TB, havips int) *renewing {
 			}
 		})
 		mails[id], voter = cfg.Mail, NewVoter(cfg)
+		r.voters = append(r.voters, voter)
 		voter.prepare()
 		if id == "n-1" {
 			keeper = NewKeeper(cfg, nil, r.fence)

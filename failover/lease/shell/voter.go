@@ -20,6 +20,9 @@ type Voter struct {
 	fed      *fsm.State // what the acceptor knows
 	refusals map[lease.Refusal]uint64
 	granted  uint64
+
+	succession succession
+	poke       chan struct{} // Run has something new to wait for
 }
 
 // NewVoter returns the voter of this process, which starts now.
@@ -29,6 +32,7 @@ func NewVoter(cfg Config) *Voter {
 		acceptor: lease.NewAcceptor(cfg.Node, cfg.Boot, cfg.Clock(), cfg.Lease),
 		fed:      fsm.New(),
 		refusals: map[lease.Refusal]uint64{},
+		poke:     make(chan struct{}, 1),
 	}
 }
 
@@ -120,6 +124,7 @@ func (v *Voter) Run(ctx context.Context) {
 			return
 		case <-watch:
 		case <-timer.C:
+		case <-v.poke:
 		}
 		v.mu.Lock()
 		now := v.prepare()
@@ -130,6 +135,8 @@ func (v *Voter) Run(ctx context.Context) {
 		for some := range slices.Chunk(expired, wire.MaxHints) {
 			v.cfg.Mail.SendLeader(wire.Message{Hint: some})
 		}
+		v.tellVoters(expired)
+		stand := v.standDue(now)
 		if now.Sub(lastStatus) >= wire.StatusEvery {
 			lastStatus = now
 			v.cfg.Mail.TellLeader(wire.Message{Status: &wire.StatusWord{Applied: v.cfg.Log.Applied()}})
@@ -137,6 +144,9 @@ func (v *Voter) Run(ctx context.Context) {
 		pause := wire.StatusEvery
 		if waiting {
 			pause = min(pause, max(next.Sub(now), 0))
+		}
+		if stand > 0 {
+			pause = min(pause, stand)
 		}
 		if len(expired) > 0 {
 			pause = min(pause, max(again, time.Millisecond))
