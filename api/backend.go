@@ -53,6 +53,10 @@ type Backend interface {
 	Live() map[string]Live
 	// Local is what only this node knows of itself.
 	Local() Local
+	// Calibration is how each node says that it has kept its lease in the last seconds, by name; with sync
+	// each flushes its disk for it. OwnCalibration is that of this node alone.
+	Calibration(ctx context.Context, seconds int, sync bool) []NodeCalibration
+	OwnCalibration(seconds int, sync bool) NodeCalibration
 	// Admit lets a node in, by its token; leader only.
 	Admit(ctx context.Context, req JoinRequest) (JoinAnswer, error)
 	// Sign makes the certificate of a member of which the request has the key; only where the
