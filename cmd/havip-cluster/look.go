@@ -235,11 +235,11 @@ func printStatus(w io.Writer, st api.Status) {
 		{"LEASE", fmt.Sprintf("%s (profile %s)", millis(st.LeaseMS), st.Profile)},
 		{"HAVIPS", havipsText(st)},
 		{"THIS NODE", fmt.Sprintf("%s, fence %s, session %d, log %d KiB", st.Local.Node, fenceText(st.Local), st.Local.Session, st.Local.LogBytes>>10)},
+		{"PLANE", planeText(st.Local.Plane)},
 	})
 	if st.Local.FenceNote != "" {
 		printPairs(w, []pair{{"FENCE", oneLine(st.Local.FenceNote)}})
 	}
-	printPairs(w, []pair{{"LEASE PLANE", planeText(st.Local.Plane)}})
 	for _, p := range st.Problems {
 		fmt.Fprintln(w, "! "+oneLine(p))
 	}

@@ -77,7 +77,9 @@ func (h *Holder) NextRenewal() Instant {
 }
 
 // Pace is the time between two renewals.
-func (h *Holder) Pace() time.Duration { return min(h.held, h.newest) / renewalsPerLease }
+func (h *Holder) Pace() time.Duration {
+	return min(h.held, h.newest) / renewalsPerLease
+}
 
 // Begin starts a round: the renewal goes to every voter of the set, the own node
 // included if it is one, and names each voter's boot id in Boot, which is 0 here. The set is the one by which the answers are counted, whatever
