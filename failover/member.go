@@ -139,6 +139,8 @@ func (m *Member) deliver(msg wire.Message) {
 		m.Controller.Hear(msg)
 	case msg.Ack != nil && m.Keeper != nil:
 		m.Keeper.Ack(*msg.Ack)
+	case msg.Ended != nil && m.Keeper != nil:
+		m.Keeper.Ended(*msg.Ended)
 	case msg.Correction != nil && m.Keeper != nil:
 		m.Keeper.Corrected(*msg.Correction)
 	case (msg.Ready != nil || msg.Recall != nil) && m.Agent != nil:

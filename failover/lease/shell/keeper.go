@@ -288,6 +288,22 @@ func (k *Keeper) Corrected(c lease.Correction) {
 	}
 }
 
+// Ended takes a voter's word that the log has closed a session. To end one's own lease early is
+// always safe; that it is over for good, the voter's log says.
+func (k *Keeper) Ended(e lease.Ended) {
+	k.mu.Lock()
+	ends := k.holder != nil && e.Session == k.holder.Session() && k.holder.Alive(k.cfg.Clock())
+	if ends {
+		k.holder.Release()
+		k.fence.SetDeadline(0) // under the lock, as everywhere
+	}
+	k.mu.Unlock()
+	if ends {
+		k.cfg.Logger.Warn("a voter says that the log has closed this session: it ends at once", "session", e.Session.Number, "voter", e.From)
+		k.owner.Look()
+	}
+}
+
 // forgetVoters makes room for the words of new voters once as many are known as there may be nodes:
 // those that vote no more go. Call with mu held.
 func (k *Keeper) forgetVoters() {

@@ -49,6 +49,7 @@ func (w wiresOf) Send(to fsm.Node, msg []byte) error {
 // renewing is three nodes with real voters, the first with a Keeper too, without their loops.
 type renewing struct {
 	out    lease.Renewal
+	log    *still
 	voters []*Voter
 	keeper *Keeper
 	fence  *storing
@@ -85,6 +86,7 @@ func newRenewing(t testing.TB, havips int) *renewing {
 	}
 	r := &renewing{fence: &storing{}, now: ports.Boot()}
 	log := &still{state: state, set: lease.NewVoterSet([]string{"n-1", "n-2", "n-3"})}
+	r.log = log
 	mails := wires{}
 	for id := range state.Nodes {
 		cfg := Config{Node: id, Log: log, Clock: r.clock, Logger: slog.New(slog.DiscardHandler), Boot: DrawBoot(), Lease: length}
@@ -98,6 +100,8 @@ func newRenewing(t testing.TB, havips int) *renewing {
 				keeper.Ack(*m.Ack)
 			case m.Correction != nil:
 				keeper.Corrected(*m.Correction)
+			case m.Ended != nil:
+				keeper.Ended(*m.Ended)
 			}
 		})
 		mails[id], voter = cfg.Mail, NewVoter(cfg)

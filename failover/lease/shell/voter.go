@@ -74,9 +74,13 @@ func (v *Voter) Renewal(r lease.Renewal) {
 	} else {
 		v.granted++
 	}
+	ended := refusal != "" && closed(v.fed, r.Session)
 	v.mu.Unlock()
 	if refusal == lease.RefusedBoot {
 		v.correct(r)
+	}
+	if ended {
+		v.cfg.Mail.Send(r.Session.Node, wire.Message{Ended: &lease.Ended{Session: r.Session, From: v.cfg.Node}})
 	}
 	if refusal == "" {
 		out := acks.Get().(*lease.Ack)
@@ -84,6 +88,13 @@ func (v *Voter) Renewal(r lease.Renewal) {
 		v.cfg.Mail.Send(r.Session.Node, wire.Message{Ack: out})
 		acks.Put(out)
 	}
+}
+
+// closed reports whether the log has opened a session and closed it since. One that it has not opened
+// yet is not: this node may lag.
+func closed(s *fsm.State, session lease.Session) bool {
+	_, open := s.Sessions[session.Number]
+	return !open && session.Number != 0 && s.Nodes[session.Node].LastSession >= session.Number
 }
 
 // correct tells a holder for which process of this voter a renewal has to be.
