@@ -1,11 +1,14 @@
 package scenario
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // leases are the lengths that a measuring run tries: HAVIP_LEASES, such as "150ms,50ms".
@@ -84,8 +87,52 @@ func TestLeaseUnderLoad(t *testing.T) {
 				if after != epoch {
 					timely(t, "%s", line)
 				}
+				b.planeIsThere()
 			}
 		})
+	}
+}
+
+// planeIsThere: the real agent has its two real-time threads and its memory, and calibrate tells of them.
+func (b *Bed) planeIsThere() {
+	b.t.Helper()
+	out := b.CLI(1, "status")
+	if !contains(out, "PLANE       real-time priority, memory locked") {
+		b.t.Skipf("this machine permits no real-time priority: %s", out)
+	}
+	pid, err := b.Cluster.AgentPID(1)
+	b.must(err)
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	b.must(err)
+	n := 0
+	for _, task := range tasks {
+		var id int
+		fmt.Sscan(task.Name(), &id)
+		if attr, err := unix.SchedGetAttr(id, 0); err == nil && attr.Policy == unix.SCHED_RR {
+			n++
+		}
+	}
+	if n != 2 {
+		b.t.Errorf("%d threads of the agent are real-time, want the one that renews and the one that answers", n)
+	}
+	text := b.CLI(1, "calibrate", "--for", "6s", "-o", "json")
+	b.t.Logf("%s", text)
+	var seen struct {
+		Proposed struct {
+			LeaseMS int64 `json:"lease_ms"`
+		} `json:"proposed"`
+		Nodes []struct {
+			Renewals uint64 `json:"renewals"`
+		} `json:"nodes"`
+	}
+	b.must(json.Unmarshal(text, &seen))
+	if seen.Proposed.LeaseMS < 50 || len(seen.Nodes) != 3 {
+		b.t.Errorf("%+v", seen)
+	}
+	for _, n := range seen.Nodes {
+		if n.Renewals == 0 {
+			b.t.Errorf("%+v", seen)
+		}
 	}
 }
 

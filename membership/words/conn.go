@@ -55,9 +55,11 @@ func (c *conn) bind(at netip.AddrPort) error {
 	if err := unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: readWait}); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
-	sa := unix.Sockaddr(&unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().Unmap().As4()})
+	var sa unix.Sockaddr
 	if c.v6 {
 		sa = &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
+	} else {
+		sa = &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().Unmap().As4()}
 	}
 	if err := unix.Bind(c.fd, sa); err != nil {
 		return os.NewSyscallError("bind", err)
