@@ -18,6 +18,7 @@ import (
 	"havip-cluster/failover/lease"
 	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
+	"havip-cluster/internal/realtime"
 	"havip-cluster/internal/shared"
 	"havip-cluster/membership"
 	"havip-cluster/membership/identity"
@@ -49,6 +50,7 @@ type backend struct {
 	fence   string
 	hook    string // of the fence; "": none
 	proved  bool   // at the start
+	plane   *realtime.Plane
 	// elsewhere says who else answered for this node's address at the start; "" is nobody.
 	elsewhere string
 	prober    *reach.Prober
@@ -339,6 +341,8 @@ func (b *backend) isLate(n fsm.Node, voter bool) bool {
 func (b *backend) Local() api.Local {
 	disk := b.node.Disk()
 	out := api.Local{Fence: b.fence, FenceHook: b.hook, FenceProved: b.proved, LogBytes: disk.Bytes}
+	plane := b.plane.Report()
+	out.Plane = api.Plane{RealTime: plane.RealTime, MemoryLocked: plane.Locked, Refused: plane.Refused, Throttled: plane.Throttled}
 	if disk.Stalled {
 		out.Conditions = append(out.Conditions, "its disk does not take the log's writes; it does not lead while that lasts")
 	}

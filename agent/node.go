@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ import (
 	"havip-cluster/failover/lease/shell"
 	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
+	"havip-cluster/internal/realtime"
 	"havip-cluster/membership"
 	"havip-cluster/membership/identity"
 	"havip-cluster/membership/words"
@@ -38,6 +40,9 @@ const (
 	handOverWait = 10 * time.Second // for all HAVIPs to leave, at SIGTERM
 	agentScore   = -900             // oom_score_adj: after the guard, before the host is lost
 	watchdogTick = 200 * time.Millisecond
+	// spareProcessors are what Go's scheduler has beyond the cores, for the threads that renew and answer:
+	// back from the kernel, each goes on at once, and does not wait for a goroutine to give its place up.
+	spareProcessors = 2
 	// gcPercent keeps the resident memory of an idle node small: it allocates little, so collections
 	// are seldom, and the memory between them is all the same resident. GOGC wins over it.
 	gcPercent = 50
@@ -73,7 +78,10 @@ func Run(ctx context.Context, o Options) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	a := &node{options: o, log: o.Log}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcessors)
+	}
+	a := &node{options: o, log: o.Log, plane: realtime.New()}
 	return a.start(ctx, config)
 }
 
@@ -112,9 +120,10 @@ type node struct {
 
 	id       *identity.Identity
 	teller   *guard.Teller // nil: no guard
-	fence    fence.Fence   // nil: none
-	proved   bool          // it outlives its process, as was shown at the start
-	edge     *Edge         // nil in a witness
+	plane    *realtime.Plane
+	fence    fence.Fence // nil: none
+	proved   bool        // it outlives its process, as was shown at the start
+	edge     *Edge       // nil in a witness
 	node     *membership.Node
 	gossip   *membership.Gossip
 	words    *words.Socket
@@ -199,7 +208,7 @@ func (a *node) open(dir string) error {
 	if err != nil {
 		return err
 	}
-	a.backend = &backend{id: a.id, version: a.options.Version, node: a.node, edge: a.edge, fence: a.fenceName(), hook: a.fenceHook(), proved: a.proved, elsewhere: elsewhere, clients: map[string]connection{}}
+	a.backend = &backend{id: a.id, version: a.options.Version, node: a.node, edge: a.edge, fence: a.fenceName(), hook: a.fenceHook(), proved: a.proved, plane: a.plane, elsewhere: elsewhere, clients: map[string]connection{}}
 	if err := errors.Join(a.openGossip(), a.openWords()); err != nil {
 		return err
 	}
@@ -235,7 +244,8 @@ func (a *node) openEdge(dir string) error {
 func (a *node) openMember() {
 	cfg := failover.Config{
 		Node: a.id.NodeID, Log: &raftLog{Node: a.node}, Submit: a.backend.submit, Post: a.words, Gossip: a.gossip, Clock: ports.Boot,
-		Logger: a.log, Owner: a.edge != nil, Lease: a.id.Lease,
+		Logger: a.log, Owner: a.edge != nil, Lease: a.id.Lease, Plane: a.plane,
+		Stand: a.node.Stand, Yield: a.node.YieldTo,
 		Changed: a.hooks.Changed,
 	}
 	if a.edge != nil {
@@ -290,6 +300,7 @@ func (a *node) run(parent context.Context) error {
 	part("watch", a.watch)
 	part("timers", a.followLease)
 	part("guard", a.tellGuard)
+	part("memory", func(ctx context.Context) error { a.plane.KeepMemory(ctx); return nil })
 	if a.edge != nil {
 		part("edge", func(ctx context.Context) error { a.edge.Run(ctx, a.member.Agent); return nil })
 	}

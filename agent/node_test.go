@@ -107,7 +107,7 @@ func TestRun(t *testing.T) {
 func leaseIsFollowed(ctx context.Context, t *testing.T, client *api.Client, dir string) {
 	t.Helper()
 	for _, ms := range []int64{4000, 200} {
-		if _, err := client.UpdateCluster(ctx, api.ClusterChange{LeaseMS: &ms}); err != nil {
+		if _, err := client.UpdateCluster(ctx, api.ClusterChange{LeaseMS: &ms}, true); err != nil {
 			t.Fatal(err)
 		}
 		want := time.Duration(ms) * time.Millisecond

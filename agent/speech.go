@@ -37,7 +37,7 @@ func (a *node) openGossip() (err error) {
 func (a *node) openWords() (err error) {
 	a.words, err = words.Open(words.Config{
 		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Lease),
-		State: a.node.State, Keys: a.id.SpeechKeys, Logger: a.log,
+		State: a.node.State, Keys: a.id.SpeechKeys, Logger: a.log, Plane: a.plane,
 		Receive: func(from string, word []byte) {
 			if m := a.backend.running.Load(); m != nil {
 				m.Receive(from, word)

@@ -53,6 +53,10 @@ type Backend interface {
 	Live() map[string]Live
 	// Local is what only this node knows of itself.
 	Local() Local
+	// Calibration is how each node says that it has kept its lease in the last seconds, by name; with sync
+	// each flushes its disk for it. OwnCalibration is that of this node alone.
+	Calibration(ctx context.Context, seconds int, sync bool) []NodeCalibration
+	OwnCalibration(seconds int, sync bool) NodeCalibration
 	// Admit lets a node in, by its token; leader only.
 	Admit(ctx context.Context, req JoinRequest) (JoinAnswer, error)
 	// Sign makes the certificate of a member of which the request has the key; only where the
@@ -103,11 +107,20 @@ type Local struct {
 	FenceHook      string // tcx, clsact, nftables, or ""
 	FenceProved    bool   // it was shown at the start that it outlives its process
 	FenceNote      string // what this kind of fence cannot do; "" is nothing
+	Plane          Plane
 	Session        uint64 // 0 = none
 	LeaseRemaining time.Duration
 	Observed       []Observation // sorted by HAVIP
 	LogBytes       int64         // size of the log's file
 	Conditions     []string      // what is wrong with this node, a sentence each
+}
+
+// Plane is what the threads that renew and answer have of the host.
+type Plane struct {
+	RealTime     bool   `json:"realtime" doc:"They have real-time priority (SCHED_RR)"`
+	MemoryLocked bool   `json:"memory_locked" doc:"Their memory is not taken away"`
+	Refused      string `json:"refused,omitempty" doc:"What the host refuses, and the way out"`
+	Throttled    uint64 `json:"throttled" doc:"How often one of them used more than half of a core, and had an ordinary priority for a second"`
 }
 
 // Observation is one HAVIP as this host's kernel shows it.

@@ -54,9 +54,13 @@ func (c *Client) Cluster(ctx context.Context) (Cluster, error) {
 	return get[Cluster](ctx, c, "/v1/cluster", nil)
 }
 
-// UpdateCluster changes the cluster.
-func (c *Client) UpdateCluster(ctx context.Context, b ClusterChange) (Cluster, error) {
-	return change[Cluster](ctx, c, http.MethodPatch, "/v1/cluster", nil, b)
+// UpdateCluster changes the cluster. force sets a lease that a node would have lost of late.
+func (c *Client) UpdateCluster(ctx context.Context, b ClusterChange, force bool) (Cluster, error) {
+	query := url.Values{}
+	if force {
+		query.Set("force", "true")
+	}
+	return change[Cluster](ctx, c, http.MethodPatch, "/v1/cluster", query, b)
 }
 
 func nodeURL(name string) string { return "/v1/nodes/" + url.PathEscape(name) }

@@ -87,6 +87,7 @@ type fakeNode struct {
 	// what nodes say that they do not reach; set before anybody asks
 	unreached     map[string][]Door
 	moreUnreached int
+	course        []CalibrationSecond // set before anybody asks
 }
 
 func (n *fakeNode) Self() string { return n.id.NodeID }
@@ -149,6 +150,14 @@ func (n *fakeNode) Propose(ctx context.Context, body fsm.Body, key string) (fsm.
 		return fsm.Result{Refusal: refusal}, nil
 	}
 	return n.log.applyFor(n.t, &w, body, key), nil
+}
+
+func (n *fakeNode) OwnCalibration(int, bool) NodeCalibration {
+	return NodeCalibration{Node: n.State().NodeName(n.Self()), LeaseMS: 500, Seconds: n.course}
+}
+
+func (n *fakeNode) Calibration(context.Context, int, bool) []NodeCalibration {
+	return []NodeCalibration{n.OwnCalibration(0, false)}
 }
 
 // Sign implements Backend.

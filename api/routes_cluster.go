@@ -75,7 +75,8 @@ type ClusterChange struct {
 
 type clusterBody struct {
 	Key
-	Body ClusterChange
+	Force bool `query:"force" doc:"Set a lease also where a node would have lost it of late"`
+	Body  ClusterChange
 }
 
 type eventsQuery struct {
@@ -150,6 +151,11 @@ func (s *Server) updateCluster(ctx context.Context, in *clusterBody) (fsm.Result
 	profile := identity.Profile(s.Backend.State().Cluster.Profile)
 	if _, err := identity.TimersFor(profile, lease); err != nil {
 		return fsm.Result{}, fsm.Refuse(fsm.CodeRange, "%s", plain(err))
+	}
+	if !in.Force && lease < s.Backend.State().Cluster.Lease {
+		if refusal := s.cannotKeep(ctx, lease); refusal != nil {
+			return fsm.Result{}, refusal
+		}
 	}
 	return s.commit(ctx, in.Key.Key, one(fsm.SetLease{Lease: lease}))
 }
@@ -232,6 +238,7 @@ type ReadIndex struct {
 // change with the program. They are never forwarded: the caller's certificate says whose
 // command it is, so it must reach the leader itself.
 func (s *Server) internalRoutes() {
+	s.calibrationRoutes()
 	s.signRoute()
 	huma.Register(s.huma, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/internal/commands", OperationID: "propose-own", Hidden: true, MaxBodyBytes: -1, BodyReadTimeout: -1,

@@ -53,6 +53,9 @@ var rules = map[string]rule{
 	"GET /v1/keys":         {need: needViewer},
 	"POST /v1/keys/rotate": {need: needAdmin},
 
+	"GET /v1/internal/calibration": {need: needNode},
+	"GET /v1/calibration":          {need: needViewer},
+
 	"GET /v1/status":                  {need: needViewer},
 	"GET /v1/cluster":                 {need: needViewer},
 	"PATCH /v1/cluster":               {need: needOperator, more: "maintenance alone; everything else: admin"},

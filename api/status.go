@@ -53,6 +53,7 @@ type LocalView struct {
 	LeaseRemainingMS int64         `json:"lease_remaining_ms"`
 	Observed         []Observation `json:"observed"`
 	LogBytes         int64         `json:"log_bytes"`
+	Plane            Plane         `json:"lease_plane" doc:"What the threads that renew and answer have of the host"`
 }
 
 // problemsOfAKind is how many problems of one kind the status lists; one more line counts the
@@ -92,7 +93,7 @@ func (s *Server) status(st *fsm.State) Status {
 		Cluster: s.clusterView(st), Health: HealthGreen, Problems: []string{}, Members: s.nodeViews(st, st.NodeList()),
 		Local: LocalView{
 			Node: st.NodeName(s.Backend.Self()), Version: s.Version, Fence: l.Fence, FenceHook: l.FenceHook, FenceProved: l.FenceProved, FenceNote: l.FenceNote, Session: l.Session,
-			LeaseRemainingMS: max(0, l.LeaseRemaining.Milliseconds()), Observed: list(l.Observed), LogBytes: l.LogBytes,
+			LeaseRemainingMS: max(0, l.LeaseRemaining.Milliseconds()), Observed: list(l.Observed), LogBytes: l.LogBytes, Plane: l.Plane,
 		},
 	}
 	out.Unreached = []Unreached{}

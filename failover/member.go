@@ -12,6 +12,7 @@ import (
 	"havip-cluster/failover/ports"
 	"havip-cluster/failover/wire"
 	"havip-cluster/fsm"
+	"havip-cluster/internal/realtime"
 )
 
 // Edge is this node's kernel: what the owner needs of it, and the fence's deadline, which the
@@ -38,6 +39,12 @@ type Config struct {
 	Owner bool
 	// Lease is the length in force until the log tells another one.
 	Lease time.Duration
+	// Plane gives what renews a thread of its own, by the real clock; nil: a goroutine does.
+	Plane *realtime.Plane
+	// Stand has this node stand for election in place of a leader whose lease has ended, unless it hears
+	// that one; Yield gives leadership to another voter. nil: neither is done.
+	Stand func(leader string) bool
+	Yield func(node string) error
 	// Changed hears what becomes of HAVIPs here; nil: nobody does. The Agent calls it on its
 	// way, so it must not block.
 	Changed func(owner.Change)
@@ -66,11 +73,11 @@ func New(cfg Config) *Member {
 	m := &Member{}
 	m.mail = wire.NewMail(wire.Config{Node: cfg.Node, Log: cfg.Log, Post: cfg.Post, Gossip: cfg.Gossip, Boot: boot}, m.deliver)
 	cores := shell.Config{
-		Node: cfg.Node, Log: cfg.Log, Submit: cfg.Submit, Mail: m.mail, Clock: cfg.Clock, Logger: cfg.Logger, Boot: boot, Lease: cfg.Lease,
+		Node: cfg.Node, Log: cfg.Log, Submit: cfg.Submit, Mail: m.mail, Clock: cfg.Clock, Logger: cfg.Logger, Boot: boot, Lease: cfg.Lease, Plane: cfg.Plane, Stand: cfg.Stand,
 	}
 	m.Voter = shell.NewVoter(cores)
 	m.Controller = leader.New(leader.Config{
-		Node: cfg.Node, Log: cfg.Log, Mail: m.mail, Voter: m.Voter, Clock: cfg.Clock, Logger: cfg.Logger, Wall: cfg.Wall,
+		Node: cfg.Node, Log: cfg.Log, Mail: m.mail, Voter: m.Voter, Clock: cfg.Clock, Logger: cfg.Logger, Wall: cfg.Wall, Yield: cfg.Yield,
 	})
 	if cfg.Owner {
 		m.Agent = owner.New(owner.Config{
@@ -125,10 +132,15 @@ func (m *Member) deliver(msg wire.Message) {
 		m.Voter.Renewal(*msg.Renewal)
 	case msg.Question != nil:
 		m.Voter.Question(msg.From, *msg.Question)
-	case msg.Hint != nil, msg.Endorsement != nil, msg.Activated != nil, msg.Status != nil:
+	case msg.Hint != nil:
+		m.Controller.Hear(msg)
+		m.Voter.Hinted(msg.From, msg.Hint)
+	case msg.Endorsement != nil, msg.Activated != nil, msg.Status != nil:
 		m.Controller.Hear(msg)
 	case msg.Ack != nil && m.Keeper != nil:
 		m.Keeper.Ack(*msg.Ack)
+	case msg.Ended != nil && m.Keeper != nil:
+		m.Keeper.Ended(*msg.Ended)
 	case msg.Correction != nil && m.Keeper != nil:
 		m.Keeper.Corrected(*msg.Correction)
 	case (msg.Ready != nil || msg.Recall != nil) && m.Agent != nil:

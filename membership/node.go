@@ -88,7 +88,8 @@ type Node struct {
 	lead     atomic.Uint64 // the term in which this node leads and is up to date, or 0; written with reignMu held
 	reads    *readRounds
 	pace     *pacedHeartbeats
-	telling  atomic.Bool // a no-op waits for its place in the log
+	telling  *teller
+	own      chan<- raft.RPC // requests of this node to its own Raft
 	patience writePatience
 	removal  turn // held while a removal is checked and begun
 
@@ -194,7 +195,7 @@ func (n *Node) start() (err error) {
 	conf.HeartbeatTimeout, conf.ElectionTimeout = n.cfg.Heartbeat, n.cfg.Heartbeat
 	conf.LeaderLeaseTimeout = n.cfg.LeaderLease
 	// How often an idle leader tells its followers how far it has committed, beside its heartbeats.
-	// Nobody waits for that: Propose follows each command with a no-op, which tells it.
+	// Nobody waits for that: Propose tells it at once (teller).
 	conf.CommitTimeout = n.cfg.Heartbeat
 	conf.NotifyCh = n.notify
 	conf.Logger = logger
@@ -207,7 +208,7 @@ func (n *Node) start() (err error) {
 	if err != nil {
 		return err
 	}
-	trans.entry, n.pace = n.entryTerm, trans.pace
+	trans.entry, n.pace, n.own = n.entryTerm, trans.pace, trans.rpcs
 	serve := n.bindTransport(trans)
 	if n.raft, err = newRaft(conf, n.Machine, cache, n.parts.Store, snaps, trans); err != nil {
 		return fmt.Errorf("membership: start raft on %s: %w", n.cfg.Dir, err)
@@ -216,6 +217,8 @@ func (n *Node) start() (err error) {
 	n.reads.voters, n.reads.holds = n.Servers, func(term uint64) bool {
 		return n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term
 	}
+	n.telling = newTeller(n.cfg.Node, conf.ProtocolVersion, n.parts.Transport, n.done)
+	n.telling.servers = n.Servers
 	n.inner.Store(n.raft)
 	n.wg.Go(trans.run) // not before: it asks n.inner
 	if err := serve(); err != nil {

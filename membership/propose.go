@@ -50,7 +50,7 @@ func (n *Node) ProposeFor(ctx context.Context, by string, term uint64, key strin
 	if err != nil {
 		return fsm.Result{}, outcome(err)
 	}
-	n.tellCommit()
+	n.tellCommit(f.Index())
 	switch r := f.Response().(type) {
 	case fsm.Result:
 		return r, nil
@@ -87,16 +87,14 @@ func (n *Node) mayLead() error {
 	return n.Halted()
 }
 
-// tellCommit appends a no-op, because a follower learns what is committed only with the
-// next message. One that waits for its place serves everybody who came before it.
-func (n *Node) tellCommit() {
-	if !n.telling.CompareAndSwap(false, true) {
-		return
+// tellCommit tells the other servers of an entry that this node has just committed. Only one of the
+// term in which it still leads is told: there its word is the leader's.
+func (n *Node) tellCommit(index uint64) {
+	term, leads := n.Leading()
+	if of, there := n.entryTerm(index); !leads || !there || of != term {
+		return // the next leader tells, or has told
 	}
-	go func() { // ends with Raft at the latest
-		n.raft.Barrier(barrierTimeout)
-		n.telling.Store(false)
-	}()
+	n.telling.tell(committed{term, index})
 }
 
 // wait starts something that Raft does and waits for it, but not longer than the context:

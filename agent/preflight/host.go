@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"havip-cluster/internal/realtime"
 	"havip-cluster/netdev"
 	"havip-cluster/netdev/fence"
 )
@@ -155,7 +157,28 @@ func priority(context.Context, Options) []Finding {
 	default:
 		out = append(out, ok("priority", "real-time budget: kernel.sched_rt_runtime_us=%d", budget))
 	}
-	return out
+	return append(out, realTime())
+}
+
+// realTime tries what the threads that renew and answer ask for (internal/realtime).
+func realTime() Finding {
+	err := realtime.TryPriority()
+	if err == nil {
+		return ok("real time", "SCHED_RR %d is permitted for what renews and answers", realtime.Priority)
+	}
+	do := "nothing, with leases of 500 ms and more"
+	if r, is := errors.AsType[*realtime.Refusal](err); is && r.Do != "" {
+		return warning("real time", r.Do, "no real-time priority for what renews and answers: %s; a busy host needs a longer lease", r.Why)
+	}
+	return warning("real time", do, "no real-time priority for what renews and answers: %v; a busy host needs a longer lease", err)
+}
+
+// memory says whether this process may lock its memory. Nothing is locked.
+func memory(context.Context, Options) []Finding {
+	if err := realtime.MayLock(); err != nil {
+		return []Finding{warning("memory", err.Do, "it cannot be locked: %s; where memory is short, what renews may wait for a disk", err.Why)}
+	}
+	return []Finding{ok("memory", "it can be locked")}
 }
 
 func readNumber(path string) (int, error) {

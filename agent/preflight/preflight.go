@@ -24,7 +24,7 @@ const (
 // Finding is one line.
 type Finding struct {
 	Level Level  `json:"level"`
-	What  string `json:"what"` // stable: kernel, rights, fence, address, port, sysctl, priority, clock, disk, speaker, peer
+	What  string `json:"what"` // stable: kernel, rights, fence, address, port, sysctl, priority, real time, memory, clock, disk, speaker, peer
 	Text  string `json:"text"`
 	// Do is the way out; "" for what is all right.
 	Do string `json:"do,omitempty"`
@@ -54,7 +54,7 @@ func Run(ctx context.Context, o Options) []Finding {
 		o.Ports = identity.DefaultPorts
 	}
 	var all []Finding
-	for _, look := range []check{kernel, rights, fences, address, ports, sysctls, priority, clock, disk, speakers, peer} {
+	for _, look := range []check{kernel, rights, fences, address, ports, sysctls, priority, memory, clock, disk, speakers, peer} {
 		if ctx.Err() != nil {
 			return append(all, Finding{Warning, "preflight", "it was ended before it had looked at everything", "let it run to its end"})
 		}

@@ -168,6 +168,11 @@ func TestRun(t *testing.T) {
 					t.Errorf("no %s of %s that says %q, with a way out unless it is ok, in %+v", w.Level, w.What, w.Text, found)
 				}
 			}
+			for _, what := range []string{"real time", "memory"} { // what the host permits differs, and each answer has its way out
+				if !has(found, OK, what, "") && !has(found, Warning, what, "") {
+					t.Errorf("nothing of %s in %+v", what, found)
+				}
+			}
 			if err := Verdict(found); (err != nil) != faults {
 				t.Errorf("verdict %v of %+v", err, found)
 			}

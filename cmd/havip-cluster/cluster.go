@@ -16,7 +16,7 @@ import (
 func newClusterCommand(g *globals) *cobra.Command {
 	return group("cluster", "The cluster as a whole", newClusterSetCommand(g),
 		onOff(g, verb("maintenance", "Freeze every placement, failover included, or end that", []string{"on|off"}, nil), func(ctx context.Context, c *api.Client, _ []string, on bool) error {
-			v, err := c.UpdateCluster(ctx, api.ClusterChange{Maintenance: &on})
+			v, err := c.UpdateCluster(ctx, api.ClusterChange{Maintenance: &on}, false)
 			return emitPairs(g, v, err, clusterPairs)
 		}),
 		verb("show", "The cluster", none, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
@@ -88,11 +88,14 @@ func settingNames() string {
 
 func newClusterSetCommand(g *globals) *cobra.Command {
 	var change api.ClusterChange
+	force := false
 	c := verb("set", "Change settings: lease, limits, rebalance, provider", []string{"NAME=VALUE..."}, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
-		v, err := c.UpdateCluster(ctx, change)
+		v, err := c.UpdateCluster(ctx, change, force)
 		return emitPairs(g, v, err, clusterPairs)
 	}))
-	c.Long = "The settings are " + settingNames() + ".\n\nlease is changed by itself. A provider brings its own settings; those that are named with it win."
+	c.Long = "The settings are " + settingNames() + ".\n\nlease is changed by itself. A provider brings its own settings; those that are named with it win.\n" +
+		"A shorter lease is refused when a node would have lost it in its last 15 minutes; `calibrate` measures for longer."
+	c.Flags().BoolVar(&force, "force", false, "set a lease also where a node would have lost it of late")
 	c.PreRunE = func(_ *cobra.Command, args []string) error {
 		seen := map[string]bool{}
 		for _, a := range args {

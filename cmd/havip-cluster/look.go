@@ -235,6 +235,7 @@ func printStatus(w io.Writer, st api.Status) {
 		{"LEASE", fmt.Sprintf("%s (profile %s)", millis(st.LeaseMS), st.Profile)},
 		{"HAVIPS", havipsText(st)},
 		{"THIS NODE", fmt.Sprintf("%s, fence %s, session %d, log %d KiB", st.Local.Node, fenceText(st.Local), st.Local.Session, st.Local.LogBytes>>10)},
+		{"PLANE", planeText(st.Local.Plane)},
 	})
 	if st.Local.FenceNote != "" {
 		printPairs(w, []pair{{"FENCE", oneLine(st.Local.FenceNote)}})
@@ -246,6 +247,32 @@ func printStatus(w io.Writer, st api.Status) {
 		fmt.Fprintln(w)
 		printTable(w, st.Members, nodeColumns)
 	}
+}
+
+// planeText says what the threads that renew and answer have of the host.
+func planeText(p api.Plane) string {
+	priority, memory := "ordinary priority", "memory not locked"
+	if p.RealTime {
+		priority = "real-time priority"
+	}
+	if p.MemoryLocked {
+		memory = "memory locked"
+	}
+	text := priority + ", " + memory
+	if p.Refused != "" {
+		text += ": " + oneLine(p.Refused)
+	}
+	if p.Throttled > 0 {
+		text += fmt.Sprintf("; %s flooded and lost the priority for a second", times(p.Throttled))
+	}
+	return text
+}
+
+func times(n uint64) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 // fenceText is kind, hook and proof in words.

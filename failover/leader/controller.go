@@ -32,6 +32,8 @@ type Config struct {
 	// Wall is the time for records in unix nanoseconds; nothing is decided by it but pauses and
 	// failback.
 	Wall func() int64
+	// Yield gives leadership to another voter, and waits for that, not for long; nil: it stays.
+	Yield func(node string) error
 }
 
 // Promises is what this node's own voter knows of a session that is open: how long ago it heard
@@ -50,6 +52,7 @@ type Controller struct {
 	applied map[string]appliedAt // by node, from status words
 	// Below: only the goroutine of Run.
 	reign *reign // nil while another node leads
+	seat  seat
 }
 
 // reign is what a leader knows in one term.
@@ -184,6 +187,7 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 			return min(retryPause, c.askWhatIsOpen())
 		}
 	}
+	c.yield()
 	pause := c.askWhatIsOpen()
 	now := c.cfg.Clock()
 	if due := c.reign.placing.due; due != 0 {

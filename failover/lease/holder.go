@@ -73,7 +73,12 @@ func (h *Holder) NextRenewal() Instant {
 	if h.lastRound == 0 {
 		return h.sent
 	}
-	return h.sent.Add(min(h.held, h.newest) / renewalsPerLease)
+	return h.sent.Add(h.Pace())
+}
+
+// Pace is the time between two renewals.
+func (h *Holder) Pace() time.Duration {
+	return min(h.held, h.newest) / renewalsPerLease
 }
 
 // Begin starts a round: the renewal goes to every voter of the set, the own node

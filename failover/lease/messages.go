@@ -35,6 +35,14 @@ type Correction struct {
 	Boot    BootID // the voter's
 }
 
+// Ended tells a holder that the log has closed its session, as far as the voter has applied it: so
+// nothing moves its deadline any more, and it may as well end at once. A holder whose host stood still,
+// its clock too, learns it so from the first renewal afterwards.
+type Ended struct {
+	Session Session
+	From    string
+}
+
 // QuestionID is unique for ever: Raft gives a term to one leader, and the leader's Closer
 // counts its questions.
 type QuestionID struct {

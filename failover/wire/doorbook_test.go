@@ -48,7 +48,7 @@ func TestDoorbook(t *testing.T) {
 func whispered(k Kind, m Message) string {
 	b := NewMail(Config{Node: "b", Log: still{state: doorState(), set: doorVoters}, Post: postman{}}, func(Message) {})
 	m.From = "a"
-	if k == KindCorrection || k == KindRecall {
+	if k == KindCorrection || k == KindRecall || k == KindEnded {
 		b.ReceiveGossip(EncodeAs(nil, VersionSealed, m))
 	} else {
 		b.ReceiveGossip(Encode(nil, m))

@@ -55,6 +55,9 @@ var rules = [KindEnd]rule{
 	KindCorrection: {"correction", "the voter that was asked", func(_ *fsm.State, v lease.VoterSet, m *Message) bool {
 		return m.Correction.From == m.From && v.Has(m.From)
 	}},
+	KindEnded: {"ended", "a voter, to the session's node", func(_ *fsm.State, v lease.VoterSet, m *Message) bool {
+		return m.Ended.From == m.From && v.Has(m.From)
+	}},
 	KindRecall: {"recall", "a voter", func(_ *fsm.State, v lease.VoterSet, m *Message) bool { return v.Has(m.From) }},
 }
 

@@ -43,6 +43,7 @@ const (
 	// From version 2 on.
 	KindCorrection
 	KindRecall
+	KindEnded
 	KindEnd
 )
 
@@ -75,6 +76,7 @@ type Message struct {
 	Status      *StatusWord
 	Correction  *lease.Correction
 	Recall      []ClaimWord // without failures
+	Ended       *lease.Ended
 }
 
 // ClaimWord speaks of one claim: "I released it", or "I am ready for it".
@@ -183,6 +185,10 @@ func (e *encoder) fields(version byte, m Message) Kind {
 		e.u64(c.Round)
 		e.str(c.From)
 		e.boot(version, c.Boot)
+	case m.Ended != nil && version != VersionGossip:
+		k = KindEnded
+		e.session(m.Ended.Session)
+		e.str(m.Ended.From)
 	case m.Recall != nil && version != VersionGossip:
 		k = KindRecall
 		e.u64(uint64(len(m.Recall)))
@@ -428,6 +434,11 @@ func (d *decoder) fields(k Kind, m *Message, s *scratch) error {
 			return fmt.Errorf("%w: kind %d in version 1", errDatagram, k)
 		}
 		m.Correction = &lease.Correction{Session: d.session(), Round: d.u64(), From: d.str(), Boot: d.boot()}
+	case KindEnded:
+		if d.version == VersionGossip {
+			return fmt.Errorf("%w: kind %d in version 1", errDatagram, k)
+		}
+		m.Ended = &lease.Ended{Session: d.session(), From: d.str()}
 	case KindRecall:
 		n := d.u64()
 		if d.version == VersionGossip || n == 0 || n > uint64(claimsMost) {

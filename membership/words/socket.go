@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"havip-cluster/fsm"
+	"havip-cluster/internal/realtime"
 	"havip-cluster/membership/identity"
 )
 
@@ -37,12 +38,14 @@ type Config struct {
 	// and must not keep word.
 	Receive func(from string, word []byte)
 	Logger  *slog.Logger
+	// Plane gives the thread that reads, and so answers, its priority; nil: an ordinary one.
+	Plane *realtime.Plane
 }
 
 // Socket sends and takes sealed words. All methods may be called from any goroutine.
 type Socket struct {
 	cfg    Config
-	conn   *net.UDPConn
+	conn   *conn
 	table  table
 	counts counts
 	asked  chan struct{} // a hello may be due
@@ -51,13 +54,10 @@ type Socket struct {
 
 // Open starts to listen. Nothing is answered before Run.
 func Open(cfg Config) (*Socket, error) {
-	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(cfg.Listen))
+	conn, err := listenUDP(cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("words: listen on %s: %w", cfg.Listen, err)
 	}
-	// The kernel's own limits may be lower; then those count.
-	_ = conn.SetReadBuffer(socketBytes)
-	_ = conn.SetWriteBuffer(socketBytes)
 	s := &Socket{
 		cfg: cfg, conn: conn, asked: make(chan struct{}, 1), opened: time.Now(),
 		table: table{cluster: cfg.Cluster, self: cfg.Node, short: shortID(cfg.Node), state: cfg.State, keys: cfg.Keys},
@@ -67,7 +67,7 @@ func Open(cfg Config) (*Socket, error) {
 }
 
 // Close ends the socket, and with it Run.
-func (s *Socket) Close() error { return s.conn.Close() }
+func (s *Socket) Close() error { return s.conn.close() }
 
 // Dropped returns how many datagrams were dropped so far, by cause.
 func (s *Socket) Dropped() map[string]uint64 { return s.counts.dropped() }
@@ -139,7 +139,7 @@ func (p *peer) address() netip.AddrPort {
 }
 
 func (s *Socket) write(frame []byte, to netip.AddrPort) error {
-	if _, err := s.conn.WriteToUDPAddrPort(frame, to); err != nil {
+	if err := s.conn.write(frame, to); err != nil {
 		s.counts.add(causeSend)
 		return fmt.Errorf("words: to %s: %w", to, err)
 	}
@@ -150,26 +150,30 @@ func (s *Socket) write(frame []byte, to netip.AddrPort) error {
 func (s *Socket) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, s.conn.stop)
 	defer stop()
 	var wg sync.WaitGroup
 	wg.Go(func() { s.keep(ctx) })
 	defer wg.Wait()
 	defer cancel()
-	var buf [frameMax + 1]byte
+	// What came is answered in this very thread, up to the acknowledgement on the wire.
+	thread := s.cfg.Plane.Enter("answers")
+	defer thread.Leave()
+	buf := make([]byte, frameMax+1)
 	for {
-		n, from, err := s.conn.ReadFromUDPAddrPort(buf[:])
+		n, from, err := s.conn.read(buf)
 		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 			return nil
 		}
 		if err != nil {
-			// Such as an ICMP error of an earlier datagram: it says nothing about the next.
+			// It says nothing about the next datagram.
 			s.counts.add(causeSend)
 			continue
 		}
 		if why := s.take(buf[:n], from); why != "" {
 			s.counts.add(why)
 		}
+		thread.Worked()
 	}
 }
 

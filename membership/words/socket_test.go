@@ -104,7 +104,7 @@ func (c *company) introduce(id string) {
 	for _, k := range *m.keys.Load() {
 		keys = append(keys, record(k))
 	}
-	port := m.sock.conn.LocalAddr().(*net.UDPAddr).Port
+	port := int(m.sock.conn.local.Port())
 	c.change(func(nodes map[string]fsm.Node) {
 		nodes[id] = fsm.Node{ID: id, Name: id, Address: loopback.String(), LeasePort: port, Keys: keys}
 	})

@@ -12,6 +12,7 @@ import (
 	"havip-cluster/failover/lease"
 	"havip-cluster/failover/ports"
 	"havip-cluster/failover/wire"
+	"havip-cluster/internal/realtime"
 )
 
 // Config is what a Keeper and a Voter are made of.
@@ -26,6 +27,11 @@ type Config struct {
 	Boot lease.BootID
 	// Lease is the length in force until the log tells another one.
 	Lease time.Duration
+	// Plane gives the Keeper a thread of its own that renews, by the real clock; nil: a goroutine does.
+	Plane *realtime.Plane
+	// Stand has this node stand for election in place of a leader whose lease has ended at a majority;
+	// false: it does not, because it hears that leader. It does not block for long. nil: nobody stands.
+	Stand func(leader string) bool
 }
 
 // DrawBoot draws the name of this process of the voter.

@@ -62,11 +62,10 @@ type Keeper struct {
 	holder  *lease.Holder
 	newest  lease.Renewal            // the newest round, without a boot id
 	boots   lease.Boots              // of the voters
-	out     lease.Renewal            // what round sends; only the goroutine of Run
 	lastAck map[string]lease.Instant // by voter
-	rounds  uint64
-	ending  bool // Release was called; nothing is opened any more
-	member  bool // the log knew this node once
+	course  course                   // what renewing was like of late
+	ending  bool                     // Release was called; nothing is opened any more
+	member  bool                     // the log knew this node once
 
 	// Below: only the goroutine of Run.
 	attempt     string        // of the session that this process had last
@@ -226,6 +225,7 @@ func (k *Keeper) begin(h *lease.Holder) bool {
 		return false
 	}
 	k.holder = h
+	k.course.end = h.Deadline()
 	k.fence.SetDeadline(h.Deadline()) // under the lock, as everywhere: see Ack
 	return true
 }
@@ -254,29 +254,6 @@ func (k *Keeper) await(ctx context.Context, attempt string, askAgain func() bool
 	}
 }
 
-// renew keeps the session alive until it is over: not renewed in time, closed by the
-// log, or released.
-func (k *Keeper) renew(ctx context.Context) {
-	watch, stop := k.cfg.Log.Watch()
-	defer stop()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			k.Release()
-			return
-		case <-watch:
-		case <-timer.C:
-		}
-		pause, alive := k.round()
-		if !alive || k.leave(ctx) {
-			return
-		}
-		timer.Reset(pause)
-	}
-}
-
 // leave ends the session of a node that is being removed, once it owns nothing (rule 9).
 func (k *Keeper) leave(ctx context.Context) bool {
 	s := k.cfg.Log.State()
@@ -296,48 +273,6 @@ func (k *Keeper) leave(ctx context.Context) bool {
 	return true
 }
 
-// round sends a renewal if one is due, and says when to come back.
-func (k *Keeper) round() (pause time.Duration, alive bool) {
-	s := k.cfg.Log.State()
-	set := k.cfg.Log.VoterSet()
-	now := k.cfg.Clock()
-	k.mu.Lock()
-	session := k.holder.Session()
-	if _, open := s.Sessions[session.Number]; !open {
-		k.holder.Release()
-		k.fence.SetDeadline(0)
-	}
-	alive = k.holder.Alive(now)
-	var renewal lease.Renewal
-	due := false
-	if alive && !now.Before(k.holder.NextRenewal()) {
-		renewal, due = k.holder.Begin(now, set, s.Cluster.Lease)
-		k.newest = renewal
-		k.rounds++
-	}
-	pause = max(min(k.holder.NextRenewal(), k.holder.Deadline()).Sub(now), 0)
-	k.mu.Unlock()
-	if !alive {
-		k.cfg.Logger.Warn("the lease is over", "session", session.Number)
-		return 0, false
-	}
-	if due {
-		k.out = renewal // for a pointer that costs no allocation
-		for _, voter := range set.Voters {
-			k.out.Boot = k.bootOf(voter)
-			k.cfg.Mail.Send(voter, wire.Message{Renewal: &k.out})
-		}
-	}
-	return pause, true
-}
-
-// bootOf is a voter's boot id, 0 while it is unknown.
-func (k *Keeper) bootOf(voter string) lease.BootID {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.boots[voter]
-}
-
 // Corrected takes a voter's word that a renewal was for another process of it, and sends it
 // again if it is still the newest.
 func (k *Keeper) Corrected(c lease.Correction) {
@@ -350,6 +285,22 @@ func (k *Keeper) Corrected(c lease.Correction) {
 	if again {
 		out.Boot = c.Boot
 		k.cfg.Mail.Send(c.From, wire.Message{Renewal: &out})
+	}
+}
+
+// Ended takes a voter's word that the log has closed a session. To end one's own lease early is
+// always safe; that it is over for good, the voter's log says.
+func (k *Keeper) Ended(e lease.Ended) {
+	k.mu.Lock()
+	ends := k.holder != nil && e.Session == k.holder.Session() && k.holder.Alive(k.cfg.Clock())
+	if ends {
+		k.holder.Release()
+		k.fence.SetDeadline(0) // under the lock, as everywhere
+	}
+	k.mu.Unlock()
+	if ends {
+		k.cfg.Logger.Warn("a voter says that the log has closed this session: it ends at once", "session", e.Session.Number, "voter", e.From)
+		k.owner.Look()
 	}
 }
 
@@ -386,6 +337,7 @@ func (k *Keeper) Ack(a lease.Ack) {
 		// In the same critical section as the decision, so that a later, longer
 		// deadline is never overwritten by an earlier one.
 		k.fence.SetDeadline(deadline)
+		k.course.answered(now, now.Sub(a.Sent), deadline.Sub(now))
 	}
 	k.mu.Unlock()
 	if back {

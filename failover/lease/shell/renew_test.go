@@ -48,6 +48,9 @@ func (w wiresOf) Send(to fsm.Node, msg []byte) error {
 
 // renewing is three nodes with real voters, the first with a Keeper too, without their loops.
 type renewing struct {
+	out    lease.Renewal
+	log    *still
+	voters []*Voter
 	keeper *Keeper
 	fence  *storing
 	now    lease.Instant
@@ -64,7 +67,7 @@ func (r *renewing) clock() lease.Instant { return r.now }
 // renew sends a round to the three voters and takes their acknowledgements.
 func (r *renewing) renew() {
 	r.now = r.now.Add(100 * time.Millisecond)
-	r.keeper.round()
+	r.keeper.round(r.keeper.holder, &r.out, 0)
 }
 
 func newRenewing(t testing.TB, havips int) *renewing {
@@ -83,6 +86,7 @@ func newRenewing(t testing.TB, havips int) *renewing {
 	}
 	r := &renewing{fence: &storing{}, now: ports.Boot()}
 	log := &still{state: state, set: lease.NewVoterSet([]string{"n-1", "n-2", "n-3"})}
+	r.log = log
 	mails := wires{}
 	for id := range state.Nodes {
 		cfg := Config{Node: id, Log: log, Clock: r.clock, Logger: slog.New(slog.DiscardHandler), Boot: DrawBoot(), Lease: length}
@@ -96,9 +100,12 @@ func newRenewing(t testing.TB, havips int) *renewing {
 				keeper.Ack(*m.Ack)
 			case m.Correction != nil:
 				keeper.Corrected(*m.Correction)
+			case m.Ended != nil:
+				keeper.Ended(*m.Ended)
 			}
 		})
 		mails[id], voter = cfg.Mail, NewVoter(cfg)
+		r.voters = append(r.voters, voter)
 		voter.prepare()
 		if id == "n-1" {
 			keeper = NewKeeper(cfg, nil, r.fence)

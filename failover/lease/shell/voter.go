@@ -20,6 +20,9 @@ type Voter struct {
 	fed      *fsm.State // what the acceptor knows
 	refusals map[lease.Refusal]uint64
 	granted  uint64
+
+	succession succession
+	poke       chan struct{} // Run has something new to wait for
 }
 
 // NewVoter returns the voter of this process, which starts now.
@@ -29,6 +32,7 @@ func NewVoter(cfg Config) *Voter {
 		acceptor: lease.NewAcceptor(cfg.Node, cfg.Boot, cfg.Clock(), cfg.Lease),
 		fed:      fsm.New(),
 		refusals: map[lease.Refusal]uint64{},
+		poke:     make(chan struct{}, 1),
 	}
 }
 
@@ -70,9 +74,13 @@ func (v *Voter) Renewal(r lease.Renewal) {
 	} else {
 		v.granted++
 	}
+	ended := refusal != "" && closed(v.fed, r.Session)
 	v.mu.Unlock()
 	if refusal == lease.RefusedBoot {
 		v.correct(r)
+	}
+	if ended {
+		v.cfg.Mail.Send(r.Session.Node, wire.Message{Ended: &lease.Ended{Session: r.Session, From: v.cfg.Node}})
 	}
 	if refusal == "" {
 		out := acks.Get().(*lease.Ack)
@@ -80,6 +88,13 @@ func (v *Voter) Renewal(r lease.Renewal) {
 		v.cfg.Mail.Send(r.Session.Node, wire.Message{Ack: out})
 		acks.Put(out)
 	}
+}
+
+// closed reports whether the log has opened a session and closed it since. One that it has not opened
+// yet is not: this node may lag.
+func closed(s *fsm.State, session lease.Session) bool {
+	_, open := s.Sessions[session.Number]
+	return !open && session.Number != 0 && s.Nodes[session.Node].LastSession >= session.Number
 }
 
 // correct tells a holder for which process of this voter a renewal has to be.
@@ -120,6 +135,7 @@ func (v *Voter) Run(ctx context.Context) {
 			return
 		case <-watch:
 		case <-timer.C:
+		case <-v.poke:
 		}
 		v.mu.Lock()
 		now := v.prepare()
@@ -130,6 +146,8 @@ func (v *Voter) Run(ctx context.Context) {
 		for some := range slices.Chunk(expired, wire.MaxHints) {
 			v.cfg.Mail.SendLeader(wire.Message{Hint: some})
 		}
+		v.tellVoters(expired)
+		stand := v.standDue(now)
 		if now.Sub(lastStatus) >= wire.StatusEvery {
 			lastStatus = now
 			v.cfg.Mail.TellLeader(wire.Message{Status: &wire.StatusWord{Applied: v.cfg.Log.Applied()}})
@@ -137,6 +155,9 @@ func (v *Voter) Run(ctx context.Context) {
 		pause := wire.StatusEvery
 		if waiting {
 			pause = min(pause, max(next.Sub(now), 0))
+		}
+		if stand > 0 {
+			pause = min(pause, stand)
 		}
 		if len(expired) > 0 {
 			pause = min(pause, max(again, time.Millisecond))

@@ -1,0 +1,177 @@
+package scenario
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// leases are the lengths that a measuring run tries: HAVIP_LEASES, such as "150ms,50ms".
+func leases(t *testing.T, def string) (out []time.Duration) {
+	t.Helper()
+	text := os.Getenv("HAVIP_LEASES")
+	if text == "" {
+		text = def
+	}
+	for _, part := range strings.Split(text, ",") {
+		d, err := time.ParseDuration(part)
+		if err != nil {
+			t.Fatalf("HAVIP_LEASES: %v", err)
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// setLease changes the lease of the cluster, and waits until the sessions renew by it.
+func (b *Bed) setLease(d time.Duration) {
+	b.t.Helper()
+	args := []string{"cluster", "set", "lease=" + d.String()}
+	if out := b.CLI(1, "cluster", "set", "--help"); contains(out, "--force") {
+		args = append(args, "--force") // what this machine keeps is measured, not asked
+	}
+	b.CLI(1, args...)
+	time.Sleep(3 * time.Second) // the longer one runs out
+}
+
+// standing is what a lost lease changes: the HAVIP's epoch, and the numbers of the sessions.
+func (b *Bed) standing() (epoch uint64, sessions map[string]uint64) {
+	b.t.Helper()
+	list, err := b.Cluster.Placement()
+	b.must(err)
+	for _, p := range list {
+		if p.Name == "web" {
+			epoch = p.Epoch
+		}
+	}
+	nodes, err := b.Cluster.Nodes()
+	b.must(err)
+	sessions = map[string]uint64{}
+	for _, n := range nodes {
+		sessions[n.Name] = n.Session
+	}
+	return epoch, sessions
+}
+
+// TestLeaseUnderLoad: with eight busy loops on this machine no lease is lost and no owner changes. In
+// a measuring run HAVIP_LEASES and HAVIP_LOAD_FOR say which lengths and for how long.
+func TestLeaseUnderLoad(t *testing.T) {
+	long(t)
+	span, err := time.ParseDuration(os.Getenv("HAVIP_LOAD_FOR"))
+	if err != nil {
+		span = 5 * time.Second
+	}
+	for _, d := range leases(t, "500ms") {
+		t.Run(d.String(), func(t *testing.T) {
+			b := NewBed(t, 3)
+			b.setLease(d)
+			burn(t, 8)
+			for range Runs(1) {
+				epoch, before := b.standing()
+				m := b.Watch(func() { time.Sleep(span) })
+				noDual(t, m)
+				after, now := b.standing()
+				lost := 0
+				for name, session := range before {
+					if now[name] != session {
+						lost++
+					}
+				}
+				line := fmt.Sprintf("lease %v, eight busy loops for %v: %d changes of the owner, %d of 3 nodes lost their session, longest gap %v", d, span, after-epoch, lost, m.Gap)
+				t.Log(line)
+				if after != epoch {
+					timely(t, "%s", line)
+				}
+				b.planeIsThere()
+			}
+		})
+	}
+}
+
+// planeIsThere: the real agent has its two real-time threads and its memory, and calibrate tells of them.
+func (b *Bed) planeIsThere() {
+	b.t.Helper()
+	out := b.CLI(1, "status")
+	if !contains(out, "PLANE       real-time priority, memory locked") {
+		b.t.Skipf("this machine permits no real-time priority: %s", out)
+	}
+	pid, err := b.Cluster.AgentPID(1)
+	b.must(err)
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	b.must(err)
+	n := 0
+	for _, task := range tasks {
+		var id int
+		fmt.Sscan(task.Name(), &id)
+		if attr, err := unix.SchedGetAttr(id, 0); err == nil && attr.Policy == unix.SCHED_RR {
+			n++
+		}
+	}
+	if n != 2 {
+		b.t.Errorf("%d threads of the agent are real-time, want the one that renews and the one that answers", n)
+	}
+	text := b.CLI(1, "calibrate", "--for", "6s", "-o", "json")
+	b.t.Logf("%s", text)
+	var seen struct {
+		Proposed struct {
+			LeaseMS int64 `json:"lease_ms"`
+		} `json:"proposed"`
+		Nodes []struct {
+			Renewals uint64 `json:"renewals"`
+		} `json:"nodes"`
+	}
+	b.must(json.Unmarshal(text, &seen))
+	if seen.Proposed.LeaseMS < 50 || len(seen.Nodes) != 3 {
+		b.t.Errorf("%+v", seen)
+	}
+	for _, n := range seen.Nodes {
+		if n.Renewals == 0 {
+			b.t.Errorf("%+v", seen)
+		}
+	}
+}
+
+// TestHostLossTimeline: where the time of a failover goes, by the leader's own record.
+func TestHostLossTimeline(t *testing.T) {
+	long(t)
+	for _, d := range leases(t, "150ms") {
+		t.Run(d.String(), func(t *testing.T) {
+			b := NewBed(t, 3)
+			b.setLease(d)
+			for what, leads := range map[string]bool{"owner is not the leader": false, "owner leads": true} {
+				s := &Series{Name: fmt.Sprintf("host loss, %s, lease %v", what, d)}
+				for range Runs(1) {
+					b.Eventually("the owner where it shall be", func() bool {
+						leader, owner := b.Leader(), b.Owner()
+						if (leader == owner) == leads {
+							return true
+						}
+						to := leader
+						if !leads {
+							to = b.other(leader)
+						}
+						b.Place(to)
+						return false
+					})
+					owner := b.Owner()
+					m := b.Watch(func() {
+						b.must(b.Lab.Node(owner).SetLink(0, false))
+						b.NewOwner(b.other(owner), owner)
+						time.Sleep(settleTime)
+					})
+					noDual(t, m)
+					s.Add(m)
+					t.Logf("gap %v\n%s", m.Gap, b.CLI(b.other(owner), "failovers", "web"))
+					b.must(b.Lab.Node(owner).SetLink(0, true))
+					b.WaitSessions(3)
+				}
+				report(t, s, 2*d+50*time.Millisecond)
+			}
+		})
+	}
+}

@@ -1,0 +1,62 @@
+package membership
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// deafShare: who has heard the leader within that part of a heartbeat time-out does not stand.
+// Heartbeats come four times in it.
+const deafShare = 2
+
+// Stand has this node stand for election at once, in place of a leader that it does not hear any more,
+// as when that one hands leadership over (Raft dissertation, 3.10): TimeoutNow, said by this node to
+// itself. So it waits neither for its time-out nor for those of the others; who votes for whom stays
+// Raft's. It returns false when it does not stand: that leader is heard, another one is known, or this
+// node has no vote.
+func (n *Node) Stand(leader string) bool {
+	if n.raft.State() != raft.Follower || n.LeaderID() != leader || leader == n.cfg.Node {
+		return false
+	}
+	heartbeat := n.raft.ReloadableConfig().HeartbeatTimeout
+	if time.Since(n.raft.LastContact()) < heartbeat/deafShare {
+		return false
+	}
+	if n.Suffrages()[n.cfg.Node] != "voter" {
+		return false
+	}
+	rpc := raft.RPC{
+		Command: &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
+			ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.cfg.Node), Addr: n.parts.Transport.EncodePeer(raft.ServerID(n.cfg.Node), n.parts.Transport.LocalAddr()),
+		}},
+		RespChan: make(chan raft.RPCResponse, 1),
+	}
+	limit := time.NewTimer(heartbeat)
+	defer limit.Stop()
+	select {
+	case n.own <- rpc:
+		return true
+	case <-limit.C: // Raft is busy, with its disk most likely
+	case <-n.done:
+	}
+	return false
+}
+
+// YieldTo hands leadership to one voter, best effort within a limit.
+func (n *Node) YieldTo(node string) error {
+	for _, s := range n.Servers() {
+		if string(s.ID) != node || s.Suffrage != raft.Voter {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), transferWait)
+		defer cancel()
+		if _, err := wait(ctx, func() raft.Future { return n.raft.LeadershipTransferToServer(s.ID, s.Address) }); err != nil {
+			return fmt.Errorf("membership: hand leadership to %s: %w", node, err)
+		}
+		return nil
+	}
+	return fmt.Errorf("membership: %s is no voter", node)
+}
