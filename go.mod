@@ -29,10 +29,9 @@ require (
 	go.uber.org/goleak v1.3.0
 	golang.org/x/net v0.59.0
 	golang.org/x/sys v0.49.0
+	golang.org/x/time v0.16.0
 	pgregory.net/rapid v1.3.0
 )
-
-require golang.org/x/time v0.16.0
 
 require (
 	github.com/armon/go-metrics v0.4.1 // indirect
