@@ -134,6 +134,7 @@ var catalogue = []bug{
 	lease("drift-margin", "notation: drift margin", leaseSearch(), directed),
 	inFSM("key", "a repeated request is done once", "^TestCommandRoundTrip$"),
 	{"membership-term-voter", "a term counts only when a voter says it", []catcher{{"membership", "^TestWhoseTermCounts$", fails}}},
+	inFSM("register-key", "a node registers its own key alone", "^TestOwnCommandsOfLevel4$"),
 	{"membership-barrier", "a leader is up to date", []catcher{{"membership", "^TestTheFounderInitialisesOnce$", fails}}},
 	inWorld("failover-sender", "words are bound to their sender", directed),
 	inWorld("failover-gossip-keyed", "by gossip nobody speaks for a node that has a key", directed),
