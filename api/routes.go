@@ -178,11 +178,7 @@ func after(st *fsm.State, w *fsm.Caller, key string, body fsm.Body, at int64) (*
 			cmd.Caller = w
 		}
 	}
-	raw, err := cmd.Encode()
-	if err != nil {
-		return nil, err
-	}
-	if cmd, err = fsm.DecodeCommand(raw); err != nil {
+	if _, cmd, err = cmd.Sealed(); err != nil { // as the log will have it
 		return nil, err
 	}
 	next, res, err := fsm.Apply(st, st.Index+1, cmd)

@@ -86,21 +86,28 @@ func plainBody(body Body) Body {
 
 // Encode gives the bytes of the log entry: one byte of version, then JSON.
 func (c Command) Encode() ([]byte, error) {
+	raw, _, err := c.Sealed()
+	return raw, err
+}
+
+// Sealed is Encode, with the command as Decode would read it from these bytes: who applies it on the spot need
+// not decode it again.
+func (c Command) Sealed() ([]byte, Command, error) {
 	raw, err := json.Marshal(c)
 	if err != nil {
-		return nil, fmt.Errorf("fsm: encode command: %w", err)
+		return nil, c, fmt.Errorf("fsm: encode command: %w", err)
 	}
 	if err := c.open(); err != nil {
-		return nil, err
+		return nil, c, err
 	}
 	limit := MaxCommand
 	if c.needLevel() < 3 {
 		limit = limits.CommandBytesLevel2
 	}
 	if len(raw)+1 > limit {
-		return nil, Refuse(CodeLimit, "the command has %d bytes, at most %d fit into one log entry; split the request", len(raw)+1, limit)
+		return nil, c, Refuse(CodeLimit, "the command has %d bytes, at most %d fit into one log entry; split the request", len(raw)+1, limit)
 	}
-	return append([]byte{byte(c.needLevel())}, raw...), nil
+	return append([]byte{byte(c.needLevel())}, raw...), c, nil
 }
 
 // needLevel is the level of an opened command: that of its body, or of its caller.
