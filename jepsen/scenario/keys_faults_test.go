@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"encoding/json"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -198,4 +199,48 @@ func (b *Bed) fresh(n int) {
 		}
 		return good == n
 	})
+}
+
+// The majority is lost for good while the CA is replaced. The one that is left begins a cluster of another id, with a
+// CA and a gossip key of its own and nothing of the rotation, and the others join it anew.
+func TestRecoverWhileTheCAIsReplaced(t *testing.T) {
+	long(t)
+	beside(t)
+	b := NewBed(t, 3)
+	b.shortLived(3, time.Minute)
+	before := b.keyRows(1)
+	left := b.other(b.Leader())
+	lost, also := b.other(left), b.other(left, b.other(left))
+	name := b.Cluster.NodeName
+	b.must(b.Lab.Node(also).SetLink(0, false)) // so that the phase cannot end
+	b.ask(left, "keys", "rotate", "ca")
+	b.Eventually("the CA is being replaced", func() bool { return only(b.keyRows(left), "ca") == "" })
+	for _, i := range []int{lost, also} {
+		b.must(b.Cluster.Kill(i, syscall.SIGKILL))
+	}
+	_ = b.Cluster.Stop(left) // nobody takes its session
+	m := b.Watch(func() {
+		if done := b.recover(left, "--off", name(lost)+","+name(also)); !done.Done {
+			t.Errorf("recovered: %+v", done)
+		}
+		b.must(b.Cluster.Start(left))
+		b.NewOwner(left, lost)
+	})
+	noDual(t, m)
+	b.must(b.Lab.Node(also).SetLink(0, true))
+	for _, i := range []int{lost, also} {
+		b.CLI(i, "agent", "--cleanup")
+		b.must(os.RemoveAll(b.Cluster.DataDir(i)))
+		b.ask(left, "node", "remove", name(i), "--timeout", "20s")
+		b.must(b.Cluster.JoinVia(left, i, "voter"))
+	}
+	b.WaitVoters(3)
+	b.Eventually("one CA and one gossip key", func() bool {
+		rows := b.keyRows(left)
+		ca, gossip := only(rows, "ca"), only(rows, "gossip")
+		return ca != "" && gossip != "" && ca != only(before, "ca") && gossip != only(before, "gossip")
+	})
+	ca := only(b.keyRows(left), "ca")
+	b.ask(left, "keys", "rotate", "ca")
+	b.replaced(left, "ca", ca)
 }
