@@ -15,7 +15,7 @@ import (
 // What a leader does for one file, from its bytes to the difference that it answers with, is in proportion to
 // the HAVIPs in it. Allocations are counted and not time: a busy machine does not change them.
 func TestApplyCostsInProportion(t *testing.T) {
-	const most = 200 // allocations for each HAVIP; measured: 171
+	const most = 250 // allocations for each HAVIP; measured: 219
 	w := newWorld(t)
 	per := func(havips int) float64 {
 		t.Helper()
