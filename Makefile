@@ -18,6 +18,7 @@ install = @for p in $(1); do \
 
 GO           ?= go
 FUZZTIME     ?= 10s
+FUZZJOBS     ?= 2
 TEST_TIMEOUT ?= 25m
 # Whole clusters.
 SCENARIO_TIMEOUT ?= 50m
@@ -160,6 +161,13 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 	    echo "$$file $$target"; \
 	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$(dirname $$file); \
 	  done; \
+	done
+
+.PHONY: fuzz-doors
+fuzz-doors: ## what a stranger's bytes reach before anybody knows who he is, one after another, FUZZTIME each
+	@set -e; grep -v '^#' jepsen/testdata/strangers.txt | while read -r dir target _; do \
+	  echo "$$dir $$target"; \
+	  $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -parallel $(FUZZJOBS) $$dir; \
 	done
 
 .PHONY: check

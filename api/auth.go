@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -140,35 +139,6 @@ func (s *Server) checkEnded(r *http.Request) *Problem {
 	return nil
 }
 
-// joinLimiter counts refused joins by address. A token's secret has 256 bits, so this
-// does not protect it; it keeps a confused or hostile host from filling logs and CPU.
-type joinLimiter struct {
-	mu       sync.Mutex
-	window   time.Time
-	failures map[string]int
-}
-
-// allow reports whether an address may try now.
-func (l *joinLimiter) allow(addr string, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if now.Sub(l.window) >= joinFailureWindow {
-		l.window, l.failures = now, map[string]int{}
-	}
-	n, known := l.failures[addr]
-	return n < joinFailuresMax && (known || len(l.failures) < joinAddressesMax)
-}
-
-// failed counts a refused join.
-func (l *joinLimiter) failed(addr string, now time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.failures == nil || now.Sub(l.window) >= joinFailureWindow {
-		l.window, l.failures = now, map[string]int{}
-	}
-	l.failures[addr]++
-}
-
 // guardJoin applies the join limits to callers without a certificate; a node that
 // forwards somebody's join has counted it itself.
 func (s *Server) guardJoin(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -177,9 +147,9 @@ func (s *Server) guardJoin(w http.ResponseWriter, r *http.Request, next http.Han
 		return
 	}
 	host := remoteHost(r)
-	if !s.joins.allow(host, time.Now()) {
-		w.Header().Set("Retry-After", fmt.Sprint(int(joinFailureWindow/time.Second)))
-		writeProblem(w, problem(http.StatusTooManyRequests, CodeTooMany, "%d joins from %s were refused in the last minute; wait a minute", joinFailuresMax, host))
+	if wait := s.joins.wait(host, time.Now()); wait > 0 {
+		w.Header().Set("Retry-After", seconds(wait))
+		writeProblem(w, problem(http.StatusTooManyRequests, CodeTooMany, "joins from %s were refused too often: %d at once, then one every %s; wait %ss", host, joinFailuresMax, joinFailurePause, seconds(wait)))
 		return
 	}
 	sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}

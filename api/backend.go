@@ -170,30 +170,30 @@ type RaftVoter struct {
 
 // Limits of the server.
 const (
-	bodyMax           = 1 << 20  // bytes of a request's body; as long as a log entry
-	joinBodyMax       = 16 << 10 // bytes of a join request
-	fileBodyMax       = 9 << 20  // bytes of a request with a configuration in it; above manifest.MaxBytes
-	headerMax         = 32 << 10 // bytes of a request's header
-	headerTimeout     = 5 * time.Second
-	bodyTimeout       = 10 * time.Second
-	requestTimeout    = 60 * time.Second // longest wait of a request, `node remove` included
-	idleTimeout       = 2 * time.Minute
-	writeGrace        = 5 * time.Second        // to send an answer after requestTimeout
-	stopGrace         = 5 * time.Second        // to finish requests when the server stops
-	leaderWait        = 5 * time.Second        // for a leader to forward to
-	leaderPoll        = 20 * time.Millisecond  // between two looks for one
-	forwardBodyMax    = 8 << 20                // bytes of a forwarded answer
-	followersMax      = 64                     // event streams at the same time
-	followPoll        = 100 * time.Millisecond // between two looks at the state
-	followHeartbeat   = 15 * time.Second       // of an idle stream, so that a dead reader is found
-	followWrite       = 10 * time.Second       // for one piece of a stream to be taken
-	joinFailuresMax   = 10                     // refused joins of one address per joinFailureWindow
-	joinFailureWindow = time.Minute
-	joinAddressesMax  = 1024 // addresses remembered per window; beyond it all are refused
-	tokenTTLMax       = 7 * 24 * time.Hour
-	fileWait          = 5 * time.Second // for a place to read a configuration
-	plansMax          = 1               // plans at the same time: they take a core each, which leases need
-	lossesMax         = 200_000         // nodes times HAVIPs of a plan with n_minus_one; about 4 s
+	bodyMax          = 1 << 20  // bytes of a request's body; as long as a log entry
+	joinBodyMax      = 16 << 10 // bytes of a join request
+	fileBodyMax      = 9 << 20  // bytes of a request with a configuration in it; above manifest.MaxBytes
+	headerMax        = 32 << 10 // bytes of a request's header
+	headerTimeout    = 5 * time.Second
+	bodyTimeout      = 10 * time.Second
+	requestTimeout   = 60 * time.Second // longest wait of a request, `node remove` included
+	idleTimeout      = 2 * time.Minute
+	writeGrace       = 5 * time.Second        // to send an answer after requestTimeout
+	stopGrace        = 5 * time.Second        // to finish requests when the server stops
+	leaderWait       = 5 * time.Second        // for a leader to forward to
+	leaderPoll       = 20 * time.Millisecond  // between two looks for one
+	forwardBodyMax   = 8 << 20                // bytes of a forwarded answer
+	followersMax     = 64                     // event streams at the same time
+	followPoll       = 100 * time.Millisecond // between two looks at the state
+	followHeartbeat  = 15 * time.Second       // of an idle stream, so that a dead reader is found
+	followWrite      = 10 * time.Second       // for one piece of a stream to be taken
+	joinFailuresMax  = 10                     // refused joins of one address at once
+	joinFailurePause = 6 * time.Second        // after those: one refused join in this time
+	joinAddressesMax = 1024                   // addresses with refused joins of the last minute; beyond it all are refused
+	tokenTTLMax      = 7 * 24 * time.Hour
+	fileWait         = 5 * time.Second // for a place to read a configuration
+	plansMax         = 1               // plans at the same time: they take a core each, which leases need
+	lossesMax        = 200_000         // nodes times HAVIPs of a plan with n_minus_one; about 4 s
 )
 
 const (

@@ -43,8 +43,8 @@ func (s *Server) caller(r *http.Request, p peer) (fsm.Caller, *Problem) {
 	w := fsm.Caller{Principal: "nobody"}
 	var refusal *Problem
 	switch token, given := bearer(r); {
-	case given && p.node == "" && !p.local && !s.logins.allow(remoteHost(r), time.Now()):
-		return w, problem(http.StatusTooManyRequests, CodeTooMany, "%d requests from %s had no valid token in the last minute; wait a minute", joinFailuresMax, remoteHost(r))
+	case given && p.node == "" && !p.local && s.logins.wait(remoteHost(r), time.Now()) > 0:
+		return w, problem(http.StatusTooManyRequests, CodeTooMany, "requests from %s had no valid token too often: %d at once, then one every %s; wait %s", remoteHost(r), joinFailuresMax, joinFailurePause, joinFailurePause)
 	case given:
 		if w, refusal = s.tokenCaller(r.Context(), token); refusal != nil && refusal.Status == http.StatusUnauthorized && p.node == "" && !p.local {
 			s.logins.failed(remoteHost(r), time.Now())

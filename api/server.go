@@ -344,13 +344,18 @@ func (s *Server) Run(ctx context.Context, public, local net.Listener) error {
 	return errors.Join(all...)
 }
 
-func (s *Server) serve(ctx context.Context, l net.Listener, secure bool) error {
-	srv := &http.Server{
+// httpServer is what serves a listener.
+func (s *Server) httpServer() *http.Server {
+	return &http.Server{
 		Handler: s.handler, ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 		ReadHeaderTimeout: headerTimeout, // receive bounds the rest
 		WriteTimeout:      requestTimeout + writeGrace, IdleTimeout: idleTimeout, MaxHeaderBytes: headerMax,
 		ConnContext: withPeer,
 	}
+}
+
+func (s *Server) serve(ctx context.Context, l net.Listener, secure bool) error {
+	srv := s.httpServer()
 	bounded := &places{Listener: l, member: s.ofMember, refused: s.refused.Inc}
 	if secure {
 		srv.ConnState = bounded.state

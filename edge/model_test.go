@@ -14,6 +14,7 @@ import (
 // model is a kernel in memory. It checks at each operation what must be true of a kernel that
 // is used by the rules, whoever else changes it.
 type model struct {
+	own       map[netip.Addr]bool // addresses that the log calls the node's own
 	now       Instant
 	addresses map[netip.Addr][]At
 	fence     map[netip.Addr]State
@@ -167,7 +168,7 @@ func (m *model) one(kind OpKind, it Item) error {
 		}
 		m.fence[ip] = Open
 	case OpForget:
-		if len(m.shown.Addresses[ip]) > 0 {
+		if len(m.shown.managed(ip)) > 0 || len(m.shown.Addresses[ip]) > 0 && !m.own[ip] {
 			m.fault("%v is forgotten, and the reading shows it on %+v", ip, m.shown.Addresses[ip])
 		}
 		delete(m.fence, ip)

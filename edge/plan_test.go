@@ -263,6 +263,29 @@ func TestOwnAddressIsNeverSilenced(t *testing.T) {
 	}
 }
 
+// An address that the node gets while its agent runs, such as by DHCP, and that is a HAVIP's: it counts as put there by
+// another program, because the HAVIP may be served elsewhere. With a prefix of its subnet it stays and is kept
+// silent; as a bare one it is removed. Once the log calls it the node's own, it is let be and no longer told.
+func TestAnOwnAddressThatComesLater(t *testing.T) {
+	b := newBed(t, 2)
+	b.turn()
+	b.m.addresses[ip(0)] = []At{{Index: 1, Device: "eth1", Bits: 24}}
+	b.m.addresses[ip(1)] = []At{{Index: 1, Device: "eth1", Bits: 32}}
+	f := b.later(time.Second)
+	if len(f.Strays) != 2 || f.Strays[0].Removed || !f.Strays[1].Removed {
+		t.Errorf("told %+v", f.Strays)
+	}
+	if len(b.m.addresses[ip(0)]) != 1 || len(b.m.addresses[ip(1)]) != 0 || b.m.fence[ip(0)] != Shut {
+		t.Errorf("left: %v, fence %v", b.m.addresses, b.m.fence)
+	}
+	b.want.Own = map[netip.Addr]bool{ip(0): true}
+	b.m.own = b.want.Own
+	f = b.later(2 * time.Minute) // what is told once a minute would be told again
+	if _, known := b.m.fence[ip(0)]; known || len(f.Strays) > 0 || len(b.m.addresses[ip(0)]) != 1 {
+		t.Errorf("the node's own: told %+v, fence %v, left %v", f.Strays, b.m.fence, b.m.addresses)
+	}
+}
+
 func TestNothingIsPutUpAfterTheDeadline(t *testing.T) {
 	b := newBed(t, 1)
 	b.turn()

@@ -384,6 +384,7 @@ func (s *State) DesiredConfig() Config {
 		sub.Auto, sub.Cursor = false, netip.Addr{}
 		cfg.Subnets = append(cfg.Subnets, sub)
 	}
+	cfg.HAVIPs = make([]HAVIPSpec, 0, len(s.HAVIPs))
 	for _, v := range s.HAVIPList() {
 		if !v.Deleting {
 			cfg.HAVIPs = append(cfg.HAVIPs, v.desired())

@@ -25,6 +25,9 @@ func (m Manifest) ToConfig() fsm.Config {
 			out.Subnets = append(out.Subnets, sub)
 		}
 	}
+	if len(m.HAVIPs) > 0 {
+		out.HAVIPs = make([]fsm.HAVIPSpec, 0, len(m.HAVIPs))
+	}
 	for _, h := range m.HAVIPs {
 		if !h.Deleting {
 			out.HAVIPs = append(out.HAVIPs, h.spec())

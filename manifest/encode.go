@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -32,7 +33,9 @@ func (m Manifest) Canonical() Manifest {
 	m.Nodes = sortedBy(m.Nodes, func(n Node) string { return n.Name })
 	m.ENIs = sortedBy(m.ENIs, func(e ENI) string { return e.ID })
 	m.Subnets = sortedBy(m.Subnets, func(s Subnet) string { return s.Name })
-	m.HAVIPs = sortedBy(m.HAVIPs, func(h HAVIP) string { return h.Name + "\x00" + h.ID + "\x00" + h.IP })
+	m.HAVIPs = sortedLike(m.HAVIPs, func(a, b *HAVIP) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID), strings.Compare(a.IP, b.IP))
+	})
 	m.Groups = sortedBy(m.Groups, func(g Group) string { return g.Name })
 	text := func(s string) string { return s }
 	for i := range m.HAVIPs {
@@ -48,12 +51,25 @@ func (m Manifest) Canonical() Manifest {
 	return m
 }
 
+// sortedBy returns a copy in the order of a key.
 func sortedBy[T any](list []T, key func(T) string) []T {
+	return sortedLike(list, func(a, b *T) int { return strings.Compare(key(*a), key(*b)) })
+}
+
+// sortedLike returns a copy in an order. A HAVIP has some hundred bytes, so what is moved about is where they are.
+func sortedLike[T any](list []T, compare func(a, b *T) int) []T {
 	if list == nil {
 		return nil
 	}
-	out := append([]T{}, list...)
-	slices.SortStableFunc(out, func(a, b T) int { return strings.Compare(key(a), key(b)) })
+	order := make([]*T, len(list))
+	for i := range list {
+		order[i] = &list[i]
+	}
+	slices.SortStableFunc(order, compare)
+	out := make([]T, len(list))
+	for i, at := range order {
+		out[i] = *at
+	}
 	return out
 }
 

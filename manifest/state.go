@@ -53,6 +53,7 @@ func FromState(s *fsm.State, at int64) Manifest {
 	for _, sub := range s.SubnetList() {
 		m.Subnets = append(m.Subnets, fromSubnet(sub))
 	}
+	m.HAVIPs = make([]HAVIP, 0, len(p.HAVIPs))
 	for _, v := range p.HAVIPs {
 		m.HAVIPs = append(m.HAVIPs, fromHAVIP(s.HAVIPs[v.ID], v))
 	}

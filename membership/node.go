@@ -209,6 +209,8 @@ func (n *Node) start() (err error) {
 		return err
 	}
 	trans.entry, n.pace, n.own = n.entryTerm, trans.pace, trans.rpcs
+	lines := &termLines{log: n.cfg.Logger}
+	trans.votingTransport = voterTerms{trans.votingTransport, n.book.votes, lines.tell}
 	serve := n.bindTransport(trans)
 	if n.raft, err = newRaft(conf, n.Machine, cache, n.parts.Store, snaps, trans); err != nil {
 		return fmt.Errorf("membership: start raft on %s: %w", n.cfg.Dir, err)

@@ -30,9 +30,6 @@ type Address struct {
 // IP is the address without its prefix length.
 func (a Address) IP() netip.Addr { return a.Prefix.Addr() }
 
-// Tentative says that an IPv6 address is not yet, or never, answered for: duplicate address detection runs or has failed.
-func (a Address) Tentative() bool { return a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 }
-
 // AddressRequest asks for a HAVIP on a device.
 type AddressRequest struct {
 	Index  int
@@ -87,22 +84,6 @@ func (a *Addresses) Read() ([]Address, error) {
 		return cmp.Or(cmp.Compare(x.Index, y.Index), x.Prefix.Addr().Compare(y.Prefix.Addr()), cmp.Compare(x.Prefix.Bits(), y.Prefix.Bits()))
 	})
 	return out, nil
-}
-
-// OwnAddresses returns the addresses that are the host's own, in the order of all and each once: neither managed nor, if
-// havip is not nil, a HAVIP by its word. No HAVIP may be equal to one of these. Those of loopback devices are among them.
-func OwnAddresses(all []Address, havip func(netip.Addr) bool) []netip.Addr {
-	own := []netip.Addr{}
-	seen := map[netip.Addr]bool{}
-	for _, a := range all {
-		ip := a.IP()
-		if a.Managed || seen[ip] || a.Prefix.IsSingleIP() && havip != nil && havip(ip) {
-			continue
-		}
-		seen[ip] = true
-		own = append(own, ip)
-	}
-	return own
 }
 
 // AddAll puts HAVIPs on devices or refreshes their lifetimes. A bare /32 or /128 of the same address that somebody else

@@ -124,13 +124,6 @@ func TestBatchErrors(t *testing.T) {
 			t.Errorf("%s is absent", want)
 		}
 	}
-	own := OwnAddresses([]Address{
-		{Index: 1, Prefix: netip.MustParsePrefix("10.0.0.9/24")}, {Index: 2, Prefix: netip.MustParsePrefix("10.0.0.9/32")},
-		{Index: 1, Prefix: netip.MustParsePrefix("10.0.0.8/32"), Managed: true}, {Index: 1, Prefix: netip.MustParsePrefix("10.0.0.7/32")},
-	}, func(a netip.Addr) bool { return a == ip("10.0.0.7") })
-	if len(own) != 1 || own[0] != ip("10.0.0.9") {
-		t.Errorf("own addresses %v", own)
-	}
 }
 
 // TestDeviceGoesInBatch: what was done before the device went is acknowledged, what came after says why not.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/netip"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Add is AddAll for one address, on a device whose name it looks up.
@@ -51,3 +53,6 @@ func (a *Addresses) Has(index int, ip netip.Addr) (bool, error) {
 	}
 	return false, err
 }
+
+// Tentative says that an IPv6 address is not yet, or never, answered for: duplicate address detection runs or has failed.
+func (a Address) Tentative() bool { return a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 }

@@ -135,6 +135,8 @@ var catalogue = []bug{
 	inFSM("key", "a repeated request is done once", "^TestCommandRoundTrip$"),
 	{"shell-ended-lagging", "3: a voter calls a session ended that its log has closed, and no other", []catcher{{"failover/lease/shell", "^TestWhatIsClosed$", fails}}},
 	{"membership-commit-beyond", "a server is told of what is committed, and of no more", []catcher{{"membership", "^TestTheWordOfACommit$", fails}}},
+	{"membership-term-voter", "a term counts only when a voter says it", []catcher{{"membership", "^TestWhoseTermCounts$", fails}}},
+	inFSM("register-key", "a node registers its own key alone", "^TestOwnCommandsOfLevel4$"),
 	{"membership-barrier", "a leader is up to date", []catcher{{"membership", "^TestTheFounderInitialisesOnce$", fails}}},
 	inWorld("failover-sender", "words are bound to their sender", directed),
 	inWorld("failover-gossip-keyed", "by gossip nobody speaks for a node that has a key", directed),

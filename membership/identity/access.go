@@ -53,6 +53,8 @@ func ParseAccessToken(text string) (AccessToken, error) {
 		return bad("it is empty; pass what 'havip-cluster token create' printed")
 	case strings.HasPrefix(text, tokenMagic):
 		return bad("it is a join token, which only lets a node in; 'havip-cluster token create' makes one for requests")
+	case strings.ContainsAny(encoded, "\r\n"): // the decoder would pass over them
+		return bad("it is broken into lines; pass it in one")
 	case len(text) > AccessTextMax || !found:
 		return bad("it does not start with \"" + accessMagic + "\", or is too long; pass the whole token and nothing else")
 	}

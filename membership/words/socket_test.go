@@ -26,7 +26,7 @@ var loopback = netip.MustParseAddr("127.0.0.1")
 
 // company is a cluster as its state shows it: nodes with keys and ports, and their sockets.
 type company struct {
-	t     *testing.T
+	t     testing.TB
 	state atomic.Pointer[fsm.State]
 	index uint64
 	nodes map[string]*member
@@ -64,7 +64,7 @@ func record(k identity.SpeechKey) fsm.NodeKey {
 	return fsm.NodeKey{Certificate: k.Certificate, Public: k.Public}
 }
 
-func newCompany(t *testing.T, ids ...string) *company {
+func newCompany(t testing.TB, ids ...string) *company {
 	c := &company{t: t, nodes: map[string]*member{}}
 	c.state.Store(fsm.New())
 	for _, id := range ids {
