@@ -48,6 +48,8 @@ var doorWords = map[Kind]struct {
 	KindActivatedMany: {m: Message{Activated: []ActivatedWord{{HAVIP: "web", Epoch: 4, Session: 10}, {HAVIP: "db", Epoch: 8, Session: 10}}}},
 	KindStatus:        {anyMember: true, m: Message{Status: &StatusWord{Applied: 1}}},
 	KindCorrection:    {voter: true, m: Message{Correction: &lease.Correction{Session: lease.Session{Node: "b", Number: 11}, From: "a", Boot: 1}}},
+	KindSteps:         {m: Message{Steps: &StepsWord{HAVIP: "web", Epoch: 4, Session: 10, Steps: []StepWord{{Step: StepApplied, At: 1}}}}},
+	KindClock:         {anyMember: true, m: Message{Clock: &ClockWord{Asked: 1}}},
 	KindRecall:        {voter: true, anyMember: true, m: Message{Recall: []ClaimWord{{HAVIP: "web", Epoch: 4, Session: 11}}}},
 }
 
@@ -84,7 +86,7 @@ func TestWhoSaysWhat(t *testing.T) {
 				t.Errorf("%s by %s: %q, want %q", rules[k].name, who.name, got, want)
 			}
 		}
-		if k != KindCorrection && k != KindRecall {
+		if !sealedOnly(k) {
 			got := hears(t, k, row.m, "", true, true)
 			fmt.Fprintf(&table, "%-15s by %-26s %s\n", rules[k].name, "gossip, in its name:", outcomeOf(got))
 			if got != NotProved {

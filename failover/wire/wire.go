@@ -43,6 +43,8 @@ const (
 	// From version 2 on.
 	KindCorrection
 	KindRecall
+	KindSteps
+	KindClock
 	KindEnd
 )
 
@@ -75,6 +77,8 @@ type Message struct {
 	Status      *StatusWord
 	Correction  *lease.Correction
 	Recall      []ClaimWord // without failures
+	Steps       *StepsWord
+	Clock       *ClockWord
 }
 
 // ClaimWord speaks of one claim: "I released it", or "I am ready for it".
@@ -189,6 +193,8 @@ func (e *encoder) fields(version byte, m Message) Kind {
 		for _, c := range m.Recall {
 			e.claim(c)
 		}
+	default:
+		k = e.story(version, m)
 	}
 	return k
 }
@@ -439,7 +445,7 @@ func (d *decoder) fields(k Kind, m *Message, s *scratch) error {
 			}
 		}
 	default:
-		return fmt.Errorf("%w: kind %d", errDatagram, k)
+		return d.story(k, m)
 	}
 	return nil
 }
