@@ -294,7 +294,7 @@ func (s *State) recordFailover(b RecordFailover) *Refusal {
 		f.Clocks[i].Node = clip(f.Clocks[i].Node, MaxNameBytes)
 	}
 	for _, old := range s.Failovers {
-		if old.HAVIP == f.HAVIP && old.Epoch == f.Epoch {
+		if old.HAVIP == f.HAVIP && old.Epoch == f.Epoch && (s.Level() < 4 || old.To == f.To) {
 			return nil
 		}
 	}

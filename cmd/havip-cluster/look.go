@@ -106,26 +106,6 @@ func printEvent(w io.Writer, e api.Event) {
 	fmt.Fprintf(w, "%s  %6d  %-16s  %s\n", e.At.UTC().Format("2006-01-02T15:04:05.000Z"), e.Index, e.Kind, oneLine(e.Text))
 }
 
-func newFailoversCommand(g *globals) *cobra.Command {
-	return verb("failovers", "The timeline of each failover", []string{"[HAVIP]"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
-		list, err := c.Failovers(ctx, strings.Join(args, ""))
-		return emit(g, list, err, func(w io.Writer, list []api.Failover) {
-			if len(list) == 0 {
-				fmt.Fprintln(g.stderr, "No failovers.")
-			}
-			for _, f := range list {
-				fmt.Fprintf(w, "%s  HAVIP %s, epoch %d: %s -> %s, %s\n", f.At.UTC().Format("2006-01-02T15:04:05.000Z"),
-					oneLine(f.HAVIP), f.Epoch, oneLine(f.From), oneLine(f.To), micros(f.TotalUS))
-				for _, s := range f.Steps {
-					fmt.Fprintf(w, "  %12s  %s\n", "+"+micros(s.AfterUS), oneLine(s.What))
-				}
-			}
-		})
-	}))
-}
-
-func micros(us int64) string { return fmt.Sprintf("%.3fms", float64(us)/1000) }
-
 // statusPatience is how long `status` waits for a leader before it asks without one.
 const statusPatience = 2 * time.Second
 

@@ -19,7 +19,10 @@ func changeKind(before, after *fsm.State, d fsm.Decision) string {
 	}
 	sess, open := after.Sessions[v.Owner.Session]
 	if !open {
-		if before.Sessions[v.Owner.Session].Draining {
+		switch n := v.Owner.Node; {
+		case after.Nodes[n].Flaps != before.Nodes[n].Flaps:
+			return fsm.ChangeCrash
+		case before.Sessions[v.Owner.Session].Draining:
 			return fsm.ChangeStop
 		}
 		return fsm.ChangeGuard // by the node's own word, without a farewell

@@ -40,6 +40,10 @@ func (c *Controller) watch() {
 	}
 	if c.reign != nil {
 		c.askClocks(c.timeline.open[n:])
+	} else {
+		for _, f := range c.timeline.open[n:] {
+			f.adopted = true
+		}
 	}
 	c.timeline.follow(now, s)
 	if c.reign == nil {

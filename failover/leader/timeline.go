@@ -46,6 +46,7 @@ type openFailover struct {
 	reported, confirmed   lease.Instant // 0: not yet
 	took                  time.Duration
 	whole, overtaken      bool
+	adopted               bool // it was begun while another node led
 }
 
 func newTimeline() *timeline {
@@ -268,6 +269,9 @@ func (t *timeline) record(now lease.Instant, f *openFailover, at int64, s *fsm.S
 		steps = append(steps, end)
 	} else if f.reported != 0 && (s.Level() < 4 || !f.has(fsm.StepAnnounced)) {
 		steps = append(steps, moment{fsm.StepAnnounced, "new owner put the address up and announced it, in " + f.took.Round(10*time.Microsecond).String(), "", f.reported})
+	}
+	if f.adopted {
+		steps = append(steps, moment{fsm.StepAdopted, "another node led until here", "", f.committed})
 	}
 	for i, m := range steps {
 		if m.node != "" {

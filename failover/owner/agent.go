@@ -36,7 +36,7 @@ type Agent struct {
 	reporter *reporter
 	guardian *guardian
 	journal  *journal
-	narrator   *narrator
+	narrator *narrator
 	said     lately       // what others do again and again
 	defended atomic.Int64 // when a foreign claim was last answered, on the Clock
 
@@ -62,7 +62,7 @@ func New(cfg Config) *Agent {
 		cfg:      cfg,
 		guardian: newGuardian(cfg),
 		journal:  newJournal(cfg),
-		narrator:   newNarrator(cfg),
+		narrator: newNarrator(cfg),
 		wake:     make(chan struct{}, 1),
 		words:    make(chan wire.Message, wordsPending),
 		again:    make(chan string, 1),
