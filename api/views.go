@@ -3,7 +3,6 @@ package api
 import (
 	"maps"
 	"net/netip"
-	"slices"
 	"time"
 
 	"havip-cluster/fsm"
@@ -151,6 +150,15 @@ type Event struct {
 	HAVIP string    `json:"havip,omitempty"`
 	Node  string    `json:"node,omitempty"`
 	Text  string    `json:"text"`
+
+	Fields []FieldChange `json:"fields,omitempty" doc:"What changed"`
+}
+
+// FieldChange is one field of an object before and after; an absent one is empty.
+type FieldChange struct {
+	Field string `json:"field"`
+	Old   string `json:"old,omitempty"`
+	New   string `json:"new,omitempty"`
 }
 
 // Failover is the timeline of one change of owner.
@@ -369,7 +377,11 @@ func eniView(st *fsm.State, e fsm.ENI) ENI {
 }
 
 func eventView(e fsm.Event) Event {
-	return Event{Index: e.Index, At: wall(e.At), Kind: e.Kind, HAVIP: e.HAVIP, Node: e.Node, Text: e.Text}
+	out := Event{Index: e.Index, At: wall(e.At), Kind: e.Kind, HAVIP: e.HAVIP, Node: e.Node, Text: e.Text}
+	for _, f := range e.Fields {
+		out.Fields = append(out.Fields, FieldChange(f))
+	}
+	return out
 }
 
 func failoverView(st *fsm.State, f fsm.Failover) Failover {
@@ -384,23 +396,6 @@ func failoverView(st *fsm.State, f fsm.Failover) Failover {
 	out.Kind, out.Reason, out.Leader = f.Kind, f.Reason, f.Leader
 	for _, c := range f.Clocks {
 		out.Clocks = append(out.Clocks, ClockOffset{Node: c.Node, OffsetUS: c.Offset.Microseconds(), BoundUS: c.Bound.Microseconds()})
-	}
-	return out
-}
-
-// eventsSince gives the events after an index, of one HAVIP or of all.
-func eventsSince(st *fsm.State, since uint64, havip string) []Event {
-	if v, ok := st.HAVIPs[havip]; ok {
-		havip = v.Name
-	}
-	start, _ := slices.BinarySearchFunc(st.Events, since+1, func(e fsm.Event, index uint64) int {
-		return int(int64(e.Index) - int64(index))
-	})
-	out := []Event{}
-	for _, e := range st.Events[start:] {
-		if havip == "" || e.HAVIP == havip {
-			out = append(out, eventView(e))
-		}
 	}
 	return out
 }

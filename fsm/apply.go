@@ -51,6 +51,7 @@ func Apply(s *State, index uint64, c Command) (*State, Result, error) {
 		return s.at(index), refused(index, refusal), nil
 	}
 	next.follow(s, c)
+	next.explainChange(s, c)
 	if next.Level() >= 2 && configures(c.body) {
 		next.Cluster.Revision++
 	}

@@ -179,6 +179,7 @@ func (s *State) assign(c Command, a Assignment) *Refusal {
 	s.decided(c, v, from, a.Detail)
 	if s.entry.another(func(e *entryLog) *int { return &e.placed }, MaxPlacedEvents) {
 		s.note(c, "placed", v.Name, "", fmt.Sprintf("HAVIP %s goes to %s (epoch %d): %s", v.Name, to, v.Epoch, v.Reason))
+		s.explainPlaced(from, v)
 	}
 	s.putClaims(c, v)
 	return nil

@@ -288,6 +288,15 @@ type Event struct {
 	HAVIP string `json:"havip,omitempty"`
 	Node  string `json:"node,omitempty"`
 	Text  string `json:"text"`
+	// Fields are what changed, sorted by name, at most MaxEventFields.
+	Fields []FieldChange `json:"fields,omitempty" level:"4"`
+}
+
+// FieldChange is one field of an object before and after, as JSON, cut to MaxFieldValue bytes.
+type FieldChange struct {
+	Field string `json:"field"`
+	Old   string `json:"old,omitempty"`
+	New   string `json:"new,omitempty"`
 }
 
 // Failover is the timeline of one change of owner.
