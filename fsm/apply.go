@@ -178,6 +178,9 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 		refusal = s.reportBehind(c, *b)
 	default:
 		var known bool
+		if object, refusal, known = s.doWebhooks(c); known {
+			break
+		}
 		if refusal, known = s.doKeys(c); !known {
 			object, refusal = s.doPolicy(c)
 		}
@@ -199,7 +202,7 @@ func (s *State) follow(before *State, c Command) {
 // samePlacement says that a command has changed nothing that a placement depends on.
 func (s *State) samePlacement(before *State, b Body) bool {
 	switch b := b.(type) {
-	case *Confirm, *RegisterKey, *ReportKeys, *RotateKeys, *OfferKey, *AdvanceKeys, *ReportEvent, *RecordFailover, *RecordFailovers, *CreateToken, *SetLease, *SettleLease, *CreateCredential, *RevokeCredential:
+	case *Confirm, *RegisterKey, *ReportKeys, *RotateKeys, *OfferKey, *AdvanceKeys, *ReportEvent, *RecordFailover, *RecordFailovers, *CreateToken, *SetLease, *SettleLease, *CreateCredential, *RevokeCredential, *CreateWebhook, *DeleteWebhook, *AdvanceWebhook:
 		return true
 	case *ReportGuarded:
 		// Only the last one that a HAVIP waited for makes a difference.
