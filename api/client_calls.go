@@ -315,6 +315,26 @@ func filter(havip string) url.Values {
 	return url.Values{"havip": {havip}}
 }
 
+// Webhooks lists the webhooks.
+func (c *Client) Webhooks(ctx context.Context) ([]Webhook, error) {
+	return get[[]Webhook](ctx, c, "/v1/webhooks", nil)
+}
+
+// CreateWebhook makes a webhook.
+func (c *Client) CreateWebhook(ctx context.Context, b WebhookSpec) (Webhook, error) {
+	return change[Webhook](ctx, c, http.MethodPost, "/v1/webhooks", nil, b)
+}
+
+// DeleteWebhook forgets a webhook.
+func (c *Client) DeleteWebhook(ctx context.Context, name string) (Done, error) {
+	return change[Done](ctx, c, http.MethodDelete, "/v1/webhooks/"+url.PathEscape(name), nil, nil)
+}
+
+// TestWebhook has the leader send a message of kind test now. The error is what became of it.
+func (c *Client) TestWebhook(ctx context.Context, name string) (Done, error) {
+	return change[Done](ctx, c, http.MethodPost, "/v1/webhooks/"+url.PathEscape(name)+"/test", nil, nil)
+}
+
 // once sends a request between nodes, without repeats: its caller looks for the leader anew.
 func once[T any](ctx context.Context, c *Client, method, path string, body []byte) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, internalTimeout)
