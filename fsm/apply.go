@@ -178,14 +178,19 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 		refusal = s.reportBehind(c, *b)
 	default:
 		var known bool
-		if object, refusal, known = s.doWebhooks(c); known {
-			break
-		}
-		if refusal, known = s.doKeys(c); !known {
-			object, refusal = s.doPolicy(c)
+		if object, refusal, known = s.doWebhooks(c); !known {
+			object, refusal = s.doRest(c)
 		}
 	}
 	return object, parts, refusal
+}
+
+// doRest is do for the commands about keys and of level 2.
+func (s *State) doRest(c Command) (object string, refusal *Refusal) {
+	if refusal, known := s.doKeys(c); known {
+		return "", refusal
+	}
+	return s.doPolicy(c)
 }
 
 // follow brings up to date what is derived from the rest, after a command was done.

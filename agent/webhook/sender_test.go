@@ -177,7 +177,10 @@ func (b *bench) hook(url string, events ...string) fsm.Webhook {
 // TestTenThousandEvents: the receiver is slow at first and answers 500 now and then; every event arrives,
 // signed, in order, and the log knows how far it came.
 func TestTenThousandEvents(t *testing.T) {
-	const n = 10_000
+	n := 10_000
+	if testing.Short() {
+		n = 1000
+	}
 	r := newReceiver(t, func(asked int) int {
 		switch {
 		case asked <= 3:

@@ -129,28 +129,9 @@ func newStatusCommand(g *globals) *cobra.Command {
 		}
 		ctx, cancel := interruptible(cmd.Context())
 		defer cancel()
-		for {
-			st, err := c.Status(ctx, true)
-			if ctx.Err() != nil {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			if err := line(g, st, func(w io.Writer, st api.Status) {
-				fmt.Fprint(w, "\x1b[H\x1b[2J") // a clear screen
-				printStatus(w, st)
-			}); err != nil {
-				return err
-			}
-			select {
-			case <-time.After(watchPause):
-			case <-ctx.Done():
-				return nil
-			}
-		}
+		return g.watchStatus(ctx, c)
 	})
-	c.Flags().BoolVar(&watch, "watch", false, "look again every second, at what the asked node knows")
+	c.Flags().BoolVar(&watch, "watch", false, "look again every second, at what the asked node knows; into a pipe one line when it has changed")
 	c.Flags().BoolVar(&byHealth, "exit-code", false, "end with 0 when all is well, 5 when it is yellow and 6 when it is red")
 	c.MarkFlagsMutuallyExclusive("watch", "exit-code")
 	c.Example = "  havip-cluster status\n  havip-cluster status --exit-code >/dev/null || alert"
@@ -221,6 +202,9 @@ func printStatus(w io.Writer, st api.Status) {
 	}
 	for _, p := range st.Problems {
 		fmt.Fprintln(w, "! "+oneLine(p))
+	}
+	for _, n := range st.Notes {
+		fmt.Fprintln(w, "- "+oneLine(n))
 	}
 	if len(st.Members) > 0 {
 		fmt.Fprintln(w)
