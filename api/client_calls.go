@@ -303,9 +303,17 @@ func (c *Client) Failovers(ctx context.Context, havip string) ([]Failover, error
 	return get[[]Failover](ctx, c, "/v1/failovers", filter(havip))
 }
 
-// Events lists the journal, of one HAVIP or of all.
-func (c *Client) Events(ctx context.Context, havip string) ([]Event, error) {
-	return get[[]Event](ctx, c, "/v1/events", filter(havip))
+// Events lists the journal, of one HAVIP or of all; kept adds what only the files of the asked node
+// still have.
+func (c *Client) Events(ctx context.Context, havip string, kept bool) ([]Event, error) {
+	q := filter(havip)
+	if kept {
+		q = url.Values{"kept": {"true"}}
+		if havip != "" {
+			q.Set("havip", havip)
+		}
+	}
+	return get[[]Event](ctx, c, "/v1/events", q)
 }
 
 func filter(havip string) url.Values {

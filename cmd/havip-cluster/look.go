@@ -36,7 +36,7 @@ var placementColumns = []column[api.Placement]{
 }
 
 func newEventsCommand(g *globals) *cobra.Command {
-	var follow bool
+	var follow, kept bool
 	var f eventFilter
 	c := verb("events", "What happened, oldest first", none, func(cmd *cobra.Command, _ []string) error {
 		c, err := g.client()
@@ -54,7 +54,7 @@ func newEventsCommand(g *globals) *cobra.Command {
 				return line(g, e, printEvent)
 			})
 		}
-		list, err := c.Events(cmd.Context(), f.havip)
+		list, err := c.Events(cmd.Context(), f.havip, kept)
 		list = slices.DeleteFunc(list, func(e api.Event) bool { return !f.takes(e) })
 		return emit(g, list, err, func(w io.Writer, list []api.Event) {
 			if len(list) == 0 {
@@ -67,6 +67,8 @@ func newEventsCommand(g *globals) *cobra.Command {
 	})
 	c.Example = "  havip-cluster events --havip web --since 1h\n  havip-cluster events --kind placed,gave-up --follow"
 	c.Flags().BoolVar(&follow, "follow", false, "go on with those to come")
+	c.Flags().BoolVar(&kept, "kept", false, "also those that only the files of the asked node still have")
+	c.MarkFlagsMutuallyExclusive("follow", "kept")
 	c.Flags().StringVar(&f.havip, "havip", "", "only those of this HAVIP")
 	c.Flags().StringSliceVar(&f.kinds, "kind", nil, "only those of these kinds, such as placed or session-closed")
 	c.Flags().StringVar(&f.node, "node", "", "only those of this node")
