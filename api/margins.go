@@ -32,7 +32,7 @@ func margins(st *fsm.State) []string {
 	}
 	alone, first := 0, ""
 	for _, v := range st.HAVIPs {
-		if v.Range.Limit && len(v.Range.Members) == 1 && v.Range.Type == fsm.RangeCVM && v.Enabled && !v.Deleting {
+		if v.Range.Limit && len(v.Range.Members) == 1 && v.Range.Type == fsm.RangeCVM && !v.Disabled && !v.Deleting {
 			if alone++; first == "" || v.Name < first {
 				first = v.Name
 			}

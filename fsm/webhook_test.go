@@ -101,7 +101,7 @@ func talesStory(t testing.TB) *world {
 	w.must(CreateHAVIP{Name: "web", IP: addr("10.0.0.100")})
 	w.guarded()
 	w.place("web", "n1/eth0")
-	w.must(UpdateHAVIP{ID: w.get("web").ID, Priority: ptr(7)})
+	w.must(UpdateHAVIP{ID: w.get("web").ID, Change: Change{Priority: ptr(7)}})
 	for i := range 8 { // a golden log has some length
 		w.must(UpdateNode{ID: nodeID("n2"), Score: ptr(i)})
 	}
