@@ -101,6 +101,8 @@ func same(a, b []string) bool { return len(a) == len(b) && len(a) > 0 && &a[0] =
 func (b *backend) Self() string      { return b.id.NodeID }
 func (b *backend) State() *fsm.State { return b.node.State() }
 
+func (b *backend) Watch() (<-chan struct{}, func()) { return b.node.Watch() }
+
 func (b *backend) IsLeader() bool {
 	_, ok := b.node.Leading()
 	return ok

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 
 	"github.com/goccy/go-yaml"
@@ -26,6 +27,9 @@ type Config struct {
 	CheckGateway bool `yaml:"check_gateway"`
 	// Hooks are programs to run when a HAVIP comes or goes.
 	Hooks hooks.Config `yaml:"hooks"`
+	// WebhookAllow are networks to which this host sends webhooks although it would refuse them, such
+	// as 127.0.0.0/8.
+	WebhookAllow []netip.Prefix `yaml:"webhook_allow"`
 }
 
 // LoadConfig reads the file at path; "" gives the defaults. An unknown key is an error
@@ -74,6 +78,7 @@ func (c Config) Level() slog.Level {
 func (a *node) configure(c Config) {
 	a.options.Level.Set(min(c.Level(), a.options.Floor))
 	a.hooks.Configure(c.Hooks)
+	a.webhookAllow.Store(&c.WebhookAllow)
 	if a.edge != nil {
 		a.edge.CheckGateways(c.CheckGateway)
 	}

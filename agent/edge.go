@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -29,6 +30,7 @@ type Edge struct {
 	log      *slog.Logger
 	kernel   *edge.Linux
 	kind     fence.Kind
+	fence    fence.Fence // nil: none
 	gateways *edge.Gateways
 	asker    *edge.Asker
 	// wake makes the Agent look again; set it before Run.
@@ -43,7 +45,7 @@ func NewEdge(log *slog.Logger, node string, f fence.Fence) (*Edge, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Edge{log: log, kernel: kernel, kind: fence.None, wake: func() {}, report: func() {}}
+	e := &Edge{log: log, kernel: kernel, kind: fence.None, fence: f, wake: func() {}, report: func() {}}
 	if f != nil {
 		e.kind = f.Kind()
 	}
@@ -118,6 +120,19 @@ func (e *Edge) FenceNote() string {
 	}
 	return fmt.Sprintf("if the agent is killed and another program then flushes the rules, its HAVIPs answer until the lifetime of their addresses ends, at most %v after the death",
 		tightLifetime(e.state().Cluster.LeaseMax)+lifetimeLate)
+}
+
+// errNoFence is returned by LetIn where no fence counts.
+var errNoFence = errors.New("agent: there is no fence that counts frames")
+
+// LetIn implements owner.Witness. With nftables it costs a dump under the lock that renewals take,
+// so there it is not told.
+func (e *Edge) LetIn() (uint64, error) {
+	if e.kind != fence.EBPF {
+		return 0, errNoFence
+	}
+	c, err := e.fence.Counters()
+	return c.Ingress.Open, err
 }
 
 // CheckGateways switches the check of gateways on or off.

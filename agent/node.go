@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -22,8 +23,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"havip-cluster/agent/chronicle"
 	"havip-cluster/agent/guard"
 	"havip-cluster/agent/hooks"
+	"havip-cluster/agent/webhook"
 	"havip-cluster/api"
 	"havip-cluster/failover"
 	"havip-cluster/failover/lease/shell"
@@ -134,6 +137,10 @@ type node struct {
 	public   net.Listener
 	local    net.Listener
 	founding *fsm.InitCluster
+	webhooks *webhook.Sender
+	kept     *chronicle.Chronicle
+	// webhookAllow is of the configuration file.
+	webhookAllow atomic.Pointer[[]netip.Prefix]
 	// handedOver: its session was closed by its own word.
 	handedOver atomic.Bool
 }
@@ -257,7 +264,9 @@ func (a *node) openMember() {
 	a.backend.running.Store(a.member)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(metrics{a.backend, a.fence}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	a.server = api.New(api.Config{Backend: a.backend, Identity: a.id, Keys: keyGiver{a.id}, Version: a.options.Version, Registry: registry, Log: a.log})
+	a.webhooks = a.newWebhooks()
+	a.kept = chronicle.New(filepath.Join(a.id.Dir, chronicleDir), a.node.State, a.node.Watch, a.log)
+	a.server = api.New(api.Config{Backend: a.backend, Kept: a.kept.Read, TestWebhook: a.webhooks.Test, Identity: a.id, Keys: keyGiver{a.id}, Version: a.options.Version, Registry: registry, Log: a.log})
 	a.founding = &fsm.InitCluster{
 		ID: a.id.ClusterID, Profile: string(a.id.Profile), Lease: a.id.Lease,
 		Node: a.introduced(fsm.Node{
@@ -299,6 +308,8 @@ func (a *node) run(parent context.Context) error {
 	part("failover", a.member.Run)
 	part("watch", a.watch)
 	part("timers", a.followLease)
+	part("webhooks", func(ctx context.Context) error { a.webhooks.Run(ctx); return nil })
+	part("chronicle", func(ctx context.Context) error { a.kept.Run(ctx); return nil })
 	part("guard", a.tellGuard)
 	part("memory", func(ctx context.Context) error { a.plane.KeepMemory(ctx); return nil })
 	if a.edge != nil {

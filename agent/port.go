@@ -181,6 +181,8 @@ func (p *EdgePort) Turn(want owner.Wanted) owner.Report {
 	ids := *p.byIP.Load()
 	for _, ip := range facts.Serving {
 		report.Serving = append(report.Serving, ids[ip])
+		t := p.loop.Stood(ip)
+		report.Stood = append(report.Stood, owner.Stood{Address: lease.Instant(t.Address), Fence: lease.Instant(t.Fence), Announced: lease.Instant(t.Announced)})
 	}
 	for _, f := range facts.Faults {
 		report.Faults = append(report.Faults, owner.Trouble{HAVIP: ids[f.IP], Text: f.Reason})

@@ -243,7 +243,7 @@ func (s *Server) followAudit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	told := map[string]int{} // what was sent, by its identity: how often it had happened
-	s.stream(w, r, func(st *fsm.State) (string, error) {
+	s.stream(w, r, followPoll, func(st *fsm.State) (string, error) {
 		var b strings.Builder
 		now := map[string]int{}
 		for _, e := range s.audited(st, since) {

@@ -33,6 +33,8 @@ type Backend interface {
 	Self() string
 	// State is what this node has applied; never nil.
 	State() *fsm.State
+	// Watch gives a token after each change of State, until the function is called.
+	Watch() (<-chan struct{}, func())
 	// Linearizable works at any node. What it returns holds every change that was
 	// acknowledged before the call. It looks for a leader until the context ends.
 	Linearizable(ctx context.Context) (*fsm.State, error)
@@ -184,7 +186,8 @@ const (
 	leaderPoll       = 20 * time.Millisecond  // between two looks for one
 	forwardBodyMax   = 8 << 20                // bytes of a forwarded answer
 	followersMax     = 64                     // event streams at the same time
-	followPoll       = 100 * time.Millisecond // between two looks at the state
+	followPoll       = 100 * time.Millisecond // between two looks at what is in no state
+	followLook       = time.Second            // between two looks whether a reader may still read
 	followHeartbeat  = 15 * time.Second       // of an idle stream, so that a dead reader is found
 	followWrite      = 10 * time.Second       // for one piece of a stream to be taken
 	joinFailuresMax  = 10                     // refused joins of one address at once

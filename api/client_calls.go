@@ -307,9 +307,17 @@ func (c *Client) Failovers(ctx context.Context, havip string) ([]Failover, error
 	return get[[]Failover](ctx, c, "/v1/failovers", filter(havip))
 }
 
-// Events lists the journal, of one HAVIP or of all.
-func (c *Client) Events(ctx context.Context, havip string) ([]Event, error) {
-	return get[[]Event](ctx, c, "/v1/events", filter(havip))
+// Events lists the journal, of one HAVIP or of all; kept adds what only the files of the asked node
+// still have.
+func (c *Client) Events(ctx context.Context, havip string, kept bool) ([]Event, error) {
+	q := filter(havip)
+	if kept {
+		q = url.Values{"kept": {"true"}}
+		if havip != "" {
+			q.Set("havip", havip)
+		}
+	}
+	return get[[]Event](ctx, c, "/v1/events", q)
 }
 
 func filter(havip string) url.Values {
@@ -317,6 +325,26 @@ func filter(havip string) url.Values {
 		return nil
 	}
 	return url.Values{"havip": {havip}}
+}
+
+// Webhooks lists the webhooks.
+func (c *Client) Webhooks(ctx context.Context) ([]Webhook, error) {
+	return get[[]Webhook](ctx, c, "/v1/webhooks", nil)
+}
+
+// CreateWebhook makes a webhook.
+func (c *Client) CreateWebhook(ctx context.Context, b WebhookSpec) (Webhook, error) {
+	return change[Webhook](ctx, c, http.MethodPost, "/v1/webhooks", nil, b)
+}
+
+// DeleteWebhook forgets a webhook.
+func (c *Client) DeleteWebhook(ctx context.Context, name string) (Done, error) {
+	return change[Done](ctx, c, http.MethodDelete, "/v1/webhooks/"+url.PathEscape(name), nil, nil)
+}
+
+// TestWebhook has the leader send a message of kind test now. The error is what became of it.
+func (c *Client) TestWebhook(ctx context.Context, name string) (Done, error) {
+	return change[Done](ctx, c, http.MethodPost, "/v1/webhooks/"+url.PathEscape(name)+"/test", nil, nil)
 }
 
 // once sends a request between nodes, without repeats: its caller looks for the leader anew.

@@ -23,6 +23,8 @@ type fakeLog struct {
 	state  *fsm.State
 	leader string // node id, "" = none
 	slow   bool   // no node says that its fence knows a new HAVIP
+	// watchers have a token after each change.
+	watchers map[chan struct{}]bool
 }
 
 func (l *fakeLog) apply(t testing.TB, body fsm.Body, key string) fsm.Result {
@@ -61,7 +63,28 @@ func (l *fakeLog) commit(t testing.TB, w *fsm.Caller, body fsm.Body, key string)
 		t.Fatal(err)
 	}
 	l.state = next
+	for w := range l.watchers {
+		select {
+		case w <- struct{}{}:
+		default:
+		}
+	}
 	return res
+}
+
+func (l *fakeLog) watch() (<-chan struct{}, func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.watchers == nil {
+		l.watchers = map[chan struct{}]bool{}
+	}
+	w := make(chan struct{}, 1)
+	l.watchers[w] = true
+	return w, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.watchers, w)
+	}
 }
 
 func (l *fakeLog) now() *fsm.State {
@@ -91,6 +114,8 @@ type fakeNode struct {
 }
 
 func (n *fakeNode) Self() string { return n.id.NodeID }
+
+func (n *fakeNode) Watch() (<-chan struct{}, func()) { return n.log.watch() }
 
 func (n *fakeNode) freeze(st *fsm.State) {
 	n.mu.Lock()

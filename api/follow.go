@@ -32,13 +32,18 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, refusal)
 		return
 	}
-	f := &follower{havip: r.URL.Query().Get("havip"), since: since}
-	s.stream(w, r, f.news)
+	filter, refusal := filterOf(r.URL.Query())
+	if refusal != nil {
+		writeProblem(w, refusal)
+		return
+	}
+	f := &follower{filter: filter, since: since}
+	s.stream(w, r, followLook, f.news)
 }
 
 // stream sends what news makes of each state, until the reader has gone, is too slow, or may
-// read no more, or the server stops.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, news func(*fsm.State) (string, error)) {
+// read no more, or the server stops. It looks when the state has changed, and after a pause in any case.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, pause time.Duration, news func(*fsm.State) (string, error)) {
 	select {
 	case s.followers <- struct{}{}:
 		defer func() { <-s.followers }()
@@ -49,8 +54,10 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, news func(*fsm.S
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	out := &sender{w: w, out: http.NewResponseController(w), first: true}
-	tick := time.NewTicker(followPoll)
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
+	changed, stop := s.Backend.Watch()
+	defer stop()
 	for {
 		st := s.Backend.State()
 		if still(r.Context(), st) != nil {
@@ -64,6 +71,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, news func(*fsm.S
 			return
 		}
 		select {
+		case <-changed:
 		case <-tick.C:
 		case <-r.Context().Done():
 			return
@@ -91,8 +99,8 @@ func followStart(r *http.Request) (uint64, *Problem) {
 
 // follower is one stream of events.
 type follower struct {
-	havip string
-	since uint64 // index up to which everything was sent
+	filter eventFilter
+	since  uint64 // index up to which everything was sent
 }
 
 // news is what is new in the state, as server-sent events.
@@ -104,7 +112,7 @@ func (f *follower) news(st *fsm.State) (string, error) {
 	if n := len(st.Events); n == fsm.MaxEvents && f.since > 0 && st.Events[0].Index > f.since+1 {
 		fmt.Fprintf(&b, "event: gap\ndata: {\"since\":%d,\"until\":%d}\n\n", f.since, st.Events[0].Index)
 	}
-	for _, e := range eventsSince(st, f.since, f.havip) {
+	for _, e := range eventsSince(st, f.since, f.filter) {
 		text, err := json.Marshal(e)
 		if err != nil {
 			return "", err

@@ -31,7 +31,7 @@ func TestFollow(t *testing.T) {
 	if !errors.Is(err, enough) {
 		t.Fatalf("%v after %d events", err, len(seen))
 	}
-	want := eventsSince(w.log.now(), 0, "")
+	want := eventsSince(w.log.now(), 0, eventFilter{})
 	if len(seen) != len(want) || !slices.IsSortedFunc(seen, func(a, b Event) int { return int(a.Index) - int(b.Index) }) {
 		t.Errorf("saw %d events, the journal has %d", len(seen), len(want))
 	}

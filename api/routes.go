@@ -229,6 +229,7 @@ func (s *Server) routes() {
 	s.policyRoutes()
 	s.configRoutes()
 	s.accessRoutes()
+	s.webhookRoutes()
 	s.auditRoutes()
 	s.internalRoutes()
 	s.keyRoutes()

@@ -79,13 +79,6 @@ type clusterBody struct {
 	Body  ClusterChange
 }
 
-type eventsQuery struct {
-	Consistency
-	Since  uint64 `query:"since" doc:"Only those after this index"`
-	HAVIP  string `query:"havip" doc:"Only those of this HAVIP"`
-	Follow bool   `query:"follow" doc:"Server-sent events, without end; so does Accept: text/event-stream"`
-}
-
 type failoversQuery struct {
 	Consistency
 	HAVIP string `query:"havip" doc:"Only those of this HAVIP"`
@@ -98,9 +91,7 @@ func (s *Server) clusterRoutes() {
 	read(s, "/v1/cluster", "show-cluster", "The cluster", func(st *fsm.State, _ *Consistency) (Cluster, error) {
 		return s.clusterView(st), nil
 	})
-	read(s, "/v1/events", "list-events", "What happened, oldest first; as a stream with follow", func(st *fsm.State, in *eventsQuery) ([]Event, error) {
-		return eventsSince(st, in.Since, in.HAVIP), nil
-	})
+	read(s, "/v1/events", "list-events", "What happened, oldest first; as a stream with follow", s.listEvents)
 	read(s, "/v1/failovers", "list-failovers", "Timelines of failovers, oldest first", failovers)
 	write(s, http.MethodPatch, "/v1/cluster", "update-cluster", "Change the lease length, or limits, maintenance and provider", s.updateCluster,
 		func(st *fsm.State, _ *clusterBody, _ fsm.Result) (Cluster, error) { return s.clusterView(st), nil })

@@ -33,9 +33,14 @@ type Config struct {
 	// Keys is what other members get from this node; nil = nothing.
 	Keys    KeyGiver
 	Version string
+	// Kept reads what this node keeps of the journal in files: the newest most events that take
+	// takes, oldest first; nil = it keeps none.
+	Kept func(take func(fsm.Event) bool, most int) ([]fsm.Event, error)
 	// Registry is what /metrics shows; the server adds its own counters. nil = an empty one.
 	Registry *prometheus.Registry
-	Log      *slog.Logger // nil = silent
+	// TestWebhook sends a message of kind test from this node; nil = it sends none.
+	TestWebhook func(ctx context.Context, name string) error
+	Log         *slog.Logger // nil = silent
 }
 
 // Server answers requests. It is made by New and lives in Run.

@@ -26,6 +26,8 @@ type Status struct {
 	Unowned  int       `json:"unowned" doc:"Enabled HAVIPs without an owner"`
 	Members  []Node    `json:"members"`
 	Local    LocalView `json:"local"`
+	// Notes do not colour the health: all is well, and less may fail than a person thinks.
+	Notes []string `json:"notes" doc:"What is well and has no margin, each with the command that gives one"`
 	// Unreached is at most unreachedMax long; problems count the others.
 	Unreached []Unreached `json:"unreached" doc:"Ports of nodes that another node has tried in vain, several times in a row, sorted"`
 }
@@ -96,7 +98,7 @@ func (s *Server) status(st *fsm.State) Status {
 			LeaseRemainingMS: max(0, l.LeaseRemaining.Milliseconds()), Observed: list(l.Observed), LogBytes: l.LogBytes, Plane: l.Plane,
 		},
 	}
-	out.Unreached = []Unreached{}
+	out.Unreached, out.Notes = []Unreached{}, margins(st)
 	h, at := &health{&out, map[string]int{}}, time.Now().UnixNano()
 	h.gaveUp(st, at)
 	if out.Leader == nil {
@@ -113,7 +115,7 @@ func (s *Server) status(st *fsm.State) Status {
 		h.worse(HealthYellow, "the cluster is in maintenance: nothing is placed or moved, no failover included; `cluster maintenance off`")
 	}
 	if out.Voters > 0 && out.Voters < 3 {
-		h.worse(HealthYellow, "%d voters: the loss of one stops the cluster; add nodes until there are 3", out.Voters)
+		h.worse(HealthYellow, "%d voters: the loss of one stops the cluster; add nodes until there are 3 (`havip-cluster node add NAME`, `--role witness` for one that owns nothing)", out.Voters)
 	}
 	for _, c := range l.Conditions {
 		h.worse(HealthYellow, "this node: %s", c)
@@ -166,10 +168,10 @@ func (h *health) gaveUp(st *fsm.State, at int64) {
 func (h *health) members(nodes []Node) {
 	for _, n := range nodes {
 		if n.Status != StatusAlive {
-			h.worse(HealthYellow, "node %s is %s", n.Name, n.Status)
+			h.worse(HealthYellow, "node %s is %s; is its agent running? if it is gone for good: `havip-cluster node remove %s --force`", n.Name, n.Status, n.Name)
 		}
 		if n.Standby || n.Maintenance || n.Draining || n.Removing {
-			h.worse(HealthYellow, "node %s is set aside (standby %t, maintenance %t, drained %t, being removed %t)", n.Name, n.Standby, n.Maintenance, n.Draining, n.Removing)
+			h.worse(HealthYellow, "node %s is set aside (standby %t, maintenance %t, drained %t, being removed %t)%s", n.Name, n.Standby, n.Maintenance, n.Draining, n.Removing, wayBack(n))
 		}
 		if n.Health != string(fsm.HealthGreen) {
 			h.worse(HealthYellow, "the health of node %s is %s: %s", n.Name, n.Health, n.HealthReason)

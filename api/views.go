@@ -2,7 +2,6 @@ package api
 
 import (
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -161,9 +160,18 @@ type Event struct {
 	HAVIP string    `json:"havip,omitempty"`
 	Node  string    `json:"node,omitempty"`
 	Text  string    `json:"text"`
+
+	Fields []FieldChange `json:"fields,omitempty" doc:"What changed"`
 }
 
-// Failover is the timeline of a change of owner that nobody asked for.
+// FieldChange is one field of an object before and after; an absent one is empty.
+type FieldChange struct {
+	Field string `json:"field"`
+	Old   string `json:"old,omitempty"`
+	New   string `json:"new,omitempty"`
+}
+
+// Failover is the timeline of one change of owner.
 type Failover struct {
 	HAVIP   string         `json:"havip"`
 	Epoch   uint64         `json:"epoch"`
@@ -172,12 +180,26 @@ type Failover struct {
 	At      time.Time      `json:"at" doc:"Of the last step"`
 	TotalUS int64          `json:"total_us"`
 	Steps   []FailoverStep `json:"steps"`
+
+	Kind   string        `json:"kind,omitempty" doc:"Why: first, crash, guard, stop, link, check, fault, drain, standby, move, failback, rebalance, rule, return"`
+	Reason string        `json:"reason,omitempty" doc:"Of the decision"`
+	Leader string        `json:"leader,omitempty" doc:"On whose clock the steps are"`
+	Clocks []ClockOffset `json:"clocks,omitempty" doc:"Those of other nodes, as they were used to bring their steps onto the leader's clock"`
+}
+
+// ClockOffset is how far a node's clock is ahead of the leader's, give or take the bound.
+type ClockOffset struct {
+	Node     string `json:"node"`
+	OffsetUS int64  `json:"offset_us"`
+	BoundUS  int64  `json:"bound_us"`
 }
 
 // FailoverStep is one step of a Failover.
 type FailoverStep struct {
 	What    string `json:"what"`
 	AfterUS int64  `json:"after_us" doc:"Microseconds after the first step"`
+	Step    string `json:"step,omitempty" doc:"heard, deadline, noticed, endorsed, committed, applied, released, address, fence, announced, confirmed, answered; dark, overtaken, adopted, silent"`
+	Node    string `json:"node,omitempty" doc:"Who did it, or saw it"`
 }
 
 // wall gives a proposer's clock reading; 0 is no time at all.
@@ -363,7 +385,11 @@ func eniView(st *fsm.State, e fsm.ENI) ENI {
 }
 
 func eventView(e fsm.Event) Event {
-	return Event{Index: e.Index, At: wall(e.At), Kind: e.Kind, HAVIP: e.HAVIP, Node: e.Node, Text: e.Text}
+	out := Event{Index: e.Index, At: wall(e.At), Kind: e.Kind, HAVIP: e.HAVIP, Node: e.Node, Text: e.Text}
+	for _, f := range e.Fields {
+		out.Fields = append(out.Fields, FieldChange(f))
+	}
+	return out
 }
 
 func failoverView(st *fsm.State, f fsm.Failover) Failover {
@@ -372,25 +398,12 @@ func failoverView(st *fsm.State, f fsm.Failover) Failover {
 		out.HAVIP = v.Name
 	}
 	for _, step := range f.Steps {
-		out.Steps = append(out.Steps, FailoverStep{What: step.What, AfterUS: step.After.Microseconds()})
+		out.Steps = append(out.Steps, FailoverStep{What: step.What, AfterUS: step.After.Microseconds(), Step: step.Step, Node: step.Node})
 		out.TotalUS = max(out.TotalUS, step.After.Microseconds())
 	}
-	return out
-}
-
-// eventsSince gives the events after an index, of one HAVIP or of all.
-func eventsSince(st *fsm.State, since uint64, havip string) []Event {
-	if v, ok := st.HAVIPs[havip]; ok {
-		havip = v.Name
-	}
-	start, _ := slices.BinarySearchFunc(st.Events, since+1, func(e fsm.Event, index uint64) int {
-		return int(int64(e.Index) - int64(index))
-	})
-	out := []Event{}
-	for _, e := range st.Events[start:] {
-		if havip == "" || e.HAVIP == havip {
-			out = append(out, eventView(e))
-		}
+	out.Kind, out.Reason, out.Leader = f.Kind, f.Reason, f.Leader
+	for _, c := range f.Clocks {
+		out.Clocks = append(out.Clocks, ClockOffset{Node: c.Node, OffsetUS: c.Offset.Microseconds(), BoundUS: c.Bound.Microseconds()})
 	}
 	return out
 }

@@ -54,6 +54,9 @@ func NewLoop(log *slog.Logger, kernel Kernel, clock func() Instant) *Loop {
 // AnnounceAgain has everything that is served here announced once more.
 func (l *Loop) AnnounceAgain() { l.again = true }
 
+// Stood says how an address came up here.
+func (l *Loop) Stood(ip netip.Addr) Stood { return l.mem.of(ip).stood }
+
 // Phase is how far an address has come here.
 func (l *Loop) Phase(ip netip.Addr) Phase { return l.mem.of(ip).phase }
 
@@ -206,7 +209,9 @@ func (l *Loop) note(want *Desired, kind OpKind, it Item, err error, now Instant,
 		l.seen.Fence[it.IP] = Shut
 	case OpOpen:
 		l.seen.Fence[it.IP] = Open
-		l.mem.record(it.IP).opened = true
+		r := l.mem.record(it.IP)
+		r.opened = true
+		r.stood.note(kind, now)
 	case OpForget:
 		delete(l.seen.Fence, it.IP)
 	case OpExtend: // not worth another reading
@@ -217,7 +222,9 @@ func (l *Loop) note(want *Desired, kind OpKind, it Item, err error, now Instant,
 		}
 		l.stale |= Addresses
 		if kind == OpAdd {
-			l.mem.record(it.IP).lasting = now
+			r := l.mem.record(it.IP)
+			r.lasting = now
+			r.stood.note(kind, l.clock()) // now is when it began
 		}
 	case OpDestroy:
 		l.mem.record(it.IP).destroyed = true
@@ -225,6 +232,7 @@ func (l *Loop) note(want *Desired, kind OpKind, it Item, err error, now Instant,
 		l.mem.record(it.IP).unflushed = false
 	case OpAnnounce:
 		l.mem.announced(it.IP, it.Index, now, want.AnnounceEvery)
+		l.mem.record(it.IP).stood.note(kind, now)
 	}
 	if r := l.mem.records[it.IP]; r != nil && r.err != nil {
 		r.trouble = trouble{}

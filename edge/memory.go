@@ -70,7 +70,28 @@ type record struct {
 	unflushed bool    // tracked connections are to be forgotten
 	gone      Instant // since when it is on no device
 	broken    string  // what another program has damaged while it was served; "" is nothing
+	stood     Stood   // how it came up
 	trouble
+}
+
+// Stood says when an address came up on this host, step by step; 0 is not yet.
+type Stood struct{ Address, Fence, Announced Instant }
+
+// note takes a step that was done the first time since it is to be here.
+func (t *Stood) note(kind OpKind, now Instant) {
+	first := func(at *Instant) {
+		if *at == 0 {
+			*at = now
+		}
+	}
+	switch kind {
+	case OpAdd:
+		first(&t.Address)
+	case OpOpen:
+		first(&t.Fence)
+	case OpAnnounce:
+		first(&t.Announced)
+	}
 }
 
 // trouble is an operation that failed, and when it may be tried again.

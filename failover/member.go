@@ -60,7 +60,8 @@ type Member struct {
 	Agent      *owner.Agent  // nil in a witness
 	Controller *leader.Controller
 
-	mail *wire.Mail
+	mail  *wire.Mail
+	clock ports.Clock
 }
 
 // New builds a Member. Nothing runs before Run; but what Receive and ReceiveGossip are given from now
@@ -70,7 +71,7 @@ func New(cfg Config) *Member {
 		cfg.Wall = func() int64 { return time.Now().UnixNano() }
 	}
 	boot := shell.DrawBoot()
-	m := &Member{}
+	m := &Member{clock: cfg.Clock}
 	m.mail = wire.NewMail(wire.Config{Node: cfg.Node, Log: cfg.Log, Post: cfg.Post, Gossip: cfg.Gossip, Boot: boot}, m.deliver)
 	cores := shell.Config{
 		Node: cfg.Node, Log: cfg.Log, Submit: cfg.Submit, Mail: m.mail, Clock: cfg.Clock, Logger: cfg.Logger, Boot: boot, Lease: cfg.Lease, Plane: cfg.Plane, Stand: cfg.Stand,
@@ -136,6 +137,14 @@ func (m *Member) deliver(msg wire.Message) {
 		m.Controller.Hear(msg)
 		m.Voter.Hinted(msg.From, msg.Hint)
 	case msg.Endorsement != nil, msg.Activated != nil, msg.Status != nil:
+		m.Controller.Hear(msg)
+	case msg.Clock != nil && msg.Clock.Answered == 0:
+		m.mail.Send(msg.From, wire.Message{Clock: &wire.ClockWord{Asked: msg.Clock.Asked, Answered: m.clock()}})
+	case msg.Clock != nil:
+		msg.Clock.Heard = m.clock()
+		m.Controller.Hear(msg)
+	case msg.Steps != nil:
+		msg.Steps.Heard = m.clock()
 		m.Controller.Hear(msg)
 	case msg.Ack != nil && m.Keeper != nil:
 		m.Keeper.Ack(*msg.Ack)

@@ -110,7 +110,7 @@ func TestNobodyIsBusy(t *testing.T) {
 				}
 			}
 		}
-		reads("at rest", 400)
+		reads("at rest", 420) // the leader looks for decisions once a turn, for the timelines
 		w.host("D").fail("down", true)
 		w.moveTo(v, "a")
 		reads("the address will not go", 1000)

@@ -51,6 +51,7 @@ func Apply(s *State, index uint64, c Command) (*State, Result, error) {
 		return s.at(index), refused(index, refusal), nil
 	}
 	next.follow(s, c)
+	next.explainChange(s, c)
 	if next.Level() >= 2 && configures(c.body) {
 		next.Cluster.Revision++
 	}
@@ -177,11 +178,19 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 		refusal = s.reportBehind(c, *b)
 	default:
 		var known bool
-		if refusal, known = s.doKeys(c); !known {
-			object, refusal = s.doPolicy(c)
+		if object, refusal, known = s.doWebhooks(c); !known {
+			object, refusal = s.doRest(c)
 		}
 	}
 	return object, parts, refusal
+}
+
+// doRest is do for the commands about keys and of level 2.
+func (s *State) doRest(c Command) (object string, refusal *Refusal) {
+	if refusal, known := s.doKeys(c); known {
+		return "", refusal
+	}
+	return s.doPolicy(c)
 }
 
 // follow brings up to date what is derived from the rest, after a command was done.
@@ -198,7 +207,7 @@ func (s *State) follow(before *State, c Command) {
 // samePlacement says that a command has changed nothing that a placement depends on.
 func (s *State) samePlacement(before *State, b Body) bool {
 	switch b := b.(type) {
-	case *Confirm, *RegisterKey, *ReportKeys, *RotateKeys, *OfferKey, *AdvanceKeys, *ReportEvent, *RecordFailover, *RecordFailovers, *CreateToken, *SetLease, *SettleLease, *CreateCredential, *RevokeCredential:
+	case *Confirm, *RegisterKey, *ReportKeys, *RotateKeys, *OfferKey, *AdvanceKeys, *ReportEvent, *RecordFailover, *RecordFailovers, *CreateToken, *SetLease, *SettleLease, *CreateCredential, *RevokeCredential, *CreateWebhook, *DeleteWebhook, *AdvanceWebhook:
 		return true
 	case *ReportGuarded:
 		// Only the last one that a HAVIP waited for makes a difference.

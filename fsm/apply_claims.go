@@ -179,6 +179,7 @@ func (s *State) assign(c Command, a Assignment) *Refusal {
 	s.decided(c, v, from, a.Detail)
 	if s.entry.another(func(e *entryLog) *int { return &e.placed }, MaxPlacedEvents) {
 		s.note(c, "placed", v.Name, "", fmt.Sprintf("HAVIP %s goes to %s (epoch %d): %s", v.Name, to, v.Epoch, v.Reason))
+		s.explainPlaced(from, v)
 	}
 	s.putClaims(c, v)
 	return nil
@@ -284,15 +285,24 @@ func (s *State) recordFailover(b RecordFailover) *Refusal {
 	if len(f.Steps) > MaxFailoverSteps {
 		return Refuse(CodeLimit, "%d steps in a failover, at most %d", len(f.Steps), MaxFailoverSteps)
 	}
+	if len(f.Clocks) > MaxFailoverClocks {
+		return Refuse(CodeLimit, "%d clocks in a failover, at most %d", len(f.Clocks), MaxFailoverClocks)
+	}
 	f.HAVIP, f.From, f.To = clip(f.HAVIP, MaxReason), clip(f.From, MaxReason), clip(f.To, MaxReason)
+	f.Kind, f.Reason, f.Leader = clip(f.Kind, MaxStepName), clip(f.Reason, MaxReason), clip(f.Leader, MaxNameBytes)
+	f.Clocks = slices.Clone(f.Clocks)
+	for i := range f.Clocks {
+		f.Clocks[i].Node = clip(f.Clocks[i].Node, MaxNameBytes)
+	}
 	for _, old := range s.Failovers {
-		if old.HAVIP == f.HAVIP && old.Epoch == f.Epoch {
+		if old.HAVIP == f.HAVIP && old.Epoch == f.Epoch && (s.Level() < 4 || old.To == f.To) {
 			return nil
 		}
 	}
 	f.Steps = slices.Clone(f.Steps)
 	for i := range f.Steps {
-		f.Steps[i].What = clip(f.Steps[i].What, MaxReason)
+		step := &f.Steps[i]
+		step.What, step.Step, step.Node = clip(step.What, MaxReason), clip(step.Step, MaxStepName), clip(step.Node, MaxNameBytes)
 	}
 	s.Failovers = appendRing(s.Failovers, f, MaxFailovers)
 	return nil

@@ -18,7 +18,7 @@ func everyBody() []Body {
 	return out
 }
 
-var everyKind = append(slices.Clone(kindsOfLevel1), slices.Concat(kindsOfLevel2, kindsOfLevel3, kindsOfLevel4, kindsOfKeys, kindsOfRights)...)
+var everyKind = append(slices.Clone(kindsOfLevel1), slices.Concat(kindsOfLevel2, kindsOfLevel3, kindsOfLevel4, kindsOfKeys, kindsOfRights, kindsOfWebhooks)...)
 
 var kindsOfLevel2 = []string{
 	"change-range", "ban-havip", "unban-havip", "bind-eip", "unbind-eip", "record-failure", "reset-failures", "report-health",
@@ -34,6 +34,9 @@ var kindsOfKeys = []string{"report-keys", "rotate-keys", "offer-key", "advance-k
 
 // kindsOfRights are of level 4.
 var kindsOfRights = []string{"create-credential", "revoke-credential"}
+
+// kindsOfWebhooks are of level 4.
+var kindsOfWebhooks = []string{"create-webhook", "delete-webhook", "advance-webhook"}
 
 // kindsOfLevel1 is written out, so that a kind cannot vanish unnoticed: old logs hold it.
 var kindsOfLevel1 = []string{

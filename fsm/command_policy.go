@@ -160,7 +160,7 @@ func addedAt(kind string) int {
 			return 3
 		}
 	}
-	for _, b := range slices.Concat(rightsBodies(), keyBodies(), doorBodies()) {
+	for _, b := range slices.Concat(rightsBodies(), keyBodies(), doorBodies(), webhookBodies()) {
 		if b.kind() == kind {
 			return 4
 		}

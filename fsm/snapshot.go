@@ -54,6 +54,8 @@ type image struct {
 
 	Credentials []Credential `json:"credentials,omitempty"`
 	Audit       []Audited    `json:"audit,omitempty"`
+
+	Webhooks []Webhook `json:"webhooks,omitempty"`
 }
 
 // Snapshot gives the bytes of the state: the same for equal states, on every replica.
@@ -65,6 +67,7 @@ func (s *State) Snapshot() ([]byte, error) {
 		Answered: s.answered, Events: s.Events, Failovers: s.Failovers,
 		Groups: sorted(s.Groups), Quarantine: sorted(s.Quarantine), Decisions: s.Decisions, Revisions: s.Revisions,
 		Credentials: sorted(s.Credentials), Audit: s.Audit,
+		Webhooks: sorted(s.Webhooks),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("fsm: encode snapshot: %w", err)
@@ -123,6 +126,7 @@ func (im image) state() *State {
 	index(s.Quarantine, im.Quarantine, func(q Quarantined) string { return q.key() })
 	s.Decisions, s.Revisions, s.Audit = im.Decisions, im.Revisions, im.Audit
 	index(s.Credentials, im.Credentials, func(c Credential) string { return c.Name })
+	index(s.Webhooks, im.Webhooks, func(h Webhook) string { return h.Name })
 	s.indexOwn()
 	s.inputs = s.Index
 	return s

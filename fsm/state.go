@@ -20,6 +20,7 @@ type State struct {
 	Tokens   map[string]Token   // by id
 
 	Credentials map[string]Credential // by name
+	Webhooks    map[string]Webhook    // by name
 	Audit       []Audited             // oldest first, at most MaxAudited
 
 	answered  []answered // ascending Index, at most MaxAnswered
@@ -59,6 +60,7 @@ func New() *State {
 		Quarantine: map[string]Quarantined{},
 
 		Credentials: map[string]Credential{},
+		Webhooks:    map[string]Webhook{},
 	}
 }
 
@@ -76,6 +78,7 @@ func (s *State) clone() *State {
 	n.Groups = maps.Clone(s.Groups)
 	n.Quarantine = maps.Clone(s.Quarantine)
 	n.Credentials, n.Audit = maps.Clone(s.Credentials), slices.Clip(s.Audit)
+	n.Webhooks = maps.Clone(s.Webhooks)
 	n.answered, n.Events, n.Failovers = slices.Clip(s.answered), slices.Clip(s.Events), slices.Clip(s.Failovers)
 	n.Decisions, n.Revisions = slices.Clip(s.Decisions), slices.Clip(s.Revisions)
 	return &n
@@ -86,7 +89,7 @@ func (s *State) clone() *State {
 func (s *State) cloneFor(b Body) *State {
 	switch b.(type) {
 	case *ReportGuarded, *ReportBehind, *RegisterKey, *ReportKeys, *RotateKeys, *OfferKey, *AdvanceKeys, *ReportEvent, *ReportENIs, *ReportHealth, *UpdateNode, *DrainSession, *SetLease, *SettleLease, *RecordFailover, *RecordFailovers, *CreateToken,
-		*CreateCredential, *RevokeCredential:
+		*CreateCredential, *RevokeCredential, *CreateWebhook, *DeleteWebhook, *AdvanceWebhook:
 		few := *s
 		few.HAVIPs, few.Quarantine = nil, nil
 		n := few.clone()

@@ -225,9 +225,18 @@ type Event struct {
 	HAVIP string `json:"havip,omitempty"`
 	Node  string `json:"node,omitempty"`
 	Text  string `json:"text"`
+	// Fields are what changed, sorted by name, at most MaxEventFields.
+	Fields []FieldChange `json:"fields,omitempty" level:"4"`
 }
 
-// Failover is the timeline of one change of owner that was not asked for.
+// FieldChange is one field of an object before and after, as JSON, cut to MaxFieldValue bytes.
+type FieldChange struct {
+	Field string `json:"field"`
+	Old   string `json:"old,omitempty"`
+	New   string `json:"new,omitempty"`
+}
+
+// Failover is the timeline of one change of owner.
 type Failover struct {
 	HAVIP string         `json:"havip"`
 	Epoch Epoch          `json:"epoch"`
@@ -235,12 +244,30 @@ type Failover struct {
 	To    string         `json:"to"`
 	At    int64          `json:"at"` // unix nanoseconds of the last step
 	Steps []FailoverStep `json:"steps"`
+
+	// Kind is why the owner changed, one of the Change constants; "" = not known.
+	Kind   string `json:"kind,omitempty" level:"4"`
+	Reason string `json:"reason,omitempty" level:"4"` // of the decision, in words
+	// Leader names the node whose clock the steps are on.
+	Leader string `json:"leader,omitempty" level:"4"`
+	// Clocks are those of the other nodes against the leader's, as they were used.
+	Clocks []ClockOffset `json:"clocks,omitempty" level:"4"`
 }
 
 // FailoverStep is one step of a Failover: what happened, and how long after the first.
 type FailoverStep struct {
 	What  string        `json:"what"`
 	After time.Duration `json:"after"`
+
+	Step string `json:"step,omitempty" level:"4"` // one of the Step constants
+	Node string `json:"node,omitempty" level:"4"` // name of the node that did it, on whose clock it was timed
+}
+
+// ClockOffset is how far a node's clock is ahead of the leader's: Offset, give or take Bound.
+type ClockOffset struct {
+	Node   string        `json:"node"` // name
+	Offset time.Duration `json:"offset"`
+	Bound  time.Duration `json:"bound"`
 }
 
 // answered remembers the result of a request for its repetition.

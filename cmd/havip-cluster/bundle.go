@@ -146,7 +146,7 @@ func (g *globals) agentParts() []part {
 		ask("nodes.json", func(ctx context.Context, c *api.Client) (any, error) { return c.Nodes(ctx) }),
 		ask("enis.json", func(ctx context.Context, c *api.Client) (any, error) { return c.ENIs(ctx) }),
 		ask("havips.json", func(ctx context.Context, c *api.Client) (any, error) { return c.HAVIPs(ctx) }),
-		ask("events.json", func(ctx context.Context, c *api.Client) (any, error) { return c.Events(ctx, "") }),
+		ask("events.json", func(ctx context.Context, c *api.Client) (any, error) { return c.Events(ctx, "", false) }),
 		ask("failovers.json", func(ctx context.Context, c *api.Client) (any, error) { return c.Failovers(ctx, "") }),
 		ask("revisions.json", func(ctx context.Context, c *api.Client) (any, error) { return c.Revisions(ctx) }),
 	}

@@ -36,7 +36,7 @@ var placementColumns = []column[api.Placement]{
 }
 
 func newEventsCommand(g *globals) *cobra.Command {
-	var follow bool
+	var follow, kept bool
 	var f eventFilter
 	c := verb("events", "What happened, oldest first", none, func(cmd *cobra.Command, _ []string) error {
 		c, err := g.client()
@@ -54,7 +54,7 @@ func newEventsCommand(g *globals) *cobra.Command {
 				return line(g, e, printEvent)
 			})
 		}
-		list, err := c.Events(cmd.Context(), f.havip)
+		list, err := c.Events(cmd.Context(), f.havip, kept)
 		list = slices.DeleteFunc(list, func(e api.Event) bool { return !f.takes(e) })
 		return emit(g, list, err, func(w io.Writer, list []api.Event) {
 			if len(list) == 0 {
@@ -67,6 +67,8 @@ func newEventsCommand(g *globals) *cobra.Command {
 	})
 	c.Example = "  havip-cluster events --havip web --since 1h\n  havip-cluster events --kind placed,gave-up --follow"
 	c.Flags().BoolVar(&follow, "follow", false, "go on with those to come")
+	c.Flags().BoolVar(&kept, "kept", false, "also those that only the files of the asked node still have")
+	c.MarkFlagsMutuallyExclusive("follow", "kept")
 	c.Flags().StringVar(&f.havip, "havip", "", "only those of this HAVIP")
 	c.Flags().StringSliceVar(&f.kinds, "kind", nil, "only those of these kinds, such as placed or session-closed")
 	c.Flags().StringVar(&f.node, "node", "", "only those of this node")
@@ -106,26 +108,6 @@ func printEvent(w io.Writer, e api.Event) {
 	fmt.Fprintf(w, "%s  %6d  %-16s  %s\n", e.At.UTC().Format("2006-01-02T15:04:05.000Z"), e.Index, e.Kind, oneLine(e.Text))
 }
 
-func newFailoversCommand(g *globals) *cobra.Command {
-	return verb("failovers", "The timeline of each failover", []string{"[HAVIP]"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
-		list, err := c.Failovers(ctx, strings.Join(args, ""))
-		return emit(g, list, err, func(w io.Writer, list []api.Failover) {
-			if len(list) == 0 {
-				fmt.Fprintln(g.stderr, "No failovers.")
-			}
-			for _, f := range list {
-				fmt.Fprintf(w, "%s  HAVIP %s, epoch %d: %s -> %s, %s\n", f.At.UTC().Format("2006-01-02T15:04:05.000Z"),
-					oneLine(f.HAVIP), f.Epoch, oneLine(f.From), oneLine(f.To), micros(f.TotalUS))
-				for _, s := range f.Steps {
-					fmt.Fprintf(w, "  %12s  %s\n", "+"+micros(s.AfterUS), oneLine(s.What))
-				}
-			}
-		})
-	}))
-}
-
-func micros(us int64) string { return fmt.Sprintf("%.3fms", float64(us)/1000) }
-
 // statusPatience is how long `status` waits for a leader before it asks without one.
 const statusPatience = 2 * time.Second
 
@@ -149,28 +131,9 @@ func newStatusCommand(g *globals) *cobra.Command {
 		}
 		ctx, cancel := interruptible(cmd.Context())
 		defer cancel()
-		for {
-			st, err := c.Status(ctx, true)
-			if ctx.Err() != nil {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			if err := line(g, st, func(w io.Writer, st api.Status) {
-				fmt.Fprint(w, "\x1b[H\x1b[2J") // a clear screen
-				printStatus(w, st)
-			}); err != nil {
-				return err
-			}
-			select {
-			case <-time.After(watchPause):
-			case <-ctx.Done():
-				return nil
-			}
-		}
+		return g.watchStatus(ctx, c)
 	})
-	c.Flags().BoolVar(&watch, "watch", false, "look again every second, at what the asked node knows")
+	c.Flags().BoolVar(&watch, "watch", false, "look again every second, at what the asked node knows; into a pipe one line when it has changed")
 	c.Flags().BoolVar(&byHealth, "exit-code", false, "end with 0 when all is well, 5 when it is yellow and 6 when it is red")
 	c.MarkFlagsMutuallyExclusive("watch", "exit-code")
 	c.Example = "  havip-cluster status\n  havip-cluster status --exit-code >/dev/null || alert"
@@ -242,6 +205,9 @@ func printStatus(w io.Writer, st api.Status) {
 	}
 	for _, p := range st.Problems {
 		fmt.Fprintln(w, "! "+oneLine(p))
+	}
+	for _, n := range st.Notes {
+		fmt.Fprintln(w, "- "+oneLine(n))
 	}
 	if len(st.Members) > 0 {
 		fmt.Fprintln(w)

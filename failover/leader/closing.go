@@ -64,7 +64,7 @@ func (c *Controller) endorsed(now lease.Instant, e lease.Endorsement) {
 	if q := c.reign.asking[e.Session]; dead && q != nil {
 		q.Endorsed()
 		hinted, asked := q.Times()
-		c.reign.timeline.dead(now, e.Session.Number, hinted, asked)
+		c.timeline.dead(now, e.Session.Number, hinted, asked)
 	}
 }
 
@@ -84,7 +84,7 @@ func (c *Controller) closeDead(ctx context.Context) error {
 		if _, open := state.Sessions[s.Number]; !open {
 			c.reign.closer.Forget(s)
 			delete(c.reign.asking, s)
-			delete(c.reign.timeline.sessions, s.Number)
+			delete(c.timeline.sessions, s.Number)
 			continue
 		}
 		if !q.Dead() {
@@ -122,7 +122,9 @@ func (c *Controller) close(ctx context.Context, dead []ended) error {
 	}
 	after := c.cfg.Log.State()
 	for _, s := range dead {
-		c.reign.timeline.closed(c.cfg.Clock(), before, after, s.Number, s.heard)
+		n := len(c.timeline.open)
+		c.timeline.closed(c.cfg.Clock(), before, after, s.Number, s.heard)
+		c.askClocks(c.timeline.open[n:])
 		c.cfg.Logger.Info("session closed", "node", before.NodeName(s.Node), "session", s.Number)
 	}
 	return nil

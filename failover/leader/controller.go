@@ -51,8 +51,11 @@ type Controller struct {
 	mu      sync.Mutex
 	applied map[string]appliedAt // by node, from status words
 	// Below: only the goroutine of Run.
-	reign *reign // nil while another node leads
-	seat  seat
+	reign    *reign // nil while another node leads
+	seat     seat
+	timeline *timeline
+	seen     sighting
+	proposed bool // something, in this turn
 }
 
 // reign is what a leader knows in one term.
@@ -64,7 +67,6 @@ type reign struct {
 	confirms map[fsm.ConfirmedClaim]bool
 	// When the oldest of them came; 0: there is none.
 	firstRelease, firstConfirm lease.Instant
-	timeline                   *timeline
 	settle                     settling
 	placing                    placing
 	began                      lease.Instant
@@ -76,7 +78,7 @@ type reign struct {
 
 // New returns a Controller. Nothing runs before Run.
 func New(cfg Config) *Controller {
-	return &Controller{cfg: cfg, inbox: make(chan wire.Message, hearPending), applied: map[string]appliedAt{}}
+	return &Controller{cfg: cfg, inbox: make(chan wire.Message, hearPending), applied: map[string]appliedAt{}, timeline: newTimeline()}
 }
 
 // Hear takes a message for the leader. It does not block.
@@ -132,10 +134,13 @@ func (c *Controller) take(m wire.Message) {
 		}
 		return
 	}
-	if c.reign == nil {
-		return
-	}
 	switch {
+	case c.reign == nil:
+		return
+	case m.Clock != nil:
+		c.timeline.clocks.compared(m.From, *m.Clock)
+	case m.Steps != nil:
+		c.timeline.told(m.From, *m.Steps)
 	case m.Hint != nil:
 		for _, s := range m.Hint {
 			c.hint(now, s, m.From)
@@ -144,6 +149,7 @@ func (c *Controller) take(m wire.Message) {
 		c.endorsed(now, *m.Endorsement)
 	case m.Released != nil:
 		for _, w := range m.Released {
+			c.timeline.released(now, m.From, w)
 			if len(c.reign.releases) < entryMax(c.cfg.Log.State()) {
 				c.reign.releases[fsm.ReleasedClaim{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session, Failure: w.Failure}] = m.From
 			}
@@ -156,7 +162,7 @@ func (c *Controller) take(m wire.Message) {
 			if !open || sess.Node != m.From {
 				continue
 			}
-			c.reign.timeline.activated(now, w)
+			c.timeline.activated(now, w)
 			if len(c.reign.confirms) < entryMax(state) {
 				c.reign.confirms[fsm.ConfirmedClaim{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session}] = true
 			}
@@ -169,6 +175,8 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 	term, leads := c.cfg.Log.Leading()
 	if !leads {
 		c.reign = nil
+		clear(c.timeline.sessions)
+		c.watch()
 		return controlTick
 	}
 	if c.reign == nil || c.reign.term != term {
@@ -177,10 +185,11 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 			asking:   map[lease.Session]*lease.Inquiry{},
 			releases: map[fsm.ReleasedClaim]string{},
 			confirms: map[fsm.ConfirmedClaim]bool{},
-			timeline: newTimeline(),
 			began:    c.cfg.Clock(),
 		}
 	}
+	c.watch()
+	c.proposed = false
 	for _, act := range []func(context.Context) error{c.reportBehind, c.commitReleases, c.closeDead, c.placeAll, c.commitConfirms, c.endDrains, c.settleLease, c.recordFailovers} {
 		if err := act(ctx); err != nil {
 			c.cfg.Logger.Debug("a proposal failed, trying again", "err", err)
@@ -195,6 +204,9 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 	}
 	if held := c.reign.heldUntil(now); held != 0 {
 		pause = min(pause, held.Sub(now))
+	}
+	if due := c.timeline.due(); due != 0 {
+		pause = min(pause, max(due.Sub(now), time.Millisecond))
 	}
 	for _, first := range []lease.Instant{c.reign.firstRelease, c.reign.firstConfirm} {
 		if first != 0 {
@@ -215,6 +227,7 @@ func (c *Controller) propose(ctx context.Context, body fsm.Body) (fsm.Result, er
 	}
 	ctx, cancel := context.WithTimeout(ctx, proposeWait)
 	defer cancel()
+	c.proposed = true
 	res, err := c.cfg.Log.Propose(ctx, c.reign.term, "", body)
 	if err == nil {
 		c.answered(body, res)
@@ -234,8 +247,15 @@ func (c *Controller) endDrains(ctx context.Context) error {
 
 // recordFailovers commits the timelines that are complete.
 func (c *Controller) recordFailovers(ctx context.Context) error {
-	done := c.reign.timeline.complete(c.cfg.Clock(), c.cfg.Wall())
-	if c.cfg.Log.State().Level() >= 3 {
+	if c.proposed {
+		c.watch() // what this turn has brought about
+	}
+	if len(c.timeline.open) == 0 {
+		return nil
+	}
+	s := c.cfg.Log.State()
+	done := c.timeline.complete(c.cfg.Clock(), c.cfg.Wall(), s, c.cfg.Node)
+	if s.Level() >= 3 {
 		for part := range slices.Chunk(done, fsm.MaxFailoversPerEntry) {
 			if _, err := c.propose(ctx, fsm.RecordFailovers{Failovers: part}); err != nil {
 				return err

@@ -101,7 +101,7 @@ func (b *bench) dies(node string) {
 	q := lease.NewInquiry(b.now)
 	q.Endorsed()
 	b.c.reign.asking[s] = q
-	b.c.reign.timeline.dead(b.now, s.Number, b.now, b.now)
+	b.c.timeline.dead(b.now, s.Number, b.now, b.now)
 }
 
 // TestSessionsThatEndTogether: one entry closes them all, and none of them gets anything.
@@ -126,14 +126,19 @@ func TestSessionsThatEndTogether(t *testing.T) {
 	if got := b.kinds(); got != "" {
 		t.Errorf("afterwards it proposes %s", got)
 	}
-	if open := b.c.reign.timeline.open; len(open) != 10 {
+	if open := b.c.timeline.open; len(open) != 10 {
 		t.Errorf("%d timelines", len(open))
 	}
 	for _, v := range b.state.HAVIPList() {
 		b.c.take(wire.Message{From: "n-n3", Activated: []wire.ActivatedWord{{HAVIP: v.ID, Epoch: v.Epoch, Session: v.Owner.Session, Took: time.Millisecond}}})
 	}
 	b.turn()
-	if got := b.kinds(); got != "Confirm RecordFailovers" || len(b.state.Failovers) != 10 {
+	if got := b.kinds(); got != "Confirm" {
+		t.Errorf("it proposes %s", got)
+	}
+	b.pass(storyWait)
+	b.turn()
+	if got := b.kinds(); got != "RecordFailovers" || len(b.state.Failovers) != 10 {
 		t.Errorf("it proposes %s, %d timelines", got, len(b.state.Failovers))
 	}
 }

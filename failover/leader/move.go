@@ -5,6 +5,9 @@ import (
 	"havip-cluster/fsm/placement"
 )
 
+// movedByOperator is the reason of such a move.
+const movedByOperator = "moved by an operator"
+
 // Move is an operator's planned move of one HAVIP to a node (name) or an ENI (id). It is
 // one change and leaves no rule behind. at is the time in unix nanoseconds. The refusal says why
 // the target cannot own it.
@@ -42,7 +45,7 @@ func moveTo(s *fsm.State, v fsm.HAVIP, to string, found []placement.Candidate) (
 			sess, _ := s.SessionOf(s.ENIs[cand.ENI].Node)
 			return fsm.Place{Assignments: []fsm.Assignment{{
 				HAVIP: v.ID, FromEpoch: v.Epoch, Node: sess.Node, Session: sess.Number, ENI: cand.ENI,
-				Reason: "moved by an operator",
+				Reason: movedByOperator,
 			}}}, nil
 		}
 		if why == "" || cand.Rule != "other-subnet" {

@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -9,39 +10,52 @@ import (
 	"havip-cluster/fsm"
 )
 
-// timeline collects what happened in the failovers of one leader's term, until the new
-// owner says that it answers. It serves explanation only.
+// timeline collects what happens in changes of owner, until the new owner serves and has told how.
+// It serves explanation only. Every node has one, so that a new leader goes on where the last one was.
 type timeline struct {
 	sessions map[uint64]*deadSession
 	open     []*openFailover          // oldest first, at most timelineMax
 	newest   map[string]*openFailover // of open, by HAVIP
+	clocks   clocks
 }
 
 const (
-	timelineMax  = fsm.MaxFailovers // the log keeps no more
-	timelineWait = 10 * time.Second // then it is recorded as it is
+	timelineMax  = fsm.MaxFailovers        // the log keeps no more
+	timelineWait = 10 * time.Second        // then it is recorded as it is
+	storyWait    = 2500 * time.Millisecond // after the confirmation, for the owner's last word
+	clockWait    = 100 * time.Millisecond  // after the confirmation, for its clock
 )
 
 // deadSession is what the leader saw of a session's end.
-type deadSession struct{ hinted, asked, endorsed lease.Instant }
+type deadSession struct{ heard, hinted, asked, endorsed lease.Instant }
 
-// openFailover is a failover whose new owner has not reported yet.
+// moment is one step on the clock of a node; "" is the one that has the timeline.
+type moment struct {
+	step, what, node string
+	at               lease.Instant
+}
+
+// openFailover is a change of owner that is not recorded yet.
 type openFailover struct {
 	havip, name, from, to string
+	fromNode, node        string // ids
+	kind, reason          string
 	epoch                 fsm.Epoch
-	heard, hinted, asked  lease.Instant
-	endorsed, committed   lease.Instant
-	reported              lease.Instant
+	steps                 []moment // in no order
+	committed             lease.Instant
+	reported, confirmed   lease.Instant // 0: not yet
 	took                  time.Duration
+	whole, overtaken      bool
+	adopted               bool // it was begun while another node led
 }
 
 func newTimeline() *timeline {
-	return &timeline{sessions: map[uint64]*deadSession{}, newest: map[string]*openFailover{}}
+	return &timeline{sessions: map[uint64]*deadSession{}, newest: map[string]*openFailover{}, clocks: clocks{}}
 }
 
 // dead notes that a majority endorsed a session's end.
 func (t *timeline) dead(now lease.Instant, session uint64, hinted, asked lease.Instant) {
-	t.sessions[session] = &deadSession{hinted: hinted, asked: asked, endorsed: now}
+	t.sessions[session] = &deadSession{heard: hinted, hinted: hinted, asked: asked, endorsed: now}
 }
 
 // closed notes the commit that closed a session; heard is how long before now this
@@ -52,25 +66,71 @@ func (t *timeline) closed(now lease.Instant, before, after *fsm.State, session u
 	if d == nil {
 		return
 	}
-	last := d.hinted
 	if heard >= 0 {
-		last = now.Add(-heard)
+		d.heard = now.Add(-heard)
 	}
 	for _, v := range before.Claimed(session) {
 		w, exists := after.HAVIPs[v.ID]
-		if !exists || v.Owner == nil || v.Owner.Session != session || len(t.open) >= timelineMax {
+		if !exists || v.Owner == nil || v.Owner.Session != session {
 			continue
 		}
-		f := &openFailover{
-			havip: v.ID, name: v.Name, from: v.Owner.ENI, epoch: w.Epoch,
-			heard: last, hinted: d.hinted, asked: d.asked, endorsed: d.endorsed, committed: now,
-		}
-		if w.Owner != nil {
-			f.to = w.Owner.ENI
-		}
-		t.open = append(t.open, f)
-		t.newest[f.havip] = f
+		f := &openFailover{havip: v.ID, name: v.Name, from: v.Owner.ENI, fromNode: v.Owner.Node, epoch: w.Epoch, kind: fsm.ChangeCrash, reason: w.Reason}
+		f.died(d)
+		t.begin(now, f, w.Owner)
 	}
+}
+
+// died adds the end of the session that had the HAVIP.
+func (f *openFailover) died(d *deadSession) {
+	f.steps = append(f.steps,
+		moment{fsm.StepHeard, "last renewal heard by the leader", "", min(d.heard, d.hinted)},
+		moment{fsm.StepDeadline, "first voter's promise ran out", "", d.hinted},
+		moment{fsm.StepNoticed, "leader asked the voters", "", d.asked},
+		moment{fsm.StepEndorsed, "majority endorsed the end", "", d.endorsed})
+}
+
+// begin opens the timeline of a change that was committed now.
+func (t *timeline) begin(now lease.Instant, f *openFailover, owner *fsm.Claim) {
+	if len(t.open) >= timelineMax || t.newest[f.havip] != nil && t.newest[f.havip].epoch >= f.epoch {
+		return
+	}
+	if owner != nil {
+		f.to, f.node = owner.ENI, owner.Node
+	}
+	f.committed = now
+	f.steps = append(f.steps, moment{fsm.StepCommitted, "close and new place committed", "", now})
+	t.open = append(t.open, f)
+	t.newest[f.havip] = f
+}
+
+// decided opens the timeline of a decision that was committed now, and whose reason was known at
+// noticed. before is the state that was seen last without it.
+func (t *timeline) decided(now, noticed lease.Instant, before, after *fsm.State, d fsm.Decision) {
+	w, exists := after.HAVIPs[d.HAVIP]
+	if !exists {
+		return
+	}
+	v := before.HAVIPs[d.HAVIP]
+	f := &openFailover{havip: d.HAVIP, name: d.Name, from: cmp.Or(d.From, v.Last), epoch: d.Epoch, kind: changeKind(before, after, d), reason: d.Reason}
+	if v.Owner != nil {
+		f.from, f.fromNode = v.Owner.ENI, v.Owner.Node
+		if dead := t.sessions[v.Owner.Session]; dead != nil {
+			f.kind = fsm.ChangeCrash
+			f.died(dead)
+		}
+	}
+	if len(f.steps) == 0 {
+		if !plannedLater(f.kind) || now.Sub(noticed) > timelineWait {
+			noticed = now
+		}
+		f.steps = append(f.steps, moment{fsm.StepNoticed, "leader knew: " + f.kind, "", noticed})
+	}
+	owner := w.Owner
+	if w.Epoch != d.Epoch {
+		owner = nil
+		f.overtaken, f.to = true, d.To
+	}
+	t.begin(now, f, owner)
 }
 
 // activated notes the new owner's word.
@@ -80,40 +140,159 @@ func (t *timeline) activated(now lease.Instant, w wire.ActivatedWord) {
 	}
 }
 
-// complete removes and returns the failovers whose owner answers, and those that waited
-// too long for that. at is the time of the record in unix nanoseconds.
-func (t *timeline) complete(now lease.Instant, at int64) []fsm.Failover {
-	var done []fsm.Failover
-	t.open = slices.DeleteFunc(t.open, func(f *openFailover) bool {
-		ready := f.reported != 0 || f.to == "" || now.Sub(f.committed) > timelineWait
-		if ready {
-			done = append(done, f.record(at))
-			if t.newest[f.havip] == f {
-				delete(t.newest, f.havip)
+// released notes an earlier owner's word that it does not answer any more.
+func (t *timeline) released(now lease.Instant, from string, w wire.ClaimWord) {
+	f := t.newest[w.HAVIP]
+	if f == nil || f.fromNode != from || w.Epoch >= f.epoch || f.has(fsm.StepReleased) {
+		return
+	}
+	f.steps = append(f.steps, moment{fsm.StepReleased, "the leader heard that the old owner does not answer any more", "", now})
+}
+
+func (f *openFailover) has(step string) bool {
+	return slices.ContainsFunc(f.steps, func(m moment) bool { return m.step == step })
+}
+
+// ownerSteps are the names and words of the steps in a StepsWord.
+var ownerSteps = [...]struct{ step, what string }{
+	wire.StepApplied:   {fsm.StepApplied, "the new owner read it in the log"},
+	wire.StepAddress:   {fsm.StepAddress, "the address is on the interface"},
+	wire.StepFence:     {fsm.StepFence, "the fence is open for it"},
+	wire.StepAnnounced: {fsm.StepAnnounced, "the neighbours were told"},
+	wire.StepAnswered:  {fsm.StepAnswered, "the fence let the first frame for it in"},
+}
+
+// told notes what the new owner did when.
+func (t *timeline) told(from string, w wire.StepsWord) {
+	f := t.newest[w.HAVIP]
+	if f == nil || f.epoch != w.Epoch || f.node != from {
+		return
+	}
+	for _, s := range w.Steps {
+		if o := ownerSteps[s.Step]; !f.has(o.step) {
+			f.steps = append(f.steps, moment{o.step, o.what, from, s.At})
+		}
+	}
+	f.whole = f.whole || w.Whole
+	t.clocks.oneWay(from, w)
+}
+
+// follow compares the open timelines with the state that is there now.
+func (t *timeline) follow(now lease.Instant, s *fsm.State) {
+	for _, f := range t.open {
+		v, exists := s.HAVIPs[f.havip]
+		switch {
+		case !exists || v.Epoch != f.epoch || v.Owner == nil:
+			f.overtaken = f.overtaken || f.confirmed == 0 && f.to != ""
+		case v.Served == f.epoch && f.confirmed == 0:
+			f.confirmed = now
+			f.steps = append(f.steps, moment{fsm.StepConfirmed, "the log says that it is served", "", now})
+		}
+	}
+}
+
+// ready says that nothing more is to come for a timeline of node self.
+func (t *timeline) ready(now lease.Instant, f *openFailover, level int, self string) bool {
+	switch {
+	case f.to == "" || f.overtaken || now.Sub(f.committed) > timelineWait:
+		return true
+	case level < 3:
+		return f.reported != 0
+	}
+	timed := f.node == self || t.clocks.measured(f.node) || now.Sub(f.confirmed) >= clockWait
+	return f.confirmed != 0 && (f.whole && timed || now.Sub(f.confirmed) >= storyWait)
+}
+
+// due is when the next timeline is ready without news; 0 = none waits.
+func (t *timeline) due() (at lease.Instant) {
+	for _, f := range t.open {
+		end := f.committed.Add(timelineWait)
+		if f.confirmed != 0 {
+			wait := storyWait
+			if f.whole {
+				wait = clockWait
 			}
+			end = min(end, f.confirmed.Add(wait))
+		}
+		if at == 0 || end.Before(at) {
+			at = end
+		}
+	}
+	return at
+}
+
+// complete removes and returns the timelines to which nothing is to be added. at is the time of the
+// record in unix nanoseconds, self the node that has them.
+func (t *timeline) complete(now lease.Instant, at int64, s *fsm.State, self string) []fsm.Failover {
+	var done []fsm.Failover
+	t.drop(func(f *openFailover) bool {
+		ready := t.ready(now, f, s.Level(), self)
+		if ready {
+			done = append(done, t.record(now, f, at, s, self))
 		}
 		return ready
 	})
 	return done
 }
 
-func (f *openFailover) record(at int64) fsm.Failover {
-	out := fsm.Failover{HAVIP: f.name, Epoch: f.epoch, From: f.from, To: f.to, At: at}
-	step := func(what string, at lease.Instant) {
-		out.Steps = append(out.Steps, fsm.FailoverStep{What: what, After: max(at.Sub(f.heard), 0)})
-	}
-	step("last renewal heard by the leader", f.heard)
-	step("first voter's promise ran out", f.hinted)
-	step("leader asked the voters", f.asked)
-	step("majority endorsed the end", f.endorsed)
-	step("close and new place committed", f.committed)
+// drop forgets the open timelines for which gone is true.
+func (t *timeline) drop(gone func(*openFailover) bool) {
+	t.open = slices.DeleteFunc(t.open, func(f *openFailover) bool {
+		if !gone(f) {
+			return false
+		}
+		if t.newest[f.havip] == f {
+			delete(t.newest, f.havip)
+		}
+		return true
+	})
+}
+
+// ending is the step that says how a timeline ended, where it is not the usual end.
+func (f *openFailover) ending() (m moment, unusual bool) {
 	switch {
 	case f.to == "":
-		step("nobody could own it", f.committed)
-	case f.reported == 0:
-		step("the new owner has not reported", f.committed)
-	default:
-		step("new owner put the address up and announced it, in "+f.took.Round(10*time.Microsecond).String(), f.reported)
+		return moment{fsm.StepDark, "nobody could own it", "", f.committed}, true
+	case f.overtaken:
+		return moment{fsm.StepOvertaken, "the next change came before it was served", "", f.committed}, true
+	case f.reported == 0 && f.confirmed == 0:
+		return moment{fsm.StepSilent, "the new owner has not reported", "", f.committed}, true
+	}
+	return moment{}, false
+}
+
+// record makes the entry of the log.
+func (t *timeline) record(now lease.Instant, f *openFailover, at int64, s *fsm.State, self string) fsm.Failover {
+	out := fsm.Failover{HAVIP: f.name, Epoch: f.epoch, From: f.from, To: f.to, At: at}
+	steps := slices.Clone(f.steps)
+	if end, unusual := f.ending(); unusual {
+		steps = append(steps, end)
+	} else if f.reported != 0 && (s.Level() < 4 || !f.has(fsm.StepAnnounced)) {
+		steps = append(steps, moment{fsm.StepAnnounced, "new owner put the address up and announced it, in " + f.took.Round(10*time.Microsecond).String(), "", f.reported})
+	}
+	if f.adopted {
+		steps = append(steps, moment{fsm.StepAdopted, "another node led until here", "", f.committed})
+	}
+	for i, m := range steps {
+		if m.node != "" {
+			steps[i].at = t.clocks.here(now, m.node, m.at)
+		}
+	}
+	slices.SortStableFunc(steps, func(a, b moment) int { return cmp.Compare(a.at, b.at) })
+	steps = steps[:min(len(steps), fsm.MaxFailoverSteps)]
+	whole := s.Level() >= 4 // older members cannot read more
+	for _, m := range steps {
+		step := fsm.FailoverStep{What: m.what, After: m.at.Sub(steps[0].at)}
+		if whole {
+			step.Step, step.Node = m.step, s.NodeName(cmp.Or(m.node, self))
+		}
+		out.Steps = append(out.Steps, step)
+	}
+	if whole {
+		out.Kind, out.Reason, out.Leader = f.kind, f.reason, s.NodeName(self)
+		if c, known := t.clocks.of(now, f.node); known && f.node != self {
+			out.Clocks = append(out.Clocks, fsm.ClockOffset{Node: s.NodeName(f.node), Offset: c.offset, Bound: c.bound})
+		}
 	}
 	return out
 }

@@ -36,6 +36,7 @@ type Agent struct {
 	reporter *reporter
 	guardian *guardian
 	journal  *journal
+	narrator *narrator
 	said     lately       // what others do again and again
 	defended atomic.Int64 // when a foreign claim was last answered, on the Clock
 
@@ -61,6 +62,7 @@ func New(cfg Config) *Agent {
 		cfg:      cfg,
 		guardian: newGuardian(cfg),
 		journal:  newJournal(cfg),
+		narrator: newNarrator(cfg),
 		wake:     make(chan struct{}, 1),
 		words:    make(chan wire.Message, wordsPending),
 		again:    make(chan string, 1),
@@ -151,7 +153,7 @@ func (a *Agent) Holdings() []Serving { return *a.holdings.view.Load() }
 func (a *Agent) Run(ctx context.Context, l Lease) {
 	a.lease = l
 	var beside sync.WaitGroup
-	for _, part := range []func(context.Context){a.reporter.run, a.guardian.run, a.journal.run} {
+	for _, part := range []func(context.Context){a.reporter.run, a.guardian.run, a.journal.run, a.narrator.run} {
 		beside.Go(func() { part(ctx) })
 	}
 	a.work(ctx)
@@ -243,6 +245,7 @@ func (a *Agent) turn() time.Duration {
 		a.begin(session)
 	}
 	now, s := a.cfg.Clock(), a.cfg.Log.State()
+	a.narrator.read(now, s)
 	if s != a.holdings.refreshed { // else nothing has gone since
 		a.handoff.Forget(s)
 		maps.DeleteFunc(a.failed, func(id string, _ string) bool {
@@ -295,6 +298,7 @@ func (a *Agent) do(s *fsm.State, step Step, deadline lease.Instant) {
 		}
 		h.Claim = step.Claim
 		a.holdings.changed()
+		a.narrator.relabelled(h)
 		a.handoff.Activated(step.HAVIP, step.Claim)
 	case StepDeactivate:
 		a.deactivate(s, step)
@@ -363,8 +367,12 @@ func (a *Agent) take(s *fsm.State, r Report) (again bool) {
 	for _, n := range r.Notes {
 		a.tellNote(s, n)
 	}
-	for _, id := range r.Serving {
-		a.stands(id)
+	for i, id := range r.Serving {
+		how := Stood{}
+		if i < len(r.Stood) {
+			how = r.Stood[i]
+		}
+		a.stands(id, how)
 		again = again || a.pace.withheld
 	}
 	for _, t := range r.Faults {
@@ -388,7 +396,7 @@ func (a *Agent) take(s *fsm.State, r Report) (again bool) {
 }
 
 // stands notes that a HAVIP is served: address, fence and announcement were read back.
-func (a *Agent) stands(id string) {
+func (a *Agent) stands(id string, how Stood) {
 	h := a.holdings.by[id]
 	if h == nil || h.leaving || h.serving {
 		return
@@ -398,6 +406,7 @@ func (a *Agent) stands(id string) {
 	delete(a.failed, id)
 	a.cfg.Logger.Info("HAVIP is here", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", h.Claim.Epoch, "took", h.took)
 	h.acquired = true
+	a.narrator.stands(h, how, len(a.holdings.by) == 1)
 	a.changed(Acquired, h, h.HAVIP.Reason)
 }
 

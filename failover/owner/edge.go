@@ -36,6 +36,7 @@ type Wanted struct {
 // Report is what a turn of the Edge has brought about. HAVIPs are named by their ids.
 type Report struct {
 	Serving []string // address, fence and announcement stand, and were read back
+	Stood   []Stood  // how each of Serving came up; empty: the Edge does not tell
 	Gone    []string // nothing answers for it here any more
 	Faults  []Trouble
 	Repairs []Trouble
@@ -48,6 +49,16 @@ type Report struct {
 	// Clean: nothing of ours is on an interface, and the fence is open for nothing.
 	Clean bool
 	Next  lease.Instant
+}
+
+// Stood says when a HAVIP came up, step by step; 0 is not known.
+type Stood struct{ Address, Fence, Announced lease.Instant }
+
+// Witness is an Edge that counts what its fence lets in.
+type Witness interface {
+	// LetIn is how many frames for HAVIPs that are served here the fence has let in since it
+	// stands. Anybody may call it.
+	LetIn() (frames uint64, err error)
 }
 
 // Trouble is something about one HAVIP: why it cannot be served, or what was put right.

@@ -30,7 +30,7 @@ func TestListsFollowEveryChange(t *testing.T) {
 		wanted int
 	}{
 		{"activate", func() { a.activate(w.head(), step, deadline) }, 1},
-		{"stands", func() { a.stands(v.ID) }, 1},
+		{"stands", func() { a.stands(v.ID, Stood{}) }, 1},
 		{"relabel", func() {
 			next := step
 			next.Kind, next.Claim.Epoch = StepRelabel, step.Claim.Epoch+1

@@ -48,7 +48,7 @@ func TestDoorbook(t *testing.T) {
 func whispered(k Kind, m Message) string {
 	b := NewMail(Config{Node: "b", Log: still{state: doorState(), set: doorVoters}, Post: postman{}}, func(Message) {})
 	m.From = "a"
-	if k == KindCorrection || k == KindRecall || k == KindEnded {
+	if sealedOnly(k) {
 		b.ReceiveGossip(EncodeAs(nil, VersionSealed, m))
 	} else {
 		b.ReceiveGossip(Encode(nil, m))
@@ -57,4 +57,9 @@ func whispered(k Kind, m Message) string {
 		return r.Reason
 	}
 	return ""
+}
+
+// sealedOnly: the kind has no form for gossip.
+func sealedOnly(k Kind) bool {
+	return k == KindCorrection || k == KindRecall || k == KindEnded || k == KindSteps || k == KindClock
 }

@@ -103,7 +103,7 @@ func (m *Mail) sendTo(self, n fsm.Node, msg Message) {
 	switch {
 	case sealed(self, n):
 		_ = m.cfg.Post.Send(n, EncodeAs(buf[:0], VersionSealed, msg)) // lost datagrams are ordinary; senders repeat
-	case m.cfg.Gossip != nil && msg.Correction == nil && msg.Recall == nil && msg.Ended == nil:
+	case m.cfg.Gossip != nil && msg.Correction == nil && msg.Recall == nil && msg.Ended == nil && msg.Steps == nil && msg.Clock == nil:
 		_ = m.cfg.Gossip.Send(n, Encode(buf[:0], msg))
 	}
 }

@@ -59,6 +59,14 @@ var rules = [KindEnd]rule{
 		return m.Ended.From == m.From && v.Has(m.From)
 	}},
 	KindRecall: {"recall", "a voter", func(_ *fsm.State, v lease.VoterSet, m *Message) bool { return v.Has(m.From) }},
+	KindSteps: {"steps", "the node of the session", func(s *fsm.State, _ lease.VoterSet, m *Message) bool {
+		sess, open := s.Sessions[m.Steps.Session]
+		return !open || sess.Node == m.From
+	}},
+	KindClock: {"clock", "a member, of itself", func(s *fsm.State, _ lease.VoterSet, m *Message) bool {
+		_, member := s.Nodes[m.From]
+		return member
+	}},
 }
 
 func released(s *fsm.State, _ lease.VoterSet, m *Message) bool { return claimed(s, m.From, m.Released) }

@@ -49,6 +49,8 @@ var doorWords = map[Kind]struct {
 	KindStatus:        {anyMember: true, m: Message{Status: &StatusWord{Applied: 1}}},
 	KindCorrection:    {voter: true, m: Message{Correction: &lease.Correction{Session: lease.Session{Node: "b", Number: 11}, From: "a", Boot: 1}}},
 	KindEnded:         {voter: true, m: Message{Ended: &lease.Ended{Session: lease.Session{Node: "b", Number: 11}, From: "a"}}},
+	KindSteps:         {m: Message{Steps: &StepsWord{HAVIP: "web", Epoch: 4, Session: 10, Steps: []StepWord{{Step: StepApplied, At: 1}}}}},
+	KindClock:         {anyMember: true, m: Message{Clock: &ClockWord{Asked: 1}}},
 	KindRecall:        {voter: true, anyMember: true, m: Message{Recall: []ClaimWord{{HAVIP: "web", Epoch: 4, Session: 11}}}},
 }
 
@@ -85,7 +87,7 @@ func TestWhoSaysWhat(t *testing.T) {
 				t.Errorf("%s by %s: %q, want %q", rules[k].name, who.name, got, want)
 			}
 		}
-		if k != KindCorrection && k != KindRecall && k != KindEnded {
+		if !sealedOnly(k) {
 			got := hears(t, k, row.m, "", true, true)
 			fmt.Fprintf(&table, "%-15s by %-26s %s\n", rules[k].name, "gossip, in its name:", outcomeOf(got))
 			if got != NotProved {

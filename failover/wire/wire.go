@@ -44,6 +44,8 @@ const (
 	KindCorrection
 	KindRecall
 	KindEnded
+	KindSteps
+	KindClock
 	KindEnd
 )
 
@@ -77,6 +79,8 @@ type Message struct {
 	Correction  *lease.Correction
 	Recall      []ClaimWord // without failures
 	Ended       *lease.Ended
+	Steps       *StepsWord
+	Clock       *ClockWord
 }
 
 // ClaimWord speaks of one claim: "I released it", or "I am ready for it".
@@ -195,6 +199,8 @@ func (e *encoder) fields(version byte, m Message) Kind {
 		for _, c := range m.Recall {
 			e.claim(c)
 		}
+	default:
+		k = e.story(version, m)
 	}
 	return k
 }
@@ -450,7 +456,7 @@ func (d *decoder) fields(k Kind, m *Message, s *scratch) error {
 			}
 		}
 	default:
-		return fmt.Errorf("%w: kind %d", errDatagram, k)
+		return d.story(k, m)
 	}
 	return nil
 }

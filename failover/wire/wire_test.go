@@ -61,7 +61,9 @@ func sealedMessages() []wireMessage {
 	}
 	return append(out, wireMessage{"correction", Message{Correction: &lease.Correction{Session: wireSession, Round: 5, From: "b", Boot: 1<<60 + 2}}},
 		wireMessage{"recall", Message{Recall: []ClaimWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4}, {HAVIP: "havip-00000002", Epoch: 5, Session: 4}}}},
-		wireMessage{"ended", Message{Ended: &lease.Ended{Session: wireSession, From: "b"}}})
+		wireMessage{"ended", Message{Ended: &lease.Ended{Session: wireSession, From: "b"}}},
+		wireMessage{"steps", Message{Steps: &StepsWord{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Said: 99, Whole: true, Steps: []StepWord{{StepApplied, 5}, {StepAnswered, 6}}}}},
+		wireMessage{"clock", Message{Clock: &ClockWord{Asked: 7, Answered: 8}}})
 }
 
 type wireMessage struct {

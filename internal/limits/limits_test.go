@@ -19,6 +19,7 @@ func TestDocs(t *testing.T) {
 		"| addresses that one fence guards | " + thousands(FenceEntries) + " |",
 		fmt.Sprintf("| tokens of people and programs | %d |", Credentials),
 		fmt.Sprintf("| accepted changes that `audit` remembers, refused ones of one node | %s, %d |", thousands(Audited), Refusals),
+		fmt.Sprintf("| files of events that one node keeps, size of one | %d, %d MiB |", ChronicleFiles, ChronicleFileBytes>>20),
 		fmt.Sprintf("| configurations that one node reads at once, size of one | %d, %d MiB;", Files, FileBytes>>20),
 	} {
 		if !strings.Contains(string(text), row) {

@@ -8,6 +8,6 @@ func All(h *history.History, b Budgets) []Verdict {
 	wire.Check = "single owner, by wire"
 	return []Verdict{
 		wire, SingleKernel(h), NoFrameAfterDeadline(h), EpochOrder(h), Linearizable(h), NothingLost(h),
-		Recovered(h), WithinBudget(h, b), Growth(h),
+		Recovered(h), WithinBudget(h, b), Growth(h), Timelines(h),
 	}
 }

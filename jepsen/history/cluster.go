@@ -64,8 +64,20 @@ type Usage struct {
 	Bytes      int64  `json:"bytes"`      // on disk, of these
 }
 
+// Change is the timeline of one change of owner, as the cluster tells it.
+type Change struct {
+	HAVIP string   `json:"havip"` // name
+	Epoch uint64   `json:"epoch"`
+	Kind  string   `json:"kind"`
+	From  string   `json:"from,omitempty"`
+	To    string   `json:"to,omitempty"`
+	Steps []string `json:"steps"` // in their order
+	Nodes []string `json:"nodes"` // who did each
+}
+
 // The kinds of Mark.
 const (
+	MarkEpoch   = "epoch"   // the HAVIP of the name Text was at epoch Value when the timelines were read last
 	MarkLeader  = "leader"  // Node leads, as it says itself
 	MarkSession = "session" // Node has a lease: of session Value, as it says itself
 	MarkHeal    = "heal"    // all faults of an episode were taken away; Text names them

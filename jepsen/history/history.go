@@ -119,6 +119,7 @@ type History struct {
 	Frames  []Frames
 	Usage   []Usage
 	Marks   []Mark
+	Changes []Change
 }
 
 // record is one line: exactly one field is set.
@@ -133,6 +134,7 @@ type record struct {
 	Frames *Frames `json:"frames,omitempty"`
 	Usage  *Usage  `json:"usage,omitempty"`
 	Mark   *Mark   `json:"mark,omitempty"`
+	Change *Change `json:"change,omitempty"`
 }
 
 // Encode writes h as JSON lines, one record a line.
@@ -150,6 +152,7 @@ func Encode(w io.Writer, h *History) error {
 		encodeAll(enc, h.Frames, func(v *Frames) record { return record{Frames: v} }),
 		encodeAll(enc, h.Usage, func(v *Usage) record { return record{Usage: v} }),
 		encodeAll(enc, h.Marks, func(v *Mark) record { return record{Mark: v} }),
+		encodeAll(enc, h.Changes, func(v *Change) record { return record{Change: v} }),
 		buffered.Flush(),
 	)
 	if err != nil {
@@ -207,6 +210,7 @@ func (h *History) add(line []byte) error {
 	set += appendTo(&h.Frames, rec.Frames)
 	set += appendTo(&h.Usage, rec.Usage)
 	set += appendTo(&h.Marks, rec.Mark)
+	set += appendTo(&h.Changes, rec.Change)
 	if set != 1 {
 		return fmt.Errorf("%w: %d records", ErrFormat, set)
 	}

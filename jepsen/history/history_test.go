@@ -25,13 +25,14 @@ func TestRoundTrip(t *testing.T) {
 		Frames: []Frames{{Node: "node-1", HAVIP: "10.77.0.100", First: 1, Last: 9, Count: 5}},
 		Usage:  []Usage{{Node: "node-1", At: 7, PID: 4, RSS: 5, FDs: 6, Threads: 7, Goroutines: -1, Files: 8, Bytes: 9}},
 		Marks:  []Mark{{Kind: MarkLeader, At: 3, Node: "node-1", Value: 1}, {Kind: MarkHeal, At: 4, Text: "kill"}},
+		Changes: []Change{{HAVIP: "web", Epoch: 3, Kind: "crash", From: "node-1/eth0", To: "node-2/eth0", Steps: []string{"noticed", "committed"}, Nodes: []string{"node-3", "node-3"}}},
 	}
 	var file bytes.Buffer
 	if err := Encode(&file, want); err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Count(file.String(), "\n"); got != 14 {
-		t.Errorf("%d lines, want one for each of 14 records", got)
+	if got := strings.Count(file.String(), "\n"); got != 15 {
+		t.Errorf("%d lines, want one for each of 15 records", got)
 	}
 	got, err := Decode(&file)
 	if err != nil {

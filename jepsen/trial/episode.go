@@ -77,6 +77,7 @@ func (r *run) episode(ctx context.Context, e nemesis.Episode) error {
 			r.client.Final(ctx, r.rec, name, i+1)
 		}
 	}
+	r.readChanges()
 	r.sampleUsage()
 	for _, name := range plan.Names {
 		r.client.Delete(ctx, r.rec, "cleaner", name, 1+e.Number%r.Nodes)

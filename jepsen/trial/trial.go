@@ -77,6 +77,8 @@ type run struct {
 
 	usage []history.Usage
 	marks []history.Mark
+
+	changes []history.Change
 }
 
 // Run forms a cluster and leads it through the episodes of the seed. What was recorded is
@@ -241,7 +243,7 @@ func (r *run) history(start time.Time) *history.History {
 	}
 	r.stops = nil
 	r.observer.Thin()
-	h := &history.History{Ops: r.rec.Ops(), Faults: r.world.Faults(), Usage: r.usage, Marks: append(r.seen.Marks(), r.marks...)}
+	h := &history.History{Ops: r.rec.Ops(), Faults: r.world.Faults(), Usage: r.usage, Marks: append(r.seen.Marks(), r.marks...), Changes: r.changes}
 	h.Series, h.Answers = r.observer.History()
 	for _, p := range r.probers {
 		series, probes := p.History()

@@ -1,0 +1,176 @@
+package owner
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/failover/wire"
+	"havip-cluster/fsm"
+)
+
+const (
+	storiesMax   = fsm.MaxFailovers       // that are told at one time; the log keeps no more
+	storyTimes   = 3                      // that a story is sent, because datagrams get lost
+	storyAgain   = 100 * time.Millisecond // between two of them
+	answeredWait = time.Second            // for the first frame
+	answeredLook = 2 * time.Millisecond   // between two looks at the fence's counter
+)
+
+// narrator tells the leader when this node did what for a change of owner. It explains and decides
+// nothing: what is lost is left out of the timeline.
+type narrator struct {
+	cfg     Config
+	witness Witness // nil: nothing is counted
+	queue   chan story
+
+	// Below: only the goroutine of the Agent.
+	index   uint64                   // of the last entry that was looked at
+	applied map[string]lease.Instant // when this node read that it owns a HAVIP, by id
+}
+
+// story is how one HAVIP came up here.
+type story struct {
+	word wire.StepsWord
+	// alone: nothing else is served here, so the fence's counter is about this one.
+	alone bool
+
+	before   uint64 // the counter when it stood
+	deadline lease.Instant
+	next     lease.Instant
+	times    int
+}
+
+func newNarrator(cfg Config) *narrator {
+	w, _ := cfg.Edge.(Witness)
+	return &narrator{cfg: cfg, witness: w, queue: make(chan story, storiesMax), applied: map[string]lease.Instant{}}
+}
+
+// read notes when this node learnt from the log what it owns. s is the newest state.
+func (t *narrator) read(now lease.Instant, s *fsm.State) {
+	if s.Index == t.index {
+		return
+	}
+	for i := len(s.Decisions) - 1; i >= 0 && s.Decisions[i].Index > t.index; i-- {
+		id := s.Decisions[i].HAVIP
+		v := s.HAVIPs[id]
+		if v.Owner == nil || v.Owner.Node != t.cfg.Node {
+			delete(t.applied, id)
+			continue
+		}
+		if v.Epoch == s.Decisions[i].Epoch && len(t.applied) < storiesMax {
+			t.applied[id] = now
+		}
+	}
+	t.index = s.Index
+}
+
+// stands begins to tell that a HAVIP is served here. It does not block.
+func (t *narrator) stands(h *holding, how Stood, alone bool) {
+	word := wire.StepsWord{HAVIP: h.HAVIP.ID, Epoch: h.Claim.Epoch, Session: h.Claim.Session}
+	applied, known := t.applied[h.HAVIP.ID]
+	if !known {
+		applied = h.begun
+	}
+	delete(t.applied, h.HAVIP.ID)
+	for _, s := range []wire.StepWord{{Step: wire.StepApplied, At: applied}, {Step: wire.StepAddress, At: how.Address}, {Step: wire.StepFence, At: how.Fence}, {Step: wire.StepAnnounced, At: how.Announced}} {
+		if s.At != 0 {
+			word.Steps = append(word.Steps, s)
+		}
+	}
+	select {
+	case t.queue <- story{word: word, alone: alone}:
+	default:
+	}
+}
+
+// relabelled tells that a HAVIP that is served here goes on under a new claim: nothing else is done.
+func (t *narrator) relabelled(h *holding) {
+	applied, known := t.applied[h.HAVIP.ID]
+	if !known {
+		applied = t.cfg.Clock()
+	}
+	delete(t.applied, h.HAVIP.ID)
+	word := wire.StepsWord{HAVIP: h.HAVIP.ID, Epoch: h.Claim.Epoch, Session: h.Claim.Session, Steps: []wire.StepWord{{Step: wire.StepApplied, At: applied}}}
+	select {
+	case t.queue <- story{word: word}:
+	default:
+	}
+}
+
+// run tells until ctx ends.
+func (t *narrator) run(ctx context.Context) {
+	var open []*story
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-t.queue:
+			if len(open) < storiesMax {
+				open = append(open, t.begin(s))
+			}
+		case <-timer.C:
+		}
+		now, next := t.cfg.Clock(), lease.Instant(0)
+		open = slices.DeleteFunc(open, func(s *story) bool { return t.tell(now, s) })
+		for _, s := range open {
+			if next == 0 || s.next.Before(next) {
+				next = s.next
+			}
+		}
+		if next == 0 {
+			timer.Reset(time.Hour)
+			continue
+		}
+		timer.Reset(max(next.Sub(now), time.Millisecond))
+	}
+}
+
+func (t *narrator) begin(s story) *story {
+	now := t.cfg.Clock()
+	s.next = now
+	counted, err := uint64(0), error(nil)
+	if t.witness != nil && s.alone {
+		counted, err = t.witness.LetIn()
+	}
+	if t.witness == nil || !s.alone || err != nil {
+		s.word.Whole = true
+		return &s
+	}
+	s.before, s.deadline = counted, now.Add(answeredWait)
+	return &s
+}
+
+// tell sends what is known of one story when it is time. True: there is nothing more to tell.
+func (t *narrator) tell(now lease.Instant, s *story) (done bool) {
+	if !s.word.Whole && t.answered(now, s) {
+		s.word.Whole, s.times, s.next = true, 0, now
+	}
+	if now.Before(s.next) {
+		return false
+	}
+	if s.word.Whole || s.times == 0 {
+		word := s.word
+		word.Said = t.cfg.Clock()
+		t.cfg.Mail.SendLeader(wire.Message{Steps: &word})
+		s.times++
+	}
+	s.next = now.Add(storyAgain)
+	if !s.word.Whole {
+		s.next = now.Add(answeredLook)
+	}
+	return s.word.Whole && s.times >= storyTimes
+}
+
+// answered looks whether the fence has let a frame in. True: it has, or that is no longer waited for.
+func (t *narrator) answered(now lease.Instant, s *story) bool {
+	counted, err := t.witness.LetIn()
+	if err == nil && counted > s.before {
+		s.word.Steps = append(slices.Clip(s.word.Steps), wire.StepWord{Step: wire.StepAnswered, At: now})
+		return true
+	}
+	return err != nil || !now.Before(s.deadline)
+}
