@@ -73,7 +73,7 @@ func Run(ctx context.Context, o Options) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	a := &node{options: o, log: o.Log}
+	a := &node{options: o, log: o.Log, figures: newFigures()}
 	return a.start(ctx, config)
 }
 
@@ -125,6 +125,7 @@ type node struct {
 	public   net.Listener
 	local    net.Listener
 	founding *fsm.InitCluster
+	figures  *figures
 	// handedOver: its session was closed by its own word.
 	handedOver atomic.Bool
 }
@@ -195,6 +196,7 @@ func (a *node) open(dir string) error {
 		Dir: identity.RaftDir(dir), Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Raft),
 		Server: a.id.ServerTLS(true), Client: a.id.ClientTLSTo,
 		Heartbeat: timers.RaftHeartbeat, LeaderLease: timers.RaftLeaderLease, Logger: a.log,
+		Measure: membership.Measure{Wrote: a.figures.wrote, Applied: a.figures.applied, LeaderChanged: a.figures.leaders.Inc},
 	})
 	if err != nil {
 		return err
@@ -236,7 +238,7 @@ func (a *node) openMember() {
 	cfg := failover.Config{
 		Node: a.id.NodeID, Log: &raftLog{Node: a.node}, Submit: a.backend.submit, Post: a.words, Gossip: a.gossip, Clock: ports.Boot,
 		Logger: a.log, Owner: a.edge != nil, Lease: a.id.Lease,
-		Changed: a.hooks.Changed,
+		Changed: a.hooks.Changed, Measure: a.figures.measure(), Claimed: a.figures.claims.Inc,
 	}
 	if a.edge != nil {
 		cfg.Edge = a.edge
@@ -246,7 +248,8 @@ func (a *node) openMember() {
 	a.backend.prober = a.backend.newProber()
 	a.backend.running.Store(a.member)
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics{a.backend, a.fence}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a.figures.register(registry)
+	registry.MustRegister(metrics{a.backend, a.fence, a.figures, new(candidates)}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a.server = api.New(api.Config{Backend: a.backend, Identity: a.id, Keys: keyGiver{a.id}, Version: a.options.Version, Registry: registry, Log: a.log})
 	a.founding = &fsm.InitCluster{
 		ID: a.id.ClusterID, Profile: string(a.id.Profile), Lease: a.id.Lease,

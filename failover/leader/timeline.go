@@ -97,23 +97,32 @@ func (t *timeline) complete(now lease.Instant, at int64) []fsm.Failover {
 	return done
 }
 
+// Steps of a timeline with which a phase ends (Phases).
+const (
+	stepHinted    = "first voter's promise ran out"
+	stepAsked     = "leader asked the voters"
+	stepEndorsed  = "majority endorsed the end"
+	stepCommitted = "close and new place committed"
+	stepServes    = "new owner put the address up and announced it"
+)
+
 func (f *openFailover) record(at int64) fsm.Failover {
 	out := fsm.Failover{HAVIP: f.name, Epoch: f.epoch, From: f.from, To: f.to, At: at}
 	step := func(what string, at lease.Instant) {
 		out.Steps = append(out.Steps, fsm.FailoverStep{What: what, After: max(at.Sub(f.heard), 0)})
 	}
 	step("last renewal heard by the leader", f.heard)
-	step("first voter's promise ran out", f.hinted)
-	step("leader asked the voters", f.asked)
-	step("majority endorsed the end", f.endorsed)
-	step("close and new place committed", f.committed)
+	step(stepHinted, f.hinted)
+	step(stepAsked, f.asked)
+	step(stepEndorsed, f.endorsed)
+	step(stepCommitted, f.committed)
 	switch {
 	case f.to == "":
 		step("nobody could own it", f.committed)
 	case f.reported == 0:
 		step("the new owner has not reported", f.committed)
 	default:
-		step("new owner put the address up and announced it, in "+f.took.Round(10*time.Microsecond).String(), f.reported)
+		step(stepServes+", in "+f.took.Round(10*time.Microsecond).String(), f.reported)
 	}
 	return out
 }

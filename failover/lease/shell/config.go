@@ -26,6 +26,15 @@ type Config struct {
 	Boot lease.BootID
 	// Lease is the length in force until the log tells another one.
 	Lease time.Duration
+	Measure
+}
+
+// Measure hears how the Keeper's renewals do. Each may be nil, and must not block.
+type Measure struct {
+	// Renewed hears how long another voter's acknowledgement took from the renewal's send time.
+	Renewed func(rtt time.Duration)
+	// Extended hears what was left of the lease when a majority extended it.
+	Extended func(left time.Duration)
 }
 
 // DrawBoot draws the name of this process of the voter.

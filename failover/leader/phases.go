@@ -1,0 +1,54 @@
+package leader
+
+import (
+	"strings"
+	"time"
+
+	"havip-cluster/fsm"
+)
+
+// Phases of a failover, as metrics name them.
+const (
+	PhaseDetect   = "detect"   // from the last renewal until the first voter's promise ran out
+	PhaseAsk      = "ask"      // until the leader asked the voters
+	PhaseEndorse  = "endorse"  // until a majority endorsed the end
+	PhaseCommit   = "commit"   // until the close and the new place were committed
+	PhaseActivate = "activate" // until the new owner said that it answers
+	PhaseTotal    = "total"    // from the last renewal until then
+)
+
+// PhaseNames lists them in their order.
+func PhaseNames() []string {
+	return []string{PhaseDetect, PhaseAsk, PhaseEndorse, PhaseCommit, PhaseActivate, PhaseTotal}
+}
+
+// phaseEnds are the steps of a timeline with which a phase ends.
+var phaseEnds = []struct{ step, phase string }{
+	{stepHinted, PhaseDetect}, {stepAsked, PhaseAsk}, {stepEndorsed, PhaseEndorse}, {stepCommitted, PhaseCommit}, {stepServes, PhaseActivate},
+}
+
+// Phase is how long one part of a failover took.
+type Phase struct {
+	Name string
+	Took time.Duration
+}
+
+// Phases takes a timeline apart, in the order of its steps. Steps that it does not know are passed
+// over; the total is there only when the new owner has said that it answers.
+func Phases(f fsm.Failover) []Phase {
+	var out []Phase
+	last := time.Duration(0)
+	for _, step := range f.Steps {
+		for _, e := range phaseEnds {
+			if !strings.HasPrefix(step.What, e.step) {
+				continue
+			}
+			out = append(out, Phase{e.phase, max(step.After-last, 0)})
+			last = step.After
+			if e.phase == PhaseActivate {
+				out = append(out, Phase{PhaseTotal, step.After})
+			}
+		}
+	}
+	return out
+}
