@@ -136,6 +136,14 @@ measure: ## the table of the README: each fault 20 times, held to its budget (ro
 	$(call install,$(SCENARIO_PACKAGES))
 	HAVIP_MEASURE=1 HAVIP_RUNS=$${HAVIP_RUNS:-20} $(GO) test -count=1 -timeout 2h -v ./jepsen/scenario | grep -E 'runs +[0-9]|^(---|FAIL|ok)'
 
+# Debian's Prometheus is unpacked, not installed: no service starts.
+.PHONY: monitoring
+monitoring: $(BIN)/prometheus/usr/bin/prometheus ## alerts, dashboard and metrics against a real Prometheus and a live node (root)
+	$(GO) test -count=1 -v -run 'Monitoring|LiveMetrics|Runbook' ./agent ./cmd/havip-cluster | grep -E '^(---|FAIL|ok)|test.go'
+
+$(BIN)/prometheus/usr/bin/prometheus:
+	@mkdir -p $(BIN)/prometheus && cd $(BIN)/prometheus && { apt-get download -qq prometheus 2>/dev/null || { apt-get update -qq && apt-get download -qq prometheus; }; } && dpkg -x prometheus_*.deb .
+
 .PHONY: bench
 bench: ## all benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
