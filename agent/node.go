@@ -23,6 +23,7 @@ import (
 
 	"havip-cluster/agent/guard"
 	"havip-cluster/agent/hooks"
+	"havip-cluster/agent/logs"
 	"havip-cluster/api"
 	"havip-cluster/failover"
 	"havip-cluster/failover/lease/shell"
@@ -51,6 +52,9 @@ type Options struct {
 	// Level is that of Log, and follows the configuration; nil: it stays. Floor is the least that is asked for.
 	Level *slog.LevelVar
 	Floor slog.Level
+	// Sink is where Log writes to: its format follows the configuration, its newest lines go into
+	// bundles; nil: neither.
+	Sink *logs.Sink
 	// ConfigFile is read at the start and at SIGHUP; "": the defaults.
 	ConfigFile string
 	Fence      fence.Choice
@@ -250,7 +254,7 @@ func (a *node) openMember() {
 	registry := prometheus.NewRegistry()
 	a.figures.register(registry)
 	registry.MustRegister(metrics{a.backend, a.fence, a.figures, new(candidates)}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	a.server = api.New(api.Config{Backend: a.backend, Identity: a.id, Keys: keyGiver{a.id}, Version: a.options.Version, Registry: registry, Log: a.log})
+	a.server = api.New(api.Config{Backend: a.backend, Identity: a.id, Keys: keyGiver{a.id}, Version: a.options.Version, Registry: registry, Log: a.log, LogTail: a.logTail})
 	a.founding = &fsm.InitCluster{
 		ID: a.id.ClusterID, Profile: string(a.id.Profile), Lease: a.id.Lease,
 		Node: a.introduced(fsm.Node{

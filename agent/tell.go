@@ -58,3 +58,11 @@ func peers(s *fsm.State, self, leader string) []guard.Peer {
 	}
 	return out
 }
+
+// logTail is the newest lines of this agent's log; nil: nobody keeps them.
+func (a *node) logTail() []byte {
+	if a.options.Sink == nil {
+		return nil
+	}
+	return a.options.Sink.Tail()
+}

@@ -41,6 +41,7 @@ var rules = map[string]rule{
 	"GET /metrics":      {need: needViewer},
 
 	"GET /debug/pprof/": {need: needLocal},
+	"GET /debug/log":    {need: needLocal},
 
 	"POST /v1/internal/commands":     {need: needNode},
 	"GET /v1/internal/readindex":     {need: needNode},

@@ -36,6 +36,8 @@ type Config struct {
 	// Registry is what /metrics shows; the server adds its own counters. nil = an empty one.
 	Registry *prometheus.Registry
 	Log      *slog.Logger // nil = silent
+	// LogTail gives the newest lines of this node's log, for the local socket; nil = none.
+	LogTail func() []byte
 }
 
 // Server answers requests. It is made by New and lives in Run.
@@ -127,6 +129,7 @@ func (s *Server) plainRoutes() {
 	})
 	s.mux.Handle("GET /metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}))
 	s.mux.Handle("GET /debug/pprof/", profiles())
+	s.mux.HandleFunc("GET /debug/log", s.logTail)
 	s.mux.ServeMux.HandleFunc("/", s.unknown)
 }
 
