@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"havip-cluster/agent/autosave"
 	"havip-cluster/agent/guard"
 	"havip-cluster/agent/hooks"
 	"havip-cluster/agent/logs"
@@ -130,6 +131,7 @@ type node struct {
 	local    net.Listener
 	founding *fsm.InitCluster
 	figures  *figures
+	saver    *autosave.Saver
 	// handedOver: its session was closed by its own word.
 	handedOver atomic.Bool
 }
@@ -250,11 +252,13 @@ func (a *node) openMember() {
 	a.member = failover.New(cfg)
 	a.backend.gossip, a.backend.words, a.backend.member = a.gossip, a.words, a.member
 	a.backend.prober = a.backend.newProber()
+	a.saver = &autosave.Saver{Dir: a.id.Dir, State: a.node.State, Node: a.id.NodeID, Log: a.log}
+	a.backend.saver = a.saver
 	a.backend.running.Store(a.member)
 	registry := prometheus.NewRegistry()
 	a.figures.register(registry)
 	registry.MustRegister(metrics{a.backend, a.fence, a.figures, new(candidates)}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	a.server = api.New(api.Config{Backend: a.backend, Identity: a.id, Keys: keyGiver{a.id}, Version: a.options.Version, Registry: registry, Log: a.log, LogTail: a.logTail})
+	a.server = api.New(api.Config{Backend: a.backend, Identity: a.id, Keys: keyGiver{a.id}, Version: a.options.Version, Registry: registry, Log: a.log, LogTail: a.logTail, Snapshots: a.snapshots})
 	a.founding = &fsm.InitCluster{
 		ID: a.id.ClusterID, Profile: string(a.id.Profile), Lease: a.id.Lease,
 		Node: a.introduced(fsm.Node{
@@ -297,6 +301,7 @@ func (a *node) run(parent context.Context) error {
 	part("watch", a.watch)
 	part("timers", a.followLease)
 	part("guard", a.tellGuard)
+	part("snapshots", func(ctx context.Context) error { a.saver.Run(ctx); return nil })
 	if a.edge != nil {
 		part("edge", func(ctx context.Context) error { a.edge.Run(ctx, a.member.Agent); return nil })
 	}

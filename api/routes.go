@@ -222,4 +222,5 @@ func (s *Server) routes() {
 	s.auditRoutes()
 	s.internalRoutes()
 	s.keyRoutes()
+	s.snapshotRoutes()
 }

@@ -104,6 +104,7 @@ var rules = map[string]rule{
 
 	"GET /v1/export":                       {need: needViewer},
 	"GET /v1/snapshot":                     {need: needViewer},
+	"GET /v1/snapshots":                    {need: needViewer},
 	"POST /v1/plan":                        {need: needViewer},
 	"POST /v1/apply":                       {need: needAdmin},
 	"GET /v1/revisions":                    {need: needViewer},

@@ -38,6 +38,8 @@ type Config struct {
 	Log      *slog.Logger // nil = silent
 	// LogTail gives the newest lines of this node's log, for the local socket; nil = none.
 	LogTail func() []byte
+	// Snapshots lists what this node has saved by itself; nil = nothing.
+	Snapshots func() ([]SavedSnapshot, error)
 }
 
 // Server answers requests. It is made by New and lives in Run.

@@ -49,12 +49,13 @@ var arrows = map[string][]string{
 	"failover/owner":       {"fsm", "failover/lease", "failover/ports", "failover/wire"},
 	"failover/leader":      {"fsm", "fsm/placement", "failover/lease", "failover/ports", "failover/wire"},
 	"agent": {
-		"agent/guard", "agent/hooks", "agent/logs", "api", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm",
+		"agent/autosave", "agent/guard", "agent/hooks", "agent/logs", "api", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm",
 		"membership", "membership/identity", "membership/reach", "membership/words", "netdev", "netdev/fence",
 	},
 	"agent/guard":         {"api", "fsm", "membership/identity", "netdev", "netdev/fence"},
 	"agent/hooks":         {"failover/owner"},
 	"agent/logs":          nil,
+	"agent/autosave":      {"fsm"},
 	"agent/preflight":     {"membership/identity", "netdev", "netdev/fence"},
 	"manifest":            {"fsm", "fsm/placement"},
 	"manifest/goldens":    {"fsm", "manifest"},
@@ -89,7 +90,7 @@ var clockFunctions = []string{"Now", "Since", "Until", "After", "AfterFunc", "Ne
 // house lists the folders that explain themselves in a DESIGN.md once they hold Go code.
 var house = []string{
 	"cmd/havip-cluster", "api", "fsm", "fsm/placement", "membership", "membership/identity",
-	"failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "failover/wire", "edge", "agent", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "manifest", "netdev", "jepsen", "jepsen/sim", "jepsen/mutants",
+	"failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "failover/wire", "edge", "agent", "agent/autosave", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "manifest", "netdev", "jepsen", "jepsen/sim", "jepsen/mutants",
 }
 
 // allowance lets one file ("dir/file.go") or function ("dir/file.go:Name") exceed its
