@@ -67,6 +67,7 @@ var arrows = map[string][]string{
 		"agent", "agent/guard", "agent/logs", "agent/preflight", "api", "fsm", "fsm/placement", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat",
 		"membership/identity", "netdev/fence", "jepsen/netns", // demo's bed
 	},
+	"packaging":      nil,
 	"jepsen":         {"*"},
 	"jepsen/history": nil,
 	"jepsen/checker": {"jepsen/history"},
