@@ -17,7 +17,7 @@ const completeWait = time.Second
 // lister gives the names of one kind of things.
 type lister func(context.Context, *api.Client) ([]string, error)
 
-func listed[T any](list func(*api.Client, context.Context) ([]T, error), name func(T) string) lister {
+func namesOf[T any](list func(*api.Client, context.Context) ([]T, error), name func(T) string) lister {
 	return func(ctx context.Context, c *api.Client) ([]string, error) {
 		all, err := list(c, ctx)
 		var out []string
@@ -30,11 +30,11 @@ func listed[T any](list func(*api.Client, context.Context) ([]T, error), name fu
 
 // things are what arguments and flags name, by the word in the usage line or the flag.
 var things = map[string]lister{
-	"NODE":   listed((*api.Client).Nodes, func(n api.Node) string { return n.Name }),
-	"HAVIP":  listed((*api.Client).HAVIPs, func(v api.HAVIP) string { return v.Name }),
-	"ENI":    listed((*api.Client).ENIs, func(e api.ENI) string { return e.ID }),
-	"GROUP":  listed((*api.Client).Groups, func(x api.Group) string { return x.Name }),
-	"SUBNET": listed((*api.Client).Subnets, func(x api.Subnet) string { return x.Name }),
+	"NODE":   namesOf((*api.Client).Nodes, func(n api.Node) string { return n.Name }),
+	"HAVIP":  namesOf((*api.Client).HAVIPs, func(v api.HAVIP) string { return v.Name }),
+	"ENI":    namesOf((*api.Client).ENIs, func(e api.ENI) string { return e.ID }),
+	"GROUP":  namesOf((*api.Client).Groups, func(x api.Group) string { return x.Name }),
+	"SUBNET": namesOf((*api.Client).Subnets, func(x api.Subnet) string { return x.Name }),
 }
 
 // completedFlags are flags whose values are names.

@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"havip-cluster/membership/identity"
 )
 
 // codesIn are the values of the constants Code... of a file.
@@ -74,6 +77,38 @@ func TestDocsCanBeTyped(t *testing.T) {
 			if why := shown(m[1]); why != "" {
 				t.Errorf("%s: havip-cluster %s: %s", name, m[1], why)
 			}
+		}
+	}
+}
+
+// TestTuningHasTheProfiles: the table of docs/tuning.md is that of the program.
+func TestTuningHasTheProfiles(t *testing.T) {
+	raw, err := os.ReadFile("../../docs/tuning.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile("(?m)^\\| `([a-z]+)` \\| ([^|]+) \\| ([^|]+) \\| ([^|]+) \\|").FindAllStringSubmatch(string(raw), -1)
+	if len(rows) != 3 {
+		t.Fatalf("%d profiles", len(rows))
+	}
+	read := func(text string) time.Duration {
+		d, err := time.ParseDuration(strings.ReplaceAll(text, " ", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	for _, row := range rows {
+		profile, least := identity.Profile(row[1]), read(row[3])
+		timers, err := identity.TimersFor(profile, 0)
+		if err != nil || timers.Lease != read(row[2]) || timers.RaftHeartbeat != read(row[4]) || timers.RaftElection != read(row[4]) {
+			t.Errorf("%s: %v, %+v", row[0], err, timers)
+		}
+		if _, err := identity.TimersFor(profile, least); err != nil {
+			t.Errorf("%s: the shortest lease is refused: %v", row[0], err)
+		}
+		if _, err := identity.TimersFor(profile, least-time.Millisecond); err == nil {
+			t.Errorf("%s: a shorter lease is taken", row[0])
 		}
 	}
 }
