@@ -66,9 +66,10 @@ PACKAGE_TIME    ?= $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%Y
 packages: ## deb and rpm in bin/packages
 	@rm -rf $(BIN)/stage $(BIN)/packages && mkdir -p $(BIN)/stage $(BIN)/packages
 	umask 022 && $(MAKE) install DESTDIR=$(BIN)/stage >/dev/null
+	@sed 's|$${STAGE}|$(BIN)/stage|; s|$${ARCH}|$(ARCH)|; s|$${PACKAGE_VERSION}|$(PACKAGE_VERSION)|; s|$${PACKAGE_TIME}|$(PACKAGE_TIME)|' packaging/nfpm.yaml > $(BIN)/nfpm.yaml
+	@find $(BIN)/stage -exec touch -h -d $(PACKAGE_TIME) {} +
 	@for kind in deb rpm; do \
-	  STAGE=$(BIN)/stage ARCH=$(ARCH) PACKAGE_VERSION='$(PACKAGE_VERSION)' PACKAGE_TIME=$(PACKAGE_TIME) SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
-	    $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION) package -f packaging/nfpm.yaml -p $$kind -t $(BIN)/packages/ || exit 1; \
+	  SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION) package -f $(BIN)/nfpm.yaml -p $$kind -t $(BIN)/packages/ || exit 1; \
 	done
 	@ls -l $(BIN)/packages
 

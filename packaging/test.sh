@@ -1,19 +1,22 @@
 #!/bin/sh
 # The life of the package in a clean Debian root: built twice, installed, upgraded, removed, purged.
-# Needs root, debootstrap and the network; run by `make packages-test`.
+# Needs root, debootstrap and the network; run by `make packages-test`. With the word quick it takes the
+# packages that are there.
 set -eu
 bin=$(pwd)/bin
 root=$bin/root
 fail() { echo "FAIL: $*" >&2; exit 1; }
 say() { echo "== $*"; }
 
-say "built twice: the same bytes"
-make -s packages >/dev/null
-rm -rf "$bin/packages.first" && cp -r "$bin/packages" "$bin/packages.first"
-make -s packages >/dev/null
-for f in "$bin"/packages/*; do
-	cmp "$f" "$bin/packages.first/$(basename "$f")" || fail "$f differs from its first build"
-done
+if [ "${1:-}" != quick ]; then
+	say "built twice: the same bytes"
+	make -s packages >/dev/null
+	rm -rf "$bin/packages.first" && cp -r "$bin/packages" "$bin/packages.first"
+	make -s packages >/dev/null
+	for f in "$bin"/packages/*; do
+		cmp "$f" "$bin/packages.first/$(basename "$f")" || fail "$f differs from its first build"
+	done
+fi
 deb=$(ls "$bin"/packages/*.deb)
 rpm=$(ls "$bin"/packages/*.rpm)
 
