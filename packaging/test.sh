@@ -32,29 +32,29 @@ fi
 
 say "a clean root"
 [ -x "$root/bin/sh" ] || debootstrap --variant=minbase bookworm "$root" >"$bin/debootstrap.log" 2>&1 || fail "debootstrap: see $bin/debootstrap.log"
-in() { chroot "$root" "$@"; }
-in dpkg --purge havip-cluster >/dev/null 2>&1 || true
+inside() { chroot "$root" "$@"; }
+inside dpkg --purge havip-cluster >/dev/null 2>&1 || true
 cp "$deb" "$root/tmp/havip.deb"
 
 say "install"
-in dpkg -i /tmp/havip.deb | tee "$bin/install.log"
+inside dpkg -i /tmp/havip.deb | tee "$bin/install.log"
 grep -q "havip-cluster bootstrap" "$bin/install.log" || fail "it does not say what to type"
-in havip-cluster --version
+inside havip-cluster --version
 grep -q '^ExecStart=/usr/bin/havip-cluster agent --config /etc/havip-cluster/agent.yaml$' "$root/usr/lib/systemd/system/havip-cluster.service" || fail "the unit names another program"
-in havip-cluster bootstrap --node node-1 --advertise 10.77.0.11 >/dev/null
+inside havip-cluster bootstrap --node node-1 --advertise 10.77.0.11 >/dev/null
 [ -d "$root/var/lib/havip-cluster" ] || fail "no data directory"
 
 say "upgrade: settings and data stay"
 echo "log: debug" >"$root/etc/havip-cluster/agent.yaml"
-in dpkg -i --force-confold /tmp/havip.deb >/dev/null
+inside dpkg -i --force-confold /tmp/havip.deb >/dev/null
 grep -qx "log: debug" "$root/etc/havip-cluster/agent.yaml" || fail "the settings are gone"
 [ -e "$root/var/lib/havip-cluster/identity.json" ] || fail "the node is gone"
 
 say "remove: the data stays; purge: nothing stays"
-in dpkg -r havip-cluster
+inside dpkg -r havip-cluster
 [ -e "$root/var/lib/havip-cluster/identity.json" ] || fail "remove took the node's data"
 [ ! -e "$root/usr/bin/havip-cluster" ] || fail "the program is left"
-in dpkg -P havip-cluster
+inside dpkg -P havip-cluster
 for f in /var/lib/havip-cluster /etc/havip-cluster/agent.yaml /usr/share/man/man8/havip-cluster.8.gz; do
 	[ ! -e "$root$f" ] || fail "$f is left"
 done
