@@ -121,7 +121,7 @@ func (m metrics) havips(gauge func(*prometheus.Desc, float64, ...string)) {
 		if v.Owner != nil {
 			gauge(metricOwner, 1, name(v), s.NodeName(v.Owner.Node))
 		}
-		if serving != fsm.Available && v.Enabled && !v.Deleting {
+		if serving != fsm.Available && !v.Disabled && !v.Deleting {
 			gauge(metricUnserved, 1, name(v))
 		}
 	}

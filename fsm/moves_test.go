@@ -61,7 +61,7 @@ func TestReasonsOfMoves(t *testing.T) {
 	// What takes it away is no move, and neither is another kind of command.
 	off := Assignment{HAVIP: w.get("web").ID, FromEpoch: w.get("web").Epoch, Reason: "test"}
 	is(w.reasons(plain(Place{[]Assignment{off}})))
-	is(w.reasons(plain(UpdateHAVIP{ID: w.get("web").ID, Priority: ptr(3)})))
+	is(w.reasons(plain(UpdateHAVIP{ID: w.get("web").ID, Change: Change{Priority: ptr(3)}})))
 }
 
 // TestCandidates: the nodes that may own a HAVIP by its own rules, each once.
@@ -85,6 +85,6 @@ func TestCandidates(t *testing.T) {
 	want(1)
 	w.at += 2 * int64(time.Hour)
 	want(2)
-	w.must(UpdateHAVIP{ID: id, Enabled: ptr(false)})
+	w.must(UpdateHAVIP{ID: id, Change: Change{Enabled: ptr(false)}})
 	want(0)
 }
