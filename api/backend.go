@@ -34,7 +34,7 @@ type Backend interface {
 	// State is what this node has applied; never nil.
 	State() *fsm.State
 	// Linearizable works at any node. What it returns holds every change that was
-	// acknowledged before the call.
+	// acknowledged before the call. It looks for a leader until the context ends.
 	Linearizable(ctx context.Context) (*fsm.State, error)
 	// ReadIndex is that promise for other nodes: at the leader, the index which they must
 	// have applied before they answer.
@@ -189,5 +189,6 @@ const (
 	headerKey      = "Idempotency-Key"  // the same key and request are done once
 	headerProgram  = "Havip-Program"    // a joining node's version, with its level of commands
 	headerLease    = "Havip-Lease-Port" // a joining node's port for the words of the lease
+	headerPatience = "Havip-Patience"   // milliseconds for which the caller still waits: no node on the way waits longer
 	headerHops     = "X-Havip-Hops"     // a request that was forwarded is not forwarded again
 )

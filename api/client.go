@@ -196,6 +196,15 @@ func (c *Client) try(ctx context.Context, r call, body []byte) error {
 	return nil
 }
 
+// setPatience tells the other side when this one gives up, with an eighth of the time left for the
+// answer: so a wait for a leader ends with its reason, and nobody goes on for a caller that has gone.
+func setPatience(req *http.Request) {
+	if end, ok := req.Context().Deadline(); ok {
+		left := time.Until(end) * 7 / 8
+		req.Header.Set(headerPatience, strconv.FormatInt(max(1, min(left, time.Hour).Milliseconds()), 10))
+	}
+}
+
 func (c *Client) send(ctx context.Context, r call, body []byte) (*http.Response, error) {
 	target := c.base + r.path
 	if len(r.query) > 0 {
@@ -214,6 +223,7 @@ func (c *Client) send(ctx context.Context, r call, body []byte) (*http.Response,
 	if r.key != "" {
 		req.Header.Set(headerKey, r.key)
 	}
+	setPatience(req)
 	if c.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.Token)
 	}

@@ -106,9 +106,11 @@ func (n *fakeNode) State() *fsm.State {
 	return n.log.now()
 }
 
-func (n *fakeNode) Linearizable(context.Context) (*fsm.State, error) {
-	if _, ok := n.Leader(); !ok {
-		return nil, fmt.Errorf("%w: nobody votes", ErrNoLeader)
+func (n *fakeNode) Linearizable(ctx context.Context) (*fsm.State, error) {
+	for _, ok := n.Leader(); !ok; _, ok = n.Leader() {
+		if !poll(ctx, leaderPoll) {
+			return nil, fmt.Errorf("%w: nobody votes", ErrNoLeader)
+		}
 	}
 	return n.log.now(), nil
 }

@@ -47,7 +47,7 @@ func (s *Server) goesOn(r *http.Request) bool {
 }
 
 // change carries a change out at the leader: here when this node leads, else there. It
-// waits for a leader for leaderWait, and a request travels at most once, so that two nodes
+// waits for a leader for leaderWait, or as long as the caller waits, and a request travels at most once, so that two nodes
 // that take each other for the leader do not play ball with it.
 func (s *Server) change(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	if s.Backend.IsLeader() {
@@ -59,8 +59,8 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request, next http.Handle
 		return
 	}
 	body, _ := r.Context().Value(bodyKey{}).([]byte)
-	waited := errors.New("no leader is known")
-	for end := time.Now().Add(leaderWait); time.Now().Before(end); {
+	waited, began := errors.New("no leader is known"), time.Now()
+	for time.Since(began) < leaderWait {
 		if s.Backend.IsLeader() {
 			next.ServeHTTP(w, r)
 			return
@@ -75,7 +75,7 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request, next http.Handle
 			break
 		}
 	}
-	writeProblem(w, problem(http.StatusServiceUnavailable, CodeNoLeader, "no leader took the change within %s: %v; repeat it", leaderWait, waited))
+	writeProblem(w, problem(http.StatusServiceUnavailable, CodeNoLeader, "no leader took the change within %s: %v; repeat it", time.Since(began).Round(time.Millisecond), waited))
 }
 
 // forward sends a change to a node and copies the answer. again says that nothing was
@@ -93,6 +93,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, to fsm.Node, bo
 		}
 	}
 	req.Header.Set(headerHops, "1")
+	setPatience(req)
 	s.vouch(r, req.Header)
 	seenOf(r.Context()).forwarded = true // it is on the leader's record
 	resp, err := s.leader.to(s.Identity, to).RoundTrip(req)

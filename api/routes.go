@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"havip-cluster/fsm"
+	"havip-cluster/internal/limits"
 )
 
 // Consistency is the parameter of every read.
@@ -66,19 +67,15 @@ func read[I any, P interface {
 func (s *Server) newest(ctx context.Context) (*fsm.State, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaderWait)
 	defer cancel()
-	for {
-		st, err := s.Backend.Linearizable(ctx)
-		if err == nil {
-			return st, nil
-		}
-		p := problemOf(err)
-		if p.Status == http.StatusInternalServerError {
-			p = problemOf(fmt.Errorf("%w: %w", ErrNoLeader, err)) // reading fails for no other reason
-		}
-		if p.Status != http.StatusServiceUnavailable || !poll(ctx, leaderPoll) {
-			return nil, p
-		}
+	st, err := s.Backend.Linearizable(ctx) // which looks for a leader as long as that
+	if err == nil {
+		return st, nil
 	}
+	p := problemOf(err)
+	if p.Status == http.StatusInternalServerError {
+		p = problemOf(fmt.Errorf("%w: %w", ErrNoLeader, err)) // reading fails for no other reason
+	}
+	return nil, p
 }
 
 var (
@@ -135,6 +132,12 @@ type prepare func(st *fsm.State) (fsm.Body, error)
 // state; its proposal then fails by itself, but a refusal or a "nothing to do" would not.
 // So those are given only after a second look, at a state that is certainly the newest.
 func (s *Server) commit(ctx context.Context, key string, make prepare) (fsm.Result, error) {
+	return s.commitIf(ctx, key, make, nil)
+}
+
+// commitIf is commit for a command that is not done if unless, which is asked once what Apply would
+// say is known to be yes, gives a reason.
+func (s *Server) commitIf(ctx context.Context, key string, make prepare, unless func() *fsm.Refusal) (fsm.Result, error) {
 	body, err := tried(s.Backend.State(), who(ctx), key, make)
 	if err != nil {
 		st, stErr := s.newest(ctx)
@@ -149,8 +152,17 @@ func (s *Server) commit(ctx context.Context, key string, make prepare) (fsm.Resu
 			return fsm.Result{}, err
 		}
 	}
+	if unless != nil {
+		if refusal := unless(); refusal != nil {
+			return fsm.Result{Refusal: refusal}, nil
+		}
+	}
 	return s.Backend.Propose(ctx, body, key)
 }
+
+// encodeFrom is the size of a body, in bytes, from which a dry run looks whether the entry is not too
+// large: half of what an entry may have at the lowest level.
+const encodeFrom = limits.CommandBytesLevel2 / 2
 
 // tried makes a command and asks Apply what it would say: the same rules twice, for a
 // quick answer here and for the truth in the log, which what is refused never gets into.
@@ -178,12 +190,10 @@ func after(st *fsm.State, w *fsm.Caller, key string, body fsm.Body, at int64) (*
 			cmd.Caller = w
 		}
 	}
-	raw, err := cmd.Encode()
-	if err != nil {
-		return nil, err
-	}
-	if cmd, err = fsm.DecodeCommand(raw); err != nil {
-		return nil, err
+	if len(cmd.Body) > encodeFrom { // whether it fits into an entry is known when it is written down
+		if _, err := cmd.Encode(); err != nil {
+			return nil, err
+		}
 	}
 	next, res, err := fsm.Apply(st, st.Index+1, cmd)
 	if err == nil && res.Refusal != nil {

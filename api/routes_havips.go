@@ -198,20 +198,14 @@ func (s *Server) createHAVIP(ctx context.Context, in *havipCreate) (fsm.Result, 
 		return fsm.Result{}, err
 	}
 	cmd.EIP = eip
-	if refusal := s.inUse(ctx, cmd, in.Key.Key); refusal != nil {
-		return fsm.Result{Refusal: refusal}, nil
-	}
-	return s.commit(ctx, in.Key.Key, one(cmd))
+	return s.commitIf(ctx, in.Key.Key, one(cmd), func() *fsm.Refusal { return s.inUse(ctx, cmd) })
 }
 
 // inUse refuses an address that somebody outside the cluster has. Where this node is not in the
 // subnet, or the address is yet to be chosen, the first owner finds out.
-func (s *Server) inUse(ctx context.Context, cmd fsm.CreateHAVIP, key string) *fsm.Refusal {
+func (s *Server) inUse(ctx context.Context, cmd fsm.CreateHAVIP) *fsm.Refusal {
 	if !cmd.IP.IsValid() || cmd.Force {
 		return nil
-	}
-	if _, err := tried(s.Backend.State(), who(ctx), key, one(cmd)); err != nil {
-		return nil // the answer is another one
 	}
 	if taken := s.Backend.Taken(ctx, cmd.IP); taken != "" {
 		return fsm.Refuse(fsm.CodeInUse, "%s; take it from there, or create the HAVIP all the same with --force", taken)

@@ -167,16 +167,35 @@ func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
 	writeProblem(w, problem(http.StatusNotFound, CodeAction, "there is no endpoint %s; GET /openapi.json lists all", r.URL.Path))
 }
 
-// limit bounds the time of every request but streams.
+// limit bounds the time of every request but streams: by requestTimeout, and by what the caller
+// says that it still waits.
 func (s *Server) limit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !follows(r) {
-			ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+			most, err := patience(r)
+			if err != nil {
+				writeProblem(w, problem(http.StatusBadRequest, string(fsm.CodeMalformed), "%v", err))
+				return
+			}
+			ctx, cancel := context.WithTimeout(r.Context(), most)
 			defer cancel()
 			r = r.WithContext(ctx)
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// patience is how long a request may take.
+func patience(r *http.Request) (time.Duration, error) {
+	text := r.Header.Get(headerPatience)
+	if text == "" {
+		return requestTimeout, nil
+	}
+	ms, err := strconv.Atoi(text)
+	if err != nil || ms < 1 || ms > int(time.Hour/time.Millisecond) {
+		return 0, fmt.Errorf("%s %q is not a number of milliseconds, 1 to %d", headerPatience, text[:min(len(text), valueMax)], time.Hour/time.Millisecond)
+	}
+	return min(requestTimeout, time.Duration(ms)*time.Millisecond), nil
 }
 
 // receive reads the body, once the caller may speak at all: it may have to be sent twice,

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"time"
 
@@ -52,13 +53,15 @@ type Command struct {
 // Body is the content of a command: one of the types below.
 type Body interface{ kind() string }
 
-// NewCommand makes a command.
+// NewCommand makes a command, whose body is decoded again once: what is tried, judged and applied is
+// what the log will hold. The error is that of a body which cannot be read back.
 func NewCommand(at int64, by, key string, body Body) (Command, error) {
 	raw, err := json.Marshal(plainBody(body))
 	if err != nil {
 		return Command{}, fmt.Errorf("fsm: encode %s: %w", body.kind(), err)
 	}
-	return Command{Kind: body.kind(), At: at, By: by, Key: key, Body: raw}, nil
+	c := Command{Kind: body.kind(), At: at, By: by, Key: key, Body: raw}
+	return c, c.open()
 }
 
 // plainBody makes an empty list of a nil one that is pointed to: JSON would make null of
@@ -362,17 +365,40 @@ func (SetLease) kind() string       { return "set-lease" }
 func (SettleLease) kind() string    { return "settle-lease" }
 func (RecordFailover) kind() string { return "record-failover" }
 
+// kinds are the types of all bodies and the levels at which they were added, by kind. It is
+// made once: an entry is looked up for each command, several times.
+var kinds = func() map[string]kindOf {
+	out := map[string]kindOf{}
+	for _, b := range allBodies() {
+		out[b.kind()] = kindOf{reflect.TypeOf(b).Elem(), addedAt(b.kind())}
+	}
+	return out
+}()
+
+type kindOf struct {
+	body  reflect.Type
+	level int
+}
+
 // newBody gives an empty body to decode into.
 func newBody(kind string) (Body, bool) {
-	for _, b := range append(slices.Concat(policyBodies(), edgeBodies(), rightsBodies(), keyBodies(), doorBodies()),
+	k, known := kinds[kind]
+	if !known {
+		return nil, false
+	}
+	b, ok := reflect.New(k.body).Interface().(Body)
+	return b, ok
+}
+
+// kindLevel is the level at which a kind was added.
+func kindLevel(kind string) int { return max(1, kinds[kind].level) }
+
+// allBodies are empty bodies of all kinds.
+func allBodies() []Body {
+	return append(slices.Concat(policyBodies(), edgeBodies(), rightsBodies(), keyBodies(), doorBodies()),
 		&InitCluster{}, &CreateToken{}, &AddNode{}, &UpdateNode{}, &RemoveNode{}, &ReportENIs{}, &SetENI{},
 		&CreateSubnet{}, &DeleteSubnet{}, &CreateHAVIP{}, &UpdateHAVIP{}, &DeleteHAVIP{},
 		&OpenSession{}, &DrainSession{}, &CloseSession{}, &Place{}, &Release{}, &ReportEvent{},
 		&SetLease{}, &SettleLease{}, &RecordFailover{},
-	) {
-		if b.kind() == kind {
-			return b, true
-		}
-	}
-	return nil, false
+	)
 }

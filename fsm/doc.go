@@ -6,7 +6,7 @@
 // no map order in here: time enters as Command.At, written by the proposer, and every
 // list leaves sorted. So the same log gives the same bytes on every replica.
 //
-// Reading order: types.go (the nouns), command.go (the verbs), apply.go (the dispatch),
+// Reading order: types.go and havip.go (the nouns), command.go (the verbs), apply.go (the dispatch),
 // apply_claims.go (who may own what, and when an old claim is gone), placing.go
 // (the state as package placement sees it, which has the hard rules), snapshot.go (the bytes). What level 2 added: level.go (how nodes of two
 // releases live together), types_policy.go, command_policy.go, apply_policy.go,

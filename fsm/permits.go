@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"encoding/json"
 	"reflect"
 	"slices"
 )
@@ -67,11 +68,11 @@ func needs(b Body) (right Right, may bool) {
 
 // levelFree makes two changes of a HAVIP comparable: by what they write into the log.
 func levelFree(b UpdateHAVIP) string {
-	c, err := NewCommand(0, "", "", b)
+	raw, err := json.Marshal(plainBody(b))
 	if err != nil {
 		return err.Error()
 	}
-	return string(c.Body)
+	return string(raw)
 }
 
 // ownLife reports whether a command is one that a node's own root or certificate may ask for:
