@@ -2,6 +2,7 @@
 # bin/ at the versions named here.
 GOLANGCI_LINT_VERSION := v2.15.0
 STATICCHECK_VERSION   := v0.8.2
+NFPM_VERSION          := v2.45.2
 
 # Debian packages that the tests need and the system may lack: none at present. What single
 # targets need, they install themselves.
@@ -39,6 +40,49 @@ help: ## list the targets
 .PHONY: build
 build: ## build bin/havip-cluster, static, with its version
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/havip-cluster ./cmd/havip-cluster
+
+# What a package holds, below DESTDIR. The binary is that of `make build`.
+ARCH ?= $(shell $(GO) env GOARCH)
+.PHONY: install
+install: build ## put program, unit, manual and completions below DESTDIR (default: /)
+	install -D -m 0755 $(BIN)/havip-cluster $(DESTDIR)/usr/bin/havip-cluster
+	install -d $(DESTDIR)/usr/lib/systemd/system $(DESTDIR)/usr/share/man/man8 $(DESTDIR)/usr/share/doc/havip-cluster
+	sed 's|/usr/local/bin/havip-cluster agent$$|/usr/bin/havip-cluster agent --config /etc/havip-cluster/agent.yaml|; s|/usr/local/bin/|/usr/bin/|' docs/havip-cluster.service > $(DESTDIR)/usr/lib/systemd/system/havip-cluster.service
+	[ -e $(DESTDIR)/etc/havip-cluster/agent.yaml ] || install -D -m 0644 packaging/agent.yaml $(DESTDIR)/etc/havip-cluster/agent.yaml
+	$(BIN)/havip-cluster man $(DESTDIR)/usr/share/man/man8
+	gzip -9nf $(DESTDIR)/usr/share/man/man8/havip-cluster*.8
+	install -d $(DESTDIR)/usr/share/bash-completion/completions $(DESTDIR)/usr/share/zsh/vendor-completions $(DESTDIR)/usr/share/fish/vendor_completions.d
+	$(BIN)/havip-cluster completion bash > $(DESTDIR)/usr/share/bash-completion/completions/havip-cluster
+	$(BIN)/havip-cluster completion zsh > $(DESTDIR)/usr/share/zsh/vendor-completions/_havip-cluster
+	$(BIN)/havip-cluster completion fish > $(DESTDIR)/usr/share/fish/vendor_completions.d/havip-cluster.fish
+	install -m 0644 README.md CHANGELOG.md docs/operating.md docs/security.md docs/keys.md $(DESTDIR)/usr/share/doc/havip-cluster/
+	install -m 0644 LICENSE $(DESTDIR)/usr/share/doc/havip-cluster/copyright
+	cp -r docs/monitoring docs/runbooks $(DESTDIR)/usr/share/doc/havip-cluster/
+
+# deb and rpm have no time but that of the commit, so the same commit gives the same bytes. A version
+# that is no number, as without a tag, sorts before every release.
+PACKAGE_VERSION ?= $(if $(filter v%,$(VERSION)),$(patsubst v%,%,$(subst -,+,$(VERSION))),0.0.0~$(subst -,.,$(VERSION)))
+PACKAGE_TIME    ?= $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ)
+.PHONY: packages
+packages: ## deb and rpm in bin/packages
+	@rm -rf $(BIN)/stage $(BIN)/packages && mkdir -p $(BIN)/stage $(BIN)/packages
+	umask 022 && $(MAKE) install DESTDIR=$(BIN)/stage >/dev/null
+	@sed 's|$${STAGE}|$(BIN)/stage|; s|$${ARCH}|$(ARCH)|; s|$${PACKAGE_VERSION}|$(PACKAGE_VERSION)|; s|$${PACKAGE_TIME}|$(PACKAGE_TIME)|' packaging/nfpm.yaml > $(BIN)/nfpm.yaml
+	@find $(BIN)/stage -exec touch -h -d $(PACKAGE_TIME) {} +
+	@for kind in deb rpm; do \
+	  SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION) package -f $(BIN)/nfpm.yaml -p $$kind -t $(BIN)/packages/ || exit 1; \
+	done
+	@ls -l $(BIN)/packages
+
+.PHONY: packages-test
+packages-test: ## packages twice the same, then installed, upgraded, removed and purged in a clean root (root, debootstrap)
+	$(call install,debootstrap lintian rpm)
+	packaging/test.sh
+
+.PHONY: image
+image: build ## an OCI image of the program alone, as a tar in bin (no daemon)
+	$(GO) run ./packaging/oci -binary $(BIN)/havip-cluster -arch $(ARCH) -version '$(VERSION)' -out $(BIN)/havip-cluster.oci.tar
+	@ls -l $(BIN)/havip-cluster.oci.tar
 
 .PHONY: demo
 demo: build ## three nodes on this machine, a crash, the measured gap (root)
@@ -137,6 +181,14 @@ measure-sizes: ## 1, 1,000, 5,000 and 10,000 HAVIPs, and Keepalived beside them 
 measure: ## the table of the README: each fault 20 times, held to its budget (root, a quiet machine, 30 min)
 	$(call install,$(SCENARIO_PACKAGES))
 	HAVIP_MEASURE=1 HAVIP_RUNS=$${HAVIP_RUNS:-20} $(GO) test -count=1 -timeout 2h -v ./jepsen/scenario | grep -E 'runs +[0-9]|^(---|FAIL|ok)'
+
+# Debian's Prometheus is unpacked, not installed: no service starts.
+.PHONY: monitoring
+monitoring: $(BIN)/prometheus/usr/bin/prometheus ## alerts, dashboard and metrics against a real Prometheus and a live node (root)
+	$(GO) test -count=1 -v -run 'Monitoring|LiveMetrics|Runbook' ./agent ./cmd/havip-cluster | grep -E '^(---|FAIL|ok)|test.go'
+
+$(BIN)/prometheus/usr/bin/prometheus:
+	@mkdir -p $(BIN)/prometheus && cd $(BIN)/prometheus && { apt-get download -qq prometheus 2>/dev/null || { apt-get update -qq && apt-get download -qq prometheus; }; } && dpkg -x prometheus_*.deb .
 
 .PHONY: bench
 bench: ## all benchmarks

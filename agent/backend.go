@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"havip-cluster/agent/autosave"
 	"havip-cluster/api"
 	"havip-cluster/failover"
 	"havip-cluster/failover/leader"
@@ -54,6 +55,7 @@ type backend struct {
 	// elsewhere says who else answered for this node's address at the start; "" is nobody.
 	elsewhere string
 	prober    *reach.Prober
+	saver     *autosave.Saver
 
 	reads shared.Call[uint64] // of the leader's read index
 
@@ -359,6 +361,9 @@ func (b *backend) Local() api.Local {
 	}
 	if b.elsewhere != "" {
 		out.Conditions = append(out.Conditions, b.elsewhere)
+	}
+	if why := b.saver.Problem(); why != "" {
+		out.Conditions = append(out.Conditions, why)
 	}
 	if b.member.Keeper == nil {
 		return out

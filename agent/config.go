@@ -12,6 +12,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"havip-cluster/agent/hooks"
+	"havip-cluster/agent/logs"
 )
 
 // configMax bounds the agent's configuration file, in bytes.
@@ -22,6 +23,8 @@ const configMax = 64 << 10
 type Config struct {
 	// Log is info or debug.
 	Log string `yaml:"log"`
+	// LogFormat is text or json.
+	LogFormat logs.Format `yaml:"log_format"`
 	// CheckGateway has each ENI's gateway asked by ARP every two seconds; an ENI whose
 	// gateway does not answer loses its HAVIPs to one whose gateway does.
 	CheckGateway bool `yaml:"check_gateway"`
@@ -35,7 +38,7 @@ type Config struct {
 // LoadConfig reads the file at path; "" gives the defaults. An unknown key is an error
 // with its line and column.
 func LoadConfig(path string) (Config, error) {
-	c := Config{Log: "info"}
+	c := Config{Log: "info", LogFormat: logs.Text}
 	if path == "" {
 		return c, nil
 	}
@@ -60,6 +63,12 @@ func LoadConfig(path string) (Config, error) {
 	if c.Log != "info" && c.Log != "debug" {
 		return c, fmt.Errorf("configuration %s: log: %q is no level: info or debug", path, c.Log)
 	}
+	if c.LogFormat == "" {
+		c.LogFormat = logs.Text
+	}
+	if c.LogFormat != logs.Text && c.LogFormat != logs.JSON {
+		return c, fmt.Errorf("configuration %s: log_format: %q is no format: text or json", path, c.LogFormat)
+	}
 	if err := c.Hooks.Check(); err != nil {
 		return c, fmt.Errorf("configuration %s: %w", path, err)
 	}
@@ -77,6 +86,9 @@ func (c Config) Level() slog.Level {
 // configure applies a configuration to the running agent.
 func (a *node) configure(c Config) {
 	a.options.Level.Set(min(c.Level(), a.options.Floor))
+	if a.options.Sink != nil {
+		a.options.Sink.SetFormat(c.LogFormat)
+	}
 	a.hooks.Configure(c.Hooks)
 	a.webhookAllow.Store(&c.WebhookAllow)
 	if a.edge != nil {

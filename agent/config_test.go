@@ -13,8 +13,8 @@ func TestLoadConfig(t *testing.T) {
 		name, text, wrong string
 		want              Config
 	}{
-		{"empty", "", "", Config{Log: "info"}},
-		{"all", "log: debug\ncheck_gateway: true\n", "", Config{Log: "debug", CheckGateway: true}},
+		{"empty", "", "", Config{Log: "info", LogFormat: "text"}},
+		{"all", "log: debug\ncheck_gateway: true\n", "", Config{Log: "debug", LogFormat: "text", CheckGateway: true}},
 		{"unknown key", "log: info\nchek_gateway: true\n", "[2:1]", Config{}},
 		{"unknown level", "log: loud\n", `"loud" is no level`, Config{}},
 		{"wrong type", "check_gateway: perhaps\n", "check_gateway", Config{}},

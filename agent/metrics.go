@@ -16,24 +16,32 @@ import (
 type metrics struct {
 	b     *backend
 	fence fence.Fence // nil: none
+
+	figures    *figures
+	candidates *candidates
 }
 
 var (
-	metricLeader     = prometheus.NewDesc("havip_leader", "1 in the node that leads.", nil, nil)
-	metricRaftLeader = prometheus.NewDesc("havip_raft_leader", "1 in the node that leads, as havip_leader.", nil, nil)
-	metricBuild      = prometheus.NewDesc("havip_build_info", "1, with the version of the program and of Go.", []string{"version", "go"}, nil)
-	metricFence      = prometheus.NewDesc("havip_fence_info", "1, with the kind of this node's fence: ebpf, nftables or none.", []string{"kind"}, nil)
-	metricOwner      = prometheus.NewDesc("havip_owner", "1 for each HAVIP with an owner, as this node has applied the log.", []string{"havip", "node"}, nil)
-	metricUnserved   = prometheus.NewDesc("havip_unserved", "1 for each enabled HAVIP that nobody serves: without an owner, or whose owner has not said that it serves.", []string{"havip"}, nil)
-	metricIndex      = prometheus.NewDesc("havip_applied_index", "Log index up to which this node has applied the log.", nil, nil)
-	metricSession    = prometheus.NewDesc("havip_session", "Number of this node's session, 0 without one.", nil, nil)
-	metricLease      = prometheus.NewDesc("havip_lease_remaining_seconds", "What is left of this node's lease.", nil, nil)
-	metricHolding    = prometheus.NewDesc("havip_holding", "1 for each HAVIP that this node answers for.", []string{"id", "havip", "eni"}, nil)
-	metricHAVIPs     = prometheus.NewDesc("havip_havips", "HAVIPs of the cluster as this node has applied the log, by state.", []string{"state"}, nil)
-	metricPending    = prometheus.NewDesc("havip_pending", "HAVIPs whose owner has not said yet that it serves.", nil, nil)
-	metricGranted    = prometheus.NewDesc("havip_renewals_granted_total", "Renewals that this voter acknowledged.", nil, nil)
-	metricRefused    = prometheus.NewDesc("havip_lease_refusals_total", "Renewals and questions that this voter refused, by reason.", []string{"reason"}, nil)
-	metricCertExpiry = prometheus.NewDesc("havip_certificate_expiry_seconds", "What is left of a certificate of this node (node) and of the CAs that it trusts (ca: the one that ends first); negative once it has ended.", []string{"what"}, nil)
+	metricLeader        = prometheus.NewDesc("havip_leader", "1 in the node that leads.", nil, nil)
+	metricRaftLeader    = prometheus.NewDesc("havip_raft_leader", "1 in the node that leads, as havip_leader.", nil, nil)
+	metricBuild         = prometheus.NewDesc("havip_build_info", "1, with the version of the program and of Go.", []string{"version", "go"}, nil)
+	metricFence         = prometheus.NewDesc("havip_fence_info", "1, with the kind of this node's fence: ebpf, nftables or none.", []string{"kind"}, nil)
+	metricOwner         = prometheus.NewDesc("havip_owner", "1 for each HAVIP with an owner, as this node has applied the log.", []string{"havip", "node"}, nil)
+	metricUnserved      = prometheus.NewDesc("havip_unserved", "1 for each enabled HAVIP that nobody serves: without an owner, or whose owner has not said that it serves.", []string{"havip"}, nil)
+	metricCandidates    = prometheus.NewDesc("havip_candidates", "Nodes that may own the HAVIP now by the rules for one HAVIP, its owner among them; below 2 there is no spare.", []string{"havip"}, nil)
+	metricMargin        = prometheus.NewDesc("havip_lease_margin_seconds", "The least that was left of this node's lease when it was extended, in the last one to two minutes; absent without a lease.", nil, nil)
+	metricAnnouncements = prometheus.NewDesc("havip_announcements_total", "Announcements of HAVIPs by gratuitous ARP or neighbour advertisement that this node has sent.", nil, nil)
+
+	metricIndex       = prometheus.NewDesc("havip_applied_index", "Log index up to which this node has applied the log.", nil, nil)
+	metricSession     = prometheus.NewDesc("havip_session", "Number of this node's session, 0 without one.", nil, nil)
+	metricLease       = prometheus.NewDesc("havip_lease_remaining_seconds", "What is left of this node's lease.", nil, nil)
+	metricLeaseLength = prometheus.NewDesc("havip_lease_seconds", "The lease of the cluster; while it changes, the longer one.", nil, nil)
+	metricHolding     = prometheus.NewDesc("havip_holding", "1 for each HAVIP that this node answers for.", []string{"id", "havip", "eni"}, nil)
+	metricHAVIPs      = prometheus.NewDesc("havip_havips", "HAVIPs of the cluster as this node has applied the log, by state.", []string{"state"}, nil)
+	metricPending     = prometheus.NewDesc("havip_pending", "HAVIPs whose owner has not said yet that it serves.", nil, nil)
+	metricGranted     = prometheus.NewDesc("havip_renewals_granted_total", "Renewals that this voter acknowledged.", nil, nil)
+	metricRefused     = prometheus.NewDesc("havip_lease_refusals_total", "Renewals and questions that this voter refused, by reason.", []string{"reason"}, nil)
+	metricCertExpiry  = prometheus.NewDesc("havip_certificate_expiry_seconds", "What is left of a certificate of this node (node) and of the CAs that it trusts (ca: the one that ends first); negative once it has ended.", []string{"what"}, nil)
 
 	metricLogBytes = prometheus.NewDesc("havip_log_bytes", "Size of the log's file.", nil, nil)
 	metricLogWorst = prometheus.NewDesc("havip_log_write_worst_seconds", "Longest write to the log since the start.", nil, nil)
@@ -63,25 +71,15 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(metricIndex, float64(m.b.node.Applied()))
 	gauge(metricSession, float64(local.Session))
 	gauge(metricLease, local.LeaseRemaining.Seconds())
+	gauge(metricLeaseLength, m.b.State().Cluster.LeaseMax.Seconds())
 	for _, o := range local.Observed {
 		gauge(metricHolding, oneIf(o.Present && o.Open), o.ID, o.HAVIP, o.ENI)
 	}
-	states := map[fsm.Serving]int{fsm.Available: 0, fsm.Pending: 0, fsm.Unbound: 0}
-	s := m.b.State()
-	for _, v := range s.HAVIPs {
-		serving := s.Serving(v)
-		states[serving]++
-		if v.Owner != nil {
-			gauge(metricOwner, 1, v.Name, s.NodeName(v.Owner.Node))
-		}
-		if serving != fsm.Available && !v.Disabled && !v.Deleting {
-			gauge(metricUnserved, 1, v.Name)
-		}
+	if least, ok := m.figures.margin.read(); ok {
+		gauge(metricMargin, least.Seconds())
 	}
-	for state, n := range states {
-		gauge(metricHAVIPs, float64(n), string(state))
-	}
-	gauge(metricPending, float64(states[fsm.Pending]))
+	counter(metricAnnouncements, m.announced())
+	m.havips(gauge)
 	granted, refused := m.b.member.Voter.Figures()
 	counter(metricGranted, granted)
 	for reason, n := range refused {
@@ -99,6 +97,56 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(metricLogBytes, float64(disk.Bytes))
 	gauge(metricLogWorst, disk.Worst.Seconds())
 	gauge(metricStalled, oneIf(disk.Stalled))
+	m.frames(counter)
+}
+
+// announced is 0 in a witness.
+func (m metrics) announced() uint64 {
+	if m.b.edge == nil {
+		return 0
+	}
+	return m.b.edge.kernel.Announced()
+}
+
+// havips shows the HAVIPs of the cluster.
+func (m metrics) havips(gauge func(*prometheus.Desc, float64, ...string)) {
+	states := map[fsm.Serving]int{fsm.Available: 0, fsm.Pending: 0, fsm.Unbound: 0}
+	s := m.b.State()
+	counts := m.candidates.of(s, time.Now())
+	name := havipLabels(s)
+	for _, v := range s.HAVIPs {
+		serving := s.Serving(v)
+		states[serving]++
+		gauge(metricCandidates, float64(counts[v.ID]), name(v))
+		if v.Owner != nil {
+			gauge(metricOwner, 1, name(v), s.NodeName(v.Owner.Node))
+		}
+		if serving != fsm.Available && !v.Disabled && !v.Deleting {
+			gauge(metricUnserved, 1, name(v))
+		}
+	}
+	for state, n := range states {
+		gauge(metricHAVIPs, float64(n), string(state))
+	}
+	gauge(metricPending, float64(states[fsm.Pending]))
+}
+
+// havipLabels gives each HAVIP a label of its own: its name, and its id too where two have one name.
+func havipLabels(s *fsm.State) func(fsm.HAVIP) string {
+	count := make(map[string]int, len(s.HAVIPs))
+	for _, v := range s.HAVIPs {
+		count[v.Name]++
+	}
+	return func(v fsm.HAVIP) string {
+		if count[v.Name] > 1 {
+			return v.Name + " (" + v.ID + ")"
+		}
+		return v.Name
+	}
+}
+
+// frames shows what the fence has counted.
+func (m metrics) frames(counter func(*prometheus.Desc, uint64, ...string)) {
 	if m.fence == nil {
 		return
 	}

@@ -23,9 +23,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"havip-cluster/agent/autosave"
 	"havip-cluster/agent/chronicle"
 	"havip-cluster/agent/guard"
 	"havip-cluster/agent/hooks"
+	"havip-cluster/agent/logs"
 	"havip-cluster/agent/webhook"
 	"havip-cluster/api"
 	"havip-cluster/failover"
@@ -59,6 +61,9 @@ type Options struct {
 	// Level is that of Log, and follows the configuration; nil: it stays. Floor is the least that is asked for.
 	Level *slog.LevelVar
 	Floor slog.Level
+	// Sink is where Log writes to: its format follows the configuration, its newest lines go into
+	// bundles; nil: neither.
+	Sink *logs.Sink
 	// ConfigFile is read at the start and at SIGHUP; "": the defaults.
 	ConfigFile string
 	Fence      fence.Choice
@@ -84,7 +89,7 @@ func Run(ctx context.Context, o Options) error {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcessors)
 	}
-	a := &node{options: o, log: o.Log, plane: realtime.New()}
+	a := &node{options: o, log: o.Log, plane: realtime.New(), figures: newFigures()}
 	return a.start(ctx, config)
 }
 
@@ -141,6 +146,8 @@ type node struct {
 	kept     *chronicle.Chronicle
 	// webhookAllow is of the configuration file.
 	webhookAllow atomic.Pointer[[]netip.Prefix]
+	figures      *figures
+	saver        *autosave.Saver
 	// handedOver: its session was closed by its own word.
 	handedOver atomic.Bool
 }
@@ -201,7 +208,7 @@ func (a *node) open(dir string) error {
 		a.teller.Tell(guard.Word{Fence: a.fenceKind()})
 	}
 	if a.public, err = net.Listen("tcp", a.listen(a.id.Ports.API).String()); err != nil {
-		return fmt.Errorf("listen for the API: %w; is another agent running, or is %s no address of this host?", err, a.id.Advertise)
+		return fmt.Errorf("listen for the API: %w; is another agent running, or is %s no address of this host any more? A node keeps its address for life: `node remove %s` at another node, then `node add`, and join with the new one from an empty data directory", err, a.id.Advertise, a.id.Name)
 	}
 	if a.local, err = api.ListenLocal(identity.SocketPath(dir)); err != nil {
 		return err
@@ -211,6 +218,7 @@ func (a *node) open(dir string) error {
 		Dir: identity.RaftDir(dir), Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Raft),
 		Server: a.id.ServerTLS(true), Client: a.id.ClientTLSTo,
 		Heartbeat: timers.RaftHeartbeat, LeaderLease: timers.RaftLeaderLease, Logger: a.log,
+		Measure: membership.Measure{Wrote: a.figures.wrote, Applied: a.figures.applied, LeaderChanged: a.figures.leaders.Inc},
 	})
 	if err != nil {
 		return err
@@ -254,6 +262,7 @@ func (a *node) openMember() {
 		Logger: a.log, Owner: a.edge != nil, Lease: a.id.Lease, Plane: a.plane,
 		Stand: a.node.Stand, Yield: a.node.YieldTo,
 		Changed: a.hooks.Changed,
+		Measure: a.figures.measure(), Claimed: a.figures.claims.Inc,
 	}
 	if a.edge != nil {
 		cfg.Edge = a.edge
@@ -261,12 +270,15 @@ func (a *node) openMember() {
 	a.member = failover.New(cfg)
 	a.backend.gossip, a.backend.words, a.backend.member = a.gossip, a.words, a.member
 	a.backend.prober = a.backend.newProber()
+	a.saver = &autosave.Saver{Dir: a.id.Dir, State: a.node.State, Node: a.id.NodeID, Log: a.log}
+	a.backend.saver = a.saver
 	a.backend.running.Store(a.member)
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics{a.backend, a.fence}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a.figures.register(registry)
+	registry.MustRegister(metrics{a.backend, a.fence, a.figures, new(candidates)}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a.webhooks = a.newWebhooks()
 	a.kept = chronicle.New(filepath.Join(a.id.Dir, chronicleDir), a.node.State, a.node.Watch, a.log)
-	a.server = api.New(api.Config{Backend: a.backend, Kept: a.kept.Read, TestWebhook: a.webhooks.Test, Identity: a.id, Keys: keyGiver{a.id}, Version: a.options.Version, Registry: registry, Log: a.log})
+	a.server = api.New(api.Config{Backend: a.backend, Kept: a.kept.Read, TestWebhook: a.webhooks.Test, Identity: a.id, Keys: keyGiver{a.id}, Version: a.options.Version, Registry: registry, Log: a.log, LogTail: a.logTail, Snapshots: a.snapshots})
 	a.founding = &fsm.InitCluster{
 		ID: a.id.ClusterID, Profile: string(a.id.Profile), Lease: a.id.Lease,
 		Node: a.introduced(fsm.Node{
@@ -312,6 +324,7 @@ func (a *node) run(parent context.Context) error {
 	part("chronicle", func(ctx context.Context) error { a.kept.Run(ctx); return nil })
 	part("guard", a.tellGuard)
 	part("memory", func(ctx context.Context) error { a.plane.KeepMemory(ctx); return nil })
+	part("snapshots", func(ctx context.Context) error { a.saver.Run(ctx); return nil })
 	if a.edge != nil {
 		part("edge", func(ctx context.Context) error { a.edge.Run(ctx, a.member.Agent); return nil })
 	}

@@ -4,9 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"os"
-	"os/exec"
-	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -32,12 +29,7 @@ func TestMain(m *testing.M) {
 // fence, and ends with its context. It is played in a network namespace of its own.
 func TestRun(t *testing.T) {
 	if os.Getenv(inside) == "" {
-		cmd := exec.Command("/proc/self/exe", "-test.run", "^TestRun$", "-test.v")
-		cmd.Env = append(os.Environ(), inside+"=1")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v (it needs root)\n%s", err, out)
-		}
+		insideNamespace(t)
 		return
 	}
 	lo, err := netlink.LinkByName("lo")
@@ -75,18 +67,6 @@ func TestRun(t *testing.T) {
 	}
 	if st.Local.Node != "n1" || st.Local.Version != "v0-test" || !st.Local.FenceProved {
 		t.Errorf("the node says of itself: %+v", st.Local)
-	}
-	metrics, err := client.Metrics(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{
-		`havip_build_info{go="go`, `havip_fence_info{kind="`, "havip_raft_leader 1", `havip_api_requests_total{code="200",method="GET",route="/v1/status"} `,
-		`havip_api_request_seconds_count{route="/v1/status"} `,
-	} {
-		if !strings.Contains(string(metrics), "\n"+name) {
-			t.Errorf("no %s in the metrics:\n%s", name, metrics)
-		}
 	}
 	leaseIsFollowed(ctx, t, client, dir)
 	cancel()

@@ -2,9 +2,12 @@ package agent
 
 import (
 	"context"
+	"path/filepath"
 	"time"
 
+	"havip-cluster/agent/autosave"
 	"havip-cluster/agent/guard"
+	"havip-cluster/api"
 	"havip-cluster/fsm"
 	"havip-cluster/membership"
 )
@@ -57,4 +60,22 @@ func peers(s *fsm.State, self, leader string) []guard.Peer {
 		}
 	}
 	return out
+}
+
+// logTail is the newest lines of this agent's log; nil: nobody keeps them.
+func (a *node) logTail() []byte {
+	if a.options.Sink == nil {
+		return nil
+	}
+	return a.options.Sink.Tail()
+}
+
+// snapshots lists what this node has saved by itself.
+func (a *node) snapshots() ([]api.SavedSnapshot, error) {
+	files, err := autosave.List(a.id.Dir)
+	var out []api.SavedSnapshot
+	for _, f := range files {
+		out = append(out, api.SavedSnapshot{Node: a.id.Name, File: filepath.Join(a.id.Dir, autosave.Folder, f.Name), Bytes: f.Bytes, Index: f.Index, Made: f.Made})
+	}
+	return out, err
 }

@@ -68,6 +68,16 @@ func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
 	return get[[]byte](ctx, c, "/metrics", nil)
 }
 
+// LogTail gives the newest lines of the log of the node that is asked, over its local socket.
+func (c *Client) LogTail(ctx context.Context) ([]byte, error) {
+	return get[[]byte](ctx, c, "/debug/log", nil)
+}
+
+// Goroutines gives the stacks of the goroutines of the node that is asked, over its local socket.
+func (c *Client) Goroutines(ctx context.Context) ([]byte, error) {
+	return get[[]byte](ctx, c, "/debug/pprof/goroutine", url.Values{"debug": {"2"}})
+}
+
 // Plan says what would be placed where.
 func (c *Client) Plan(ctx context.Context, b PlanSpec) (Plan, error) {
 	var out Plan

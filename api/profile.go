@@ -21,3 +21,11 @@ func profiles() http.Handler {
 		mux.ServeHTTP(w, r)
 	})
 }
+
+// logTail shows the newest lines of this node's log. Only over the local socket.
+func (s *Server) logTail(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if s.LogTail != nil {
+		_, _ = w.Write(s.LogTail()) // the reader has gone if this fails
+	}
+}

@@ -233,4 +233,5 @@ func (s *Server) routes() {
 	s.auditRoutes()
 	s.internalRoutes()
 	s.keyRoutes()
+	s.snapshotRoutes()
 }

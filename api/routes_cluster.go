@@ -35,6 +35,9 @@ type Cluster struct {
 	CAHeldBy    []string `json:"ca_held_by" doc:"Nodes that were given the CA's key"`
 	// CertificateLifeS is 0 where nobody has set it.
 	CertificateLifeS int64 `json:"certificate_life_seconds,omitempty" doc:"How long node certificates are made for; absent: 2 years"`
+	// SnapshotEveryS is 0 where voters save none by themselves.
+	SnapshotEveryS int64 `json:"snapshot_every_seconds,omitempty" doc:"Each voter saves a snapshot by itself so often; absent: never"`
+	SnapshotKeep   int   `json:"snapshot_keep,omitempty" doc:"How many of them it keeps"`
 }
 
 // Limits bound how many HAVIPs may be owned; 0: no limit.
@@ -71,6 +74,9 @@ type ClusterChange struct {
 	CAHolders          *int    `json:"ca_holders,omitempty" doc:"Nodes that get the CA's key when they join as voters"`
 
 	CertificateLifeS *int64 `json:"certificate_life_seconds,omitempty" minimum:"0" doc:"How long node certificates are made for; 0: 2 years. Those that are there keep theirs"`
+
+	SnapshotEveryS *int64 `json:"snapshot_every_seconds,omitempty" minimum:"0" doc:"Each voter saves a snapshot by itself so often; 0: never"`
+	SnapshotKeep   *int   `json:"snapshot_keep,omitempty" minimum:"0" doc:"How many of them it keeps"`
 }
 
 type clusterBody struct {
@@ -110,6 +116,7 @@ func (s *Server) clusterView(st *fsm.State) Cluster {
 			c.CAHeldBy = append(c.CAHeldBy, n.Name)
 		}
 	}
+	c.SnapshotEveryS, c.SnapshotKeep = int64(st.Cluster.Snapshots.Every/time.Second), st.Cluster.Snapshots.Keep
 	r := st.Cluster.Provider.Rules()
 	c.Provider = Provider{
 		Name: r.Name, HAVIPsPerVPC: r.HAVIPsPerVPC, HAVIPsPerENI: r.HAVIPsPerENI, RangeMembers: r.RangeMembers,
@@ -164,6 +171,14 @@ func setCluster(st *fsm.State, b ClusterChange) fsm.SetCluster {
 	if b.CertificateLifeS != nil {
 		d := duration(*b.CertificateLifeS, time.Second)
 		cmd.CertificateLife = &d
+	}
+	if b.SnapshotEveryS != nil || b.SnapshotKeep != nil {
+		plan := st.Cluster.Snapshots
+		set(&plan.Keep, b.SnapshotKeep)
+		if b.SnapshotEveryS != nil {
+			plan.Every = duration(*b.SnapshotEveryS, time.Second)
+		}
+		cmd.Snapshots = &plan
 	}
 	p := st.Cluster.Provider
 	if b.Provider != nil {

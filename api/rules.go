@@ -41,6 +41,7 @@ var rules = map[string]rule{
 	"GET /metrics":      {need: needViewer},
 
 	"GET /debug/pprof/": {need: needLocal},
+	"GET /debug/log":    {need: needLocal},
 
 	"POST /v1/internal/commands":     {need: needNode},
 	"GET /v1/internal/readindex":     {need: needNode},
@@ -111,6 +112,7 @@ var rules = map[string]rule{
 
 	"GET /v1/export":                       {need: needViewer},
 	"GET /v1/snapshot":                     {need: needViewer},
+	"GET /v1/snapshots":                    {need: needViewer},
 	"POST /v1/plan":                        {need: needViewer},
 	"POST /v1/apply":                       {need: needAdmin},
 	"GET /v1/revisions":                    {need: needViewer},

@@ -41,6 +41,10 @@ type Config struct {
 	// TestWebhook sends a message of kind test from this node; nil = it sends none.
 	TestWebhook func(ctx context.Context, name string) error
 	Log         *slog.Logger // nil = silent
+	// LogTail gives the newest lines of this node's log, for the local socket; nil = none.
+	LogTail func() []byte
+	// Snapshots lists what this node has saved by itself; nil = nothing.
+	Snapshots func() ([]SavedSnapshot, error)
 }
 
 // Server answers requests. It is made by New and lives in Run.
@@ -132,6 +136,7 @@ func (s *Server) plainRoutes() {
 	})
 	s.mux.Handle("GET /metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}))
 	s.mux.Handle("GET /debug/pprof/", profiles())
+	s.mux.HandleFunc("GET /debug/log", s.logTail)
 	s.mux.ServeMux.HandleFunc("/", s.unknown)
 }
 

@@ -31,6 +31,7 @@ type Linux struct {
 	deadlines *deadlines
 
 	announcers map[int]*netdev.Announcer // by ifindex
+	announced  atomic.Uint64             // see Announced
 	names      map[int]string            // of the devices, as last read; nil: read again
 }
 
@@ -325,6 +326,9 @@ func (k *Linux) announce(items []Item) []error {
 	return errs
 }
 
+// Announced counts the announcements of HAVIPs that the kernel has taken. Anybody may call it.
+func (k *Linux) Announced() uint64 { return k.announced.Load() }
+
 // announceOn returns what failed for another reason than the fence.
 func (k *Linux) announceOn(index int, items []Item, which []int, errs []error) (failed []int) {
 	a := k.announcers[index]
@@ -345,9 +349,11 @@ func (k *Linux) announceOn(index int, items []Item, which []int, errs []error) (
 	for n, err := range a.AnnounceAll(ips) {
 		i := which[n]
 		switch errs[i] = err; {
+		case err == nil:
+			k.announced.Add(1)
 		case errors.Is(err, netdev.ErrFenced):
 			errs[i] = fmt.Errorf("%w: %w", ErrFenced, err)
-		case err != nil:
+		default:
 			failed = append(failed, i)
 		}
 	}

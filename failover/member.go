@@ -48,6 +48,10 @@ type Config struct {
 	// Changed hears what becomes of HAVIPs here; nil: nobody does. The Agent calls it on its
 	// way, so it must not block.
 	Changed func(owner.Change)
+	// Measure hears how the renewals do, Claimed each claim of a HAVIP by somebody outside the
+	// cluster. They may be nil, and must not block.
+	Measure shell.Measure
+	Claimed func()
 	// Wall is the time for records in unix nanoseconds; nil is the system's clock.
 	Wall func() int64
 }
@@ -74,7 +78,7 @@ func New(cfg Config) *Member {
 	m := &Member{clock: cfg.Clock}
 	m.mail = wire.NewMail(wire.Config{Node: cfg.Node, Log: cfg.Log, Post: cfg.Post, Gossip: cfg.Gossip, Boot: boot}, m.deliver)
 	cores := shell.Config{
-		Node: cfg.Node, Log: cfg.Log, Submit: cfg.Submit, Mail: m.mail, Clock: cfg.Clock, Logger: cfg.Logger, Boot: boot, Lease: cfg.Lease, Plane: cfg.Plane, Stand: cfg.Stand,
+		Node: cfg.Node, Log: cfg.Log, Submit: cfg.Submit, Mail: m.mail, Clock: cfg.Clock, Logger: cfg.Logger, Boot: boot, Lease: cfg.Lease, Plane: cfg.Plane, Stand: cfg.Stand, Measure: cfg.Measure,
 	}
 	m.Voter = shell.NewVoter(cores)
 	m.Controller = leader.New(leader.Config{
@@ -82,7 +86,7 @@ func New(cfg Config) *Member {
 	})
 	if cfg.Owner {
 		m.Agent = owner.New(owner.Config{
-			Node: cfg.Node, Log: cfg.Log, Submit: cfg.Submit, Mail: m.mail, Edge: cfg.Edge, Clock: cfg.Clock, Logger: cfg.Logger, Changed: cfg.Changed,
+			Node: cfg.Node, Log: cfg.Log, Submit: cfg.Submit, Mail: m.mail, Edge: cfg.Edge, Clock: cfg.Clock, Logger: cfg.Logger, Changed: cfg.Changed, Claimed: cfg.Claimed,
 		})
 		m.Keeper = shell.NewKeeper(cores, m.Agent, cfg.Edge)
 	}

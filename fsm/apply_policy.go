@@ -229,6 +229,14 @@ func (s *State) setCluster(c Command, b SetCluster) *Refusal {
 		}
 		s.Cluster.CAHolders = *b.CAHolders
 	}
+	if b.Snapshots != nil {
+		if refusal := s.setSnapshots(c, *b.Snapshots); refusal != nil {
+			return refusal
+		}
+		if b == (SetCluster{Snapshots: b.Snapshots}) {
+			return nil
+		}
+	}
 	s.note(c, "cluster-changed", "", "", fmt.Sprintf("cluster: maintenance %t, at most %d per ENI and %d per node, rebalance %s, provider %s",
 		s.Cluster.Maintenance, s.Cluster.Limits.PerENI, s.Cluster.Limits.PerNode, cmp.Or(s.Cluster.Rebalance, RebalanceNever), s.Cluster.Provider.Rules().Name))
 	return nil

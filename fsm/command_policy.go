@@ -103,6 +103,8 @@ type SetCluster struct {
 	CertificateLife *time.Duration `json:"certificate_life,omitempty" level:"4"`
 	// CAHolders is how many nodes get the CA's key when they join, 1..MaxVoters.
 	CAHolders *int `json:"ca_holders,omitempty" level:"4"`
+	// Snapshots replaces the plan of automatic snapshots.
+	Snapshots *SnapshotPlan `json:"snapshots,omitempty" level:"4"`
 }
 
 // ApplyConfig makes the desired configuration what Config says, whole or not at all.

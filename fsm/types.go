@@ -51,6 +51,8 @@ type Cluster struct {
 	Keys Keys `json:"keys,omitzero" level:"4"`
 	// CAHolders is how many nodes get the CA's key when they join; 0 = DefaultCAHolders.
 	CAHolders int `json:"ca_holders,omitempty" level:"4"`
+	// Snapshots is what each voter saves by itself.
+	Snapshots SnapshotPlan `json:"snapshots,omitzero" level:"4"`
 }
 
 // Node is a member: one agent on one instance.

@@ -25,6 +25,8 @@ type Machine struct {
 	// reached is the last entry that the machine has seen: a command, a configuration, or
 	// the end of a snapshot. Every command up to it is in the state.
 	reached atomic.Uint64
+	// applied is told of each command, in Raft's goroutine; nil: nobody is.
+	applied func(before, after *fsm.State, c fsm.Command)
 
 	mu       sync.Mutex
 	watchers map[chan struct{}]struct{}
@@ -96,12 +98,16 @@ func (m *Machine) Apply(l *raft.Log) any {
 	if err != nil {
 		return m.halt(fmt.Errorf("membership: log entry %d: %w", l.Index, err))
 	}
-	next, res, err := fsm.ApplyEntry(m.State(), l.Index, l.Term, c)
+	before := m.State()
+	next, res, err := fsm.ApplyEntry(before, l.Index, l.Term, c)
 	if err != nil {
 		return m.halt(fmt.Errorf("membership: log entry %d: %w", l.Index, err))
 	}
 	m.publish(next)
 	m.reached.Store(l.Index)
+	if m.applied != nil && res.Refusal == nil && !res.Repeated {
+		m.applied(before, next, c)
+	}
 	return res
 }
 

@@ -42,6 +42,8 @@ type Config struct {
 	// Wall gives the time that commands carry; nil is the system's clock.
 	Wall func() time.Time
 
+	Measure
+
 	wrap func(raft.LogStore) raft.LogStore // nil; a test puts a bad disk in between
 }
 
@@ -186,6 +188,7 @@ func (n *Node) start() (err error) {
 		return fmt.Errorf("membership: read %s: %w", n.path, err)
 	}
 	n.guard = n.newGuard()
+	n.followApplied()
 	cache, err := raft.NewLogCache(logCacheLength, n.guard)
 	if err != nil {
 		return fmt.Errorf("membership: %w", err)
@@ -237,7 +240,7 @@ func (n *Node) newGuard() *guardedLog {
 		disk = n.cfg.wrap(disk)
 	}
 	return &guardedLog{
-		LogStore: summedLog{disk}, mu: newTurn(), limit: n.patience.limit, book: n.book, origin: time.Now(),
+		LogStore: summedLog{disk}, mu: newTurn(), limit: n.patience.limit, book: n.book, origin: time.Now(), wrote: n.cfg.Wrote,
 		leads: func() bool {
 			r := n.inner.Load()
 			return r != nil && r.State() == raft.Leader
@@ -339,6 +342,9 @@ func (n *Node) followObservations() {
 		case o := <-ch:
 			if o.Data.(raft.LeaderObservation).LeaderID != "" {
 				n.patience.elected()
+				if n.cfg.LeaderChanged != nil {
+					n.cfg.LeaderChanged()
+				}
 			}
 			n.wake()
 		}

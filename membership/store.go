@@ -81,7 +81,8 @@ type guardedLog struct {
 	late    atomic.Bool  // a write has missed its limit and still runs
 	began   atomic.Int64 // when the write that runs began, ns after origin; 0 = none runs
 	origin  time.Time
-	longest atomic.Int64 // finished write, ns
+	longest atomic.Int64             // finished write, ns
+	wrote   func(took time.Duration) // nil: nobody is told
 }
 
 // turn is a lock whose waiters wait at a channel: a write may hang for long, and virtual
@@ -156,7 +157,11 @@ func (g *guardedLog) put(logs []*raft.Log) error {
 	if err != nil { // bbolt may have written even so
 		g.owe(logs)
 	}
-	g.longest.Store(max(g.longest.Load(), int64(time.Since(start))))
+	took := time.Since(start)
+	g.longest.Store(max(g.longest.Load(), int64(took)))
+	if g.wrote != nil {
+		g.wrote(took)
+	}
 	return err
 }
 

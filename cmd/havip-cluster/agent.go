@@ -8,6 +8,7 @@ import (
 
 	"havip-cluster/agent"
 	"havip-cluster/agent/guard"
+	"havip-cluster/agent/logs"
 	"havip-cluster/netdev/fence"
 )
 
@@ -34,19 +35,20 @@ func newAgentCommand(g *globals) *cobra.Command {
 			}
 			var level slog.LevelVar
 			level.Set(min(config.Level(), floor))
-			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: &level}))
+			log, sink := logs.New(os.Stderr, &level)
+			sink.SetFormat(config.LogFormat)
 			switch {
 			case cleanup:
 				return guard.CleanUp(g.dataDir, log, noFence)
 			case noGuard || os.Getenv(guard.ChildEnv) != "":
 				return agent.Run(cmd.Context(), agent.Options{
-					Dir: g.dataDir, Version: programVersion(), Log: log, Level: &level, Floor: floor, ConfigFile: configFile, Fence: choice, NoFence: noFence,
+					Dir: g.dataDir, Version: programVersion(), Log: log, Sink: sink, Level: &level, Floor: floor, ConfigFile: configFile, Fence: choice, NoFence: noFence,
 				})
 			}
 			return guard.Run(g.dataDir, choice, log)
 		},
 	}
-	cmd.Flags().StringVar(&configFile, "config", "", "configuration file (YAML: log, check_gateway, hooks); read again at SIGHUP")
+	cmd.Flags().StringVar(&configFile, "config", "", "configuration file (YAML: log, log_format, check_gateway, hooks); read again at SIGHUP")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what Raft and gossip do, too")
 	cmd.Flags().BoolVar(&noFence, "no-fence", false, "do without the kernel's fence: only this process then ends a lease in time (for kernels without eBPF and nftables)")
 	cmd.Flags().Var(&choice, "fence", "take this kind of fence alone, and refuse to start without it")

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,9 +43,10 @@ func newDebugCommand(g *globals) *cobra.Command {
 		})
 	})
 	c.Long = c.Short + ".\n\n" +
-		"It holds what the agent answers (configuration, placement, events, failovers, metrics), this host's interfaces and load, and\n" +
-		"the names and sizes of the files in the data directory. Keys, certificates and the log are not in it; names and\n" +
-		"addresses are. It is made without an agent too, and says then what is missing."
+		"It holds what the agent answers (configuration, placement, events, failovers, metrics, the newest lines of its log, its\n" +
+		"goroutines), this host's interfaces, drivers, routes, settings, fence and load, and the names and sizes of the files in the data\n" +
+		"directory. Keys, certificates and the Raft log are not in it, and what looks like a secret is taken out; names and addresses\n" +
+		"stay. It is made without an agent too, and says then what is missing."
 	c.Flags().StringVarP(&file, "file", "f", "", "file to write; it must not exist (default: havip-cluster-debug-TIME.tar.gz here)")
 	return group("debug", "For whoever looks for a fault", c)
 }
@@ -65,9 +67,10 @@ func (g *globals) bundle(ctx context.Context, file string) (b bundled, err error
 		}
 	}()
 	b = bundled{File: file, Entries: []string{}, Missing: []string{}}
+	secrets := secretsOf(g.dataDir)
 	zip := gzip.NewWriter(out)
 	t := tar.NewWriter(zip)
-	for _, p := range append(hostParts(g.dataDir), g.agentParts()...) {
+	for _, p := range slices.Concat(hostParts(g.dataDir), kernelParts(), g.agentParts()) {
 		data, err := p.read(ctx)
 		if err != nil {
 			b.Missing = append(b.Missing, fmt.Sprintf("%s: %v", p.name, err))
@@ -77,6 +80,7 @@ func (g *globals) bundle(ctx context.Context, file string) (b bundled, err error
 			}
 			continue
 		}
+		data = redacted(data, secrets)
 		head := &tar.Header{Name: "havip-cluster-debug/" + p.name, Mode: 0o600, Size: int64(len(data)), ModTime: now}
 		if err := t.WriteHeader(head); err != nil {
 			return b, fmt.Errorf("write %s: %w", file, err)
@@ -139,6 +143,8 @@ func (g *globals) agentParts() []part {
 	}
 	return []part{
 		ask(firstAsked, func(ctx context.Context, c *api.Client) (any, error) { return c.Status(ctx, true) }),
+		ask("log.txt", func(ctx context.Context, c *api.Client) (any, error) { return c.LogTail(ctx) }),
+		ask("goroutines.txt", func(ctx context.Context, c *api.Client) (any, error) { return c.Goroutines(ctx) }),
 		ask("placement.json", func(ctx context.Context, c *api.Client) (any, error) { return c.Placement(ctx, nil, true) }),
 		ask("metrics.txt", func(ctx context.Context, c *api.Client) (any, error) { return c.Metrics(ctx) }),
 		ask("export.yaml", func(ctx context.Context, c *api.Client) (any, error) { return c.Export(ctx, "yaml") }),

@@ -148,6 +148,9 @@ func clusterPairs(c api.Cluster) []pair {
 			orNone(p.HAVIPsPerVPC), orNone(p.HAVIPsPerENI), p.RangeMembers, millis(p.AnnounceIntervalMS), millis(p.QuarantineMS))},
 		{"LEVEL", strconv.Itoa(c.Level)}, {"REVISION", strconv.FormatUint(c.Revision, 10)}, {"INDEX", strconv.FormatUint(c.Index, 10)},
 	}
+	if c.SnapshotEveryS != 0 {
+		out = append(out, pair{"SNAPSHOTS", fmt.Sprintf("each voter saves one every %s and keeps %d", time.Duration(c.SnapshotEveryS)*time.Second, c.SnapshotKeep)})
+	}
 	if c.CertificateLifeS != 0 {
 		out = append(out, pair{"CERTIFICATES", "made for " + (time.Duration(c.CertificateLifeS) * time.Second).String()})
 	}

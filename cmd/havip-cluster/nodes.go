@@ -16,7 +16,7 @@ import (
 
 func newNodeCommand(g *globals) *cobra.Command {
 	return group("node", "Members of the cluster",
-		newNodeAddCommand(g), newNodeRemoveCommand(g), newNodeDrainCommand(g), newNodeSetCommand(g),
+		newNodeAddCommand(g), newNodeReplaceCommand(g), newNodeRemoveCommand(g), newNodeDrainCommand(g), newNodeSetCommand(g),
 		onOff(g, verb("maintenance", "Freeze what a node owns where it is, or end that", []string{"NODE", "on|off"}, nil),
 			func(ctx context.Context, c *api.Client, args []string, on bool) error {
 				n, err := c.UpdateNode(ctx, args[0], api.NodeChange{Maintenance: &on})

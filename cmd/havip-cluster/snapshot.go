@@ -69,7 +69,7 @@ func newSnapshotCommand(g *globals) *cobra.Command {
 		}
 		return emitPairs(g, describe(args[0], data, s), nil, snapshotOf.pairs)
 	})
-	return group("snapshot", "The replicated state as a file", save, inspect, newSnapshotRestoreCommand(g))
+	return group("snapshot", "The replicated state as a file", save, inspect, newSnapshotRestoreCommand(g), newSnapshotScheduleCommand(g), newSnapshotListCommand(g))
 }
 
 func newSnapshotRestoreCommand(g *globals) *cobra.Command {

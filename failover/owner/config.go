@@ -20,6 +20,8 @@ type Config struct {
 	// Changed hears what becomes of HAVIPs here; nil: nobody does. The Agent calls it on its
 	// way, so it must not block.
 	Changed func(Change)
+	// Claimed hears of each claim of a HAVIP by somebody outside the cluster; nil: nobody does.
+	Claimed func()
 }
 
 // Lease is what this node holds with the voters.

@@ -19,6 +19,9 @@ func (a *Agent) Foreign(ip netip.Addr, mac net.HardwareAddr, device string) {
 		if v.IP != ip {
 			continue
 		}
+		if a.cfg.Claimed != nil {
+			a.cfg.Claimed()
+		}
 		if a.said.fresh(a.cfg.Clock(), ip.String()+" "+mac.String()) {
 			a.cfg.Logger.Warn("a station outside the cluster claims a HAVIP", "havip", v.Name, "ip", ip, "mac", mac.String(), "device", device)
 		}

@@ -32,6 +32,15 @@ type Config struct {
 	// Stand has this node stand for election in place of a leader whose lease has ended at a majority;
 	// false: it does not, because it hears that leader. It does not block for long. nil: nobody stands.
 	Stand func(leader string) bool
+	Measure
+}
+
+// Measure hears how the Keeper's renewals do. Each may be nil, and must not block.
+type Measure struct {
+	// Renewed hears how long another voter's acknowledgement took from the renewal's send time.
+	Renewed func(rtt time.Duration)
+	// Extended hears what was left of the lease when a majority extended it.
+	Extended func(left time.Duration)
 }
 
 // DrawBoot draws the name of this process of the voter.

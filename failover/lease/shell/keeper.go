@@ -327,7 +327,9 @@ func (k *Keeper) Ack(a lease.Ack) {
 		k.mu.Unlock()
 		return
 	}
+	left := k.holder.Deadline().Sub(now)
 	deadline, moved := k.holder.Ack(now, a)
+	rtt, mine := now.Sub(a.Sent), a.Session == k.holder.Session()
 	last, known := k.lastAck[a.From]
 	back := known && now.Sub(last) > 2*k.holder.Length()
 	if a.Session == k.holder.Session() && len(k.lastAck) < lease.NodesMax {
@@ -340,6 +342,12 @@ func (k *Keeper) Ack(a lease.Ack) {
 		k.course.answered(now, now.Sub(a.Sent), deadline.Sub(now))
 	}
 	k.mu.Unlock()
+	if k.cfg.Renewed != nil && mine && a.From != k.cfg.Node && rtt >= 0 && rtt <= a.Length {
+		k.cfg.Renewed(rtt)
+	}
+	if k.cfg.Extended != nil && moved {
+		k.cfg.Extended(left)
+	}
 	if back {
 		k.owner.AnnounceAgain("a voter is reachable again")
 	}

@@ -1,0 +1,163 @@
+package autosave
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"havip-cluster/fsm"
+)
+
+func newTest(t *testing.T, plan fsm.SnapshotPlan) (*Saver, *fsm.State, *time.Time, *bytes.Buffer) {
+	t.Helper()
+	st := fsm.New()
+	c, err := fsm.NewCommand(1, "", "", fsm.InitCluster{ID: "c-0123456789abcdef", Profile: "lan", Lease: 500 * time.Millisecond, Node: fsm.Node{
+		ID: "n-1", Name: "n1", Address: "192.0.2.1", APIPort: 7400, RaftPort: 7401, GossipPort: 7402, Role: fsm.RoleVoter, KeyHash: "k", Version: fsm.VersionWithLevel("v"),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, res, err := fsm.Apply(st, 1, c)
+	if err == nil && res.Refusal != nil {
+		err = res.Refusal
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := fsm.NewCommand(2, "", "", fsm.SetCluster{Snapshots: &plan})
+	if err == nil {
+		st, res, err = fsm.Apply(st, 2, set)
+	}
+	if err == nil && res.Refusal != nil {
+		err = res.Refusal
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+	var log bytes.Buffer
+	s := &Saver{
+		Dir: t.TempDir(), Node: "n-1", Log: slog.New(slog.NewTextHandler(&log, nil)), State: func() *fsm.State { return st },
+		Now: func() time.Time { return now }, Room: func(string) (uint64, error) { return 1 << 40, nil },
+	}
+	return s, st, &now, &log
+}
+
+func files(t *testing.T, s *Saver) []string {
+	t.Helper()
+	list, err := List(s.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, f := range list {
+		out = append(out, f.Name)
+	}
+	return out
+}
+
+// TestPlan: one file when it is due, the newest ones are kept, each can be read, and what somebody
+// else put there stays.
+func TestPlan(t *testing.T) {
+	s, st, now, _ := newTest(t, fsm.SnapshotPlan{Every: time.Hour, Keep: 3})
+	s.Look()
+	s.Look()
+	if got := files(t, s); len(got) != 1 || got[0] != "auto-20261129T120000Z-2.snap" {
+		t.Fatalf("%q", got)
+	}
+	other := filepath.Join(s.Dir, Folder, "monday")
+	if err := os.WriteFile(other, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		*now = now.Add(61 * time.Minute)
+		s.Look()
+	}
+	got := files(t, s)
+	if len(got) != 3 || got[0] != "auto-20261129T170500Z-2.snap" || s.Problem() != "" {
+		t.Fatalf("%q, %q", got, s.Problem())
+	}
+	if _, err := os.Stat(other); err != nil {
+		t.Error(err)
+	}
+	raw, err := os.ReadFile(filepath.Join(s.Dir, Folder, got[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := fsm.ReadSnapshot(bytes.NewReader(raw))
+	if err != nil || back.Index != st.Index || back.Cluster.Snapshots.Keep != 3 {
+		t.Errorf("%v, %+v", err, back)
+	}
+	if info, err := os.Stat(filepath.Join(s.Dir, Folder, got[0])); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", info, err)
+	}
+}
+
+// TestClockThatWasAhead: a file from the future does not hold up the next one.
+func TestClockThatWasAhead(t *testing.T) {
+	s, _, now, _ := newTest(t, fsm.SnapshotPlan{Every: time.Hour, Keep: 3})
+	*now = now.Add(48 * time.Hour)
+	s.Look()
+	*now = now.Add(-48 * time.Hour)
+	s.Look()
+	if got := files(t, s); len(got) != 2 {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestFullDisk: what would leave too little for the log is not written, and a write that fails
+// leaves nothing; both are told, and the next one that works ends that.
+func TestFullDisk(t *testing.T) {
+	s, _, now, log := newTest(t, fsm.SnapshotPlan{Every: time.Minute, Keep: 3})
+	s.Room = func(string) (uint64, error) { return RoomMin, nil }
+	s.Look()
+	if got := files(t, s); len(got) != 0 || !strings.Contains(s.Problem(), "64 MiB stay free for the log; make room there") || !strings.Contains(log.String(), "not saved") {
+		t.Fatalf("%q, %q", got, s.Problem())
+	}
+	s.Room = func(string) (uint64, error) { return 0, fmt.Errorf("no disk") }
+	s.Look()
+	if !strings.Contains(s.Problem(), "no disk") {
+		t.Errorf("%q", s.Problem())
+	}
+	s.Room = nil
+	if err := os.RemoveAll(filepath.Join(s.Dir, Folder)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.Dir, Folder), nil, 0o600); err != nil { // no directory can be made
+		t.Fatal(err)
+	}
+	s.Look()
+	if s.Problem() == "" {
+		t.Error("nothing is told")
+	}
+	if err := os.Remove(filepath.Join(s.Dir, Folder)); err != nil {
+		t.Fatal(err)
+	}
+	*now = now.Add(time.Minute)
+	s.Look()
+	if got := files(t, s); len(got) != 1 || s.Problem() != "" {
+		t.Errorf("%q, %q", got, s.Problem())
+	}
+}
+
+// TestWhoSaves: without a plan nobody, and an agent never.
+func TestWhoSaves(t *testing.T) {
+	s, st, _, _ := newTest(t, fsm.SnapshotPlan{})
+	s.Look()
+	if got := files(t, s); len(got) != 0 {
+		t.Errorf("without a plan: %q", got)
+	}
+	s, st, _, _ = newTest(t, fsm.SnapshotPlan{Every: time.Hour, Keep: 1})
+	n := st.Nodes["n-1"]
+	n.Role = fsm.RoleAgent
+	st.Nodes["n-1"] = n
+	s.Look()
+	if got := files(t, s); len(got) != 0 {
+		t.Errorf("an agent: %q", got)
+	}
+}

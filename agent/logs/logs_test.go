@@ -1,0 +1,104 @@
+package logs
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+)
+
+func newTest(t *testing.T) (*slog.Logger, *Sink, *bytes.Buffer, *time.Time) {
+	t.Helper()
+	var out bytes.Buffer
+	now := time.Unix(1_700_000_000, 0)
+	l, s := New(&out, slog.LevelInfo)
+	s.now = func() time.Time { return now }
+	return l, s, &out, &now
+}
+
+// TestADayWithOnePeerOff: what Raft says each 10 s of a peer that is off is a line a minute with a
+// count, whatever its error and pause say; another peer is another fault.
+func TestADayWithOnePeerOff(t *testing.T) {
+	l, _, out, now := newTest(t)
+	l = l.With("node", "n1")
+	said := 0
+	for end := now.Add(24 * time.Hour); now.Before(end); *now = now.Add(2 * time.Second) {
+		l.Info("raft: failed to heartbeat to", "peer", "10.77.0.13:7401", "backoff time", now.String(), "error", fmt.Errorf("dial: try %d", said))
+		l.Warn("a word of 10.77.0.13:7403 was not heard", "n", said)
+		said++
+	}
+	lines := strings.Count(out.String(), "\n")
+	if lines != 2*24*60 {
+		t.Errorf("%d lines of %d", lines, 2*said)
+	}
+	if !strings.Contains(out.String(), "repeated=29") {
+		t.Errorf("no count: %.300s", out.String())
+	}
+	t.Logf("a day of one peer off: %d facts, %d lines, %d kB", 2*said, lines, out.Len()>>10)
+	before := out.Len()
+	l.Info("raft: failed to heartbeat to", "peer", "10.77.0.12:7401")
+	if out.Len() == before {
+		t.Error("the fault of another peer is not told")
+	}
+}
+
+// TestFactsAreAllTold: what is no fault is written each time.
+func TestFactsAreAllTold(t *testing.T) {
+	l, _, out, _ := newTest(t)
+	for range 5 {
+		l.Info("this node leads the cluster", "term", 7)
+		l.Debug("nothing")
+	}
+	if n := strings.Count(out.String(), "\n"); n != 5 {
+		t.Errorf("%d lines", n)
+	}
+}
+
+// TestFormat: text, and JSON from the moment it is asked for, also of loggers that were made before.
+func TestFormat(t *testing.T) {
+	l, s, out, _ := newTest(t)
+	l = l.With("node", "n1")
+	l.Info("one", "havip", "web")
+	s.SetFormat(JSON)
+	l.WithGroup("g").Error("two", "err", errors.New("no"))
+	s.SetFormat(Text)
+	l.Info("three")
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 3 || !strings.Contains(lines[0], "msg=one node=n1 havip=web") || !strings.Contains(lines[2], "msg=three") {
+		t.Fatalf("%q", lines)
+	}
+	var got map[string]any
+	if err := json.Unmarshal([]byte(lines[1]), &got); err != nil || got["msg"] != "two" || got["node"] != "n1" {
+		t.Errorf("%v: %s", err, lines[1])
+	}
+	if string(s.Tail()) != out.String() {
+		t.Errorf("the tail differs: %q", s.Tail())
+	}
+}
+
+// TestBounds: many faults are few, and the tail is cut at a line.
+func TestBounds(t *testing.T) {
+	l, s, out, now := newTest(t)
+	word := strings.Repeat("x", 300)
+	for i := range 5000 {
+		l.Warn("fault", "device", fmt.Sprint("eth", i))
+		l.Info(word, "i", i)
+	}
+	if n := strings.Count(out.String(), "fault"); n != faultsMax+1 || len(s.faults) > faultsMax+1 {
+		t.Errorf("%d faults told, %d known", n, len(s.faults))
+	}
+	tail := s.Tail()
+	if len(tail) > TailMax || len(tail) < TailMax-1000 || !bytes.HasPrefix(tail, []byte("time=")) || !strings.HasSuffix(out.String(), string(tail)) {
+		t.Errorf("a tail of %d bytes: %.80q", len(tail), tail)
+	}
+	*now = now.Add(2 * Pause)
+	before := out.Len()
+	l.Warn("fault", "device", "eth9999")
+	if out.Len() == before {
+		t.Error("a new fault is not told although the others are long over")
+	}
+}

@@ -1,0 +1,62 @@
+#!/bin/sh
+# The life of the package in a clean Debian root: built twice, installed, upgraded, removed, purged.
+# Needs root, debootstrap and the network; run by `make packages-test`. With the word quick it takes the
+# packages that are there.
+set -eu
+bin=$(pwd)/bin
+root=$bin/root
+fail() { echo "FAIL: $*" >&2; exit 1; }
+say() { echo "== $*"; }
+
+if [ "${1:-}" != quick ]; then
+	say "built twice: the same bytes"
+	make -s packages >/dev/null
+	rm -rf "$bin/packages.first" && cp -r "$bin/packages" "$bin/packages.first"
+	make -s packages >/dev/null
+	for f in "$bin"/packages/*; do
+		cmp "$f" "$bin/packages.first/$(basename "$f")" || fail "$f differs from its first build"
+	done
+fi
+deb=$(ls "$bin"/packages/*.deb)
+rpm=$(ls "$bin"/packages/*.rpm)
+
+say "contents"
+dpkg-deb -c "$deb" >"$bin/deb.list"
+for f in ./usr/bin/havip-cluster ./usr/lib/systemd/system/havip-cluster.service ./usr/share/man/man8/havip-cluster.8.gz ./usr/share/bash-completion/completions/havip-cluster ./etc/havip-cluster/agent.yaml; do
+	grep -q " $f\$" "$bin/deb.list" || fail "$f is not in $deb"
+done
+rpm -qpl "$rpm" | grep -qx /usr/bin/havip-cluster || fail "the rpm lacks the program"
+
+say "a clean root"
+[ -x "$root/bin/sh" ] || debootstrap --variant=minbase bookworm "$root" >"$bin/debootstrap.log" 2>&1 || fail "debootstrap: see $bin/debootstrap.log"
+inside() { chroot "$root" "$@"; }
+inside dpkg --purge havip-cluster >/dev/null 2>&1 || true
+cp "$deb" "$root/tmp/havip.deb"
+
+say "install"
+inside dpkg -i /tmp/havip.deb | tee "$bin/install.log"
+grep -q "havip-cluster bootstrap" "$bin/install.log" || fail "it does not say what to type"
+inside havip-cluster --version
+grep -q '^ExecStart=/usr/bin/havip-cluster agent --config /etc/havip-cluster/agent.yaml$' "$root/usr/lib/systemd/system/havip-cluster.service" || fail "the unit names another program"
+inside havip-cluster bootstrap --node node-1 --advertise 10.77.0.11 >/dev/null
+[ -d "$root/var/lib/havip-cluster" ] || fail "no data directory"
+
+say "upgrade: settings and data stay"
+echo "log: debug" >"$root/etc/havip-cluster/agent.yaml"
+inside dpkg -i --force-confold /tmp/havip.deb >/dev/null
+grep -qx "log: debug" "$root/etc/havip-cluster/agent.yaml" || fail "the settings are gone"
+[ -e "$root/var/lib/havip-cluster/identity.json" ] || fail "the node is gone"
+
+say "remove: the data stays; purge: nothing stays"
+inside dpkg -r havip-cluster
+[ -e "$root/var/lib/havip-cluster/identity.json" ] || fail "remove took the node's data"
+[ ! -e "$root/usr/bin/havip-cluster" ] || fail "the program is left"
+inside dpkg -P havip-cluster
+for f in /var/lib/havip-cluster /etc/havip-cluster/agent.yaml /usr/share/man/man8/havip-cluster.8.gz; do
+	[ ! -e "$root$f" ] || fail "$f is left"
+done
+say "lintian"
+if command -v lintian >/dev/null; then
+	lintian --tag-display-limit 0 --suppress-tags statically-linked-binary,embedded-library,no-changelog,maintainer-script-calls-systemctl,initial-upload-closes-no-bugs "$deb" || fail "lintian"
+fi
+say "all well"
