@@ -420,7 +420,7 @@ func (RecordFailover) kind() string { return "record-failover" }
 
 // newBody gives an empty body to decode into.
 func newBody(kind string) (Body, bool) {
-	for _, b := range append(slices.Concat(policyBodies(), edgeBodies(), rightsBodies(), keyBodies(), doorBodies()),
+	for _, b := range append(slices.Concat(policyBodies(), edgeBodies(), rightsBodies(), keyBodies(), doorBodies(), checkBodies()),
 		&InitCluster{}, &CreateToken{}, &AddNode{}, &UpdateNode{}, &RemoveNode{}, &ReportENIs{}, &SetENI{},
 		&CreateSubnet{}, &DeleteSubnet{}, &CreateHAVIP{}, &UpdateHAVIP{}, &DeleteHAVIP{},
 		&OpenSession{}, &DrainSession{}, &CloseSession{}, &Place{}, &Release{}, &ReportEvent{},

@@ -22,6 +22,9 @@ type State struct {
 	Credentials map[string]Credential // by name
 	Audit       []Audited             // oldest first, at most MaxAudited
 
+	Checks  map[string]Check         // by name
+	Results map[string][]CheckResult // by node id, in the order of the checks' names
+
 	answered  []answered // ascending Index, at most MaxAnswered
 	Events    []Event    // ascending Index, at most MaxEvents
 	Failovers []Failover // oldest first, at most MaxFailovers
@@ -37,6 +40,8 @@ type State struct {
 	// inputs is the index of the last entry that changed what a placement depends on. It is
 	// in no snapshot: a restored state counts as changed.
 	inputs uint64
+	// checked is derived from checks, results, nodes and sessions, see apply_checks.go.
+	checked *checkIndex
 	// entry is there while the assignments of one entry are carried out.
 	entry *entryLog
 
@@ -59,6 +64,8 @@ func New() *State {
 		Quarantine: map[string]Quarantined{},
 
 		Credentials: map[string]Credential{},
+
+		Checks: map[string]Check{}, Results: map[string][]CheckResult{}, checked: &checkIndex{},
 	}
 }
 
@@ -76,6 +83,7 @@ func (s *State) clone() *State {
 	n.Groups = maps.Clone(s.Groups)
 	n.Quarantine = maps.Clone(s.Quarantine)
 	n.Credentials, n.Audit = maps.Clone(s.Credentials), slices.Clip(s.Audit)
+	n.Checks, n.Results = maps.Clone(s.Checks), maps.Clone(s.Results)
 	n.answered, n.Events, n.Failovers = slices.Clip(s.answered), slices.Clip(s.Events), slices.Clip(s.Failovers)
 	n.Decisions, n.Revisions = slices.Clip(s.Decisions), slices.Clip(s.Revisions)
 	return &n
@@ -86,7 +94,7 @@ func (s *State) clone() *State {
 func (s *State) cloneFor(b Body) *State {
 	switch b.(type) {
 	case *ReportGuarded, *ReportBehind, *RegisterKey, *ReportKeys, *RotateKeys, *OfferKey, *AdvanceKeys, *ReportEvent, *ReportENIs, *ReportHealth, *UpdateNode, *DrainSession, *SetLease, *SettleLease, *RecordFailover, *RecordFailovers, *CreateToken,
-		*CreateCredential, *RevokeCredential:
+		*CreateCredential, *RevokeCredential, *CreateCheck, *UpdateCheck, *ReportChecks:
 		few := *s
 		few.HAVIPs, few.Quarantine = nil, nil
 		n := few.clone()

@@ -187,6 +187,7 @@ type Config struct {
 	Limits      *Limits     `json:"limits,omitempty"`
 	Rebalance   *string     `json:"rebalance,omitempty"`
 	Maintenance *bool       `json:"maintenance,omitempty"`
+	Checks      []Check     `json:"checks,omitzero" level:"4"` // HAVIPs by name or id
 }
 
 // HAVIPSpec is everything that an operator says of a HAVIP. A field that is absent has
