@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"havip-cluster/agent/hooks"
+	"havip-cluster/health"
 )
 
 // configMax bounds the agent's configuration file, in bytes.
@@ -26,6 +27,8 @@ type Config struct {
 	CheckGateway bool `yaml:"check_gateway"`
 	// Hooks are programs to run when a HAVIP comes or goes.
 	Hooks hooks.Config `yaml:"hooks"`
+	// Checks says what checks of type exec may run on this node.
+	Checks health.Programs `yaml:"checks"`
 }
 
 // LoadConfig reads the file at path; "" gives the defaults. An unknown key is an error
@@ -59,6 +62,9 @@ func LoadConfig(path string) (Config, error) {
 	if err := c.Hooks.Check(); err != nil {
 		return c, fmt.Errorf("configuration %s: %w", path, err)
 	}
+	if err := c.Checks.Check(); err != nil {
+		return c, fmt.Errorf("configuration %s: %w", path, err)
+	}
 	return c, nil
 }
 
@@ -74,6 +80,9 @@ func (c Config) Level() slog.Level {
 func (a *node) configure(c Config) {
 	a.options.Level.Set(min(c.Level(), a.options.Floor))
 	a.hooks.Configure(c.Hooks)
+	if a.health != nil {
+		a.health.Allow(c.Checks)
+	}
 	if a.edge != nil {
 		a.edge.CheckGateways(c.CheckGateway)
 	}

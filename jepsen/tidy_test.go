@@ -48,8 +48,9 @@ var arrows = map[string][]string{
 	"failover/lease/shell": {"fsm", "failover/lease", "failover/ports", "failover/wire"},
 	"failover/owner":       {"fsm", "failover/lease", "failover/ports", "failover/wire"},
 	"failover/leader":      {"fsm", "fsm/placement", "failover/lease", "failover/ports", "failover/wire"},
+	"health": {"fsm"},
 	"agent": {
-		"agent/guard", "agent/hooks", "api", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm",
+		"agent/guard", "agent/hooks", "api", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm", "health",
 		"membership", "membership/identity", "membership/reach", "membership/words", "netdev", "netdev/fence",
 	},
 	"agent/guard":         {"api", "fsm", "membership/identity", "netdev", "netdev/fence"},
