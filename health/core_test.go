@@ -2,7 +2,6 @@ package health
 
 import (
 	"math/rand/v2"
-	"strings"
 	"testing"
 	"time"
 

@@ -55,6 +55,7 @@ const (
 	programWrites  = 16 << 20  // size of a file that it writes, bytes
 	programForks   = 256       // processes of its user, not of root
 	programPipe    = 100 * time.Millisecond
+	programNice    = 10  // after what serves, before what idles
 	programOOM     = 500 // oom_score_adj: before any service
 	programOutput  = 4096
 	programSweeps  = 3
@@ -91,7 +92,7 @@ func (p Programs) of(k fsm.Check) Program {
 	return x
 }
 
-// program is good when it ends with 0. It runs on a thread that ends with it: so it has ordinary
+// program is good when it ends with 0. It runs on a thread that ends with it: so it has a low
 // priority, not the agent's, and dies with the agent.
 func program(p Program, places slots) Probe {
 	return func(ctx context.Context) (string, error) {
@@ -135,11 +136,9 @@ func credential(name string) (*syscall.Credential, error) {
 }
 
 func execute(ctx context.Context, path string, args []string, who *syscall.Credential) (string, error) {
-	runtime.LockOSThread()                                                // and never unlocked: the thread ends with this goroutine
-	if raised, _ := unix.Getpriority(unix.PRIO_PROCESS, 0); raised > 20 { // 20 - nice, getpriority(2)
-		if err := unix.Setpriority(unix.PRIO_PROCESS, 0, 0); err != nil {
-			return "", fmt.Errorf("setpriority: %w", err)
-		}
+	runtime.LockOSThread()                                                      // and never unlocked: the thread ends with this goroutine
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, programNice); err != nil { // of this thread, setpriority(2)
+		return "", fmt.Errorf("setpriority: %w", err)
 	}
 	out, in, err := os.Pipe()
 	if err != nil {

@@ -67,14 +67,14 @@ func (b *Bed) checkSays(check, state string, nodes int) {
 // that is dead everywhere leaves it where it was, with an event; checks that hang, fork, flood and
 // eat hold up nothing else.
 func TestChecks(t *testing.T) {
-	beside(t)
+	long(t)
 	b := unformed(t, 3)
 	programs, err := os.MkdirTemp("/tmp", "havip-checks-")
 	b.must(err)
 	t.Cleanup(func() { _ = os.RemoveAll(programs) })
 	b.must(os.Chmod(programs, 0o755))
 	bad := map[string]string{
-		"hangs": "trap '' TERM; sleep 1000", "forks": "i=0; while [ $i -lt 60 ]; do sleep 1000 & i=$((i+1)); done; setsid sleep 1000 & wait",
+		"hangs": "trap '' TERM; sleep 1000", "forks": "i=0; while [ $i -lt 20 ]; do sleep 1000 & i=$((i+1)); done; setsid sleep 1000 & wait",
 		"floods": "exec cat /dev/zero", "eats": `a=x; while :; do a="$a$a"; done`,
 	}
 	for name, body := range bad {
@@ -94,7 +94,7 @@ func TestChecks(t *testing.T) {
 	b.checkSays("web-up", "passing", 3)
 
 	for name := range bad {
-		b.CLI(1, "check", "create", name, "--type", "exec", "--target", name, "--interval", "500ms", "--timeout", "300ms", "--fall", "2", "--effect", "-1")
+		b.CLI(1, "check", "create", name, "--type", "exec", "--target", name, "--interval", "2s", "--timeout", "300ms", "--fall", "1", "--effect", "-1")
 		b.checkSays(name, "failing", 3)
 	}
 	owner, session := b.Owner(), b.openSessions()
