@@ -47,7 +47,7 @@ func Apply(s *State, index uint64, c Command) (*State, Result, error) {
 	next := s.cloneFor(c.body)
 	next.Index = index
 	if movesChecks(c.body) {
-		next.checked = &checkIndex{}
+		next.checked = nil
 	}
 	object, refusedParts, refusal := next.do(c)
 	if refusal != nil {
@@ -193,8 +193,8 @@ func (s *State) follow(before *State, c Command) {
 	case *InitCluster, *AddNode, *RemoveNode, *ReportENIs:
 		s.followOwn(c, before.own)
 	}
-	if movesChecks(c.body) {
-		s.checked = &checkIndex{}
+	if s.checked == nil {
+		s.indexChecks()
 	}
 	if !s.samePlacement(before, c.body) {
 		s.inputs = s.Index

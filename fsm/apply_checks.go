@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"havip-cluster/fsm/placement"
 )
@@ -137,6 +136,7 @@ func (s *State) leaveChecks(c Command, id string) {
 		if !slices.Contains(k.HAVIPs, id) {
 			continue
 		}
+		s.checked = nil
 		if len(k.HAVIPs) == 1 {
 			s.dropCheck(k.Name)
 			s.note(c, "check-deleted", "", "", fmt.Sprintf("check %s was deleted with its last HAVIP", k.Name))
@@ -268,21 +268,24 @@ func oneLine(text string) string {
 	return clip(strings.TrimSpace(text), MaxCheckOutput)
 }
 
-// checkIndex is what all checks say of each HAVIP, made when it is asked for the first time. It
-// belongs to one set of checks, results, nodes and sessions.
-type checkIndex struct {
-	once    sync.Once
-	checked placement.Checked
+// verdicts is what the checks say of a HAVIP, by node name. In the middle of a command that
+// changes that, it is summed up anew each time.
+func (s *State) verdicts(havip string) map[string]placement.Verdict {
+	switch {
+	case len(s.Checks) == 0:
+		return nil
+	case s.checked != nil:
+		return s.checked.Of(havip)
+	}
+	return placement.Verdicts(s.PlacementChecks()).Of(havip)
 }
 
-// verdicts is what the checks say of a HAVIP, by node name.
-func (s *State) verdicts(havip string) map[string]placement.Verdict {
-	if len(s.Checks) == 0 {
-		return nil
+// indexChecks sums up what the checks say.
+func (s *State) indexChecks() {
+	if s.checked = nil; len(s.Checks) > 0 {
+		checked := placement.Verdicts(s.PlacementChecks())
+		s.checked = &checked
 	}
-	i := s.checked
-	i.once.Do(func() { i.checked = placement.Verdicts(s.PlacementChecks()) })
-	return i.checked.Of(havip)
 }
 
 // PlacementChecks are the checks as the placement sees them, in the order of their names.
@@ -305,8 +308,7 @@ func (s *State) PlacementChecks() []placement.Check {
 // movesChecks says that a command may change what the checks say of a HAVIP.
 func movesChecks(b Body) bool {
 	switch b.(type) {
-	case *CreateCheck, *UpdateCheck, *DeleteCheck, *ReportChecks, *OpenSession, *AddNode, *RemoveNode, *ApplyConfig, *Rollback,
-		*DeleteHAVIP, *Release, *CloseSession, *CloseSessions:
+	case *CreateCheck, *UpdateCheck, *DeleteCheck, *ReportChecks, *OpenSession, *AddNode, *RemoveNode, *ApplyConfig, *Rollback:
 		return true
 	}
 	return false

@@ -139,6 +139,7 @@ func (im image) state() *State {
 	for _, r := range im.Results {
 		s.Results[r.Node] = r.Results
 	}
+	s.indexChecks()
 	s.indexOwn()
 	s.inputs = s.Index
 	return s

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"havip-cluster/fsm/placement"
 )
 
 // State is everything the log has agreed on, at Index. It is immutable: whoever has one
@@ -41,7 +43,7 @@ type State struct {
 	// in no snapshot: a restored state counts as changed.
 	inputs uint64
 	// checked is derived from checks, results, nodes and sessions, see apply_checks.go.
-	checked *checkIndex
+	checked *placement.Checked
 	// entry is there while the assignments of one entry are carried out.
 	entry *entryLog
 
@@ -65,7 +67,7 @@ func New() *State {
 
 		Credentials: map[string]Credential{},
 
-		Checks: map[string]Check{}, Results: map[string][]CheckResult{}, checked: &checkIndex{},
+		Checks: map[string]Check{}, Results: map[string][]CheckResult{},
 	}
 }
 

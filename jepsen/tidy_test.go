@@ -48,7 +48,7 @@ var arrows = map[string][]string{
 	"failover/lease/shell": {"fsm", "failover/lease", "failover/ports", "failover/wire"},
 	"failover/owner":       {"fsm", "failover/lease", "failover/ports", "failover/wire"},
 	"failover/leader":      {"fsm", "fsm/placement", "failover/lease", "failover/ports", "failover/wire"},
-	"health": {"fsm"},
+	"health":               {"fsm"},
 	"agent": {
 		"agent/guard", "agent/hooks", "api", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm", "health",
 		"membership", "membership/identity", "membership/reach", "membership/words", "netdev", "netdev/fence",
