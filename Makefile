@@ -50,7 +50,8 @@ setup:
 .PHONY: test
 test: setup ## all tests with the race detector, but for whole clusters (root)
 	@# The slowest package first: two run at a time, and none is to be left over for the end.
-	$(GO) test -race -timeout $(TEST_TIMEOUT) ./membership $$($(GO) list ./... | grep -v -e /jepsen/scenario -e /jepsen/trial -e '/membership$$')
+	@# Its tests wait more than they work, so four of them go side by side.
+	$(GO) test -race -parallel 4 -timeout $(TEST_TIMEOUT) ./membership $$($(GO) list ./... | grep -v -e /jepsen/scenario -e /jepsen/trial -e '/membership$$')
 
 .PHONY: test-short
 test-short: setup ## the tests that take seconds

@@ -81,7 +81,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 		if v.Owner != nil {
 			gauge(metricOwner, 1, v.Name, s.NodeName(v.Owner.Node))
 		}
-		if serving != fsm.Available && v.Enabled && !v.Deleting {
+		if serving != fsm.Available && !v.Disabled && !v.Deleting {
 			gauge(metricUnserved, 1, v.Name)
 		}
 	}

@@ -239,7 +239,7 @@ func (p *EdgePort) followLog(want owner.Wanted) {
 			continue // of two VPCs: the address is guarded all the same
 		}
 		ids[v.IP] = id
-		d.HAVIPs[v.IP] = edge.Want{Leave: !v.Enabled || v.Unmanaged || v.Maintenance || v.Deleting || s.Cluster.Maintenance}
+		d.HAVIPs[v.IP] = edge.Want{Leave: v.Disabled || v.Unmanaged || v.Maintenance || v.Deleting || s.Cluster.Maintenance}
 		subnets[v.Subnet] = true
 		if p.own(s, v.IP) {
 			d.Own[v.IP] = true

@@ -65,7 +65,7 @@ func newBed(t *testing.T, tight bool) *bed {
 }
 
 func (b *bed) havip(id, ip, subnet string) {
-	b.state.HAVIPs[id] = fsm.HAVIP{ID: id, Name: id, IP: netip.MustParseAddr(ip), Subnet: subnet, Enabled: true}
+	b.state.HAVIPs[id] = fsm.HAVIP{ID: id, Name: id, IP: netip.MustParseAddr(ip), Subnet: subnet}
 }
 
 func (b *bed) holding(id, eni string) owner.Holding {

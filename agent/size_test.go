@@ -70,7 +70,7 @@ func sized(tb testing.TB, n int) (*EdgePort, owner.Wanted) {
 	s.Subnets["net"] = fsm.Subnet{Name: "net", CIDR: prefix.Masked()}
 	want := owner.Wanted{State: s, CaughtUp: true, Deadline: lease.Instant(2 * time.Hour)}
 	for i := range n {
-		v := fsm.HAVIP{ID: fmt.Sprintf("havip-%08d", i), IP: netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), Subnet: "net", Enabled: true}
+		v := fsm.HAVIP{ID: fmt.Sprintf("havip-%08d", i), IP: netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), Subnet: "net"}
 		s.HAVIPs[v.ID] = v
 		if i%2 == 0 {
 			want.Holdings = append(want.Holdings, owner.Holding{HAVIP: v, ENI: eni, Lifetime: time.Hour})

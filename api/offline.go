@@ -96,9 +96,8 @@ func offlineHAVIP(st *fsm.State, h manifest.HAVIP, p placement.HAVIP, at int64) 
 	ip, _ := netip.ParseAddr(h.IP) // checked when the file was read; absent is none
 	eip, _ := netip.ParseAddr(h.EIP)
 	v := fsm.HAVIP{
-		ID: p.ID, Name: h.Name, IP: ip, Subnet: p.Subnet, VPC: st.Subnets[p.Subnet].VPC, Range: p.Range, Prefer: p.Prefer, Require: p.Require, Forbid: p.Forbid,
-		Failback: p.Failback, Priority: p.Priority, Enabled: !p.Disabled, Deleting: p.Deleting, Unmanaged: p.Unmanaged, Maintenance: p.Maintenance,
-		Stickiness: p.Stickiness, Weight: p.Weight, FailLimit: p.FailLimit, GaveUp: p.GaveUp, Last: p.Last, EIP: eip, Epoch: fsm.Epoch(p.Draining) + 1,
+		ID: p.ID, Name: h.Name, IP: ip, Subnet: p.Subnet, VPC: st.Subnets[p.Subnet].VPC, Range: p.Range, Spec: p.Spec,
+		Deleting: p.Deleting, GaveUp: p.GaveUp, Last: p.Last, EIP: eip, Epoch: fsm.Epoch(p.Draining) + 1,
 	}
 	for _, b := range p.Bans {
 		v.Bans = append(v.Bans, b.Target)

@@ -100,9 +100,7 @@ func (w *walker) create(i int) fsm.CreateHAVIP {
 	r := w.r
 	ips := []string{fmt.Sprintf("10.77.0.%d", 100+i), fmt.Sprintf("10.78.0.%d", 100+i), fmt.Sprintf("2001:db8::%x", 100+i)}
 	v := fsm.CreateHAVIP{
-		Name: fmt.Sprintf("v%d", i%12), IP: netip.MustParseAddr(pick(r, ips)), Priority: r.IntN(3) - 1, Disabled: r.IntN(12) == 0, Unmanaged: r.IntN(12) == 0,
-		Maintenance: r.IntN(12) == 0, Failback: pick(r, []string{"", "never", "immediate", "5m", "02:00-04:00", "22:00-01:30"}),
-		Require: some(r, w.targets(), 1), Forbid: some(r, w.targets(), 1),
+		Name: fmt.Sprintf("v%d", i%12), IP: netip.MustParseAddr(pick(r, ips)), Spec: fsm.Spec{Priority: r.IntN(3) - 1, Disabled: r.IntN(12) == 0, Unmanaged: r.IntN(12) == 0, Maintenance: r.IntN(12) == 0, Failback: pick(r, []string{"", "never", "immediate", "5m", "02:00-04:00", "22:00-01:30"}), Require: some(r, w.targets(), 1), Forbid: some(r, w.targets(), 1)},
 	}
 	for range r.IntN(3) {
 		if v.Prefer == nil {

@@ -9,30 +9,23 @@ import (
 	"time"
 
 	"havip-cluster/fsm"
+	"havip-cluster/havip"
 )
+
+// Change is what is said of the settings of a HAVIP; what is absent is not said.
+type Change = havip.Change
 
 // HAVIPSpec is a new HAVIP.
 type HAVIPSpec struct {
-	Name     string         `json:"name"`
-	IP       string         `json:"ip,omitempty" doc:"Absent: one is chosen"`
-	Subnet   string         `json:"subnet,omitempty" doc:"Absent: the one that holds the address"`
-	VPC      string         `json:"vpc,omitempty"`
-	Range    *RangeSpec     `json:"range,omitempty" doc:"Absent: any ENI of the subnet"`
-	Prefer   map[string]int `json:"prefer,omitempty" doc:"Node or ENI: score"`
-	Failback string         `json:"failback,omitempty" doc:"never, immediate, a delay such as 5m, or a daily window in UTC such as 02:00-04:00"`
-	Priority int            `json:"priority,omitempty"`
-
-	Require     []string `json:"require,omitempty" doc:"Nodes or ENIs; nobody else may own it"`
-	Forbid      []string `json:"forbid,omitempty" doc:"Nodes or ENIs that never may own it"`
-	Stickiness  *int     `json:"stickiness,omitempty" doc:"The gain of score that is worth a move"`
-	Weight      *int     `json:"weight,omitempty" doc:"What it takes of a node's capacity"`
-	FailLimit   *int     `json:"fail_limit,omitempty" doc:"Failures that bar a node; 0: none do"`
-	Managed     *bool    `json:"managed,omitempty" doc:"false: it is left where it is, whatever happens"`
-	Maintenance bool     `json:"maintenance,omitempty" doc:"Nothing moves it"`
-	Enabled     *bool    `json:"enabled,omitempty"`
-	EIP         string   `json:"eip,omitempty"`
-	ReuseNow    bool     `json:"reuse_now,omitempty" doc:"Take an address that is in quarantine"`
-	Force       bool     `json:"force,omitempty" doc:"Take the address although a station outside the cluster has it"`
+	Name   string     `json:"name"`
+	IP     string     `json:"ip,omitempty" doc:"Absent: one is chosen"`
+	Subnet string     `json:"subnet,omitempty" doc:"Absent: the one that holds the address"`
+	VPC    string     `json:"vpc,omitempty"`
+	Range  *RangeSpec `json:"range,omitempty" doc:"Absent: any ENI of the subnet"`
+	Change
+	EIP      string `json:"eip,omitempty"`
+	ReuseNow bool   `json:"reuse_now,omitempty" doc:"Take an address that is in quarantine"`
+	Force    bool   `json:"force,omitempty" doc:"Take the address although a station outside the cluster has it"`
 }
 
 // RangeSpec is a range as it is asked for.
@@ -44,23 +37,12 @@ type RangeSpec struct {
 
 // HAVIPChange is a change of a HAVIP; what is absent stays.
 type HAVIPChange struct {
-	Name     *string         `json:"name,omitempty"`
-	Range    *RangeSpec      `json:"range,omitempty"`
-	Prefer   *map[string]int `json:"prefer,omitempty" doc:"Replaces all preferences"`
-	Bans     *[]string       `json:"bans,omitempty" doc:"Replaces all bans"`
-	Failback *string         `json:"failback,omitempty"`
-	Priority *int            `json:"priority,omitempty"`
-	Enabled  *bool           `json:"enabled,omitempty"`
-
-	Require     *[]string `json:"require,omitempty" doc:"Replaces all"`
-	Forbid      *[]string `json:"forbid,omitempty" doc:"Replaces all"`
-	Stickiness  *int      `json:"stickiness,omitempty"`
-	Weight      *int      `json:"weight,omitempty"`
-	FailLimit   *int      `json:"fail_limit,omitempty"`
-	Managed     *bool     `json:"managed,omitempty"`
-	Maintenance *bool     `json:"maintenance,omitempty"`
-	Evict       bool      `json:"evict,omitempty" doc:"An owner that leaves the range releases first; without it the change is refused"`
-	Force       bool      `json:"force,omitempty" doc:"Take the address although a station outside the cluster has it"`
+	Name  *string    `json:"name,omitempty"`
+	Range *RangeSpec `json:"range,omitempty"`
+	Bans  *[]string  `json:"bans,omitempty" doc:"Replaces all bans"`
+	Change
+	Evict bool `json:"evict,omitempty" doc:"An owner that leaves the range releases first; without it the change is refused"`
+	Force bool `json:"force,omitempty" doc:"Take the address although a station outside the cluster has it"`
 }
 
 // RangeChange is names that come into a range, and names that go.
@@ -152,7 +134,7 @@ func (s *Server) havipRoutes() {
 		write(s, http.MethodPost, "/v1/havips/{id}/"+word, word+"-havip", "Let a HAVIP be owned, or by nobody",
 			func(ctx context.Context, in *havipChange) (fsm.Result, error) {
 				return s.commit(ctx, in.Key.Key, onHAVIP(in.ID, func(v fsm.HAVIP) (fsm.Body, error) {
-					return fsm.UpdateHAVIP{ID: v.ID, Enabled: &enabled}, nil
+					return fsm.UpdateHAVIP{ID: v.ID, Change: Change{Enabled: &enabled}}, nil
 				}))
 			}, showHAVIP)
 	}
@@ -202,7 +184,7 @@ func placements(st *fsm.State, in *placementQuery) ([]Placement, error) {
 func (s *Server) createHAVIP(ctx context.Context, in *havipCreate) (fsm.Result, error) {
 	b := in.Body
 	cmd := fsm.CreateHAVIP{
-		Name: b.Name, Subnet: b.Subnet, VPC: b.VPC, Range: b.Range.fsm(), Prefer: b.Prefer, Failback: b.Failback, Priority: b.Priority,
+		Name: b.Name, Subnet: b.Subnet, VPC: b.VPC, Range: b.Range.fsm(), Spec: fsm.Spec{}.With(b.Change), ReuseNow: b.ReuseNow, Force: b.Force,
 	}
 	if b.IP != "" {
 		ip, err := netip.ParseAddr(b.IP)
@@ -215,9 +197,7 @@ func (s *Server) createHAVIP(ctx context.Context, in *havipCreate) (fsm.Result, 
 	if err != nil {
 		return fsm.Result{}, err
 	}
-	cmd.Require, cmd.Forbid, cmd.Stickiness, cmd.Weight, cmd.FailLimit = b.Require, b.Forbid, b.Stickiness, b.Weight, b.FailLimit
-	cmd.Disabled, cmd.Unmanaged, cmd.Maintenance = b.Enabled != nil && !*b.Enabled, b.Managed != nil && !*b.Managed, b.Maintenance
-	cmd.EIP, cmd.ReuseNow, cmd.Force = eip, b.ReuseNow, b.Force
+	cmd.EIP = eip
 	if refusal := s.inUse(ctx, cmd, in.Key.Key); refusal != nil {
 		return fsm.Result{Refusal: refusal}, nil
 	}
@@ -254,15 +234,7 @@ func parseEIP(text string) (netip.Addr, error) {
 func (s *Server) updateHAVIP(ctx context.Context, in *havipBody[HAVIPChange]) (fsm.Result, error) {
 	b := in.Body
 	return s.commitList(ctx, in.Key.Key, onHAVIP(in.ID, func(v fsm.HAVIP) (fsm.Body, error) {
-		cmd := fsm.UpdateHAVIP{
-			ID: v.ID, Name: b.Name, Prefer: b.Prefer, Bans: b.Bans, Failback: b.Failback, Priority: b.Priority, Enabled: b.Enabled,
-			Require: b.Require, Forbid: b.Forbid, Stickiness: b.Stickiness, Weight: b.Weight, FailLimit: b.FailLimit,
-			Maintenance: b.Maintenance, Evict: b.Evict, Force: b.Force,
-		}
-		if b.Managed != nil {
-			off := !*b.Managed
-			cmd.Unmanaged = &off
-		}
+		cmd := fsm.UpdateHAVIP{ID: v.ID, Name: b.Name, Bans: b.Bans, Change: b.Change, Evict: b.Evict, Force: b.Force}
 		if b.Range != nil {
 			r := b.Range.fsm()
 			if b.Range.Limit == nil {

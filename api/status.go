@@ -195,7 +195,7 @@ func (h *health) havips(st *fsm.State, at int64) {
 		switch {
 		case serving != fsm.Unbound:
 			h.out.Owned++
-		case v.Enabled && !v.Deleting:
+		case !v.Disabled && !v.Deleting:
 			h.out.Unowned++
 		default:
 			continue

@@ -1,12 +1,15 @@
 package api
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"havip-cluster/fsm"
+	"havip-cluster/havip"
+	"havip-cluster/internal/form"
 )
 
 // Done is the answer to a change after which there is nothing to show.
@@ -46,34 +49,41 @@ type Range struct {
 	Limit   bool     `json:"limit" doc:"false: any ENI of the subnet may own it"`
 }
 
+// View is every setting of a HAVIP, with the defaults filled in.
+type View = havip.View
+
 // HAVIP is everything about a HAVIP.
 type HAVIP struct {
 	Placement
-	VPC      string         `json:"vpc"`
-	Range    Range          `json:"range"`
-	EIP      *string        `json:"eip"`
-	Failback string         `json:"failback"`
-	Priority int            `json:"priority"`
-	Prefer   map[string]int `json:"prefer"`
-	Bans     []string       `json:"bans"`
-	Enabled  bool           `json:"enabled"`
-	Deleting bool           `json:"deleting,omitempty"`
-	Waits    []string       `json:"waits" doc:"Nodes whose fence does not know it yet: it is placed when all do"`
-	Draining []string       `json:"draining" doc:"ENIs of earlier owners that have not released it yet"`
-	Created  time.Time      `json:"created"`
+	VPC   string  `json:"vpc"`
+	Range Range   `json:"range"`
+	EIP   *string `json:"eip"`
+	View
+	Bans     []string  `json:"bans"`
+	Deleting bool      `json:"deleting,omitempty"`
+	Waits    []string  `json:"waits" doc:"Nodes whose fence does not know it yet: it is placed when all do"`
+	Draining []string  `json:"draining" doc:"ENIs of earlier owners that have not released it yet"`
+	Created  time.Time `json:"created"`
 
-	BanEnds     map[string]time.Time `json:"ban_ends" doc:"Bans that end by themselves"`
-	Require     []string             `json:"require"`
-	Forbid      []string             `json:"forbid"`
-	Stickiness  int                  `json:"stickiness"`
-	Weight      int                  `json:"weight"`
-	FailLimit   int                  `json:"fail_limit" doc:"Failures on a node before it is barred; 0: none bar it"`
-	Fails       map[string]int       `json:"fails" doc:"Node: failures that count now"`
-	GaveUp      map[string]GaveUp    `json:"gave_up" doc:"ENI: a pause after a failure"`
-	Managed     bool                 `json:"managed"`
-	Maintenance bool                 `json:"maintenance"`
-	Groups      []string             `json:"groups"`
-	Warnings    []string             `json:"warnings" doc:"What is legal and probably not meant"`
+	BanEnds  map[string]time.Time `json:"ban_ends" doc:"Bans that end by themselves"`
+	Fails    map[string]int       `json:"fails" doc:"Node: failures that count now"`
+	GaveUp   map[string]GaveUp    `json:"gave_up" doc:"ENI: a pause after a failure"`
+	Groups   []string             `json:"groups"`
+	Warnings []string             `json:"warnings" doc:"What is legal and probably not meant"`
+}
+
+// answerForm is the order in which the keys have always come.
+var answerForm = form.New[HAVIP](havip.AnswerKeys)
+
+// MarshalJSON is the form of an answer.
+func (v HAVIP) MarshalJSON() ([]byte, error) { return answerForm.Marshal(&v) }
+
+// TransformSchema puts the sentences of the settings into the schema of an answer.
+func (HAVIP) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	for i := range havip.Settings {
+		s.Properties[havip.Settings[i].Key].Description = havip.Settings[i].Doc()
+	}
+	return s
 }
 
 // GaveUp is a pause after a failure.
@@ -214,7 +224,7 @@ func placementView(st *fsm.State, v fsm.HAVIP) Placement {
 // notPlaceable says why an enabled HAVIP without an owner gets none, where that is not about
 // one ENI or the other; else "".
 func notPlaceable(st *fsm.State, v fsm.HAVIP) string {
-	if v.Owner != nil || !v.Enabled || v.Deleting {
+	if v.Owner != nil || v.Disabled || v.Deleting {
 		return ""
 	}
 	if node, own := st.OwnAddress(v.IP); own {
@@ -249,13 +259,11 @@ func (w *viewer) havip(v fsm.HAVIP) HAVIP {
 	out := HAVIP{
 		Placement: placementView(st, v), VPC: v.VPC,
 		Range: Range{Type: string(v.Range.Type), Members: list(v.Range.Members), Limit: v.Range.Limit},
-		EIP:   addrOrNull(v.EIP), Failback: v.Failback, Priority: v.Priority, Prefer: map[string]int{}, Bans: []string{},
-		Enabled: v.Enabled, Deleting: v.Deleting, Waits: list(st.Unguarded(v)), Draining: []string{}, Created: wall(v.Created),
-		BanEnds: map[string]time.Time{}, Require: list(v.Require), Forbid: list(v.Forbid),
-		Stickiness: v.Sticky(), Weight: v.Takes(), FailLimit: v.FailureLimit(), Fails: map[string]int{}, GaveUp: map[string]GaveUp{},
-		Managed: !v.Unmanaged, Maintenance: v.Maintenance, Groups: list(w.groups[v.ID]), Warnings: w.advice(v),
+		EIP:   addrOrNull(v.EIP), View: v.Spec.View().Whole(), Bans: []string{},
+		Deleting: v.Deleting, Waits: list(st.Unguarded(v)), Draining: []string{}, Created: wall(v.Created),
+		BanEnds: map[string]time.Time{}, Fails: map[string]int{}, GaveUp: map[string]GaveUp{},
+		Groups: list(w.groups[v.ID]), Warnings: w.advice(v),
 	}
-	maps.Copy(out.Prefer, v.Prefer)
 	for _, b := range v.BanList(at) {
 		out.Bans = append(out.Bans, b.Target)
 		if b.Until != 0 {

@@ -273,10 +273,7 @@ func inConfig(list string, i int, r *Refusal) *Refusal {
 
 // create makes the command that would create what a spec says.
 func (h HAVIPSpec) create(reuse bool) CreateHAVIP {
-	return CreateHAVIP{
-		Name: h.Name, IP: h.IP, Subnet: h.Subnet, VPC: h.VPC, Range: h.Range, Prefer: h.Prefer, Failback: h.Failback,
-		Priority: h.Priority, Disabled: h.Disabled, ReuseNow: reuse,
-	}
+	return CreateHAVIP{Name: h.Name, IP: h.IP, Subnet: h.Subnet, VPC: h.VPC, Range: h.Range, Spec: h.Spec, ReuseNow: reuse}
 }
 
 // conform makes a HAVIP what its spec says.
@@ -288,16 +285,10 @@ func (s *State) conform(c Command, v HAVIP, h HAVIPSpec) *Refusal {
 		return Refuse(CodeUnsupported, "HAVIP %s is %s in subnet %s of %s for life; create a new one, and delete this", v.Name, v.IP, v.Subnet, v.VPC)
 	}
 	before := v
-	v.Stickiness, v.Weight, v.FailLimit = nil, nil, nil
-	enabled := !h.Disabled
-	if h.Prefer == nil {
-		h.Prefer = map[string]int{}
+	if refusal := s.setHAVIP(&v, UpdateHAVIP{Name: &h.Name, Range: &h.Range, Bans: &h.Bans}); refusal != nil {
+		return refusal
 	}
-	if refusal := s.setHAVIP(&v, UpdateHAVIP{
-		Name: &h.Name, Range: &h.Range, Prefer: &h.Prefer, Bans: &h.Bans, Failback: &h.Failback, Priority: &h.Priority, Enabled: &enabled,
-		Require: &h.Require, Forbid: &h.Forbid, Stickiness: h.Stickiness, Weight: h.Weight, FailLimit: h.FailLimit,
-		Unmanaged: &h.Unmanaged, Maintenance: &h.Maintenance,
-	}); refusal != nil {
+	if refusal := s.setSpec(&v, h.Spec); refusal != nil {
 		return refusal
 	}
 	v.BanEnds = nil
@@ -318,7 +309,7 @@ func (s *State) conform(c Command, v HAVIP, h HAVIPSpec) *Refusal {
 	s.HAVIPs[v.ID] = v
 	s.batch.eips[v.EIP] = v.ID
 	s.batch.renamed(before, v)
-	if !v.Enabled && v.Owner != nil {
+	if v.Disabled && v.Owner != nil {
 		return s.assign(c, Assignment{HAVIP: v.ID, FromEpoch: v.Epoch, Reason: "the HAVIP was disabled"})
 	}
 	return s.ownerInRange(c, v, true) // the configuration is the operator's word: the owner releases first
@@ -395,7 +386,7 @@ func (s *State) DesiredConfig() Config {
 	}
 	for _, v := range s.HAVIPList() {
 		if !v.Deleting {
-			cfg.HAVIPs = append(cfg.HAVIPs, v.Spec())
+			cfg.HAVIPs = append(cfg.HAVIPs, v.desired())
 		}
 	}
 	for _, g := range s.GroupList() {
@@ -410,15 +401,6 @@ func (s *State) DesiredConfig() Config {
 		cfg.Nodes = append(cfg.Nodes, NodeSpec{Name: n.Name, Standby: n.Standby, Maintenance: n.Maintenance, Capacity: n.Capacity, Score: n.Score, Health: n.Health})
 	}
 	return cfg
-}
-
-// Spec is what the operator says of the HAVIP.
-func (v HAVIP) Spec() HAVIPSpec {
-	return HAVIPSpec{
-		Name: v.Name, ID: v.ID, IP: v.IP, Subnet: v.Subnet, VPC: v.VPC, Range: v.Range, Prefer: v.Prefer, Require: v.Require, Forbid: v.Forbid,
-		Bans: v.Bans, BanEnds: v.BanEnds, Failback: v.Failback, Priority: v.Priority, Stickiness: v.Stickiness, Weight: v.Weight,
-		FailLimit: v.FailLimit, Disabled: !v.Enabled, Unmanaged: v.Unmanaged, Maintenance: v.Maintenance, EIP: v.EIP,
-	}
 }
 
 // groupByName names the HAVIPs of a group by their names, or by id where several share one.

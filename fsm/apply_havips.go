@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -39,7 +38,7 @@ func (s *State) createHAVIP(c Command, b CreateHAVIP) (string, *Refusal) {
 	}
 	v := HAVIP{
 		ID: s.newID("havip-"), Name: name, Subnet: sub.Name, VPC: sub.VPC,
-		Enabled: true, Created: c.At, Since: c.At, Reason: "new",
+		Created: c.At, Since: c.At, Reason: "new",
 	}
 	if _, taken := s.HAVIPs[v.ID]; taken && s.Level() >= 4 {
 		v.ID = s.otherID("havip-", v.ID, func(id string) bool { _, taken := s.HAVIPs[id]; return taken })
@@ -59,10 +58,10 @@ func (s *State) createHAVIP(c Command, b CreateHAVIP) (string, *Refusal) {
 		return "", refusal
 	}
 	s.Subnets[sub.Name] = sub
-	if refusal := s.setHAVIP(&v, UpdateHAVIP{
-		Range: &b.Range, Prefer: &b.Prefer, Failback: &b.Failback, Priority: &b.Priority, Require: &b.Require, Forbid: &b.Forbid,
-		Stickiness: b.Stickiness, Weight: b.Weight, FailLimit: b.FailLimit, Unmanaged: &b.Unmanaged, Maintenance: &b.Maintenance,
-	}); refusal != nil {
+	if refusal := s.setHAVIP(&v, UpdateHAVIP{Range: &b.Range}); refusal != nil {
+		return "", refusal
+	}
+	if refusal := s.setSpec(&v, b.Spec); refusal != nil {
 		return "", refusal
 	}
 	if b.EIP.IsValid() {
@@ -70,7 +69,7 @@ func (s *State) createHAVIP(c Command, b CreateHAVIP) (string, *Refusal) {
 			return "", refusal
 		}
 	}
-	v.Enabled, v.Free = !b.Disabled, b.Force
+	v.Free = b.Force
 	delete(s.Quarantine, Quarantined{VPC: v.VPC, IP: v.IP}.key())
 	s.guard(&v)
 	s.HAVIPs[v.ID] = v
@@ -119,7 +118,7 @@ func (s *State) updateHAVIP(c Command, b UpdateHAVIP) (string, *Refusal) {
 	}
 	s.HAVIPs[v.ID] = v
 	s.note(c, "havip-changed", v.Name, "", fmt.Sprintf("HAVIP %s was changed", v.Name))
-	if !v.Enabled && v.Owner != nil {
+	if v.Disabled && v.Owner != nil {
 		return v.ID, s.assign(c, Assignment{HAVIP: v.ID, FromEpoch: v.Epoch, Reason: "the HAVIP was disabled"})
 	}
 	if b.Range != nil {
@@ -144,92 +143,38 @@ func (s *State) setHAVIP(v *HAVIP, b UpdateHAVIP) *Refusal {
 		}
 		v.Range = r
 	}
-	if b.Prefer != nil {
-		if refusal := s.checkScores(v.Prefer, *b.Prefer); refusal != nil {
-			return refusal
-		}
-		v.Prefer = maps.Clone(*b.Prefer)
-	}
 	if b.Bans != nil {
 		if refusal := s.checkBans(v.Bans, *b.Bans); refusal != nil {
 			return refusal
 		}
 		*v = v.withBans(slices.Compact(slices.Sorted(slices.Values(*b.Bans))))
 	}
-	if b.Failback != nil {
-		if refusal := s.checkFailback(*b.Failback); refusal != nil {
+	if b.Change != (Change{}) {
+		if refusal := s.setSpec(v, v.Spec.With(b.Change)); refusal != nil {
 			return refusal
 		}
-		if v.Failback = *b.Failback; v.Failback == "" {
-			v.Failback = "never"
-		}
-	}
-	if b.Priority != nil {
-		if *b.Priority < -ScoreLimit || *b.Priority > ScoreLimit {
-			return Refuse(CodeRange, "priority %d is not between %d and %d", *b.Priority, -ScoreLimit, ScoreLimit)
-		}
-		v.Priority = *b.Priority
-	}
-	if b.Enabled != nil {
-		if *b.Enabled && !v.Enabled {
-			v.Free = false // somebody may have taken the address meanwhile
-		}
-		v.Enabled = *b.Enabled
 	}
 	if b.Force {
 		v.Free, v.GaveUp = true, nil // so that who gave it up tries again
 	}
-	return s.setPolicy(v, b)
+	return nil
 }
 
-// setPolicy is setHAVIP for what level 2 added.
-func (s *State) setPolicy(v *HAVIP, b UpdateHAVIP) *Refusal {
-	for _, words := range []struct {
-		what string
-		into *[]string
-		say  *[]string
-	}{{"required", &v.Require, b.Require}, {"forbidden", &v.Forbid, b.Forbid}} {
-		if words.say == nil {
-			continue
-		}
-		targets := slices.Compact(slices.Sorted(slices.Values(*words.say)))
-		if refusal := s.checkTargets(words.what, *words.into, targets); refusal != nil {
-			return refusal
-		}
-		*words.into = targets
+// setSpec checks the settings and gives a HAVIP these.
+func (s *State) setSpec(v *HAVIP, spec Spec) *Refusal {
+	spec = spec.Clean()
+	if refusal := s.checkSettings(v.Name, v.Spec, spec); refusal != nil {
+		return refusal
 	}
-	for _, target := range v.Require {
-		if slices.Contains(v.Forbid, target) {
-			return Refuse(CodeParameter, "%s is both required and forbidden for HAVIP %s; say one of the two", target, v.Name)
-		}
+	if v.Disabled && !spec.Disabled {
+		v.Free = false // somebody may have taken the address meanwhile
 	}
-	for _, n := range []struct {
-		what string
-		into **int
-		say  *int
-	}{{"stickiness", &v.Stickiness, b.Stickiness}, {"weight", &v.Weight, b.Weight}, {"failure limit", &v.FailLimit, b.FailLimit}} {
-		if n.say == nil {
-			continue
-		}
-		if *n.say < 0 || *n.say > ScoreLimit {
-			return Refuse(CodeRange, "a %s of %d is not possible: 0 to %d", n.what, *n.say, ScoreLimit)
-		}
-		*n.into = n.say
-	}
-	if b.Unmanaged != nil {
-		v.Unmanaged = *b.Unmanaged
-	}
-	if b.Maintenance != nil {
-		v.Maintenance = *b.Maintenance
-	}
+	v.Spec = spec
 	return nil
 }
 
 // checkTargets allows a target that was named before: it may have gone since.
-func (s *State) checkTargets(what string, before, targets []string) *Refusal {
-	if len(targets) > MaxTargets {
-		return Refuse(CodeLimit, "%d %s nodes and ENIs, at most %d", len(targets), what, MaxTargets)
-	}
+func (s *State) checkTargets(before, targets []string) *Refusal {
 	for _, who := range targets {
 		if slices.Contains(before, who) {
 			continue
@@ -251,30 +196,12 @@ func (s *State) checkFailback(text string) *Refusal {
 	return refusal
 }
 
-// checkScores allows a target that had a score before: it may have gone since.
-func (s *State) checkScores(before, scores map[string]int) *Refusal {
-	if len(scores) > MaxPrefer {
-		return Refuse(CodeLimit, "%d preferences, at most %d", len(scores), MaxPrefer)
-	}
-	for _, who := range slices.Sorted(maps.Keys(scores)) {
-		if _, known := before[who]; !known {
-			if refusal := s.checkTarget(who); refusal != nil {
-				return refusal
-			}
-		}
-		if n := scores[who]; n < -ScoreLimit || n > ScoreLimit {
-			return Refuse(CodeRange, "the score %d for %s is not between %d and %d", n, who, -ScoreLimit, ScoreLimit)
-		}
-	}
-	return nil
-}
-
 // checkBans allows a target that was banned before: it may have gone since.
 func (s *State) checkBans(before, bans []string) *Refusal {
 	if len(bans) > MaxBans {
 		return Refuse(CodeLimit, "%d bans, at most %d", len(bans), MaxBans)
 	}
-	return s.checkTargets("banned", before, bans)
+	return s.checkTargets(before, bans)
 }
 
 // checkTarget refuses what is neither a node's name nor an ENI's id.

@@ -77,7 +77,7 @@ func changedRange(v HAVIP, b ChangeRange) (Range, *Refusal) {
 // ownerInRange is rule R22: the owner stays in the range, or releases first when evict
 // says so. v is in the state already.
 func (s *State) ownerInRange(c Command, v HAVIP, evict bool) *Refusal {
-	if v.Owner == nil || !v.Enabled || s.outOfRange(v) == "" {
+	if v.Owner == nil || v.Disabled || s.outOfRange(v) == "" {
 		return nil
 	}
 	if !evict {

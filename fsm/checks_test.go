@@ -144,7 +144,7 @@ func TestCheckScores(t *testing.T) {
 	w := checking(t)
 	w.must(DeleteCheck{"web-up"})
 	w.must(CreateCheck{Check{Name: "slow", Type: CheckTCP, Target: "127.0.0.1:80", Score: -50}})
-	w.must(update(UpdateHAVIP{Prefer: ptr(map[string]int{"n1": 20}), Stickiness: ptr(10)})(w))
+	w.must(update(UpdateHAVIP{Change: Change{Prefer: ptr(map[string]int{"n1": 20}), Stickiness: ptr(10)}})(w))
 	for _, n := range []string{"n1", "n2", "n3"} {
 		w.says(n, "slow", CheckPassing, "")
 	}
@@ -164,7 +164,7 @@ func TestCheckScores(t *testing.T) {
 		t.Errorf("it comes back to %s though failback is never", to)
 	}
 	// Less than the stickiness: it stays.
-	w.must(update(UpdateHAVIP{Stickiness: ptr(100)})(w))
+	w.must(update(UpdateHAVIP{Change: Change{Stickiness: ptr(100)}})(w))
 	w.says(at[:2], "slow", CheckFailing, "late")
 	if to, _ := w.best(); to != at {
 		t.Errorf("it leaves to %s for less than its stickiness", to)
@@ -191,7 +191,7 @@ func TestCheckResultsGetOld(t *testing.T) {
 		t.Errorf("in new sessions: %s, %s", state("n1"), state("n2"))
 	}
 	for range 3 { // unknown is no place to go to for a wish
-		w.must(update(UpdateHAVIP{Prefer: ptr(map[string]int{"n1": 500}), Failback: ptr("immediate")})(w))
+		w.must(update(UpdateHAVIP{Change: Change{Prefer: ptr(map[string]int{"n1": 500}), Failback: ptr("immediate")}})(w))
 	}
 	w.says("n3", "web-up", CheckPassing, "up")
 	w.settle()

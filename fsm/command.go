@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -73,14 +72,10 @@ func plainBody(body Body) Body {
 	if !ok {
 		return body
 	}
-	for _, list := range []**[]string{&b.Bans, &b.Require, &b.Forbid} {
-		if *list != nil && **list == nil {
-			*list = &[]string{}
-		}
+	if b.Bans != nil && *b.Bans == nil {
+		b.Bans = &[]string{}
 	}
-	if b.Prefer != nil && *b.Prefer == nil {
-		b.Prefer = &map[string]int{}
-	}
+	b.Change = b.Change.Solid()
 	return b
 }
 
@@ -250,57 +245,6 @@ type CreateSubnet struct {
 // DeleteSubnet forgets a subnet without HAVIPs.
 type DeleteSubnet struct {
 	Name string `json:"name"`
-}
-
-// CreateHAVIP makes a HAVIP. A zero IP means that one is chosen; an empty Subnet is the
-// one that holds the address. The id comes from the cluster id and the log index.
-type CreateHAVIP struct {
-	Name     string         `json:"name"`
-	IP       netip.Addr     `json:"ip,omitzero"`
-	Subnet   string         `json:"subnet,omitempty"`
-	VPC      string         `json:"vpc,omitempty"`
-	Range    Range          `json:"range"`
-	Prefer   map[string]int `json:"prefer,omitempty"`
-	Failback string         `json:"failback,omitempty"`
-	Priority int            `json:"priority,omitempty"`
-
-	Require     []string   `json:"require,omitempty" level:"2"`
-	Forbid      []string   `json:"forbid,omitempty" level:"2"`
-	Stickiness  *int       `json:"stickiness,omitempty" level:"2"`
-	Weight      *int       `json:"weight,omitempty" level:"2"`
-	FailLimit   *int       `json:"fail_limit,omitempty" level:"2"`
-	Disabled    bool       `json:"disabled,omitempty" level:"2"`
-	Unmanaged   bool       `json:"unmanaged,omitempty" level:"2"`
-	Maintenance bool       `json:"maintenance,omitempty" level:"2"`
-	EIP         netip.Addr `json:"eip,omitzero" level:"2"`
-	// ReuseNow takes an address that is in quarantine.
-	ReuseNow bool `json:"reuse_now,omitempty" level:"2"`
-	// Force takes an address without asking the neighbours whether somebody has it.
-	Force bool `json:"force,omitempty" level:"3"`
-}
-
-// UpdateHAVIP changes what is not nil.
-type UpdateHAVIP struct {
-	ID       string          `json:"id"`
-	Name     *string         `json:"name,omitempty"`
-	Range    *Range          `json:"range,omitempty"`
-	Prefer   *map[string]int `json:"prefer,omitempty"`
-	Bans     *[]string       `json:"bans,omitempty"`
-	Failback *string         `json:"failback,omitempty"`
-	Priority *int            `json:"priority,omitempty"`
-	Enabled  *bool           `json:"enabled,omitempty"`
-
-	Require     *[]string `json:"require,omitempty" level:"2"`
-	Forbid      *[]string `json:"forbid,omitempty" level:"2"`
-	Stickiness  *int      `json:"stickiness,omitempty" level:"2"`
-	Weight      *int      `json:"weight,omitempty" level:"2"`
-	FailLimit   *int      `json:"fail_limit,omitempty" level:"2"`
-	Unmanaged   *bool     `json:"unmanaged,omitempty" level:"2"`
-	Maintenance *bool     `json:"maintenance,omitempty" level:"2"`
-	// Evict lets an owner that leaves the range with this change release first.
-	Evict bool `json:"evict,omitempty" level:"2"`
-	// Force takes its address without asking the neighbours whether somebody has it.
-	Force bool `json:"force,omitempty" level:"3"`
 }
 
 // DeleteHAVIP removes a HAVIP. While it is owned it is refused, unless Force: then the

@@ -69,7 +69,7 @@ func TestConfigChangesAndDeletes(t *testing.T) {
 	web := cfg.spec("web")
 	web.Name, web.Priority, web.Range, web.EIP = "www", 9, inRange(RangeCVM, "n2"), addr("198.51.100.2")
 	cfg.Groups[0].HAVIPs[0] = "www"
-	cfg.HAVIPs = append(cfg.HAVIPs, HAVIPSpec{Name: "new", Subnet: "net", EIP: addr("198.51.100.1"), Weight: ptr(0)})
+	cfg.HAVIPs = append(cfg.HAVIPs, HAVIPSpec{Name: "new", Subnet: "net", EIP: addr("198.51.100.1"), Spec: Spec{Weight: ptr(0)}})
 	cfg.Nodes[1].Capacity = nil
 	cfg.Subnets = append(cfg.Subnets, subnet("more", "10.7.0.0/24"))
 	events := len(w.state.Events)
@@ -95,7 +95,7 @@ func TestConfigChangesAndDeletes(t *testing.T) {
 // Without Prune, what the configuration does not name stays.
 func TestConfigInPart(t *testing.T) {
 	w := configured(t)
-	w.apply(Config{HAVIPs: []HAVIPSpec{{Name: "db", IP: addr("10.0.0.102"), Priority: 3}}, Groups: []Group{}}, false)
+	w.apply(Config{HAVIPs: []HAVIPSpec{{Name: "db", IP: addr("10.0.0.102"), Spec: Spec{Priority: 3}}}, Groups: []Group{}}, false)
 	if w.get("db").Priority != 3 || len(w.state.HAVIPs) != 3 || len(w.state.Groups) != 1 || *w.node("n2").Capacity != 5 {
 		t.Errorf("%+v %v", w.get("db"), w.state.Groups)
 	}
@@ -148,7 +148,7 @@ func TestRollback(t *testing.T) {
 	cfg.spec("web").Priority = 5
 	cfg.Limits = &Limits{PerNode: 3}
 	w.apply(cfg, true)
-	w.must(UpdateHAVIP{ID: w.get("web").ID, Priority: ptr(6)}) // counts as a revision, and is not kept
+	w.must(UpdateHAVIP{ID: w.get("web").ID, Change: Change{Priority: ptr(6)}}) // counts as a revision, and is not kept
 	if kept := w.state.Revisions; len(kept) != 2 || kept[0].Number != before || kept[1].Number != before+1 || w.state.Cluster.Revision != before+2 {
 		t.Fatalf("%d revisions, the cluster at %d", len(kept), w.state.Cluster.Revision)
 	}
@@ -225,7 +225,7 @@ func TestLargeConfig(t *testing.T) {
 	w.must(CreateSubnet{Subnet{Name: "big", VPC: "vpc-2", CIDR: prefix("10.128.0.0/16")}})
 	var cfg Config
 	for i := range 5000 {
-		h := HAVIPSpec{Name: fmt.Sprintf("service-%04d", i), Subnet: "big", VPC: "vpc-2", Priority: i}
+		h := HAVIPSpec{Name: fmt.Sprintf("service-%04d", i), Subnet: "big", VPC: "vpc-2", Spec: Spec{Priority: i}}
 		if i > 0 && i%100 == 0 {
 			cfg.Groups = append(cfg.Groups, Group{Name: fmt.Sprint("g", i), Kind: Apart, Hard: true, HAVIPs: []string{h.Name, cfg.HAVIPs[i-1].Name}})
 		}
@@ -272,7 +272,7 @@ func TestRevisionCounts(t *testing.T) {
 		{UpdateNode{ID: "n-n1", Version: ptr("v3+level.2")}, 0},
 		{ReportHealth{"n-n1", HealthRed, "x"}, 0},
 		{w.moved("api", "n2/eth0"), 0},
-		{UpdateHAVIP{ID: w.get("db").ID, Priority: ptr(1)}, 1},
+		{UpdateHAVIP{ID: w.get("db").ID, Change: Change{Priority: ptr(1)}}, 1},
 		{BanHAVIP{w.get("db").ID, "n1", time.Hour}, 1},
 		{RecordFailure{w.get("db").ID, "n-n1", "x"}, 0},
 		{DeleteGroup{"fronts"}, 1},

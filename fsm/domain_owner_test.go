@@ -197,7 +197,7 @@ var ownerRows = []domainRow{
 	{"E29", "where it failed it pauses longer each time, and is barred after the limit", func(t *testing.T, w *world) {
 		web(w)
 		var pauses []time.Duration
-		for range DefaultFailLimit {
+		for range (Spec{}).FailureLimit() {
 			w.place("web", "n1/eth0")
 			v := w.get("web")
 			w.must(Release{[]ReleasedClaim{{HAVIP: v.ID, Epoch: v.Epoch, Session: w.session("n1"), Failure: "no carrier"}}})

@@ -227,10 +227,10 @@ func TestJournalsOfALargeEntry(t *testing.T) {
 func TestOwnAddresses(t *testing.T) {
 	w := trio(t)
 	w.upgrade3()
-	w.refuses(CreateHAVIP{Name: "own", IP: addr("10.0.0.22"), Disabled: true}, CodeInUse, "node n2")
+	w.refuses(CreateHAVIP{Name: "own", IP: addr("10.0.0.22"), Spec: Spec{Disabled: true}}, CodeInUse, "node n2")
 	w.must(CreateSubnet{subnet("nodes", "192.0.2.0/24")})
-	w.refuses(CreateHAVIP{Name: "own", IP: addr("192.0.2.3"), Disabled: true}, CodeInUse, "node n3")
-	w.must(CreateHAVIP{Name: "web", IP: addr("192.0.2.9"), Disabled: true})
+	w.refuses(CreateHAVIP{Name: "own", IP: addr("192.0.2.3"), Spec: Spec{Disabled: true}}, CodeInUse, "node n3")
+	w.must(CreateHAVIP{Name: "web", IP: addr("192.0.2.9"), Spec: Spec{Disabled: true}})
 	w.must(CreateToken{w.token("n9", RoleVoter)})
 	join := func(address string) AddNode {
 		n := newNode("n9", 9)
@@ -420,8 +420,8 @@ func TestForcedAddress(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	// While it is disabled somebody else may take the address.
-	w.must(UpdateHAVIP{ID: v.ID, Enabled: ptr(false)})
-	w.must(UpdateHAVIP{ID: v.ID, Enabled: ptr(true)})
+	w.must(UpdateHAVIP{ID: v.ID, Change: Change{Enabled: ptr(false)}})
+	w.must(UpdateHAVIP{ID: v.ID, Change: Change{Enabled: ptr(true)}})
 	if v = w.state.HAVIPs[v.ID]; v.Free {
 		t.Error("nobody asks for its address after it was disabled")
 	}

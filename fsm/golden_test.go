@@ -46,10 +46,10 @@ func story(t testing.TB) *world {
 
 	res := w.tryKey("request-1", CreateHAVIP{
 		Name: "web", IP: addr("10.0.0.100"), Range: inRange(RangeCVM, "n2", "n1"),
-		Prefer: map[string]int{"n1": 100, "n2/eth0": -5}, Failback: "5m", Priority: 7,
+		Spec: Spec{Prefer: map[string]int{"n1": 100, "n2/eth0": -5}, Failback: "5m", Priority: 7},
 	})
 	w.tryKey("request-1", CreateHAVIP{Name: "another", IP: addr("10.0.0.101")}) // refused
-	w.must(UpdateHAVIP{ID: res.Object, Name: ptr("wéb"), Bans: ptr([]string{"n3", "n2/eth1"}), Priority: ptr(8), Failback: ptr("immediate"), Enabled: ptr(true)})
+	w.must(UpdateHAVIP{ID: res.Object, Name: ptr("wéb"), Bans: ptr([]string{"n3", "n2/eth1"}), Change: Change{Priority: ptr(8), Failback: ptr("immediate"), Enabled: ptr(true)}})
 	w.must(CreateHAVIP{Name: "auto", Subnet: "net", VPC: DefaultVPC})
 	w.must(CreateHAVIP{Name: "v6", IP: addr("2001:db8::5")})
 	w.must(CreateHAVIP{Name: "gone", Subnet: "net"})
@@ -87,11 +87,10 @@ func policyStory(t testing.TB) *world {
 		Provider: &Provider{HAVIPsPerVPC: ptr(50), HAVIPsPerENI: ptr(4), RangeMembers: ptr(12), AnnounceInterval: ptr(2 * time.Second), Quarantine: ptr(time.Minute)},
 	})
 	api := w.must(CreateHAVIP{
-		Name: "api", IP: addr("10.0.0.140"), Range: inRange(RangeCVM, "n1", "n2"), Require: []string{"n1", "n2"}, Forbid: []string{"n2/eth0"},
-		Stickiness: ptr(0), Weight: ptr(2), FailLimit: ptr(5), Maintenance: true, EIP: addr("198.51.100.5"), Failback: "22:00-04:30",
+		Name: "api", IP: addr("10.0.0.140"), Range: inRange(RangeCVM, "n1", "n2"), Spec: Spec{Require: []string{"n1", "n2"}, Forbid: []string{"n2/eth0"}, Stickiness: ptr(0), Weight: ptr(2), FailLimit: ptr(5), Maintenance: true, Failback: "22:00-04:30"}, EIP: addr("198.51.100.5"),
 	}).Object
-	w.must(CreateHAVIP{Name: "off", Subnet: "net", Disabled: true, Unmanaged: true})
-	w.must(UpdateHAVIP{ID: api, Maintenance: ptr(false), Unmanaged: ptr(false), Require: ptr([]string{"n1"}), Forbid: ptr([]string{}), Stickiness: ptr(7), Weight: ptr(3), FailLimit: ptr(2)})
+	w.must(CreateHAVIP{Name: "off", Subnet: "net", Spec: Spec{Disabled: true, Unmanaged: true}})
+	w.must(UpdateHAVIP{ID: api, Change: Change{Maintenance: ptr(false), Managed: ptr(true), Require: ptr([]string{"n1"}), Forbid: ptr([]string{}), Stickiness: ptr(7), Weight: ptr(3), FailLimit: ptr(2)}})
 	w.must(UpdateNode{ID: "n-n1", Capacity: ptr(10), Score: ptr(-3)})
 	w.must(UpdateNode{ID: "n-n2", NoCapacity: true})
 	w.must(ChangeRange{ID: api, Type: RangeCVM, Add: []string{"n3"}, Remove: []string{"n2"}})

@@ -177,7 +177,7 @@ func checkClaims(s *State, v HAVIP, bad complain) {
 	if v.Owner == nil {
 		return
 	}
-	if !v.Enabled {
+	if v.Disabled {
 		bad("HAVIP %s is disabled and owned", v.Name)
 	}
 	// A range shrinks only around its owner. Whether the owner's ENI has become the
@@ -285,7 +285,7 @@ func TestInvariantsNoticePlantedFaults(t *testing.T) {
 		{"an owner outside a limited range", "not in the range", change(func(v *HAVIP) {
 			v.Range = Range{Type: RangeCVM, Members: []string{"n3"}, Limit: true}
 		})},
-		{"a disabled HAVIP with an owner", "disabled and owned", change(func(v *HAVIP) { v.Enabled = false })},
+		{"a disabled HAVIP with an owner", "disabled and owned", change(func(v *HAVIP) { v.Disabled = true })},
 		{"a deleted HAVIP with an owner", "being deleted", change(func(v *HAVIP) { v.Deleting = true })},
 		{"a maximum below the lease", "shorter than the lease", func(w *world, s *State) { s.Cluster.LeaseMax = time.Millisecond }},
 		{"too many events", "events: 1001", func(w *world, s *State) { s.Events = make([]Event, MaxEvents+1) }},

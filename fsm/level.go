@@ -115,7 +115,9 @@ func levelOf(b Body) int {
 	case *Release:
 		level = max(level, sizeLevel(len(b.Claims)))
 	case *CreateHAVIP:
-		failback = b.Failback
+		if failback = b.Failback; b.Disabled {
+			level = max(level, 2)
+		}
 	case *UpdateHAVIP:
 		if b.Failback != nil {
 			failback = *b.Failback

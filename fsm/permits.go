@@ -47,7 +47,7 @@ func needs(b Body) (right Right, may bool) {
 			return RightOperator, true
 		}
 	case *UpdateHAVIP:
-		few := UpdateHAVIP{ID: b.ID, Enabled: b.Enabled, Maintenance: b.Maintenance}
+		few := UpdateHAVIP{ID: b.ID, Change: Change{Enabled: b.Enabled, Maintenance: b.Maintenance}}
 		if levelFree(*b) == levelFree(few) && (b.Enabled != nil || b.Maintenance != nil) {
 			return RightOperator, true
 		}

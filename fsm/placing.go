@@ -107,10 +107,8 @@ func (s *State) subnetsOf(e ENI) []string {
 // viewHAVIP is a HAVIP as the placement sees it, all but HAVIP.Waits.
 func (s *State) viewHAVIP(v *HAVIP, at int64) placement.HAVIP {
 	out := placement.HAVIP{
-		ID: v.ID, Name: v.Name, Subnet: v.Subnet, Range: v.Range, Require: v.Require, Forbid: v.Forbid,
-		Prefer: v.Prefer, GaveUp: v.GaveUp, FailLimit: v.FailLimit, Stickiness: v.Stickiness, Weight: v.Weight,
-		Priority: v.Priority, Failback: v.Failback, Disabled: !v.Enabled, Deleting: v.Deleting,
-		Unmanaged: v.Unmanaged, Maintenance: v.Maintenance, Last: v.Last, Draining: len(v.Draining),
+		ID: v.ID, Name: v.Name, Subnet: v.Subnet, Range: v.Range, Spec: v.Spec, GaveUp: v.GaveUp,
+		Deleting: v.Deleting, Last: v.Last, Draining: len(v.Draining),
 	}
 	if node, mine := s.OwnAddress(v.IP); mine {
 		out.OwnAddress = OwnAddressText(v.IP, node)

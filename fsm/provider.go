@@ -73,3 +73,10 @@ func (s *State) reserved(sub Subnet, ip netip.Addr) string {
 	}
 	return sub.reserved(ip)
 }
+
+func valueOr(p *int, otherwise int) int {
+	if p == nil {
+		return otherwise
+	}
+	return *p
+}

@@ -190,13 +190,15 @@ func (c chooser) join() AddNode {
 
 func (c chooser) updateHAVIP() UpdateHAVIP {
 	return UpdateHAVIP{
-		ID: c.havip(), Name: maybe(c, "name", c.name), Range: maybe(c, "range", c.memberRange), Prefer: maybe(c, "prefer", c.prefer),
-		Bans:     maybe(c, "bans", func() []string { return []string{c.target(), c.target()} }),
-		Failback: maybe(c, "failback", c.failback), Priority: maybe(c, "priority", func() int { return c.number("priority", -2, 2) }),
-		Enabled: maybe(c, "enabled", func() bool { return !c.chance("disable", 3) }),
-		Require: maybe(c, "require", c.targets), Forbid: maybe(c, "forbid", c.targets),
-		Stickiness: maybe(c, "stickiness", c.small), Weight: maybe(c, "weight", c.small), FailLimit: maybe(c, "fail limit", c.small),
-		Unmanaged: maybe(c, "unmanaged", c.flag), Maintenance: maybe(c, "frozen", c.flag), Evict: c.flag(),
+		ID: c.havip(), Name: maybe(c, "name", c.name), Range: maybe(c, "range", c.memberRange), Change: Change{
+			Prefer: maybe(c, "prefer", c.prefer), Failback: maybe(c, "failback", c.failback),
+			Priority: maybe(c, "priority", func() int { return c.number("priority", -2, 2) }),
+			Enabled:  maybe(c, "enabled", func() bool { return !c.chance("disable", 3) }),
+			Require:  maybe(c, "require", c.targets), Forbid: maybe(c, "forbid", c.targets),
+			Stickiness: maybe(c, "stickiness", c.small), Weight: maybe(c, "weight", c.small), FailLimit: maybe(c, "fail limit", c.small),
+			Managed: maybe(c, "managed", c.flag), Maintenance: maybe(c, "frozen", c.flag), Description: maybe(c, "description", func() string { return "for " + c.name() }),
+		},
+		Bans: maybe(c, "bans", func() []string { return []string{c.target(), c.target()} }), Evict: c.flag(),
 	}
 }
 
@@ -255,7 +257,7 @@ func (c chooser) body() Body {
 }
 
 func (c chooser) createHAVIP() CreateHAVIP {
-	b := CreateHAVIP{Name: c.name(), IP: c.addr(), Failback: c.failback(), Priority: c.number("priority", -1, 1)}
+	b := CreateHAVIP{Name: c.name(), IP: c.addr(), Spec: Spec{Failback: c.failback(), Priority: c.number("priority", -1, 1)}}
 	if c.chance("in subnet", 3) {
 		b.Subnet = c.subnet().Name
 	}

@@ -42,13 +42,13 @@ var createRefusals = []refusal{
 		for i := range MaxHAVIPs {
 			ip = ip.Next()
 			id := fmt.Sprintf("havip-%08d", i)
-			s.HAVIPs[id] = HAVIP{ID: id, Name: "x", Subnet: "big", VPC: "other", IP: ip, Enabled: true}
+			s.HAVIPs[id] = HAVIP{ID: id, Name: "x", Subnet: "big", VPC: "other", IP: ip}
 		}
 	}), creating(func(*CreateHAVIP) {}), CodeLimit, "10000 HAVIPs"},
 	{"id taken", filled(func(s *State) {
 		next := atIndex(s, s.Index+1)
 		id := next.newID("havip-")
-		s.HAVIPs[id] = HAVIP{ID: id, Name: "x", Subnet: "net", VPC: DefaultVPC, IP: addr("10.0.0.200"), Enabled: true}
+		s.HAVIPs[id] = HAVIP{ID: id, Name: "x", Subnet: "net", VPC: DefaultVPC, IP: addr("10.0.0.200")}
 	}), creating(func(*CreateHAVIP) {}), CodeDuplicate, "try again"},
 	{"neither address nor subnet", nil, does(CreateHAVIP{Name: "new"}), CodeMissing, "--subnet"},
 	{"unknown subnet", nil, creating(func(b *CreateHAVIP) { b.Subnet = "none" }), CodeSubnetNotExist, `"none"`},
@@ -62,8 +62,8 @@ var createRefusals = []refusal{
 	{"failback of nothing", nil, failback("0s"), CodeParameter, "a delay such as 5m"},
 	{"failback into the past", nil, failback("-5m"), CodeParameter, "a delay such as 5m"},
 	{"failback too late", nil, failback("24h1s"), CodeParameter, "up to 24h"},
-	{"priority too high", nil, creating(func(b *CreateHAVIP) { b.Priority = ScoreLimit + 1 }), CodeRange, "priority 1000001"},
-	{"priority too low", nil, creating(func(b *CreateHAVIP) { b.Priority = -ScoreLimit - 1 }), CodeRange, "priority -1000001"},
+	{"priority too high", nil, creating(func(b *CreateHAVIP) { b.Priority = ScoreLimit + 1 }), CodeRange, "a priority of 1000001"},
+	{"priority too low", nil, creating(func(b *CreateHAVIP) { b.Priority = -ScoreLimit - 1 }), CodeRange, "a priority of -1000001"},
 }
 
 // at asks for one address.
@@ -131,15 +131,15 @@ var updateRefusals = []refusal{
 	{"being deleted", all(owned, func(w *world) { w.must(DeleteHAVIP{ID: w.get("web").ID, Force: true}) }), update(UpdateHAVIP{Name: ptr("x")}), CodeUnsupported, "is being deleted"},
 	{"name", web, update(UpdateHAVIP{Name: ptr("")}), CodeMissing, "needs a name"},
 	{"range", web, update(UpdateHAVIP{Range: ptr(inRange(RangeCVM, "n7"))}), CodeNotFound, `"n7"`},
-	{"preference", web, update(UpdateHAVIP{Prefer: ptr(map[string]int{"n7": 1})}), CodeNotFound, `"n7"`},
-	{"failback", web, update(UpdateHAVIP{Failback: ptr("x")}), CodeParameter, "not a failback"},
-	{"priority", web, update(UpdateHAVIP{Priority: ptr(ScoreLimit + 1)}), CodeRange, "priority"},
+	{"preference", web, update(UpdateHAVIP{Change: Change{Prefer: ptr(map[string]int{"n7": 1})}}), CodeNotFound, `"n7"`},
+	{"failback", web, update(UpdateHAVIP{Change: Change{Failback: ptr("x")}}), CodeParameter, "not a failback"},
+	{"priority", web, update(UpdateHAVIP{Change: Change{Priority: ptr(ScoreLimit + 1)}}), CodeRange, "priority"},
 	{"too many bans", web, update(UpdateHAVIP{Bans: ptr(make([]string, MaxBans+1))}), CodeLimit, "65 bans"},
 	{"ban of nobody", web, update(UpdateHAVIP{Bans: ptr([]string{"n7"})}), CodeNotFound, `"n7" is neither`},
 	{"range without the owner", owned, update(UpdateHAVIP{Range: ptr(inRange(RangeCVM, "n2"))}), CodeInUse, "n1/eth0 owns HAVIP web and would leave its range; move it first"},
 	{"empty range under an owner", owned, update(UpdateHAVIP{Range: &Range{Limit: true}}), CodeInUse, "would leave its range"},
 	{"ENI range over a primary owner", owned, update(UpdateHAVIP{Range: ptr(inRange(RangeENI, "n1/eth1"))}), CodeInUse, "would leave its range"},
-	{"disabled with too many draining", crowded, update(UpdateHAVIP{Enabled: ptr(false)}), CodeLimit, "32 earlier owners"},
+	{"disabled with too many draining", crowded, update(UpdateHAVIP{Change: Change{Enabled: ptr(false)}}), CodeLimit, "32 earlier owners"},
 	{"delete unknown", nil, does(DeleteHAVIP{ID: "havip-none"}), CodeNotFound, `"havip-none"`},
 	{"delete owned", owned, func(w *world) Body { return DeleteHAVIP{ID: w.get("web").ID} }, CodeUnsupported, "owned by n1/eth0; disable it first"},
 	{"delete with too many draining", crowded, func(w *world) Body { return DeleteHAVIP{ID: w.get("web").ID, Force: true} }, CodeLimit, "32 earlier owners"},

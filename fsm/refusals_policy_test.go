@@ -97,36 +97,36 @@ var eipRefusals = []refusal{
 }
 
 var policyRefusals = []refusal{
-	{"required nobody", web, update(UpdateHAVIP{Require: ptr([]string{"n7"})}), CodeNotFound, `"n7" is neither`},
-	{"forbidden nobody", web, update(UpdateHAVIP{Forbid: ptr([]string{"n7"})}), CodeNotFound, `"n7" is neither`},
-	{"required and forbidden", web, update(UpdateHAVIP{Require: ptr([]string{"n1"}), Forbid: ptr([]string{"n1"})}), CodeParameter, "n1 is both required and forbidden"},
-	{"forbidden what is required", all(web, updated(UpdateHAVIP{Require: ptr([]string{"n1"})})), update(UpdateHAVIP{Forbid: ptr([]string{"n1"})}), CodeParameter, "say one of the two"},
-	{"too many required", web, update(UpdateHAVIP{Require: ptr(manyTargets(MaxTargets + 1))}), CodeLimit, "65 required"},
-	{"too many forbidden", web, update(UpdateHAVIP{Forbid: ptr(manyTargets(MaxTargets + 1))}), CodeLimit, "65 forbidden"},
-	{"stickiness below 0", web, update(UpdateHAVIP{Stickiness: ptr(-1)}), CodeRange, "a stickiness of -1"},
-	{"stickiness without end", web, update(UpdateHAVIP{Stickiness: ptr(ScoreLimit + 1)}), CodeRange, "0 to 1000000"},
-	{"weight below 0", web, update(UpdateHAVIP{Weight: ptr(-1)}), CodeRange, "a weight of -1"},
+	{"required nobody", web, update(UpdateHAVIP{Change: Change{Require: ptr([]string{"n7"})}}), CodeNotFound, `"n7" is neither`},
+	{"forbidden nobody", web, update(UpdateHAVIP{Change: Change{Forbid: ptr([]string{"n7"})}}), CodeNotFound, `"n7" is neither`},
+	{"required and forbidden", web, update(UpdateHAVIP{Change: Change{Require: ptr([]string{"n1"}), Forbid: ptr([]string{"n1"})}}), CodeParameter, "n1 is both required and forbidden"},
+	{"forbidden what is required", all(web, updated(UpdateHAVIP{Change: Change{Require: ptr([]string{"n1"})}})), update(UpdateHAVIP{Change: Change{Forbid: ptr([]string{"n1"})}}), CodeParameter, "say one of the two"},
+	{"too many required", web, update(UpdateHAVIP{Change: Change{Require: ptr(manyTargets(MaxTargets + 1))}}), CodeLimit, "65 required"},
+	{"too many forbidden", web, update(UpdateHAVIP{Change: Change{Forbid: ptr(manyTargets(MaxTargets + 1))}}), CodeLimit, "65 forbidden"},
+	{"stickiness below 0", web, update(UpdateHAVIP{Change: Change{Stickiness: ptr(-1)}}), CodeRange, "a stickiness of -1"},
+	{"stickiness without end", web, update(UpdateHAVIP{Change: Change{Stickiness: ptr(ScoreLimit + 1)}}), CodeRange, "0 to 1000000"},
+	{"weight below 0", web, update(UpdateHAVIP{Change: Change{Weight: ptr(-1)}}), CodeRange, "a weight of -1"},
 	{"weight without end", creatingWeb, creating(func(b *CreateHAVIP) { b.Weight = ptr(ScoreLimit + 1) }), CodeRange, "a weight of 1000001"},
-	{"failure limit below 0", web, update(UpdateHAVIP{FailLimit: ptr(-1)}), CodeRange, "a failure limit of -1"},
-	{"window of nothing", web, update(UpdateHAVIP{Failback: ptr("04:00-04:00")}), CodeParameter, "is empty"},
-	{"window past midnight twice", web, update(UpdateHAVIP{Failback: ptr("24:00-25:00")}), CodeParameter, "a daily window in UTC"},
-	{"window with one digit", web, update(UpdateHAVIP{Failback: ptr("2:00-4:00")}), CodeParameter, "not a failback"},
-	{"window without an end", web, update(UpdateHAVIP{Failback: ptr("02:00-")}), CodeParameter, "not a failback"},
-	{"window with a zone", web, update(UpdateHAVIP{Failback: ptr("02:00-04:00+01:00")}), CodeParameter, "not a failback"},
-	{"window with minute 60", web, update(UpdateHAVIP{Failback: ptr("02:60-04:00")}), CodeParameter, "not a failback"},
-	{"forbidden place", all(web, updated(UpdateHAVIP{Forbid: ptr([]string{"n1"})})), moveTo("n1/eth0"), CodeUnsupported, "n1 is forbidden for HAVIP web"},
-	{"forbidden ENI", all(web, updated(UpdateHAVIP{Forbid: ptr([]string{"n1/eth1"})})), moveTo("n1/eth1"), CodeUnsupported, "n1/eth1 is forbidden"},
-	{"not the required place", all(web, updated(UpdateHAVIP{Require: ptr([]string{"n2", "n3/eth0"})})), moveTo("n3/eth1"), CodeUnsupported, "requires n2 or n3/eth0"},
+	{"failure limit below 0", web, update(UpdateHAVIP{Change: Change{FailLimit: ptr(-1)}}), CodeRange, "a failure limit of -1"},
+	{"window of nothing", web, update(UpdateHAVIP{Change: Change{Failback: ptr("04:00-04:00")}}), CodeParameter, "is empty"},
+	{"window past midnight twice", web, update(UpdateHAVIP{Change: Change{Failback: ptr("24:00-25:00")}}), CodeParameter, "a daily window in UTC"},
+	{"window with one digit", web, update(UpdateHAVIP{Change: Change{Failback: ptr("2:00-4:00")}}), CodeParameter, "not a failback"},
+	{"window without an end", web, update(UpdateHAVIP{Change: Change{Failback: ptr("02:00-")}}), CodeParameter, "not a failback"},
+	{"window with a zone", web, update(UpdateHAVIP{Change: Change{Failback: ptr("02:00-04:00+01:00")}}), CodeParameter, "not a failback"},
+	{"window with minute 60", web, update(UpdateHAVIP{Change: Change{Failback: ptr("02:60-04:00")}}), CodeParameter, "not a failback"},
+	{"forbidden place", all(web, updated(UpdateHAVIP{Change: Change{Forbid: ptr([]string{"n1"})}})), moveTo("n1/eth0"), CodeUnsupported, "n1 is forbidden for HAVIP web"},
+	{"forbidden ENI", all(web, updated(UpdateHAVIP{Change: Change{Forbid: ptr([]string{"n1/eth1"})}})), moveTo("n1/eth1"), CodeUnsupported, "n1/eth1 is forbidden"},
+	{"not the required place", all(web, updated(UpdateHAVIP{Change: Change{Require: ptr([]string{"n2", "n3/eth0"})}})), moveTo("n3/eth1"), CodeUnsupported, "requires n2 or n3/eth0"},
 	{"drained node", all(web, after(DrainNode{ID: "n-n1"})), moveTo("n1/eth0"), CodeUnsupported, "`node activate n1`"},
 	{"red node", all(web, after(ReportHealth{"n-n1", HealthRed, "disk full"})), moveTo("n1/eth0"), CodeUnsupported, "node n1 is red: disk full"},
 	{"too many failures", all(web, func(w *world) {
-		for range DefaultFailLimit {
+		for range (Spec{}).FailureLimit() {
 			w.must(RecordFailure{w.get("web").ID, "n-n1", "no answer"})
 		}
 	}), moveTo("n1/eth0"), CodeUnsupported, "failed 3 times on node n1 (limit 3)"},
 	{"pause that doubled", func(w *world) {
 		owned(w)
-		w.must(update(UpdateHAVIP{FailLimit: ptr(0)})(w))
+		w.must(update(UpdateHAVIP{Change: Change{FailLimit: ptr(0)}})(w))
 		for range 2 {
 			w.must(Release{[]ReleasedClaim{{HAVIP: w.get("web").ID, Epoch: w.get("web").Epoch, Session: w.session("n1"), Failure: "no carrier"}}})
 			w.at += int64(12 * time.Second)
@@ -258,8 +258,8 @@ var configRefusals = []refusal{
 	{"another vpc", web, conf(HAVIPSpec{Name: "web", VPC: "other"}), CodeUnsupported, "for life"},
 	{"a reserved address", nil, conf(HAVIPSpec{Name: "a", IP: addr("10.0.0.1")}), CodeReserved, "reserved (gateway)"},
 	{"a range of strangers", nil, conf(HAVIPSpec{Name: "a", IP: addr("10.0.0.100"), Range: inRange(RangeCVM, "n7")}), CodeNotFound, `"n7"`},
-	{"a failback", nil, conf(HAVIPSpec{Name: "a", IP: addr("10.0.0.100"), Failback: "soon"}), CodeParameter, `havips[0]: "soon"`},
-	{"a weight", nil, conf(HAVIPSpec{Name: "a", IP: addr("10.0.0.100"), Weight: ptr(-1)}), CodeRange, "a weight of -1"},
+	{"a failback", nil, conf(HAVIPSpec{Name: "a", IP: addr("10.0.0.100"), Spec: Spec{Failback: "soon"}}), CodeParameter, `havips[0]: "soon"`},
+	{"a weight", nil, conf(HAVIPSpec{Name: "a", IP: addr("10.0.0.100"), Spec: Spec{Weight: ptr(-1)}}), CodeRange, "a weight of -1"},
 	{"the end of no ban", nil, conf(HAVIPSpec{Name: "a", IP: addr("10.0.0.100"), BanEnds: map[string]int64{"n1": 1}}), CodeParameter, "not in the list of bans"},
 	{"an EIP twice", nil, conf(HAVIPSpec{Name: "a", IP: addr("10.0.0.100"), EIP: addr("198.51.100.1")}, HAVIPSpec{Name: "b", IP: addr("10.0.0.101"), EIP: addr("198.51.100.1")}), CodeInUse, "havips[1]: EIP 198.51.100.1 is bound to HAVIP a"},
 	{"one being deleted", all(owned, done(func(id string) Body { return DeleteHAVIP{ID: id, Force: true} })), conf(HAVIPSpec{Name: "web"}), CodeUnsupported, "being deleted"},
@@ -327,8 +327,8 @@ func TestNothingNewUnderAnOldNode(t *testing.T) {
 	id := w.get("web").ID
 	bodies := policyBodies()
 	bodies = append(bodies,
-		&CreateHAVIP{Name: "x", IP: addr("10.0.0.105"), Weight: ptr(1)}, &CreateHAVIP{Name: "x", IP: addr("10.0.0.105"), Failback: "02:00-04:00"},
-		&UpdateHAVIP{ID: id, Evict: true}, &UpdateHAVIP{ID: id, Failback: ptr("02:00-04:00")}, &UpdateHAVIP{ID: id, Unmanaged: ptr(false)},
+		&CreateHAVIP{Name: "x", IP: addr("10.0.0.105"), Spec: Spec{Weight: ptr(1)}}, &CreateHAVIP{Name: "x", IP: addr("10.0.0.105"), Spec: Spec{Failback: "02:00-04:00"}},
+		&UpdateHAVIP{ID: id, Evict: true}, &UpdateHAVIP{ID: id, Change: Change{Failback: ptr("02:00-04:00")}}, &UpdateHAVIP{ID: id, Change: Change{Managed: ptr(true)}},
 		&UpdateNode{ID: "n-n1", Score: ptr(0)}, &Place{[]Assignment{{HAVIP: id, Detail: "x"}}},
 		&CloseSession{Session: 1, Place: []Assignment{{HAVIP: id, Detail: "x"}}},
 		&AddNode{Node: Node{Capacity: ptr(1)}},

@@ -352,7 +352,7 @@ var placeRefusals = []refusal{
 }
 
 var ineligibleRefusals = []refusal{
-	{"disabled", all(web, updated(UpdateHAVIP{Enabled: ptr(false)})), moveTo("n1/eth0"), CodeUnsupported, "the HAVIP is disabled; `havip enable web`"},
+	{"disabled", all(web, updated(UpdateHAVIP{Change: Change{Enabled: ptr(false)}})), moveTo("n1/eth0"), CodeUnsupported, "the HAVIP is disabled; `havip enable web`"},
 	{"being deleted", all(owned, func(w *world) { w.must(DeleteHAVIP{ID: w.get("web").ID, Force: true}) }), moveTo("n2/eth0"), CodeUnsupported, "being deleted"},
 	{"detached", all(web, func(w *world) { w.report("n1") }), moveTo("n1/eth0"), CodeUnsupported, "no longer reports this ENI"},
 	{"other subnet", all(web, after(CreateSubnet{subnet("b", "10.1.0.0/24")}), after(SetENI{ID: "n1/eth1", Subnet: ptr("b")})), moveTo("n1/eth1"), CodeUnsupported, "in subnet b, the HAVIP is in net"},

@@ -70,8 +70,8 @@ func TestPermits(t *testing.T) {
 		{viewer, Place{}, false}, {operator, Place{}, true}, {operator, DrainNode{ID: "n-n1"}, true}, {operator, ActivateNode{ID: "n-n1"}, true},
 		{operator, UpdateNode{ID: "n-n1", Standby: &on, Maintenance: &on}, true}, {operator, UpdateNode{ID: "n-n1", Removing: &on}, false},
 		{operator, UpdateNode{ID: "n-n1", Version: ptr("v")}, false}, {operator, UpdateNode{ID: "n-n1", NoCapacity: true}, false},
-		{operator, UpdateHAVIP{ID: "h", Enabled: &on}, true}, {operator, UpdateHAVIP{ID: "h", Maintenance: &on}, true}, {operator, UpdateHAVIP{ID: "h"}, false},
-		{operator, UpdateHAVIP{ID: "h", Enabled: &on, Evict: true}, false}, {operator, SetCluster{Maintenance: &on}, true},
+		{operator, UpdateHAVIP{ID: "h", Change: Change{Enabled: &on}}, true}, {operator, UpdateHAVIP{ID: "h", Change: Change{Maintenance: &on}}, true}, {operator, UpdateHAVIP{ID: "h"}, false},
+		{operator, UpdateHAVIP{ID: "h", Change: Change{Enabled: &on}, Evict: true}, false}, {operator, SetCluster{Maintenance: &on}, true},
 		{operator, SetCluster{}, false}, {operator, SetCluster{Maintenance: &on, CAHolders: ptr(1)}, false},
 		{agentOwn, UpdateNode{ID: "n-n3", Standby: &on}, true}, {agentOwn, UpdateNode{ID: "n-n1", Standby: &on}, false}, {agentOwn, UpdateNode{ID: "n-n3", Score: ptr(1)}, false},
 		{agentOwn, DrainNode{ID: "n-n3"}, true}, {agentOwn, DrainNode{ID: "n-n2"}, false}, {agentOwn, ActivateNode{ID: "n-n3"}, true},
@@ -110,7 +110,7 @@ func TestScope(t *testing.T) {
 		body Body
 		may  bool
 	}{
-		{UpdateHAVIP{ID: mine, Enabled: &on}, true}, {UpdateHAVIP{ID: other, Enabled: &on}, false},
+		{UpdateHAVIP{ID: mine, Change: Change{Enabled: &on}}, true}, {UpdateHAVIP{ID: other, Change: Change{Enabled: &on}}, false},
 		{Place{[]Assignment{{HAVIP: mine}}}, true}, {Place{[]Assignment{{HAVIP: mine}, {HAVIP: other}}}, false}, {Place{}, false},
 		{BanHAVIP{ID: mine, Target: "n1"}, true}, {UnbanHAVIP{ID: other}, false}, {ChangeRange{ID: mine}, true}, {DeleteHAVIP{ID: other}, false},
 		{BindEIP{ID: mine}, true}, {UnbindEIP{ID: other}, false}, {ResetFailures{HAVIP: mine}, true}, {ResetFailures{}, false}, {ResetFailures{Node: "n-n1"}, false},
@@ -125,7 +125,7 @@ func TestScope(t *testing.T) {
 		}
 	}
 	w.must(DeleteGroup{"g"})
-	if refusal := w.state.Permits(of, UpdateHAVIP{ID: mine, Enabled: &on}); refusal == nil || !strings.Contains(refusal.Message, "is no more") {
+	if refusal := w.state.Permits(of, UpdateHAVIP{ID: mine, Change: Change{Enabled: &on}}); refusal == nil || !strings.Contains(refusal.Message, "is no more") {
 		t.Errorf("without its group: %v", refusal)
 	}
 }
@@ -357,7 +357,7 @@ func rightsStory(t testing.TB) *world {
 	scoped.Group = "fronts"
 	w.asks(root, "", CreateCredential{scoped})
 	on := true
-	w.asks(scoped.Caller(), "request-9", UpdateHAVIP{ID: w.get("api").ID, Enabled: &on})
+	w.asks(scoped.Caller(), "request-9", UpdateHAVIP{ID: w.get("api").ID, Change: Change{Enabled: &on}})
 	w.asks(root, "", SetCluster{CAHolders: ptr(4)})
 	w.asks(root, "", CreateToken{w.token("n7", RoleVoter)})
 	n := newNode("n7", 7)

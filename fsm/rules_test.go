@@ -118,7 +118,7 @@ func TestNames(t *testing.T) {
 func TestNewHAVIP(t *testing.T) {
 	w := trio(t)
 	v := w.havip("web", "10.0.0.100")
-	if v.Failback != "never" || !v.Enabled || v.Owner != nil || v.Epoch != 0 || v.Subnet != "net" || v.VPC != DefaultVPC || v.Created != w.at {
+	if v.Failback != "never" || v.Disabled || v.Owner != nil || v.Epoch != 0 || v.Subnet != "net" || v.VPC != DefaultVPC || v.Created != w.at {
 		t.Errorf("a new HAVIP is %+v", v)
 	}
 	if len(v.ID) != len("havip-")+8 {
@@ -252,13 +252,13 @@ func TestDetachedENIsAreForgotten(t *testing.T) {
 // What a HAVIP says of nodes and ENIs may outlive them; only new words are checked.
 func TestWordsAboutThoseWhoHaveGone(t *testing.T) {
 	w := trio(t)
-	id := w.must(CreateHAVIP{Name: "web", IP: addr("10.0.0.100"), Range: inRange(RangeCVM, "n2", "n3"), Prefer: map[string]int{"n3": 5}}).Object
+	id := w.must(CreateHAVIP{Name: "web", IP: addr("10.0.0.100"), Range: inRange(RangeCVM, "n2", "n3"), Spec: Spec{Prefer: map[string]int{"n3": 5}}}).Object
 	w.must(UpdateHAVIP{ID: id, Bans: ptr([]string{"n3", "n1", "n3"})})
 	w.must(CloseSession{Session: w.session("n3")})
 	w.must(RemoveNode{"n-n3"})
 	w.must(UpdateHAVIP{
 		ID: id, Range: ptr(inRange(RangeCVM, "n3", "n1")),
-		Prefer: ptr(map[string]int{"n3": 6, "n1": 1}), Bans: ptr([]string{"n3", "n2/eth0"}),
+		Change: Change{Prefer: ptr(map[string]int{"n3": 6, "n1": 1})}, Bans: ptr([]string{"n3", "n2/eth0"}),
 	})
 	v := w.get("web")
 	if !slices.Equal(v.Range.Members, []string{"n1", "n3"}) || v.Prefer["n3"] != 6 || !slices.Equal(v.Bans, []string{"n2/eth0", "n3"}) {
@@ -276,7 +276,7 @@ func TestOwnerThatLeftTheRangeByItself(t *testing.T) {
 	w.place("web", "n1/eth1")
 	w.must(SetENI{ID: "n1/eth1", Primary: ptr(true)})
 	w.must(UpdateHAVIP{ID: id, Name: ptr("www")})
-	w.must(UpdateHAVIP{ID: id, Enabled: ptr(false), Range: &Range{Limit: true}}) // disabled in the same breath
+	w.must(UpdateHAVIP{ID: id, Change: Change{Enabled: ptr(false)}, Range: &Range{Limit: true}}) // disabled in the same breath
 }
 
 func TestNodeIsNotedAndClipped(t *testing.T) {
@@ -394,7 +394,7 @@ func TestIdempotentRequests(t *testing.T) {
 	id := w.get("web").ID
 	w.place("web", "n1/eth0")
 	wantRefusal(t, w.tryKey("d", DeleteHAVIP{ID: id}), CodeUnsupported, "owned by")
-	w.must(UpdateHAVIP{ID: id, Enabled: ptr(false)})
+	w.must(UpdateHAVIP{ID: id, Change: Change{Enabled: ptr(false)}})
 	if res := w.tryKey("d", DeleteHAVIP{ID: id}); res.Refusal != nil || res.Repeated {
 		t.Errorf("%+v", res)
 	}

@@ -242,8 +242,12 @@ var tellerVerbs = map[string]func(tl *teller, args []string) Body{
 	"range": func(tl *teller, args []string) Body { // HAVIP cvm:n1,n2
 		return UpdateHAVIP{ID: tl.get(args[0]).ID, Range: ptr(readRange(args[1]))}
 	},
-	"enable":  func(tl *teller, args []string) Body { return UpdateHAVIP{ID: tl.get(args[0]).ID, Enabled: ptr(true)} },
-	"disable": func(tl *teller, args []string) Body { return UpdateHAVIP{ID: tl.get(args[0]).ID, Enabled: ptr(false)} },
+	"enable": func(tl *teller, args []string) Body {
+		return UpdateHAVIP{ID: tl.get(args[0]).ID, Change: Change{Enabled: ptr(true)}}
+	},
+	"disable": func(tl *teller, args []string) Body {
+		return UpdateHAVIP{ID: tl.get(args[0]).ID, Change: Change{Enabled: ptr(false)}}
+	},
 	"delete": func(tl *teller, args []string) Body {
 		return DeleteHAVIP{ID: tl.get(args[0]).ID, Force: slices.Contains(args, "--force")}
 	},
@@ -355,7 +359,7 @@ func (tl *teller) line(v HAVIP) string {
 	if v.Deleting {
 		out += ", being deleted"
 	}
-	if !v.Enabled {
+	if v.Disabled {
 		out += ", disabled"
 	}
 	return out

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"havip-cluster/fsm/placement"
+	"havip-cluster/havip"
 	"havip-cluster/internal/limits"
 )
 
@@ -201,70 +202,6 @@ type Claim struct {
 // ClockSlack is how far the clocks of two proposers may be apart in ordinary operation.
 const ClockSlack = placement.ClockSlack
 
-// HAVIP is a floating address.
-type HAVIP struct {
-	ID       string         `json:"id"` // "havip-" and 8 of [a-z0-9]
-	Name     string         `json:"name"`
-	IP       netip.Addr     `json:"ip"`
-	Subnet   string         `json:"subnet"`
-	VPC      string         `json:"vpc"`
-	Range    Range          `json:"range"`
-	Prefer   map[string]int `json:"prefer,omitempty"` // node name or ENI id: score, -1000000..1000000
-	Bans     []string       `json:"bans,omitempty"`   // node names or ENI ids, sorted
-	Failback string         `json:"failback"`         // never, immediate, or a Go duration
-	Priority int            `json:"priority,omitempty"`
-	Enabled  bool           `json:"enabled"`
-	// Deleting: the HAVIP goes when its last claim is gone.
-	Deleting bool  `json:"deleting,omitempty"`
-	Created  int64 `json:"created"`
-
-	// Epoch is that of the newest claim ever made. Invariant: Owner.Epoch <= Epoch.
-	Epoch Epoch `json:"epoch"`
-	// Owner is the present claim, nil without an owner.
-	Owner *Claim `json:"owner,omitempty"`
-	// Last is the ENI of the owner that was lost, "" while there is one: after a restart of
-	// the whole cluster everything goes back to where it was.
-	Last string `json:"last,omitempty"`
-	// Draining are earlier claims whose holder has neither released them nor lost its
-	// session. Nobody may answer under Owner while one is left (rule 6). Ascending epochs.
-	Draining []Claim `json:"draining,omitempty"`
-	Since    int64   `json:"since,omitempty"`  // Command.At of the last change of owner
-	Reason   string  `json:"reason,omitempty"` // why the owner is what it is
-	// GaveUp is keyed by ENI id.
-	GaveUp map[string]GaveUp `json:"gave_up,omitempty"`
-
-	// Require names the only targets (node names or ENI ids) that may own, Forbid those
-	// that never may; both sorted, no target in both.
-	Require []string `json:"require,omitempty" level:"2"`
-	Forbid  []string `json:"forbid,omitempty" level:"2"`
-	// BanEnds says until when those Bans hold that end by themselves, in unix nanoseconds.
-	// Invariant: each key is in Bans.
-	BanEnds map[string]int64 `json:"ban_ends,omitempty" level:"2"`
-	// Stickiness is the gain of score that is worth a move; nil = DefaultStickiness.
-	Stickiness *int `json:"stickiness,omitempty" level:"2"`
-	// Weight is what it takes of a node's capacity, 0..ScoreLimit; nil = DefaultWeight.
-	Weight *int `json:"weight,omitempty" level:"2"`
-	// Unmanaged: it is left where it is, whatever happens, and placed nowhere.
-	Unmanaged bool `json:"unmanaged,omitempty" level:"2"`
-	// Maintenance freezes its placement, and ends by itself at no time.
-	Maintenance bool `json:"maintenance,omitempty" level:"2"`
-	// FailLimit is the count of failures that bars a node; nil = DefaultFailLimit, 0 = no bar.
-	FailLimit *int `json:"fail_limit,omitempty" level:"2"`
-	// Fails counts the failures by the node's name, with decay.
-	Fails map[string]FailCount `json:"fails,omitempty" level:"2"`
-	EIP   netip.Addr           `json:"eip,omitzero" level:"2"` // the record; the provider acts on it
-
-	// Guard is the log index of the entry that brought its address into being, or back: it is
-	// placed when every open session has Guarded at least that.
-	Guard uint64 `json:"guard,omitempty" level:"3"`
-	// Served is the epoch of the owner that has said that address, fence and announcement
-	// stand; 0 = not yet. Invariant: 0 or Owner.Epoch.
-	Served Epoch `json:"served,omitempty" level:"3"`
-	// Free: no station outside the cluster has the address, because it was served once or the
-	// operator said so. Else the first owner asks the neighbours before it takes it.
-	Free bool `json:"free,omitempty" level:"3"`
-}
-
 // Token is a join token as the cluster keeps it: never the secret, only its hash.
 type Token struct {
 	ID         string `json:"id"`
@@ -326,7 +263,7 @@ const (
 	MaxReserved       = 256
 	MaxHAVIPs         = limits.HAVIPs
 	MaxRangeMembers   = 10 // R11, unless the provider profile says otherwise
-	MaxPrefer         = 64
+	MaxPrefer         = havip.TargetsMax
 	MaxBans           = 64
 	MaxDraining       = placement.MaxDraining // claims of one HAVIP that wait for a release
 	MaxTokens         = 256
@@ -341,8 +278,8 @@ const (
 	MaxGroups         = 1000
 	MaxGroupMembers   = 1000 // HAVIPs of one group
 	MaxFails          = MaxNodes
-	MaxTargets        = 64 // of Require, and of Forbid
-	RangeMembersCap   = 64 // the highest setting of Provider.RangeMembers
+	MaxTargets        = havip.TargetsMax // of Require, and of Forbid
+	RangeMembersCap   = 64               // the highest setting of Provider.RangeMembers
 	MaxQuarantine     = 10000
 	MaxDecisions      = 500
 	MaxDetail         = placement.MaxDetail // bytes of a decision's detail
@@ -359,14 +296,11 @@ const (
 	MaxPlacedEvents      = limits.PlacedEvents
 	MaxDecided           = limits.DecisionsPerEntry
 	MaxFailoversPerEntry = limits.FailoversPerEntry
-	ScoreLimit           = placement.ScoreLimit
+	ScoreLimit           = havip.ScoreLimit
 	// GiveUpPause is how long an ENI is not eligible after it failed to serve a HAVIP.
 	GiveUpPause = placement.GiveUpPause
 	DefaultVPC  = "vpc-default"
 
-	DefaultStickiness = placement.DefaultStickiness
-	DefaultWeight     = placement.DefaultWeight
-	DefaultFailLimit  = placement.DefaultFailLimit
 	// FailDecay is how long it takes until one failure is forgotten.
 	FailDecay = placement.FailDecay
 	// GiveUpMax bounds the pause after a failure, which doubles with each one.

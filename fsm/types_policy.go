@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"havip-cluster/fsm/placement"
+	"havip-cluster/havip"
 )
 
 // The nouns of level 2: what an operator may wish of a placement, and what is remembered
@@ -24,7 +25,7 @@ type GroupKind = placement.GroupKind
 type Limits = placement.Limits
 
 // Failback says when a HAVIP may move for a wish.
-type Failback = placement.Failback
+type Failback = havip.Failback
 
 const (
 	HealthGreen  = placement.HealthGreen
@@ -34,17 +35,17 @@ const (
 	Together = placement.Together
 	Apart    = placement.Apart
 
-	FailbackNever     = placement.FailbackNever
-	FailbackImmediate = placement.FailbackImmediate
-	FailbackDelay     = placement.FailbackDelay
-	FailbackWindow    = placement.FailbackWindow
-	FailbackMax       = placement.FailbackMax
+	FailbackNever     = havip.FailbackNever
+	FailbackImmediate = havip.FailbackImmediate
+	FailbackDelay     = havip.FailbackDelay
+	FailbackWindow    = havip.FailbackWindow
+	FailbackMax       = havip.FailbackMax
 )
 
 // ParseFailback reads never (also ""), immediate, a delay such as 5m, or a daily window
 // in UTC such as 02:00-04:00. The refusal is InvalidParameterValue.
 func ParseFailback(text string) (Failback, *Refusal) {
-	f, err := placement.ParseFailback(text)
+	f, err := havip.ParseFailback(text)
 	if err != nil {
 		return Failback{}, Refuse(CodeParameter, "%s", err)
 	}
@@ -97,15 +98,6 @@ func (v HAVIP) BanList(at int64) []Ban {
 	return out
 }
 
-// Sticky is the gain of score that is worth a move.
-func (v HAVIP) Sticky() int { return valueOr(v.Stickiness, DefaultStickiness) }
-
-// Takes is what the HAVIP takes of a node's capacity.
-func (v HAVIP) Takes() int { return valueOr(v.Weight, DefaultWeight) }
-
-// FailureLimit is the count of failures that bars a node; 0 = no bar.
-func (v HAVIP) FailureLimit() int { return valueOr(v.FailLimit, DefaultFailLimit) }
-
 // FailsOn is what is left of the failures on a node at a time.
 func (v HAVIP) FailsOn(node string, at int64) int { return v.Fails[node].Effective(at) }
 
@@ -119,13 +111,6 @@ func (n Node) HealthNow() Health {
 
 // Flapping says that the node has lost several sessions lately.
 func (n Node) Flapping(at int64) bool { return n.Flaps.Effective(at) >= FlapLimit }
-
-func valueOr(p *int, otherwise int) int {
-	if p == nil {
-		return otherwise
-	}
-	return *p
-}
 
 // Group is HAVIPs that are placed together or apart.
 type Group struct {
@@ -188,33 +173,6 @@ type Config struct {
 	Rebalance   *string     `json:"rebalance,omitempty"`
 	Maintenance *bool       `json:"maintenance,omitempty"`
 	Checks      []Check     `json:"checks,omitzero" level:"4"` // HAVIPs by name or id
-}
-
-// HAVIPSpec is everything that an operator says of a HAVIP. A field that is absent has
-// its default, not its former value.
-type HAVIPSpec struct {
-	Name string `json:"name"`
-	// ID tells HAVIPs of one name apart, and may rename one; "" = the one of that name.
-	ID string `json:"id,omitempty"`
-	// IP, Subnet and VPC are fixed for life; when absent, those of the present HAVIP stay.
-	IP          netip.Addr       `json:"ip,omitzero"`
-	Subnet      string           `json:"subnet,omitempty"`
-	VPC         string           `json:"vpc,omitempty"`
-	Range       Range            `json:"range"`
-	Prefer      map[string]int   `json:"prefer,omitempty"`
-	Require     []string         `json:"require,omitempty"`
-	Forbid      []string         `json:"forbid,omitempty"`
-	Bans        []string         `json:"bans,omitempty"`
-	BanEnds     map[string]int64 `json:"ban_ends,omitempty"`
-	Failback    string           `json:"failback,omitempty"`
-	Priority    int              `json:"priority,omitempty"`
-	Stickiness  *int             `json:"stickiness,omitempty"`
-	Weight      *int             `json:"weight,omitempty"`
-	FailLimit   *int             `json:"fail_limit,omitempty"`
-	Disabled    bool             `json:"disabled,omitempty"`
-	Unmanaged   bool             `json:"unmanaged,omitempty"`
-	Maintenance bool             `json:"maintenance,omitempty"`
-	EIP         netip.Addr       `json:"eip,omitzero"`
 }
 
 // NodeSpec is what an operator says of a node, by its name; a field that is absent has its

@@ -34,8 +34,9 @@ const (
 var arrows = map[string][]string{
 	"internal":            nil,
 	"netdev":              nil,
-	"fsm":                 {"fsm/placement"},
-	"fsm/placement":       nil,
+	"havip":               nil,
+	"fsm":                 {"fsm/placement", "havip"},
+	"fsm/placement":       {"havip"},
 	"membership":          {"fsm", "membership/identity", "membership/reach"},
 	"membership/reach":    nil,
 	"membership/identity": nil,
@@ -56,14 +57,14 @@ var arrows = map[string][]string{
 	"agent/guard":         {"api", "fsm", "membership/identity", "netdev", "netdev/fence"},
 	"agent/hooks":         {"failover/owner"},
 	"agent/preflight":     {"membership/identity", "netdev", "netdev/fence"},
-	"manifest":            {"fsm", "fsm/placement"},
+	"manifest":            {"fsm", "fsm/placement", "havip"},
 	"manifest/goldens":    {"fsm", "manifest"},
 	"manifest/keepalived": {"fsm", "manifest"},
 	"manifest/pacemaker":  {"fsm", "manifest"},
 	"manifest/heartbeat":  {"fsm", "manifest"},
-	"api":                 {"fsm", "fsm/placement", "manifest", "membership/identity"},
+	"api":                 {"fsm", "fsm/placement", "havip", "manifest", "membership/identity"},
 	"cmd": {
-		"agent", "agent/guard", "agent/preflight", "api", "fsm", "fsm/placement", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat",
+		"agent", "agent/guard", "agent/preflight", "api", "fsm", "fsm/placement", "havip", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat",
 		"membership/identity", "netdev/fence", "jepsen/netns", // demo's bed
 	},
 	"jepsen":         {"*"},
@@ -72,7 +73,7 @@ var arrows = map[string][]string{
 }
 
 // pureCores take their inputs as arguments: no clock, randomness, lock or goroutine.
-var pureCores = []string{"fsm", "fsm/placement", "failover/lease"}
+var pureCores = []string{"havip", "fsm", "fsm/placement", "failover/lease"}
 
 // pureFiles are cores that share their package with a shell.
 var pureFiles = []string{
@@ -88,7 +89,7 @@ var clockFunctions = []string{"Now", "Since", "Until", "After", "AfterFunc", "Ne
 
 // house lists the folders that explain themselves in a DESIGN.md once they hold Go code.
 var house = []string{
-	"cmd/havip-cluster", "api", "fsm", "fsm/placement", "membership", "membership/identity",
+	"cmd/havip-cluster", "api", "havip", "fsm", "fsm/placement", "membership", "membership/identity",
 	"failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "failover/wire", "edge", "agent", "agent/guard", "agent/hooks", "agent/preflight", "manifest", "netdev", "jepsen", "jepsen/sim", "jepsen/mutants",
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"havip-cluster/fsm"
+	"havip-cluster/havip"
 )
 
 func (c *checker) havips() {
@@ -214,12 +215,12 @@ func (c *checker) wishes(path string, h HAVIP) {
 }
 
 func (c *checker) numbers(path string, h HAVIP) {
-	c.within(at(path, "stickiness"), h.Stickiness, 0, fsm.ScoreLimit)
-	c.within(at(path, "weight"), h.Weight, 0, fsm.ScoreLimit)
-	c.within(at(path, "priority"), h.Priority, -fsm.ScoreLimit, fsm.ScoreLimit)
-	c.within(at(path, "fail_limit"), h.FailLimit, 0, fsm.ScoreLimit)
-	_, refusal := fsm.ParseFailback(h.Failback)
-	c.refusal(at(path, "failback"), refusal)
+	spec := h.Spec()
+	for i := range havip.Settings {
+		if s := &havip.Settings[i]; s.Kind == havip.Number || s.Kind == havip.Text {
+			c.refusal(at(path, s.Key), fsm.FaultRefusal(s.Check(&spec)))
+		}
+	}
 	if h.EIP != "" {
 		c.address(at(path, "eip"), h.EIP)
 	}

@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"errors"
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -56,11 +55,8 @@ func (m Manifest) ToConfig() fsm.Config {
 func (h HAVIP) spec() fsm.HAVIPSpec {
 	out := fsm.HAVIPSpec{
 		Name: h.Name, ID: h.ID, Subnet: h.Subnet, VPC: h.VPC,
-		Range:  fsm.Range{Type: fsm.RangeType(h.Range.Type), Members: slices.Clone(h.Range.Members), Limit: h.Range.Limit},
-		Prefer: maps.Clone(h.Prefer), Require: sorted(h.Require), Forbid: sorted(h.Forbid), Bans: sorted(h.Bans),
-		Failback: h.Failback, Priority: h.Priority, Disabled: !h.Enabled, Unmanaged: !h.Managed, Maintenance: h.Maintenance,
-		Stickiness: unless(h.Stickiness, fsm.DefaultStickiness), Weight: unless(h.Weight, fsm.DefaultWeight),
-		FailLimit: unless(h.FailLimit, fsm.DefaultFailLimit),
+		Range: fsm.Range{Type: fsm.RangeType(h.Range.Type), Members: slices.Clone(h.Range.Members), Limit: h.Range.Limit},
+		Spec:  h.Spec().Clean(), Bans: sorted(h.Bans),
 	}
 	if len(h.Range.Members) == 0 {
 		out.Range.Type, out.Range.Members = "", nil
@@ -81,15 +77,6 @@ func sorted(list []string) []string {
 		return nil
 	}
 	return slices.Sorted(slices.Values(list))
-}
-
-// unless is nil for the default, so that a file which says it and one which does not mean
-// the same.
-func unless(n, otherwise int) *int {
-	if n == otherwise {
-		return nil
-	}
-	return &n
 }
 
 // Verify reads and checks a file by itself, without a cluster. The faults are sorted by

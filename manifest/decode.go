@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"havip-cluster/fsm"
+	"havip-cluster/havip"
 )
 
 // File is a manifest with the places of its values.
@@ -242,7 +243,7 @@ func (d *decoder) record(n *tree, v reflect.Value, path string) {
 			return
 		}
 		f := fields[at1]
-		target := v.Field(f.index)
+		target := v.FieldByIndex(f.index)
 		d.value(n.items[i], target, at(path, key))
 		if f.omit && target.Kind() == reflect.Slice && target.Len() == 0 {
 			target.SetZero() // empty and absent mean the same, so they are the same
@@ -262,7 +263,7 @@ func setDefaults(v reflect.Value) {
 type field struct {
 	name  string
 	omit  bool // left out when zero
-	index int
+	index []int
 }
 
 // forms are the fields of the types of the form, read from their tags once.
@@ -279,13 +280,29 @@ func init() {
 
 func fieldsOf(t reflect.Type) []field { return forms[t] }
 
+// tagged reads the tags of a type. A setting of a HAVIP is called as in JSON, and its tag says
+// only whether it is left out.
 func tagged(t reflect.Type) []field {
 	var out []field
-	for i := range t.NumField() {
-		name, omit, _ := strings.Cut(t.Field(i).Tag.Get("m"), ",")
-		if name != "" {
-			out = append(out, field{name, omit == "omit", i})
+	for _, f := range reflect.VisibleFields(t) {
+		name, omit, _ := strings.Cut(f.Tag.Get("m"), ",")
+		if len(f.Index) > 1 {
+			name, omit = f.Tag.Get("json"), name
+			name, _, _ = strings.Cut(name, ",")
 		}
+		if name != "" {
+			out = append(out, field{name, omit == "omit", f.Index})
+		}
+	}
+	if t == reflect.TypeFor[HAVIP]() {
+		order := strings.Fields(havip.ManifestKeys)
+		place := func(f field) int {
+			if i := slices.Index(order, f.name); i >= 0 {
+				return i
+			}
+			return len(order)
+		}
+		slices.SortStableFunc(out, func(a, b field) int { return place(a) - place(b) })
 	}
 	return out
 }

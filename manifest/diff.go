@@ -192,7 +192,7 @@ func desired(kind string, v any) any {
 	out.Set(reflect.ValueOf(v))
 	for _, f := range fieldsOf(out.Type()) {
 		if slices.Contains(observed[kind], f.name) {
-			out.Field(f.index).SetZero()
+			out.FieldByIndex(f.index).SetZero()
 		}
 	}
 	return out.Interface()
@@ -201,7 +201,7 @@ func desired(kind string, v any) any {
 func diffFields(kind, name string, old, wanted reflect.Value) Changes {
 	var out Changes
 	for _, f := range fieldsOf(wanted.Type()) {
-		o, w := old.Field(f.index), wanted.Field(f.index)
+		o, w := old.FieldByIndex(f.index), wanted.FieldByIndex(f.index)
 		if f.name == "name" || f.name == "id" || slices.Contains(observed[kind], f.name) {
 			continue
 		}

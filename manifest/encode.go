@@ -89,7 +89,7 @@ const indentWidth = 2
 // dash of a list.
 func (w *yamlWriter) record(v reflect.Value, depth int, lead string) {
 	for _, f := range fieldsOf(v.Type()) {
-		value := v.Field(f.index)
+		value := v.FieldByIndex(f.index)
 		if !said(f, value) {
 			continue
 		}
@@ -155,13 +155,13 @@ func (w *yamlWriter) flow(v reflect.Value) {
 		w.WriteByte('{')
 		written := 0
 		for _, f := range fieldsOf(v.Type()) {
-			if !said(f, v.Field(f.index)) {
+			if !said(f, v.FieldByIndex(f.index)) {
 				continue
 			}
 			w.comma(written)
 			written++
 			w.WriteString(f.name + ": ")
-			w.flow(v.Field(f.index))
+			w.flow(v.FieldByIndex(f.index))
 		}
 		w.WriteByte('}')
 	}
@@ -260,11 +260,11 @@ func writeJSON(b *strings.Builder, v reflect.Value, indent string) {
 		b.WriteByte('{')
 		written := 0
 		for _, f := range fieldsOf(v.Type()) {
-			if said(f, v.Field(f.index)) {
+			if said(f, v.FieldByIndex(f.index)) {
 				item(written)
 				written++
 				b.WriteString(quoted(f.name) + ": ")
-				writeJSON(b, v.Field(f.index), deeper)
+				writeJSON(b, v.FieldByIndex(f.index), deeper)
 			}
 		}
 		end(written, "}")

@@ -114,8 +114,8 @@ func fill(t *rapid.T, v reflect.Value, name string, depth int) {
 		}
 	case reflect.Struct:
 		for _, f := range fieldsOf(v.Type()) {
-			fill(t, v.Field(f.index), name+"."+f.name, depth+1)
-			if field := v.Field(f.index); f.omit && field.Kind() == reflect.Slice && field.Len() == 0 {
+			fill(t, v.FieldByIndex(f.index), name+"."+f.name, depth+1)
+			if field := v.FieldByIndex(f.index); f.omit && field.Kind() == reflect.Slice && field.Len() == 0 {
 				field.SetZero()
 			}
 		}

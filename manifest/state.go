@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -120,14 +119,8 @@ func fromSubnet(sub fsm.Subnet) Subnet {
 func fromHAVIP(v fsm.HAVIP, seen placement.HAVIP) HAVIP {
 	out := HAVIP{
 		Name: v.Name, ID: v.ID, IP: v.IP.String(), Subnet: v.Subnet, VPC: v.VPC,
-		Range:  Range{Type: string(v.Range.Type), Members: append([]string{}, v.Range.Members...), Limit: v.Range.Limit},
-		Prefer: maps.Clone(v.Prefer), Require: slices.Clone(v.Require), Forbid: slices.Clone(v.Forbid),
-		Stickiness: v.Sticky(), Priority: v.Priority, Weight: v.Takes(), Managed: !v.Unmanaged, Maintenance: v.Maintenance,
-		FailLimit: v.FailureLimit(), Failback: v.Failback, Enabled: v.Enabled, Draining: seen.Draining, Deleting: v.Deleting,
-		Last: seen.Last, Owner: seen.Owner,
-	}
-	if out.Failback == "" {
-		out.Failback = FailbackNever
+		Range: Range{Type: string(v.Range.Type), Members: append([]string{}, v.Range.Members...), Limit: v.Range.Limit},
+		View:  v.Spec.Clean().View(), Draining: seen.Draining, Deleting: v.Deleting, Last: seen.Last, Owner: seen.Owner,
 	}
 	if v.EIP.IsValid() {
 		out.EIP = v.EIP.String()
@@ -253,11 +246,9 @@ func (e ENI) in(subnets []fsm.Subnet) []string {
 
 func (h HAVIP) problem(subnets []fsm.Subnet) placement.HAVIP {
 	out := placement.HAVIP{
-		ID: h.ID, Name: h.Name, Subnet: h.Subnet, Require: h.Require, Forbid: h.Forbid, Prefer: h.Prefer,
-		Range:     fsm.Range{Type: fsm.RangeType(h.Range.Type), Members: h.Range.Members, Limit: h.Range.Limit},
-		FailLimit: &h.FailLimit, Stickiness: &h.Stickiness, Weight: &h.Weight, Priority: h.Priority, Failback: h.Failback,
-		Disabled: !h.Enabled, Deleting: h.Deleting, Unmanaged: !h.Managed, Maintenance: h.Maintenance,
-		Owner: h.Owner, Last: h.Last, Draining: h.Draining,
+		ID: h.ID, Name: h.Name, Subnet: h.Subnet, Spec: h.Spec(),
+		Range:    fsm.Range{Type: fsm.RangeType(h.Range.Type), Members: h.Range.Members, Limit: h.Range.Limit},
+		Deleting: h.Deleting, Owner: h.Owner, Last: h.Last, Draining: h.Draining,
 	}
 	if ip, err := netip.ParseAddr(h.IP); err == nil && h.Subnet == "" {
 		for _, s := range subnets {

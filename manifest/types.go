@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"havip-cluster/fsm"
+	"havip-cluster/havip"
 	"havip-cluster/internal/limits"
 )
 
@@ -99,7 +100,10 @@ type Range struct {
 
 func (r *Range) setDefaults() { r.Limit, r.Members = true, []string{} }
 
-// HAVIP is a floating address. Absent fields have their defaults.
+// View is every setting of a HAVIP, with the defaults filled in.
+type View = havip.View
+
+// HAVIP is a floating address: what may be set is in package havip. Absent fields have their defaults.
 type HAVIP struct {
 	Name   string `m:"name"`
 	ID     string `m:"id,omit"` // tells HAVIPs of one name apart
@@ -107,22 +111,11 @@ type HAVIP struct {
 	Subnet string `m:"subnet,omit"`
 	VPC    string `m:"vpc,omit"`
 	Range  Range  `m:"range"`
-	// Prefer is finite scores by node or ENI; a wish.
-	Prefer  map[string]int `m:"prefer,omit"`
-	Require []string       `m:"require,omit"`
-	Forbid  []string       `m:"forbid,omit"`
-	Bans    []string       `m:"bans,omit"`
+	View
+	Bans []string `m:"bans,omit"`
 	// BanEnds says until when (RFC 3339) those of Bans hold that end by themselves.
-	BanEnds     map[string]string `m:"ban_ends,omit"`
-	Stickiness  int               `m:"stickiness"`
-	Priority    int               `m:"priority"`
-	Weight      int               `m:"weight"`
-	Managed     bool              `m:"managed"`
-	Maintenance bool              `m:"maintenance,omit"`
-	FailLimit   int               `m:"fail_limit"` // 0 = no bar
-	Failback    string            `m:"failback"`
-	Enabled     bool              `m:"enabled"`
-	EIP         string            `m:"eip,omit"`
+	BanEnds map[string]string `m:"ban_ends,omit"`
+	EIP     string            `m:"eip,omit"`
 
 	// What was there at the export; plan reads it, apply does not.
 	Fails    map[string]int    `m:"fails,omit"`     // by node, after decay
@@ -138,8 +131,7 @@ type HAVIP struct {
 // `havip create` makes; a range that is there is enforced.
 func (h *HAVIP) setDefaults() {
 	h.Range.Members = []string{}
-	h.Stickiness, h.Weight, h.FailLimit = fsm.DefaultStickiness, fsm.DefaultWeight, fsm.DefaultFailLimit
-	h.Managed, h.Enabled, h.Failback = true, true, FailbackNever
+	h.View = havip.Defaults()
 }
 
 // Values of HAVIP.Failback beside a duration and a daily window.

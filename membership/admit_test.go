@@ -52,6 +52,7 @@ func TestAdmit(t *testing.T) {
 }
 
 func TestAdmitRefuses(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	leader := c.leader()
 	good := applicant(t, c, "node-2")
@@ -131,6 +132,7 @@ func TestAdmitRefuses(t *testing.T) {
 }
 
 func TestAdmitNeedsTheLeader(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 2)
 	a := applicant(t, c, "node-3")
 	f := c.followers()[0]

@@ -16,6 +16,7 @@ import (
 
 // Gossip as each of the four: the table of docs/doors.md. The key was replaced when they were removed.
 func TestDoorbook(t *testing.T) {
+	t.Parallel()
 	var state atomic.Pointer[fsm.State]
 	members := func(c *GossipConfig) { c.Members = state.Load }
 	state.Store(fsm.New())

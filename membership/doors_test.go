@@ -136,6 +136,7 @@ func (c *cluster) remove(p *peer) {
 // TestOnlyVotersSpeak: everybody else who has a certificate tries every request on a follower
 // and on the leader, under its own name and under those of voters. Nothing changes anywhere.
 func TestOnlyVotersSpeak(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 4)
 	agent, gone := c.join("agent-1", identity.RoleAgent), c.join("agent-2", identity.RoleAgent)
 	c.openSession(agent.id.NodeID)
@@ -266,6 +267,7 @@ func nameless(t *testing.T, p *peer) *tls.Config {
 
 // A voter itself is answered, also by the bytes of the version before.
 func TestAVoterIsAnswered(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	p := c.followers()[0]
 	p.close()
@@ -303,6 +305,7 @@ func (p *peer) held(to *peer) (trans *raft.NetworkTransport, conn *tls.Conn) {
 
 // Removal and demotion end what is open, within a heartbeat, and what is sent on it later is not read.
 func TestRemovalCutsWhatIsOpen(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"removed", "demoted"} {
 		t.Run(how, func(t *testing.T) {
 			c := startCluster(t, 3)
@@ -355,6 +358,7 @@ func TestRemovalCutsWhatIsOpen(t *testing.T) {
 
 // Somebody else at a voter's address is no voter: the dialler names whom it wants.
 func TestTheDiallerNamesWhomItWants(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 2)
 	agent := c.join("agent-1", identity.RoleAgent)
 	leader := c.leader()
@@ -402,6 +406,7 @@ func TestTheDiallerNamesWhomItWants(t *testing.T) {
 // A node that was away while its cluster got another leader lets that one in, because a voter that
 // it knows vouches for it.
 func TestANodeThatWasAwayMeetsANewLeader(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 2)
 	away := c.join("agent-1", identity.RoleAgent)
 	eventually(t, "it follows", func() bool { return away.node.State().Index > 0 && away.node.CaughtUp() })

@@ -13,6 +13,7 @@ import (
 // A snapshot that a disk lost or changed leaves a hole in what the node knows. It must not
 // go on with the rest, and not with nothing.
 func TestOpenRefusesAHoleInTheLog(t *testing.T) {
+	t.Parallel()
 	meta := func(dir string) error { return os.Truncate(filepath.Join(dir, "meta.json"), 0) }
 	state := func(dir string) error { return os.Truncate(filepath.Join(dir, "state.bin"), 10) }
 	for _, tc := range []struct {
@@ -63,6 +64,7 @@ func TestOpenRefusesAHoleInTheLog(t *testing.T) {
 
 // An older snapshot will do where the log goes on from it.
 func TestOpenWithAnOlderSnapshot(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	p := c.leader()
 	for i := range 2 {

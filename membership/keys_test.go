@@ -226,6 +226,7 @@ func handshakeOf(from, to *identity.Identity) (string, error) {
 // Certificates are replaced on running nodes, three times over: Raft's connections stay, nobody
 // is elected, and every commit is made.
 func TestCertificatesRenewOnRunningNodes(t *testing.T) {
+	t.Parallel()
 	k := startKeyed(t, 3)
 	agent := k.newcomer("node-4", identity.RoleAgent)
 	k.settled("the agent has reported")
@@ -252,6 +253,7 @@ func TestCertificatesRenewOnRunningNodes(t *testing.T) {
 
 // The last third of a short life is enough.
 func TestCertificatesRenewByThemselves(t *testing.T) {
+	t.Parallel()
 	k := startKeyed(t, 2)
 	k.do(fsm.SetCluster{CertificateLife: ptr(fsm.CertificateLifeMin)})
 	k.do(fsm.RotateKeys{What: fsm.KeyOfNode})
@@ -270,6 +272,7 @@ func TestCertificatesRenewByThemselves(t *testing.T) {
 
 // What is published is what is used, and nothing is used before it is published.
 func TestACertificateIsPublishedFirst(t *testing.T) {
+	t.Parallel()
 	k := startKeyed(t, 2)
 	var mu sync.Mutex
 	tries, published := 0, map[string]bool{}
@@ -294,6 +297,7 @@ func TestACertificateIsPublishedFirst(t *testing.T) {
 }
 
 func TestARenewalUnderAnotherName(t *testing.T) {
+	t.Parallel()
 	k := startKeyed(t, 2)
 	a, b := k.leader(), k.followers()[0]
 	csr, _, err := identity.NewCSR()
@@ -317,6 +321,7 @@ func TestARenewalUnderAnotherName(t *testing.T) {
 // The CA is replaced while one node is off, the leader is stopped in the middle, and another node
 // joins. The node that was off was waited for.
 func TestTheCAIsReplacedOnARunningCluster(t *testing.T) {
+	t.Parallel()
 	k := startKeyed(t, 3)
 	off := k.newcomer("node-4", identity.RoleAgent)
 	k.settled("the agent has reported")
@@ -356,6 +361,7 @@ func TestTheCAIsReplacedOnARunningCluster(t *testing.T) {
 // An operator does not wait for a node. While the old CA is trusted the node comes back by the
 // new CA's cross certificate, although it never heard of that one.
 func TestANodeThatWasNotWaitedForComesBack(t *testing.T) {
+	t.Parallel()
 	k := startKeyed(t, 3)
 	off := k.newcomer("node-4", identity.RoleAgent)
 	k.settled("the agent has reported")
@@ -370,6 +376,7 @@ func TestANodeThatWasNotWaitedForComesBack(t *testing.T) {
 }
 
 func TestTheGossipKeyIsReplacedOnARunningCluster(t *testing.T) {
+	t.Parallel()
 	k := startKeyed(t, 3)
 	off := k.newcomer("node-4", identity.RoleAgent)
 	k.settled("the agent has reported")
@@ -393,6 +400,7 @@ func TestTheGossipKeyIsReplacedOnARunningCluster(t *testing.T) {
 
 // Whoever goes takes no key along that is worth something.
 func TestARemovalReplacesWhatTheNodeKnew(t *testing.T) {
+	t.Parallel()
 	k := startKeyed(t, 3)
 	gossip, ca := k.leader().id.GossipIDs()[0], k.leader().node.State().Cluster.Keys.Issuer
 	gone := k.followers()[0]
@@ -411,6 +419,7 @@ func TestARemovalReplacesWhatTheNodeKnew(t *testing.T) {
 // A cluster that was asleep until all its certificates had ended elects a leader, loudly, and
 // has new ones at once; then the ones that ended are worth nothing.
 func TestAsleepForTwoLives(t *testing.T) {
+	t.Parallel()
 	k := startKeyed(t, 3)
 	ca, all := k.leader().id.Authority(), k.all()
 	for _, p := range all {

@@ -9,6 +9,7 @@ import (
 // While one node runs an older program, a command that it could not read does not get into
 // the log. When all have said that they read it, it does, and an older one is not let in.
 func TestUpgradeOfOneNodeAfterAnother(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	leader := c.leader()
 	_, err := Admit(soon(t), leader.node, leader.id, applicant(t, c, "node-2"), nil)

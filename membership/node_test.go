@@ -42,6 +42,7 @@ func TestBootstrapOnlyOnce(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name  string
 		spoil func(path string) error
@@ -116,6 +117,7 @@ func TestOneNodeLeadsAndLeavesNothingBehind(t *testing.T) {
 }
 
 func TestThreeNodes(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	t.Run("a follower is no leader", func(t *testing.T) {
 		for _, f := range c.followers() {
@@ -221,6 +223,7 @@ func TestThreeNodes(t *testing.T) {
 
 // Without a majority nothing is acknowledged, and nobody goes on calling himself leader.
 func TestALeaderAloneStepsDown(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	leader := c.leader()
 	for _, f := range c.followers() {
@@ -239,6 +242,7 @@ func TestALeaderAloneStepsDown(t *testing.T) {
 
 // A node that was away for longer than the leader keeps entries gets a snapshot.
 func TestALaggingNodeGetsASnapshot(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	late := c.followers()[0]
 	late.close()
@@ -285,6 +289,7 @@ func TestALaggingNodeGetsASnapshot(t *testing.T) {
 
 // A disk that hangs takes the leader down, and what it wrote late has never been there.
 func TestALeaderWithAStalledDiskStepsDown(t *testing.T) {
+	t.Parallel()
 	p := newFounder(t)
 	disk := stall(p)
 	c := &cluster{t: t}
@@ -318,6 +323,7 @@ func TestALeaderWithAStalledDiskStepsDown(t *testing.T) {
 
 // The two others go on while the disk of the leader hangs.
 func TestAStalledLeaderIsReplaced(t *testing.T) {
+	t.Parallel()
 	p := newFounder(t)
 	disk := stall(p)
 	c := &cluster{t: t}
@@ -357,6 +363,7 @@ func TestAStalledLeaderIsReplaced(t *testing.T) {
 // Raft counts by the configuration of an entry that it could not write. Such a node must
 // not go on.
 func TestANodeHaltsWhenItsConfigurationIsNotWritten(t *testing.T) {
+	t.Parallel()
 	p := newFounder(t)
 	disk := stall(p)
 	c := &cluster{t: t}
@@ -379,6 +386,7 @@ func TestANodeHaltsWhenItsConfigurationIsNotWritten(t *testing.T) {
 
 // A hanging disk does not hold Close for ever.
 func TestCloseGivesUpOnAHangingDisk(t *testing.T) {
+	t.Parallel()
 	p := newFounder(t)
 	disk := stall(p)
 	c := &cluster{t: t}
@@ -413,6 +421,7 @@ func stall(p *peer) *badDisk {
 
 // A late barrier must not bring back a leadership that Raft has ended since.
 func TestLeadershipThatEndedDoesNotBegin(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	n := c.leader().node
 	term, _ := n.Leading()
@@ -428,6 +437,7 @@ func TestLeadershipThatEndedDoesNotBegin(t *testing.T) {
 
 // Raft counts an entry as applied when it is queued for the machine. Applied does not.
 func TestAppliedWaitsForTheMachine(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	p := c.leader()
 	var slow atomic.Bool
@@ -480,6 +490,7 @@ func TestAHaltedLeaderSaysSo(t *testing.T) {
 // A node of another cluster, at the address of a member, is refused on both sides, and
 // nothing changes in either.
 func TestNodesOfTwoClustersDoNotMix(t *testing.T) {
+	t.Parallel()
 	a, b := startCluster(t, 1), startCluster(t, 1)
 	pa, pb := a.leader(), b.leader()
 	check(t, pa.node.Change(soon(t), Change{Kind: AddReplica, Node: pb.id.NodeID, Address: RaftAddress(pb.asNode())}))

@@ -117,6 +117,7 @@ func TestUnreachedTravelsByGossip(t *testing.T) {
 
 // Where Raft has just heard a node, no connection is made to look whether its port is reached.
 func TestRaftsOwnConnectionsAreProof(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	leader := c.settle()
 	for _, f := range c.followers() {

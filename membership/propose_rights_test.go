@@ -9,6 +9,7 @@ import (
 // Where it is proposed, a command is refused that its caller may not ask for; what a node does by
 // itself has no caller, and is not asked.
 func TestTheLeaderAsksForRights(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	leader := c.leader()
 	on := true

@@ -16,6 +16,7 @@ import (
 func everybody(string) bool { return true }
 
 func TestTheFounderInitialisesOnce(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	p := c.leader()
 	s := p.node.State()
@@ -40,6 +41,7 @@ func TestAFounderThatIsRefused(t *testing.T) {
 }
 
 func TestRolesInRaft(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	w := c.join("witness-1", identity.RoleWitness)
 	a := c.join("agent-1", identity.RoleAgent)
@@ -56,6 +58,7 @@ func TestRolesInRaft(t *testing.T) {
 
 // A node that is known to be dead keeps its place and its vote.
 func TestADeadNodeStays(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	dead := c.followers()[0]
 	dead.close()
@@ -64,6 +67,7 @@ func TestADeadNodeStays(t *testing.T) {
 }
 
 func TestRemoveNode(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	leader, gone := c.leader(), c.followers()[0]
 	session := c.openSession(gone.id.NodeID)
@@ -90,6 +94,7 @@ func TestRemoveNode(t *testing.T) {
 
 // The leader hands over before it goes.
 func TestTheLeaderRemovesItself(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	leader := c.leader()
 	if err := RemoveNode(soon(t), leader.node, leader.id.Name, false, everybody); err != nil && !errors.Is(err, ErrUnknownOutcome) {
@@ -105,6 +110,7 @@ func TestTheLeaderRemovesItself(t *testing.T) {
 
 // Removals that do not know of each other must not leave a cluster without a voter.
 func TestRemovalsAtOneMomentLeaveAVoter(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	leader := c.leader()
 	var wg sync.WaitGroup
@@ -124,6 +130,7 @@ func TestRemovalsAtOneMomentLeaveAVoter(t *testing.T) {
 }
 
 func TestRemoveNodeRefuses(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	leader := c.leader()
 	wantRefusal(t, RemoveNode(soon(t), leader.node, "nobody", true, everybody), fsm.CodeNotFound, "nobody")
@@ -138,7 +145,7 @@ func TestRemoveNodeRefuses(t *testing.T) {
 // owned is a situation in which n1 owns a HAVIP, and n2 and n3 may or may not take it.
 func owned(may ...string) *situation {
 	x := newSituation().voters("n1", "n2", "n3")
-	v := fsm.HAVIP{ID: "havip-1", Name: "web", Subnet: "net", Enabled: true, IP: netip.MustParseAddr("10.0.0.9")}
+	v := fsm.HAVIP{ID: "havip-1", Name: "web", Subnet: "net", IP: netip.MustParseAddr("10.0.0.9")}
 	for i, id := range []string{"n1", "n2", "n3"} {
 		n := x.s.Nodes[id]
 		n.LastSession = uint64(i + 1)

@@ -19,6 +19,7 @@ func (p *peer) recover(cluster string) (Survivor, error) {
 // One of three voters goes on alone, with all that its log holds, whether a snapshot has a
 // part of it or not; and it goes on after a restart.
 func TestRecoverFromOneLog(t *testing.T) {
+	t.Parallel()
 	for _, compacted := range []bool{false, true} {
 		c := startCluster(t, 3)
 		c.do(subnet(1))
@@ -65,6 +66,7 @@ func TestRecoverFromOneLog(t *testing.T) {
 }
 
 func TestRecoverRefuses(t *testing.T) {
+	t.Parallel()
 	t.Run("a log without a member", func(t *testing.T) {
 		p := newFounder(t)
 		if _, err := p.recover("c-00000000000000aa"); !errors.Is(err, ErrNoSuccessor) {

@@ -64,6 +64,7 @@ func TestRegistrar(t *testing.T) {
 // Whoever joins with a lease port has its key in the state from its first moment: that of the certificate
 // it gets. One that repeats its request gets another certificate, and the key stays.
 func TestAdmittedWithItsKey(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	leader := c.leader()
 	version := fsm.VersionWithLevel("v")

@@ -155,6 +155,7 @@ func TestSponsors(t *testing.T) {
 
 // A node that has just joined refuses members that are no voters, and takes the leader.
 func TestAJoiningNodeTakesItsLeader(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	agent := c.join("agent-1", identity.RoleAgent)
 	eventually(t, "it follows", func() bool { return agent.node.State().Index > 0 })

@@ -15,6 +15,7 @@ import (
 // A digit of an address flips in the log's file: the node does not start, and says what to do. An
 // entry of the version before, without a checksum, is believed.
 func TestOpenRefusesADamagedEntry(t *testing.T) {
+	t.Parallel()
 	spoil := func(change func(l *raft.Log)) func(t *testing.T, dir string) {
 		return func(t *testing.T, dir string) {
 			bolt := must[*raftboltdb.BoltStore](t)(openBolt(dir))

@@ -10,6 +10,7 @@ import (
 // TestTimersFollow: a running cluster takes longer time-outs, so that the loss of its leader is noticed
 // later, and shorter ones, also those whose timers run already.
 func TestTimersFollow(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	leader := c.leader()
 	others := c.followers()

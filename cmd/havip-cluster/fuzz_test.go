@@ -25,23 +25,6 @@ func FuzzParseMembers(f *testing.F) {
 	})
 }
 
-// FuzzScores: --prefer is read whole or refused as a usage error.
-func FuzzScores(f *testing.F) {
-	for _, text := range []string{"", "node-2=7", "node-1/eth0=-3", "=1", "a=", "a=b=1", "a=99999999999999999999", "a=+1", "a=0x10", "a=1_0"} {
-		f.Add(text, text)
-	}
-	f.Fuzz(func(t *testing.T, first, second string) {
-		scores, err := (&havipFlags{prefer: []string{first, second}}).scores()
-		if err != nil {
-			wantUsage(t, err)
-			return
-		}
-		if len(scores) != 2 {
-			t.Errorf("%q and %q became %v", first, second, scores)
-		}
-	})
-}
-
 // FuzzParseAddress: an address is a socket's path, or a host with a port that a client can
 // dial, and reading it again changes nothing.
 func FuzzParseAddress(f *testing.F) {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,67 +13,29 @@ import (
 
 	"havip-cluster/api"
 	"havip-cluster/fsm"
+	"havip-cluster/havip"
 )
 
 // havipFlags are what create and update share.
 type havipFlags struct {
 	rangeText string
 	noLimit   bool
-	prefer    []string
-	require   []string
-	forbid    []string
-	failback  string
-	numbers   [4]int // by havipNumbers
-	managed   bool
 }
 
-// havipNumbers are the flags that take a whole number.
-var havipNumbers = [...]struct {
-	name, help string
-	spec       func(*api.HAVIPSpec) **int
-	change     func(*api.HAVIPChange) **int
-}{
-	{"priority", "HAVIPs of higher priority are placed first", nil, func(b *api.HAVIPChange) **int { return &b.Priority }},
-	{"stickiness", "the gain of score that is worth a move (default 1)",
-		func(s *api.HAVIPSpec) **int { return &s.Stickiness }, func(b *api.HAVIPChange) **int { return &b.Stickiness }},
-	{"weight", "what it takes of a node's capacity (default 1)",
-		func(s *api.HAVIPSpec) **int { return &s.Weight }, func(b *api.HAVIPChange) **int { return &b.Weight }},
-	{"fail-limit", "failures on a node that bar it; 0: none do (default 3)",
-		func(s *api.HAVIPSpec) **int { return &s.FailLimit }, func(b *api.HAVIPChange) **int { return &b.FailLimit }},
-}
-
-func (f *havipFlags) register(c *cobra.Command) {
+// register makes the flags; those of the settings write into change what is typed.
+func (f *havipFlags) register(c *cobra.Command, change *api.Change) {
 	c.Flags().StringVar(&f.rangeText, "range", "", "who may own it: cvm:NODE,NODE or eni:ENI,ENI or any")
 	c.Flags().BoolVar(&f.noLimit, "no-range-limit", false, "the range is a note only; any ENI of the subnet may own it")
-	c.Flags().StringArrayVar(&f.prefer, "prefer", nil, "NODE=SCORE or ENI=SCORE; may be given several times")
-	c.Flags().StringSliceVar(&f.require, "require", nil, "nodes or ENIs; nobody else may own it")
-	c.Flags().StringSliceVar(&f.forbid, "forbid", nil, "nodes or ENIs that never may own it")
-	c.Flags().StringVar(&f.failback, "failback", "", "never, immediate, a delay such as 5m, or a daily window in UTC such as 02:00-04:00")
-	c.Flags().BoolVar(&f.managed, "managed", true, "false: leave it where it is, whatever happens")
-	for i, n := range havipNumbers {
-		c.Flags().IntVar(&f.numbers[i], n.name, 0, n.help)
-	}
-}
-
-// check looks at what was typed, as far as that needs no cluster.
-func (f *havipFlags) check() error {
-	if _, refusal := fsm.ParseFailback(f.failback); refusal != nil {
-		return usage("--failback: %s", refusal.Message)
-	}
-	for name, list := range map[string][]string{"--require": f.require, "--forbid": f.forbid} {
-		if slices.Contains(list, "") && len(list) > 1 {
-			return usage("%s has an empty name in it", name)
+	for i := range havip.Settings {
+		s := &havip.Settings[i]
+		if s.Flag() == "" {
+			continue
+		}
+		flag := c.Flags().VarPF(s.Value(change), s.Flag(), "", s.Help())
+		if s.Kind == havip.YesNo {
+			flag.NoOptDefVal = "true"
 		}
 	}
-	return nil
-}
-
-// listed is a list of names that was typed; one empty name empties the list.
-func listed(names []string) []string {
-	if len(names) == 1 && names[0] == "" {
-		return []string{}
-	}
-	return append([]string{}, names...)
 }
 
 // rangeSpec reads --range and --no-range-limit.
@@ -104,29 +65,6 @@ func parseMembers(what, text string) (kind string, members []string, err error) 
 	return kind, members, nil
 }
 
-// scores reads --prefer; one empty text is no preference at all.
-func (f *havipFlags) scores() (map[string]int, error) {
-	scores := map[string]int{}
-	if len(f.prefer) == 1 && f.prefer[0] == "" {
-		return scores, nil
-	}
-	for _, p := range f.prefer {
-		i := strings.LastIndex(p, "=")
-		if i < 1 {
-			return nil, usage("--prefer %q is not NODE=SCORE or ENI=SCORE", p)
-		}
-		n, err := strconv.Atoi(p[i+1:])
-		if err != nil {
-			return nil, usage("--prefer %q: %q is not a whole number", p, p[i+1:])
-		}
-		if _, twice := scores[p[:i]]; twice {
-			return nil, usage("--prefer names %s twice", p[:i])
-		}
-		scores[p[:i]] = n
-	}
-	return scores, nil
-}
-
 func newHAVIPCreateCommand(g *globals) *cobra.Command {
 	var f havipFlags
 	var spec api.HAVIPSpec
@@ -146,7 +84,7 @@ func newHAVIPCreateCommand(g *globals) *cobra.Command {
 	c.Flags().BoolVar(&disabled, "disabled", false, "let nobody own it yet")
 	c.Flags().BoolVar(&spec.ReuseNow, "reuse-now", false, "take the address although a deleted HAVIP had it a moment ago")
 	c.Flags().BoolVar(&spec.Force, "force", false, "take the address although a station outside the cluster has it")
-	f.register(c)
+	f.register(c, &spec.Change)
 	c.PreRunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if spec.IP == "" && (spec.Subnet == "" || cmd.Flags().Changed("ip")) {
 			return usage("say which address (--ip) or which subnet (--subnet)")
@@ -156,26 +94,10 @@ func newHAVIPCreateCommand(g *globals) *cobra.Command {
 				return usage("%s %q is not an address such as 10.0.0.100", flag, text)
 			}
 		}
-		if err := f.check(); err != nil {
-			return err
-		}
-		spec.Failback, spec.Priority = f.failback, f.numbers[0]
-		spec.Require, spec.Forbid = listed(f.require), listed(f.forbid)
-		for i, n := range havipNumbers {
-			if n.spec != nil && cmd.Flags().Changed(n.name) {
-				*n.spec(&spec) = &f.numbers[i]
-			}
-		}
-		if cmd.Flags().Changed("managed") {
-			spec.Managed = &f.managed
-		}
 		if on := false; disabled {
 			spec.Enabled = &on
 		}
-		if spec.Range, err = f.rangeSpec(); err != nil {
-			return err
-		}
-		spec.Prefer, err = f.scores()
+		spec.Range, err = f.rangeSpec()
 		return err
 	}
 	return c
@@ -193,46 +115,17 @@ func newHAVIPUpdateCommand(g *globals) *cobra.Command {
 	c.Flags().StringVar(&name, "name", "", "a new name")
 	c.Flags().BoolVar(&evict, "evict", false, "an owner that leaves the range releases first")
 	c.Flags().BoolVar(&change.Force, "force", false, "take the address although a station outside the cluster has it")
-	f.register(c)
+	f.register(c, &change.Change)
 	c.PreRunE = func(cmd *cobra.Command, _ []string) (err error) {
 		set := cmd.Flags().Changed
 		if set("no-range-limit") && !set("range") {
 			return usage("--no-range-limit needs --range: say which members the range has")
 		}
-		if err := f.check(); err != nil {
-			return err
-		}
 		if change.Range, err = f.rangeSpec(); err != nil {
 			return err
 		}
-		if set("prefer") {
-			scores, err := f.scores()
-			if err != nil {
-				return err
-			}
-			change.Prefer = &scores
-		}
-		for flag, to := range map[string]struct {
-			names []string
-			field **[]string
-		}{"require": {f.require, &change.Require}, "forbid": {f.forbid, &change.Forbid}} {
-			if names := listed(to.names); set(flag) {
-				*to.field = &names
-			}
-		}
 		if set("name") {
 			change.Name = &name
-		}
-		if set("failback") {
-			change.Failback = &f.failback
-		}
-		if set("managed") {
-			change.Managed = &f.managed
-		}
-		for i, n := range havipNumbers {
-			if set(n.name) {
-				*n.change(&change) = &f.numbers[i]
-			}
 		}
 		if change == (api.HAVIPChange{}) {
 			return usage("say what to change, such as --name, --range, --prefer, --failback or --priority")

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"havip-cluster/api"
+	"havip-cluster/havip"
 )
 
 func newHAVIPCommand(g *globals) *cobra.Command {
@@ -36,7 +37,7 @@ func newHAVIPCommand(g *globals) *cobra.Command {
 		}),
 		onOff(g, verb("maintenance", "Freeze a HAVIP where it is, or end that", []string{"HAVIP", "on|off"}, nil),
 			func(ctx context.Context, c *api.Client, args []string, on bool) error {
-				v, err := c.UpdateHAVIP(ctx, args[0], api.HAVIPChange{Maintenance: &on})
+				v, err := c.UpdateHAVIP(ctx, args[0], api.HAVIPChange{Change: api.Change{Maintenance: &on}})
 				return g.emitHAVIP(v, err)
 			}),
 		group("range", "Who may own a HAVIP", newRangeAddCommand(g), newRangeRemoveCommand(g)),
@@ -86,12 +87,12 @@ var havipColumns = []column[api.HAVIP]{
 // havipState is the state and what a person should know beside it.
 func havipState(v api.HAVIP) string {
 	var words []string
-	for _, m := range []struct {
-		on   bool
-		word string
-	}{{v.Deleting, "deleting"}, {!v.Enabled, "disabled"}, {!v.Managed, "not managed"}, {v.Maintenance, "maintenance"}} {
-		if m.on {
-			words = append(words, m.word)
+	if v.Deleting {
+		words = append(words, "deleting")
+	}
+	for i := range havip.Settings {
+		if s := &havip.Settings[i]; s.Mark != "" && s.Print(&v.View) != s.Default {
+			words = append(words, s.Mark)
 		}
 	}
 	if len(words) == 0 {
@@ -127,21 +128,25 @@ func havipPairs(v api.HAVIP) []pair {
 	for _, eni := range slices.Sorted(maps.Keys(v.GaveUp)) {
 		fails = append(fails, fmt.Sprintf("%s pauses until %s (%s)", eni, when(v.GaveUp[eni].Until), v.GaveUp[eni].Reason))
 	}
-	return []pair{
+	out := []pair{
 		{"NAME", v.Name}, {"ID", v.ID}, {"IP", v.IP}, {"SUBNET", v.Subnet}, {"VPC", v.VPC}, {"STATE", havipState(v)},
 		{"ENI", text(v.ENI)}, {"NODE", text(v.Node)}, {"EPOCH", strconv.FormatUint(v.Epoch, 10)}, {"SINCE", when(v.Since)}, {"REASON", v.Reason},
-		{"RANGE", rangeText(v)}, {"REQUIRE", strings.Join(v.Require, ", ")}, {"FORBID", strings.Join(v.Forbid, ", ")},
-		{"BANS", strings.Join(bans, ", ")}, {"PREFER", scoresText(v.Prefer)}, {"STICKINESS", strconv.Itoa(v.Stickiness)},
-		{"FAILBACK", v.Failback}, {"PRIORITY", strconv.Itoa(v.Priority)}, {"WEIGHT", strconv.Itoa(v.Weight)},
-		{"FAIL LIMIT", strconv.Itoa(v.FailLimit)}, {"FAILURES", strings.Join(fails, ", ")}, {"GROUPS", strings.Join(v.Groups, ", ")},
+		{"RANGE", rangeText(v)},
+	}
+	settings := func(targets bool) {
+		for i := range havip.Settings { // one of yes or no is in the state, and a text is there or not
+			s := &havip.Settings[i]
+			value := s.Print(&v.View)
+			if s.Kind != havip.YesNo && (s.Kind == havip.Targets) == targets && (s.Kind != havip.Text || value != "") {
+				out = append(out, pair{s.Head(), value})
+			}
+		}
+	}
+	settings(true)
+	out = append(out, pair{"BANS", strings.Join(bans, ", ")})
+	settings(false)
+	return append(out, []pair{
+		{"FAILURES", strings.Join(fails, ", ")}, {"GROUPS", strings.Join(v.Groups, ", ")},
 		{"EIP", text(v.EIP)}, {"WAITS FOR", strings.Join(v.Waits, ", ")}, {"DRAINING", strings.Join(v.Draining, ", ")}, {"CREATED", when(v.Created)}, {"WARNINGS", strings.Join(v.Warnings, "; ")},
-	}
-}
-
-func scoresText(scores map[string]int) string {
-	var out []string
-	for _, who := range slices.Sorted(maps.Keys(scores)) {
-		out = append(out, fmt.Sprintf("%s=%d", who, scores[who]))
-	}
-	return strings.Join(out, ", ")
+	}...)
 }

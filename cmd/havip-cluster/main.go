@@ -25,6 +25,7 @@ import (
 
 	"havip-cluster/agent/guard"
 	"havip-cluster/api"
+	"havip-cluster/havip"
 	"havip-cluster/membership/identity"
 	"havip-cluster/netdev/fence"
 )
@@ -169,6 +170,9 @@ func shorten(c *cobra.Command) {
 
 // flagSentence turns what the flag parser says into a sentence.
 func flagSentence(err error) string {
+	if typed := (*havip.FlagError)(nil); errors.As(err, &typed) {
+		return typed.Error()
+	}
 	text := err.Error()
 	if name, ok := strings.CutPrefix(text, "unknown flag: "); ok {
 		return "there is no flag " + name

@@ -79,16 +79,13 @@ func answers() map[string]any {
 	}
 	free := api.Placement{ID: "havip-5e6f7a8b", Name: "evil\x1b[2J\nname", IP: "10.77.0.101", Subnet: "s1", State: api.StateUnbind, Since: at, Index: 40, Reason: "new"}
 	web := api.HAVIP{
-		Placement: owned, VPC: "vpc-default", Range: api.Range{Type: "cvm", Members: []string{"node-1", "node-2"}, Limit: true}, Failback: "never",
-		Prefer: map[string]int{"node-1": 100, "node-2": -5}, Bans: []string{"node-3"}, Enabled: true, Draining: []string{}, Created: at,
-		BanEnds: map[string]time.Time{"node-3": at.Add(time.Hour)}, Require: []string{"node-1", "node-2"}, Forbid: []string{"node-2/eth1"},
-		Stickiness: 100, Weight: 2, FailLimit: 3, Fails: map[string]int{"node-2": 1}, EIP: ptr("203.0.113.7"),
-		GaveUp:  map[string]api.GaveUp{"node-2/eth0": {Until: at.Add(time.Minute), Reason: "the address did not come up"}},
-		Managed: true, Groups: []string{"fronts"}, Warnings: []string{},
+		Placement: owned, VPC: "vpc-default", Range: api.Range{Type: "cvm", Members: []string{"node-1", "node-2"}, Limit: true}, View: api.View{Failback: "never", Prefer: map[string]int{"node-1": 100, "node-2": -5}, Enabled: true, Require: []string{"node-1", "node-2"}, Forbid: []string{"node-2/eth1"}, Stickiness: 100, Weight: 2, FailLimit: 3, Managed: true}, Bans: []string{"node-3"}, Draining: []string{}, Created: at,
+		BanEnds: map[string]time.Time{"node-3": at.Add(time.Hour)}, Fails: map[string]int{"node-2": 1}, EIP: ptr("203.0.113.7"),
+		GaveUp: map[string]api.GaveUp{"node-2/eth0": {Until: at.Add(time.Minute), Reason: "the address did not come up"}}, Groups: []string{"fronts"}, Warnings: []string{},
 	}
-	off := api.HAVIP{Placement: free, VPC: "vpc-default", Range: api.Range{Members: []string{}}, Failback: "5m", Prefer: map[string]int{}, Bans: []string{}, Draining: []string{}, Created: at,
-		BanEnds: map[string]time.Time{}, Require: []string{}, Forbid: []string{}, Stickiness: 1, Weight: 1, Fails: map[string]int{},
-		GaveUp: map[string]api.GaveUp{}, Maintenance: true, Groups: []string{}, Warnings: []string{"it is not managed"}}
+	off := api.HAVIP{Placement: free, VPC: "vpc-default", Range: api.Range{Members: []string{}}, View: api.View{Failback: "5m", Prefer: map[string]int{}, Require: []string{}, Forbid: []string{}, Stickiness: 1, Weight: 1, Maintenance: true}, Bans: []string{}, Draining: []string{}, Created: at,
+		BanEnds: map[string]time.Time{}, Fails: map[string]int{},
+		GaveUp: map[string]api.GaveUp{}, Groups: []string{}, Warnings: []string{"it is not managed"}}
 	nodes := []api.Node{
 		{Name: "node-1", ID: "n-1", Role: "voter", Address: "10.0.0.1", Status: "alive", Leader: true, Session: 12, LeaseRemainingMS: 432, Version: "v1.0.0", HAVIPs: 1, Health: "green", Score: -5, Capacity: ptr(10), Carries: 2, APIPort: 7400, RaftPort: 7401, GossipPort: 7402, Suffrage: "voter", Joined: at},
 		{Name: "node-2", ID: "n-2", Role: "witness", Address: "10.0.0.2", Status: "lost", Standby: true, Maintenance: true, Draining: true, Flapping: true, Flaps: 3, Health: "yellow", HealthReason: "gateway silent", APIPort: 7400, RaftPort: 7401, GossipPort: 7402, Joined: at},

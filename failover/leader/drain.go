@@ -22,7 +22,7 @@ func drainStep(s *fsm.State, moves []fsm.Assignment) []fsm.Assignment {
 	}
 	return slices.DeleteFunc(moves, func(a fsm.Assignment) bool {
 		v := s.HAVIPs[a.HAVIP]
-		if v.Owner == nil || !leaves(s, v.Owner.Node) || !v.Enabled || v.Deleting {
+		if v.Owner == nil || !leaves(s, v.Owner.Node) || v.Disabled || v.Deleting {
 			return false
 		}
 		if a.Node == "" || a.Node != v.Owner.Node && busy[v.Owner.Node] {

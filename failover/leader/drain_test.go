@@ -16,7 +16,7 @@ func drainState(count int) (*fsm.State, []fsm.Assignment) {
 	var moves []fsm.Assignment
 	for i := range count {
 		id := fmt.Sprintf("havip-%d", i)
-		s.HAVIPs[id] = fsm.HAVIP{ID: id, Enabled: true, Epoch: 1, Owner: &fsm.Claim{Epoch: 1, Node: "A", Session: 1, ENI: "a/eth0"}}
+		s.HAVIPs[id] = fsm.HAVIP{ID: id, Epoch: 1, Owner: &fsm.Claim{Epoch: 1, Node: "A", Session: 1, ENI: "a/eth0"}}
 		moves = append(moves, fsm.Assignment{HAVIP: id, FromEpoch: 1, Node: "B", Session: 2, ENI: "b/eth0"})
 	}
 	return s, moves

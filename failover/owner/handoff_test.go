@@ -39,7 +39,7 @@ func TestAWordAheadOfTheLog(t *testing.T) {
 // history that needs this since a release counts for its sender's claims alone; it stays a rule of
 // the protocol (rule 7), held by this schedule.
 func TestAReleaseOfAnotherSession(t *testing.T) {
-	v := fsm.HAVIP{ID: "havip-1", Epoch: 2, Enabled: true,
+	v := fsm.HAVIP{ID: "havip-1", Epoch: 2,
 		Owner:    &fsm.Claim{ENI: "n1/eth0", Node: "n-1", Session: 7, Epoch: 2},
 		Draining: []fsm.Claim{{ENI: "n2/eth0", Node: "n-2", Session: 6, Epoch: 1}},
 	}

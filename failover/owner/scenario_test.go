@@ -145,9 +145,9 @@ func (tl *teller) log(what string, f []string) []string {
 		epoch, _ := strconv.Atoi(f[1])
 		body = fsm.Release{Claims: []fsm.ReleasedClaim{{HAVIP: tl.havip(f[0]).ID, Epoch: fsm.Epoch(epoch), Session: tl.head().Nodes[f[2]].LastSession}}}
 	case "disable":
-		body = fsm.UpdateHAVIP{ID: tl.havip(f[0]).ID, Enabled: &no}
+		body = fsm.UpdateHAVIP{ID: tl.havip(f[0]).ID, Change: fsm.Change{Enabled: &no}}
 	case "enable":
-		body = fsm.UpdateHAVIP{ID: tl.havip(f[0]).ID, Enabled: &yes}
+		body = fsm.UpdateHAVIP{ID: tl.havip(f[0]).ID, Change: fsm.Change{Enabled: &yes}}
 	case "delete":
 		body = fsm.DeleteHAVIP{ID: tl.havip(f[0]).ID, Force: true}
 	case "close":

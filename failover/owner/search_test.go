@@ -173,7 +173,7 @@ func (h *history) create() string {
 // move is the leader's decision, for good reasons or for none.
 func (h *history) move() {
 	v := h.head().HAVIPs[h.havip()]
-	if !v.Enabled {
+	if v.Disabled {
 		return
 	}
 	eni := ""
@@ -292,11 +292,11 @@ func (h *history) giveUp() { h.actor().giveUp(h.havip()) }
 
 func (h *history) enable() {
 	v := h.head().HAVIPs[h.havip()]
-	enabled := !v.Enabled || h.percent(40)
+	enabled := v.Disabled || h.percent(40)
 	if !enabled {
 		h.stats.Disabled++
 	}
-	h.try(fsm.UpdateHAVIP{ID: v.ID, Enabled: &enabled})
+	h.try(fsm.UpdateHAVIP{ID: v.ID, Change: fsm.Change{Enabled: &enabled}})
 }
 
 func (h *history) remove() {

@@ -21,7 +21,7 @@ func TestAnOwnersMemoryStaysSmall(t *testing.T) {
 	for i := range manyNodes {
 		s, id := *log.state, fmt.Sprint("h", i)
 		claim := fsm.Claim{Epoch: 1, Node: "n-n1", Session: 7, ENI: "n1/eth0"}
-		v := fsm.HAVIP{ID: id, IP: netip.AddrFrom4([4]byte{10, 9, byte(i >> 8), byte(i)}), Epoch: 1, Owner: &claim, Enabled: true}
+		v := fsm.HAVIP{ID: id, IP: netip.AddrFrom4([4]byte{10, 9, byte(i >> 8), byte(i)}), Epoch: 1, Owner: &claim}
 		s.HAVIPs = map[string]fsm.HAVIP{id: v}
 		h.Decide(now, &s)
 		h.Activated(id, claim)

@@ -201,7 +201,7 @@ func TestPlan(t *testing.T) {
 		{"ENI gone", placement.Changes{ENIsGone: []string{"n1/e"}},
 			`{"moves":[{"havip":"h2","from":"n1/e","to":"n2/e","reason":"node n2 owns fewer HAVIPs (1, next is n0 with 2)"}],"unplaced":[],"owners":{"h0":"n0/e","h1":"n0/e","h2":"n2/e","h3":"n2/e"}}`},
 		{"a new HAVIP, a changed one, and one less", placement.Changes{Remove: []string{"h1"}, Put: []placement.HAVIP{
-			{ID: "h4", Name: "new", Subnet: "net"}, {ID: "h2", Name: "h2", Subnet: "net", Owner: "n1/e", Prefer: map[string]int{"n2": 1}, Failback: "immediate"},
+			{ID: "h4", Name: "new", Subnet: "net"}, {ID: "h2", Name: "h2", Subnet: "net", Owner: "n1/e", Spec: placement.Spec{Prefer: map[string]int{"n2": 1}, Failback: "immediate"}},
 		}}, `{"moves":[{"havip":"h2","from":"n1/e","to":"n2/e","reason":"n2/e is preferred (score 1, next is n1/e with 0)"},{"havip":"new","from":null,"to":"n1/e","reason":"node n1 owns fewer HAVIPs (0, next is n0 with 1)"}],` +
 			`"unplaced":[],"owners":{"h0":"n0/e","h2":"n2/e","h3":"n2/e","new":"n1/e"}}`},
 	} {

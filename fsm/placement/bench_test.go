@@ -87,7 +87,7 @@ func BenchmarkSolve(b *testing.B) {
 func BenchmarkMoves(b *testing.B) {
 	w := cluster(b, 16)
 	for i := range 1000 {
-		w.havip(fsm.CreateHAVIP{Name: fmt.Sprint("h", i), Prefer: map[string]int{fmt.Sprint("n", i%16+1): 10}})
+		w.havip(fsm.CreateHAVIP{Name: fmt.Sprint("h", i), Spec: fsm.Spec{Prefer: map[string]int{fmt.Sprint("n", i%16+1): 10}}})
 	}
 	moves := func(b *testing.B, want int) {
 		b.ReportAllocs()

@@ -10,7 +10,7 @@ type option struct {
 	fault, suspect bool
 	broken         int32 // members of soft groups that it would go against
 	score          int
-	was            bool // owned it last, and nobody does now
+	was            bool // see returns
 	carries        int  // weight of what its node owns beside this HAVIP; 0 if that weighs nothing
 	onNode, onENI  int  // HAVIPs
 }
@@ -107,10 +107,15 @@ func (m *model) look(h, e int32) option {
 	if m.weight[h] == 0 {
 		o.carries = 0 // it adds nothing to that
 	}
-	if v := m.v[h]; v.Owner == "" && v.Last != "" {
-		o.was = v.Last == m.enis[e].ID
-	}
+	o.was = m.returns(h, e)
 	return o
+}
+
+// returns says that e owned h last and nobody does now, which is a wish. What may move for the
+// spread has no such wish: it would go on from there at once.
+func (m *model) returns(h, e int32) bool {
+	v := m.v[h]
+	return v.Owner == "" && v.Last != "" && v.Last == m.enis[e].ID && !m.evens(h)
 }
 
 // cost is what the arrangement as a whole pays for h on e: first ENIs with a fault, then moves.

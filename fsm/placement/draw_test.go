@@ -80,9 +80,7 @@ func drawOne(r *rand.Rand, p *placement.Problem, i int) placement.HAVIP {
 	eni := func() string { return p.ENIs[r.IntN(len(p.ENIs))].ID }
 	node := func() string { return p.Nodes[r.IntN(len(p.Nodes))].Name }
 	v := placement.HAVIP{
-		ID: fmt.Sprint("h", i), Name: fmt.Sprint("h", i), Subnet: "net", Priority: r.IntN(3), Unmanaged: seldom(), Maintenance: seldom(),
-		Disabled: seldom(), Deleting: seldom(), Prefer: map[string]int{},
-		Failback: []string{"", "never", "immediate", "10s", "00:00-23:59", "nonsense"}[r.IntN(6)],
+		ID: fmt.Sprint("h", i), Name: fmt.Sprint("h", i), Subnet: "net", Spec: placement.Spec{Priority: r.IntN(3), Unmanaged: seldom(), Maintenance: seldom(), Disabled: seldom(), Prefer: map[string]int{}, Failback: []string{"", "never", "immediate", "10s", "00:00-23:59", "nonsense"}[r.IntN(6)]}, Deleting: seldom(),
 	}
 	if r.IntN(2) == 0 {
 		v.Weight = ptr(r.IntN(4))

@@ -83,7 +83,7 @@ func (d *dumb) allowed(v placement.HAVIP, e placement.ENI) bool {
 	banned := slices.ContainsFunc(v.Bans, func(b fsm.Ban) bool {
 		return is([]string{b.Target}) && (b.Until == 0 || b.Until > d.p.Now)
 	})
-	limit := fsm.DefaultFailLimit
+	limit := (fsm.Spec{}).FailureLimit()
 	if v.FailLimit != nil {
 		limit = *v.FailLimit
 	}
@@ -249,7 +249,7 @@ func show(p placement.Problem) string {
 		out += fmt.Sprintf("eni %s fault %q up %v\n", e.ID, e.Fault, e.Up)
 	}
 	for _, v := range p.HAVIPs {
-		w, st := 1, fsm.DefaultStickiness
+		w, st := 1, (fsm.Spec{}).Sticky()
 		if v.Weight != nil {
 			w = *v.Weight
 		}

@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"havip-cluster/havip"
 )
 
 // none is the index of nobody.
@@ -107,7 +109,10 @@ func (m *model) addSites() {
 		m.suspect[i] = n.Flapping || n.Unheard || n.Health == HealthYellow
 		m.behind = m.behind || n.Behind != 0
 		m.bounded = m.bounded || n.Capacity != nil
-		m.capacity[i] = max(0, orDefault(n.Capacity, math.MaxInt))
+		m.capacity[i] = math.MaxInt
+		if n.Capacity != nil {
+			m.capacity[i] = max(0, *n.Capacity)
+		}
 	}
 	m.nodeOf = make([]int32, len(m.enis))
 	m.onENI, m.seated = make([]int, len(m.enis)), make([][]int32, len(m.enis))
@@ -157,7 +162,7 @@ func (m *model) addHAVIPs() {
 	m.eligible, m.asked = make([][]int32, h), make([]bool, h)
 	m.inHard, m.inSoft = make([][]int32, h), make([][]int32, h)
 	for i, v := range m.v {
-		m.weight[i], m.failback[i] = v.weight(), policy(v.Failback)
+		m.weight[i], m.failback[i] = v.weight(), havip.FailbackOf(v.Failback)
 		m.start[i] = none
 		if v.Owner != "" {
 			if e, known := m.eni[v.Owner]; known {

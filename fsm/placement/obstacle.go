@@ -141,7 +141,7 @@ func (v *HAVIP) bansEnd(now int64, targets ...string) (until int64) {
 }
 
 func (v *HAVIP) tellFails(o *Obstacle, n *Node) {
-	f, limit := v.Fails[n.Name], v.failLimit()
+	f, limit := v.Fails[n.Name], v.FailureLimit()
 	o.Text = fmt.Sprintf("it failed %d times on node %s (limit %d); one is forgotten every %s, or all by `havip clear-failures %s`", f.Count, n.Name, limit, FailDecay, v.Name)
 	o.Again = "enough failures are forgotten"
 	if o.Until = f.Ends; f.Ends != 0 {

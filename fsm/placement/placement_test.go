@@ -16,7 +16,9 @@ func TestWhereOneHAVIPGoes(t *testing.T) {
 	limited := func(t fsm.RangeType, members ...string) fsm.UpdateHAVIP {
 		return fsm.UpdateHAVIP{Range: &fsm.Range{Type: t, Members: members, Limit: true}}
 	}
-	prefer := func(scores map[string]int) fsm.UpdateHAVIP { return fsm.UpdateHAVIP{Prefer: &scores} }
+	prefer := func(scores map[string]int) fsm.UpdateHAVIP {
+		return fsm.UpdateHAVIP{Change: fsm.Change{Prefer: &scores}}
+	}
 	for _, tc := range []struct {
 		name   string
 		given  func(w *world)
@@ -60,7 +62,7 @@ func TestWhereOneHAVIPGoes(t *testing.T) {
 			"n2/eth0", true, "comes first among 4"},
 		{"nobody banned", func(w *world) { w.update("web", fsm.UpdateHAVIP{Bans: &[]string{"n1", "n2/eth0"}}) },
 			"n2/eth1", true, "comes first among 3"},
-		{"a disabled one", func(w *world) { w.update("web", fsm.UpdateHAVIP{Enabled: ptr(false)}) },
+		{"a disabled one", func(w *world) { w.update("web", fsm.UpdateHAVIP{Change: fsm.Change{Enabled: ptr(false)}}) },
 			"", false, "the HAVIP is disabled"},
 
 		{"the owner stays", func(w *world) { w.put("web", "n3/eth1") }, "n3/eth1", false, "n3/eth1 owns it and may keep it"},
@@ -125,7 +127,7 @@ func TestWitnessGetsNothing(t *testing.T) {
 	w.join(fsm.Node{ID: "n-n2", Name: "n2", Address: "192.0.2.2", APIPort: 1, RaftPort: 2, GossipPort: 3, Version: fsm.VersionWithLevel("test")}, fsm.RoleWitness)
 	w.link("n2", true)
 	w.open("n2")
-	w.havip(fsm.CreateHAVIP{Name: "web", Prefer: map[string]int{"n2": 100}})
+	w.havip(fsm.CreateHAVIP{Name: "web", Spec: fsm.Spec{Prefer: map[string]int{"n2": 100}}})
 	d := w.decision("web")
 	if d.To != "n1/eth0" {
 		t.Errorf("it goes to %s", d.To)
@@ -156,7 +158,7 @@ func TestPauseAfterAFailure(t *testing.T) {
 // With a delay, a preferred node gets the HAVIP back once its session is as old.
 func TestFailbackAfterADelay(t *testing.T) {
 	w := cluster(t, 3)
-	w.havip(fsm.CreateHAVIP{Name: "web", Prefer: map[string]int{"n1": 10, "n2": 5}, Failback: "5m"})
+	w.havip(fsm.CreateHAVIP{Name: "web", Spec: fsm.Spec{Prefer: map[string]int{"n1": 10, "n2": 5}, Failback: "5m"}})
 	w.put("web", "n1/eth0")
 	w.at += int64(time.Hour)
 	w.down("n1")
@@ -184,7 +186,7 @@ func TestFailbackAfterADelay(t *testing.T) {
 // Nobody waits for a delay while the HAVIP has no owner: another move would follow.
 func TestNoDelayWithoutAnOwner(t *testing.T) {
 	w := cluster(t, 2)
-	w.havip(fsm.CreateHAVIP{Name: "web", Prefer: map[string]int{"n1": 10}, Failback: "5m"})
+	w.havip(fsm.CreateHAVIP{Name: "web", Spec: fsm.Spec{Prefer: map[string]int{"n1": 10}, Failback: "5m"}})
 	w.at += int64(time.Hour)
 	w.open("n1") // just back, while n2 has been up for an hour
 	if d := w.decision("web"); d.To != "n1/eth0" {
@@ -199,7 +201,7 @@ func TestNoDelayWithoutAnOwner(t *testing.T) {
 
 func TestNeverFailback(t *testing.T) {
 	w := cluster(t, 2)
-	w.havip(fsm.CreateHAVIP{Name: "web", Prefer: map[string]int{"n1": 10}})
+	w.havip(fsm.CreateHAVIP{Name: "web", Spec: fsm.Spec{Prefer: map[string]int{"n1": 10}}})
 	w.put("web", "n2/eth0")
 	w.at += int64(1000 * time.Hour)
 	if d := w.decision("web"); d.Moves {
@@ -251,8 +253,8 @@ func TestReasonOfTheEmptierENI(t *testing.T) {
 func TestPriority(t *testing.T) {
 	w := cluster(t, 2)
 	w.havip(fsm.CreateHAVIP{Name: "a"})
-	w.havip(fsm.CreateHAVIP{Name: "b", Priority: 5})
-	w.havip(fsm.CreateHAVIP{Name: "c", Priority: -1})
+	w.havip(fsm.CreateHAVIP{Name: "b", Spec: fsm.Spec{Priority: 5}})
+	w.havip(fsm.CreateHAVIP{Name: "c", Spec: fsm.Spec{Priority: -1}})
 	var got []string
 	for _, d := range w.compute() {
 		got = append(got, d.Name+"="+d.To)
@@ -273,7 +275,7 @@ func TestMaintenance(t *testing.T) {
 		{"link down", func(w *world) { w.link("n1", false) }},
 		{"banned", func(w *world) { w.update("web", fsm.UpdateHAVIP{Bans: &[]string{"n1"}}) }},
 		{"preference elsewhere", func(w *world) {
-			w.update("web", fsm.UpdateHAVIP{Prefer: &map[string]int{"n2": 1}, Failback: ptr("immediate")})
+			w.update("web", fsm.UpdateHAVIP{Change: fsm.Change{Prefer: &map[string]int{"n2": 1}, Failback: ptr("immediate")}})
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -323,12 +325,12 @@ func TestFrozenHAVIPsCount(t *testing.T) {
 // would refuse.
 func TestTooManyDraining(t *testing.T) {
 	w := cluster(t, 2)
-	w.havip(fsm.CreateHAVIP{Name: "web", Failback: "immediate"})
+	w.havip(fsm.CreateHAVIP{Name: "web", Spec: fsm.Spec{Failback: "immediate"}})
 	for i := range fsm.MaxDraining + 1 {
-		w.update("web", fsm.UpdateHAVIP{Prefer: &map[string]int{[]string{"n1", "n2"}[i%2]: 1}})
+		w.update("web", fsm.UpdateHAVIP{Change: fsm.Change{Prefer: &map[string]int{[]string{"n1", "n2"}[i%2]: 1}}})
 		w.carryOut()
 	}
-	w.update("web", fsm.UpdateHAVIP{Prefer: &map[string]int{"n2": 1}})
+	w.update("web", fsm.UpdateHAVIP{Change: fsm.Change{Prefer: &map[string]int{"n2": 1}}})
 	if d := w.decision("web"); d.Moves || d.To != "n1/eth0" || !strings.Contains(d.Reason, "32 earlier owners") {
 		t.Errorf("to %s, moves %v: %s", d.To, d.Moves, d.Reason)
 	}
@@ -358,7 +360,7 @@ func TestLongReasons(t *testing.T) {
 
 func TestCandidates(t *testing.T) {
 	w := cluster(t, 2)
-	w.havip(fsm.CreateHAVIP{Name: "web", Prefer: map[string]int{"n1": 3, "n1/eth1": 4}})
+	w.havip(fsm.CreateHAVIP{Name: "web", Spec: fsm.Spec{Prefer: map[string]int{"n1": 3, "n1/eth1": 4}}})
 	w.havip(fsm.CreateHAVIP{Name: "api"})
 	w.put("web", "n1/eth1")
 	w.put("api", "n1/eth0")

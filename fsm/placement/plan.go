@@ -204,13 +204,18 @@ func Settled(p Problem) Problem {
 	}
 	for i := range p.HAVIPs {
 		v := &p.HAVIPs[i]
-		if v.Owner != "" && to[v.ID] == "" {
-			v.Last = v.Owner
-		}
-		v.Owner, v.Lapsed = to[v.ID], ""
-		if v.Owner != "" {
-			v.Last = ""
-		}
+		v.carryOut(to[v.ID])
 	}
 	return p
+}
+
+// carryOut makes eni the owner, "" for nobody.
+func (v *HAVIP) carryOut(eni string) {
+	switch {
+	case eni != "":
+		v.Last = ""
+	case v.Owner != "":
+		v.Last = v.Owner
+	}
+	v.Owner, v.Lapsed = eni, ""
 }

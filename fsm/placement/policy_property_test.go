@@ -54,7 +54,7 @@ var policyActions = map[string]func(t *rapid.T, w *world){
 		case 1:
 			b.Stickiness = ptr(rapid.IntRange(0, 3).Draw(t, "stickiness"))
 		case 2:
-			b.Unmanaged = anyFlag(t)
+			b.Managed = anyFlag(t)
 		case 3:
 			b.Maintenance = anyFlag(t)
 		case 4:
@@ -130,22 +130,19 @@ func TestLargerProblems(t *testing.T) {
 	}
 }
 
-// TestAnswersComeToRest: asked again and again, an answer stays after three times at most. Mostly it stays at
-// once; DESIGN.md names what is known not to.
-func TestAnswersComeToRest(t *testing.T) {
+// TestAnswersStay: asked again when it has been carried out, an answer changes nothing; also where little
+// forbids and much is wished, which is where one wish opens the way for another.
+func TestAnswersStay(t *testing.T) {
 	r := rand.New(rand.NewPCG(firstSeed(t), 4))
-	for i := range 10_000 {
-		p := drawProblem(r, 4, 4)
+	for i := range *problems {
+		p := drawOpen(r, 1+r.IntN(4), 1+r.IntN(7))
 		if i%50 == 0 {
-			p = drawProblem(r, 8, 40)
+			p = drawOpen(r, 5, 40)
 		}
-		asked, first := 0, p
-		for moved := true; moved; asked++ {
-			if asked > 3 {
-				t.Fatalf("asked %d times it still moves\n%s", asked, show(first))
+		for _, x := range placement.Solve(placement.Settled(p)) {
+			if x.Moves {
+				t.Fatalf("asked again, %s moves on from %q to %q: %s: %s\n%s", x.HAVIP, x.From, x.To, x.Cause, x.Reason, show(p))
 			}
-			moved = slices.ContainsFunc(placement.Solve(p), func(x placement.Decision) bool { return x.Moves })
-			p = placement.Settled(p)
 		}
 	}
 }
@@ -275,8 +272,7 @@ func TestGarbage(t *testing.T) {
 		}
 		for range r.IntN(6) {
 			p.HAVIPs = append(p.HAVIPs, placement.HAVIP{
-				ID: word(), Name: word(), Subnet: word(), Owner: word(), Last: word(), Prefer: map[string]int{word(): number(), word(): number()}, Priority: number(),
-				Weight: ptr(number()), Stickiness: ptr(number()), FailLimit: ptr(number()), Failback: word(), Unmanaged: r.IntN(4) == 0, Draining: number(),
+				ID: word(), Name: word(), Subnet: word(), Owner: word(), Last: word(), Spec: placement.Spec{Prefer: map[string]int{word(): number(), word(): number()}, Priority: number(), Weight: ptr(number()), Stickiness: ptr(number()), FailLimit: ptr(number()), Failback: word(), Unmanaged: r.IntN(4) == 0}, Draining: number(),
 				Range:  fsm.Range{Type: fsm.RangeType(word()), Members: []string{word()}, Limit: r.IntN(2) == 0},
 				GaveUp: map[string]fsm.GaveUp{word(): {Until: int64(number()), At: int64(number())}}, Bans: []fsm.Ban{{Target: word(), Until: int64(number())}},
 				Fails: map[string]placement.Fails{word(): {Count: number(), Ends: int64(number())}},

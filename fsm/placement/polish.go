@@ -187,7 +187,7 @@ func (m *model) pleased(h int32) bool {
 		return false
 	}
 	v := m.v[h]
-	if last, known := m.eni[v.Last]; known && v.Owner == "" && last != e && m.may(h, last) {
+	if last, known := m.eni[v.Last]; known && last != e && m.returns(h, last) && m.may(h, last) {
 		return false
 	}
 	return m.score(h, e) >= m.highest(h)
@@ -353,12 +353,12 @@ type plea struct {
 }
 
 func (m *model) plea(h, e int32) plea {
-	v, as := m.v[h], e
+	as := e
 	if m.onlyEven(h, e) {
 		as = m.start[h]
 	}
 	return plea{
-		bit(m.faulty(h, e)), m.unpaid(h, e), bit(m.shaky(h, m.nodeOf[as])), -m.score(h, as), bit(v.Owner != "" || v.Last == "" || v.Last != m.enis[e].ID), bit(m.moved(h, e)),
+		bit(m.faulty(h, e)), m.unpaid(h, e), bit(m.shaky(h, m.nodeOf[as])), -m.score(h, as), bit(!m.returns(h, e)), bit(m.moved(h, e)),
 	}
 }
 

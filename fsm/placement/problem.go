@@ -3,6 +3,8 @@ package placement
 import (
 	"cmp"
 	"strings"
+
+	"havip-cluster/havip"
 )
 
 // Problem is everything a placement depends on, and nothing else: the same problem gives
@@ -55,22 +57,14 @@ type ENI struct {
 
 // HAVIP is an address with its rules and wishes. Zero values mean the defaults.
 type HAVIP struct {
-	ID, Name, Subnet   string
-	Range              Range
-	Require, Forbid    []string // node names or ENI ids
-	Bans               []Ban
-	Prefer             map[string]int    // by node name or ENI id
-	GaveUp             map[string]GaveUp // by ENI id
-	Fails              map[string]Fails  // by node name; what is left of them now
-	FailLimit          *int              // nil = DefaultFailLimit, 0 = no bar
-	Stickiness         *int              // nil = DefaultStickiness
-	Weight             *int              // nil = DefaultWeight
-	Priority           int
-	Failback           string // as ParseFailback reads it; anything else counts as never
-	Disabled, Deleting bool
-	Unmanaged          bool
-	Maintenance        bool
-	Owner              string // ENI that owns it now, "" for nobody
+	ID, Name, Subnet string
+	Range            Range
+	Spec             // a Failback that cannot be read counts as never
+	Bans             []Ban
+	GaveUp           map[string]GaveUp // by ENI id
+	Fails            map[string]Fails  // by node name; what is left of them now
+	Deleting         bool
+	Owner            string // ENI that owns it now, "" for nobody
 	// Lapsed is the ENI of a claim whose session is not its node's present one: it is as good as
 	// none, and has to be taken away all the same. Only without an Owner.
 	Lapsed   string
@@ -100,22 +94,12 @@ type Group struct {
 	HAVIPs []string
 }
 
-func orDefault(p *int, otherwise int) int {
-	if p == nil {
-		return otherwise
-	}
-	return *p
-}
-
-func (v *HAVIP) weight() int {
-	return min(max(0, orDefault(v.Weight, DefaultWeight)), ScoreLimit)
-}
-func (v *HAVIP) stickiness() int { return max(0, orDefault(v.Stickiness, DefaultStickiness)) }
-func (v *HAVIP) failLimit() int  { return orDefault(v.FailLimit, DefaultFailLimit) }
+func (v *HAVIP) weight() int     { return min(max(0, v.Takes()), havip.ScoreLimit) }
+func (v *HAVIP) stickiness() int { return max(0, v.Sticky()) }
 
 // barredByFails says whether the failures on a node bar it.
 func (v *HAVIP) barredByFails(node string) bool {
-	limit := v.failLimit()
+	limit := v.FailureLimit()
 	return limit > 0 && len(v.Fails) > 0 && v.Fails[node].Count >= limit
 }
 

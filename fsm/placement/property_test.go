@@ -119,8 +119,7 @@ func anyFailback(t *rapid.T) string {
 
 func drawHAVIP(t *rapid.T, w *world, i int) fsm.CreateHAVIP {
 	return fsm.CreateHAVIP{
-		Name: fmt.Sprint("h", i), Subnet: "net", Failback: anyFailback(t), Priority: rapid.IntRange(-1, 1).Draw(t, "priority"),
-		Prefer: anyScores(t, w), Range: anyRange(t, w),
+		Name: fmt.Sprint("h", i), Subnet: "net", Spec: fsm.Spec{Failback: anyFailback(t), Priority: rapid.IntRange(-1, 1).Draw(t, "priority"), Prefer: anyScores(t, w)}, Range: anyRange(t, w),
 	}
 }
 

@@ -5,7 +5,21 @@ import (
 	"strings"
 	"time"
 
+	"havip-cluster/havip"
 	"havip-cluster/internal/limits"
+)
+
+// Spec is what an operator says of a HAVIP.
+type Spec = havip.Spec
+
+// Failback says when a HAVIP may move for a wish.
+type Failback = havip.Failback
+
+const (
+	FailbackNever     = havip.FailbackNever
+	FailbackImmediate = havip.FailbackImmediate
+	FailbackDelay     = havip.FailbackDelay
+	FailbackWindow    = havip.FailbackWindow
 )
 
 // The words that the rules and wishes are written in. Package fsm keeps the same types in
@@ -82,13 +96,7 @@ type Limits struct {
 	PerNode int `json:"per_node,omitempty"`
 }
 
-// Defaults and limits of what a HAVIP says of its placement.
 const (
-	DefaultStickiness = 1 // any gain of score is worth a move, an even spread is not
-	DefaultWeight     = 1
-	DefaultFailLimit  = 3
-	// ScoreLimit bounds each score and weight.
-	ScoreLimit = 1000000
 	// FailDecay is how long it takes until one failure is forgotten.
 	FailDecay = 10 * time.Minute
 	// GiveUpPause is how long an ENI is not eligible after it failed to serve a HAVIP.

@@ -27,7 +27,7 @@ func (f final) beside(i int, node, eni string) (onNode, onENI, weight int) {
 		}
 		if f.eni[e].Node == node {
 			onNode++
-			w := fsm.DefaultWeight
+			w := (fsm.Spec{}).Takes()
 			if p := f.p.HAVIPs[k].Weight; p != nil {
 				w = *p
 			}

@@ -196,7 +196,7 @@ func sound(s *fsm.State) []string {
 			}
 			last = c.Epoch
 		}
-		if v.Owner != nil && (!v.Enabled || v.Deleting) {
+		if v.Owner != nil && (v.Disabled || v.Deleting) {
 			bad = append(bad, v.Name+" is disabled or being deleted, and owned")
 		}
 	}

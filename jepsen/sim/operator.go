@@ -172,7 +172,9 @@ func (w *World) move(name, to string) bool {
 
 func (w *World) disable(name string, d time.Duration) {
 	set := func(on bool) bool {
-		return w.onHAVIP(name, func(_ *fsm.State, v fsm.HAVIP) fsm.Body { return fsm.UpdateHAVIP{ID: v.ID, Enabled: &on} })
+		return w.onHAVIP(name, func(_ *fsm.State, v fsm.HAVIP) fsm.Body {
+			return fsm.UpdateHAVIP{ID: v.ID, Change: fsm.Change{Enabled: &on}}
+		})
 	}
 	set(false)
 	w.pause(d)

@@ -1,4 +1,4 @@
-package placement
+package havip
 
 import (
 	"fmt"
@@ -7,9 +7,6 @@ import (
 	"strings"
 	"time"
 )
-
-// FailbackMax is the longest delay of a failback.
-const FailbackMax = 24 * time.Hour
 
 // FailbackKind says when a HAVIP may move for a wish.
 type FailbackKind string
@@ -21,7 +18,7 @@ const (
 	FailbackWindow    FailbackKind = "window"
 )
 
-// Failback is the parsed form of HAVIP.Failback.
+// Failback is the parsed form of Spec.Failback.
 type Failback struct {
 	Kind  FailbackKind
 	Delay time.Duration // of kind delay: how long the better node must have been back
@@ -68,8 +65,8 @@ func clip(text string, n int) string {
 	return strings.ToValidUTF8(text[:n], "")
 }
 
-// policy reads a failback policy; what it does not know counts as never.
-func policy(text string) Failback {
+// FailbackOf reads a failback policy; what it does not know counts as never.
+func FailbackOf(text string) Failback {
 	if text == "" || text == string(FailbackNever) {
 		return Failback{Kind: FailbackNever}
 	}
