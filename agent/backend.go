@@ -19,6 +19,7 @@ import (
 	"havip-cluster/failover/lease"
 	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
+	"havip-cluster/health"
 	"havip-cluster/internal/realtime"
 	"havip-cluster/internal/shared"
 	"havip-cluster/membership"
@@ -61,6 +62,7 @@ type backend struct {
 
 	mu      sync.Mutex
 	clients map[string]connection // by API address
+	health  *health.Runner        // nil: none
 }
 
 // connection is the one to the node that has an address now. A node that was removed and
@@ -374,6 +376,7 @@ func (b *backend) Local() api.Local {
 		out.LeaseRemaining = max(deadline.Sub(ports.Boot()), 0)
 	}
 	out.Observed = b.observed(out.LeaseRemaining > 0)
+	out.Checks = localChecks(b.health)
 	return out
 }
 

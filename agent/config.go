@@ -13,6 +13,7 @@ import (
 
 	"havip-cluster/agent/hooks"
 	"havip-cluster/agent/logs"
+	"havip-cluster/health"
 )
 
 // configMax bounds the agent's configuration file, in bytes.
@@ -33,6 +34,8 @@ type Config struct {
 	// WebhookAllow are networks to which this host sends webhooks although it would refuse them, such
 	// as 127.0.0.0/8.
 	WebhookAllow []netip.Prefix `yaml:"webhook_allow"`
+	// Checks says what checks of type exec may run on this node.
+	Checks health.Programs `yaml:"checks"`
 }
 
 // LoadConfig reads the file at path; "" gives the defaults. An unknown key is an error
@@ -72,6 +75,9 @@ func LoadConfig(path string) (Config, error) {
 	if err := c.Hooks.Check(); err != nil {
 		return c, fmt.Errorf("configuration %s: %w", path, err)
 	}
+	if err := c.Checks.Check(); err != nil {
+		return c, fmt.Errorf("configuration %s: %w", path, err)
+	}
 	return c, nil
 }
 
@@ -91,6 +97,9 @@ func (a *node) configure(c Config) {
 	}
 	a.hooks.Configure(c.Hooks)
 	a.webhookAllow.Store(&c.WebhookAllow)
+	if a.health != nil {
+		a.health.Allow(c.Checks)
+	}
 	if a.edge != nil {
 		a.edge.CheckGateways(c.CheckGateway)
 	}

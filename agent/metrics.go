@@ -43,6 +43,8 @@ var (
 	metricRefused     = prometheus.NewDesc("havip_lease_refusals_total", "Renewals and questions that this voter refused, by reason.", []string{"reason"}, nil)
 	metricCertExpiry  = prometheus.NewDesc("havip_certificate_expiry_seconds", "What is left of a certificate of this node (node) and of the CAs that it trusts (ca: the one that ends first); negative once it has ended.", []string{"what"}, nil)
 
+	metricCheckUp = prometheus.NewDesc("havip_check_up", "Of each check that this node runs: 1 passing, 0 failing; no line while it is unknown.", []string{"check", "node"}, nil)
+
 	metricLogBytes = prometheus.NewDesc("havip_log_bytes", "Size of the log's file.", nil, nil)
 	metricLogWorst = prometheus.NewDesc("havip_log_write_worst_seconds", "Longest write to the log since the start.", nil, nil)
 	metricStalled  = prometheus.NewDesc("havip_log_stalled", "1 while a write to the log hangs.", nil, nil)
@@ -77,6 +79,11 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	if least, ok := m.figures.margin.read(); ok {
 		gauge(metricMargin, least.Seconds())
+	}
+	for _, c := range local.Checks {
+		if c.State != fsm.CheckUnknown {
+			gauge(metricCheckUp, oneIf(c.State == fsm.CheckPassing), c.Check, m.b.id.Name)
+		}
 	}
 	counter(metricAnnouncements, m.announced())
 	m.havips(gauge)

@@ -34,6 +34,7 @@ import (
 	"havip-cluster/failover/lease/shell"
 	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
+	"havip-cluster/health"
 	"havip-cluster/internal/realtime"
 	"havip-cluster/membership"
 	"havip-cluster/membership/identity"
@@ -138,6 +139,7 @@ type node struct {
 	member   *failover.Member
 	backend  *backend
 	hooks    *hooks.Hooks
+	health   *health.Runner // the checks of services; nil in a witness
 	server   *api.Server
 	public   net.Listener
 	local    net.Listener
@@ -266,6 +268,8 @@ func (a *node) openMember() {
 	}
 	if a.edge != nil {
 		cfg.Edge = a.edge
+		a.health = health.NewRunner(health.Config{Neighbour: askNeighbour, Log: a.log})
+		a.backend.health = a.health
 	}
 	a.member = failover.New(cfg)
 	a.backend.gossip, a.backend.words, a.backend.member = a.gossip, a.words, a.member
@@ -327,6 +331,13 @@ func (a *node) run(parent context.Context) error {
 	part("snapshots", func(ctx context.Context) error { a.saver.Run(ctx); return nil })
 	if a.edge != nil {
 		part("edge", func(ctx context.Context) error { a.edge.Run(ctx, a.member.Agent); return nil })
+	}
+	if a.health != nil {
+		part("checks", func(ctx context.Context) error {
+			c := checks{node: a.id.NodeID, state: a.node.State, watch: a.node.Watch, submit: a.backend.submit, runner: a.health, log: a.log}
+			c.run(ctx)
+			return nil
+		})
 	}
 	a.speak(part)
 	part("membership", func(ctx context.Context) error {

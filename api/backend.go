@@ -115,6 +115,18 @@ type Local struct {
 	Observed       []Observation // sorted by HAVIP
 	LogBytes       int64         // size of the log's file
 	Conditions     []string      // what is wrong with this node, a sentence each
+	Checks         []LocalCheck  // sorted by name
+}
+
+// LocalCheck is what the node itself knows of one of its checks: newer than the log, which only
+// gets to know of changes.
+type LocalCheck struct {
+	Check    string
+	Revision uint64
+	State    fsm.CheckState
+	Output   string        // of the last run
+	Ran      time.Time     // when it ended; zero = there was none
+	Took     time.Duration // how long it took
 }
 
 // Plane is what the threads that renew and answer have of the host.

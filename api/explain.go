@@ -20,6 +20,8 @@ type Explanation struct {
 	Past  bool      `json:"past" doc:"It is a decision of the past, from the journal"`
 	// LeftOut counts candidates of a past decision that the journal had no room for.
 	LeftOut int `json:"left_out,omitempty"`
+	// Checks are those of this HAVIP that do not pass somewhere, with what that means.
+	Checks []CheckResult `json:"checks,omitempty"`
 }
 
 type explainQuery struct {
@@ -43,7 +45,7 @@ func explain(st *fsm.State, in *explainQuery) (Explanation, error) {
 		return Explanation{}, fsm.Refuse(fsm.CodeNotFound, "no placement for HAVIP %s", v.Name)
 	}
 	d.Candidates = list(d.Candidates)
-	return Explanation{Decision: d, Index: st.Index, At: now.UTC(), Epoch: uint64(v.Epoch)}, nil
+	return Explanation{Decision: d, Index: st.Index, At: now.UTC(), Epoch: uint64(v.Epoch), Checks: ofHAVIP(st, v.ID, now)}, nil
 }
 
 // pastDecision finds a decision in the journal; that of a deleted HAVIP by its id, or the

@@ -227,6 +227,7 @@ func (s *Server) routes() {
 	s.networkRoutes()
 	s.havipRoutes()
 	s.policyRoutes()
+	s.checkRoutes()
 	s.configRoutes()
 	s.accessRoutes()
 	s.webhookRoutes()

@@ -110,6 +110,13 @@ var rules = map[string]rule{
 	"POST /v1/groups":          {need: needAdmin},
 	"DELETE /v1/groups/{name}": {need: needAdmin},
 
+	"GET /v1/checks":           {need: needViewer},
+	"GET /v1/checks/{name}":    {need: needViewer},
+	"POST /v1/checks":          {need: needAdmin},
+	"PATCH /v1/checks/{name}":  {need: needAdmin},
+	"DELETE /v1/checks/{name}": {need: needAdmin},
+	"GET /v1/check-results":    {need: needViewer},
+
 	"GET /v1/export":                       {need: needViewer},
 	"GET /v1/snapshot":                     {need: needViewer},
 	"GET /v1/snapshots":                    {need: needViewer},

@@ -125,6 +125,7 @@ func (s *Server) status(st *fsm.State) Status {
 			h.many("eni", HealthYellow, "ENI %s: %s", e.ID, e.Fault)
 		}
 	}
+	h.checks(st)
 	h.rest("eni", HealthYellow, "%d more ENIs have a fault; `eni list`")
 	h.keys(st, time.Unix(0, at))
 	h.havips(st, at)

@@ -113,6 +113,7 @@ type Node struct {
 	HealthReason     string    `json:"health_reason,omitempty"`
 	Flapping         bool      `json:"flapping,omitempty" doc:"It lost several sessions lately; nothing goes there for a wish"`
 	Flaps            int       `json:"flaps,omitempty" doc:"Sessions that it lost lately"`
+	FailingChecks    []string  `json:"failing_checks,omitempty" doc:"Checks of services that fail on it"`
 	Leftout          string    `json:"leftout,omitempty" doc:"What its inventory does not report, and why"`
 	Removing         bool      `json:"removing,omitempty"`
 	APIPort          int       `json:"api_port"`
@@ -347,7 +348,7 @@ func (s *Server) nodeViews(st *fsm.State, nodes []fsm.Node) []Node {
 			Standby: n.Standby, Maintenance: n.Maintenance, Version: l.Version, HAVIPs: owned[n.ID], Removing: n.Removing,
 			APIPort: n.APIPort, RaftPort: n.RaftPort, GossipPort: n.GossipPort, LeasePort: n.LeasePort,
 			Draining: n.Draining, Score: n.Score, Capacity: n.Capacity, Carries: carries[n.ID],
-			Health: string(n.HealthNow()), HealthReason: n.HealthReason, Flapping: n.Flapping(at), Flaps: n.Flaps.Effective(at), Leftout: n.Leftout,
+			Health: string(n.HealthNow()), HealthReason: n.HealthReason, Flapping: n.Flapping(at), Flaps: n.Flaps.Effective(at), Leftout: n.Leftout, FailingChecks: failingOn(st, n),
 			Suffrage: l.Suffrage, AppliedIndex: l.AppliedIndex, Joined: wall(n.Joined),
 		})
 	}

@@ -46,6 +46,9 @@ func Apply(s *State, index uint64, c Command) (*State, Result, error) {
 	}
 	next := s.cloneFor(c.body)
 	next.Index = index
+	if movesChecks(c.body) {
+		next.checked = nil
+	}
 	object, refusedParts, refusal := next.do(c)
 	if refusal != nil {
 		return s.at(index), refused(index, refusal), nil
@@ -199,6 +202,9 @@ func (s *State) follow(before *State, c Command) {
 	case *InitCluster, *AddNode, *RemoveNode, *ReportENIs:
 		s.followOwn(c, before.own)
 	}
+	if s.checked == nil {
+		s.indexChecks()
+	}
 	if !s.samePlacement(before, c.body) {
 		s.inputs = s.Index
 	}
@@ -226,7 +232,7 @@ func (s *State) samePlacement(before *State, b Body) bool {
 // beside the time. Two states of one log with the same one are placed alike.
 func (s *State) PlacementInputs() uint64 { return s.inputs }
 
-// doPolicy is do for the commands of level 2.
+// doPolicy is do for the commands of level 2, and for those about checks.
 func (s *State) doPolicy(c Command) (object string, refusal *Refusal) {
 	switch b := c.body.(type) {
 	case *ChangeRange:
@@ -261,6 +267,14 @@ func (s *State) doPolicy(c Command) (object string, refusal *Refusal) {
 		return s.applyConfig(c, *b)
 	case *Rollback:
 		return s.rollback(c, *b)
+	case *CreateCheck:
+		return s.createCheck(c, *b)
+	case *UpdateCheck:
+		return s.updateCheck(c, *b)
+	case *DeleteCheck:
+		return s.deleteCheck(c, *b)
+	case *ReportChecks:
+		return "", s.reportChecks(c, *b)
 	}
 	panic("fsm: no case for a command of kind " + c.Kind)
 }

@@ -106,6 +106,7 @@ func (s *State) putClaims(c Command, v HAVIP) {
 		delete(s.HAVIPs, v.ID)
 		s.batch.deleted(v)
 		s.leaveGroups(c, v.ID)
+		s.leaveChecks(c, v.ID)
 		s.intoQuarantine(c, v)
 		s.note(c, "havip-deleted", v.Name, "", fmt.Sprintf("HAVIP %s (%s) is deleted", v.Name, v.IP))
 		return

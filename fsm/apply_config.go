@@ -55,7 +55,7 @@ func (s *State) configure(c Command, b ApplyConfig, back *Revision) (string, *Re
 	}
 	s.beginBatch()
 	for _, step := range []func(Command, ApplyConfig, *Revision) *Refusal{
-		s.configCluster, s.configPrune, s.configSubnets, s.configHAVIPs, s.configGroups, s.configNodes,
+		s.configCluster, s.configPrune, s.configSubnets, s.configHAVIPs, s.configGroups, s.configNodes, s.configChecks,
 	} {
 		if refusal := step(c, b, back); refusal != nil {
 			return "", refusal
@@ -394,6 +394,9 @@ func (s *State) DesiredConfig() Config {
 		if g = s.groupByName(g, names); len(g.HAVIPs) > 1 {
 			cfg.Groups = append(cfg.Groups, g)
 		}
+	}
+	if s.Level() >= 4 {
+		cfg.Checks = s.configuredChecks(names)
 	}
 	for _, n := range s.NodeList() {
 		cfg.Nodes = append(cfg.Nodes, NodeSpec{Name: n.Name, Standby: n.Standby, Maintenance: n.Maintenance, Capacity: n.Capacity, Score: n.Score, Health: n.Health})

@@ -216,6 +216,7 @@ func (s *State) removeNode(c Command, b RemoveNode) (string, *Refusal) {
 		return "", Refuse(CodeInUse, "session %d of node %s is still open; it ends by itself when the node hands over or its lease runs out", sess.Number, n.Name)
 	}
 	delete(s.Nodes, n.ID)
+	delete(s.Results, n.ID)
 	s.raiseLevel(c)
 	for id, e := range s.ENIs {
 		if e.Node == n.ID {

@@ -18,7 +18,7 @@ func everyBody() []Body {
 	return out
 }
 
-var everyKind = append(slices.Clone(kindsOfLevel1), slices.Concat(kindsOfLevel2, kindsOfLevel3, kindsOfLevel4, kindsOfKeys, kindsOfRights, kindsOfWebhooks)...)
+var everyKind = append(slices.Clone(kindsOfLevel1), slices.Concat(kindsOfLevel2, kindsOfLevel3, kindsOfLevel4, kindsOfKeys, kindsOfRights, kindsOfWebhooks, kindsOfChecks)...)
 
 var kindsOfLevel2 = []string{
 	"change-range", "ban-havip", "unban-havip", "bind-eip", "unbind-eip", "record-failure", "reset-failures", "report-health",

@@ -112,7 +112,7 @@ type ApplyConfig struct {
 	// Expected is the Cluster.Revision that the caller has seen; nil = any.
 	Expected *uint64 `json:"expected,omitempty"`
 	Config   Config  `json:"config"`
-	// Prune deletes subnets, HAVIPs and groups that Config does not name, of the kinds that
+	// Prune deletes subnets, HAVIPs, groups and checks that Config does not name, of the kinds that
 	// it speaks of. An owner releases first; a HAVIP with an EIP is not deleted.
 	Prune bool   `json:"prune,omitempty"`
 	Note  string `json:"note,omitempty"`
@@ -162,7 +162,7 @@ func addedAt(kind string) int {
 			return 3
 		}
 	}
-	for _, b := range slices.Concat(rightsBodies(), keyBodies(), doorBodies(), webhookBodies()) {
+	for _, b := range slices.Concat(rightsBodies(), keyBodies(), doorBodies(), webhookBodies(), checkBodies()) {
 		if b.kind() == kind {
 			return 4
 		}
@@ -177,7 +177,7 @@ func configures(b Body) bool {
 	case *UpdateNode:
 		return b.Standby != nil || b.Maintenance != nil || b.Capacity != nil || b.NoCapacity || b.Score != nil
 	case *CreateSubnet, *DeleteSubnet, *CreateHAVIP, *UpdateHAVIP, *DeleteHAVIP, *ChangeRange, *BanHAVIP, *UnbanHAVIP,
-		*BindEIP, *UnbindEIP, *ActivateNode, *CreateGroup, *DeleteGroup, *SetCluster:
+		*BindEIP, *UnbindEIP, *ActivateNode, *CreateGroup, *DeleteGroup, *SetCluster, *CreateCheck, *UpdateCheck, *DeleteCheck:
 		return true
 	}
 	return false

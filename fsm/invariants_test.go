@@ -27,6 +27,7 @@ func checkInvariants(s *State) error {
 	checkBounds(s, bad)
 	checkPolicy(s, bad)
 	checkEdge(s, bad)
+	checkChecks(s, bad)
 	return errors.Join(errs...)
 }
 

@@ -17,6 +17,8 @@ func OwnCommand(s *State, node, kind string, raw json.RawMessage) (Body, *Refusa
 		owner = b.Node
 	case *ReportGuarded:
 		owner = b.Node
+	case *ReportChecks:
+		owner = b.Node
 	case *ReportENIs:
 		owner = b.Node
 	case *RegisterKey:

@@ -60,7 +60,7 @@ func needs(b Body) (right Right, may bool) {
 		return "", true // the join token is the right
 	case *OpenSession, *DrainSession, *CloseSession, *CloseSessions, *Release, *ReportENIs, *ReportEvent, *ReportGuarded, *Confirm,
 		*RecordFailover, *RecordFailovers, *RecordFailure, *EndDrain, *SettleLease, *InitCluster, *RemoveNode,
-		*ReportKeys, *OfferKey, *RegisterKey, *ReportBehind, *AdvanceWebhook:
+		*ReportKeys, *OfferKey, *RegisterKey, *ReportBehind, *AdvanceWebhook, *ReportChecks:
 		return "", false
 	}
 	return RightAdmin, true
@@ -101,7 +101,7 @@ func (s *State) inScope(w Caller, b Body) *Refusal {
 	if !ok {
 		return Refuse(CodeDenied, "%s is bound to group %s, which is no more", w.Principal, w.Group)
 	}
-	about := havipsOf(b)
+	about := s.scopeOf(b)
 	if len(about) == 0 {
 		return Refuse(CodeDenied, "%s is bound to the HAVIPs of group %s, and this is about more", w.Principal, w.Group)
 	}
@@ -111,6 +111,35 @@ func (s *State) inScope(w Caller, b Body) *Refusal {
 		}
 	}
 	return nil
+}
+
+// scopeOf is havipsOf with what the state says of the object.
+func (s *State) scopeOf(b Body) []string {
+	switch b := b.(type) {
+	case *CreateCheck:
+		return s.idsOf(b.Check.HAVIPs)
+	case *UpdateCheck:
+		before, after := s.Checks[b.Check.Name].HAVIPs, s.idsOf(b.Check.HAVIPs)
+		if len(before) == 0 || len(after) == 0 {
+			return nil // about all
+		}
+		return slices.Concat(before, after)
+	case *DeleteCheck:
+		return s.Checks[b.Name].HAVIPs
+	}
+	return havipsOf(b)
+}
+
+// idsOf are the ids of HAVIPs that are named by name or id; a name that nobody has stays.
+func (s *State) idsOf(names []string) []string {
+	out := make([]string, 0, len(names))
+	for _, name := range names {
+		if v, refusal := s.HAVIPNamed(name); refusal == nil {
+			name = v.ID
+		}
+		out = append(out, name)
+	}
+	return out
 }
 
 // havipsOf are the ids of the HAVIPs that a command is about, when it is about nothing else.

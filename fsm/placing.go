@@ -113,6 +113,7 @@ func (s *State) viewHAVIP(v *HAVIP, at int64) placement.HAVIP {
 	if node, mine := s.OwnAddress(v.IP); mine {
 		out.OwnAddress = OwnAddressText(v.IP, node)
 	}
+	out.Checked = s.verdicts(v.ID)
 	if len(v.Bans) > 0 {
 		out.Bans = v.BanList(at)
 	}

@@ -211,7 +211,7 @@ func doored(t testing.TB) *State {
 // seen each kind of command both done and refused.
 func TestRandomCommands(t *testing.T) {
 	done, refused := map[string]int{}, map[string]int{}
-	stages := []*State{doored(t), rightful(t), newest(t), modern(t)}
+	stages := []*State{doored(t), rightful(t), checkedStage(t), newest(t), modern(t)}
 	everySeen := func() bool { return len(done) >= len(everyKind)-1 && len(refused) == len(everyKind) }
 	for round := 0; round == 0 || round < 20 && !everySeen(); round++ {
 		rapid.Check(t, func(t *rapid.T) {
@@ -241,7 +241,7 @@ func TestRandomCommands(t *testing.T) {
 // TestReplicasAgree: the same log gives the same bytes on another replica, and on one that
 // was restored from a snapshot on the way.
 func TestReplicasAgree(t *testing.T) {
-	for name, first := range map[string]*State{"level 1": stage(t), "level 2": modern(t), "level 3": newest(t), "level 4": doored(t), "level 4, rights": rightful(t)} {
+	for name, first := range map[string]*State{"level 1": stage(t), "level 2": modern(t), "level 3": newest(t), "level 4": doored(t), "level 4, rights": rightful(t), "level 4, checks": checkedStage(t)} {
 		t.Run(name, func(t *testing.T) { replicasAgree(t, first) })
 	}
 }

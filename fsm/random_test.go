@@ -251,6 +251,7 @@ func (c chooser) body() Body {
 	}
 	draws["report-behind"] = func() Body { return ReportBehind{session, uint64(c.number("behind", 0, 2))} }
 	maps.Copy(draws, c.rightsDraws())
+	maps.Copy(draws, c.checkDraws(node, session))
 	// The drawing prefers what stands first.
 	kinds := append([]string{"place", "release", "open-session", "place", "create-havip", "update-havip", "close-session", "place", "release", "add-node", "apply-config", "change-range", "create-group", "end-drain", "report-guarded", "confirm"}, everyKind...)
 	return draws[pick(c, "kind", kinds)]()

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 )
 
 // Layout of a snapshot, integers big-endian:
@@ -55,7 +57,15 @@ type image struct {
 	Credentials []Credential `json:"credentials,omitempty"`
 	Audit       []Audited    `json:"audit,omitempty"`
 
-	Webhooks []Webhook `json:"webhooks,omitempty"`
+	Webhooks []Webhook     `json:"webhooks,omitempty"`
+	Checks   []Check       `json:"checks,omitempty"`
+	Results  []nodeResults `json:"check_results,omitempty"`
+}
+
+// nodeResults is what one node has reported of its checks.
+type nodeResults struct {
+	Node    string        `json:"node"`
+	Results []CheckResult `json:"results"`
 }
 
 // Snapshot gives the bytes of the state: the same for equal states, on every replica.
@@ -68,6 +78,7 @@ func (s *State) Snapshot() ([]byte, error) {
 		Groups: sorted(s.Groups), Quarantine: sorted(s.Quarantine), Decisions: s.Decisions, Revisions: s.Revisions,
 		Credentials: sorted(s.Credentials), Audit: s.Audit,
 		Webhooks: sorted(s.Webhooks),
+		Checks:   sorted(s.Checks), Results: s.resultLists(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("fsm: encode snapshot: %w", err)
@@ -127,9 +138,23 @@ func (im image) state() *State {
 	s.Decisions, s.Revisions, s.Audit = im.Decisions, im.Revisions, im.Audit
 	index(s.Credentials, im.Credentials, func(c Credential) string { return c.Name })
 	index(s.Webhooks, im.Webhooks, func(h Webhook) string { return h.Name })
+	index(s.Checks, im.Checks, func(k Check) string { return k.Name })
+	for _, r := range im.Results {
+		s.Results[r.Node] = r.Results
+	}
+	s.indexChecks()
 	s.indexOwn()
 	s.inputs = s.Index
 	return s
+}
+
+// resultLists are the results of the nodes in the order of their ids.
+func (s *State) resultLists() []nodeResults {
+	var out []nodeResults
+	for _, node := range slices.Sorted(maps.Keys(s.Results)) {
+		out = append(out, nodeResults{node, s.Results[node]})
+	}
+	return out
 }
 
 func index[K comparable, V any](into map[K]V, list []V, key func(V) K) {

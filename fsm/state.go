@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"havip-cluster/fsm/placement"
 )
 
 // State is everything the log has agreed on, at Index. It is immutable: whoever has one
@@ -23,6 +25,9 @@ type State struct {
 	Webhooks    map[string]Webhook    // by name
 	Audit       []Audited             // oldest first, at most MaxAudited
 
+	Checks  map[string]Check         // by name
+	Results map[string][]CheckResult // by node id, in the order of the checks' names
+
 	answered  []answered // ascending Index, at most MaxAnswered
 	Events    []Event    // ascending Index, at most MaxEvents
 	Failovers []Failover // oldest first, at most MaxFailovers
@@ -38,6 +43,8 @@ type State struct {
 	// inputs is the index of the last entry that changed what a placement depends on. It is
 	// in no snapshot: a restored state counts as changed.
 	inputs uint64
+	// checked is derived from checks, results, nodes and sessions, see apply_checks.go.
+	checked *placement.Checked
 	// entry is there while the assignments of one entry are carried out.
 	entry *entryLog
 
@@ -61,6 +68,8 @@ func New() *State {
 
 		Credentials: map[string]Credential{},
 		Webhooks:    map[string]Webhook{},
+
+		Checks: map[string]Check{}, Results: map[string][]CheckResult{},
 	}
 }
 
@@ -79,6 +88,7 @@ func (s *State) clone() *State {
 	n.Quarantine = maps.Clone(s.Quarantine)
 	n.Credentials, n.Audit = maps.Clone(s.Credentials), slices.Clip(s.Audit)
 	n.Webhooks = maps.Clone(s.Webhooks)
+	n.Checks, n.Results = maps.Clone(s.Checks), maps.Clone(s.Results)
 	n.answered, n.Events, n.Failovers = slices.Clip(s.answered), slices.Clip(s.Events), slices.Clip(s.Failovers)
 	n.Decisions, n.Revisions = slices.Clip(s.Decisions), slices.Clip(s.Revisions)
 	return &n
@@ -89,7 +99,7 @@ func (s *State) clone() *State {
 func (s *State) cloneFor(b Body) *State {
 	switch b.(type) {
 	case *ReportGuarded, *ReportBehind, *RegisterKey, *ReportKeys, *RotateKeys, *OfferKey, *AdvanceKeys, *ReportEvent, *ReportENIs, *ReportHealth, *UpdateNode, *DrainSession, *SetLease, *SettleLease, *RecordFailover, *RecordFailovers, *CreateToken,
-		*CreateCredential, *RevokeCredential, *CreateWebhook, *DeleteWebhook, *AdvanceWebhook:
+		*CreateCredential, *RevokeCredential, *CreateWebhook, *DeleteWebhook, *AdvanceWebhook, *CreateCheck, *UpdateCheck, *ReportChecks:
 		few := *s
 		few.HAVIPs, few.Quarantine = nil, nil
 		n := few.clone()

@@ -172,6 +172,7 @@ type Config struct {
 	Limits      *Limits     `json:"limits,omitempty"`
 	Rebalance   *string     `json:"rebalance,omitempty"`
 	Maintenance *bool       `json:"maintenance,omitempty"`
+	Checks      []Check     `json:"checks,omitzero" level:"4"` // HAVIPs by name or id
 }
 
 // NodeSpec is what an operator says of a node, by its name; a field that is absent has its

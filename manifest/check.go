@@ -31,6 +31,7 @@ func (m Manifest) Check() Faults {
 	c.subnets()
 	c.havips()
 	c.groups()
+	c.checks()
 	return c.found
 }
 

@@ -116,6 +116,9 @@ func (d *decoder) value(n *tree, v reflect.Value, path string) {
 		v = v.Elem()
 	}
 	want := wanted(v)
+	if want == shapeText && n.shape == shapeInt && v.Type() == reflect.TypeFor[Effect]() {
+		want = shapeInt
+	}
 	if n.shape != want {
 		d.wrongType(n, want, path)
 		return
@@ -126,6 +129,10 @@ func (d *decoder) value(n *tree, v reflect.Value, path string) {
 	case shapeBool:
 		v.SetBool(n.text == "true")
 	case shapeInt:
+		if v.Kind() == reflect.String {
+			v.SetString(n.text)
+			return
+		}
 		number, err := strconv.ParseInt(n.text, 0, 64)
 		if err != nil {
 			d.refuse(n.Place, path, fsm.CodeRange, "%s is out of range for a whole number", n.text)
@@ -265,7 +272,7 @@ var forms = map[reflect.Type][]field{}
 func init() {
 	for _, t := range []reflect.Type{
 		reflect.TypeFor[Manifest](), reflect.TypeFor[Node](), reflect.TypeFor[ENI](), reflect.TypeFor[Subnet](), reflect.TypeFor[Range](),
-		reflect.TypeFor[HAVIP](), reflect.TypeFor[Group](), reflect.TypeFor[Limits](),
+		reflect.TypeFor[HAVIP](), reflect.TypeFor[Group](), reflect.TypeFor[Check](), reflect.TypeFor[Limits](),
 	} {
 		forms[t] = tagged(t)
 	}

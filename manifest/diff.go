@@ -9,7 +9,7 @@ import (
 
 // Change is one difference between two manifests.
 type Change struct {
-	Kind string `json:"kind"` // havip, group, subnet, node, cluster
+	Kind string `json:"kind"` // havip, group, check, subnet, node, cluster
 	Name string `json:"name"`
 	Op   string `json:"op"` // add, remove, change
 	// Field, Old and New tell a change; Old and New are in the form of a file.
@@ -55,6 +55,7 @@ var observed = map[string][]string{
 	"havip":  {"owner", "last", "fails", "fail_ends", "gave_up", "draining", "deleting"},
 	"node":   {"status", "role", "draining", "since", "stopping", "removing", "flapping", "health_reason"},
 	"subnet": {"auto"},
+	"check":  {"results"},
 }
 
 // Diff tells what applying wanted to a cluster that exports present would change. A kind
@@ -82,6 +83,9 @@ func Diff(present, wanted Manifest) Changes {
 	}
 	if wanted.Groups != nil {
 		out = append(out, diffList("group", present.Groups, wanted.Groups, func(g Group) string { return g.Name })...)
+	}
+	if wanted.Checks != nil {
+		out = append(out, diffList("check", present.Checks, wanted.Checks, func(c Check) string { return c.Name })...)
 	}
 	return out
 }

@@ -27,8 +27,8 @@ func (m Manifest) JSON() []byte {
 	return []byte(b.String())
 }
 
-// Canonical sorts the lists whose order means nothing: nodes, ENIs, subnets, HAVIPs and
-// groups by name, members and targets by text.
+// Canonical sorts the lists whose order means nothing: nodes, ENIs, subnets, HAVIPs,
+// groups and checks by name, members and targets by text.
 func (m Manifest) Canonical() Manifest {
 	m.Nodes = sortedBy(m.Nodes, func(n Node) string { return n.Name })
 	m.ENIs = sortedBy(m.ENIs, func(e ENI) string { return e.ID })
@@ -47,6 +47,10 @@ func (m Manifest) Canonical() Manifest {
 	}
 	for i := range m.Groups {
 		m.Groups[i].HAVIPs = sortedBy(m.Groups[i].HAVIPs, text)
+	}
+	m.Checks = sortedBy(m.Checks, func(c Check) string { return c.Name })
+	for i := range m.Checks {
+		m.Checks[i] = m.Checks[i].canonical()
 	}
 	return m
 }
@@ -85,6 +89,12 @@ func said(f field, v reflect.Value) bool {
 		return v.Len() > 0
 	}
 	return !f.omit || !v.IsZero()
+}
+
+// bare says that a text is written as the number that it is.
+func bare(v reflect.Value) bool {
+	e, is := v.Interface().(Effect)
+	return is && e.number()
 }
 
 type yamlWriter struct{ strings.Builder }
@@ -135,6 +145,10 @@ func (w *yamlWriter) flow(v reflect.Value) {
 	case reflect.Pointer:
 		w.flow(v.Elem())
 	case reflect.String:
+		if bare(v) {
+			w.WriteString(v.String())
+			return
+		}
 		w.WriteString(scalar(v.String()))
 	case reflect.Bool, reflect.Int:
 		fmt.Fprint(w, v.Interface())
@@ -236,6 +250,10 @@ func writeJSON(b *strings.Builder, v reflect.Value, indent string) {
 	case reflect.Pointer:
 		writeJSON(b, v.Elem(), indent)
 	case reflect.String:
+		if bare(v) {
+			b.WriteString(v.String())
+			return
+		}
 		b.WriteString(quoted(v.String()))
 	case reflect.Bool, reflect.Int:
 		fmt.Fprint(b, v.Interface())

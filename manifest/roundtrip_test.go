@@ -17,7 +17,7 @@ import (
 func stage(t *testing.T, m manifest.Manifest) *fsm.State {
 	t.Helper()
 	s := fsm.New()
-	s.Cluster = fsm.Cluster{ID: "c-0123456789abcdef", Profile: "lan", Level: 2}
+	s.Cluster = fsm.Cluster{ID: "c-0123456789abcdef", Profile: "lan", Level: 4}
 	names := map[string]bool{}
 	for _, n := range m.Nodes {
 		names[n.Name] = true

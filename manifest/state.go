@@ -71,6 +71,9 @@ func FromState(s *fsm.State, at int64) Manifest {
 		}
 		m.Groups = append(m.Groups, out)
 	}
+	if s.Level() >= 4 || len(s.Checks) > 0 {
+		m.Checks = fromChecks(s, shared)
+	}
 	return m.Canonical()
 }
 
@@ -172,6 +175,12 @@ func (m Manifest) Problem(at int64) placement.Problem {
 		}
 		ids[h.Name], ids[h.ID] = h.ID, h.ID
 		p.HAVIPs = append(p.HAVIPs, h.problem(subnets))
+	}
+	if len(m.Checks) > 0 {
+		checked := m.checked(ids)
+		for i := range p.HAVIPs {
+			p.HAVIPs[i].Checked = checked.Of(p.HAVIPs[i].ID)
+		}
 	}
 	for _, g := range m.Groups {
 		out := placement.Group{Name: g.Name, Kind: fsm.GroupKind(g.Kind), Hard: g.Hard}

@@ -120,7 +120,30 @@ func drawState(r *rand.Rand) *fsm.State {
 		}
 		s.Groups[g.Name] = g
 	}
+	drawChecks(r, s)
 	return s
+}
+
+// drawChecks makes checks, and what nodes have said of them.
+func drawChecks(r *rand.Rand, s *fsm.State) {
+	for i := range r.IntN(4) {
+		k := fsm.Check{Name: fmt.Sprint("check-", i), Type: fsm.CheckTCP, Target: "127.0.0.1:80", Score: -r.IntN(2) * 5, Revision: 7}
+		k.Drop = k.Score == 0 && r.IntN(3) == 0
+		for _, v := range s.HAVIPList() {
+			if r.IntN(3) == 0 {
+				k.HAVIPs = append(k.HAVIPs, v.ID)
+			}
+		}
+		k = k.Complete()
+		s.Checks[k.Name] = k
+		for _, n := range s.NodeList() {
+			if !k.RunsOn(n) || r.IntN(4) == 0 {
+				continue
+			}
+			state := []fsm.CheckState{fsm.CheckPassing, fsm.CheckFailing, fsm.CheckFailing, fsm.CheckUnknown}[r.IntN(4)]
+			s.Results[n.ID] = append(s.Results[n.ID], fsm.CheckResult{Check: k.Name, Revision: 7, Session: n.LastSession, State: state, Output: "so it is"})
+		}
+	}
 }
 
 // TestPlanFromExport: on random states a plan from the exported file, written and read

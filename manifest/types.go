@@ -37,6 +37,7 @@ type Manifest struct {
 	Subnets     []Subnet `m:"subnets"`
 	HAVIPs      []HAVIP  `m:"havips"`
 	Groups      []Group  `m:"groups"`
+	Checks      []Check  `m:"checks"`
 	Limits      *Limits  `m:"limits"`
 	Rebalance   string   `m:"rebalance,omit"` // never or even; "" says nothing
 }

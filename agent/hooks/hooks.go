@@ -3,15 +3,12 @@ package hooks
 
 import (
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"havip-cluster/failover/owner"
+	"havip-cluster/internal/rootonly"
 )
 
 const (
@@ -84,54 +81,9 @@ func (c Commands) check(where string) error {
 		if len(command) == 0 {
 			continue
 		}
-		if _, err := trusted(command[0]); err != nil {
+		if _, err := rootonly.Program(command[0]); err != nil {
 			return fmt.Errorf("%s: on-%s: %w", where, kind, err)
 		}
-	}
-	return nil
-}
-
-// trusted returns the program that a path leads to. It runs with the agent's rights, so
-// nobody but root may be able to change it or to put another one in its place.
-func trusted(path string) (string, error) {
-	if !filepath.IsAbs(path) {
-		return "", fmt.Errorf("%q is no absolute path", path)
-	}
-	program, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return "", err
-	}
-	info, err := os.Stat(program)
-	switch {
-	case err != nil:
-		return "", err
-	case !info.Mode().IsRegular():
-		return "", fmt.Errorf("%s is no regular file", program)
-	case info.Mode()&0o111 == 0:
-		return "", fmt.Errorf("%s is not executable: chmod 755 it", program)
-	}
-	for part := program; ; part = filepath.Dir(part) {
-		if err := onlyRoot(part); err != nil {
-			return "", fmt.Errorf("%s: %w", path, err)
-		}
-		if part == "/" {
-			return program, nil
-		}
-	}
-}
-
-// onlyRoot refuses a file or directory that others may change. In a sticky directory, such
-// as /tmp, they cannot touch what is root's.
-func onlyRoot(part string) error {
-	info, err := os.Lstat(part)
-	if err != nil {
-		return err
-	}
-	if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Uid != 0 {
-		return fmt.Errorf("%s is not owned by root: chown root it", part)
-	}
-	if info.Mode()&0o022 != 0 && info.Mode()&(fs.ModeDir|fs.ModeSticky) != fs.ModeDir|fs.ModeSticky {
-		return fmt.Errorf("%s may be written by others than root: chmod go-w it", part)
 	}
 	return nil
 }

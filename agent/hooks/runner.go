@@ -18,6 +18,7 @@ import (
 
 	"havip-cluster/failover/owner"
 	"havip-cluster/internal/plain"
+	"havip-cluster/internal/rootonly"
 )
 
 const (
@@ -152,7 +153,7 @@ func (h *Hooks) do(run hookRun) {
 func (run hookRun) execute(ctx context.Context) (*headOf, error) {
 	runtime.LockOSThread()
 	out := &headOf{}
-	program, err := trusted(run.command[0]) // it may have changed since the configuration was read
+	program, err := rootonly.Program(run.command[0]) // it may have changed since the configuration was read
 	if err != nil {
 		return out, err
 	}

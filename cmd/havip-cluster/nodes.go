@@ -162,8 +162,18 @@ func mode(n api.Node) string {
 			words = append(words, m.word)
 		}
 	}
+	for i, name := range n.FailingChecks {
+		if i == shownChecks {
+			words = append(words, fmt.Sprintf("%d more", len(n.FailingChecks)-i))
+			break
+		}
+		words = append(words, "fails:"+name)
+	}
 	return strings.Join(words, ",")
 }
+
+// shownChecks is how many failing checks of a node a list names.
+const shownChecks = 3
 
 func ports(n api.Node) string {
 	text := fmt.Sprintf("api %d, raft %d, gossip %d", n.APIPort, n.RaftPort, n.GossipPort)

@@ -164,6 +164,7 @@ func (g *globals) printExplanation(w io.Writer, e api.Explanation) {
 		indent := text[:len(text)-len(strings.TrimLeft(text, " "))]
 		fmt.Fprintln(w, indent+oneLine(strings.TrimLeft(text, " ")))
 	}
+	g.printChecks(w, e.Checks)
 	if e.Change != "" {
 		fmt.Fprintf(w, "For another outcome: %s.\n", oneLine(strings.TrimSuffix(e.Change, ".")))
 	}

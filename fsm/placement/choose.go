@@ -45,14 +45,14 @@ func bit(b bool) int {
 	return 0
 }
 
-// score is what an ENI is worth to a HAVIP: its wishes for the ENI and for the node, and
-// the node's own score.
+// score is what an ENI is worth to a HAVIP: its wishes for the ENI and for the node, what
+// failing checks take from that, and the node's own score.
 func (m *model) score(h, e int32) int {
 	n := m.nodeOf[e]
 	if n == none {
 		return 0
 	}
-	if len(m.v[h].Prefer) == 0 {
+	if len(m.v[h].Prefer) == 0 && len(m.v[h].Checked) == 0 {
 		return m.nodes[n].Score
 	}
 	if m.scored != h {
@@ -63,7 +63,7 @@ func (m *model) score(h, e int32) int {
 	return m.scores[0][n] + m.scores[1][e] + m.nodes[n].Score
 }
 
-// weigh writes the preferences of a HAVIP where score finds them, or takes them away.
+// weigh writes the preferences of a HAVIP and the marks of its checks where score finds them, or takes them away.
 func (m *model) weigh(h int32, on bool) {
 	if h == none {
 		return
@@ -79,13 +79,26 @@ func (m *model) weigh(h int32, on bool) {
 			m.scores[1][e] = s
 		}
 	}
+	for name := range m.v[h].Checked {
+		n, known := m.node[name]
+		if !known {
+			continue
+		}
+		if !on {
+			m.scores[0][n] = 0
+			continue
+		}
+		for _, mark := range m.verdict(h, n).Marks {
+			m.scores[0][n] += mark.Value
+		}
+	}
 }
 
 // look sees e through the eyes of h, which is not seated.
 func (m *model) look(h, e int32) option {
 	n := m.nodeOf[e]
 	o := option{
-		e: e, n: n, fault: m.enis[e].Fault != "", suspect: m.suspect[n], score: m.score(h, e),
+		e: e, n: n, fault: m.faulty(h, e), suspect: m.shaky(h, n), score: m.score(h, e),
 		carries: m.carries[n], onNode: m.on[n], onENI: m.onENI[e],
 	}
 	if len(m.inSoft[h]) > 0 {
@@ -108,7 +121,7 @@ func (m *model) returns(h, e int32) bool {
 // cost is what the arrangement as a whole pays for h on e: first ENIs with a fault, then moves.
 func (m *model) cost(h, e int32) int {
 	c := 0
-	if m.enis[e].Fault != "" {
+	if m.faulty(h, e) {
 		c = faultCost
 	}
 	if m.owner[h] != none && m.owner[h] != e {
@@ -146,12 +159,15 @@ func (m *model) choose(h int32, atCost int) int32 {
 	return best.e
 }
 
-func (m *model) unsteady(n int32) string {
+// unsteady says why others come first for h than node n.
+func (m *model) unsteady(h, n int32) string {
 	switch {
 	case m.nodes[n].Unheard:
 		return "not heard by the leader"
 	case m.nodes[n].Flapping:
 		return "flapping"
+	case !m.suspect[n] && m.unchecked(h, n):
+		return "unchecked"
 	}
 	return string(m.nodes[n].Health)
 }

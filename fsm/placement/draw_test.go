@@ -117,10 +117,35 @@ func drawOne(r *rand.Rand, p *placement.Problem, i int) placement.HAVIP {
 	} else if r.IntN(6) == 0 {
 		v.Range = fsm.Range{Type: fsm.RangeENI, Members: []string{eni(), eni()}, Limit: r.IntN(4) > 0}
 	}
+	if r.IntN(3) == 0 {
+		v.Checked = drawChecked(r, p)
+	}
 	if r.IntN(20) == 0 {
 		v.Draining = fsm.MaxDraining
 	}
 	return v
+}
+
+// drawChecked is what some checks say of some nodes.
+func drawChecked(r *rand.Rand, p *placement.Problem) map[string]placement.Verdict {
+	out := map[string]placement.Verdict{}
+	for _, n := range p.Nodes {
+		v := placement.Verdict{}
+		switch r.IntN(8) {
+		case 0, 1:
+			v.Fault = "web fails"
+		case 2:
+			v.Bars = "web fails"
+		case 3:
+			v.Awaits = "web is not known"
+		case 4:
+			v.Marks = []placement.Term{{Of: "check slow", Value: -1 - r.IntN(5)}}
+		default:
+			continue
+		}
+		out[n.Name] = v
+	}
+	return out
 }
 
 // Many random problems, cheaply.

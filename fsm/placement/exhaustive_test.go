@@ -94,7 +94,7 @@ func (d *dumb) allowed(v placement.HAVIP, e placement.ENI) bool {
 	return known && inRange && !banned && !is(v.Forbid) && (len(v.Require) == 0 || is(v.Require)) &&
 		!v.Disabled && !v.Deleting && v.OwnAddress == "" && (len(v.Waits) == 0 || v.Owner == e.ID) && !e.Detached && e.Up && slices.Contains(e.Subnets, v.Subnet) &&
 		n.Role != fsm.RoleWitness && n.Alive && !n.Leaving && !n.Draining && !n.Removing && !n.Standby && n.Health != fsm.HealthRed && (n.Behind == 0 || v.Owner == e.ID) &&
-		(limit == 0 || v.Fails[n.Name].Count < limit) && v.GaveUp[e.ID].Until <= d.p.Now
+		(limit == 0 || v.Fails[n.Name].Count < limit) && v.Checked[n.Name].Bars == "" && v.GaveUp[e.ID].Until <= d.p.Now
 }
 
 // breaks names a rule about several HAVIPs that an arrangement breaks, "" for none. What
@@ -151,13 +151,18 @@ func (d *dumb) breaks(at []string) string {
 	return ""
 }
 
+// faulty says that an ENI or a check speaks against a place.
+func (d *dumb) faulty(i int, e string) bool {
+	return d.eni[e].Fault != "" || d.p.HAVIPs[i].Checked[d.eni[e].Node].Fault != ""
+}
+
 func (d *dumb) worth(at []string) worth {
 	w := worth{out: make([]int, len(d.levels))}
 	for i, id := range at {
 		v := d.p.HAVIPs[i]
 		if id == "" {
 			w.out[slices.Index(d.levels, v.Priority)]++
-		} else if d.eni[id].Fault != "" {
+		} else if d.faulty(i, id) {
 			w.faults++
 		}
 		if v.Owner != "" && id != v.Owner {
@@ -251,7 +256,7 @@ func show(p placement.Problem) string {
 		if v.Stickiness != nil {
 			st = *v.Stickiness
 		}
-		out += fmt.Sprintf("havip %s owner %q prio %d weight %d sticky %d failback %q forbid %v prefer %v unmanaged %v disabled %v\n", v.ID, v.Owner, v.Priority, w, st, v.Failback, v.Forbid, v.Prefer, v.Unmanaged, v.Disabled)
+		out += fmt.Sprintf("havip %s owner %q prio %d weight %d sticky %d failback %q forbid %v prefer %v unmanaged %v disabled %v checked %+v\n", v.ID, v.Owner, v.Priority, w, st, v.Failback, v.Forbid, v.Prefer, v.Unmanaged, v.Disabled, v.Checked)
 	}
 	for _, g := range p.Groups {
 		out += fmt.Sprintf("group %+v\n", g)
@@ -314,6 +319,10 @@ var variants = [][]func(p *placement.Problem){
 		func(p *placement.Problem) { p.HAVIPs[len(p.HAVIPs)-1].Priority = 5 },
 		func(p *placement.Problem) { p.ENIs[0].Fault = "gateway"; p.HAVIPs[0].Priority = -1 },
 		func(p *placement.Problem) { p.HAVIPs[0].Unmanaged = true },
+		func(p *placement.Problem) { // a service that is down in one place for one, and everywhere for another
+			p.HAVIPs[0].Checked = map[string]placement.Verdict{"n0": {Fault: "down"}}
+			p.HAVIPs[len(p.HAVIPs)-1].Checked = map[string]placement.Verdict{"n0": {Fault: "down"}, "n1": {Fault: "down"}, "n2": {Awaits: "not yet"}}
+		},
 	},
 }
 

@@ -19,8 +19,9 @@ type Candidate struct {
 	Why     string `json:"why,omitempty"`
 	Present bool   `json:"present"`         // owns the HAVIP now
 	Was     bool   `json:"was,omitempty"`   // owned it last, and nobody does now
-	Fault   string `json:"fault,omitempty"` // why its node does not trust it
-	// Unsteady is yellow, flapping or not heard by the leader: others come first.
+	Fault   string `json:"fault,omitempty"` // why its node does not trust it, or which check fails there
+	// Unsteady is yellow, flapping, not heard by the leader or, where a check has no result yet,
+	// unchecked: others come first.
 	Unsteady string `json:"unsteady,omitempty"`
 	// Against counts the members of soft groups that a place here would go against.
 	Against int    `json:"against,omitempty"`
@@ -40,7 +41,7 @@ type Candidate struct {
 
 // Term is a part of a score.
 type Term struct {
-	Of    string `json:"of"` // "prefer NODE", "prefer ENI" or "score of node NODE"
+	Of    string `json:"of"` // "prefer NODE", "prefer ENI", "score of node NODE" or "check NAME"
 	Value int    `json:"value"`
 }
 
@@ -116,7 +117,7 @@ func (m *model) explanation(h int32, needs bool) Decision {
 // optionOf is look for an ENI whose node may be unknown.
 func (m *model) optionOf(h, e int32) option {
 	if m.nodeOf[e] == none {
-		return option{e: e, n: none, onENI: m.onENI[e], fault: m.enis[e].Fault != ""}
+		return option{e: e, n: none, onENI: m.onENI[e], fault: m.faulty(h, e)}
 	}
 	return m.look(h, e)
 }
@@ -124,15 +125,15 @@ func (m *model) optionOf(h, e int32) option {
 func (m *model) candidate(h, e int32, o *option) Candidate {
 	v, en := m.v[h], m.enis[e]
 	c := Candidate{
-		ENI: en.ID, Node: en.Node, Present: v.Owner == en.ID, Was: o.was, Fault: en.Fault, Against: int(o.broken),
+		ENI: en.ID, Node: en.Node, Present: v.Owner == en.ID, Was: o.was, Fault: m.faultOf(h, e), Against: int(o.broken),
 		OnNode: o.onNode, OnENI: o.onENI,
 	}
 	var n *Node
 	if o.n != none {
 		n, c.Carries = m.nodes[o.n], m.carries[o.n]
-		c.Score, c.Terms = o.score, terms(v, en, n)
-		if m.suspect[o.n] {
-			c.Unsteady = m.unsteady(o.n)
+		c.Score, c.Terms = o.score, m.terms(h, en, n, o.n)
+		if o.suspect {
+			c.Unsteady = m.unsteady(h, o.n)
 		}
 	}
 	why := Ineligible(m.p.Now, v, en, n)
@@ -157,14 +158,15 @@ func (m *model) candidate(h, e int32, o *option) Candidate {
 	return c
 }
 
-func terms(v *HAVIP, e *ENI, n *Node) []Term {
+func (m *model) terms(h int32, e *ENI, n *Node, at int32) []Term {
 	var out []Term
+	v := m.v[h]
 	for _, t := range []Term{{"prefer " + n.Name, v.Prefer[n.Name]}, {"prefer " + e.ID, v.Prefer[e.ID]}, {"score of node " + n.Name, n.Score}} {
 		if t.Value != 0 {
 			out = append(out, t)
 		}
 	}
-	return out
+	return append(out, m.verdict(h, at).Marks...)
 }
 
 // full puts a rule of fits into words.
@@ -224,9 +226,9 @@ func (m *model) wouldWin(h int32, best, o *option, cause Cause) string {
 	byHand := fmt.Sprintf("`havip move %s --to %s`", v.Name, m.enis[o.e].ID)
 	switch {
 	case o.fault && !best.fault:
-		return "would win only without its fault: " + m.enis[o.e].Fault
+		return "would win only without its fault: " + m.faultOf(h, o.e)
 	case o.suspect && !best.suspect:
-		return fmt.Sprintf("would win only if node %s were not %s, or by %s", m.nodes[o.n].Name, m.unsteady(o.n), byHand)
+		return fmt.Sprintf("would win only if node %s were not %s, or by %s", m.nodes[o.n].Name, m.unsteady(h, o.n), byHand)
 	case o.broken > best.broken:
 		return "would go against its groups, or by " + byHand
 	case cause == Stays:
@@ -249,11 +251,11 @@ func (m *model) wouldWin(h int32, best, o *option, cause Cause) string {
 // winningScore is the least score with which o would win by its score alone; nil if no
 // score would do.
 func (m *model) winningScore(h int32, best, o *option, cause Cause) *int {
-	f, stays := m.failback[h], cause == Stays
+	stays := cause == Stays
 	switch {
 	case bit(o.fault) > bit(best.fault), o.broken > best.broken, len(m.inHard[h]) > 0:
 		return nil
-	case stays && (o.suspect || !mayMove(f, m.p.Now) || !settled(f, m.p.Now, m.nodes[o.n])):
+	case stays && (o.suspect || !m.mayMove(h) || !m.settled(h, o.n)):
 		return nil
 	case stays:
 		need := best.score + max(1, m.v[h].stickiness())
@@ -261,7 +263,7 @@ func (m *model) winningScore(h int32, best, o *option, cause Cause) *int {
 	case cause == Wish && o.e == m.start[h]:
 		need := best.score - max(1, m.v[h].stickiness()) + 1 // then the gain would not be worth the move
 		return &need
-	case o.suspect && !best.suspect, cause == Wish && !settled(f, m.p.Now, m.nodes[o.n]):
+	case o.suspect && !best.suspect, cause == Wish && !m.settled(h, o.n):
 		return nil
 	}
 	level := *o
@@ -277,13 +279,13 @@ func (m *model) wouldMove(h int32, best, o *option, byHand string) string {
 	v, f, gain := m.v[h], m.failback[h], max(1, m.v[h].stickiness())
 	lost := fmt.Sprintf("comes in when %s may no longer own it, or by %s", m.enis[best.e].ID, byHand)
 	switch {
-	case f.Kind == FailbackNever:
+	case f.Kind == FailbackNever && !m.marked(h):
 		return lost + " (failback is never)"
 	case o.score-best.score < gain:
 		return fmt.Sprintf("would win with a score of %d or more (has %d, the owner %d, stickiness %d); else %s", best.score+gain, o.score, best.score, v.stickiness(), lost)
-	case f.Kind == FailbackWindow && !f.InWindow(m.p.Now):
+	case !m.mayMove(h):
 		return fmt.Sprintf("wins in %s, when its window %s opens", f.Opens(m.p.Now).Round(time.Second), f)
-	case !settled(f, m.p.Now, m.nodes[o.n]):
+	case !m.settled(h, o.n):
 		left := time.Duration(int64(f.Delay) - (m.p.Now - m.nodes[o.n].Since))
 		return fmt.Sprintf("wins in %s, when its session is %s old", left.Round(time.Second), v.Failback)
 	}
@@ -299,7 +301,7 @@ func (m *model) keepsBecause(h, winner int32, eligible []option) string {
 	here := m.score(h, winner)
 	f := m.failback[h]
 	for _, o := range eligible {
-		if f.Kind == FailbackNever || o.score-here < max(1, v.stickiness()) || o.suspect || o.fault && m.enis[winner].Fault == "" {
+		if f.Kind == FailbackNever || o.score-here < max(1, v.stickiness()) || o.suspect || o.fault && !m.faulty(h, winner) {
 			continue
 		}
 		text := fmt.Sprintf("%s owns it; %s is preferred (score %d against %d)", id, m.enis[o.e].ID, o.score, here)
@@ -309,6 +311,9 @@ func (m *model) keepsBecause(h, winner int32, eligible []option) string {
 		case !settled(f, m.p.Now, m.nodes[o.n]):
 			return text + " once its session is " + v.Failback + " old"
 		}
+	}
+	if fault := m.faultOf(h, winner); fault != "" {
+		return fmt.Sprintf("%s owns it and keeps it, as no other place is sound: %s", id, fault)
 	}
 	return id + " owns it and may keep it"
 }

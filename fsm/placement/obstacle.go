@@ -98,6 +98,8 @@ func (v *HAVIP) tell(o *Obstacle, now int64, target string, e *ENI, n *Node) {
 		o.Text, o.Again = fmt.Sprintf("HAVIP %s requires %s", v.Name, strings.Join(v.Require, " or ")), "HAVIP "+v.Name+" requires it, too"
 	case ruleBanned:
 		v.tellBan(o, now, target, e, n)
+	case ruleCheck:
+		v.tellCheck(o, n)
 	case ruleFailures:
 		v.tellFails(o, n)
 	case ruleGaveUp:

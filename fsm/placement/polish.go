@@ -39,8 +39,8 @@ func (m *model) worth(h, e int32) bool { return m.worthWish(h, e) || m.worthEven
 // worthWish is failback: the policy allows it, and the gain of score is worth the stickiness.
 func (m *model) worthWish(h, e int32) bool {
 	n := m.nodeOf[e]
-	return mayMove(m.failback[h], m.p.Now) && m.noWorse(h, e) &&
-		m.score(h, e)-m.score(h, m.start[h]) >= max(1, m.v[h].stickiness()) && settled(m.failback[h], m.p.Now, m.nodes[n])
+	return m.mayMove(h) && m.noWorse(h, e) &&
+		m.score(h, e)-m.score(h, m.start[h]) >= max(1, m.v[h].stickiness()) && m.settled(h, n)
 }
 
 // worthEven is rebalance: another node, at no cost of score.
@@ -64,7 +64,7 @@ func (m *model) onlyEven(h, e int32) bool {
 // for a wish as one, see failBackCluster.
 func (m *model) noWorse(h, e int32) bool {
 	was := m.start[h]
-	return was != none && m.nodeOf[was] != none && !m.suspect[m.nodeOf[e]] && bit(m.enis[e].Fault != "") <= bit(m.enis[was].Fault != "") && m.clusterOf(h) == nil
+	return was != none && m.nodeOf[was] != none && !m.shaky(h, m.nodeOf[e]) && bit(m.faulty(h, e)) <= bit(m.faulty(h, was)) && m.clusterOf(h) == nil
 }
 
 // unpaid is 1 where an owner loses h and no wish pays for it. One that may not stay loses it
@@ -73,7 +73,7 @@ func (m *model) unpaid(h, e int32) int {
 	switch was := m.start[h]; {
 	case was == none || e == was || e != none && m.wished[h]:
 		return 0
-	case e == none || !m.canStay(h) || m.enis[was].Fault != "" && m.enis[e].Fault == "":
+	case e == none || !m.canStay(h) || m.faulty(h, was) && !m.faulty(h, e):
 		return 1 // whatever else it is for
 	default:
 		return bit(!m.worth(h, e))
@@ -165,10 +165,10 @@ func (m *model) moveAll() (changed bool) {
 // so; it never says yes where it is not.
 func (m *model) content(h int32) bool {
 	e := m.seat[h]
-	if e == none || m.enis[e].Fault != "" {
+	if e == none || m.faulty(h, e) {
 		return false
 	}
-	if e == m.start[h] && !mayMove(m.failback[h], m.p.Now) {
+	if e == m.start[h] && !m.mayMove(h) {
 		return !m.evens(h) || m.level(h, e)
 	}
 	if e == m.start[h] && m.highest(h)-m.score(h, e) < max(1, m.v[h].stickiness()) && !m.evens(h) {
@@ -180,7 +180,7 @@ func (m *model) content(h int32) bool {
 // pleased says that nothing but the spread could be better for h, wherever it is.
 func (m *model) pleased(h int32) bool {
 	e := m.seat[h]
-	if e == none || m.enis[e].Fault != "" || m.suspect[m.nodeOf[e]] || m.moved(h, e) && m.canStay(h) {
+	if e == none || m.faulty(h, e) || m.shaky(h, m.nodeOf[e]) || m.moved(h, e) && m.canStay(h) {
 		return false
 	}
 	if len(m.inSoft[h]) > 0 && m.brokenThere(h) > 0 {
@@ -282,7 +282,7 @@ func (m *model) swapAll() (changed bool) {
 // if the other one has something of it, whose turn it is.
 func (m *model) rooted(h int32) bool {
 	return m.seat[h] != none && m.seat[h] == m.start[h] && m.canStay(h) && !m.evens(h) &&
-		(!mayMove(m.failback[h], m.p.Now) || m.highest(h)-m.score(h, m.seat[h]) < max(1, m.v[h].stickiness()))
+		!m.faulty(h, m.seat[h]) && (!m.mayMove(h) || m.highest(h)-m.score(h, m.seat[h]) < max(1, m.v[h].stickiness()))
 }
 
 // swapFor exchanges h with whoever makes that better, at most once.
@@ -338,18 +338,18 @@ func (m *model) swapOn(h, e int32, tempting bool, excess int) bool {
 }
 
 // mayOust says that there may be something in k going without for h: it is less important, or
-// as important, and then a move or a soft group decides.
+// as important, and then a fault, a move, a check without a result or a soft group decides.
 func (m *model) mayOust(h, k int32) bool {
 	if a, b := m.v[h].Priority, m.v[k].Priority; a != b {
 		return a > b
 	}
-	return m.start[h] != none || len(m.inSoft[h])+len(m.inSoft[k]) > 0
+	return m.start[h] != none || len(m.inSoft[h])+len(m.inSoft[k]) > 0 || m.faulty(k, m.seat[k]) || m.unchecked(k, m.nodeOf[m.seat[k]])
 }
 
 // plea is what a place means to one HAVIP, whoever else is where: the goals that an exchange
 // of two can change, but for soft groups and the spread.
 type plea struct {
-	unpaid, suspect, score, was, moved int
+	fault, unpaid, suspect, score, was, moved int
 }
 
 func (m *model) plea(h, e int32) plea {
@@ -358,12 +358,12 @@ func (m *model) plea(h, e int32) plea {
 		as = m.start[h]
 	}
 	return plea{
-		m.unpaid(h, e), bit(m.suspect[m.nodeOf[as]]), -m.score(h, as), bit(!m.returns(h, e)), bit(m.moved(h, e)),
+		bit(m.faulty(h, e)), m.unpaid(h, e), bit(m.shaky(h, m.nodeOf[as])), -m.score(h, as), bit(!m.returns(h, e)), bit(m.moved(h, e)),
 	}
 }
 
 func (a plea) compare(b plea) int {
-	return cmp.Or(cmp.Compare(a.unpaid, b.unpaid), a.wish(b), cmp.Compare(a.moved, b.moved))
+	return cmp.Or(cmp.Compare(a.fault, b.fault), cmp.Compare(a.unpaid, b.unpaid), a.wish(b), cmp.Compare(a.moved, b.moved))
 }
 
 // wish compares what is of the HAVIP alone.
@@ -371,8 +371,7 @@ func (a plea) wish(b plea) int {
 	return cmp.Or(cmp.Compare(a.suspect, b.suspect), cmp.Compare(a.score, b.score), cmp.Compare(a.was, b.was))
 }
 
-// swap exchanges the places of h and k, k being seated, if the whole is better then. As many
-// ENIs with a fault are used before and after.
+// swap exchanges the places of h and k, k being seated, if the whole is better then.
 func (m *model) swap(h, k int32) bool {
 	a, b := m.seat[h], m.seat[k]
 	if k == h || !m.may(h, b) || a != none && !m.may(k, a) {
@@ -421,15 +420,15 @@ func (m *model) brokenAt(h, e int32) int32 {
 	return m.broken(h, m.nodeOf[e])
 }
 
-// weighSwap compares the moves and what is on unsteady nodes; rest is what decides if they
+// weighSwap compares the faults, the moves and what is on unsteady nodes; rest is what decides if they
 // and the soft groups tie: the wishes of the more important one, those of the other, the spread.
 func (m *model) weighSwap(h, k, a, b int32) (first, rest int) {
 	hThere, kHere := m.plea(h, b), m.plea(k, b)
 	if a == none {
-		return cmp.Or(hThere.unpaid+m.unpaid(k, a)-m.unpaid(h, a)-kHere.unpaid, hThere.suspect-kHere.suspect), 0
+		return cmp.Or(hThere.fault-kHere.fault, hThere.unpaid+m.unpaid(k, a)-m.unpaid(h, a)-kHere.unpaid, hThere.suspect-kHere.suspect), 0
 	}
 	hHere, kThere := m.plea(h, a), m.plea(k, a)
-	first = cmp.Or(hThere.unpaid+kThere.unpaid-hHere.unpaid-kHere.unpaid, hThere.suspect+kThere.suspect-hHere.suspect-kHere.suspect)
+	first = cmp.Or(hThere.fault+kThere.fault-hHere.fault-kHere.fault, hThere.unpaid+kThere.unpaid-hHere.unpaid-kHere.unpaid, hThere.suspect+kThere.suspect-hHere.suspect-kHere.suspect)
 	mine, other := hThere.wish(hHere), kThere.wish(kHere)
 	if k < h {
 		mine, other = other, mine

@@ -25,12 +25,23 @@ func (a value) compare(b value) int {
 
 func (d *dumb) score(i int, e string) int {
 	v, n := d.p.HAVIPs[i], d.node[d.eni[e].Node]
-	return v.Prefer[n.Name] + v.Prefer[e] + n.Score
+	sum := v.Prefer[n.Name] + v.Prefer[e] + n.Score
+	for _, m := range v.Checked[n.Name].Marks {
+		sum += m.Value
+	}
+	return sum
 }
 
-func (d *dumb) unsteady(e string) bool {
+func (d *dumb) unsteady(i int, e string) bool {
 	n := d.node[d.eni[e].Node]
-	return n.Flapping || n.Unheard || n.Health == fsm.HealthYellow
+	return d.unchecked(i, n.Name) || n.Flapping || n.Unheard || n.Health == fsm.HealthYellow
+}
+
+// unchecked says that a check has no result on a node to which a HAVIP would come.
+func (d *dumb) unchecked(i int, node string) bool {
+	v := d.p.HAVIPs[i]
+	was, known := d.eni[v.Owner]
+	return v.Checked[node].Awaits != "" && !(v.Owner != "" && known && was.Node == node)
 }
 
 // held says that a hard group holds a HAVIP together with another one.
@@ -55,12 +66,13 @@ func (d *dumb) paid(i int, e string) (wish, even bool) {
 		sticky = *v.Stickiness
 	}
 	owner, to := d.eni[v.Owner], d.eni[e]
-	if d.unsteady(e) || d.held(i) || (to.Fault == "") != (owner.Fault == "") {
+	if d.unsteady(i, e) || d.held(i) || d.faulty(i, e) != d.faulty(i, v.Owner) {
 		return false, false // to a fault nothing pays, and from one it moves anyway
 	}
 	gain, since := d.score(i, e)-d.score(i, v.Owner), d.p.Now-d.node[to.Node].Since
-	wish = gain >= max(1, sticky) && f.Kind != fsm.FailbackNever && (f.Kind != fsm.FailbackWindow || f.InWindow(d.p.Now)) &&
+	allowed := f.Kind != fsm.FailbackNever && (f.Kind != fsm.FailbackWindow || f.InWindow(d.p.Now)) &&
 		(f.Kind != fsm.FailbackDelay || since >= int64(f.Delay))
+	wish = gain >= max(1, sticky) && (allowed || len(v.Checked[owner.Node].Marks) > 0)
 	return wish, d.evens(i) && gain >= 0 && owner.Node != to.Node
 }
 
@@ -108,8 +120,8 @@ func (d *dumb) value(at []string) value {
 			wishes = append(wishes, 0, 0, 0)
 			continue
 		}
-		unsteady += bit(d.unsteady(as))
-		wishes = append(wishes, bit(d.unsteady(as)), -d.score(i, as), bit(v.Owner != "" || v.Last != e || d.evens(i)))
+		unsteady += bit(d.unsteady(i, as))
+		wishes = append(wishes, bit(d.unsteady(i, as)), -d.score(i, as), bit(v.Owner != "" || v.Last != e || d.evens(i)))
 	}
 	return value{
 		head: append(slices.Clone(w.out), w.faults, unpaid, unsteady, d.againstGroups(at)),
@@ -272,6 +284,11 @@ func drawOpen(r *rand.Rand, nodes, havips int) placement.Problem {
 		}
 		if one(4) {
 			v.Forbid = []string{node()}
+		}
+	}
+	for i := range p.HAVIPs {
+		if one(3) {
+			p.HAVIPs[i].Checked = drawChecked(r, &p)
 		}
 	}
 	for i := 0; grouped && i < 1+havips/10; i++ {

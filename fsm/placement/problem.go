@@ -72,6 +72,9 @@ type HAVIP struct {
 	Draining int    // earlier owners that have not released it yet
 	// Waits names the nodes whose fence does not know it yet: it goes nowhere before.
 	Waits []string
+	// Checked is what the checks of services say, by node name; a node without a line has nothing
+	// against it. It may be shared by several HAVIPs, nobody writes to it.
+	Checked map[string]Verdict
 	// OwnAddress says that a member has its address as its own; "" = nobody has.
 	OwnAddress string
 }

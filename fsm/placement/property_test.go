@@ -302,7 +302,7 @@ func ownerOf(v fsm.HAVIP) string {
 // obviousBest is the choice again, goal after goal, as the documentation tells it.
 func obviousBest(w *world, v fsm.HAVIP, candidates []placement.Candidate) string {
 	left := slices.DeleteFunc(slices.Clone(candidates), func(c placement.Candidate) bool { return !c.Eligible })
-	if sound := slices.DeleteFunc(slices.Clone(left), func(c placement.Candidate) bool { return w.state.ENIs[c.ENI].Fault != "" }); len(sound) > 0 {
+	if sound := slices.DeleteFunc(slices.Clone(left), func(c placement.Candidate) bool { return c.Fault != "" }); len(sound) > 0 {
 		left = sound
 	}
 	present := slices.IndexFunc(left, func(c placement.Candidate) bool { return c.Present })

@@ -33,6 +33,7 @@ const (
 	ruleDraining    = "draining"
 	ruleLinkDown    = "link-down"
 	ruleBehind      = "behind"
+	ruleCheck       = "check"
 	ruleFailures    = "failures"
 	ruleGaveUp      = "gave-up"
 )
@@ -74,6 +75,8 @@ func firstRule(now int64, v *HAVIP, e *ENI, n *Node) (rule, target string) {
 		return ruleLinkDown, ""
 	case arrives && n.Behind != 0:
 		return ruleBehind, ""
+	case v.barredBy(n.Name) != "":
+		return ruleCheck, n.Name
 	case v.barredByFails(n.Name):
 		return ruleFailures, n.Name
 	}
@@ -148,7 +151,7 @@ func (n *Node) refuses() string {
 // plain says that no rule tells apart the ENIs of its subnet for this HAVIP, as long as every
 // node applies the log.
 func (v *HAVIP) plain() bool {
-	return len(v.Waits) == 0 && !v.Range.Limit && len(v.Require)+len(v.Forbid)+len(v.Bans)+len(v.GaveUp)+len(v.Fails) == 0
+	return len(v.Waits) == 0 && !v.Range.Limit && len(v.Require)+len(v.Forbid)+len(v.Bans)+len(v.GaveUp)+len(v.Fails) == 0 && !v.barredSomewhere()
 }
 
 // takes says that an ENI may go on owning a HAVIP of a subnet that has no rules of its own.

@@ -13,7 +13,7 @@ const (
 	Frozen Cause = "frozen" // maintenance, not managed, or too many unreleased claims
 	Placed Cause = "placed" // nobody owned it
 	Forced Cause = "forced" // a rule forbids the present owner
-	Fault  Cause = "fault"  // the owner's node does not trust the ENI
+	Fault  Cause = "fault"  // the owner's node does not trust the ENI, or a check fails there
 	Room   Cause = "room"   // it makes room for another one
 	Wish   Cause = "wish"   // a better place, by its failback policy
 	Even   Cause = "even"   // the spread, with rebalance even
@@ -199,7 +199,7 @@ func (m *model) keeps(h int32) bool {
 	if e == none || !m.may(h, e) {
 		return false
 	}
-	return m.enis[e].Fault == "" || m.cheapest(h) == faultCost
+	return !m.faulty(h, e) || m.cheapest(h) == faultCost
 }
 
 // insert finds a place for one more HAVIP. Where no place of the least cost has room, it

@@ -39,7 +39,7 @@ func (m *model) causeOf(h int32) Cause {
 		return Forced
 	case m.wished[h]:
 		return Wish
-	case m.enis[was].Fault != "" && m.enis[e].Fault == "":
+	case m.faulty(h, was) && !m.faulty(h, e):
 		return Fault
 	case m.worthWish(h, e):
 		return Wish
@@ -195,10 +195,10 @@ func (m *model) whyBest(h, e int32) string {
 	case count[byFault] == others:
 		return id + " is the only one eligible without a fault"
 	}
-	return m.whyBetter(&best, &next, &count)
+	return m.whyBetter(h, &best, &next, &count)
 }
 
-func (m *model) whyBetter(best *option, next *[ahead + 1]option, count *[ahead + 1]int) string {
+func (m *model) whyBetter(h int32, best *option, next *[ahead + 1]option, count *[ahead + 1]int) string {
 	id, node := m.enis[best.e].ID, m.nodes[best.n].Name
 	eni := func(o *option) string { return m.enis[o.e].ID }
 	on := func(o *option) string { return m.nodes[o.n].Name }
@@ -209,7 +209,7 @@ func (m *model) whyBetter(best *option, next *[ahead + 1]option, count *[ahead +
 		}
 		switch by {
 		case bySuspect:
-			return fmt.Sprintf("node %s is steadier than node %s, which is %s", node, on(o), m.unsteady(o.n))
+			return fmt.Sprintf("node %s is steadier than node %s, which is %s", node, on(o), m.unsteady(h, o.n))
 		case byGroup:
 			return fmt.Sprintf("%s goes against its groups less (%d, next is %s with %d)", id, best.broken, eni(o), o.broken)
 		case byScore:
@@ -232,7 +232,7 @@ func (m *model) whyBetter(best *option, next *[ahead + 1]option, count *[ahead +
 func (m *model) whyOnly(h int32, best *option) string {
 	id := m.enis[best.e].ID
 	for _, e := range m.places(h) {
-		if e != best.e && (m.enis[e].Fault == "" || best.fault) {
+		if e != best.e && (!m.faulty(h, e) || best.fault) {
 			return id + " is the only one eligible with room"
 		}
 	}

@@ -88,9 +88,9 @@ var said = []struct {
 		a, b := against(say[1]), against(say[3])
 		return to == say[1] && say[2] == strconv.Itoa(a) && say[4] == strconv.Itoa(b) && a < b
 	}},
-	{regexp.MustCompile(`^node (\S+) is steadier than node (\S+), which is (\S+)$`), func(f final, _ int, to string, say []string) bool {
+	{regexp.MustCompile(`^node (\S+) is steadier than node (\S+), which is (\S+)$`), func(f final, i int, to string, say []string) bool {
 		n := f.node[say[2]]
-		return f.eni[to].Node == say[1] && !f.unsteady(to) && (say[3] == "flapping" && n.Flapping || say[3] == "yellow" && n.Health == fsm.HealthYellow)
+		return f.eni[to].Node == say[1] && !f.unsteady(i, to) && (say[3] == "flapping" && n.Flapping || say[3] == "yellow" && n.Health == fsm.HealthYellow || say[3] == "unchecked" && f.unchecked(i, n.Name))
 	}},
 	{regexp.MustCompile(`^(\S+) comes first among (\d+) that are equal$`), func(f final, i int, to string, say []string) bool {
 		equal := 0
@@ -101,7 +101,7 @@ var said = []struct {
 			if w := f.p.HAVIPs[i].Weight; w != nil && *w == 0 { // what others weigh does not matter
 				a[2], b[2] = 0, 0
 			}
-			if slices.Equal(a, b) && f.score(i, e) == f.score(i, to) && f.unsteady(e) == f.unsteady(to) && (f.eni[e].Fault == "") == (f.eni[to].Fault == "") {
+			if slices.Equal(a, b) && f.score(i, e) == f.score(i, to) && f.unsteady(i, e) == f.unsteady(i, to) && f.faulty(i, e) == f.faulty(i, to) {
 				equal += bit(e >= to)
 				if e < to {
 					return false
@@ -117,7 +117,7 @@ var said = []struct {
 		return to == say[1] && len(f.roomy(i)) == 1
 	}},
 	{regexp.MustCompile(`^(\S+) is the only one eligible without a fault$`), func(f final, i int, to string, say []string) bool {
-		return to == say[1] && f.eni[to].Fault == "" && !slices.ContainsFunc(f.roomy(i), func(e string) bool { return e != to && f.eni[e].Fault == "" })
+		return to == say[1] && !f.faulty(i, to) && !slices.ContainsFunc(f.roomy(i), func(e string) bool { return e != to && !f.faulty(i, e) })
 	}},
 	{regexp.MustCompile(`^(\S+) owned it last$`), func(f final, i int, to string, say []string) bool {
 		return to == say[1] && f.p.HAVIPs[i].Last == to && f.p.HAVIPs[i].Owner == ""

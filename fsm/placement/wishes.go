@@ -24,7 +24,7 @@ func (m *model) mayWish(h int32) bool {
 func (m *model) failBack() (moved bool) {
 	for i := range m.v {
 		h := int32(i)
-		if !mayMove(m.failback[h], m.p.Now) || (!m.mayWish(h) && m.because[h] != Wish) {
+		if !m.mayMove(h) || (!m.mayWish(h) && m.because[h] != Wish) {
 			continue
 		}
 		if c := m.clusterOf(h); c != nil {
@@ -34,7 +34,7 @@ func (m *model) failBack() (moved bool) {
 		from := m.lift(h)
 		here := m.look(h, from)
 		to := m.bestWish(h, &here, func(o *option) bool {
-			return o.score-here.score >= max(1, m.v[h].stickiness()) && settled(m.failback[h], m.p.Now, m.nodes[o.n])
+			return o.score-here.score >= max(1, m.v[h].stickiness()) && m.settled(h, o.n)
 		})
 		if to == nil {
 			m.put(h, from)
@@ -73,10 +73,10 @@ func (m *model) failBackCluster(h int32, c *cluster) bool {
 	}
 	now, sticky := 0, 1
 	before := make([]int32, len(c.members))
-	here := none
+	here, leaves := none, m.anyMarked(c)
 	for i, o := range c.members {
 		before[i] = m.seat[o]
-		if !m.mayWish(o) || !mayMove(m.failback[o], m.p.Now) {
+		if !m.mayWish(o) || !leaves && !mayMove(m.failback[o], m.p.Now) {
 			return false
 		}
 		here = m.nodeOf[m.seat[o]]
@@ -112,14 +112,14 @@ func (m *model) restore(c *cluster, seats []int32) {
 // clusterGain seats a cluster on a node and says what the sum of the scores gains by it;
 // not ok if one of them has no place there, or a worse one.
 func (m *model) clusterGain(c *cluster, n int32, now int) (int, bool) {
-	if m.suspect[n] {
+	if slices.ContainsFunc(c.members, func(o int32) bool { return m.shaky(o, n) }) {
 		return 0, false
 	}
-	faults, broken := 0, 0
+	faults, broken, leaves := 0, 0, m.anyMarked(c)
 	for _, o := range c.members {
-		faults += bit(m.enis[m.seat[o]].Fault != "")
+		faults += bit(m.faulty(o, m.seat[o]))
 		broken += int(m.broken(o, m.nodeOf[m.seat[o]]))
-		if !settled(m.failback[o], m.p.Now, m.nodes[n]) {
+		if !leaves && !settled(m.failback[o], m.p.Now, m.nodes[n]) {
 			return 0, false
 		}
 	}
@@ -133,7 +133,7 @@ func (m *model) clusterGain(c *cluster, n int32, now int) (int, bool) {
 	sum := 0
 	for _, o := range c.members {
 		sum += m.score(o, m.seat[o])
-		faults -= bit(m.enis[m.seat[o]].Fault != "")
+		faults -= bit(m.faulty(o, m.seat[o]))
 		broken -= int(m.broken(o, m.nodeOf[m.seat[o]]))
 	}
 	return sum - now, faults >= 0 && broken >= 0

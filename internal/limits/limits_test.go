@@ -17,6 +17,7 @@ func TestDocs(t *testing.T) {
 		"| HAVIPs of a cluster | " + thousands(HAVIPs) + " |",
 		fmt.Sprintf("| ENIs of a node, addresses of an ENI | %d, %d;", ENIsPerNode, PrefixesPerENI),
 		"| addresses that one fence guards | " + thousands(FenceEntries) + " |",
+		fmt.Sprintf("| checks of services, bytes of a result that go into the log | %s, %d |", thousands(Checks), CheckOutput),
 		fmt.Sprintf("| tokens of people and programs | %d |", Credentials),
 		fmt.Sprintf("| accepted changes that `audit` remembers, refused ones of one node | %s, %d |", thousands(Audited), Refusals),
 		fmt.Sprintf("| files of events that one node keeps, size of one | %d, %d MiB |", ChronicleFiles, ChronicleFileBytes>>20),

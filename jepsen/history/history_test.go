@@ -19,12 +19,12 @@ func TestRoundTrip(t *testing.T) {
 			{Client: "c", Verb: "move", Key: "web", Input: json.RawMessage(`{"to":"node-2"}`), Invoke: 1, Return: 2, Outcome: OK},
 			{Client: "c", Verb: "move", Invoke: 3, Outcome: Unknown},
 		},
-		Faults: []Fault{{Name: "kill", Target: "node-1", Begin: 10, End: 20}, {Name: "cut", Begin: 30, Outage: true}},
-		Runs:   []Run{{Seed: 1 << 63, Nodes: []string{"node-1"}, HAVIPs: []string{"10.77.0.100"}, End: 9}},
-		Kernel: []Kernel{{Node: "node-1", HAVIP: "10.77.0.100", State: FenceOpen, First: 1, Last: 9, Widest: 4, Samples: 3, Deadline: 500}},
-		Frames: []Frames{{Node: "node-1", HAVIP: "10.77.0.100", First: 1, Last: 9, Count: 5}},
-		Usage:  []Usage{{Node: "node-1", At: 7, PID: 4, RSS: 5, FDs: 6, Threads: 7, Goroutines: -1, Files: 8, Bytes: 9}},
-		Marks:  []Mark{{Kind: MarkLeader, At: 3, Node: "node-1", Value: 1}, {Kind: MarkHeal, At: 4, Text: "kill"}},
+		Faults:  []Fault{{Name: "kill", Target: "node-1", Begin: 10, End: 20}, {Name: "cut", Begin: 30, Outage: true}},
+		Runs:    []Run{{Seed: 1 << 63, Nodes: []string{"node-1"}, HAVIPs: []string{"10.77.0.100"}, End: 9}},
+		Kernel:  []Kernel{{Node: "node-1", HAVIP: "10.77.0.100", State: FenceOpen, First: 1, Last: 9, Widest: 4, Samples: 3, Deadline: 500}},
+		Frames:  []Frames{{Node: "node-1", HAVIP: "10.77.0.100", First: 1, Last: 9, Count: 5}},
+		Usage:   []Usage{{Node: "node-1", At: 7, PID: 4, RSS: 5, FDs: 6, Threads: 7, Goroutines: -1, Files: 8, Bytes: 9}},
+		Marks:   []Mark{{Kind: MarkLeader, At: 3, Node: "node-1", Value: 1}, {Kind: MarkHeal, At: 4, Text: "kill"}},
 		Changes: []Change{{HAVIP: "web", Epoch: 3, Kind: "crash", From: "node-1/eth0", To: "node-2/eth0", Steps: []string{"noticed", "committed"}, Nodes: []string{"node-3", "node-3"}}},
 	}
 	var file bytes.Buffer

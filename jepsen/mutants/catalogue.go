@@ -127,6 +127,8 @@ var catalogue = []bug{
 	{"controller-behind", "a node that does not apply is no owner", []catcher{{"failover/leader", "^TestANodeThatDoesNotApplyIsNoOwner$", fails}, directed}},
 	{"controller-settle-early", "8: the longer length has run out", []catcher{directed}},
 	inFSM("guard", "6: guarded by every node before it is placed", "^TestGuardBeforePlacement$"),
+	inFSM("check-dark", "a check that fails everywhere leaves no HAVIP dark", "^TestCheckBars$"),
+	{"health-undamped", "a check that flaps changes its state ever more seldom", []catcher{{"health", "^TestFlappingIsDamped$", fails}}},
 	inFSM("guard-open", "1: a session begins with a fence that knows every HAVIP", "^TestGuardBeforeASession$", directed),
 	inFSM("served", "a new owner serves when it says so", "^TestServed$", sim),
 	inFSM("remove-open", "9: removed only without a session", "^TestRandomCommands$"),

@@ -12,7 +12,7 @@ const (
 	ownLease    = "the lease of the cluster says how fast a failover is (--profile, --lease)"
 	ownLog      = "the agent logs to the service manager"
 	noFencing   = "no fencing device is needed: the kernel silences a HAVIP at its lease's deadline"
-	ownGateway  = "a silent target no longer moves anything. For the gateway: check_gateway: true in the agent's settings takes an ENI whose gateway is silent out; checks of other targets do not exist yet"
+	ownGateway  = "make a check of it: `check create gateway --type ping --target ADDRESS --effect bar`, see docs/checks.md; of several in a ping_group, one each with a score"
 	ownServices = "run it with the service manager"
 )
 

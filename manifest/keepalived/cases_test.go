@@ -18,7 +18,7 @@ var cases = []goldens.Case{
 	{Name: "k03-include-condition", Want: []string{"ip: 10.77.0.100", "members: [lb1]", "inc/vip.conf:6"}},
 	{Name: "k03-include-variable", Want: []string{"ip: 10.77.0.100", "inc/vip.conf:6"}},
 	{Name: "k03-include-braces", Want: []string{"ip: 10.77.0.100", "inc/vip.conf:6", "k03-include-braces.conf:1: left out", "no file matches inc/other.conf"}},
-	{Name: "k05-track-uplink", Want: []string{"ip: 10.77.0.100", ":5: left out: track_interface eth1: not built in", "the loss of that link no longer moves it"}, Never: []string{"taken: track_interface"}},
+	{Name: "k05-track-uplink", Want: []string{"ip: 10.77.0.100", ":5: changed: track_interface eth1: check link-eth1, effect bar", "/sys/class/net/eth1/operstate"}, Never: []string{"taken: track_interface"}},
 	{Name: "k07-lower-case-state", Files: []string{"k07-lower-case-state-lb1.conf", "k07-lower-case-state-lb2.conf"}, Nodes: []string{"lb1", "lb2"},
 		Want: []string{"failback: never", "lb1.conf:4: fault: state master", "defaulting to BACKUP"}, Never: []string{"failback: immediate"}},
 	{Name: "k09-mixed-families", Want: []string{"ip: 10.77.0.100", ":7: fault: 2001:db8::100", "address family must match"}, Never: []string{"ip: \"2001", "taken: 2001", "groups:"}},

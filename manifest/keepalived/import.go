@@ -44,7 +44,7 @@ func Import(sources []manifest.Source, opt Options) (manifest.Import, error) {
 	}
 	var configs []*config
 	for _, v := range views {
-		c := &config{source: v.source.Name, report: &report, scripts: map[string]bool{}, later: map[string]bool{}}
+		c := &config{source: v.source.Name, report: &report, scripts: map[string]bool{}, later: map[string]bool{}, trackers: map[string]*tracker{}}
 		p := newParser(opt.Files, v.id, &report)
 		p.roots = v.roots
 		tree, err := p.parse(v.source)
@@ -248,6 +248,8 @@ func (m *merger) merge() error {
 		}
 		m.strangers(v)
 	}
+	m.checks()
+	m.tellTrackers()
 	m.groups()
 	return nil
 }

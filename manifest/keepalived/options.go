@@ -19,8 +19,8 @@ const (
 	ownHooks         = "run it as a hook of the HAVIP: on-acquire, on-release or on-fault"
 	noVMAC           = "the HAVIP sits on the ENI itself with the ENI's own MAC address"
 	ownRoutes        = "routes and rules of the host stay with the host's network configuration"
-	noChecks         = "Checks of havip-cluster do not exist yet: let a script of your own call `node standby` or set the node's health"
-	ownHealth        = "a failing check no longer moves the address. " + noChecks
+	ownChecks        = "becomes checks: see each of them"
+	noTrackFile      = "its number is added to the priority, and a check of type file only says whether a file holds a text or is new enough: see docs/checks.md"
 )
 
 // instanceOptions are the options of vrrp_instance.
@@ -35,9 +35,9 @@ var instanceOptions = map[string]rule{
 	"preempt":                    {manifest.Taken, ""},
 	"preempt_delay":              {manifest.Taken, ""},
 	"track_interface":            {manifest.Taken, ""},
-	"track_script":               {manifest.LeftOut, ownHealth},
-	"track_process":              {manifest.LeftOut, ownHealth},
-	"track_file":                 {manifest.LeftOut, ownHealth},
+	"track_script":               {manifest.Changed, ownChecks},
+	"track_process":              {manifest.Changed, ownChecks},
+	"track_file":                 {manifest.LeftOut, noTrackFile},
 	"track_bfd":                  {manifest.LeftOut, "no BFD; the lease notices a dead node, the agent a dead link"},
 	"unicast_peer":               {manifest.Changed, "members find each other through the cluster; `node add` admits each"},
 	"unicast_src_ip":             {manifest.Changed, "give it to `bootstrap` or `join` as --advertise"},
@@ -109,9 +109,9 @@ var valued = map[string]bool{
 var groupOptions = map[string]rule{
 	"group":                      {manifest.Taken, ""},
 	"track_interface":            {manifest.Taken, ""},
-	"track_script":               {manifest.LeftOut, ownHealth},
-	"track_file":                 {manifest.LeftOut, ownHealth},
-	"track_process":              {manifest.LeftOut, ownHealth},
+	"track_script":               {manifest.Changed, ownChecks},
+	"track_file":                 {manifest.LeftOut, noTrackFile},
+	"track_process":              {manifest.Changed, ownChecks},
 	"track_bfd":                  {manifest.LeftOut, "no BFD; the lease notices a dead node, the agent a dead link"},
 	"notify":                     {manifest.LeftOut, ownHooks},
 	"notify_master":              {manifest.LeftOut, ownHooks},
@@ -192,11 +192,11 @@ var topRules = map[string]rule{
 	"linkbeat_interfaces":      {manifest.LeftOut, "the kernel reports the link's state at once"},
 	"interface_up_down_delays": {manifest.LeftOut, "a link that is down moves the HAVIP at once; failures count with decay, so it does not flap"},
 	"garp_group":               {manifest.LeftOut, ownAnnouncements},
-	"vrrp_script":              {manifest.LeftOut, ownHealth},
-	"vrrp_track_process":       {manifest.LeftOut, ownHealth},
-	"track_process":            {manifest.LeftOut, ownHealth},
-	"vrrp_track_file":          {manifest.LeftOut, ownHealth},
-	"track_file":               {manifest.LeftOut, ownHealth},
+	"vrrp_script":              {manifest.LeftOut, noTrackFile},
+	"vrrp_track_process":       {manifest.LeftOut, noTrackFile},
+	"track_process":            {manifest.LeftOut, noTrackFile},
+	"vrrp_track_file":          {manifest.LeftOut, noTrackFile},
+	"track_file":               {manifest.LeftOut, noTrackFile},
 	"net_namespace":            {manifest.LeftOut, "start the agent in the namespace"},
 	"net_namespace_ipvs":       {manifest.LeftOut, "IPVS is no part of this"},
 	"instance":                 {manifest.LeftOut, processSetting},

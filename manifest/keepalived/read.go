@@ -46,6 +46,7 @@ type instance struct {
 	strange     []netip.Addr // peers in a spelling that keepalived ignores
 	strangeSrc  netip.Addr
 	strangeAt   place
+	uses        []use // what it tracks
 }
 
 // syncGroup is one vrrp_sync_group on one node.
@@ -54,6 +55,7 @@ type syncGroup struct {
 	name      string
 	instances []string
 	links     []*statement
+	uses      []use
 }
 
 // config is one node's configuration.
@@ -68,6 +70,7 @@ type config struct {
 	groups    []syncGroup
 	scripts   map[string]bool // what can be tracked and is defined so far
 	later     map[string]bool // and what is anywhere
+	trackers  map[string]*tracker
 	report    *manifest.Import
 }
 
@@ -100,6 +103,10 @@ func read(tree []*statement, c *config) {
 	for _, s := range tree {
 		if slices.Contains(trackable, s.key()) {
 			c.scripts[s.arg(0)] = true
+		}
+		if slices.Contains(trackers, s.key()) && s.arg(0) != "" {
+			c.readTracker(s)
+			continue
 		}
 		switch s.key() {
 		case "global_defs":
@@ -187,6 +194,9 @@ func (c *config) group(s *statement) {
 			c.add(manifest.Taken, o.place, "group", "%s: a hard group `together`", strings.Join(g.instances, ", "))
 		case o.key() == "track_interface":
 			g.links = append(g.links, o.block...)
+		case o.key() == "track_script" || o.key() == "track_process":
+			g.uses = append(g.uses, c.usesOf(o)...)
+			c.add(r.kind, o.place, head(o), "%s", r.text)
 		default:
 			c.add(r.kind, o.place, head(o), "%s", r.text)
 		}
@@ -290,6 +300,7 @@ func (c *config) option(i *instance, o *statement) bool {
 		i.links = append(i.links, o.block...)
 	case "track_script", "track_file", "track_process":
 		c.tracked(o)
+		i.uses = append(i.uses, c.usesOf(o)...)
 	case "authentication":
 		c.authentication(i, o)
 	case "notify", "notify_master", "notify_backup":
@@ -346,18 +357,20 @@ func (c *config) seconds(o *statement, low, high float64, n *float64) bool {
 // trackInterfaces says of every tracked device whether that is built in: it is for the
 // device that carries the address.
 func (c *config) trackInterfaces() {
-	tracked := func(links []*statement, own []string) {
+	tracked := func(links []*statement, own []string) (uses []use) {
 		for _, s := range links {
 			option := "track_interface " + s.String()
 			switch {
 			case !slices.Contains(own, s.key()):
-				c.add(manifest.LeftOut, s.place, option, "not built in: %s carries no address of this here, so the loss of that link no longer moves it. %s", s.key(), noChecks)
+				uses = append(uses, linkUse(s))
+				c.add(manifest.Changed, s.place, option, "%s carries no address of this here: a check of type file looks at its state", s.key())
 			case len(s.words) > 1:
 				c.add(manifest.Changed, s.place, option, "no weights: an ENI whose link is down does not own")
 			default:
 				c.add(manifest.Taken, s.place, option, "an ENI whose link is down does not own")
 			}
 		}
+		return uses
 	}
 	devices := map[string][]string{}
 	for _, i := range c.instances {
@@ -366,14 +379,15 @@ func (c *config) trackInterfaces() {
 			own = append(own, v.dev)
 		}
 		devices[i.name] = own
-		tracked(i.links, own)
+		i.uses = append(i.uses, tracked(i.links, own)...)
 	}
-	for _, g := range c.groups {
+	for n := range c.groups {
+		g := &c.groups[n]
 		var own []string
 		for _, name := range g.instances {
 			own = append(own, devices[name]...)
 		}
-		tracked(g.links, own)
+		g.uses = append(g.uses, tracked(g.links, own)...)
 	}
 }
 

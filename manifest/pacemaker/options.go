@@ -11,7 +11,7 @@ const (
 	ownAnnouncements = "announcements have their own rhythm: at once, again after a second, then at a low rate while the lease holds"
 	noDaemon         = "a setting of the Pacemaker daemons"
 	noFencing        = "no fencing device is needed: the kernel silences a HAVIP at its lease's deadline"
-	noChecks         = "Checks of havip-cluster do not exist yet: check_gateway: true in the agent's settings watches the gateway, and the link of an ENI counts always"
+	noChecks         = "Make a check of it: `check create gateway --type ping --target ADDRESS --effect bar`, see docs/checks.md; check_gateway: true in the agent's settings watches the gateway of each ENI alone, and its link counts always"
 	notAnAddress     = "not an address; leave it to the service manager, or run it from the hook on-acquire"
 )
 
