@@ -44,7 +44,6 @@ type Runner struct {
 	mu      sync.Mutex
 	wanted  map[string]fsm.Check // by name
 	local   Programs
-	changes uint64 // of wanted and local
 	tasks   map[string]*task
 	wake    chan struct{} // one token: wanted has changed
 	changed chan struct{} // one token: some state has changed

@@ -20,16 +20,17 @@ var opens = []string{
 
 // doors says for each file that opens one which fuzz targets play a stranger there, or why nobody is.
 var doors = map[string]string{
-	"agent/node.go":               "FuzzFront FuzzJoin",
-	"api/server.go":               "FuzzFront: the local socket, which root alone may open",
-	"membership/transport.go":     "FuzzHandshake FuzzRequest",
-	"membership/gossip_bounds.go": "FuzzGossipPort",
-	"membership/words/socket.go":  "FuzzSocket FuzzTake",
-	"netdev/claim.go":             "FuzzParseARP FuzzParseStation",
-	"agent/preflight/network.go":  "FuzzVRRPSpeaker",
-	"netdev/announce.go":          "none: it only sends",
-	"netdev/conn.go":              "none: the kernel's answers (FuzzMessages)",
-	"netdev/fence/wire.go":        "none: its own frames, on two devices that it made",
+	"agent/node.go":                    "FuzzFront FuzzJoin",
+	"api/server.go":                    "FuzzFront: the local socket, which root alone may open",
+	"membership/transport.go":          "FuzzHandshake FuzzRequest",
+	"membership/gossip_bounds.go":      "FuzzGossipPort",
+	"membership/words/conn.go":         "FuzzSocket FuzzTake",
+	"cmd/havip-cluster/bundle_host.go": "none: it asks the kernel for the driver",
+	"netdev/claim.go":                  "FuzzParseARP FuzzParseStation",
+	"agent/preflight/network.go":       "FuzzVRRPSpeaker",
+	"netdev/announce.go":               "none: it only sends",
+	"netdev/conn.go":                   "none: the kernel's answers (FuzzMessages)",
+	"netdev/fence/wire.go":             "none: its own frames, on two devices that it made",
 }
 
 // notFuzzed are functions that read bytes and have no fuzz target, with the reason.

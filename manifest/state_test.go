@@ -82,7 +82,7 @@ func drawState(r *rand.Rand) *fsm.State {
 	}
 	for i := range 1 + r.IntN(6) {
 		v := fsm.HAVIP{ID: fmt.Sprint("havip-", i), Name: []string{fmt.Sprint("web", i), "same"}[min(1, r.IntN(5)/4)], IP: netip.MustParseAddr(fmt.Sprint("10.0.0.", 100+i)), Subnet: "s1", VPC: fsm.DefaultVPC,
-			Range: fsm.Range{Limit: r.IntN(2) == 0}, Bans: targets(), Spec: fsm.Spec{Priority: r.IntN(3), Disabled: !(!seldom()), Unmanaged: seldom(), Maintenance: seldom(), Failback: []string{"", "never", "immediate", "30m", "01:00-23:00"}[r.IntN(5)], Stickiness: number(50), Weight: number(3), FailLimit: number(4)}, Deleting: seldom()}
+			Range: fsm.Range{Limit: r.IntN(2) == 0}, Bans: targets(), Spec: fsm.Spec{Priority: r.IntN(3), Disabled: seldom(), Unmanaged: seldom(), Maintenance: seldom(), Failback: []string{"", "never", "immediate", "30m", "01:00-23:00"}[r.IntN(5)], Stickiness: number(50), Weight: number(3), FailLimit: number(4)}, Deleting: seldom()}
 		if r.IntN(3) > 0 {
 			v.Range.Type, v.Range.Members = fsm.RangeCVM, slices.Clone(nodes[:1+r.IntN(len(nodes))])
 		}

@@ -156,7 +156,7 @@ func TestWhoseTermCounts(t *testing.T) {
 		book.snapshot(index, tc.list)
 		index++
 		h := as(leader)
-		appending := &raft.AppendEntriesRequest{RPCHeader: h, Leader: h.Addr, Term: 3, PrevLogEntry: 1, PrevLogTerm: 1}
+		appending := &raft.AppendEntriesRequest{RPCHeader: h, Term: 3, PrevLogEntry: 1, PrevLogTerm: 1}
 		var pipelined raft.AppendEntriesResponse
 		for name, err := range map[string]error{
 			"append":   v.AppendEntries(id, at, appending, &raft.AppendEntriesResponse{}),

@@ -147,12 +147,12 @@ func TestFullDisk(t *testing.T) {
 
 // TestWhoSaves: without a plan nobody, and an agent never.
 func TestWhoSaves(t *testing.T) {
-	s, st, _, _ := newTest(t, fsm.SnapshotPlan{})
+	s, _, _, _ := newTest(t, fsm.SnapshotPlan{})
 	s.Look()
 	if got := files(t, s); len(got) != 0 {
 		t.Errorf("without a plan: %q", got)
 	}
-	s, st, _, _ = newTest(t, fsm.SnapshotPlan{Every: time.Hour, Keep: 1})
+	s, st, _, _ := newTest(t, fsm.SnapshotPlan{Every: time.Hour, Keep: 1})
 	n := st.Nodes["n-1"]
 	n.Role = fsm.RoleAgent
 	st.Nodes["n-1"] = n

@@ -97,7 +97,7 @@ func drivers() ([]byte, error) {
 			fmt.Fprintf(&b, "%s: %v\n", i.Name, err)
 			continue
 		}
-		text := func(field []byte) string { return unix.ByteSliceToString(field) }
+		text := unix.ByteSliceToString
 		fmt.Fprintf(&b, "%s: driver %q version %q firmware %q bus %q\n", i.Name, text(info.Driver[:]), text(info.Version[:]), text(info.Fw_version[:]), text(info.Bus_info[:]))
 	}
 	return b.Bytes(), nil

@@ -73,7 +73,6 @@ func replaceNode(ctx context.Context, c *api.Client, old, by string, ttl time.Du
 	if err != nil {
 		return r, err
 	}
-	role := string(identity.RoleVoter)
 	i := slices.IndexFunc(nodes, func(n api.Node) bool { return n.Name == old || n.ID == old })
 	switch {
 	case i < 0:
@@ -83,7 +82,8 @@ func replaceNode(ctx context.Context, c *api.Client, old, by string, ttl time.Du
 	case nodes[i].Status == api.StatusAlive || nodes[i].Session != 0:
 		return r, fmt.Errorf("node %s is %s; this is for one that is lost for good. `havip-cluster node drain %s` and `havip-cluster node remove %s` let one go that is there", old, nodes[i].Status, old, old)
 	}
-	role, old = nodes[i].Role, nodes[i].Name
+	role := nodes[i].Role
+	old = nodes[i].Name
 	havips, err := c.HAVIPs(ctx)
 	if err != nil {
 		return r, err

@@ -59,10 +59,8 @@ func (w ClockWord) Offset() (offset, bound time.Duration) {
 }
 
 // story encodes the words of version 2 that serve the timeline.
-func (e *encoder) story(version byte, m Message) Kind {
+func (e *encoder) story(m Message) Kind {
 	switch {
-	case version == VersionGossip:
-		return 0
 	case m.Steps != nil:
 		w := m.Steps
 		e.str(w.HAVIP)

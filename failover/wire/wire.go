@@ -182,25 +182,34 @@ func (e *encoder) fields(version byte, m Message) Kind {
 	case m.Status != nil:
 		k = KindStatus
 		e.u64(m.Status.Applied)
-	case m.Correction != nil && version != VersionGossip:
+	case version != VersionGossip:
+		k = e.sealed(m)
+	}
+	return k
+}
+
+// sealed encodes the words that are sealed only.
+func (e *encoder) sealed(m Message) (k Kind) {
+	switch {
+	case m.Correction != nil:
 		k = KindCorrection
 		c := m.Correction
 		e.session(c.Session)
 		e.u64(c.Round)
 		e.str(c.From)
-		e.boot(version, c.Boot)
-	case m.Ended != nil && version != VersionGossip:
+		e.u64(uint64(c.Boot))
+	case m.Ended != nil:
 		k = KindEnded
 		e.session(m.Ended.Session)
 		e.str(m.Ended.From)
-	case m.Recall != nil && version != VersionGossip:
+	case m.Recall != nil:
 		k = KindRecall
 		e.u64(uint64(len(m.Recall)))
 		for _, c := range m.Recall {
 			e.claim(c)
 		}
 	default:
-		k = e.story(version, m)
+		k = e.story(m)
 	}
 	return k
 }

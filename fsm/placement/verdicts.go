@@ -107,8 +107,7 @@ func (v Verdict) with(c Check, r CheckResult) Verdict {
 	case r.State != CheckFailing:
 		v.Awaits = first(v.Awaits, fmt.Sprintf("check %s has no result there yet", c.Name))
 	case c.Score != 0:
-		marks := slices.Clone(v.Marks)
-		v.Marks = append(marks, Term{"check " + c.Name, c.Score})
+		v.Marks = append(slices.Clip(v.Marks), Term{"check " + c.Name, c.Score}) // others may have the same list
 	case c.Drop:
 		v.Bars = first(v.Bars, c.fails(r))
 	default:

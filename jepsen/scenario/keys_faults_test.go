@@ -100,8 +100,8 @@ func TestThreeLivesOfKeysUnderFaults(t *testing.T) {
 	seen := b.keysSeen(1, 2, 3)
 	seen.look()
 	began := time.Now()
-	until := func(lives time.Duration) {
-		for time.Since(began) < lives*life {
+	until := func(lives int) {
+		for time.Since(began) < time.Duration(lives)*life {
 			seen.look()
 			time.Sleep(500 * time.Millisecond)
 		}
