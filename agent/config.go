@@ -33,7 +33,7 @@ type Config struct {
 	Hooks hooks.Config `yaml:"hooks"`
 	// WebhookAllow are networks to which this host sends webhooks although it would refuse them, such
 	// as 127.0.0.0/8.
-	WebhookAllow []netip.Prefix `yaml:"webhook_allow"`
+	WebhookAllow []netip.Prefix `yaml:"webhook_allow,omitempty"`
 	// Checks says what checks of type exec may run on this node.
 	Checks health.Programs `yaml:"checks"`
 }

@@ -83,7 +83,7 @@ func TestEndpoints(t *testing.T) {
 		{"PATCH", "/v1/enis/node-1%2Feth0", `{"primary":false}`, 200, eniFields},
 		{"GET", "/v1/cluster", "", 200, clusterFields},
 		{"PATCH", "/v1/cluster", `{"lease_ms":400}`, 200, clusterFields},
-		{"GET", "/v1/status", "", 200, clusterFields + " health local members owned pending unowned problems unreached"},
+		{"GET", "/v1/status", "", 200, clusterFields + " health local members notes owned pending unowned problems unreached"},
 		{"POST", "/v1/tokens", `{"node":"node-3"}`, 201, "command expires node role token"},
 		{"POST", "/v1/nodes/node-2/activate", "", 200, nodeFields},
 		{"PATCH", "/v1/nodes/node-2", `{"maintenance":false,"capacity":5,"score":-3}`, 200, nodeFields},
@@ -138,7 +138,7 @@ func TestEndpoints(t *testing.T) {
 const (
 	drainFields     = "node draining running result started deadline ended total left"
 	groupFields     = "name kind hard havips kept"
-	exportFields    = "version revision maintenance nodes enis subnets havips groups limits rebalance"
+	exportFields    = "version revision maintenance nodes enis subnets havips groups checks limits rebalance"
 	appliedFields   = "dry_run changed revision index changes warnings"
 	placementFields = "id name ip subnet state eni node session epoch since index reason"
 	havipFields     = placementFields + " vpc range eip failback priority prefer bans enabled waits draining created " +
