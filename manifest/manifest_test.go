@@ -114,9 +114,12 @@ func fill(t *rapid.T, v reflect.Value, name string, depth int) {
 		}
 	case reflect.Struct:
 		for _, f := range fieldsOf(v.Type()) {
-			fill(t, v.FieldByIndex(f.index), name+"."+f.name, depth+1)
-			if field := v.FieldByIndex(f.index); f.omit && field.Kind() == reflect.Slice && field.Len() == 0 {
-				field.SetZero()
+			field := v.FieldByIndex(f.index)
+			otherwise := reflect.New(field.Type()).Elem()
+			otherwise.Set(field)
+			fill(t, field, name+"."+f.name, depth+1)
+			if f.omit && (field.IsZero() || field.Kind() == reflect.Slice && field.Len() == 0) {
+				field.Set(otherwise) // what is not written is read as what is there otherwise
 			}
 		}
 	case reflect.Slice:

@@ -66,7 +66,7 @@ func realTimeThreads(t *testing.T) (n int) {
 	return n
 }
 
-// One thread gets the priority; those that it makes do not, and it takes it along when it ends.
+// One thread gets the priority; those that it makes do not, and it gives it back when it leaves.
 func TestOneThreadIsRealTime(t *testing.T) {
 	p := New()
 	entered, leave, left := make(chan bool), make(chan bool), make(chan bool)

@@ -64,11 +64,14 @@ func (t *Thread) Worked() {
 	}
 }
 
-// Leave ends the thread's part. The goroutine stays locked, so the thread ends with it: its priority
-// never reaches other work.
+// Leave ends the thread's part. The priority goes back, and the goroutine stays locked, so the thread
+// ends with it; only the program's first thread does not end, and waits for ever as an ordinary one.
 func (t *Thread) Leave() {
 	if t == nil {
 		return
+	}
+	if t.meter.granted {
+		_ = setPolicy(schedOther, 0) // nobody may be refused less
 	}
 	t.plane.leave(t.name)
 }

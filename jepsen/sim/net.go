@@ -78,6 +78,7 @@ func (c parcel) give(m *failover.Member) {
 // The kinds of datagram of failover/wire/wire.go.
 var kinds = map[string]byte{
 	"renewal": 1, "ack": 2, "hint": 3, "question": 4, "endorsement": 5, "released": 6, "ready": 7, "activated": 8, "status": 9, "correction": 13, "recall": 14, "ended": 15,
+	"steps": 16, "clock": 17,
 }
 
 var kindNames = func() map[byte]string {

@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strings"
 	"time"
+
+	words "havip-cluster/failover/wire"
 )
 
 // Stats counts what happened. A run in which nothing did proves nothing.
@@ -22,7 +24,7 @@ type Stats struct {
 	Frames        int // announcements that the fence let pass
 	FramesStopped int
 	Silenced      int // activations that came too late, behind a shut fence
-	Datagrams     [16]int
+	Datagrams     [words.KindEnd]int
 	Lost          int
 	Doubled       int
 	Late          int
@@ -91,7 +93,7 @@ func (st Stats) String() string {
 	for i := range v.NumField() {
 		name := strings.ToLower(v.Type().Field(i).Name)
 		switch x := v.Field(i).Interface().(type) {
-		case [16]int:
+		case [words.KindEnd]int:
 			for kind, n := range kinds {
 				fmt.Fprintf(&b, "%s=%d ", kind+"s", x[n])
 			}
