@@ -331,19 +331,38 @@ func TestStopWhileTheLeaderIsAway(t *testing.T) {
 	b.restart(owner)
 }
 
+// On a busy host a start takes longer than the address lives, and the kernel has removed it: then there is
+// nothing to see, and the test tries again.
 func TestRestartCleansBeforeItSpeaks(t *testing.T) {
 	beside(t)
 	b := NewBed(t, 3)
 	time.Sleep(2 * Lease) // voters that have just started are silent for a promise
+	var after string
+	for range 4 {
+		after = b.restartAfterKill()
+		cleaned, spoke := strings.Index(after, "removed a leftover address"), strings.Index(after, "session opened")
+		if cleaned >= 0 && spoke > cleaned {
+			return
+		}
+		if cleaned >= 0 {
+			break
+		}
+	}
+	t.Errorf("the leftovers were not removed before the session opened:\n%s", after)
+}
+
+// restartAfterKill kills the owner's processes, starts it again and returns what it has logged since, up to
+// its new session.
+func (b *Bed) restartAfterKill() (after string) {
+	b.t.Helper()
 	owner := b.Owner()
 	log := b.Cluster.LogPath(owner)
 	before, err := os.ReadFile(log)
 	b.must(err)
-	var after string
 	m := b.Watch(func() {
 		b.must(b.Cluster.Kill(owner, syscall.SIGKILL))
 		if !b.has(owner) {
-			t.Error("nothing was left to clean")
+			b.t.Error("nothing was left to clean")
 		}
 		b.must(b.Cluster.Start(owner))
 		b.Eventually("a new session", func() bool {
@@ -353,11 +372,8 @@ func TestRestartCleansBeforeItSpeaks(t *testing.T) {
 			return strings.Contains(after, "session opened")
 		})
 	})
-	noDual(t, m)
-	cleaned, spoke := strings.Index(after, "removed a leftover address"), strings.Index(after, "session opened")
-	if cleaned < 0 || spoke < cleaned {
-		t.Errorf("the leftovers were not removed before the session opened:\n%s", after)
-	}
+	noDual(b.t, m)
+	return after
 }
 
 func TestCleanup(t *testing.T) {
