@@ -94,9 +94,9 @@ setup:
 
 .PHONY: test
 test: setup ## all tests with the race detector, but for whole clusters (root)
-	@# The slowest package first: two run at a time, and none is to be left over for the end.
-	@# Its tests wait more than they work, so four of them go side by side.
-	$(GO) test -race -parallel 4 -timeout $(TEST_TIMEOUT) ./membership $$($(GO) list ./... | grep -v -e /jepsen/scenario -e /jepsen/trial -e '/membership$$')
+	@# The slowest packages first: two run at a time, and none is to be left over for the end.
+	@# Those of membership wait more than they work, so four go side by side.
+	$(GO) test -race -parallel 4 -timeout $(TEST_TIMEOUT) ./membership ./fsm $$($(GO) list ./... | grep -v -e /jepsen/scenario -e /jepsen/trial -e '/membership$$' -e '/fsm$$')
 
 .PHONY: test-short
 test-short: setup ## the tests that take seconds
