@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -10,8 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"havip-cluster/agent/preflight"
 	"havip-cluster/api"
 	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
@@ -54,7 +52,7 @@ func (b *backend) OwnCalibration(seconds int, sync bool) api.NodeCalibration {
 		Node: s.NodeName(b.Self()), LeaseMS: s.Cluster.Lease.Milliseconds(), Plane: b.Local().Plane, Seconds: []api.CalibrationSecond{}, StealUS: stolen().Microseconds(),
 	}
 	if sync {
-		worst, err := slowestSync(b.id.Dir)
+		worst, err := preflight.SlowestSync(b.id.Dir, syncsEach)
 		if err != nil {
 			out.Problem = err.Error()
 		}
@@ -94,25 +92,4 @@ func stealOf(stat string) time.Duration {
 		return 0
 	}
 	return time.Duration(ticks) * time.Second / userHZ
-}
-
-// slowestSync flushes a small file in a folder some times.
-func slowestSync(folder string) (worst time.Duration, err error) {
-	f, err := os.CreateTemp(folder, ".calibrate")
-	if err != nil {
-		return 0, err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	for range syncsEach {
-		start := time.Now()
-		if _, err := f.Write(make([]byte, 512)); err != nil {
-			return 0, err
-		}
-		if err := unix.Fdatasync(int(f.Fd())); err != nil {
-			return 0, fmt.Errorf("flush: %w", err)
-		}
-		worst = max(worst, time.Since(start))
-	}
-	return worst, nil
 }

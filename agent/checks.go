@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"havip-cluster/api"
@@ -119,17 +120,10 @@ func differing(s *fsm.State, node string, latest []health.Latest) (r fsm.ReportC
 			continue
 		}
 		if state, _ := s.ResultOf(k, n); state != l.State {
-			r.Results = append(r.Results, fsm.ReportedResult{Check: l.Check, Revision: l.Revision, State: l.State, Output: clipped(l.Output, fsm.MaxCheckOutput)})
+			r.Results = append(r.Results, fsm.ReportedResult{Check: l.Check, Revision: l.Revision, State: l.State, Output: strings.ToValidUTF8(l.Output[:min(len(l.Output), fsm.MaxCheckOutput)], "")})
 		}
 	}
 	return r, len(r.Results) > 0
-}
-
-func clipped(text string, n int) string {
-	if len(text) > n {
-		return text[:n]
-	}
-	return text
 }
 
 func (c *checks) report(ctx context.Context, r fsm.ReportChecks) bool {

@@ -230,6 +230,12 @@ func (t *task) once(ctx context.Context, probe Probe, stuck chan Outcome) (Outco
 	select {
 	case o := <-answer:
 		return o, nil
+	case <-ctx.Done(): // the others wait for the end of this check, so it gets no more than a moment
+		select {
+		case <-answer:
+		case <-time.After(stuckAfter):
+		}
+		return Outcome{}, nil
 	case <-limit.C:
 		return Outcome{Output: fmt.Sprintf("no answer within %s, and it cannot be stopped", t.check.Timeout)}, answer
 	}

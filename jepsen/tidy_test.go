@@ -51,7 +51,7 @@ var arrows = map[string][]string{
 	"failover/leader":      {"fsm", "fsm/placement", "failover/lease", "failover/ports", "failover/wire"},
 	"health":               {"fsm"},
 	"agent": {
-		"agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/webhook", "api", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm", "health",
+		"agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "api", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm", "health",
 		"membership", "membership/identity", "membership/reach", "membership/words", "netdev", "netdev/fence",
 	},
 	"agent/guard":         {"api", "fsm", "membership/identity", "netdev", "netdev/fence"},

@@ -207,7 +207,7 @@ func disk(_ context.Context, o Options) []Finding {
 		}
 		return []Finding{fault("disk", "", "%s: nothing above it exists", o.Dir)}
 	}
-	worst, err := slowestSync(folder)
+	worst, err := SlowestSync(folder, syncRuns)
 	switch {
 	case err != nil:
 		return []Finding{fault("disk", "make it writable, or name another --data-dir", "%s: %v", folder, err)}
@@ -217,14 +217,15 @@ func disk(_ context.Context, o Options) []Finding {
 	return []Finding{ok("disk", "%s: the slowest of %d flushes took %s", folder, syncRuns, worst.Round(10*time.Microsecond))}
 }
 
-func slowestSync(folder string) (worst time.Duration, err error) {
-	f, err := os.CreateTemp(folder, ".preflight")
+// SlowestSync writes and flushes a small file in a folder n times (fdatasync(2)), and removes it.
+func SlowestSync(folder string, n int) (worst time.Duration, err error) {
+	f, err := os.CreateTemp(folder, ".flush")
 	if err != nil {
 		return 0, err
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	for range syncRuns {
+	for range n {
 		start := time.Now()
 		if _, err := f.Write(make([]byte, 512)); err != nil {
 			return 0, err

@@ -235,3 +235,16 @@ func FuzzVRRPSpeaker(f *testing.F) {
 	f.Add(advertisement)
 	f.Fuzz(func(_ *testing.T, packet []byte) { vrrpSpeaker(packet) })
 }
+
+func TestSlowestSync(t *testing.T) {
+	dir := t.TempDir()
+	if worst, err := SlowestSync(dir, 2); err != nil || worst <= 0 {
+		t.Errorf("%v, %v", worst, err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("it leaves %v, %v", left, err)
+	}
+	if _, err := SlowestSync(dir+"/no", 2); err == nil {
+		t.Error("a folder that is not there was flushed")
+	}
+}

@@ -60,8 +60,8 @@ func (m *model) arrange() {
 
 // rest poses the problem again with the answer carried out, until what comes out is what went
 // in: so asking again changes nothing. The costs of moves are then those from the new owners,
-// which opens a way now and then that the old ones closed. What stays costs a glance, so this
-// is cheap beside arrange, and an answer that changes nothing is not asked about.
+// which opens a way now and then that the old ones closed. It costs what asking again costs; an
+// answer that changes nothing is not asked about.
 func (m *model) rest() {
 	for range maxRests {
 		if slices.Equal(m.seat, m.start) {
