@@ -12,6 +12,10 @@ const (
 	// are off every device of the host. netdev/fence sizes its kernel maps by it.
 	FenceEntries = 16_384
 
+	// Probes is how many HAVIPs of one cluster have a probe at most, each with a port of its
+	// own. The FSM refuses one more; netdev/fence sizes its kernel map by it.
+	Probes = 256
+
 	// FenceDevices is how many network devices of one node can stand behind the
 	// fence. netdev/fence refuses to attach to one more.
 	FenceDevices = 256

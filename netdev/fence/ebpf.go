@@ -135,6 +135,7 @@ func spec() (*ebpf.CollectionSpec, error) {
 		return nil, fmt.Errorf("fence: eBPF object: %w", err)
 	}
 	s.Maps[fenceMapHavips].MaxEntries = limits.FenceEntries
+	s.Maps[fenceMapPorts].MaxEntries = limits.Probes
 	return s, nil
 }
 
@@ -142,6 +143,7 @@ func (f *bpfFence) ownMaps() map[string]**ebpf.Map {
 	return map[string]**ebpf.Map{
 		fenceMapHavips: &f.maps.Havips, fenceMapDeadlines: &f.maps.Deadlines,
 		fenceMapCounters: &f.maps.Counters, fenceMapOwner: &f.maps.Owner,
+		fenceMapPorts: &f.maps.Ports,
 	}
 }
 

@@ -54,12 +54,7 @@ func (w *world) judged(deadline int64) (*bpfFence, look) {
 	if !ok {
 		w.t.Fatal("not the eBPF kind")
 	}
-	for _, block := range []byte{blockOpen, blockShut} {
-		w.must("guard", f.Guard(host4(block, 1)))
-		w.must("guard", f.Guard(host6(block, 1)))
-	}
-	w.must("open", f.Open(host4(blockOpen, 1)))
-	w.must("open", f.Open(host6(blockOpen, 1)))
+	w.tie(f)
 	w.must("deadline", f.SetDeadline(deadline))
 	open := reasonOpen
 	if deadline <= BootNow() {
@@ -80,6 +75,11 @@ func (w *world) judged(deadline int64) (*bpfFence, look) {
 func seeds() (frames [][]byte) {
 	for _, block := range []byte{blockOpen, blockShut, blockUnmanaged} {
 		for _, r := range rows(variants[0], block, "", false) {
+			frames = append(frames, r.frame)
+		}
+	}
+	for _, from := range []uint16{portOpen, portShut, portOther, portLost} {
+		for _, r := range portRows("", from, false) {
 			frames = append(frames, r.frame)
 		}
 	}

@@ -232,6 +232,9 @@ func (f *bpfFence) Read() (Reading, error) {
 		return Reading{}, err
 	}
 	r := Reading{Entries: entries, Deadline: f.Deadline(), Devices: map[int]error{}}
+	if r.Ports, err = f.tied(); err != nil {
+		return Reading{}, err
+	}
 	f.attaching.Lock()
 	defer f.attaching.Unlock()
 	lost := f.anchored()

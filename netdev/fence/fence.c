@@ -31,6 +31,9 @@
 #define ETH_8021AD 0x88a8
 #define ETH_QINQ_OLD 0x9100
 
+#define PROTO_TCP 6
+#define IP_OFFSET 0x1fff // of a fragment, in its header's word
+
 #define ICMP6_NS 135 // RFC 4861, section 4.3
 #define ICMP6_NA 136 // RFC 4861, section 4.4
 
@@ -59,6 +62,15 @@ struct {
 	__type(key, struct addr);
 	__type(value, __u32);
 } havips SEC(".maps");
+
+// Whose word the answers of a probe's port are: frames of TCP leave from that local
+// port only while that HAVIP is open. The loader sets the size, from internal/limits.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct addr);
+} ports SEC(".maps");
 
 // Absolute deadlines, nanoseconds of CLOCK_BOOTTIME, written through a mapping.
 struct {
@@ -163,6 +175,32 @@ static __always_inline enum reason judge_nd(struct __sk_buff *skb, __u32 at, __u
 	return OTHER;
 }
 
+// judge_port is for a frame of TCP that leaves, whose header is at. The answers of a
+// probe are the kernel's own (the handshake, and what it repeats later), so the place
+// to stop them is where they leave. That a HAVIP is unknown does not open its port.
+static __always_inline enum reason judge_port(struct __sk_buff *skb, __u32 at)
+{
+	__be16 from;
+	if (bpf_skb_load_bytes(skb, at, &from, sizeof(from)))
+		return OTHER;
+	__u32 port = bpf_ntohs(from);
+	struct addr *whose = bpf_map_lookup_elem(&ports, &port);
+	if (!whose)
+		return OTHER;
+	struct addr a = *whose;
+	enum reason r = judge_addr(&a);
+	return r == OTHER ? SHUT : r;
+}
+
+// judge_leaving judges the source address r has the verdict of, and the port behind it.
+static __always_inline enum reason judge_leaving(struct __sk_buff *skb, __u32 at, __u8 proto, enum reason r)
+{
+	if (r >= SHUT || proto != PROTO_TCP)
+		return r;
+	enum reason port = judge_port(skb, at);
+	return port == OTHER ? r : port;
+}
+
 static __always_inline enum reason judge_ip6(struct __sk_buff *skb, __u32 at, enum direction dir)
 {
 	__u8 fixed[8];
@@ -174,6 +212,8 @@ static __always_inline enum reason judge_ip6(struct __sk_buff *skb, __u32 at, en
 	enum reason r = judge_addr(&a);
 	if (r >= SHUT)
 		return r;
+	if (dir == EGRESS && fixed[6] == PROTO_TCP)
+		return judge_leaving(skb, at + 40, fixed[6], r);
 	enum reason nd = judge_nd(skb, at + 40, fixed[6], dir);
 	return nd >= SHUT || r == OTHER ? nd : r;
 }
@@ -199,10 +239,13 @@ static __always_inline enum reason judge(struct __sk_buff *skb, enum direction d
 		return judge_ip6(skb, at, dir);
 	if (type != bpf_htons(ETH_IP4))
 		return OTHER;
-	__u8 ip[4]; // every IPv4 fragment carries both addresses
+	__u8 ip[4], head[10]; // every IPv4 fragment carries both addresses
 	if (bpf_skb_load_bytes(skb, at + (dir == INGRESS ? 16 : 12), ip, sizeof(ip)))
 		return MALFORMED;
-	return judge_ip4(ip);
+	enum reason r = judge_ip4(ip);
+	if (dir == INGRESS || bpf_skb_load_bytes(skb, at, head, sizeof(head)) || (head[6] << 8 | head[7]) & IP_OFFSET)
+		return r;
+	return judge_leaving(skb, at + (head[0] & 0xf) * 4, head[9], r);
 }
 
 static __always_inline int fence(struct __sk_buff *skb, enum direction dir)
@@ -237,6 +280,7 @@ SEC("tc")
 int fence_anchor(struct __sk_buff *skb)
 {
 	HOLD(havips);
+	HOLD(ports);
 	HOLD(deadlines);
 	HOLD(counters);
 	HOLD(owner);

@@ -91,6 +91,8 @@ type Counters struct {
 type Reading struct {
 	Entries  []Entry // all guarded HAVIPs, sorted by address
 	Deadline int64   // as Fence.Deadline
+	// Ports has the tied ports with the HAVIPs that they answer for.
+	Ports map[uint16]netip.Addr
 	// Devices has each device that was attached, by this process or the one it
 	// adopted the fence from, until Detach: nil if the fence is intact there,
 	// ErrUnhealthy, ErrNotFirst or ErrNoDevice.
@@ -125,6 +127,13 @@ type Fence interface {
 	// Forget ends the management of the addresses: their frames pass freely.
 	// Idempotent.
 	Forget(ips ...netip.Addr) error
+	// Tie makes a local TCP port answer for a HAVIP: frames leave from it, by the attached
+	// devices, only while that address is open and the deadline lies ahead. A port that is
+	// tied already follows the new address. ErrFull beyond limits.Probes ports.
+	Tie(port uint16, ip netip.Addr) error
+	// Untie ends that: frames from the port pass. The caller has closed its sockets, also
+	// those that were accepted. Idempotent.
+	Untie(port uint16) error
 	// Guarded reads the guarded HAVIPs back from the kernel, sorted by address.
 	Guarded() ([]Entry, error)
 	// Read reads everything that a look needs back from the kernel.
@@ -259,6 +268,7 @@ func open(cfg Config, hook string) (kernelSide, error) {
 type kernelSide interface {
 	Fence
 	devices() []int
+	tied() (map[uint16]netip.Addr, error)
 }
 
 // chosen moves the HAVIPs and devices of other leftovers to f, removes these
@@ -286,7 +296,7 @@ func move(from, to kernelSide) error {
 		for _, e := range entries {
 			ips = append(ips, e.IP)
 		}
-		err = to.Guard(ips...)
+		err = errors.Join(to.Guard(ips...), moveTies(from, to))
 	}
 	if err != nil {
 		return errors.Join(err, from.Close())

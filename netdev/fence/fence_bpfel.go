@@ -26,6 +26,7 @@ const (
 	fenceMapDeadlines     = "deadlines"
 	fenceMapHavips        = "havips"
 	fenceMapOwner         = "owner"
+	fenceMapPorts         = "ports"
 	fenceProgFenceAnchor  = "fence_anchor"
 	fenceProgFenceEgress  = "fence_egress"
 	fenceProgFenceIngress = "fence_ingress"
@@ -86,6 +87,7 @@ type fenceMapSpecs struct {
 	Deadlines *ebpf.MapSpec `ebpf:"deadlines"`
 	Havips    *ebpf.MapSpec `ebpf:"havips"`
 	Owner     *ebpf.MapSpec `ebpf:"owner"`
+	Ports     *ebpf.MapSpec `ebpf:"ports"`
 }
 
 // fenceVariableSpecs contains global variables before they are loaded into the kernel.
@@ -118,6 +120,7 @@ type fenceMaps struct {
 	Deadlines *ebpf.Map `ebpf:"deadlines"`
 	Havips    *ebpf.Map `ebpf:"havips"`
 	Owner     *ebpf.Map `ebpf:"owner"`
+	Ports     *ebpf.Map `ebpf:"ports"`
 }
 
 func (m *fenceMaps) Close() error {
@@ -126,6 +129,7 @@ func (m *fenceMaps) Close() error {
 		m.Deadlines,
 		m.Havips,
 		m.Owner,
+		m.Ports,
 	)
 }
 

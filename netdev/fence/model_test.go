@@ -10,6 +10,7 @@ import (
 // look returns a HAVIP's state: reasonOther (not managed), Open, Shut, Expired.
 type look func(netip.Addr) int
 
+// model judges a frame, for a fence that has the ports of world.tie.
 func model(frame []byte, dir direction, state look) int {
 	if len(frame) < 14 {
 		return reasonMalformed
@@ -32,13 +33,20 @@ func model(frame []byte, dir direction, state look) int {
 		if len(l3) < at+4 {
 			return reasonMalformed
 		}
-		return state(netip.AddrFrom4([4]byte(l3[at:])))
+		r := state(netip.AddrFrom4([4]byte(l3[at:])))
+		if dir == egress && len(l3) >= 10 && binary.BigEndian.Uint16(l3[6:])&0x1fff == 0 {
+			return modelPort(l3, int(l3[0]&15)*4, l3[9], r, state)
+		}
+		return r
 	case 0x86dd:
 		at := map[direction]int{ingress: 24, egress: 8}[dir]
 		if len(l3) < at+16 {
 			return reasonMalformed
 		}
 		ip, nd := state(netip.AddrFrom16([16]byte(l3[at:])).Unmap()), reasonOther
+		if dir == egress && l3[6] == 6 {
+			return modelPort(l3, 40, 6, ip, state)
+		}
 		if len(l3) >= 40 {
 			nd = modelND(l3[40:], l3[6], dir, state)
 		} else if ip == reasonOther {
@@ -50,6 +58,22 @@ func model(frame []byte, dir direction, state look) int {
 		return ip
 	}
 	return reasonOther
+}
+
+// modelPort judges what leaves from a port; r is the verdict on its source address.
+func modelPort(l3 []byte, at int, proto byte, r int, state look) int {
+	if r >= reasonShut || proto != 6 || len(l3) < at+2 {
+		return r
+	}
+	whose := map[uint16]netip.Addr{portOpen: host4(blockOpen, 1), portShut: host4(blockShut, 1), portLost: host4(blockUnmanaged, 1)}
+	ip, tied := whose[binary.BigEndian.Uint16(l3[at:])]
+	switch {
+	case !tied:
+		return r
+	case state(ip) == reasonOther:
+		return reasonShut
+	}
+	return state(ip)
 }
 
 func modelARP(b []byte, dir direction, state look) int {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -40,6 +41,7 @@ type nftFence struct {
 	conn     *nftables.Conn // see use
 	rules    *ruleset
 	open     map[netip.Addr]bool // every guarded HAVIP; the kernel's sets as last read or written
+	ports    map[uint16]netip.Addr
 	deadline int64
 	stand    map[int]bool  // attached devices
 	took     time.Duration // the last transaction with a timeout
@@ -240,10 +242,16 @@ func (f *nftFence) commit(fill func(c *nftables.Conn) error) error {
 // reload takes the kernel's state for the truth.
 func (f *nftFence) reload() error {
 	open, deadline, err := f.read()
-	if err == nil {
-		f.open, f.deadline = open, deadline
+	if err != nil {
+		return err
 	}
-	return err
+	return f.use(func(c *nftables.Conn) error {
+		ports, err := f.readPorts(c)
+		if err == nil {
+			f.open, f.deadline, f.ports = open, deadline, ports
+		}
+		return err
+	})
 }
 
 // read returns the guarded HAVIPs, true if open, and the deadline.
@@ -304,10 +312,10 @@ func (f *nftFence) Read() (Reading, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	err := f.reload()
-	r := Reading{Entries: f.entries(), Deadline: f.deadline, Devices: map[int]error{}}
+	r := Reading{Entries: f.entries(), Deadline: f.deadline, Ports: maps.Clone(f.ports), Devices: map[int]error{}}
 	switch {
 	case err != nil && f.flushed(): // Attach puts back what f knows, shut
-		r.Entries, r.Deadline = nil, 0
+		r.Entries, r.Deadline, r.Ports = nil, 0, nil
 	case err != nil:
 		return Reading{}, err
 	}

@@ -87,6 +87,7 @@ func (f *nftFence) repair() error {
 	if err != nil {
 		now = nil // the table is gone, or half of it
 	}
+	ports := f.ports
 	if err := f.install(nil); err != nil {
 		return fmt.Errorf("fence: table %s: %w", f.rules.table.Name, err)
 	}
@@ -102,7 +103,7 @@ func (f *nftFence) repair() error {
 	}
 	fails := failures{verb: "repair", of: len(lost)}
 	f.change(lost, &fails, f.queueShut)
-	return fails.err()
+	return errors.Join(fails.err(), f.tieAgain(ports))
 }
 
 // hookUp leaves the device with that index and name with one base chain per

@@ -25,6 +25,8 @@ type ruleset struct {
 	owner    *nftables.Set  // one element: an ownerID, which looks like an address
 	twins    *nftables.Set  // HAVIP twice: sender and target of a gratuitous ARP
 	deadline *nftables.Set  // one element: nanoseconds of CLOCK_BOOTTIME, big endian
+	ports4   *nftables.Set  // whose word the answers of a probe's port are
+	ports6   *nftables.Set  // the same for HAVIPs of IPv6
 	tags     *nftables.Set  // TPIDs of VLAN tags
 	rules    map[string]int // by chain, as installed; Healthy counts again
 }
@@ -52,6 +54,11 @@ func newRuleset(name string) *ruleset {
 	}
 	gate := set("gate", nftables.TypeMark)
 	gate.HasTimeout = true
+	ports := func(name string, value nftables.SetDatatype) *nftables.Set {
+		s := set(name, nftables.TypeInetService)
+		s.IsMap, s.DataType = true, value
+		return s
+	}
 	twice, _ := nftables.ConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr) // two types always fit
 	return &ruleset{
 		table:    t,
@@ -62,13 +69,15 @@ func newRuleset(name string) *ruleset {
 		twins:    set("twins", twice),
 		deadline: set("deadline", nftables.TypeTime),
 		tags:     set("tags", nftables.TypeEtherType),
+		ports4:   ports("ports4", nftables.TypeIPAddr),
+		ports6:   ports("ports6", nftables.TypeIP6Addr),
 		rules:    map[string]int{},
 	}
 }
 
 func (r *ruleset) sets() []*nftables.Set {
 	return []*nftables.Set{
-		r.ip4.shut, r.ip4.open, r.ip6.shut, r.ip6.open, r.gate, r.owner, r.twins, r.deadline, r.tags,
+		r.ip4.shut, r.ip4.open, r.ip6.shut, r.ip6.open, r.gate, r.owner, r.twins, r.deadline, r.tags, r.ports4, r.ports6,
 	}
 }
 
@@ -109,6 +118,9 @@ func (r *ruleset) install(c *nftables.Conn, owner ownerID) error {
 			r.rules[chain.Name] = 0
 		}
 		r.fill(c, plain, dir, matchers(dir, layerIP, 0, metaProtocol))
+		if dir == egress {
+			r.guardPorts(c, plain)
+		}
 		r.add(c, plain, load(layerEther, etherTypeAt, 2, 1), inSet(r.tags, false), jump(tagged))
 		for depth := uint32(1); depth <= 2; depth++ {
 			at := etherTypeAt + tagBytes*depth
