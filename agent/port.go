@@ -296,7 +296,8 @@ func (p *EdgePort) want(s *fsm.State, h owner.Holding, find func(fsm.ENI) (netde
 	if err != nil {
 		return edge.Want{}, err
 	}
-	w := edge.Want{Index: d.Index, Lifetime: h.Lifetime}
+	probe := h.HAVIP.Probing()
+	w := edge.Want{Index: d.Index, Lifetime: h.Lifetime, Probe: edge.Probe{Port: probe.Port, Path: probe.Path}}
 	if tight := tightLifetime(s.Cluster.LeaseMax); p.cfg.Tight {
 		w.Lifetime = min(w.Lifetime, tight)
 	}

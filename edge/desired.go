@@ -30,6 +30,8 @@ type Want struct {
 	// Asking: the neighbours are still being asked whether one of them has the address, which
 	// nobody here has ever served (RFC 5227 section 2.1.1). It is not put up before.
 	Asking bool
+	// Probe is answered while the address is: for load balancers, which ask the node.
+	Probe Probe
 	// Barred is why it must not be put up, as when somebody outside the cluster answers for it.
 	Barred string
 }

@@ -65,13 +65,14 @@ func judge(want *Desired, seen *Reading, mem *Memory, facts *Facts) {
 			judgeUp(ip, w, want, seen, mem, facts, waiting[ip])
 		}
 	}
+	speaking := seen.speaking()
 	for ip, r := range mem.records {
 		w, known := want.HAVIPs[ip]
 		if w.Index != 0 {
 			continue
 		}
 		switch {
-		case seen.state(ip) == Open || len(seen.managed(ip)) > 0:
+		case seen.state(ip) == Open || len(seen.managed(ip)) > 0 || speaking[ip]:
 			r.phase = Leaving
 		case r.phase != Absent:
 			facts.Gone = append(facts.Gone, ip)
@@ -110,6 +111,8 @@ func judgeUp(ip netip.Addr, w Want, want *Desired, seen *Reading, mem *Memory, f
 		if err := seen.Attached[w.Index]; err != nil {
 			lacks = "the fence was damaged: " + err.Error()
 		}
+	case !seen.probed(ip, w):
+		lacks = "nothing answered its probe"
 	case unrouted:
 		lacks = "its routes were damaged"
 	case len(seen.Settings[at.Device].Changes) > 0:
@@ -175,7 +178,7 @@ func clean(seen *Reading) bool {
 			return false
 		}
 	}
-	return true
+	return len(seen.Ports) == 0
 }
 
 // strays lists the addresses of HAVIPs that another program put on this host.

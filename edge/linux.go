@@ -30,6 +30,8 @@ type Linux struct {
 	refenced  atomic.Bool   // the fence was found damaged since the last Changed
 	deadlines *deadlines
 
+	responders *netdev.Responders
+
 	announcers map[int]*netdev.Announcer // by ifindex
 	announced  atomic.Uint64             // see Announced
 	names      map[int]string            // of the devices, as last read; nil: read again
@@ -50,6 +52,7 @@ func NewLinux(log *slog.Logger, f fence.Fence, clock func() Instant) (*Linux, er
 	k := &Linux{
 		log: log, fence: f, clock: clock, addresses: addresses, router: router,
 		watcher: netdev.NewWatcher(addresses, router), settings: netdev.NewSettings(),
+		responders: netdev.NewResponders(),
 		changes:    make(chan struct{}, 1),
 		announcers: map[int]*netdev.Announcer{},
 	}
@@ -98,6 +101,9 @@ func (k *Linux) SetDeadline(t Instant) { k.deadlines.set(t) }
 // Close closes the sockets. What is in the kernel stays.
 func (k *Linux) Close() error {
 	var errs []error
+	for _, r := range k.responders.List() {
+		k.responders.Close(r.Port)
+	}
 	for _, a := range k.announcers {
 		errs = append(errs, a.Close())
 	}
@@ -139,7 +145,11 @@ func (k *Linux) Read(want *Desired, parts Parts, before *Reading) (*Reading, err
 			return nil, err
 		}
 	}
-	if parts&Fence != 0 && k.fence != nil {
+	switch {
+	case parts&Fence == 0:
+	case k.fence == nil:
+		r.Ports = readPorts(nil, k.responders.List())
+	default:
 		if err := k.readFence(r); err != nil {
 			return nil, err
 		}
@@ -209,6 +219,7 @@ func (k *Linux) readFence(r *Reading) error {
 	if err != nil {
 		return err
 	}
+	r.Ports = readPorts(got.Ports, k.responders.List())
 	r.Fence = make(map[netip.Addr]State, len(got.Entries))
 	for _, e := range got.Entries {
 		r.Fence[e.IP] = Shut
@@ -265,6 +276,10 @@ func (k *Linux) Do(op Op) []error {
 			}
 		}
 		return errs
+	case OpListen:
+		return one(op.Items, k.listenFor)
+	case OpUnlisten:
+		return one(op.Items, k.endProbe)
 	case OpDestroy:
 		return together(op.Items, netdev.DestroySockets)
 	case OpFlush:
@@ -277,6 +292,15 @@ func (k *Linux) Do(op Op) []error {
 		OpGuard: k.fence.Guard, OpShut: k.fence.Shut, OpForget: k.fence.Forget, OpOpen: k.fence.Open,
 	}[op.Kind]
 	return together(op.Items, do)
+}
+
+// one does something for each item by itself.
+func one(items []Item, do func(Item) error) []error {
+	errs := make([]error, len(items))
+	for i, it := range items {
+		errs[i] = do(it)
+	}
+	return errs
 }
 
 func (k *Linux) requests(items []Item) []netdev.AddressRequest {

@@ -226,6 +226,8 @@ func (l *Loop) note(want *Desired, kind OpKind, it Item, err error, now Instant,
 			r.lasting = now
 			r.stood.note(kind, l.clock()) // now is when it began
 		}
+	case OpListen, OpUnlisten:
+		l.stale |= Fence
 	case OpDestroy:
 		l.mem.record(it.IP).destroyed = true
 	case OpFlush:

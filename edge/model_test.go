@@ -19,6 +19,7 @@ type model struct {
 	addresses map[netip.Addr][]At
 	fence     map[netip.Addr]State
 	attached  map[int]error
+	ports     map[uint16]Port
 	changed   Parts
 	loose     map[string][]netdev.Change // what is wrong with the settings, by device
 	routing   netdev.Routing
@@ -38,7 +39,7 @@ type model struct {
 
 func newModel() *model {
 	return &model{
-		now: Instant(time.Hour), addresses: map[netip.Addr][]At{}, fence: map[netip.Addr]State{}, attached: map[int]error{},
+		now: Instant(time.Hour), addresses: map[netip.Addr][]At{}, fence: map[netip.Addr]State{}, attached: map[int]error{}, ports: map[uint16]Port{},
 		loose: map[string][]netdev.Change{}, fails: map[string]bool{}, did: map[OpKind]int{}, items: map[OpKind]int{}, tries: map[string]int{}, announced: map[netip.Addr]int{},
 	}
 }
@@ -77,6 +78,7 @@ func (m *model) Read(want *Desired, parts Parts, before *Reading) (*Reading, err
 	}
 	if parts&Fence != 0 {
 		r.Fence, r.Attached = maps.Clone(m.fence), maps.Clone(m.attached)
+		r.Ports = maps.Clone(m.ports)
 	}
 	if parts&Settings != 0 {
 		r.Settings = map[string]Setting{}
@@ -167,6 +169,16 @@ func (m *model) one(kind OpKind, it Item) error {
 			m.fault("%v is opened, and the settings of its device are wrong", ip)
 		}
 		m.fence[ip] = Open
+	case OpListen:
+		switch here := m.shown.managed(ip); {
+		case m.shown.Fence[ip] == Unknown:
+			m.fault("the probe of %v is answered, and the fence does not know it", ip)
+		case len(here) != 1 || here[0].Index != it.Index:
+			m.fault("the probe of %v is answered on device %d, and the reading shows it on %+v", ip, it.Index, here)
+		}
+		m.ports[it.Probe.Port] = Port{HAVIP: ip, Tied: true, Listening: true, Index: it.Index, Probe: it.Probe}
+	case OpUnlisten:
+		delete(m.ports, it.Probe.Port)
 	case OpForget:
 		if len(m.shown.managed(ip)) > 0 || len(m.shown.Addresses[ip]) > 0 && !m.own[ip] {
 			m.fault("%v is forgotten, and the reading shows it on %+v", ip, m.shown.Addresses[ip])

@@ -17,6 +17,7 @@ const (
 	OpGuard    OpKind = "guard"    // the fence knows the address, shut
 	OpDestroy  OpKind = "destroy"  // end local sockets bound to the address, while their resets may still leave
 	OpShut     OpKind = "shut"     // the fence drops its frames
+	OpUnlisten OpKind = "unlisten" // end the answers to a probe, and untie its port
 	OpRemove   OpKind = "remove"   // take it off a device
 	OpFlush    OpKind = "flush"    // forget tracked connections over the address
 	OpForget   OpKind = "forget"   // the fence ends to know it: its frames pass
@@ -24,13 +25,14 @@ const (
 	OpAdd      OpKind = "add"      // put it on a device
 	OpExtend   OpKind = "extend"   // renew its lifetime
 	OpRoute    OpKind = "route"    // our routing tables and rules
+	OpListen   OpKind = "listen"   // answer a probe as far as the fence lets it, which has the port first
 	OpOpen     OpKind = "open"     // the fence lets its frames pass before the deadline
 	OpAnnounce OpKind = "announce" // tell the neighbours
 )
 
 // order is that of a round.
 var order = []OpKind{
-	OpAttach, OpGuard, OpDestroy, OpShut, OpRemove, OpFlush, OpForget, OpSettle, OpAdd, OpExtend, OpRoute, OpOpen, OpAnnounce,
+	OpAttach, OpGuard, OpDestroy, OpShut, OpUnlisten, OpRemove, OpFlush, OpForget, OpSettle, OpAdd, OpExtend, OpRoute, OpListen, OpOpen, OpAnnounce,
 }
 
 // Op is one change for many items at once. Routes belongs to OpRoute, Settle to OpSettle;
@@ -50,4 +52,5 @@ type Item struct {
 	IP       netip.Addr
 	Index    int
 	Lifetime time.Duration // OpAdd, OpExtend
+	Probe    Probe         // OpListen, OpUnlisten
 }

@@ -27,6 +27,7 @@ func Plan(want *Desired, seen *Reading, mem *Memory, now Instant) []Op {
 	p.settings()
 	p.routes()
 	p.addresses()
+	p.ports()
 	return p.ops()
 }
 
@@ -206,9 +207,11 @@ func (p *plan) up(ip netip.Addr, w Want, r *record) {
 	case p.routed[ip] || !p.seen.stands(w.Index) || p.unsettled():
 		// The same round does what is missing; the next one goes on.
 	case state == Shut:
+		p.listen(ip, w)
 		p.add(OpOpen, Item{IP: ip})
 		p.announce(ip, w, r)
 	default:
+		p.listen(ip, w)
 		p.announce(ip, w, r)
 	}
 	if it := (Item{IP: ip, Index: w.Index, Lifetime: w.Lifetime}); here && extendAt(at, w, r) <= p.now {

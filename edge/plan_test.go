@@ -443,11 +443,16 @@ func TestFlushWaitsForOthers(t *testing.T) {
 func TestRandomHistories(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		b := newBed(t, 6)
-		kinds := []string{"attach", "guard", "shut", "open", "add", "remove", "announce", "forget", "extend"}
+		kinds := []string{"attach", "guard", "shut", "open", "add", "remove", "announce", "forget", "extend", "listen", "unlisten"}
 		meddle := func() {
 			n := rapid.IntRange(0, 7).Draw(rt, "of")
 			b.m.changed |= Everything
-			switch rapid.IntRange(0, 5).Draw(rt, "meddle") {
+			switch rapid.IntRange(0, 6).Draw(rt, "meddle") {
+			case 6: // the fence was flushed, or a process has died
+				p := b.m.ports[port(n)]
+				if p.Tied, p.Listening = rapid.Bool().Draw(rt, "tied"), rapid.Bool().Draw(rt, "listening"); p.HAVIP.IsValid() {
+					b.m.ports[port(n)] = p
+				}
 			case 0:
 				delete(b.m.addresses, ip(n))
 			case 1:
@@ -466,6 +471,9 @@ func TestRandomHistories(t *testing.T) {
 			switch rapid.IntRange(0, 8).Draw(rt, "step") {
 			case 0, 1:
 				b.here(n, rapid.IntRange(1, 2).Draw(rt, "device"))
+				if rapid.Bool().Draw(rt, "probed") {
+					b.probed(n, rapid.SampledFrom([]string{"", "/", "/up"}).Draw(rt, "path"))
+				}
 			case 2:
 				b.nowhere(n)
 			case 3:
@@ -487,7 +495,7 @@ func TestRandomHistories(t *testing.T) {
 			f := b.turn()
 			for _, a := range f.Gone {
 				gone[a] = true
-				if b.m.between == nil && (b.m.managed(a) || b.m.fence[a] == Open) && b.want.HAVIPs[a].Index == 0 {
+				if b.m.between == nil && (b.m.managed(a) || b.m.fence[a] == Open || b.m.speaks(a)) && b.want.HAVIPs[a].Index == 0 {
 					rt.Errorf("%v is told to be gone: %v, %v", a, b.m.addresses[a], b.m.fence[a])
 				}
 			}
@@ -503,6 +511,9 @@ func TestRandomHistories(t *testing.T) {
 		for a, w := range b.want.HAVIPs {
 			if (w.Index != 0) != (b.m.fence[a] == Open) || w.Index != 0 && !b.m.has(a, w.Index) {
 				rt.Errorf("%v is wanted %+v: %v, %v", a, w, b.m.addresses[a], b.m.fence[a])
+			}
+			if at := b.m.ports[w.Probe.Port]; w.Probe.Port != 0 && !at.answersFor(a, w, false) || w.Probe.Port == 0 && b.m.speaks(a) {
+				rt.Errorf("%v is wanted %+v, and its ports are %+v", a, w, b.m.ports)
 			}
 		}
 	})

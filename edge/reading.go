@@ -60,6 +60,8 @@ type Reading struct {
 	// Fence has what the fence knows. NoFence: there is none, by the operator's word.
 	Fence   map[netip.Addr]State
 	NoFence bool
+	// Ports has the ports of this host that speak for a HAVIP, with the fence's part.
+	Ports map[uint16]Port
 	// Attached has the devices on which the fence stands; nil: intact.
 	Attached map[int]error
 	// Settings has what is wrong with the ARP settings, by device.

@@ -166,6 +166,9 @@ func (s *State) setSpec(v *HAVIP, spec Spec) *Refusal {
 	if refusal := s.checkSettings(v.Name, v.Spec, spec); refusal != nil {
 		return refusal
 	}
+	if refusal := s.checkProbe(v, spec); refusal != nil {
+		return refusal
+	}
 	if v.Disabled && !spec.Disabled {
 		v.Free = false // somebody may have taken the address meanwhile
 	}

@@ -24,6 +24,7 @@ func checkInvariants(s *State) error {
 	checkNodes(s, bad)
 	checkENIs(s, bad)
 	checkHAVIPs(s, bad)
+	checkProbes(s, bad)
 	checkBounds(s, bad)
 	checkPolicy(s, bad)
 	checkEdge(s, bad)

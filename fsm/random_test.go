@@ -197,9 +197,14 @@ func (c chooser) updateHAVIP() UpdateHAVIP {
 			Require:  maybe(c, "require", c.targets), Forbid: maybe(c, "forbid", c.targets),
 			Stickiness: maybe(c, "stickiness", c.small), Weight: maybe(c, "weight", c.small), FailLimit: maybe(c, "fail limit", c.small),
 			Managed: maybe(c, "managed", c.flag), Maintenance: maybe(c, "frozen", c.flag), Description: maybe(c, "description", func() string { return "for " + c.name() }),
+			Probe: maybe(c, "probe", c.probe),
 		},
 		Bans: maybe(c, "bans", func() []string { return []string{c.target(), c.target()} }), Evict: c.flag(),
 	}
+}
+
+func (c chooser) probe() string {
+	return pick(c, "probe", []string{"", "tcp:61000", "tcp:61001", "http:61000/", "http:61001/up", "61000"})
 }
 
 func (c chooser) failover() Failover {

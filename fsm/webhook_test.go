@@ -19,7 +19,10 @@ func (c chooser) webhookDraws() map[string]func() Body {
 		"delete-webhook": func() Body { return DeleteWebhook{name()} },
 		"advance-webhook": func() Body {
 			n := name()
-			return AdvanceWebhook{Name: n, Created: c.s.Webhooks[n].Created, Sent: c.s.Index + uint64(c.number("sent", 0, 3)), Failure: pick(c, "failure", []string{"", "500"})}
+			if there := slices.Sorted(maps.Keys(c.s.Webhooks)); len(there) > 0 && c.flag() { // there are few at a time
+				n = there[0]
+			}
+			return AdvanceWebhook{Name: n, Created: c.s.Webhooks[n].Created, Sent: c.s.Index - 2 + uint64(c.number("sent", 0, 4)), Failure: pick(c, "failure", []string{"", "500"})}
 		},
 	}
 }

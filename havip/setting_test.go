@@ -68,6 +68,9 @@ func fill(v reflect.Value) {
 			x = &n
 		case reflect.String:
 			text := "5m"
+			if v.Type().Field(i).Name == "Probe" {
+				text = "http:61000/up"
+			}
 			x = &text
 		case reflect.Bool:
 			on := v.Type().Field(i).Name == "Maintenance"
@@ -196,6 +199,9 @@ func TestFlags(t *testing.T) {
 		{"failback", []string{"5m"}, `{"failback":"5m"}`},
 		{"failback", []string{"soon"}, `"soon" is not a failback`},
 		{"description", []string{"the shop; ask web@example"}, `{"description":"the shop; ask web@example"}`},
+		{"probe", []string{"tcp:61000"}, `{"probe":"tcp:61000"}`},
+		{"probe", []string{""}, `{"probe":""}`},
+		{"probe", []string{"61000"}, "neither tcp:PORT nor http:PORT/PATH"},
 		{"description", []string{""}, `{"description":""}`},
 		{"description", []string{strings.Repeat("é", DescriptionMax/2) + "x"}, "has 257 bytes, at most 256"},
 		{"description", []string{"two\nlines"}, "control characters"},

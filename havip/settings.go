@@ -45,6 +45,9 @@ var Settings = []Setting{
 	text(Setting{Key: "description", Name: "description", High: DescriptionMax}, "", isLine,
 		plain(func(s *Spec) *string { return &s.Description }),
 		func(c *Change) **string { return &c.Description }, func(v *View) *string { return &v.Description }),
+	text(Setting{Key: "probe", Name: "probe"}, "", isProbe,
+		plain(func(s *Spec) *string { return &s.Probe }),
+		func(c *Change) **string { return &c.Probe }, func(v *View) *string { return &v.Probe }),
 }
 
 // isLine takes what a table and a log line can show as it is.

@@ -39,6 +39,8 @@ type Spec struct {
 	Maintenance bool `json:"maintenance,omitempty" level:"2"`
 	// Description is one line of text, at most DescriptionMax bytes.
 	Description string `json:"description,omitempty" level:"4"`
+	// Probe is as ParseProbe reads it.
+	Probe string `json:"probe,omitempty" level:"4"`
 }
 
 // Change is what a caller says of some settings, in a creation or a change; nil is not said. Its
@@ -56,6 +58,7 @@ type Change struct {
 	Managed     *bool           `json:"managed,omitempty" level:"2" doc:"false: it is left where it is, whatever happens"`
 	Maintenance *bool           `json:"maintenance,omitempty" level:"2" doc:"true: nothing moves it"`
 	Description *string         `json:"description,omitempty" level:"4" doc:"One line for people: what it is for, whom to ask"`
+	Probe       *string         `json:"probe,omitempty" level:"4" doc:"For load balancers: tcp:PORT or http:PORT/PATH at the nodes' own addresses, answered by the owner alone"`
 }
 
 // View is every setting with its default filled in, as the API answers and as a manifest says it.
@@ -73,6 +76,7 @@ type View struct {
 	Managed     bool           `json:"managed"`
 	Maintenance bool           `json:"maintenance" m:"omit"`
 	Description string         `json:"description,omitempty" m:"omit"`
+	Probe       string         `json:"probe,omitempty" m:"omit"`
 }
 
 // Sticky is the gain of score that is worth a move.

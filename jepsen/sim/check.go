@@ -35,6 +35,29 @@ func (w *World) look() {
 			}
 		}
 	}
+	w.lookAtProbes()
+}
+
+// lookAtProbes is the same for load balancers: at no instant do two hosts answer at one port, and
+// none for a HAVIP that it does not answer for. Call it with the world's lock held.
+func (w *World) lookAtProbes() {
+	first := map[uint16]*host{}
+	for _, h := range w.hosts {
+		for _, port := range slices.Sorted(maps.Keys(h.kernel.ports)) {
+			if !h.answersProbe(port) {
+				continue
+			}
+			w.stats.ProbesAnswered++
+			ip := h.kernel.ports[port].HAVIP
+			switch other := first[port]; {
+			case other != nil:
+				w.violateLocked("two probes", "%s and %s answer the probe at port %d", other.name, h.name, port)
+			case !h.clockLocked().Before(h.kernel.deadline):
+				w.violateLocked("two probes", "%s answers the probe of %v without a lease", h.name, ip)
+			}
+			first[port] = h
+		}
+	}
 }
 
 // describe says as what a host answers.

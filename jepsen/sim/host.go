@@ -162,6 +162,7 @@ func (h *host) kill(keep bool) {
 		return
 	}
 	h.data = h.data.crash(keep)
+	h.kernel.hangUp()
 	h.proc, p.member, p.inbox = nil, nil, nil
 	close(p.gate.dead)
 	h.w.mu.Unlock()
@@ -176,6 +177,7 @@ func (p *process) run(ctx context.Context, st *store) {
 	mine := h.proc == p
 	if mine { // it ended by itself
 		h.data = h.data.crash(true)
+		h.kernel.hangUp()
 		h.proc, p.member = nil, nil
 		close(p.gate.dead)
 		w.stats.Restarts++

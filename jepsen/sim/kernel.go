@@ -26,6 +26,7 @@ type kernel struct {
 	strays   map[netip.Addr]int        // put there by another program, on that device; 9 is lo
 	fence    map[netip.Addr]edge.State // what the fence knows
 	attached map[int]bool              // ENIs on which it stands
+	ports    map[uint16]edge.Port      // of probes; nobody listens any more when the process has died
 	damage   damage
 	routing  netdev.Routing
 	deadline lease.Instant
@@ -47,7 +48,7 @@ const loIndex = 9
 func newKernel(enis int) *kernel {
 	k := &kernel{
 		addrs: map[netip.Addr]address{}, strays: map[netip.Addr]int{}, fence: map[netip.Addr]edge.State{},
-		attached: map[int]bool{}, fails: map[string]int{}, damage: damage{addresses: map[netip.Addr]bool{}, devices: map[int]bool{}},
+		attached: map[int]bool{}, ports: map[uint16]edge.Port{}, fails: map[string]int{}, damage: damage{addresses: map[netip.Addr]bool{}, devices: map[int]bool{}},
 	}
 	for range enis {
 		k.links = append(k.links, true)
@@ -85,6 +86,29 @@ func (h *host) answers(ip netip.Addr) bool {
 	return now.Before(k.deadline)
 }
 
+// answersProbe reports whether a host would answer a load balancer at a port now; with the world's
+// lock held. A stopped process's kernel does, a dead one's has no socket; and nothing leaves from a tied
+// port but by the word of the fence for its HAVIP.
+func (h *host) answersProbe(port uint16) bool {
+	k := h.kernel
+	at, known := k.ports[port]
+	if !h.powered || !known || !at.Listening {
+		return false
+	}
+	if bare := !k.attached[at.Index] || !at.Tied; bare {
+		return !k.damage.devices[at.Index] || h.clockLocked().Before(k.deadline)
+	}
+	return k.fence[at.HAVIP] == edge.Open && h.clockLocked().Before(k.deadline)
+}
+
+// hangUp closes the sockets of a process that has died.
+func (k *kernel) hangUp() {
+	for port, at := range k.ports {
+		at.Listening = false
+		k.ports[port] = at
+	}
+}
+
 // up finds the address of a HAVIP of ours on a host, unless the kernel has taken it away by
 // now; with the world's lock held.
 func (h *host) up(id string) (address, bool) {
@@ -100,8 +124,8 @@ const edgeTime = 200 * time.Microsecond
 
 // seams are the names under which a schedule stops or fails an operation of the edge.
 var seams = map[edge.OpKind]string{
-	edge.OpGuard: "guard", edge.OpAttach: "guard", edge.OpForget: "guard", edge.OpShut: "down", edge.OpRemove: "down",
-	edge.OpAdd: "up", edge.OpOpen: "up", edge.OpExtend: "keep", edge.OpAnnounce: "announce",
+	edge.OpGuard: "guard", edge.OpAttach: "guard", edge.OpForget: "guard", edge.OpShut: "down", edge.OpUnlisten: "down", edge.OpRemove: "down",
+	edge.OpListen: "up", edge.OpAdd: "up", edge.OpOpen: "up", edge.OpExtend: "keep", edge.OpAnnounce: "announce",
 }
 
 var errFails = errors.New("sim: it fails here")
@@ -233,7 +257,7 @@ func (p *process) Read(_ *edge.Desired, parts edge.Parts, before *edge.Reading) 
 		}
 	}
 	if parts&edge.Fence != 0 {
-		r.Fence, r.Attached = maps.Clone(k.fence), map[int]error{}
+		r.Fence, r.Attached, r.Ports = maps.Clone(k.fence), map[int]error{}, maps.Clone(k.ports)
 		for index := range k.attached {
 			r.Attached[index] = nil
 		}
@@ -315,6 +339,10 @@ func (p *process) do(kind edge.OpKind, it edge.Item) bool {
 			delete(k.damage.addresses, ip)
 		case edge.OpOpen:
 			k.fence[ip] = edge.Open
+		case edge.OpListen:
+			k.ports[it.Probe.Port] = edge.Port{HAVIP: ip, Tied: true, Listening: true, Index: it.Index, Probe: it.Probe}
+		case edge.OpUnlisten:
+			delete(k.ports, it.Probe.Port)
 		case edge.OpForget:
 			delete(k.fence, ip)
 		case edge.OpAdd, edge.OpExtend:

@@ -142,7 +142,11 @@ func (w *World) create(name string) {
 		if len(s.Subnets) == 0 {
 			return nil
 		}
-		return fsm.CreateHAVIP{Name: name, Subnet: s.SubnetList()[0].Name, IP: havipAddress(name), ReuseNow: s.Level() > 1}
+		spec := fsm.Spec{}
+		if s.Level() >= 4 {
+			spec.Probe = fmt.Sprintf("tcp:%d", 61000+int(havipAddress(name).As4()[3]))
+		}
+		return fsm.CreateHAVIP{Name: name, Subnet: s.SubnetList()[0].Name, IP: havipAddress(name), ReuseNow: s.Level() > 1, Spec: spec}
 	})
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -41,6 +41,8 @@ type Stats struct {
 	SnapshotsSent int
 	DiskFaults    int
 	EdgeFailures  int
+	// ProbesAnswered counts the looks at which a host would have answered a load balancer.
+	ProbesAnswered int
 	Strays        int // addresses that another program put on a host
 	Unfenced      int // fences that another program took away
 	Joined        int
