@@ -360,7 +360,7 @@ func (e ENI) operatorWords() int {
 }
 
 // EventKinds are the kinds of event that a node may report.
-var EventKinds = []string{"repaired", "conflict", "fault", "guard", "keys", "drift"}
+var EventKinds = []string{"repaired", "conflict", "fault", "guard", "keys", "drift", "cloud"}
 
 func (s *State) reportEvent(c Command, b ReportEvent) *Refusal {
 	n, ok := s.Nodes[b.Node]

@@ -119,7 +119,7 @@ func levelOf(b Body) int {
 			level = max(level, 2)
 		}
 	case *ReportEvent:
-		if b.Kind == "drift" {
+		if b.Kind == "drift" || b.Kind == "cloud" {
 			level = max(level, 4)
 		}
 	case *UpdateHAVIP:

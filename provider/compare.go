@@ -28,6 +28,11 @@ const (
 	Quota         Code = "quota"       // what is missing does not fit into the VPC
 )
 
+// Codes are all kinds, in the order in which they are documented.
+var Codes = []Code{
+	VIPMissing, VIPUnknown, SubnetDiffers, RangeNarrower, RangeWider, RangeOpen, OwnerDiffers, OwnerMissing, EIPDiffers, NameDiffers, ENIUnknown, Quota,
+}
+
 // Warning is one difference, with what mends it. Nothing acts on it by itself.
 type Warning struct {
 	Code Code `json:"code" enum:"vip-missing,vip-unknown,subnet-differs,range-narrower,range-wider,range-open,owner-differs,owner-missing,eip-differs,name-differs,eni-unknown,quota"`
