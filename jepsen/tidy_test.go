@@ -53,7 +53,6 @@ var arrows = map[string][]string{
 	"provider":              {"fsm"},
 	"provider/observer":     {"fsm", "provider"},
 	"provider/tencent":      {"provider"},
-	"provider/tencent/fake": nil,
 	"agent": {
 		"agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "api", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm", "health", "provider", "provider/observer", "provider/tencent",
 		"membership", "membership/identity", "membership/reach", "membership/words", "netdev", "netdev/fence",
