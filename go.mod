@@ -33,7 +33,10 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require github.com/godbus/dbus/v5 v5.1.0 // indirect
+require (
+	github.com/godbus/dbus/v5 v5.1.0 // indirect
+	github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common v1.3.212 // indirect
+)
 
 require (
 	github.com/armon/go-metrics v0.4.1 // indirect

@@ -14,6 +14,7 @@ import (
 	"havip-cluster/agent/hooks"
 	"havip-cluster/agent/logs"
 	"havip-cluster/health"
+	"havip-cluster/provider"
 )
 
 // configMax bounds the agent's configuration file, in bytes.
@@ -36,6 +37,8 @@ type Config struct {
 	WebhookAllow []netip.Prefix `yaml:"webhook_allow,omitempty"`
 	// Checks says what checks of type exec may run on this node.
 	Checks health.Programs `yaml:"checks"`
+	// Provider is the cloud that this host asks, and its credentials' place.
+	Provider provider.Config `yaml:"provider,omitempty"`
 }
 
 // LoadConfig reads the file at path; "" gives the defaults. An unknown key is an error
@@ -78,6 +81,12 @@ func LoadConfig(path string) (Config, error) {
 	if err := c.Checks.Check(); err != nil {
 		return c, fmt.Errorf("configuration %s: %w", path, err)
 	}
+	if err := c.Provider.Check(); err != nil {
+		return c, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	if _, err := newProvider(c.Provider); err != nil {
+		return c, fmt.Errorf("configuration %s: %w", path, err)
+	}
 	return c, nil
 }
 
@@ -99,6 +108,9 @@ func (a *node) configure(c Config) {
 	a.webhookAllow.Store(&c.WebhookAllow)
 	if a.health != nil {
 		a.health.Allow(c.Checks)
+	}
+	if a.cloud != nil {
+		a.cloud.configure(c.Provider)
 	}
 	if a.edge != nil {
 		a.edge.CheckGateways(c.CheckGateway)

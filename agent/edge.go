@@ -36,6 +36,8 @@ type Edge struct {
 	// wake makes the Agent look again; set it before Run.
 	wake   func()
 	report func()
+	// named is what the cloud calls the interface with a MAC; nil: nobody asks one. Set it before Run.
+	named func(mac string) (fsm.CloudENI, bool)
 }
 
 // NewEdge opens the kernel's side, in the network namespace of the calling thread. f may be
@@ -53,7 +55,7 @@ func NewEdge(log *slog.Logger, node string, f fence.Fence) (*Edge, error) {
 	e.asker = edge.NewAsker(e.who, func() { e.wake() })
 	e.EdgePort = NewEdgePort(EdgeConfig{
 		Node: node, Log: log, Kernel: kernel, Clock: ports.Boot, Deadline: kernel.SetDeadline, Changes: kernel.Changes(),
-		Inventory: netdev.Inventory, Fault: e.fault, Asker: e.asker, Hearing: e.hearing, Tight: e.kind != fence.EBPF,
+		Inventory: netdev.Inventory, Fault: e.fault, Asker: e.asker, Hearing: e.hearing, Cloud: e.cloud, Tight: e.kind != fence.EBPF,
 	})
 	return e, nil
 }
@@ -144,6 +146,14 @@ func (e *Edge) fault(device string) string {
 		return "net.ipv4.conf.all.arp_ignore is 8: this host answers no ARP request; set it to 2 or less"
 	}
 	return e.gateways.Fault(device)
+}
+
+// cloud is what the cloud calls the interface with a MAC.
+func (e *Edge) cloud(mac string) (fsm.CloudENI, bool) {
+	if e.named == nil {
+		return fsm.CloudENI{}, false
+	}
+	return e.named(mac)
 }
 
 func (e *Edge) indexes() []int {

@@ -140,6 +140,7 @@ type node struct {
 	backend  *backend
 	hooks    *hooks.Hooks
 	health   *health.Runner // the checks of services; nil in a witness
+	cloud    *cloud         // the provider, which may be none
 	server   *api.Server
 	public   net.Listener
 	local    net.Listener
@@ -280,9 +281,10 @@ func (a *node) openMember() {
 	registry := prometheus.NewRegistry()
 	a.figures.register(registry)
 	registry.MustRegister(metrics{a.backend, a.fence, a.figures, new(candidates)}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	a.webhooks = a.newWebhooks()
+	a.webhooks, a.cloud = a.newWebhooks(), a.newCloud()
+	registry.MustRegister(cloudMetrics{a.cloud})
 	a.kept = chronicle.New(filepath.Join(a.id.Dir, chronicleDir), a.node.State, a.node.Watch, a.log)
-	a.server = api.New(api.Config{Backend: a.backend, Kept: a.kept.Read, TestWebhook: a.webhooks.Test, Identity: a.id, Keys: keyGiver{a.id}, Version: a.options.Version, Registry: registry, Log: a.log, LogTail: a.logTail, Snapshots: a.snapshots})
+	a.server = api.New(api.Config{Backend: a.backend, Kept: a.kept.Read, TestWebhook: a.webhooks.Test, Identity: a.id, Keys: keyGiver{a.id}, Version: a.options.Version, Registry: registry, Log: a.log, LogTail: a.logTail, Snapshots: a.snapshots, Cloud: a.cloud})
 	a.founding = &fsm.InitCluster{
 		ID: a.id.ClusterID, Profile: string(a.id.Profile), Lease: a.id.Lease,
 		Node: a.introduced(fsm.Node{
@@ -327,6 +329,7 @@ func (a *node) run(parent context.Context) error {
 	part("webhooks", func(ctx context.Context) error { a.webhooks.Run(ctx); return nil })
 	part("chronicle", func(ctx context.Context) error { a.kept.Run(ctx); return nil })
 	part("guard", a.tellGuard)
+	part("cloud", func(ctx context.Context) error { a.cloud.run(ctx); return nil })
 	part("memory", func(ctx context.Context) error { a.plane.KeepMemory(ctx); return nil })
 	part("snapshots", func(ctx context.Context) error { a.saver.Run(ctx); return nil })
 	if a.edge != nil {

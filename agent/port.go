@@ -62,6 +62,8 @@ type EdgeConfig struct {
 	Tight bool
 	// Hearing lists the devices that hear ARP, for their settings; nil: the ENIs.
 	Hearing func() []string
+	// Cloud is what a cloud calls the interface with a MAC; not ok: it has not said. nil: there is none.
+	Cloud func(mac string) (fsm.CloudENI, bool)
 }
 
 // NewEdgePort makes a port. It does nothing before the first call.
@@ -130,9 +132,27 @@ func (p *EdgePort) Inventory(s *fsm.State) (enis []fsm.ENI, leftOut string, err 
 		if p.cfg.Fault != nil {
 			e.Fault = p.cfg.Fault(d.Device)
 		}
+		e.Cloud = p.cloudName(s, e)
 		enis = append(enis, e)
 	}
 	return enis, strings.Join(left, "; "), nil
+}
+
+// cloudName is what the cloud calls an ENI. While it does not say, what it said before stands: a cloud that is down
+// takes no names away.
+func (p *EdgePort) cloudName(s *fsm.State, e fsm.ENI) fsm.CloudENI {
+	if s.Level() < 4 {
+		return fsm.CloudENI{}
+	}
+	if p.cfg.Cloud != nil {
+		if name, said := p.cfg.Cloud(e.MAC); said {
+			return name
+		}
+	}
+	if known, ok := s.ENIOf(p.cfg.Node, e.Device); ok && strings.EqualFold(known.MAC, e.MAC) {
+		return known.Cloud
+	}
+	return fsm.CloudENI{}
 }
 
 // state is the newest that a Turn has seen.

@@ -38,12 +38,17 @@ func (s *Server) route(next http.Handler) http.Handler {
 // so nobody else can send them.
 func (s *Server) goesOn(r *http.Request) bool {
 	switch {
-	case follows(r), strings.HasPrefix(r.URL.Path, "/v1/internal/"), r.URL.Path == "/v1/plan":
+	case follows(r), strings.HasPrefix(r.URL.Path, "/v1/internal/"), r.URL.Path == "/v1/plan", r.URL.Path == "/v1/provider/test":
 		return false
 	case r.Method == http.MethodGet, r.Method == http.MethodHead:
-		return r.URL.Path == "/v1/audit" && r.URL.Query().Get("consistency") != "stale"
+		return forLeader(r.URL.Path) && r.URL.Query().Get("consistency") != "stale"
 	}
 	return true
+}
+
+// forLeader says which reads are of what the leader alone knows.
+func forLeader(path string) bool {
+	return path == "/v1/audit" || path == "/v1/provider" || path == "/v1/observed" || strings.HasPrefix(path, "/v1/observed/")
 }
 
 // change carries a change out at the leader: here when this node leads, else there. It

@@ -228,6 +228,7 @@ func (s *Server) routes() {
 	s.havipRoutes()
 	s.policyRoutes()
 	s.checkRoutes()
+	s.cloudRoutes()
 	s.configRoutes()
 	s.accessRoutes()
 	s.webhookRoutes()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"net/http"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -68,17 +69,17 @@ func (s *Server) policyRoutes() {
 			return s.commit(ctx, in.Key.Key, one(fsm.DeleteGroup{Name: in.Name}))
 		}, done)
 
-	write(s, http.MethodPost, "/v1/havips/{id}/eip", "bind-eip", "Record that a HAVIP has an elastic address",
+	write(s, http.MethodPost, "/v1/havips/{id}/eip", "bind-eip", "Give a HAVIP an elastic address: in the log, and after that in the cloud where there is a provider",
 		func(ctx context.Context, in *havipBody[EIPSpec]) (fsm.Result, error) {
 			eip, err := parseEIP(in.Body.EIP)
 			if err != nil {
 				return fsm.Result{}, err
 			}
-			return s.commit(ctx, in.Key.Key, onHAVIP(in.ID, func(v fsm.HAVIP) (fsm.Body, error) { return fsm.BindEIP{ID: v.ID, EIP: eip}, nil }))
+			return s.followedByCloud(in.ID, eip)(s.commit(ctx, in.Key.Key, onHAVIP(in.ID, func(v fsm.HAVIP) (fsm.Body, error) { return fsm.BindEIP{ID: v.ID, EIP: eip}, nil })))
 		}, showHAVIP)
-	write(s, http.MethodDelete, "/v1/havips/{id}/eip", "unbind-eip", "Take that record away",
+	write(s, http.MethodDelete, "/v1/havips/{id}/eip", "unbind-eip", "Take it away, in the same way",
 		func(ctx context.Context, in *havipChange) (fsm.Result, error) {
-			return s.commit(ctx, in.Key.Key, onHAVIP(in.ID, func(v fsm.HAVIP) (fsm.Body, error) { return fsm.UnbindEIP{ID: v.ID}, nil }))
+			return s.followedByCloud(in.ID, netip.Addr{})(s.commit(ctx, in.Key.Key, onHAVIP(in.ID, func(v fsm.HAVIP) (fsm.Body, error) { return fsm.UnbindEIP{ID: v.ID}, nil })))
 		}, showHAVIP)
 	write(s, http.MethodDelete, "/v1/failures", "clear-failures", "Forget failures, and the pauses after them", s.clearFailures, done)
 	s.drainRoutes()

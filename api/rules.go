@@ -117,6 +117,12 @@ var rules = map[string]rule{
 	"DELETE /v1/checks/{name}": {need: needAdmin},
 	"GET /v1/check-results":    {need: needViewer},
 
+	"GET /v1/provider":       {need: needViewer},
+	"POST /v1/provider/test": {need: needOperator},
+	"POST /v1/provider/sync": {need: needAdmin},
+	"GET /v1/observed":       {need: needViewer},
+	"GET /v1/observed/{id}":  {need: needViewer},
+
 	"GET /v1/export":                       {need: needViewer},
 	"GET /v1/snapshot":                     {need: needViewer},
 	"GET /v1/snapshots":                    {need: needViewer},

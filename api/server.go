@@ -45,6 +45,8 @@ type Config struct {
 	LogTail func() []byte
 	// Snapshots lists what this node has saved by itself; nil = nothing.
 	Snapshots func() ([]SavedSnapshot, error)
+	// Cloud is this node's provider; nil = none.
+	Cloud Cloud
 }
 
 // Server answers requests. It is made by New and lives in Run.

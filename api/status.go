@@ -128,6 +128,7 @@ func (s *Server) status(st *fsm.State) Status {
 	h.checks(st)
 	h.rest("eni", HealthYellow, "%d more ENIs have a fault; `eni list`")
 	h.keys(st, time.Unix(0, at))
+	h.cloud(s, st)
 	h.havips(st, at)
 	for _, o := range l.Observed {
 		if o.Problem != "" {

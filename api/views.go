@@ -151,6 +151,10 @@ type ENI struct {
 	SetSubnet  *string  `json:"set_subnet" doc:"The operator's word"`
 	SetPrimary *bool    `json:"set_primary" doc:"The operator's word"`
 	HAVIPs     []string `json:"havips" doc:"Names of those it owns"`
+	// What the cloud calls it; absent without a provider at its node.
+	CloudID       string `json:"cloud_id,omitempty" doc:"Such as eni-1a2b3c4d; taken wherever an ENI is named"`
+	CloudInstance string `json:"cloud_instance,omitempty"`
+	CloudSubnet   string `json:"cloud_subnet,omitempty"`
 }
 
 // Event is one line of the journal. Those of one change share its index.
@@ -373,6 +377,7 @@ func eniView(st *fsm.State, e fsm.ENI) ENI {
 		ID: e.ID, Node: st.NodeName(e.Node), Device: e.Device, MAC: e.MAC, Subnet: orNull(e.Subnet), Addresses: []string{},
 		Gateway: addrOrNull(e.Gateway), Primary: e.IsPrimary(), Up: e.Up, Detached: e.Detached,
 		SetSubnet: orNull(e.SetSubnet), SetPrimary: e.SetPrimary, HAVIPs: []string{},
+		CloudID: e.Cloud.ID, CloudInstance: e.Cloud.Instance, CloudSubnet: e.Cloud.Subnet,
 	}
 	for _, p := range e.Prefixes {
 		out.Addresses = append(out.Addresses, p.String())

@@ -249,6 +249,8 @@ func (s *State) reportENIs(c Command, b ReportENIs) *Refusal {
 		switch {
 		case e.Device == "" || len(e.Device) > MaxNameRunes || len(e.MAC) > MaxNameRunes || len(e.Prefixes) > MaxPrefixesPerENI:
 			return Refuse(CodeMalformed, "node %s reports an ENI with device %q and %d addresses; 1 to %d bytes and at most %d addresses", n.Name, e.Device, len(e.Prefixes), MaxNameRunes, MaxPrefixesPerENI)
+		case !e.Cloud.short():
+			return Refuse(CodeMalformed, "node %s reports for %s an id of its cloud with more than %d bytes", n.Name, e.Device, MaxNameRunes)
 		case reported[ids[e.Device]]:
 			return Refuse(CodeDuplicate, "node %s reports device %s twice", n.Name, e.Device)
 		}
@@ -342,7 +344,7 @@ func (e ENI) equal(o ENI) bool {
 	same := slices.Equal(e.Prefixes, o.Prefixes) && (e.SetPrimary == nil) == (o.SetPrimary == nil) &&
 		(e.SetPrimary == nil || *e.SetPrimary == *o.SetPrimary)
 	return same && e.ID == o.ID && e.Node == o.Node && e.Device == o.Device && e.MAC == o.MAC && e.Subnet == o.Subnet && e.Gateway == o.Gateway &&
-		e.Primary == o.Primary && e.Up == o.Up && e.Detached == o.Detached && e.Fault == o.Fault && e.SetSubnet == o.SetSubnet
+		e.Primary == o.Primary && e.Up == o.Up && e.Detached == o.Detached && e.Fault == o.Fault && e.SetSubnet == o.SetSubnet && e.Cloud == o.Cloud
 }
 
 // operatorWords counts the fields that the operator set.
@@ -358,7 +360,7 @@ func (e ENI) operatorWords() int {
 }
 
 // EventKinds are the kinds of event that a node may report.
-var EventKinds = []string{"repaired", "conflict", "fault", "guard", "keys"}
+var EventKinds = []string{"repaired", "conflict", "fault", "guard", "keys", "drift", "cloud"}
 
 func (s *State) reportEvent(c Command, b ReportEvent) *Refusal {
 	n, ok := s.Nodes[b.Node]

@@ -118,6 +118,10 @@ func levelOf(b Body) int {
 		if failback = b.Failback; b.Disabled {
 			level = max(level, 2)
 		}
+	case *ReportEvent:
+		if b.Kind == "drift" || b.Kind == "cloud" {
+			level = max(level, 4)
+		}
 	case *UpdateHAVIP:
 		if b.Failback != nil {
 			failback = *b.Failback

@@ -155,6 +155,21 @@ type ENI struct {
 	// SetSubnet and SetPrimary are the operator's word, which wins over the report.
 	SetSubnet  string `json:"set_subnet,omitempty"`
 	SetPrimary *bool  `json:"set_primary,omitempty"`
+	// Cloud is what the cloud calls it, by the node's provider; zero without one.
+	Cloud CloudENI `json:"cloud,omitzero" level:"4"`
+}
+
+// CloudENI are a cloud's ids of a network interface, each at most MaxNameRunes bytes.
+type CloudENI struct {
+	ID       string `json:"id"` // such as eni-1a2b3c4d
+	Instance string `json:"instance,omitempty"`
+	VPC      string `json:"vpc,omitempty"`
+	Subnet   string `json:"subnet,omitempty"`
+}
+
+// short reports whether each id has a length that the log takes.
+func (c CloudENI) short() bool {
+	return max(len(c.ID), len(c.Instance), len(c.VPC), len(c.Subnet)) <= MaxNameRunes
 }
 
 // IsPrimary reports whether the ENI counts as its node's primary one.

@@ -42,16 +42,19 @@ var arrows = map[string][]string{
 	"membership/identity": nil,
 	"edge":                {"netdev", "netdev/fence"},
 	// The rooms of failover know nothing of each other: Member alone joins them.
-	"failover":             {"fsm", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "failover/wire"},
-	"failover/lease":       nil,
-	"failover/ports":       {"fsm", "failover/lease"},
-	"failover/wire":        {"fsm", "failover/lease", "failover/ports"},
-	"failover/lease/shell": {"fsm", "failover/lease", "failover/ports", "failover/wire"},
-	"failover/owner":       {"fsm", "failover/lease", "failover/ports", "failover/wire"},
-	"failover/leader":      {"fsm", "fsm/placement", "failover/lease", "failover/ports", "failover/wire"},
-	"health":               {"fsm"},
+	"failover":              {"fsm", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "failover/wire"},
+	"failover/lease":        nil,
+	"failover/ports":        {"fsm", "failover/lease"},
+	"failover/wire":         {"fsm", "failover/lease", "failover/ports"},
+	"failover/lease/shell":  {"fsm", "failover/lease", "failover/ports", "failover/wire"},
+	"failover/owner":        {"fsm", "failover/lease", "failover/ports", "failover/wire"},
+	"failover/leader":       {"fsm", "fsm/placement", "failover/lease", "failover/ports", "failover/wire"},
+	"health":                {"fsm"},
+	"provider":              {"fsm"},
+	"provider/observer":     {"fsm", "provider"},
+	"provider/tencent":      {"provider"},
 	"agent": {
-		"agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "api", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm", "health",
+		"agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "api", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm", "health", "provider", "provider/observer", "provider/tencent",
 		"membership", "membership/identity", "membership/reach", "membership/words", "netdev", "netdev/fence",
 	},
 	"agent/guard":         {"api", "fsm", "membership/identity", "netdev", "netdev/fence"},
@@ -66,9 +69,9 @@ var arrows = map[string][]string{
 	"manifest/keepalived": {"fsm", "manifest"},
 	"manifest/pacemaker":  {"fsm", "manifest"},
 	"manifest/heartbeat":  {"fsm", "manifest"},
-	"api":                 {"fsm", "fsm/placement", "havip", "manifest", "membership/identity"},
+	"api":                 {"fsm", "fsm/placement", "havip", "manifest", "membership/identity", "provider", "provider/observer"},
 	"cmd": {
-		"agent", "agent/guard", "agent/logs", "agent/preflight", "api", "fsm", "fsm/placement", "havip", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat",
+		"agent", "agent/guard", "agent/logs", "agent/preflight", "api", "fsm", "fsm/placement", "havip", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat", "provider",
 		"membership/identity", "netdev/fence", "jepsen/netns", // demo's bed
 	},
 	"packaging":      nil,
@@ -86,6 +89,7 @@ var pureFiles = []string{
 	"membership/reach/table.go", "membership/reach/travel.go",
 	"failover/owner/handoff.go", "failover/owner/pace.go", "failover/wire/wire.go",
 	"failover/leader/commits.go", "failover/leader/drain.go", "failover/leader/move.go", "failover/leader/timeline.go", "failover/leader/kind.go", "failover/leader/clocks.go", "failover/wire/story.go", "agent/webhook/queue.go",
+	"provider/compare.go", "provider/want.go", "provider/observer/told.go",
 }
 
 var impureImports = []string{"math/rand", "math/rand/v2", "crypto/rand", "sync", "sync/atomic"}

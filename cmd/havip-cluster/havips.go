@@ -21,7 +21,7 @@ func newHAVIPCommand(g *globals) *cobra.Command {
 		})
 	}
 	return group("havip", "Floating addresses",
-		newHAVIPCreateCommand(g), newHAVIPUpdateCommand(g), newHAVIPDeleteCommand(g), newHAVIPMoveCommand(g),
+		newHAVIPCreateCommand(g), newHAVIPObservedCommand(g), newHAVIPUpdateCommand(g), newHAVIPDeleteCommand(g), newHAVIPMoveCommand(g),
 		verb("list", "All HAVIPs", none, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
 			list, err := c.HAVIPs(ctx)
 			return emitList(g, list, err, "No HAVIPs; create one with `havip-cluster havip create NAME --ip ADDRESS`.", havipColumns)
@@ -45,10 +45,10 @@ func newHAVIPCommand(g *globals) *cobra.Command {
 		havipVerb(g, "unban", "End a ban", []string{"NODE|ENI"}, func(ctx context.Context, c *api.Client, args []string) (api.HAVIP, error) {
 			return c.ChangeBans(ctx, args[0], api.BanChange{Remove: []string{args[1]}})
 		}),
-		havipVerb(g, "bind-eip", "Record that a HAVIP has an elastic address", []string{"ADDRESS"}, func(ctx context.Context, c *api.Client, args []string) (api.HAVIP, error) {
+		havipVerb(g, "bind-eip", "Give a HAVIP an elastic address: here, then in the cloud where there is a provider", []string{"ADDRESS"}, func(ctx context.Context, c *api.Client, args []string) (api.HAVIP, error) {
 			return c.BindEIP(ctx, args[0], args[1])
 		}),
-		havipVerb(g, "unbind-eip", "Take the record of its elastic address away", none, func(ctx context.Context, c *api.Client, args []string) (api.HAVIP, error) {
+		havipVerb(g, "unbind-eip", "Take its elastic address away: here, then in the cloud where there is a provider", none, func(ctx context.Context, c *api.Client, args []string) (api.HAVIP, error) {
 			return c.UnbindEIP(ctx, args[0])
 		}),
 		newClearFailuresCommand(g),

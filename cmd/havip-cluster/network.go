@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -80,6 +81,7 @@ func newENICommand(g *globals) *cobra.Command {
 			list, err := c.ENIs(ctx)
 			return emitList(g, list, err, "No ENIs; the nodes report theirs when they start: `havip-cluster node list`.", []column[api.ENI]{
 				{"ID", func(e api.ENI) string { return e.ID }},
+				{"CLOUD", func(e api.ENI) string { return cmp.Or(e.CloudID, "-") }},
 				{"MAC", func(e api.ENI) string { return e.MAC }},
 				{"SUBNET", func(e api.ENI) string { return text(e.Subnet) }},
 				{"ADDRESSES", func(e api.ENI) string { return strings.Join(e.Addresses, ",") }},
@@ -140,7 +142,7 @@ func eniPairs(e api.ENI) []pair {
 		set = strings.TrimPrefix(set+", primary "+yesNo(*e.SetPrimary), ", ")
 	}
 	return []pair{
-		{"ID", e.ID}, {"NODE", e.Node}, {"DEVICE", e.Device}, {"MAC", e.MAC}, {"SUBNET", text(e.Subnet)},
+		{"ID", e.ID}, {"NODE", e.Node}, {"DEVICE", e.Device}, {"CLOUD", strings.TrimSpace(e.CloudID + " " + e.CloudInstance + " " + e.CloudSubnet)}, {"MAC", e.MAC}, {"SUBNET", text(e.Subnet)},
 		{"ADDRESSES", strings.Join(e.Addresses, ", ")}, {"GATEWAY", text(e.Gateway)}, {"PRIMARY", yesNo(e.Primary)},
 		{"LINK", link(e)}, {"SET", set}, {"HAVIPS", strings.Join(e.HAVIPs, ", ")},
 	}

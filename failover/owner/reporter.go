@@ -151,7 +151,7 @@ func differs(s *fsm.State, node string, enis []fsm.ENI) bool {
 	}
 	for _, e := range enis {
 		k, ok := s.ENIOf(node, e.Device)
-		if !ok || k.Detached || k.Up != e.Up || k.Fault != e.Fault || k.MAC != e.MAC || k.Primary != e.Primary || k.Gateway != e.Gateway || !slices.Equal(k.Prefixes, e.Prefixes) {
+		if !ok || k.Detached || k.Up != e.Up || k.Fault != e.Fault || k.MAC != e.MAC || k.Primary != e.Primary || k.Gateway != e.Gateway || k.Cloud != e.Cloud || !slices.Equal(k.Prefixes, e.Prefixes) {
 			return true
 		}
 	}

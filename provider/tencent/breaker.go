@@ -1,0 +1,60 @@
+package tencent
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"havip-cluster/provider"
+)
+
+// breaker keeps a cloud that does not answer from being asked again and again: after breakAfter calls in a row
+// without an answer, calls fail at once for a while, then one is tried.
+type breaker struct {
+	mu     sync.Mutex
+	failed int       // in a row
+	until  time.Time // nobody asks before
+	pause  time.Duration
+	trying bool // one call is out to see whether the cloud is back
+	why    string
+}
+
+// allow says whether a call may be made now.
+func (b *breaker) allow(now time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failed < breakAfter {
+		return nil
+	}
+	if now.Before(b.until) || b.trying {
+		return fmt.Errorf("%w: not asked for %v more after %d failures in a row, the last: %s", provider.ErrUnavailable, max(0, b.until.Sub(now)).Round(100*time.Millisecond), b.failed, b.why)
+	}
+	b.trying = true
+	return nil
+}
+
+// answered: the cloud spoke, be it a refusal.
+func (b *breaker) answered() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failed, b.pause, b.trying, b.why = 0, 0, false, ""
+}
+
+// abandoned: the caller gave up before it was known.
+func (b *breaker) abandoned() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.trying = false
+}
+
+// silent: the cloud did not speak.
+func (b *breaker) silent(now time.Time, why string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failed++
+	b.trying, b.why = false, clip(why, 200)
+	if b.failed >= breakAfter {
+		b.pause = min(max(2*b.pause, breakFirst), breakMax)
+		b.until = now.Add(b.pause)
+	}
+}
