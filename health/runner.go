@@ -301,7 +301,7 @@ func (r *Runner) probeOf(t *task, poke func()) (probe Probe, end func()) {
 		p := newProcess(k.Target, poke)
 		return p.probe, p.end
 	case fsm.CheckExec:
-		return program(t.local, r.programs), nothing
+		return programProbe(t.local, r.programs), nothing
 	case fsm.CheckSystemd:
 		return unit(k.Target), nothing
 	}

@@ -21,6 +21,7 @@ import (
 
 	"havip-cluster/fsm"
 	"havip-cluster/internal/limits"
+	"havip-cluster/internal/program"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -249,7 +250,7 @@ func script(t *testing.T, body string) Program {
 
 func TestExec(t *testing.T) {
 	places := make(slots, 4)
-	run := func(body string) Probe { return program(script(t, body), places) }
+	run := func(body string) Probe { return programProbe(script(t, body), places) }
 	good(t, run("echo fine; exit 0"))
 	bad(t, run("echo broken >&2; exit 3"), "it ended with 3")
 	bad(t, run("kill -9 $$"), "ended by killed")
@@ -260,13 +261,13 @@ func TestExec(t *testing.T) {
 	if err := os.Chmod(p.Path, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	bad(t, program(p, places), "may be written by others than root")
+	bad(t, programProbe(p, places), "may be written by others than root")
 	if err := os.Chmod(p.Path, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	bad(t, program(p, places), "chmod 755")
-	bad(t, program(Program{Path: "/etc/havip-cluster/checks.d/none"}, places), "no such file")
-	if _, err := look(t, program(p, make(slots)), time.Second); !errors.Is(err, ErrSkipped) {
+	bad(t, programProbe(p, places), "chmod 755")
+	bad(t, programProbe(Program{Path: "/etc/havip-cluster/checks.d/none"}, places), "no such file")
+	if _, err := look(t, programProbe(p, make(slots)), time.Second); !errors.Is(err, ErrSkipped) {
 		t.Errorf("without a place: %v", err)
 	}
 	for _, wrong := range []Programs{{Directory: "x"}, {Programs: map[string]Program{"x": {Path: "/bin/sh"}}}, {Programs: map[string]Program{"x": {Path: "../sh"}}}, {Programs: map[string]Program{"x": {User: "no-such-user"}}}} {
@@ -284,7 +285,7 @@ func left(t *testing.T) (out []string) {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		if env, err := os.ReadFile(f); err == nil && strings.Contains(string(env), markName) {
+		if env, err := os.ReadFile(f); err == nil && strings.Contains(string(env), program.Mark) {
 			comm, _ := os.ReadFile(filepath.Join(filepath.Dir(f), "comm"))
 			out = append(out, strings.TrimSpace(string(comm)))
 		}
@@ -306,7 +307,7 @@ func TestExecMisbehaves(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			begin := time.Now()
-			text, err := look(t, program(script(t, tc.body), places), 700*time.Millisecond)
+			text, err := look(t, programProbe(script(t, tc.body), places), 700*time.Millisecond)
 			if took := time.Since(begin); took > 5*time.Second {
 				t.Errorf("it took %s", took)
 			}
