@@ -85,6 +85,7 @@ func (b *bed) texts() (out []string) {
 func (b *bed) run(t *testing.T, play func()) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		b.Observer.looks = make(chan struct{}, 1) // of this bubble
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); b.Run(ctx) }()
