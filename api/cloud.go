@@ -42,12 +42,15 @@ type ProviderView struct {
 
 // CloudENI is an ENI of the cluster beside the cloud's.
 type CloudENI struct {
-	ENI   string        `json:"eni" doc:"Id in the cluster"`
-	Node  string        `json:"node"`
-	MAC   string        `json:"mac"`
-	Known bool          `json:"known" doc:"The cloud has an interface with this MAC"`
-	Cloud *provider.ENI `json:"cloud" doc:"As the cloud knows it; null: it does not"`
+	ENI   string          `json:"eni" doc:"Id in the cluster"`
+	Node  string          `json:"node"`
+	MAC   string          `json:"mac"`
+	Known bool            `json:"known" doc:"The cloud has an interface with this MAC"`
+	Cloud *CloudInterface `json:"cloud" doc:"As the cloud knows it; null: it does not"`
 }
+
+// CloudInterface is a network interface as the cloud knows it.
+type CloudInterface provider.ENI
 
 // ProviderTest is what a provider says when a node asks it once.
 type ProviderTest struct {
@@ -153,7 +156,8 @@ func (s *Server) providerView(st *fsm.State, p provider.Provider, c provider.Con
 	for _, e := range provider.ClusterOf(st, last.ENIs).ENIs {
 		c := CloudENI{ENI: e.ENI, Node: e.Node, MAC: st.ENIs[e.ENI].MAC, Known: e.Cloud.ID != ""}
 		if c.Known {
-			c.Cloud = &e.Cloud
+			is := CloudInterface(e.Cloud)
+			c.Cloud = &is
 		}
 		v.ENIs = append(v.ENIs, c)
 	}

@@ -124,15 +124,17 @@ func printProvider(w io.Writer, v api.ProviderView) {
 	printTable(w, v.ENIs, []column[api.CloudENI]{
 		{"ENI", func(e api.CloudENI) string { return e.ENI }},
 		{"MAC", func(e api.CloudENI) string { return e.MAC }},
-		{"CLOUD", func(e api.CloudENI) string { return cloudOf(e, func(c provider.ENI) string { return c.ID }) }},
-		{"INSTANCE", func(e api.CloudENI) string { return cloudOf(e, func(c provider.ENI) string { return c.Instance }) }},
-		{"SUBNET", func(e api.CloudENI) string { return cloudOf(e, func(c provider.ENI) string { return c.Subnet }) }},
+		{"CLOUD", func(e api.CloudENI) string { return cloudOf(e, func(c api.CloudInterface) string { return c.ID }) }},
+		{"INSTANCE", func(e api.CloudENI) string {
+			return cloudOf(e, func(c api.CloudInterface) string { return c.Instance })
+		}},
+		{"SUBNET", func(e api.CloudENI) string { return cloudOf(e, func(c api.CloudInterface) string { return c.Subnet }) }},
 	})
 	fmt.Fprintln(w)
 	printDrift(w, v.Drift)
 }
 
-func cloudOf(e api.CloudENI, field func(provider.ENI) string) string {
+func cloudOf(e api.CloudENI, field func(api.CloudInterface) string) string {
 	if e.Cloud == nil {
 		return "-"
 	}

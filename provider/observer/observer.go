@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -174,15 +175,16 @@ func (o *Observer) enis(ctx context.Context, p provider.Provider, now time.Time)
 	var macs []string
 	for _, e := range o.cfg.State().ENIList() {
 		if !e.Detached {
-			macs = append(macs, e.MAC)
+			macs = append(macs, strings.ToLower(e.MAC))
 		}
 	}
 	slices.Sort(macs)
 	macs = slices.Compact(macs)
 	o.mu.Lock()
-	known, at := o.last.ENIs, o.eniAt
+	known, at, asked := o.last.ENIs, o.eniAt, o.asked
+	o.asked = macs
 	o.mu.Unlock()
-	if now.Sub(at) < eniEvery && !newMAC(known, macs) {
+	if now.Sub(at) < eniEvery && slices.Equal(asked, macs) {
 		return known, false, nil
 	}
 	if len(macs) == 0 {
@@ -190,13 +192,6 @@ func (o *Observer) enis(ctx context.Context, p provider.Provider, now time.Time)
 	}
 	list, err = inventory.ENIs(ctx, macs)
 	return list, true, err
-}
-
-// newMAC says that a node has a MAC that the cloud was not asked for, or does not have.
-func newMAC(known []provider.ENI, macs []string) bool {
-	return slices.ContainsFunc(macs, func(mac string) bool {
-		return !slices.ContainsFunc(known, func(e provider.ENI) bool { return e.MAC == mac })
-	})
 }
 
 // Drift is how the log, as it is now, differs from the last look.

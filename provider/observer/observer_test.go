@@ -51,7 +51,7 @@ func newBed() *bed {
 	s := fsm.New()
 	s.Cluster.Level = 4
 	s.Nodes["n-1"] = fsm.Node{ID: "n-1", Name: "node-1", LastSession: 7}
-	s.Sessions["n-1"] = fsm.Session{Number: 7, Node: "n-1"}
+	s.Sessions[7] = fsm.Session{Number: 7, Node: "n-1"}
 	s.ENIs["node-1/eth0"] = fsm.ENI{ID: "node-1/eth0", Node: "n-1", Device: "eth0", MAC: "02:00:00:00:00:A1", Subnet: "net", Up: true}
 	s.HAVIPs["havip-a"] = fsm.HAVIP{ID: "havip-a", Name: "web", IP: netip.MustParseAddr("10.0.0.100"), Subnet: "net", Epoch: 1, Served: 1, Owner: &fsm.Claim{Epoch: 1, Node: "n-1", Session: 7, ENI: "node-1/eth0"}}
 	b := &bed{stub: &stub{
@@ -85,6 +85,7 @@ func (b *bed) texts() (out []string) {
 func (b *bed) run(t *testing.T, play func()) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		b.Observer.looks = make(chan struct{}, 1) // of this bubble
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); b.Run(ctx) }()
@@ -155,13 +156,13 @@ func TestOnlyTheLeaderLooks(t *testing.T) {
 	b.leads = false
 	b.run(t, func() {
 		time.Sleep(time.Minute)
-		if b.looks != 0 {
-			t.Errorf("%d looks of a follower", b.looks)
+		if b.stub.looks != 0 {
+			t.Errorf("%d looks of a follower", b.stub.looks)
 		}
 		b.leads = true
 		time.Sleep(time.Second)
-		if b.looks != 1 || b.Last().At.IsZero() {
-			t.Errorf("%d looks of a new leader within a second", b.looks)
+		if b.stub.looks != 1 || b.Last().At.IsZero() {
+			t.Errorf("%d looks of a new leader within a second", b.stub.looks)
 		}
 		b.leads = false
 		time.Sleep(time.Second)
@@ -176,8 +177,8 @@ func TestBounds(t *testing.T) {
 	b := newBed()
 	b.run(t, func() {
 		time.Sleep(5*time.Minute + 5*time.Second)
-		if b.looks > 31 || b.looks < 28 || b.lists > 6 {
-			t.Errorf("%d looks and %d lists of interfaces in five minutes, every 10 s and 60 s", b.looks, b.lists)
+		if b.stub.looks > 31 || b.stub.looks < 28 || b.stub.lists > 6 {
+			t.Errorf("%d looks and %d lists of interfaces in five minutes, every 10 s and 60 s", b.stub.looks, b.stub.lists)
 		}
 		b.hang = true
 		begun := time.Now()

@@ -32,7 +32,7 @@ const (
 	// to breakMax with each call that fails after it.
 	breakAfter = 3
 	breakFirst = 5 * time.Second
-	breakMax   = time.Minute
+	breakMax   = 30 * time.Second
 
 	pageSize = 100 // the API's highest Limit
 	// pagesMax bounds a listing: 5,000 HAVIPs, or ENIs, of a VPC.

@@ -437,3 +437,18 @@ func TestRate(t *testing.T) {
 		t.Errorf("%v a second with a burst of %d reaches the 20 a second that the API takes", c.limiter.Limit(), c.limiter.Burst())
 	}
 }
+
+// What the metadata service and a file say is read without a panic, and no error quotes it.
+func FuzzSecrets(f *testing.F) {
+	f.Add([]byte(`{"TmpSecretId":"a","TmpSecretKey":"hush","Token":"t","ExpiredTime":1,"Code":"Success"}`))
+	f.Add([]byte("secret_id: a\nsecret_key: hush\n"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		_, role := parseRole(raw, "r")
+		_, file := parseCredentials(raw, "f")
+		for _, err := range []error{role, file} {
+			if err != nil && len(raw) > 200 && strings.Contains(err.Error(), string(raw)) {
+				t.Errorf("the error quotes what it read: %v", err)
+			}
+		}
+	})
+}
