@@ -1,0 +1,172 @@
+package claimer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"havip-cluster/provider"
+)
+
+// cloud is one that takes its time.
+type cloud struct {
+	mu     sync.Mutex
+	slow   map[string]time.Duration // a claim of a HAVIP takes that long
+	fail   map[string]bool
+	here   map[string]bool
+	calls  map[string]int // by kind and HAVIP
+	cutoff int            // calls that were cut off
+}
+
+func newCloud() *cloud {
+	return &cloud{slow: map[string]time.Duration{}, fail: map[string]bool{}, here: map[string]bool{}, calls: map[string]int{}}
+}
+
+func (f *cloud) called(kind provider.CallKind, c provider.Claim) (slow time.Duration, fail bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls[string(kind)+" "+c.Name]++
+	return f.slow[c.Name], f.fail[c.Name]
+}
+
+func (f *cloud) Claim(ctx context.Context, c provider.Claim) error {
+	slow, fail := f.called(provider.CallClaim, c)
+	select {
+	case <-ctx.Done():
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.cutoff++
+		return ctx.Err()
+	case <-time.After(slow):
+	}
+	if fail {
+		return errors.New("throttled")
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.here[c.Name] = true
+	return nil
+}
+
+func (f *cloud) Where(_ context.Context, c provider.Claim) (provider.Place, error) {
+	f.called(provider.CallWhere, c)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return provider.Place{Here: f.here[c.Name]}, nil
+}
+
+func (f *cloud) Release(_ context.Context, c provider.Claim) error {
+	f.called(provider.CallRelease, c)
+	return nil
+}
+
+func of(name string, epoch uint64) provider.Claim {
+	return provider.Claim{HAVIP: "havip-" + name, Name: name, Address: netip.MustParseAddr("10.0.0.1"), Epoch: epoch}
+}
+
+// bed is a Claimer that runs in a bubble.
+type bed struct {
+	*Claimer
+	f       *cloud
+	mu      sync.Mutex
+	serving []provider.Claim
+	stood   []string
+}
+
+func (b *bed) serve(list ...provider.Claim) {
+	b.mu.Lock()
+	b.serving = list
+	b.mu.Unlock()
+	b.Wake()
+}
+
+func inBubble(t *testing.T, f func(b *bed)) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bed{f: newCloud()}
+		b.Claimer = New(Config{
+			Claimer: func() provider.Claimer { return b.f },
+			Serving: func() []provider.Claim { b.mu.Lock(); defer b.mu.Unlock(); return b.serving },
+			Stands:  func(c provider.Claim) { b.mu.Lock(); defer b.mu.Unlock(); b.stood = append(b.stood, c.Name) },
+			Log:     slog.New(slog.DiscardHandler),
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); b.Run(ctx) }()
+		f(b)
+		cancel()
+		<-done
+	})
+}
+
+// A call that hangs delays no other HAVIP, and ends when its HAVIP is not served any more.
+func TestASlowCallHoldsUpNobody(t *testing.T) {
+	inBubble(t, func(b *bed) {
+		b.f.slow["a"] = time.Hour
+		b.serve(of("a", 1), of("b", 1))
+		time.Sleep(time.Second)
+		if b.Stands("havip-a", 1) || !b.Stands("havip-b", 1) || len(b.stood) != 1 {
+			t.Errorf("a %v, b %v, %v", b.Stands("havip-a", 1), b.Stands("havip-b", 1), b.stood)
+		}
+		b.serve(of("b", 1))
+		time.Sleep(100 * time.Millisecond)
+		if b.f.cutoff != 1 {
+			t.Errorf("%d calls were cut off when the lease was over", b.f.cutoff)
+		}
+		if b.f.calls["release a"] != 1 {
+			t.Errorf("calls %v", b.f.calls)
+		}
+	})
+}
+
+// Failures are repeated with a growing pause while the HAVIP is served, and end with it.
+func TestFailuresAreRepeated(t *testing.T) {
+	inBubble(t, func(b *bed) {
+		b.f.fail["a"] = true
+		b.serve(of("a", 1))
+		time.Sleep(time.Minute)
+		if n := b.f.calls["claim a"]; n < 8 || n > 14 {
+			t.Errorf("%d claims in a minute", n)
+		}
+		if w := b.Waiting(); len(w) != 1 || w[0].Failure != "throttled" {
+			t.Errorf("%+v", w)
+		}
+		b.f.mu.Lock()
+		b.f.fail["a"] = false
+		b.f.mu.Unlock()
+		time.Sleep(15 * time.Second)
+		if !b.Stands("havip-a", 1) {
+			t.Error("it does not stand when the cloud takes calls again")
+		}
+		calls, failed := b.Counts()
+		if failed < 8 || calls <= failed {
+			t.Errorf("%d calls, %d failed", calls, failed)
+		}
+	})
+}
+
+// Somebody else takes the address: it is claimed again within a look.
+func TestWhatIsTakenIsClaimedAgain(t *testing.T) {
+	inBubble(t, func(b *bed) {
+		b.serve(of("a", 1))
+		time.Sleep(time.Second)
+		b.f.mu.Lock()
+		b.f.here["a"] = false
+		b.f.mu.Unlock()
+		time.Sleep(11 * time.Second)
+		if b.f.calls["claim a"] != 2 || !b.Stands("havip-a", 1) || len(b.stood) != 2 {
+			t.Errorf("calls %v, stood %v", b.f.calls, b.stood)
+		}
+	})
+}
+
+func TestWithoutACloudEverythingStands(t *testing.T) {
+	c := New(Config{Claimer: func() provider.Claimer { return nil }})
+	if !c.Stands("havip-a", 1) {
+		t.Error("where announcements move an address, what is served stands")
+	}
+}
