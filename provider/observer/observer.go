@@ -66,6 +66,7 @@ type Observer struct {
 	mu     sync.Mutex
 	last   Snapshot
 	eniAt  time.Time
+	asked  []string // MACs, of the last look
 	inVain int
 	rounds uint64
 	failed uint64
