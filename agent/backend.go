@@ -57,6 +57,8 @@ type backend struct {
 	elsewhere string
 	prober    *reach.Prober
 	saver     *autosave.Saver
+	// unsent says what stands here and the cloud does not send here; nil: nothing is known of it.
+	unsent func() []string
 
 	reads shared.Call[uint64] // of the leader's read index
 
@@ -371,6 +373,9 @@ func (b *backend) Local() api.Local {
 		return out
 	}
 	out.Conditions = append(out.Conditions, b.edge.Warnings()...)
+	if b.unsent != nil {
+		out.Conditions = append(out.Conditions, b.unsent()...)
+	}
 	session, deadline := b.member.Keeper.Lease()
 	if out.Session = session; session != 0 {
 		out.LeaseRemaining = max(deadline.Sub(ports.Boot()), 0)

@@ -16,6 +16,8 @@ import (
 	"havip-cluster/fsm"
 	"havip-cluster/membership"
 	"havip-cluster/provider"
+	"havip-cluster/provider/aws"
+	"havip-cluster/provider/exec"
 	"havip-cluster/provider/observer"
 	"havip-cluster/provider/tencent"
 )
@@ -42,6 +44,10 @@ func newProvider(c provider.Config) (provider.Provider, error) {
 		return nil, nil
 	case provider.KindTencent:
 		return tencent.New(c.Tencent)
+	case provider.KindAWS:
+		return aws.New(c.AWS)
+	case provider.KindExec:
+		return exec.New(c.Exec)
 	}
 	return nil, fmt.Errorf("provider: kind: this program has no provider %q", c.Kind)
 }

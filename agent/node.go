@@ -40,6 +40,7 @@ import (
 	"havip-cluster/membership/identity"
 	"havip-cluster/membership/words"
 	"havip-cluster/netdev/fence"
+	"havip-cluster/provider/claimer"
 )
 
 const (
@@ -139,8 +140,9 @@ type node struct {
 	member   *failover.Member
 	backend  *backend
 	hooks    *hooks.Hooks
-	health   *health.Runner // the checks of services; nil in a witness
-	cloud    *cloud         // the provider, which may be none
+	health   *health.Runner   // the checks of services; nil in a witness
+	cloud    *cloud           // the provider, which may be none
+	claims   *claimer.Claimer // the calls that move addresses, where the provider has such
 	server   *api.Server
 	public   net.Listener
 	local    net.Listener
@@ -264,7 +266,7 @@ func (a *node) openMember() {
 		Node: a.id.NodeID, Log: &raftLog{Node: a.node}, Submit: a.backend.submit, Post: a.words, Gossip: a.gossip, Clock: ports.Boot,
 		Logger: a.log, Owner: a.edge != nil, Lease: a.id.Lease, Plane: a.plane,
 		Stand: a.node.Stand, Yield: a.node.YieldTo,
-		Changed: a.hooks.Changed,
+		Changed: a.changed, Sent: a.sent,
 		Measure: a.figures.measure(), Claimed: a.figures.claims.Inc,
 	}
 	if a.edge != nil {
@@ -283,6 +285,9 @@ func (a *node) openMember() {
 	registry.MustRegister(metrics{a.backend, a.fence, a.figures, new(candidates)}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a.webhooks, a.cloud = a.newWebhooks(), a.newCloud()
 	registry.MustRegister(cloudMetrics{a.cloud})
+	a.claims = a.newClaims()
+	a.backend.unsent = a.claimWarnings
+	registry.MustRegister(claimMetrics{a.claims})
 	a.kept = chronicle.New(filepath.Join(a.id.Dir, chronicleDir), a.node.State, a.node.Watch, a.log)
 	a.server = api.New(api.Config{Backend: a.backend, Kept: a.kept.Read, TestWebhook: a.webhooks.Test, Identity: a.id, Keys: keyGiver{a.id}, Version: a.options.Version, Registry: registry, Log: a.log, LogTail: a.logTail, Snapshots: a.snapshots, Cloud: a.cloud})
 	a.founding = &fsm.InitCluster{
@@ -329,6 +334,7 @@ func (a *node) run(parent context.Context) error {
 	part("webhooks", func(ctx context.Context) error { a.webhooks.Run(ctx); return nil })
 	part("chronicle", func(ctx context.Context) error { a.kept.Run(ctx); return nil })
 	part("guard", a.tellGuard)
+	part("claims", func(ctx context.Context) error { a.claims.Run(ctx); return nil })
 	part("cloud", func(ctx context.Context) error { a.cloud.run(ctx); return nil })
 	part("memory", func(ctx context.Context) error { a.plane.KeepMemory(ctx); return nil })
 	part("snapshots", func(ctx context.Context) error { a.saver.Run(ctx); return nil })

@@ -48,6 +48,8 @@ type Config struct {
 	// Changed hears what becomes of HAVIPs here; nil: nobody does. The Agent calls it on its
 	// way, so it must not block.
 	Changed func(owner.Change)
+	// Sent reports whether clients find here what stands here, as package owner has it; nil: they do.
+	Sent func(havip string, epoch fsm.Epoch) bool
 	// Measure hears how the renewals do, Claimed each claim of a HAVIP by somebody outside the
 	// cluster. They may be nil, and must not block.
 	Measure shell.Measure
@@ -86,7 +88,7 @@ func New(cfg Config) *Member {
 	})
 	if cfg.Owner {
 		m.Agent = owner.New(owner.Config{
-			Node: cfg.Node, Log: cfg.Log, Submit: cfg.Submit, Mail: m.mail, Edge: cfg.Edge, Clock: cfg.Clock, Logger: cfg.Logger, Changed: cfg.Changed, Claimed: cfg.Claimed,
+			Node: cfg.Node, Log: cfg.Log, Submit: cfg.Submit, Mail: m.mail, Edge: cfg.Edge, Clock: cfg.Clock, Logger: cfg.Logger, Changed: cfg.Changed, Sent: cfg.Sent, Claimed: cfg.Claimed,
 		})
 		m.Keeper = shell.NewKeeper(cores, m.Agent, cfg.Edge)
 	}

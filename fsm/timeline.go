@@ -32,6 +32,7 @@ const (
 	StepAddress   = "address"   // the address is on the interface
 	StepFence     = "fence"     // the fence lets its frames pass
 	StepAnnounced = "announced" // the neighbours were told
+	StepClaimed   = "claimed"   // the cloud sends the address there, where a call moves it
 	StepConfirmed = "confirmed" // the log says that it is served
 	StepAnswered  = "answered"  // the fence let the first frame for it in
 	StepDark      = "dark"      // nobody could own it

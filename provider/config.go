@@ -19,6 +19,8 @@ type Config struct {
 	// DefaultSettle.
 	Settle  time.Duration `yaml:"settle,omitempty"`
 	Tencent Tencent       `yaml:"tencent,omitempty"`
+	AWS     AWS           `yaml:"aws,omitempty"`
+	Exec    Exec          `yaml:"exec,omitempty"`
 }
 
 // Tencent is the sub-block `tencent`.

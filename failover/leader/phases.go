@@ -14,12 +14,13 @@ const (
 	PhaseEndorse  = "endorse"  // until a majority endorsed the end
 	PhaseCommit   = "commit"   // until the close and the new place were committed
 	PhaseActivate = "activate" // until the new owner said that it answers
+	PhaseClaim    = "claim"    // until the cloud sent the address there, where a call moves it
 	PhaseTotal    = "total"    // from the last renewal until then
 )
 
 // PhaseNames lists them in their order.
 func PhaseNames() []string {
-	return []string{PhaseDetect, PhaseAsk, PhaseEndorse, PhaseCommit, PhaseActivate, PhaseTotal}
+	return []string{PhaseDetect, PhaseAsk, PhaseEndorse, PhaseCommit, PhaseActivate, PhaseClaim, PhaseTotal}
 }
 
 // phaseEnds are the steps of a timeline with which a phase ends, by name and, as members below level 4
@@ -30,6 +31,7 @@ var phaseEnds = []struct{ step, words, phase string }{
 	{fsm.StepEndorsed, "majority endorsed the end", PhaseEndorse},
 	{fsm.StepCommitted, "close and new place committed", PhaseCommit},
 	{fsm.StepAnnounced, "new owner put the address up and announced it", PhaseActivate},
+	{fsm.StepClaimed, "the cloud sends the address there", PhaseClaim},
 }
 
 // Phase is how long one part of a failover took.
@@ -46,7 +48,7 @@ func Phases(f fsm.Failover) []Phase {
 		return nil
 	}
 	var out []Phase
-	last := time.Duration(0)
+	last, total, served := time.Duration(0), time.Duration(0), false
 	for _, step := range f.Steps {
 		for _, e := range phaseEnds {
 			if step.Step != e.step && (step.Step != "" || !strings.HasPrefix(step.What, e.words)) {
@@ -54,10 +56,13 @@ func Phases(f fsm.Failover) []Phase {
 			}
 			out = append(out, Phase{e.phase, max(step.After-last, 0)})
 			last = step.After
-			if e.phase == PhaseActivate {
-				out = append(out, Phase{PhaseTotal, step.After})
+			if served = served || e.phase == PhaseActivate; served {
+				total = step.After
 			}
 		}
+	}
+	if served {
+		out = append(out, Phase{PhaseTotal, total})
 	}
 	return out
 }

@@ -41,6 +41,14 @@ func TestPhasesOfATimeline(t *testing.T) {
 		if got := Phases(done); !slices.Equal(got, want) {
 			t.Errorf("level %d, with a new step: %v", level, got)
 		}
+		if level == 4 { // the cloud's part is a phase of its own
+			sent := done
+			sent.Steps = append(slices.Clone(done.Steps), fsm.FailoverStep{Step: fsm.StepClaimed, What: "the cloud sends the address there", After: 1415 * time.Millisecond})
+			want := append(slices.Clone(want[:5]), Phase{PhaseClaim, time.Second}, Phase{PhaseTotal, 1415 * time.Millisecond})
+			if got := Phases(sent); !slices.Equal(got, want) {
+				t.Errorf("with the cloud's part: %v, want %v", got, want)
+			}
+		}
 		if done.Kind = fsm.ChangeDrain; Phases(done) != nil {
 			t.Errorf("level %d: a drain has the phases %v", level, Phases(done))
 		}

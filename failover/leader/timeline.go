@@ -160,6 +160,7 @@ var ownerSteps = [...]struct{ step, what string }{
 	wire.StepFence:     {fsm.StepFence, "the fence is open for it"},
 	wire.StepAnnounced: {fsm.StepAnnounced, "the neighbours were told"},
 	wire.StepAnswered:  {fsm.StepAnswered, "the fence let the first frame for it in"},
+	wire.StepClaimed:   {fsm.StepClaimed, "the cloud sends the address there"},
 }
 
 // told notes what the new owner did when.
@@ -255,7 +256,7 @@ func (f *openFailover) ending() (m moment, unusual bool) {
 		return moment{fsm.StepDark, "nobody could own it", "", f.committed}, true
 	case f.overtaken:
 		return moment{fsm.StepOvertaken, "the next change came before it was served", "", f.committed}, true
-	case f.reported == 0 && f.confirmed == 0:
+	case f.reported == 0 && f.confirmed == 0 && !f.has(fsm.StepAnnounced): // else the cloud takes its time
 		return moment{fsm.StepSilent, "the new owner has not reported", "", f.committed}, true
 	}
 	return moment{}, false

@@ -443,13 +443,29 @@ func (a *Agent) gone(h *holding) {
 func (a *Agent) confirm(s *fsm.State, now lease.Instant) (unconfirmed bool) {
 	for id, h := range a.holdings.by {
 		v, exists := s.HAVIPs[id]
-		if exists && h.serving && !h.leaving && (!confirmed(s, v, h.Claim) || h.told != h.Claim.Epoch) {
+		if exists && h.serving && !h.leaving && a.sent(h) && (!confirmed(s, v, h.Claim) || h.told != h.Claim.Epoch) {
 			h.told = h.Claim.Epoch
 			a.saying.activated(h, now)
 			unconfirmed = true
 		}
 	}
 	return unconfirmed
+}
+
+// sent: clients find it here.
+func (a *Agent) sent(h *holding) bool {
+	return a.cfg.Sent == nil || a.cfg.Sent(h.HAVIP.ID, h.Claim.Epoch)
+}
+
+// SentHere tells the leader that the cloud sends a HAVIP here since now, which is a step of its own.
+// Anybody may call it; it does not block.
+func (a *Agent) SentHere(havip string, epoch fsm.Epoch) {
+	for _, s := range a.Holdings() {
+		if s.HAVIP.ID == havip && s.Claim.Epoch == epoch {
+			a.narrator.sentHere(s.Holding)
+		}
+	}
+	a.Look()
 }
 
 // confirmed: the log shows that a claim is served. Below level 3 it has no place for that.

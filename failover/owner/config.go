@@ -6,6 +6,7 @@ import (
 	"havip-cluster/failover/lease"
 	"havip-cluster/failover/ports"
 	"havip-cluster/failover/wire"
+	"havip-cluster/fsm"
 )
 
 // Config is what an Agent is made of.
@@ -20,6 +21,10 @@ type Config struct {
 	// Changed hears what becomes of HAVIPs here; nil: nobody does. The Agent calls it on its
 	// way, so it must not block.
 	Changed func(Change)
+	// Sent reports whether clients find here what stands here: where a call of the cloud moves an
+	// address, that takes longer. The log is told that a HAVIP is served only then, and nothing else
+	// waits. nil: announcements move it, so they do. It must not block.
+	Sent func(havip string, epoch fsm.Epoch) bool
 	// Claimed hears of each claim of a HAVIP by somebody outside the cluster; nil: nobody does.
 	Claimed func()
 }

@@ -99,6 +99,15 @@ func (t *narrator) relabelled(h *holding) {
 	}
 }
 
+// sentHere tells that the cloud sends a HAVIP here since now.
+func (t *narrator) sentHere(h Holding) {
+	word := wire.StepsWord{HAVIP: h.HAVIP.ID, Epoch: h.Claim.Epoch, Session: h.Claim.Session, Steps: []wire.StepWord{{Step: wire.StepClaimed, At: t.cfg.Clock()}}}
+	select {
+	case t.queue <- story{word: word}:
+	default:
+	}
+}
+
 // run tells until ctx ends.
 func (t *narrator) run(ctx context.Context) {
 	var open []*story

@@ -18,6 +18,7 @@ const (
 	StepFence                // the fence is open for it
 	StepAnnounced            // the neighbours were told
 	StepAnswered             // the fence let the first frame for it in
+	StepClaimed              // the cloud sends the address there, where a call moves it
 	stepEnd
 )
 

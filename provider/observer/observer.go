@@ -96,7 +96,7 @@ func (o *Observer) Run(ctx context.Context) {
 	next := time.Time{}
 	for wait(ctx, leadPoll) {
 		p, cfg := o.cfg.Provider()
-		if p == nil || !o.cfg.Leading() {
+		if p == nil || !p.Caps().Describe || !o.cfg.Leading() {
 			o.forget()
 			next = time.Time{}
 			continue
