@@ -29,6 +29,7 @@ var doors = map[string]string{
 	"netdev/claim.go":                  "FuzzParseARP FuzzParseStation",
 	"agent/preflight/network.go":       "FuzzVRRPSpeaker",
 	"netdev/announce.go":               "none: it only sends",
+	"netdev/responder.go":              "FuzzProbe",
 	"netdev/conn.go":                   "none: the kernel's answers (FuzzMessages)",
 	"netdev/fence/wire.go":             "none: its own frames, on two devices that it made",
 }

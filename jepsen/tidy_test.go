@@ -53,8 +53,11 @@ var arrows = map[string][]string{
 	"provider":             {"fsm"},
 	"provider/observer":    {"fsm", "provider"},
 	"provider/tencent":     {"provider"},
+	"provider/aws":         {"provider"},
+	"provider/exec":        {"provider"},
+	"provider/claimer":     {"provider"},
 	"agent": {
-		"agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "api", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm", "health", "provider", "provider/observer", "provider/tencent",
+		"agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "api", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm", "health", "provider", "provider/aws", "provider/claimer", "provider/exec", "provider/observer", "provider/tencent",
 		"membership", "membership/identity", "membership/reach", "membership/words", "netdev", "netdev/fence",
 	},
 	"agent/guard":         {"api", "fsm", "membership/identity", "netdev", "netdev/fence"},
@@ -89,7 +92,7 @@ var pureFiles = []string{
 	"membership/reach/table.go", "membership/reach/travel.go",
 	"failover/owner/handoff.go", "failover/owner/pace.go", "failover/wire/wire.go",
 	"failover/leader/commits.go", "failover/leader/drain.go", "failover/leader/move.go", "failover/leader/timeline.go", "failover/leader/kind.go", "failover/leader/clocks.go", "failover/wire/story.go", "agent/webhook/queue.go",
-	"provider/compare.go", "provider/want.go", "provider/observer/told.go",
+	"provider/claim.go", "provider/compare.go", "provider/want.go", "provider/observer/told.go",
 }
 
 var impureImports = []string{"math/rand", "math/rand/v2", "crypto/rand", "sync", "sync/atomic"}

@@ -186,17 +186,26 @@ func (s *responder) drop(c net.Conn) {
 func (s *responder) answer(c *net.TCPConn) {
 	_ = c.SetDeadline(time.Now().Add(probeTime))
 	if s.Path != "" {
-		request, err := http.ReadRequest(bufio.NewReader(io.LimitReader(c, probeBytes)))
+		text, err := replyTo(c, s.Path)
 		if err != nil {
 			return
 		}
-		if _, err := io.WriteString(c, reply(request, s.Path)); err != nil {
+		if _, err := io.WriteString(c, text); err != nil {
 			return
 		}
 	}
 	if c.CloseWrite() == nil {
 		_, _ = io.CopyN(io.Discard, c, probeBytes)
 	}
+}
+
+// replyTo reads one request, of which it takes probeBytes at most, and gives the answer.
+func replyTo(r io.Reader, path string) (string, error) {
+	request, err := http.ReadRequest(bufio.NewReader(io.LimitReader(r, probeBytes)))
+	if err != nil {
+		return "", err
+	}
+	return reply(request, path), nil
 }
 
 // reply is the answer to one request of HTTP/1.

@@ -1,10 +1,13 @@
 package netdev
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"syscall"
 	"testing"
@@ -129,4 +132,25 @@ func TestResponderRefusals(t *testing.T) {
 		t.Errorf("asked by another device it answers %q", got)
 	}
 	r.Close(61002)
+}
+
+// FuzzProbe: whatever a stranger sends, the answer is one response of HTTP, and 200 is for GET and HEAD of the path alone.
+func FuzzProbe(f *testing.F) {
+	for _, s := range []string{"GET /up HTTP/1.1\r\nHost: x\r\n\r\n", "HEAD /up HTTP/1.0\r\n\r\n", "POST /up HTTP/1.1\r\n\r\n", "GET http://x/up HTTP/1.1\r\nHost: x\r\n\r\n", "\x16\x03\x01", "GET /up"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		text, err := replyTo(bytes.NewReader(sent), "/up")
+		if err != nil {
+			return
+		}
+		response, err := http.ReadResponse(bufio.NewReader(strings.NewReader(text)), nil)
+		if err != nil {
+			t.Fatalf("%q is answered with %q: %v", sent, text, err)
+		}
+		defer response.Body.Close()
+		if response.StatusCode == http.StatusOK && !bytes.HasPrefix(bytes.TrimLeft(sent, "\r\n"), []byte("GET ")) && !bytes.HasPrefix(bytes.TrimLeft(sent, "\r\n"), []byte("HEAD ")) {
+			t.Errorf("%q is answered with %q", sent, text)
+		}
+	})
 }

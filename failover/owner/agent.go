@@ -452,22 +452,6 @@ func (a *Agent) confirm(s *fsm.State, now lease.Instant) (unconfirmed bool) {
 	return unconfirmed
 }
 
-// sent: clients find it here.
-func (a *Agent) sent(h *holding) bool {
-	return a.cfg.Sent == nil || a.cfg.Sent(h.HAVIP.ID, h.Claim.Epoch)
-}
-
-// SentHere tells the leader that the cloud sends a HAVIP here since now, which is a step of its own.
-// Anybody may call it; it does not block.
-func (a *Agent) SentHere(havip string, epoch fsm.Epoch) {
-	for _, s := range a.Holdings() {
-		if s.HAVIP.ID == havip && s.Claim.Epoch == epoch {
-			a.narrator.sentHere(s.Holding)
-		}
-	}
-	a.Look()
-}
-
 // confirmed: the log shows that a claim is served. Below level 3 it has no place for that.
 func confirmed(s *fsm.State, v fsm.HAVIP, c fsm.Claim) bool {
 	return s.Level() < 3 || v.Owner == nil || *v.Owner != c || v.Served == c.Epoch

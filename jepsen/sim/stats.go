@@ -43,16 +43,16 @@ type Stats struct {
 	EdgeFailures  int
 	// ProbesAnswered counts the looks at which a host would have answered a load balancer.
 	ProbesAnswered int
-	Strays        int // addresses that another program put on a host
-	Unfenced      int // fences that another program took away
-	Joined        int
-	Removed       int
-	Acked         int // changes by operators
-	Refused       int
-	Unknown       int
-	Applied       int // states that were checked
-	Left          int // plays that left a goroutine waiting for a raft that had been shut down
-	Settle        time.Duration
+	Strays         int // addresses that another program put on a host
+	Unfenced       int // fences that another program took away
+	Joined         int
+	Removed        int
+	Acked          int // changes by operators
+	Refused        int
+	Unknown        int
+	Applied        int // states that were checked
+	Left           int // plays that left a goroutine waiting for a raft that had been shut down
+	Settle         time.Duration
 }
 
 // renewals is the number of the kind in the datagrams.
