@@ -111,12 +111,6 @@ type SyncRequest struct {
 	Prune     bool   `json:"prune,omitempty" doc:"to-cloud: take away there what is not here: members, EIPs, HAVIPs"`
 }
 
-// CodeNoProvider is the code where a node has no provider.
-const CodeNoProvider = "UnsupportedOperation.NoProvider"
-
-// CodeCloud is the code where the cloud refused or did not answer.
-const CodeCloud = "FailedOperation.Cloud"
-
 // provider is the node's, or a problem with the way out.
 func (s *Server) provider() (provider.Provider, provider.Config, error) {
 	if s.Cloud != nil {
