@@ -111,12 +111,6 @@ type SyncRequest struct {
 	Prune     bool   `json:"prune,omitempty" doc:"to-cloud: take away there what is not here: members, EIPs, HAVIPs"`
 }
 
-// CodeNoProvider is the code where a node has no provider.
-const CodeNoProvider = "UnsupportedOperation.NoProvider"
-
-// CodeCloud is the code where the cloud refused or did not answer.
-const CodeCloud = "FailedOperation.Cloud"
-
 // provider is the node's, or a problem with the way out.
 func (s *Server) provider() (provider.Provider, provider.Config, error) {
 	if s.Cloud != nil {
@@ -235,4 +229,29 @@ func driftText(havip, message, command string) string {
 		message += "; `" + command + "`"
 	}
 	return message
+}
+
+// cloudNamed is the id of the ENI that a cloud calls so; any other text stays what it is. An id of the cluster wins.
+func cloudNamed(st *fsm.State, text string) string {
+	if _, own := st.ENIs[text]; own || text == "" {
+		return text
+	}
+	for _, e := range st.ENIList() {
+		if e.Cloud.ID == text {
+			return e.ID
+		}
+	}
+	return text
+}
+
+// named is cloudNamed for a list, by what this node has applied; nil stays nil.
+func (s *Server) named(texts []string) []string {
+	if texts == nil {
+		return nil
+	}
+	st, out := s.Backend.State(), make([]string, 0, len(texts))
+	for _, t := range texts {
+		out = append(out, cloudNamed(st, t))
+	}
+	return out
 }

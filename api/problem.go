@@ -23,7 +23,9 @@ const (
 	CodeAction     = "InvalidAction"        // no such endpoint or method
 	CodeTooMany    = "RequestLimitExceeded" // too many at the same time, or too often
 	CodeInternal   = "InternalError"
-	CodeWebhook    = "FailedOperation.Webhook" // the receiver did not take it
+	CodeNoProvider = "UnsupportedOperation.NoProvider" // the node has no provider
+	CodeCloud      = "FailedOperation.Cloud"           // the cloud refused, or did not answer
+	CodeWebhook    = "FailedOperation.Webhook"         // the receiver did not take it
 )
 
 // Problem is an error as the API shows it: RFC 9457 with a stable code.

@@ -186,6 +186,7 @@ func (s *Server) createHAVIP(ctx context.Context, in *havipCreate) (fsm.Result, 
 	cmd := fsm.CreateHAVIP{
 		Name: b.Name, Subnet: b.Subnet, VPC: b.VPC, Range: b.Range.fsm(), Spec: fsm.Spec{}.With(b.Change), ReuseNow: b.ReuseNow, Force: b.Force,
 	}
+	cmd.Range.Members = s.named(cmd.Range.Members)
 	if b.IP != "" {
 		ip, err := netip.ParseAddr(b.IP)
 		if err != nil || ip.Zone() != "" || ip.Is4In6() {
@@ -231,6 +232,7 @@ func (s *Server) updateHAVIP(ctx context.Context, in *havipBody[HAVIPChange]) (f
 		cmd := fsm.UpdateHAVIP{ID: v.ID, Name: b.Name, Bans: b.Bans, Change: b.Change, Evict: b.Evict, Force: b.Force}
 		if b.Range != nil {
 			r := b.Range.fsm()
+			r.Members = s.named(r.Members)
 			if b.Range.Limit == nil {
 				r.Limit = v.Range.Limit || len(r.Members) > 0
 			}
@@ -265,7 +267,7 @@ func (s *Server) moveHAVIP(ctx context.Context, in *havipBody[MoveTarget]) (fsm.
 			return fsm.Result{}, refusal
 		}
 	}
-	res, err := s.Backend.MoveHAVIP(ctx, v.ID, in.Body.To, in.Key.Key)
+	res, err := s.Backend.MoveHAVIP(ctx, v.ID, s.named([]string{in.Body.To})[0], in.Key.Key)
 	res.Object = v.ID
 	return res, err
 }
@@ -274,6 +276,7 @@ func (s *Server) moveHAVIP(ctx context.Context, in *havipBody[MoveTarget]) (fsm.
 // new HAVIP.
 func (s *Server) changeRange(ctx context.Context, in *havipBody[RangeChange]) (fsm.Result, error) {
 	b := in.Body
+	b.Add, b.Remove = s.named(b.Add), s.named(b.Remove)
 	return s.commitList(ctx, in.Key.Key, onHAVIP(in.ID, func(v fsm.HAVIP) (fsm.Body, error) {
 		if len(v.Range.Members) == 0 && !v.Range.Limit && len(b.Add) > 0 && len(b.Remove) == 0 {
 			r := fsm.Range{Type: fsm.RangeType(b.Type), Members: b.Add, Limit: true}
@@ -287,6 +290,7 @@ func (s *Server) changeRange(ctx context.Context, in *havipBody[RangeChange]) (f
 // list, so that all are done or none.
 func (s *Server) changeBans(ctx context.Context, in *havipBody[BanChange]) (fsm.Result, error) {
 	b := in.Body
+	b.Add, b.Remove = s.named(b.Add), s.named(b.Remove)
 	if b.ForSeconds != 0 && (len(b.Add) != 1 || len(b.Remove) != 0) {
 		return fsm.Result{}, fsm.Refuse(fsm.CodeParameter, "for_seconds is the time of one ban: name exactly one node or ENI to add, and none to remove")
 	}

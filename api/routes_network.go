@@ -80,7 +80,7 @@ func (s *Server) networkRoutes() {
 		}, done)
 	write(s, http.MethodPatch, "/v1/enis/{id}", "set-eni", "Say what the inventory cannot know of an ENI",
 		func(ctx context.Context, in *eniChange) (fsm.Result, error) {
-			return s.commit(ctx, in.Key.Key, one(fsm.SetENI{ID: in.ID, Subnet: in.Body.Subnet, Primary: in.Body.Primary}))
+			return s.commit(ctx, in.Key.Key, one(fsm.SetENI{ID: s.named([]string{in.ID})[0], Subnet: in.Body.Subnet, Primary: in.Body.Primary}))
 		},
 		func(st *fsm.State, _ *eniChange, res fsm.Result) (ENI, error) { return showENI(st, res.Object) })
 }
@@ -94,7 +94,7 @@ func showSubnet(st *fsm.State, name string) (Subnet, error) {
 }
 
 func showENI(st *fsm.State, id string) (ENI, error) {
-	e, ok := st.ENIs[id]
+	e, ok := st.ENIs[cloudNamed(st, id)]
 	if !ok {
 		return ENI{}, fsm.Refuse(fsm.CodeNotFound, "no ENI has the id %q; `eni list` shows those there are", id)
 	}

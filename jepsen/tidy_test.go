@@ -102,7 +102,7 @@ var clockFunctions = []string{"Now", "Since", "Until", "After", "AfterFunc", "Ne
 // house lists the folders that explain themselves in a DESIGN.md once they hold Go code.
 var house = []string{
 	"cmd/havip-cluster", "api", "havip", "fsm", "fsm/placement", "membership", "membership/identity",
-	"failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "failover/wire", "edge", "agent", "agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "manifest", "netdev", "jepsen", "jepsen/sim", "jepsen/mutants",
+	"failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "failover/wire", "edge", "agent", "agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "manifest", "netdev", "provider", "provider/observer", "provider/tencent", "jepsen", "jepsen/sim", "jepsen/mutants",
 }
 
 // allowance lets one file ("dir/file.go") or function ("dir/file.go:Name") exceed its

@@ -81,7 +81,7 @@ func Compare(c Cluster, seen []Observed, now time.Time, settle time.Duration) []
 		})
 	}
 	for _, e := range c.ENIs {
-		if e.Cloud.ID == "" {
+		if e.Cloud.ID == "" && e.Carries {
 			d.out = append(d.out, Warning{
 				Code: ENIUnknown, Subject: e.ENI, Command: "havip-cluster eni show " + e.ENI,
 				Message: fmt.Sprintf("the VPC has no network interface with the MAC of ENI %s: the cloud will not take its announcements", e.ENI),

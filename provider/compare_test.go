@@ -19,7 +19,7 @@ var (
 
 func candidate(n int) Candidate {
 	return Candidate{
-		Node: fmt.Sprintf("node-%d", n), ENI: fmt.Sprintf("node-%d/eth0", n),
+		Carries: true, Node: fmt.Sprintf("node-%d", n), ENI: fmt.Sprintf("node-%d/eth0", n),
 		Cloud: ENI{ID: fmt.Sprintf("eni-%d", n), Instance: fmt.Sprintf("ins-%d", n), VPC: "vpc-1", Subnet: "subnet-a"},
 	}
 }

@@ -26,6 +26,7 @@ type Want struct {
 type Candidate struct {
 	Node, ENI string // the cluster's names
 	Cloud     ENI    // its id is "" while the cloud has not named it
+	Carries   bool   // its subnet has HAVIPs
 }
 
 // Owner is who should answer for a HAVIP.
@@ -39,7 +40,7 @@ type Owner struct {
 // Cluster is what the log says, as far as a cloud is concerned.
 type Cluster struct {
 	Wants []Want // sorted by name, then id
-	// ENIs are those of nodes that may own HAVIPs, sorted by id.
+	// ENIs are all that a node has in some subnet, sorted by id.
 	ENIs []Candidate
 	// Quota is how many HAVIPs a VPC may have; 0 = none is known.
 	Quota int
@@ -87,8 +88,10 @@ func ClusterOf(s *fsm.State, cloud []ENI) Cluster {
 	}
 	slices.SortFunc(out.Wants, func(a, b Want) int { return strings.Compare(a.Name+"\x00"+a.ID, b.Name+"\x00"+b.ID) })
 	for _, e := range enis {
-		if used[e.Subnet] && !e.Detached {
-			out.ENIs = append(out.ENIs, named(e))
+		if e.Subnet != "" && !e.Detached {
+			c := named(e)
+			c.Carries = used[e.Subnet]
+			out.ENIs = append(out.ENIs, c)
 		}
 	}
 	return out

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -79,16 +80,15 @@ func newENICommand(g *globals) *cobra.Command {
 		newENISetCommand(g),
 		verb("list", "All ENIs", none, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
 			list, err := c.ENIs(ctx)
-			return emitList(g, list, err, "No ENIs; the nodes report theirs when they start: `havip-cluster node list`.", []column[api.ENI]{
+			return emitList(g, list, err, "No ENIs; the nodes report theirs when they start: `havip-cluster node list`.", withCloud(list, []column[api.ENI]{
 				{"ID", func(e api.ENI) string { return e.ID }},
-				{"CLOUD", func(e api.ENI) string { return cmp.Or(e.CloudID, "-") }},
 				{"MAC", func(e api.ENI) string { return e.MAC }},
 				{"SUBNET", func(e api.ENI) string { return text(e.Subnet) }},
 				{"ADDRESSES", func(e api.ENI) string { return strings.Join(e.Addresses, ",") }},
 				{"PRIMARY", func(e api.ENI) string { return yesNo(e.Primary) }},
 				{"LINK", link},
 				{"HAVIPS", func(e api.ENI) string { return strings.Join(e.HAVIPs, ",") }},
-			})
+			}))
 		})),
 		verb("show", "One ENI", []string{"ENI"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
 			e, err := c.ENI(ctx, args[0])
@@ -141,9 +141,21 @@ func eniPairs(e api.ENI) []pair {
 	if e.SetPrimary != nil {
 		set = strings.TrimPrefix(set+", primary "+yesNo(*e.SetPrimary), ", ")
 	}
-	return []pair{
-		{"ID", e.ID}, {"NODE", e.Node}, {"DEVICE", e.Device}, {"CLOUD", strings.TrimSpace(e.CloudID + " " + e.CloudInstance + " " + e.CloudSubnet)}, {"MAC", e.MAC}, {"SUBNET", text(e.Subnet)},
+	out := []pair{
+		{"ID", e.ID}, {"NODE", e.Node}, {"DEVICE", e.Device}, {"MAC", e.MAC}, {"SUBNET", text(e.Subnet)},
 		{"ADDRESSES", strings.Join(e.Addresses, ", ")}, {"GATEWAY", text(e.Gateway)}, {"PRIMARY", yesNo(e.Primary)},
 		{"LINK", link(e)}, {"SET", set}, {"HAVIPS", strings.Join(e.HAVIPs, ", ")},
 	}
+	if e.CloudID != "" {
+		out = append(out, pair{"CLOUD", strings.TrimSpace(e.CloudID + " " + e.CloudInstance + " " + e.CloudSubnet)})
+	}
+	return out
+}
+
+// withCloud adds what a cloud calls ENIs, where one has named any.
+func withCloud(list []api.ENI, columns []column[api.ENI]) []column[api.ENI] {
+	if !slices.ContainsFunc(list, func(e api.ENI) bool { return e.CloudID != "" }) {
+		return columns
+	}
+	return slices.Insert(columns, 1, column[api.ENI]{"CLOUD", func(e api.ENI) string { return cmp.Or(e.CloudID, "-") }})
 }

@@ -105,5 +105,5 @@ func (l *holdings) publish() {
 func sameENI(a, b fsm.ENI) bool {
 	primary := a.SetPrimary == b.SetPrimary || a.SetPrimary != nil && b.SetPrimary != nil && *a.SetPrimary == *b.SetPrimary
 	return primary && a.ID == b.ID && a.Node == b.Node && a.Device == b.Device && a.MAC == b.MAC && a.Subnet == b.Subnet && a.Gateway == b.Gateway &&
-		a.Primary == b.Primary && a.Up == b.Up && a.Detached == b.Detached && a.Fault == b.Fault && a.SetSubnet == b.SetSubnet && slices.Equal(a.Prefixes, b.Prefixes)
+		a.Primary == b.Primary && a.Up == b.Up && a.Detached == b.Detached && a.Fault == b.Fault && a.SetSubnet == b.SetSubnet && a.Cloud == b.Cloud && slices.Equal(a.Prefixes, b.Prefixes)
 }

@@ -62,7 +62,7 @@ func TestListsFollowEveryChange(t *testing.T) {
 func TestSameENI(t *testing.T) {
 	yes, no := true, false
 	other := map[reflect.Type]reflect.Value{
-		reflect.TypeFor[string](): reflect.ValueOf("other"), reflect.TypeFor[bool](): reflect.ValueOf(true), reflect.TypeFor[*bool](): reflect.ValueOf(&yes),
+		reflect.TypeFor[string](): reflect.ValueOf("other"), reflect.TypeFor[bool](): reflect.ValueOf(true), reflect.TypeFor[fsm.CloudENI](): reflect.ValueOf(fsm.CloudENI{ID: "eni-other"}), reflect.TypeFor[*bool](): reflect.ValueOf(&yes),
 		reflect.TypeFor[netip.Addr](): reflect.ValueOf(netip.MustParseAddr("10.0.0.9")), reflect.TypeFor[[]netip.Prefix](): reflect.ValueOf([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}),
 	}
 	base := fsm.ENI{ID: "n1/eth0"}

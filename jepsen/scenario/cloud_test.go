@@ -232,11 +232,16 @@ func (b *cloudBed) playDrift(t *testing.T) {
 	b.drifts("range-wider", edit(func(h fakecloud.HAVIP) *fakecloud.HAVIP {
 		h.HaVipAssociationSet = append(h.HaVipAssociationSet, stranger)
 		return &h
-	}), func() {})
-	if taken, why := b.cloud.Announce("02:ff:00:00:00:99", b.HAVIP); !taken {
-		t.Fatal(why)
-	}
-	b.drifts("owner-differs", func() {}, func() {
+	}), sync("--prune"))
+	b.drifts("owner-differs", func() {
+		edit(func(h fakecloud.HAVIP) *fakecloud.HAVIP {
+			h.HaVipAssociationSet = append(h.HaVipAssociationSet, stranger)
+			return &h
+		})()
+		if taken, why := b.cloud.Announce("02:ff:00:00:00:99", b.HAVIP); !taken {
+			t.Fatal(why)
+		}
+	}, func() {
 		sync("--prune")()
 		b.Place(b.other(b.Owner())) // its announcement takes the address back
 	})
