@@ -114,7 +114,7 @@ func offlineHAVIP(st *fsm.State, h manifest.HAVIP, p placement.HAVIP, at int64) 
 		}
 		last := at
 		if f.Ends != 0 {
-			last = f.Ends - int64(fsm.FailDecay)
+			last = f.Ends - int64(p.FailsAfter())
 		}
 		v.Fails[node] = fsm.FailCount{Count: f.Count, LastAt: last}
 	}

@@ -352,7 +352,7 @@ func (s *Server) nodeViews(st *fsm.State, nodes []fsm.Node) []Node {
 			Standby: n.Standby, Maintenance: n.Maintenance, Version: l.Version, HAVIPs: owned[n.ID], Removing: n.Removing,
 			APIPort: n.APIPort, RaftPort: n.RaftPort, GossipPort: n.GossipPort, LeasePort: n.LeasePort,
 			Draining: n.Draining, Score: n.Score, Capacity: n.Capacity, Carries: carries[n.ID],
-			Health: string(n.HealthNow()), HealthReason: n.HealthReason, Flapping: n.Flapping(at), Flaps: n.Flaps.Effective(at), Leftout: n.Leftout, FailingChecks: failingOn(st, n),
+			Health: string(n.HealthNow()), HealthReason: n.HealthReason, Flapping: n.Flapping(at), Flaps: n.Flaps.Effective(at, fsm.FailDecay), Leftout: n.Leftout, FailingChecks: failingOn(st, n),
 			Suffrage: l.Suffrage, AppliedIndex: l.AppliedIndex, Joined: wall(n.Joined),
 		})
 	}

@@ -31,7 +31,7 @@ func (s *State) openSession(c Command, b OpenSession) *Refusal {
 	if old, ok := s.Sessions[n.LastSession]; ok {
 		s.dropSession(c, old, "the node opened a new session", false)
 		if s.Level() >= 2 {
-			n.Flaps = n.Flaps.counted(c.At)
+			n.Flaps = n.Flaps.counted(c.At, FailDecay)
 		}
 	}
 	n.LastSession = s.Index
@@ -74,7 +74,7 @@ func (s *State) closeSession(c Command, b CloseSession) ([]string, *Refusal) {
 func (s *State) expire(c Command, sess Session) {
 	s.dropSession(c, sess, "its lease expired at a majority of the voters", false)
 	if n, ok := s.Nodes[sess.Node]; ok && s.Level() >= 2 {
-		n.Flaps = n.Flaps.counted(c.At)
+		n.Flaps = n.Flaps.counted(c.At, FailDecay)
 		s.Nodes[n.ID] = n
 	}
 }

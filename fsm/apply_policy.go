@@ -12,19 +12,19 @@ import (
 const maxCount = 1000
 
 // counted is a counter with one more failure, and what has decayed taken off.
-func (f FailCount) counted(at int64) FailCount {
-	return FailCount{Count: min(f.Effective(at)+1, maxCount), LastAt: max(at, f.LastAt)}
+func (f FailCount) counted(at int64, period time.Duration) FailCount {
+	return FailCount{Count: min(f.Effective(at, period)+1, maxCount), LastAt: max(at, f.LastAt)}
 }
 
 // failed counts a failure on a node and returns the new count.
 func (s *State) failed(c Command, v HAVIP, node string) (HAVIP, int) {
 	fails := map[string]FailCount{}
 	for who, f := range v.Fails {
-		if f.Effective(c.At) > 0 && (who == node || len(v.Fails) < MaxFails) {
+		if f.Effective(c.At, v.FailsAfter()) > 0 && (who == node || len(v.Fails) < MaxFails) {
 			fails[who] = f
 		}
 	}
-	fails[node] = fails[node].counted(c.At)
+	fails[node] = fails[node].counted(c.At, v.FailsAfter())
 	v.Fails = fails
 	return v, fails[node].Count
 }

@@ -1,5 +1,7 @@
 package fsm
 
+import "time"
+
 // NextDue is the first time after at, in unix nanoseconds, at which Moves may give another
 // answer for the same state: a ban, a pause or a failure ends, a delay of failback is over, or
 // its window opens. 0 = time alone changes nothing. What only ends a permission to move for a
@@ -7,7 +9,7 @@ package fsm
 func (s *State) NextDue(at int64) int64 {
 	d := &due{at: at, policies: map[string]Failback{}}
 	for _, n := range s.Nodes {
-		d.decay(n.Flaps)
+		d.decay(n.Flaps, FailDecay)
 	}
 	for _, v := range s.HAVIPs {
 		for _, end := range v.BanEnds {
@@ -19,7 +21,7 @@ func (s *State) NextDue(at int64) int64 {
 			d.consider(g.At - int64(ClockSlack))
 		}
 		for _, f := range v.Fails {
-			d.decay(f)
+			d.decay(f, v.FailsAfter())
 		}
 		d.failback(s, v.Failback)
 	}
@@ -38,15 +40,15 @@ func (d *due) consider(t int64) {
 }
 
 // decay considers the next failure that is forgotten.
-func (d *due) decay(f FailCount) {
-	if f.Effective(d.at) == 0 {
+func (d *due) decay(f FailCount, period time.Duration) {
+	if f.Effective(d.at, period) == 0 {
 		return
 	}
 	gone := int64(0)
 	if d.at > f.LastAt {
-		gone = (d.at - f.LastAt) / int64(FailDecay)
+		gone = (d.at - f.LastAt) / int64(period)
 	}
-	d.consider(f.LastAt + (gone+1)*int64(FailDecay))
+	d.consider(f.LastAt + (gone+1)*int64(period))
 }
 
 // failback considers a policy, once.

@@ -120,9 +120,9 @@ func (s *State) viewHAVIP(v *HAVIP, at int64) placement.HAVIP {
 	if len(v.Fails) > 0 {
 		out.Fails = make(map[string]placement.Fails, len(v.Fails))
 		for node, f := range v.Fails {
-			if n := f.Effective(at); n > 0 {
+			if n := f.Effective(at, v.FailsAfter()); n > 0 {
 				gone := int64(f.Count - n)
-				out.Fails[node] = placement.Fails{Count: n, Ends: f.LastAt + (gone+1)*int64(FailDecay)}
+				out.Fails[node] = placement.Fails{Count: n, Ends: f.LastAt + (gone+1)*int64(v.FailsAfter())}
 			}
 		}
 	}

@@ -16,7 +16,7 @@ func probeStory(t testing.TB) *world {
 	w.must(CreateHAVIP{Name: "front", IP: addr("10.0.0.190"), Spec: Spec{Probe: "tcp:61000"}})
 	w.must(CreateHAVIP{Name: "back", IP: addr("10.0.0.191")})
 	w.must(CreateHAVIP{Name: "shop", IP: addr("10.0.0.195")})
-	w.must(UpdateHAVIP{ID: w.get("back").ID, Change: Change{Probe: ptr("http:61001/up")}})
+	w.must(UpdateHAVIP{ID: w.get("back").ID, Change: Change{Probe: ptr("http:61001/up"), FailPeriod: ptr(3600)}})
 	cfg := w.state.DesiredConfig()
 	for i := range cfg.HAVIPs {
 		if cfg.HAVIPs[i].Name == "back" {

@@ -197,7 +197,7 @@ func (c chooser) updateHAVIP() UpdateHAVIP {
 			Require:  maybe(c, "require", c.targets), Forbid: maybe(c, "forbid", c.targets),
 			Stickiness: maybe(c, "stickiness", c.small), Weight: maybe(c, "weight", c.small), FailLimit: maybe(c, "fail limit", c.small),
 			Managed: maybe(c, "managed", c.flag), Maintenance: maybe(c, "frozen", c.flag), Description: maybe(c, "description", func() string { return "for " + c.name() }),
-			Probe: maybe(c, "probe", c.probe),
+			Probe: maybe(c, "probe", c.probe), FailPeriod: maybe(c, "fail period", func() int { return c.number("seconds", -1, 3) }),
 		},
 		Bans: maybe(c, "bans", func() []string { return []string{c.target(), c.target()} }), Evict: c.flag(),
 	}

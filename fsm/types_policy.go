@@ -69,18 +69,18 @@ const (
 	DrainCancelled = "cancelled" // `node activate` came before
 )
 
-// FailCount counts failures, and forgets one in each FailDecay since the last.
+// FailCount counts failures, and forgets one in each period since the last.
 type FailCount struct {
 	Count  int   `json:"count"`
 	LastAt int64 `json:"last_at"` // unix nanoseconds
 }
 
-// Effective is what is left of the count at a time.
-func (f FailCount) Effective(at int64) int {
+// Effective is what is left of the count at a time, where one is forgotten after a period.
+func (f FailCount) Effective(at int64, period time.Duration) int {
 	if at <= f.LastAt || f.Count <= 0 {
 		return max(0, f.Count)
 	}
-	gone := uint64(at-f.LastAt) / uint64(FailDecay) // the difference may not fit an int64
+	gone := uint64(at-f.LastAt) / uint64(period) // the difference may not fit an int64
 	if gone >= uint64(f.Count) {
 		return 0
 	}
@@ -99,7 +99,7 @@ func (v HAVIP) BanList(at int64) []Ban {
 }
 
 // FailsOn is what is left of the failures on a node at a time.
-func (v HAVIP) FailsOn(node string, at int64) int { return v.Fails[node].Effective(at) }
+func (v HAVIP) FailsOn(node string, at int64) int { return v.Fails[node].Effective(at, v.FailsAfter()) }
 
 // HealthNow is the node's health with the default filled in.
 func (n Node) HealthNow() Health {
@@ -110,7 +110,7 @@ func (n Node) HealthNow() Health {
 }
 
 // Flapping says that the node has lost several sessions lately.
-func (n Node) Flapping(at int64) bool { return n.Flaps.Effective(at) >= FlapLimit }
+func (n Node) Flapping(at int64) bool { return n.Flaps.Effective(at, FailDecay) >= FlapLimit }
 
 // Group is HAVIPs that are placed together or apart.
 type Group struct {

@@ -200,6 +200,8 @@ func TestFlags(t *testing.T) {
 		{"failback", []string{"soon"}, `"soon" is not a failback`},
 		{"description", []string{"the shop; ask web@example"}, `{"description":"the shop; ask web@example"}`},
 		{"probe", []string{"tcp:61000"}, `{"probe":"tcp:61000"}`},
+		{"fail_period", []string{"3600"}, `{"fail_period":3600}`},
+		{"fail_period", []string{"2592001"}, "a failure period of 2592001 is not possible: 0 to 2592000"},
 		{"probe", []string{""}, `{"probe":""}`},
 		{"probe", []string{"61000"}, "neither tcp:PORT nor http:PORT/PATH"},
 		{"description", []string{""}, `{"description":""}`},

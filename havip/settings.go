@@ -48,6 +48,9 @@ var Settings = []Setting{
 	text(Setting{Key: "probe", Name: "probe"}, "", isProbe,
 		plain(func(s *Spec) *string { return &s.Probe }),
 		func(c *Change) **string { return &c.Probe }, func(v *View) *string { return &v.Probe }),
+	number(Setting{Key: "fail_period", Name: "failure period", Low: 0, High: FailPeriodMax},
+		plain(func(s *Spec) *int { return &s.FailPeriod }),
+		func(c *Change) **int { return &c.FailPeriod }, func(v *View) *int { return &v.FailPeriod }),
 }
 
 // isLine takes what a table and a log line can show as it is.

@@ -7,6 +7,10 @@ const (
 	DefaultStickiness = 1 // any gain of score is worth a move, an even spread is not
 	DefaultWeight     = 1
 	DefaultFailLimit  = 3
+	// DefaultFailPeriod is how long it takes until one failure is forgotten, FailPeriodMax the
+	// longest time, in seconds.
+	DefaultFailPeriod = 10 * time.Minute
+	FailPeriodMax     = 30 * 24 * 3600
 	// ScoreLimit bounds each score and weight.
 	ScoreLimit = 1000000
 	// DescriptionMax is the most bytes of a description.
@@ -41,6 +45,8 @@ type Spec struct {
 	Description string `json:"description,omitempty" level:"4"`
 	// Probe is as ParseProbe reads it.
 	Probe string `json:"probe,omitempty" level:"4"`
+	// FailPeriod is in seconds, 0..FailPeriodMax; 0 = DefaultFailPeriod.
+	FailPeriod int `json:"fail_period,omitempty" level:"4"`
 }
 
 // Change is what a caller says of some settings, in a creation or a change; nil is not said. Its
@@ -59,6 +65,7 @@ type Change struct {
 	Maintenance *bool           `json:"maintenance,omitempty" level:"2" doc:"true: nothing moves it"`
 	Description *string         `json:"description,omitempty" level:"4" doc:"One line for people: what it is for, whom to ask"`
 	Probe       *string         `json:"probe,omitempty" level:"4" doc:"For load balancers: tcp:PORT or http:PORT/PATH at the nodes' own addresses, answered by the owner alone"`
+	FailPeriod  *int            `json:"fail_period,omitempty" level:"4" doc:"Seconds after which one failure is forgotten; 0: 600"`
 }
 
 // View is every setting with its default filled in, as the API answers and as a manifest says it.
@@ -77,6 +84,7 @@ type View struct {
 	Maintenance bool           `json:"maintenance" m:"omit"`
 	Description string         `json:"description,omitempty" m:"omit"`
 	Probe       string         `json:"probe,omitempty" m:"omit"`
+	FailPeriod  int            `json:"fail_period,omitempty" m:"omit"`
 }
 
 // Sticky is the gain of score that is worth a move.
@@ -87,6 +95,14 @@ func (s Spec) Takes() int { return valueOr(s.Weight, DefaultWeight) }
 
 // FailureLimit is the count of failures that bars a node; 0 = no bar.
 func (s Spec) FailureLimit() int { return valueOr(s.FailLimit, DefaultFailLimit) }
+
+// FailsAfter is how long it takes until one failure is forgotten.
+func (s Spec) FailsAfter() time.Duration {
+	if s.FailPeriod <= 0 {
+		return DefaultFailPeriod
+	}
+	return time.Duration(s.FailPeriod) * time.Second
+}
 
 func valueOr(p *int, otherwise int) int {
 	if p == nil {

@@ -142,10 +142,10 @@ func (v *HAVIP) bansEnd(now int64, targets ...string) (until int64) {
 
 func (v *HAVIP) tellFails(o *Obstacle, n *Node) {
 	f, limit := v.Fails[n.Name], v.FailureLimit()
-	o.Text = fmt.Sprintf("it failed %d times on node %s (limit %d); one is forgotten every %s, or all by `havip clear-failures %s`", f.Count, n.Name, limit, FailDecay, v.Name)
+	o.Text = fmt.Sprintf("it failed %d times on node %s (limit %d); one is forgotten every %s, or all by `havip clear-failures %s`", f.Count, n.Name, limit, v.FailsAfter(), v.Name)
 	o.Again = "enough failures are forgotten"
 	if o.Until = f.Ends; f.Ends != 0 {
-		o.Until += int64(f.Count-limit) * int64(FailDecay)
+		o.Until += int64(f.Count-limit) * int64(v.FailsAfter())
 	}
 }
 

@@ -98,7 +98,7 @@ type Limits struct {
 
 const (
 	// FailDecay is how long it takes until one failure is forgotten.
-	FailDecay = 10 * time.Minute
+	FailDecay = havip.DefaultFailPeriod // of a HAVIP that does not say another, and of a node
 	// GiveUpPause is how long an ENI is not eligible after it failed to serve a HAVIP.
 	GiveUpPause = 10 * time.Second
 	// MaxDraining is how many claims of one HAVIP may wait for a release.
