@@ -72,9 +72,10 @@ var arrows = map[string][]string{
 	"manifest/keepalived": {"fsm", "manifest"},
 	"manifest/pacemaker":  {"fsm", "manifest"},
 	"manifest/heartbeat":  {"fsm", "manifest"},
+	"manifest/mscs":       {"fsm", "havip", "manifest"},
 	"api":                 {"fsm", "fsm/placement", "havip", "manifest", "membership/identity", "provider", "provider/observer"},
 	"cmd": {
-		"agent", "agent/guard", "agent/logs", "agent/preflight", "api", "fsm", "fsm/placement", "havip", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat", "provider",
+		"agent", "agent/guard", "agent/logs", "agent/preflight", "api", "fsm", "fsm/placement", "havip", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat", "manifest/mscs", "provider",
 		"membership/identity", "netdev/fence", "jepsen/netns", // demo's bed
 	},
 	"packaging":      nil,

@@ -18,6 +18,7 @@ const (
 	FormCIB         Form = "a CIB"
 	FormHaresources Form = "haresources"
 	FormHaCf        Form = "ha.cf"
+	FormMSCS        Form = "the JSON of a Windows failover cluster"
 )
 
 // form tells one kind of text by how it begins or what is in it, and the way out when it is
@@ -31,6 +32,7 @@ type form struct {
 // foreignForms are looked through in this order; the first that is there names the text.
 var foreignForms = []form{
 	{FormCIB, regexp.MustCompile(`(?m)^\s*<(\?xml|cib[ >]|pacemaker-result|configuration>)|<cib[ >]`), "a Pacemaker CIB; use `import pacemaker`"},
+	{FormMSCS, regexp.MustCompile(`(?m)^\s*[\[{](?s:.*)"(ResourceType|FailoverThreshold|AutoFailbackType|ClusterObject|OwnerNodes|QuorumType|NodeWeight)"\s*:`), "the JSON of a Windows failover cluster's cmdlets; use `import mscs`"},
 	{"a configuration of havip-cluster", regexp.MustCompile(`(?m)^version: *1\s*$`), "a configuration of havip-cluster already; use `apply -f`"},
 	{"corosync.conf", regexp.MustCompile(`(?m)^\s*(totem|nodelist|quorum) *\{`), "corosync.conf, which holds no addresses; `import pacemaker` takes the XML that `cibadmin -Q` prints"},
 	{FormKeepalived, regexp.MustCompile(`(?m)^\s*(vrrp_instance|vrrp_sync_group|vrrp_script|global_defs|virtual_server)\b`), "keepalived.conf; use `import keepalived`"},

@@ -15,6 +15,7 @@ import (
 	"havip-cluster/manifest"
 	"havip-cluster/manifest/heartbeat"
 	"havip-cluster/manifest/keepalived"
+	"havip-cluster/manifest/mscs"
 	"havip-cluster/manifest/pacemaker"
 )
 
@@ -26,6 +27,7 @@ func newImportCommand(g *globals) *cobra.Command {
 		newImportKeepalivedCommand(g),
 		newImportPacemakerCommand(g),
 		newImportHeartbeatCommand(g),
+		newImportMSCSCommand(g),
 	)
 	c.Long = c.Short + ".\n\n" + importText
 	return c
@@ -84,6 +86,22 @@ func newImportHeartbeatCommand(g *globals) *cobra.Command {
 	c.Long = c.Short + ". With the CRM on (Heartbeat 2) the CIB counts: `import pacemaker`.\n\n" + importText
 	c.Example = `  havip-cluster import heartbeat /etc/ha.d/haresources /etc/ha.d/ha.cf > havips.yaml
   havip-cluster import heartbeat --check haresources ha.cf                          # only the findings`
+	return c
+}
+
+func newImportMSCSCommand(g *globals) *cobra.Command {
+	c := importVerb(g, "mscs", "From a Windows failover cluster: what its cmdlets print as JSON", []string{"FILE", "[FILE...]"}, mscs.Import)
+	c.Long = c.Short + ". Resources of the types IP Address and IPv6 Address become HAVIPs, with the policy of their groups. The files may be in any\n" +
+		"order; UTF-16, as PowerShell 5 writes it, is read. An agent for Windows there is not: the addresses move to Linux hosts. docs/from-mscs.md\n\n" + importText
+	c.Example = `  # on a node of the cluster, in PowerShell
+  #   Get-ClusterGroup | ConvertTo-Json -Depth 3 > groups.json
+  #   Get-ClusterResource | ConvertTo-Json -Depth 3 > resources.json
+  #   Get-ClusterResource | Get-ClusterParameter | ConvertTo-Json -Depth 3 > parameters.json
+  #   Get-ClusterGroup | Get-ClusterOwnerNode | ConvertTo-Json -Depth 3 > preferred.json
+  #   Get-ClusterResource | Get-ClusterOwnerNode | ConvertTo-Json -Depth 3 > possible.json
+  #   Get-ClusterNode | ConvertTo-Json -Depth 3 > nodes.json
+  havip-cluster import mscs groups.json resources.json parameters.json preferred.json possible.json nodes.json > havips.yaml
+  havip-cluster import mscs --check *.json                                          # only the findings`
 	return c
 }
 
