@@ -20,7 +20,7 @@ import (
 const (
 	port      = netns.DefaultPort
 	settle    = 1 * time.Second  // of ordinary service before a fault
-	after     = 2 * time.Second  // of observation after it has ended
+	after     = 1 * time.Second  // of observation after it has ended
 	readyWait = 90 * time.Second // for the owners where a fault wants them, and all nodes in service
 	runsMax   = 1000
 )

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	catalogue "havip-cluster/jepsen/faults"
 	"havip-cluster/jepsen/history"
 )
 
@@ -121,7 +122,7 @@ func TestSets(t *testing.T) {
 				t.Errorf("%s: %+v", name, s)
 			}
 			for _, f := range s.faults {
-				if found, ok := faultCalled(f); !ok || found.strike == nil || found.mend == nil {
+				if found, ok := faultCalled(f); !ok || found.strike == nil {
 					t.Errorf("%s: %s: no fault %q", name, s, f)
 				}
 				if line := s.String() + f; seen[line] {
@@ -202,5 +203,21 @@ func TestKeepalivedConfig(t *testing.T) {
 		if strings.Count(halves, "priority 150") > 1 || (node > 1) != strings.Contains(halves, "priority 150") || strings.Count(halves, "/32 dev eth0") != 3 {
 			t.Errorf("node %d:\n%s", node, halves)
 		}
+	}
+}
+
+// The bench plays what the catalogue says, and nothing else.
+func TestTheCatalogueIsPlayed(t *testing.T) {
+	var listed, played []string
+	for _, f := range catalogue.Catalogue {
+		listed = append(listed, f.Bench...)
+	}
+	for _, f := range faults {
+		played = append(played, f.name)
+	}
+	slices.Sort(listed)
+	slices.Sort(played)
+	if !slices.Equal(listed, played) {
+		t.Errorf("listed %q\nplayed %q", listed, played)
 	}
 }

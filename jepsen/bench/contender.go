@@ -48,13 +48,13 @@ type kind struct {
 // The contenders. A lease is that of profile lan but for its length.
 var (
 	vrrpDefaults = kind{"Keepalived, 1 s (VRRPv2, defaults)", 6, newKeepalived(vrrpSettings{version: 2, advert: "1"})}
-	vrrpTuned    = kind{"Keepalived, 100 ms", 3, newKeepalived(vrrpSettings{version: 3, advert: "0.1", global: "  vrrp_priority -15\n"})}
-	vrrpFast     = kind{"Keepalived, 10 ms", 3, newKeepalived(vrrpSettings{version: 3, advert: "0.01", global: "  vrrp_priority -15\n"})}
-	vrrpRealTime = kind{"Keepalived, 10 ms, real-time", 3, newKeepalived(vrrpSettings{version: 3, advert: "0.01", global: "  vrrp_rt_priority 50\n  vrrp_no_swap\n"})}
+	vrrpTuned    = kind{"Keepalived, 100 ms", 2, newKeepalived(vrrpSettings{version: 3, advert: "0.1", global: "  vrrp_priority -15\n"})}
+	vrrpFast     = kind{"Keepalived, 10 ms", 2, newKeepalived(vrrpSettings{version: 3, advert: "0.01", global: "  vrrp_priority -15\n"})}
+	vrrpRealTime = kind{"Keepalived, 10 ms, real-time", 2, newKeepalived(vrrpSettings{version: 3, advert: "0.01", global: "  vrrp_rt_priority 50\n  vrrp_no_swap\n"})}
 
 	lease500 = kind{"havip-cluster, lease 500 ms", 3, newHAVIP("500ms")}
-	lease150 = kind{"havip-cluster, lease 150 ms", 3, newHAVIP("150ms")}
-	lease50  = kind{"havip-cluster, lease 50 ms", 3, newHAVIP("50ms")}
-	lease20  = kind{"havip-cluster, lease 20 ms", 3, newHAVIP("20ms")}
-	lease10  = kind{"havip-cluster, lease 10 ms", 3, newHAVIP("10ms")}
+	lease150 = kind{"havip-cluster, lease 150 ms", 2, newHAVIP("150ms")}
+	lease50  = kind{"havip-cluster, lease 50 ms", 2, newHAVIP("50ms")}
+	lease20  = kind{"havip-cluster, lease 20 ms", 2, newHAVIP("20ms")}
+	lease10  = kind{"havip-cluster, lease 10 ms", 2, newHAVIP("10ms")}
 )

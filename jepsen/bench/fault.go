@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	catalogue "havip-cluster/jepsen/faults"
 )
 
 // Names of the faults, as the table has them.
@@ -35,26 +37,29 @@ const (
 	noOwnerHit      // the victim leads and owns nothing
 )
 
-// fault breaks the victim and mends it again. The victim owns the address, but where the role says otherwise.
+// fault breaks the victim, and heal mends it again. The victim owns the address, but where the role says
+// otherwise. Each is in the catalogue of jepsen/faults.
 type fault struct {
 	name   string
 	lead   role
 	hold   time.Duration // how long it lasts; 0: the contender's patience
-	strike func(b *bed, victim int) error
-	mend   func(b *bed, victim int) error
+	strike func(b *bed, victim int) (heal func() error, err error)
 }
 
 var faults = []fault{
-	{hostLoss, notTheOne, 0, cut, plug},
-	{hostLossLeader, theOne, 0, cut, plug},
-	{killAll, notTheOne, 0, func(b *bed, v int) error { return b.contender.Signal(v, syscall.SIGKILL) }, restart},
-	{freeze, notTheOne, 0, func(b *bed, v int) error { return b.contender.Signal(v, syscall.SIGSTOP) },
-		func(b *bed, v int) error { return b.contender.Signal(v, syscall.SIGCONT) }},
-	{partition, notTheOne, 0, part, func(b *bed, _ int) error { return b.lab.Heal() }},
-	{cleanStop, notTheOne, 0, func(b *bed, v int) error { return b.contender.Stop(v) }, restart},
-	{plannedMove, notTheOne, time.Second, move, nothing},
-	{leaderLoss, noOwnerHit, 0, cut, plug},
-	{busyLoops, anyone, 20 * time.Second, (*bed).burn, func(b *bed, _ int) error { return b.calm() }},
+	{hostLoss, notTheOne, 0, linkDown},
+	{hostLossLeader, theOne, 0, linkDown},
+	{killAll, notTheOne, 0, func(b *bed, v int) (func() error, error) {
+		return b.restart(v), b.contender.Signal(v, syscall.SIGKILL)
+	}},
+	{freeze, notTheOne, 0, func(b *bed, v int) (func() error, error) {
+		return func() error { return b.contender.Signal(v, syscall.SIGCONT) }, b.contender.Signal(v, syscall.SIGSTOP)
+	}},
+	{partition, notTheOne, 0, func(b *bed, v int) (func() error, error) { return catalogue.Isolate(b.lab, v) }},
+	{cleanStop, notTheOne, 0, func(b *bed, v int) (func() error, error) { return b.restart(v), b.contender.Stop(v) }},
+	{plannedMove, notTheOne, time.Second, move},
+	{leaderLoss, noOwnerHit, 0, linkDown},
+	{busyLoops, anyone, 20 * time.Second, func(b *bed, _ int) (func() error, error) { return b.calm, b.burn() }},
 }
 
 // faultCalled is one of the faults.
@@ -67,36 +72,21 @@ func faultCalled(name string) (fault, bool) {
 	return fault{}, false
 }
 
-func cut(b *bed, v int) error     { return b.lab.Node(v).SetLink(0, false) }
-func plug(b *bed, v int) error    { return b.lab.Node(v).SetLink(0, true) }
-func restart(b *bed, v int) error { return b.contender.Restart(v) }
-func nothing(*bed, int) error     { return nil }
+func linkDown(b *bed, v int) (func() error, error) { return catalogue.LinkDown(b.lab, v) }
 
-// part cuts the victim off from the other nodes; the client reaches both sides.
-func part(b *bed, victim int) error {
-	lonely, rest := b.lab.Clients(), b.lab.Clients()
-	for i, h := range b.lab.Nodes() {
-		if i+1 == victim {
-			lonely = append(lonely, h)
-			continue
-		}
-		rest = append(rest, h)
-	}
-	return b.lab.Partition(lonely, rest)
-}
+func (b *bed) restart(v int) func() error { return func() error { return b.contender.Restart(v) } }
 
 // move is what an operator asks for.
-func move(b *bed, owner int) error {
+func move(b *bed, owner int) (func() error, error) {
 	l, ok := b.contender.(leading)
 	if !ok {
-		return errNotOffered
+		return nil, errNotOffered
 	}
-	to := owner%len(b.lab.Nodes()) + 1
-	return l.Move(to)
+	return func() error { return nil }, l.Move(owner%b.scene.voters + 1)
 }
 
 // burn keeps every core busy with eight ordinary processes.
-func (b *bed) burn(int) error {
+func (b *bed) burn() error {
 	for range max(8, runtime.NumCPU()) {
 		// It ends by itself, too, should this process die first.
 		c := exec.Command("timeout", "--foreground", "60", "sh", "-c", "while :; do :; done")

@@ -118,7 +118,7 @@ func (h *havip) Owner() (int, error) {
 		return 0, err
 	}
 	for _, n := range list {
-		if n.Session == 0 || n.Status != "alive" {
+		if n.Session == 0 {
 			return 0, fmt.Errorf("%s has no session", n.Name)
 		}
 	}

@@ -119,7 +119,7 @@ func (b *bed) all(ctx context.Context, runs int, r *results) error {
 		}
 	}
 	if b.scene.busy {
-		if err := b.burn(0); err != nil {
+		if err := b.burn(); err != nil {
 			return err
 		}
 	}
@@ -254,7 +254,8 @@ func (b *bed) measure(ctx context.Context, f fault) (m measured, err error) {
 		b.swarm.Reset()
 	}
 	at := b.lab.Now()
-	if err := f.strike(b, victim); err != nil {
+	heal, err := f.strike(b, victim)
+	if err != nil {
 		return m, err
 	}
 	hold := f.hold
@@ -269,7 +270,7 @@ func (b *bed) measure(ctx context.Context, f fault) (m measured, err error) {
 	if b.swarm != nil {
 		m.gap = b.swarm.Report(at).Last
 	}
-	if err := f.mend(b, victim); err != nil {
+	if err := heal(); err != nil {
 		return m, err
 	}
 	time.Sleep(after)

@@ -33,14 +33,14 @@ func quick() []scene {
 func standard() []scene {
 	both := slices.Concat(failures, leaders)
 	return []scene{
-		{contender: vrrpDefaults, voters: 3, havips: 1, cost: true, faults: failures},
-		{contender: vrrpTuned, voters: 3, havips: 1, cost: true, faults: append(slices.Clone(failures), busyLoops)},
+		{contender: vrrpDefaults, voters: 3, havips: 1, cost: true, faults: []string{hostLoss, killAll, cleanStop}},
+		{contender: vrrpTuned, voters: 3, havips: 1, cost: true, faults: failures},
 		{contender: vrrpRealTime, voters: 3, havips: 1, cost: true, faults: append(slices.Clone(failures), busyLoops)},
-		{contender: lease500, voters: 3, havips: 1, cost: true, faults: append(slices.Clone(both), busyLoops)},
+		{contender: lease500, voters: 3, havips: 1, cost: true, faults: both},
 		{contender: lease150, voters: 3, havips: 1, cost: true, faults: append(slices.Clone(both), busyLoops)},
 		{contender: lease50, voters: 3, havips: 1, cost: true, faults: append(slices.Clone(both), busyLoops)},
 		{contender: lease20, voters: 3, havips: 1, faults: both},
-		{contender: lease150, voters: 5, havips: 1, cost: true, faults: both},
+		{contender: lease150, voters: 5, havips: 1, cost: true, faults: []string{hostLoss, hostLossLeader}},
 		{contender: vrrpTuned, voters: 3, havips: 100, faults: []string{hostLoss}},
 		{contender: lease150, voters: 3, havips: 100, cost: true, faults: []string{hostLoss, cleanStop}},
 		{contender: vrrpTuned, voters: 3, havips: 1000, faults: []string{hostLoss}},
