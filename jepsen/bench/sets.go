@@ -17,6 +17,7 @@ var sets = map[string]func() []scene{
 	"quick":    quick,
 	"standard": standard,
 	"full":     full,
+	"rest":     rest,
 }
 
 func setNames() []string { return slices.Sorted(maps.Keys(sets)) }
@@ -72,4 +73,13 @@ func full() []scene {
 		list = append(list, scene{contender: lease500, voters: nodes, havips: 1, cost: true})
 	}
 	return append(list, scene{contender: lease500, voters: 3, havips: 10_000, cost: true, faults: []string{hostLoss}})
+}
+
+// rest is what the contenders need while nothing changes.
+func rest() []scene {
+	var list []scene
+	for _, c := range []kind{vrrpTuned, lease500, lease150, lease50} {
+		list = append(list, scene{contender: c, voters: 3, havips: 1, cost: true})
+	}
+	return append(list, scene{contender: lease500, voters: 3, havips: 1000, cost: true})
 }
