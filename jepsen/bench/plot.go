@@ -1,10 +1,12 @@
 package bench
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"image/color"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -12,6 +14,7 @@ import (
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/plotutil"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 )
 
@@ -52,7 +55,7 @@ func logTicks(low, high float64) (ticks []plot.Tick) {
 
 // drawGaps has a line for each fault, and on it a mark at p50 and a stroke to the maximum.
 func (r *results) drawGaps(path string) error {
-	p := plot.New()
+	p := newPlot()
 	p.Title.Text = "Gap as a client sees it, p50 (mark) to max; one address, three nodes"
 	p.X.Label.Text = "ms"
 	p.X.Scale = plot.LogScale{}
@@ -81,7 +84,7 @@ func (r *results) drawGaps(path string) error {
 			if err != nil {
 				return err
 			}
-			stroke.Color, stroke.Width = plotutil.Color(i), vg.Points(1.5)
+			stroke.Color, stroke.Width = plotutil.DarkColors[i%len(plotutil.DarkColors)], vg.Points(1.5)
 			p.Add(stroke)
 		}
 		if len(marks) == 0 {
@@ -91,7 +94,7 @@ func (r *results) drawGaps(path string) error {
 		if err != nil {
 			return err
 		}
-		s.Color, s.Shape, s.Radius = plotutil.Color(i), plotutil.Shape(i), vg.Points(3)
+		s.Color, s.Shape, s.Radius = plotutil.DarkColors[i%len(plotutil.DarkColors)], plotutil.Shape(i), vg.Points(3)
 		p.Add(s)
 		p.Legend.Add(name, s)
 	}
@@ -112,7 +115,7 @@ func (r *results) drawGaps(path string) error {
 
 // drawSizes has the gap after a host loss over the number of addresses.
 func (r *results) drawSizes(path string) error {
-	p := plot.New()
+	p := newPlot()
 	p.Title.Text = "Host loss: until the last address is served again, the longest of all runs"
 	p.X.Label.Text, p.Y.Label.Text = "addresses, half of them on the lost host", "ms"
 	p.X.Scale = plot.LogScale{}
@@ -134,7 +137,7 @@ func (r *results) drawSizes(path string) error {
 		if err != nil {
 			return err
 		}
-		l.Color, s.Color, s.Shape = plotutil.Color(i), plotutil.Color(i), plotutil.Shape(i)
+		l.Color, s.Color, s.Shape = plotutil.DarkColors[i%len(plotutil.DarkColors)], plotutil.DarkColors[i%len(plotutil.DarkColors)], plotutil.Shape(i)
 		p.Add(l, s)
 		p.Legend.Add(name, l, s)
 	}
@@ -157,7 +160,7 @@ func (r *results) drawCosts(path string) error {
 	}
 	slices.Reverse(values) // the first on top
 	slices.Reverse(names)
-	p := plot.New()
+	p := newPlot()
 	p.Title.Text = "CPU of one node while nothing changes"
 	p.X.Label.Text = "% of a core"
 	bars, err := plotter.NewBarChart(values, vg.Points(14))
@@ -171,7 +174,26 @@ func (r *results) drawCosts(path string) error {
 	return save(p, 22*vg.Centimeter, vg.Length(3+len(values))*vg.Centimeter, path)
 }
 
-func save(p *plot.Plot, width, height vg.Length, path string) error {
+// newPlot has letters that browsers have, or others of the same width for.
+func newPlot() *plot.Plot {
+	p := plot.New()
+	for _, style := range []*text.Style{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.X.Tick.Label, &p.Y.Label.TextStyle, &p.Y.Tick.Label, &p.Legend.TextStyle} {
+		style.Font.Variant = "Sans"
+	}
+	p.Title.Padding, p.Legend.Padding, p.Y.Padding = vg.Points(8), vg.Points(4), vg.Points(2)
 	p.BackgroundColor = color.White
-	return p.Save(width, height, path)
+	return p
+}
+
+func save(p *plot.Plot, width, height vg.Length, path string) error {
+	w, err := p.WriterTo(width, height, "svg")
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if _, err := w.WriteTo(&b); err != nil {
+		return err
+	}
+	svg := bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;"))
+	return os.WriteFile(path, svg, 0o644)
 }
