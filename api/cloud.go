@@ -223,7 +223,7 @@ func (h *health) cloud(s *Server, st *fsm.State) {
 
 func driftText(havip, message, command string) string {
 	if havip != "" {
-		message = "HAVIP " + havip + ", in the cloud: " + message
+		message = "HAVIP " + havip + ": " + message
 	}
 	if command != "" {
 		message += "; `" + command + "`"
