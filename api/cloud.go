@@ -129,7 +129,7 @@ func (s *Server) seen(ctx context.Context) (observer.Snapshot, error) {
 		return last, nil
 	}
 	if last, err := s.Cloud.Look(ctx); err != nil {
-		return last, problem(http.StatusBadGateway, CodeCloud, "the cloud was not seen yet: %v", err)
+		return last, problem(http.StatusFailedDependency, CodeCloud, "the cloud was not seen yet: %v", err)
 	}
 	return s.Cloud.Last(), nil
 }
@@ -223,7 +223,7 @@ func (h *health) cloud(s *Server, st *fsm.State) {
 
 func driftText(havip, message, command string) string {
 	if havip != "" {
-		message = "HAVIP " + havip + ", in the cloud: " + message
+		message = "HAVIP " + havip + ": " + message
 	}
 	if command != "" {
 		message += "; `" + command + "`"

@@ -210,10 +210,10 @@ func TestCloudNames(t *testing.T) {
 	if e.ID != eni.ID || e.CloudID != "eni-c2" || e.CloudInstance != "ins-2" {
 		t.Errorf("%+v", e)
 	}
-	v, err := w.local(0).CreateHAVIP(t.Context(), HAVIPSpec{Name: "web", IP: "10.77.0.100"})
+	_, err := w.local(0).CreateHAVIP(t.Context(), HAVIPSpec{Name: "web", IP: "10.77.0.100"})
 	must(t, err)
 	_, _ = w.ask(t, 0, http.MethodPost, "/v1/havips/web/bans", `{"add": ["eni-c2"]}`)
-	if v, err = w.local(0).HAVIP(t.Context(), "web"); err != nil || !slices.Equal(v.Bans, []string{eni.ID}) {
+	if v, err := w.local(0).HAVIP(t.Context(), "web"); err != nil || !slices.Equal(v.Bans, []string{eni.ID}) {
 		t.Errorf("%v, %v", v.Bans, err)
 	}
 }

@@ -59,7 +59,7 @@ func looking[I any, P interface {
 	*I
 	stale() bool
 }, T any](s *Server, path, id, summary string, show func(st *fsm.State, in *I, p provider.Provider, c provider.Config, last observer.Snapshot) (T, error)) {
-	op := huma.Operation{Method: http.MethodGet, Path: path, OperationID: id, Summary: summary, Errors: append([]int{http.StatusConflict, http.StatusBadGateway}, readErrors...)}
+	op := huma.Operation{Method: http.MethodGet, Path: path, OperationID: id, Summary: summary, Errors: append([]int{http.StatusConflict, http.StatusFailedDependency}, readErrors...)}
 	huma.Register(s.huma, op, func(ctx context.Context, in *I) (*reply[T], error) {
 		p, c, err := s.provider()
 		if err != nil {
@@ -106,7 +106,7 @@ func (s *Server) testProvider(ctx context.Context, _ *keyOnly) (ProviderTest, er
 	self, err := p.Test(ctx)
 	out := ProviderTest{Kind: p.Kind(), Node: s.Backend.State().NodeName(s.Backend.Self()), Self: self, TookMS: time.Since(began).Milliseconds()}
 	if err != nil {
-		return out, problem(http.StatusBadGateway, CodeCloud, "the test of provider %s at node %s failed: %v", p.Kind(), out.Node, err)
+		return out, problem(http.StatusFailedDependency, CodeCloud, "the test of provider %s at node %s failed: %v", p.Kind(), out.Node, err)
 	}
 	return out, nil
 }
@@ -121,7 +121,7 @@ func (s *Server) syncProvider(ctx context.Context, in *syncInput) ([]provider.Ou
 	defer cancel()
 	last, err := s.Cloud.Look(ctx)
 	if err != nil {
-		return nil, problem(http.StatusBadGateway, CodeCloud, "the cloud was not seen, so nothing was planned: %v", err)
+		return nil, problem(http.StatusFailedDependency, CodeCloud, "the cloud was not seen, so nothing was planned: %v", err)
 	}
 	st := s.Backend.State()
 	cluster := provider.ClusterOf(st, last.ENIs)

@@ -69,7 +69,9 @@ func Compare(c Cluster, seen []Observed, now time.Time, settle time.Duration) []
 			continue
 		}
 		delete(byAddress, w.Address)
-		d.place(w, o)
+		if d.place(w, o) {
+			continue // it has to be made anew, and all of it then is as it should be
+		}
 		d.ranges(w, o)
 		d.owner(w, o)
 		d.rest(w, o)
@@ -134,10 +136,14 @@ func (d *diff) add(w Want, code Code, subject, command, format string, args ...a
 	d.out = append(d.out, Warning{Code: code, HAVIP: w.Name, ID: w.ID, Subject: subject, Command: command, Message: fmt.Sprintf(format, args...)})
 }
 
-func (d *diff) place(w Want, o Observed) {
-	if _, subnet, known := w.place(); known && o.Subnet != "" && o.Subnet != subnet {
+// place says whether the HAVIP is where nobody can use it.
+func (d *diff) place(w Want, o Observed) bool {
+	_, subnet, known := w.place()
+	elsewhere := known && o.Subnet != "" && o.Subnet != subnet
+	if elsewhere {
 		d.add(w, SubnetDiffers, "", cmdPrune, "in the cloud it is in %s, the ENIs that may own it are in %s: none of them can; only deleting and making it anew changes that", o.Subnet, subnet)
 	}
+	return elsewhere
 }
 
 func (d *diff) ranges(w Want, o Observed) {

@@ -119,7 +119,7 @@ func printProvider(w io.Writer, v api.ProviderView) {
 	if v.Error != "" {
 		pairs = append(pairs, pair{"FAILS", v.Error})
 	}
-	printTable(w, pairs, []column[pair]{{"", func(p pair) string { return p.name }}, {"", func(p pair) string { return p.value }}})
+	printRows(w, pairs, []column[pair]{{"", func(p pair) string { return p.name }}, {"", func(p pair) string { return p.value }}}, false)
 	fmt.Fprintln(w)
 	printTable(w, v.ENIs, []column[api.CloudENI]{
 		{"ENI", func(e api.CloudENI) string { return e.ENI }},

@@ -264,3 +264,15 @@ func (c *Cloud) subnet(id string) (Subnet, bool) {
 	}
 	return c.cfg.Subnets[i], true
 }
+
+// Secrets are the secret keys and tokens that it has given out, in order.
+func (c *Cloud) Secrets() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := []string{c.cfg.SecretKey}
+	for _, i := range c.issued {
+		out = append(out, i.key, i.token)
+	}
+	slices.Sort(out)
+	return out
+}

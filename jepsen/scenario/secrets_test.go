@@ -8,17 +8,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"havip-cluster/jepsen/fakecloud"
 )
 
-// TestSecretsAreNowhere: a cluster lives, with changes, a token, new keys, a failover and a bundle.
-// No secret of it is in what a command printed, but for the tokens where they were made, in a log or in a bundle.
+// TestSecretsAreNowhere: a cluster lives beside a cloud, with changes, a token, new keys, a failover and a bundle.
+// No secret of it is in what a command printed, but for the tokens where they were made, in a log or in a bundle; those
+// of the cloud are in no file of a node either.
 func TestSecretsAreNowhere(t *testing.T) {
 	long(t)
-	b := NewBed(t, 3)
+	b := inCloud(t)
 	said := map[string][]byte{} // what was printed, by command
 	do := func(i int, args ...string) []byte {
 		t.Helper()
@@ -52,8 +56,13 @@ func TestSecretsAreNowhere(t *testing.T) {
 	}
 	gather()
 	do(1, "keys", "rotate", "gossip")
+	do(1, "provider", "sync", "--to-cloud")
+	b.cloud.SetFault(fakecloud.Fault{Signature: true})
+	b.Eventually("wrong credentials are told", func() bool { return hasLine(string(do(b.Leader(), "status")), "the cloud (tencent)") })
+	b.cloud.SetFault(fakecloud.Fault{})
 	for _, verb := range []string{
 		"status", "node list", "havip list", "placement", "explain web", "events", "failovers", "audit", "token list", "keys status", "cluster show", "export", "eni list", "subnet list", "revisions", "status -o json", "cluster show -o json", "havip show web -o json",
+		"provider test", "provider test -o json", "provider show", "provider show -o json", "havip observed -o json",
 	} {
 		for i := 1; i <= 3; i++ {
 			do(i, strings.Fields(verb)...)
@@ -81,7 +90,11 @@ func TestSecretsAreNowhere(t *testing.T) {
 		b.must(err)
 		said[fmt.Sprint("log of ", i)] = raw
 	}
-	if len(secrets) < 8 {
+	for n, secret := range b.cloud.Secrets() {
+		secrets[fmt.Sprint("secret of the cloud ", n)] = secret
+	}
+	b.cloudSecretsInFiles()
+	if len(secrets) < 11 {
 		t.Fatalf("only %d secrets are looked for", len(secrets))
 	}
 	for what, secret := range secrets {
@@ -117,5 +130,27 @@ func unpacked(t *testing.T, file string) map[string][]byte {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// cloudSecretsInFiles looks for the cloud's secrets in the data directories.
+func (b *cloudBed) cloudSecretsInFiles() {
+	b.t.Helper()
+	for i := range b.Lab.Nodes() {
+		b.must(filepath.WalkDir(b.Cluster.DataDir(i+1), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			raw, err := os.ReadFile(path)
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			for _, secret := range b.cloud.Secrets() {
+				if bytes.Contains(raw, []byte(secret)) {
+					b.t.Errorf("%s has a secret of the cloud", path)
+				}
+			}
+			return err
+		}))
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 // stub is a cloud that answers what it is told.
 type stub struct {
+	mu    sync.Mutex
 	seen  []provider.Observed
 	enis  []provider.ENI
 	err   error
@@ -26,14 +28,23 @@ type stub struct {
 	lists int
 }
 
-func (s *stub) Kind() string                                           { return "stub" }
-func (s *stub) Caps() provider.Capabilities                            { return provider.Capabilities{Describe: true} }
-func (s *stub) Test(context.Context) (provider.Self, error)            { return provider.Self{}, nil }
-func (s *stub) ENIs(context.Context, []string) ([]provider.ENI, error) { s.lists++; return s.enis, nil }
+func (s *stub) Kind() string                                { return "stub" }
+func (s *stub) Caps() provider.Capabilities                 { return provider.Capabilities{Describe: true} }
+func (s *stub) Test(context.Context) (provider.Self, error) { return provider.Self{}, nil }
+func (s *stub) ENIs(context.Context, []string) ([]provider.ENI, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lists++
+	return s.enis, nil
+}
 func (s *stub) Describe(ctx context.Context) ([]provider.Observed, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.looks++
 	if s.hang {
+		s.mu.Unlock()
 		<-ctx.Done()
+		s.mu.Lock()
 		return nil, ctx.Err()
 	}
 	return s.seen, s.err
@@ -62,8 +73,12 @@ func newBed() *bed {
 		Provider: func() (provider.Provider, provider.Config) {
 			return b.stub, provider.Config{Kind: "stub", Poll: 10 * time.Second}
 		},
-		State: func() *fsm.State { return b.state }, Leading: func() bool { return b.leads }, Node: "n-1", Log: slog.New(slog.DiscardHandler),
+		State:   func() *fsm.State { b.stub.mu.Lock(); defer b.stub.mu.Unlock(); return b.state },
+		Leading: func() bool { b.stub.mu.Lock(); defer b.stub.mu.Unlock(); return b.leads },
+		Node:    "n-1", Log: slog.New(slog.DiscardHandler),
 		Report: func(_ context.Context, e fsm.ReportEvent) error {
+			b.stub.mu.Lock()
+			defer b.stub.mu.Unlock()
 			next := *b.state
 			next.Events = append(slices.Clone(b.state.Events), fsm.Event{Kind: e.Kind, HAVIP: e.HAVIP, Node: e.Node, Text: e.Text})
 			b.state = &next
@@ -75,11 +90,27 @@ func newBed() *bed {
 
 // texts are the events so far, each cut after its key.
 func (b *bed) texts() (out []string) {
+	b.stub.mu.Lock()
+	defer b.stub.mu.Unlock()
 	for _, e := range b.state.Events {
 		word, _, _ := strings.Cut(e.Text, "]")
 		out = append(out, word+"]")
 	}
 	return out
+}
+
+// set changes the world while the Observer looks at it.
+func (b *bed) set(change func()) {
+	b.stub.mu.Lock()
+	defer b.stub.mu.Unlock()
+	change()
+}
+
+// counts are the looks, and the lists of interfaces.
+func (b *bed) counts() (looks, lists int) {
+	b.stub.mu.Lock()
+	defer b.stub.mu.Unlock()
+	return b.stub.looks, b.stub.lists
 }
 
 func (b *bed) run(t *testing.T, play func()) {
@@ -102,7 +133,7 @@ func TestDriftIsToldOnce(t *testing.T) {
 		if got := b.texts(); len(got) != 0 || len(b.Drift()) != 0 {
 			t.Errorf("log and cloud agree: %v, %v", got, b.Drift())
 		}
-		b.seen = nil // somebody deletes it there
+		b.set(func() { b.seen = nil }) // somebody deletes it there
 		time.Sleep(10 * time.Second)
 		want := []string{"begins [vip-missing havip-a]"}
 		if got := b.texts(); !slices.Equal(got, want) {
@@ -112,7 +143,7 @@ func TestDriftIsToldOnce(t *testing.T) {
 		if got := b.texts(); len(got) != 1 {
 			t.Errorf("told again: %v", got)
 		}
-		b.err = errors.New("down")
+		b.set(func() { b.err = errors.New("down") })
 		time.Sleep(10 * time.Second)
 		if got := b.texts(); len(got) != 1 || b.Last().Err == "" {
 			t.Errorf("one look in vain: %v", got)
@@ -121,7 +152,7 @@ func TestDriftIsToldOnce(t *testing.T) {
 		if got := b.texts(); len(got) != 2 || got[1] != "begins [cloud-silent]" {
 			t.Errorf("a cloud that is down ends no drift, and is told: %v", got)
 		}
-		b.err, b.seen = nil, newBed().seen
+		b.set(func() { b.err, b.seen = nil, newBed().seen })
 		time.Sleep(10 * time.Second)
 		if got := b.texts(); len(got) != 4 || got[2] != "ends [cloud-silent]" || got[3] != "ends [vip-missing havip-a]" {
 			t.Errorf("%v", got)
@@ -142,7 +173,7 @@ func TestNextLeader(t *testing.T) {
 		if got := next.texts(); len(got) != 1 {
 			t.Errorf("told again by the next leader: %v", got)
 		}
-		next.seen = seen
+		next.set(func() { next.seen = seen })
 		time.Sleep(10 * time.Second)
 		if got := next.texts(); len(got) != 2 || got[1] != "ends [vip-missing havip-a]" {
 			t.Errorf("%v", got)
@@ -156,15 +187,15 @@ func TestOnlyTheLeaderLooks(t *testing.T) {
 	b.leads = false
 	b.run(t, func() {
 		time.Sleep(time.Minute)
-		if b.stub.looks != 0 {
-			t.Errorf("%d looks of a follower", b.stub.looks)
+		if looks, _ := b.counts(); looks != 0 {
+			t.Errorf("%d looks of a follower", looks)
 		}
-		b.leads = true
+		b.set(func() { b.leads = true })
 		time.Sleep(time.Second)
-		if b.stub.looks != 1 || b.Last().At.IsZero() {
-			t.Errorf("%d looks of a new leader within a second", b.stub.looks)
+		if looks, _ := b.counts(); looks != 1 || b.Last().At.IsZero() {
+			t.Errorf("%d looks of a new leader within a second", looks)
 		}
-		b.leads = false
+		b.set(func() { b.leads = false })
 		time.Sleep(time.Second)
 		if !b.Last().At.IsZero() {
 			t.Error("it still knows what the cloud said when it led")
@@ -177,10 +208,10 @@ func TestBounds(t *testing.T) {
 	b := newBed()
 	b.run(t, func() {
 		time.Sleep(5*time.Minute + 5*time.Second)
-		if b.stub.looks > 31 || b.stub.looks < 28 || b.stub.lists > 6 {
-			t.Errorf("%d looks and %d lists of interfaces in five minutes, every 10 s and 60 s", b.stub.looks, b.stub.lists)
+		if looks, lists := b.counts(); looks > 31 || looks < 28 || lists > 6 {
+			t.Errorf("%d looks and %d lists of interfaces in five minutes, every 10 s and 60 s", looks, lists)
 		}
-		b.hang = true
+		b.set(func() { b.hang = true })
 		begun := time.Now()
 		if _, err := b.Look(context.Background()); err == nil || time.Since(begun) > 2*lookTimeout {
 			t.Errorf("%v after %v", err, time.Since(begun))

@@ -2,6 +2,7 @@ package tencent
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -52,7 +53,7 @@ func (b *breaker) silent(now time.Time, why string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.failed++
-	b.trying, b.why = false, clip(why, 200)
+	b.trying, b.why = false, clip(strings.TrimPrefix(why, provider.ErrUnavailable.Error()+": "), 200)
 	if b.failed >= breakAfter {
 		b.pause = min(max(2*b.pause, breakFirst), breakMax)
 		b.until = now.Add(b.pause)

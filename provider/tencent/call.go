@@ -144,7 +144,11 @@ func failure(err error) error {
 		return fmt.Errorf("%w: %w", provider.ErrUnavailable, err)
 	}
 	if strings.HasPrefix(e.Code, "ClientError") {
-		return fmt.Errorf("%w: %s", provider.ErrUnavailable, clip(e.Message, 300))
+		text := e.Message
+		if cause := errors.Unwrap(err); cause != nil {
+			text = cause.Error()
+		}
+		return fmt.Errorf("%w: %s", provider.ErrUnavailable, clip(text, 300))
 	}
 	return &provider.Error{Code: clip(e.Code, 128), Message: clip(e.Message, 300), Request: clip(e.RequestId, 64)}
 }

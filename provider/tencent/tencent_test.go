@@ -303,7 +303,7 @@ func TestBreaker(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.SetFault(fakecloud.Fault{})
-	if _, err := w.Describe(w.ctx()); err == nil || !strings.Contains(err.Error(), "not asked for") || w.count("DescribeHaVips") != 0 {
+	if _, err := w.Describe(w.ctx()); err == nil || !strings.Contains(err.Error(), "not asked for") || !strings.Contains(err.Error(), "EOF") || w.count("DescribeHaVips") != 0 {
 		t.Fatalf("it was asked at once: %v", err)
 	}
 	now = now.Add(breakFirst)
