@@ -174,6 +174,8 @@ var catalogue = []bug{
 	{"edge-probe-stays", "probe: it ends with its HAVIP", []catcher{{"edge", "^TestProbeComesAndGoesWithItsHAVIP$|^TestLeftoverPorts$", fails}}},
 	inFSM("probe-port", "probe: no two HAVIPs have one port", "^TestProbePorts$"),
 	inFSM("probe-leaves", "probe: a port is given up only while nobody may answer there", "^TestProbePorts$"),
+	{"provider-claim-epoch", "claim: an answer counts for the epoch that was asked for", []catcher{{"provider", "^TestEpochsFence$", fails}}},
+	{"provider-claim-lost", "claim: what the cloud sends elsewhere is claimed again", []catcher{{"provider", "^TestAClaimIsMadeOnceAndConfirmed$", fails}}},
 	{"provider-prune", "cloud: without --prune nothing is taken away there", []catcher{{"provider", "^TestNothingIsTakenAway$", fails}}},
 	{"tencent-lost-answer", "cloud: a lost answer is judged by a look", []catcher{{"provider/tencent", "^TestLostAnswer$", fails}}},
 	{"fence-not-shut", "fence: shut means silent", []catcher{{"netdev/fence", "^TestStates$|^TestFrameTable$", fails}}},

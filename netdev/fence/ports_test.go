@@ -73,6 +73,19 @@ func portRows(name string, from uint16, silent bool) []row {
 	}
 }
 
+// besides is eachKind with all kinds at the same time, each in a world of its own.
+func besides(t *testing.T, f func(w *world)) {
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, func(w *world) {
+				w.variant = v
+				f(w)
+			})
+		})
+	}
+}
+
 func (w *world) tie(f Fence) {
 	w.t.Helper()
 	for _, block := range []byte{blockOpen, blockShut} {
@@ -86,7 +99,7 @@ func (w *world) tie(f Fence) {
 
 // TestPorts asks the wire what leaves from the ports of probes, in each state of their HAVIPs.
 func TestPorts(t *testing.T) {
-	eachKind(t, func(w *world) {
+	besides(t, func(w *world) {
 		w.bridged()
 		f := w.newFence()
 		defer func() { w.must("uninstall", f.Uninstall()) }()
@@ -111,7 +124,7 @@ func TestPorts(t *testing.T) {
 
 // TestPortsAreKept: the next process finds them, and more than there may be are refused.
 func TestPortsAreKept(t *testing.T) {
-	eachKind(t, func(w *world) {
+	besides(t, func(w *world) {
 		w.wire()
 		f := w.newFence()
 		w.must("attach", f.Attach(index(w.eni)))
@@ -164,7 +177,7 @@ func TestPortsAfterFlush(t *testing.T) {
 // complete handshakes. None is answered after the deadline, and no answer to a request that
 // came before it is repeated then.
 func TestFrozenListener(t *testing.T) {
-	eachKind(t, func(w *world) {
+	besides(t, func(w *world) {
 		w.wire()
 		own := addr("10.1.255.254")
 		a, err := netlink.ParseAddr(own.String() + "/16")
@@ -186,10 +199,10 @@ func TestFrozenListener(t *testing.T) {
 			port++
 			s.send(w.syn(addr("10.1.255.1"), own, port, portOpen))
 		}
-		deadline := BootNow() + (400 * time.Millisecond).Nanoseconds()
+		deadline := BootNow() + (250 * time.Millisecond).Nanoseconds()
 		w.must("deadline", f.SetDeadline(deadline))
 		var before, after, last int
-		until := deadline + (1500 * time.Millisecond).Nanoseconds() // the kernel repeats an answer after a second
+		until := deadline + (1250 * time.Millisecond).Nanoseconds() // the kernel repeats an answer after a second
 		for BootNow() < until {
 			syn()
 			for got, ok := s.next(); ok; got, ok = s.next() {
