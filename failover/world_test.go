@@ -47,6 +47,7 @@ type world struct {
 	loss, dup int                // per cent of datagrams
 	packets   map[wire.Kind]int
 	unsaid    func(b []byte) bool // datagrams that are lost, whatever loss is; nil: none
+	unsent    map[string]bool     // HAVIPs that the cloud sends nowhere
 	words     []wordCount         // of datagrams about claims, in the order of sending
 	violation string
 	unpaired  string            // an Acquired or a Released too many
@@ -475,6 +476,7 @@ func (h *host) boot() {
 	m := New(Config{
 		Node: h.node.ID, Log: p, Submit: p.submit, Post: p, Gossip: byGossip{p}, Edge: p, Clock: h.clock,
 		Logger: slog.New(slog.DiscardHandler), Owner: h.node.Role != fsm.RoleWitness, Lease: worldLease, Changed: p.changed,
+		Sent: func(havip string, _ fsm.Epoch) bool { h.w.mu.Lock(); defer h.w.mu.Unlock(); return !h.w.unsent[havip] },
 	})
 	h.w.mu.Lock()
 	h.member, h.cancel, h.alive, h.done = m, cancel, true, make(chan error, 1)
