@@ -176,6 +176,7 @@ var catalogue = []bug{
 	inFSM("probe-leaves", "probe: a port is given up only while nobody may answer there", "^TestProbePorts$"),
 	{"provider-claim-epoch", "claim: an answer counts for the epoch that was asked for", []catcher{{"provider", "^TestEpochsFence$", fails}}},
 	{"provider-claim-lost", "claim: what the cloud sends elsewhere is claimed again", []catcher{{"provider", "^TestAClaimIsMadeOnceAndConfirmed$", fails}}},
+	{"owner-sent", "claim: a HAVIP is served when the cloud sends it to its owner", []catcher{{"failover", "^TestServedWhenTheCloudSendsItThere$", fails}}},
 	{"provider-prune", "cloud: without --prune nothing is taken away there", []catcher{{"provider", "^TestNothingIsTakenAway$", fails}}},
 	{"tencent-lost-answer", "cloud: a lost answer is judged by a look", []catcher{{"provider/tencent", "^TestLostAnswer$", fails}}},
 	{"fence-not-shut", "fence: shut means silent", []catcher{{"netdev/fence", "^TestStates$|^TestFrameTable$", fails}}},
