@@ -3,7 +3,6 @@ package fence
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"maps"
 	"net"
 	"net/netip"
@@ -219,7 +218,7 @@ func TestFrozenListener(t *testing.T) {
 			}
 		}
 		if before < 5 {
-			w.t.Fatal(fmt.Sprintf("only %d answers before the deadline: nothing was proved", before))
+			w.t.Fatalf("only %d answers before the deadline: nothing was proved", before)
 		}
 		if after > 0 {
 			w.t.Errorf("%d answers after the deadline, the last %d ms late", after, last)

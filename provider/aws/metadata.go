@@ -184,13 +184,13 @@ func (m *metadata) credentials(ctx context.Context, role string) (credentials.Cr
 		return credentials.Credentials{}, "", err
 	}
 	var got struct {
-		Code, AccessKeyId, SecretAccessKey, Token string //nolint:revive // the service's own names
+		Code, AccessKeyID, SecretAccessKey, Token string // case does not count in JSON
 		Expiration                                time.Time
 	}
-	if err := json.Unmarshal([]byte(text), &got); err != nil || got.AccessKeyId == "" || got.SecretAccessKey == "" {
+	if err := json.Unmarshal([]byte(text), &got); err != nil || got.AccessKeyID == "" || got.SecretAccessKey == "" {
 		return credentials.Credentials{}, "", fmt.Errorf("%w: the metadata service gives none for role %q (code %q)", provider.ErrCredentials, role, got.Code)
 	}
-	keys = credentials.Credentials{AccessKeyID: got.AccessKeyId, SecretAccessKey: got.SecretAccessKey, SessionToken: got.Token, Expires: got.Expiration}
+	keys = credentials.Credentials{AccessKeyID: got.AccessKeyID, SecretAccessKey: got.SecretAccessKey, SessionToken: got.Token, Expires: got.Expiration}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.keys = keys
