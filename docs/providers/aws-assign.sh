@@ -2,20 +2,18 @@
 # Provider exec for AWS, one subnet: the HAVIP is a secondary private address of the owner's interface.
 # It does with the AWS CLI what `provider: {kind: aws}` does without. Needs aws, curl and jq.
 set -eu
-in=$(cat)
-of() { printf '%s' "$in" | jq -r ".$1"; }
+eval "$(jq -r '@sh "call=\(.call) ip=\(.ip) mac=\(.mac)"')"
 imds=${IMDS:-http://169.254.169.254}
 token=$(curl -fsS -m 2 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$imds/latest/api/token")
 meta() { curl -fsS -m 2 -H "X-aws-ec2-metadata-token: $token" "$imds/latest/meta-data/$1"; }
-mac=$(of mac)
-case "$(of call)" in
+case "$call" in
 claim)
 	eni=$(meta "network/interfaces/macs/$mac/interface-id")
-	aws ec2 assign-private-ip-addresses --network-interface-id "$eni" --private-ip-addresses "$(of ip)" --allow-reassignment >&2
+	aws ec2 assign-private-ip-addresses --network-interface-id "$eni" --private-ip-addresses "$ip" --allow-reassignment >&2
 	echo '{}'
 	;;
 describe)
-	if meta "network/interfaces/macs/$mac/local-ipv4s" | grep -Fxq "$(of ip)"; then
+	if meta "network/interfaces/macs/$mac/local-ipv4s" | grep -Fxq "$ip"; then
 		echo '{"here":true}'
 	else
 		echo '{"here":false}'

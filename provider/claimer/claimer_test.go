@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"sync"
 	"testing"
@@ -69,6 +70,13 @@ func of(name string, epoch uint64) provider.Claim {
 	return provider.Claim{HAVIP: "havip-" + name, Name: name, Address: netip.MustParseAddr("10.0.0.1"), Epoch: epoch}
 }
 
+// seen counts what was called, and what was cut off.
+func (f *cloud) seen() (calls map[string]int, cutoff int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.calls), f.cutoff
+}
+
 // bed is a Claimer that runs in a bubble.
 type bed struct {
 	*Claimer
@@ -76,6 +84,13 @@ type bed struct {
 	mu      sync.Mutex
 	serving []provider.Claim
 	stood   []string
+}
+
+// told counts how often it was said that something stands.
+func (b *bed) told() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.stood)
 }
 
 func (b *bed) serve(list ...provider.Claim) {
@@ -106,19 +121,18 @@ func inBubble(t *testing.T, f func(b *bed)) {
 // A call that hangs delays no other HAVIP, and ends when its HAVIP is not served any more.
 func TestASlowCallHoldsUpNobody(t *testing.T) {
 	inBubble(t, func(b *bed) {
+		b.f.mu.Lock()
 		b.f.slow["a"] = time.Hour
+		b.f.mu.Unlock()
 		b.serve(of("a", 1), of("b", 1))
 		time.Sleep(time.Second)
-		if b.Stands("havip-a", 1) || !b.Stands("havip-b", 1) || len(b.stood) != 1 {
-			t.Errorf("a %v, b %v, %v", b.Stands("havip-a", 1), b.Stands("havip-b", 1), b.stood)
+		if stood := b.told(); b.Stands("havip-a", 1) || !b.Stands("havip-b", 1) || stood != 1 {
+			t.Errorf("a %v, b %v, %d", b.Stands("havip-a", 1), b.Stands("havip-b", 1), stood)
 		}
 		b.serve(of("b", 1))
 		time.Sleep(100 * time.Millisecond)
-		if b.f.cutoff != 1 {
-			t.Errorf("%d calls were cut off when the lease was over", b.f.cutoff)
-		}
-		if b.f.calls["release a"] != 1 {
-			t.Errorf("calls %v", b.f.calls)
+		if calls, cutoff := b.f.seen(); cutoff != 1 || calls["release a"] != 1 {
+			t.Errorf("%d calls were cut off when the lease was over, calls %v", cutoff, calls)
 		}
 	})
 }
@@ -126,11 +140,13 @@ func TestASlowCallHoldsUpNobody(t *testing.T) {
 // Failures are repeated with a growing pause while the HAVIP is served, and end with it.
 func TestFailuresAreRepeated(t *testing.T) {
 	inBubble(t, func(b *bed) {
+		b.f.mu.Lock()
 		b.f.fail["a"] = true
+		b.f.mu.Unlock()
 		b.serve(of("a", 1))
 		time.Sleep(time.Minute)
-		if n := b.f.calls["claim a"]; n < 8 || n > 14 {
-			t.Errorf("%d claims in a minute", n)
+		if calls, _ := b.f.seen(); calls["claim a"] < 8 || calls["claim a"] > 14 {
+			t.Errorf("calls in a minute: %v", calls)
 		}
 		if w := b.Waiting(); len(w) != 1 || w[0].Failure != "throttled" {
 			t.Errorf("%+v", w)
@@ -158,8 +174,8 @@ func TestWhatIsTakenIsClaimedAgain(t *testing.T) {
 		b.f.here["a"] = false
 		b.f.mu.Unlock()
 		time.Sleep(11 * time.Second)
-		if b.f.calls["claim a"] != 2 || !b.Stands("havip-a", 1) || len(b.stood) != 2 {
-			t.Errorf("calls %v, stood %v", b.f.calls, b.stood)
+		if calls, _ := b.f.seen(); calls["claim a"] != 2 || !b.Stands("havip-a", 1) || b.told() != 2 {
+			t.Errorf("calls %v, told %d times", calls, b.told())
 		}
 	})
 }

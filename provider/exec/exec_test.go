@@ -129,7 +129,7 @@ func TestInputIsNotRead(t *testing.T) {
 // What leaves the group of its program dies with the call.
 func TestNothingIsLeft(t *testing.T) {
 	pid := filepath.Join(t.TempDir(), "pid")
-	p := script(t, "setsid sh -c 'echo $$ > "+pid+"; exec sleep 60' &\nsleep 60\n", root, quick)
+	p := script(t, "setsid sh -c 'echo $$ > "+pid+"; exec sleep 60' &\nsleep 60\n", root, func(c *provider.Exec) { c.Timeout = 1500 * time.Millisecond })
 	if err := p.Claim(context.Background(), claim); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal(err)
 	}
