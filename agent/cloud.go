@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -36,6 +37,9 @@ const (
 	// eventTimeout bounds the writing of one event.
 	eventTimeout = 5 * time.Second
 )
+
+// errEarlier is why an event of level 4 is not written.
+var errEarlier = errors.New("agent: a node runs an earlier program")
 
 // newProvider makes the provider of a configuration; nil for none.
 func newProvider(c provider.Config) (provider.Provider, error) {
@@ -227,15 +231,21 @@ func (c *cloud) FollowEIP(v fsm.HAVIP, eip netip.Addr) {
 		ctx, cancel := context.WithTimeout(living, eipTimeout)
 		defer cancel()
 		text := c.carryEIP(ctx, binder, v, eip, token)
-		if c.state().Level() < 4 {
-			return
-		}
-		call, done := context.WithTimeout(living, eventTimeout)
-		defer done()
-		if err := c.report(call, fsm.ReportEvent{Node: c.node, Kind: "cloud", HAVIP: v.Name, Text: text}); err != nil {
-			c.log.Warn("what became of an EIP in the cloud was not written into the journal", "outcome", text, "err", err)
-		}
+		c.Tell(living, v.Name, text)
 	}()
+}
+
+// Tell implements api.Cloud. What cannot be written is in this node's log.
+func (c *cloud) Tell(ctx context.Context, havip, text string) {
+	err := errEarlier
+	if c.state().Level() >= 4 {
+		call, done := context.WithTimeout(ctx, eventTimeout)
+		defer done()
+		err = c.report(call, fsm.ReportEvent{Node: c.node, Kind: "cloud", HAVIP: havip, Text: text})
+	}
+	if err != nil {
+		c.log.Warn("a change in the cloud is not in the journal", "havip", havip, "what", text, "err", err)
+	}
 }
 
 // carryEIP binds or unbinds, and says how it ended.

@@ -22,6 +22,8 @@ type Cloud interface {
 	// FollowEIP has the cloud bind the EIP of a HAVIP, or unbind it where eip is not valid, in the background. The
 	// journal tells how it ended. Leader only; without a provider that binds EIPs it does nothing.
 	FollowEIP(v fsm.HAVIP, eip netip.Addr)
+	// Tell writes an event of kind cloud into the journal; leader only.
+	Tell(ctx context.Context, havip, text string)
 }
 
 // ProviderView is the provider of the node that answers: the leader.

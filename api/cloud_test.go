@@ -25,10 +25,14 @@ type testCloud struct {
 	*observer.Observer
 	p    provider.Provider
 	eips []string // what FollowEIP was told
+	told []string
 }
 
 func (c *testCloud) Provider() (provider.Provider, provider.Config) {
 	return c.p, provider.Config{Kind: c.p.Kind(), Settle: time.Millisecond}
+}
+func (c *testCloud) Tell(_ context.Context, havip, text string) {
+	c.told = append(c.told, havip+": "+text)
 }
 func (c *testCloud) FollowEIP(v fsm.HAVIP, eip netip.Addr) {
 	c.eips = append(c.eips, v.Name+" "+eip.String())
@@ -108,6 +112,9 @@ func TestSync(t *testing.T) {
 	}
 	if got := codes(); len(got) != 0 {
 		t.Errorf("after it: %v", got)
+	}
+	if len(tc.told) != 1 || !strings.Contains(tc.told[0], "web: sync to the cloud by ") || !strings.HasSuffix(tc.told[0], ": done") {
+		t.Errorf("the journal is told %q", tc.told)
 	}
 	if taken, why := cloud.Announce("02:00:00:00:00:02", netip.MustParseAddr("10.77.0.100")); !taken {
 		t.Fatal(why)

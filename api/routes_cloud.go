@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -131,6 +132,7 @@ func (s *Server) syncProvider(ctx context.Context, in *syncInput) ([]provider.Ou
 		steps := provider.PlanToCloud(cluster, last.Observed, in.Body.Prune)
 		if !in.Body.DryRun {
 			out = provider.Carry(ctx, p, steps, func(step provider.Step) string { return cloudToken(st, step) })
+			s.tellSync(ctx, out)
 			_, _ = s.Cloud.Look(ctx) // what is shown from now on is what was made; if it fails, the next poll brings it
 			return out, nil
 		}
@@ -144,6 +146,19 @@ func (s *Server) syncProvider(ctx context.Context, in *syncInput) ([]provider.Ou
 		out = append(out, s.takeOver(ctx, in.Key.Key, i, step))
 	}
 	return out, nil
+}
+
+// tellSync has the journal tell who changed what in the cloud: no entry of the log does.
+func (s *Server) tellSync(ctx context.Context, list []provider.Outcome) {
+	by := "an unknown caller"
+	if w := who(ctx); w != nil {
+		by = w.Principal
+	}
+	for _, o := range list {
+		if o.Result == "done" || o.Result == "failed" {
+			s.Cloud.Tell(ctx, o.HAVIP, strings.TrimSuffix(fmt.Sprintf("sync to the cloud by %s: %s: %s: %s", by, o.Text, o.Result, o.Error), ": "))
+		}
+	}
 }
 
 func planned(steps []provider.Step) []provider.Outcome {

@@ -183,7 +183,7 @@ func (c *Cloud) HAVIPs() []HAVIP {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settle()
-	var out []HAVIP
+	out := []HAVIP{}
 	for _, v := range c.sorted() {
 		h := *v
 		h.HaVipAssociationSet = slices.Clone(v.HaVipAssociationSet)

@@ -405,6 +405,33 @@ func TestRoleIsRenewed(t *testing.T) {
 	}
 }
 
+// The stand-in believes nobody: a key that is wrong by one letter, an id that it does not know, a token that is not one
+// and a clock that is off are refused, each with its code.
+func TestSignatures(t *testing.T) {
+	for name, c := range map[string]struct {
+		id, key, token, code string
+		ahead                time.Duration
+	}{
+		"right": {id: "AKIDfake", key: "fake-secret-key"},
+		"key":   {id: "AKIDfake", key: "fake-secret-kez", code: "AuthFailure.SignatureFailure"},
+		"id":    {id: "AKIDnone", key: "fake-secret-key", code: "AuthFailure.SecretIdNotFound"},
+		"token": {id: "AKIDfake", key: "fake-secret-key", token: "x", code: "AuthFailure.TokenFailure"},
+		"clock": {id: "AKIDfake", key: "fake-secret-key", ahead: 10 * time.Minute, code: "AuthFailure.SignatureExpire"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, config())
+			t.Setenv(envID, c.id)
+			t.Setenv(envKey, c.key)
+			t.Setenv(envToken, c.token)
+			w.SetClock(func() time.Time { return time.Now().Add(c.ahead) })
+			_, err := w.Describe(w.ctx())
+			if c.code == "" && err != nil || c.code != "" && (!errors.Is(err, provider.ErrCredentials) || !hasCode(err, c.code)) {
+				t.Errorf("%v, want %q", err, c.code)
+			}
+		})
+	}
+}
+
 // The metadata service is asked directly, whatever the environment says, and is not followed elsewhere.
 func TestMetadataNeedsNoProxy(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
