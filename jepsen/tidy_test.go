@@ -51,7 +51,7 @@ var arrows = map[string][]string{
 	"failover/leader":      {"fsm", "fsm/placement", "failover/lease", "failover/ports", "failover/wire"},
 	"health":               {"fsm"},
 	"agent": {
-		"agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "api", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm", "health",
+		"agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "api", "api/console", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm", "health",
 		"membership", "membership/identity", "membership/reach", "membership/words", "netdev", "netdev/fence",
 	},
 	"agent/guard":         {"api", "fsm", "membership/identity", "netdev", "netdev/fence"},
@@ -67,8 +67,9 @@ var arrows = map[string][]string{
 	"manifest/pacemaker":  {"fsm", "manifest"},
 	"manifest/heartbeat":  {"fsm", "manifest"},
 	"api":                 {"fsm", "fsm/placement", "havip", "manifest", "membership/identity"},
+	"api/console":         {"api", "fsm/placement"},
 	"cmd": {
-		"agent", "agent/guard", "agent/logs", "agent/preflight", "api", "fsm", "fsm/placement", "havip", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat",
+		"agent", "agent/guard", "agent/logs", "agent/preflight", "api", "api/console", "fsm", "fsm/placement", "havip", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat",
 		"membership/identity", "netdev/fence", "jepsen/netns", // demo's bed
 	},
 	"packaging":      nil,
@@ -94,7 +95,7 @@ var clockFunctions = []string{"Now", "Since", "Until", "After", "AfterFunc", "Ne
 
 // house lists the folders that explain themselves in a DESIGN.md once they hold Go code.
 var house = []string{
-	"cmd/havip-cluster", "api", "havip", "fsm", "fsm/placement", "membership", "membership/identity",
+	"cmd/havip-cluster", "api", "api/console", "havip", "fsm", "fsm/placement", "membership", "membership/identity",
 	"failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "failover/wire", "edge", "agent", "agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "manifest", "netdev", "jepsen", "jepsen/sim", "jepsen/mutants",
 }
 
