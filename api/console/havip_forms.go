@@ -91,6 +91,9 @@ func (v *visit) dialog(in url.Values) (*dialog, error) {
 	}
 	if !slices.ContainsFunc(d.Subnets, func(s api.Subnet) bool { return s.Name == d.Subnet }) && len(d.Subnets) > 0 {
 		d.Subnet = d.Subnets[0].Name
+		if i := slices.IndexFunc(d.Subnets, func(s api.Subnet) bool { return inSubnet(enis, s.Name) }); i >= 0 {
+			d.Subnet = d.Subnets[i].Name // where somebody could own it
+		}
 	}
 	for _, s := range d.Subnets {
 		if s.Name == d.Subnet {
@@ -103,6 +106,11 @@ func (v *visit) dialog(in url.Values) (*dialog, error) {
 	}
 	d.candidates(enis)
 	return d, nil
+}
+
+// inSubnet reports whether any ENI is in a subnet.
+func inSubnet(enis []api.ENI, subnet string) bool {
+	return slices.ContainsFunc(enis, func(e api.ENI) bool { return text(e.Subnet) == subnet })
 }
 
 // candidates are the instances and the ENIs of the chosen subnet. A primary ENI comes in with its
@@ -192,7 +200,7 @@ func createHAVIP(v *visit) (outcome, error) {
 	spec := api.HAVIPSpec{Name: d.Name, Subnet: d.Subnet, VPC: d.VPC, Range: rangeFrom(f), EIP: strings.TrimSpace(d.EIP), ReuseNow: d.ReuseNow, Force: d.ForceTake}
 	if d.Mode == "manual" {
 		if spec.IP = strings.TrimSpace(d.IP); spec.IP == "" {
-			return outcome{Page: form}, problemf(http.StatusBadRequest, "A manual address is asked for, and none is given: type one of %s, or choose automatic.", d.range_())
+			return outcome{Page: form}, problemf(http.StatusBadRequest, "A manual address is asked for, and none is given: type one of %s, or choose automatic.", d.span())
 		}
 	}
 	if d.Description != "" {
@@ -203,7 +211,7 @@ func createHAVIP(v *visit) (outcome, error) {
 	return outcome{To: pathTo("havips", made.ID), Did: "created", Page: onlyIf(err, form)}, err
 }
 
-func (d *dialog) range_() string {
+func (d *dialog) span() string {
 	if d.Chosen == nil {
 		return "the subnet"
 	}
