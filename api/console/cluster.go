@@ -14,10 +14,9 @@ import (
 // clusterData is the settings of the whole.
 type clusterData struct {
 	api.Cluster
-	HostLoss   string // about how long the loss of a host takes with this lease
-	CertLife   string
-	SnapEvery  string
-	Calibrated []api.NodeCalibration
+	HostLoss  string // about how long the loss of a host takes with this lease
+	CertLife  string
+	SnapEvery string
 }
 
 // hostLoss is about how long it takes until another node serves after a host is lost: by the time that the
@@ -25,7 +24,7 @@ type clusterData struct {
 // what was measured.
 func hostLoss(leaseMS int64) string {
 	from := time.Duration(leaseMS) * time.Millisecond
-	return fmt.Sprintf("%s to %s", from.Round(10*time.Millisecond), (from + from/2 + 50*time.Millisecond).Round(10*time.Millisecond))
+	return fmt.Sprintf("%d to %d ms", from.Milliseconds(), (from + from/2 + 50*time.Millisecond).Round(10*time.Millisecond).Milliseconds())
 }
 
 func clusterPage(v *visit) (*page, error) {

@@ -37,8 +37,8 @@ type tick struct {
 
 // Measures of the drawing, in its own units. The labels are left of the bars.
 const (
-	drawWidth = 900
-	drawLeft  = 300
+	drawWidth = 1040
+	drawLeft  = 470
 	drawRight = 110 // for the time beside the longest bar
 	drawRow   = 24
 	drawTop   = 22
@@ -55,8 +55,12 @@ func timelineOf(f api.Failover) timeline {
 	t := timeline{Failover: f, Height: drawTop + drawRow*len(f.Steps) + 8}
 	total := max(f.TotalUS, 1)
 	scale := func(us int64) int { return drawLeft + int(us*int64(drawWidth-drawLeft-drawRight)/total) }
-	for i := range 5 {
-		us := total * int64(i) / 4
+	parts := int64(4)
+	if total < 100 {
+		parts = 1 // microseconds: a finer scale says nothing
+	}
+	for i := range parts + 1 {
+		us := total * i / parts
 		t.Grid = append(t.Grid, tick{scale(us), micros(us)})
 	}
 	var said []string

@@ -84,7 +84,7 @@ func TestPagesTell(t *testing.T) {
 		{"/havips/new", "10.77.0.0 (network), 10.77.0.1 (first host), 10.77.0.255 (broadcast)"},
 		{"/havips/new", "10.77.0.100 (HAVIP web)"},
 		{"/plan?n-node-1=down", "Left without an owner"},
-		{"/cluster", "a host loss then takes about 500ms to 800ms"},
+		{"/cluster", "a host loss then takes about 500 to 800 ms"},
 		{"/nodes/node-1", "432 ms of 500"},
 		{"/events", "havip-created"},
 		{"/audit", "Who"},

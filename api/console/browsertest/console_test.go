@@ -16,7 +16,7 @@ func TestConsole(t *testing.T) {
 	for i := range 6 {
 		b.cli(1, "havip", "create", fmt.Sprintf("shop-%d", i+1), "--ip", b.lab.Address(byte(100+i)).String(), "--range", "cvm:node-1,node-2,node-3")
 	}
-	b.cli(1, "check", "create", "ssh", "--type", "tcp", "--target", "127.0.0.1:22")
+	b.cli(1, "check", "create", "agent", "--type", "process", "--target", "havip-cluster")
 	w := b.newBrowser()
 	admin := b.token("operator-anna", "admin")
 	w.login(1, admin)
@@ -110,11 +110,13 @@ func changes(w *browser) {
 	w.do(chromedp.SendKeys("#name", "lab", chromedp.ByQuery), chromedp.SendKeys("#cidr", "192.0.2.0/24", chromedp.ByQuery))
 	w.press("/subnets", "created")
 	w.at(1, "/checks")
-	w.do(chromedp.SendKeys("#name", "self", chromedp.ByQuery), chromedp.SendKeys("#target", "127.0.0.1:7400", chromedp.ByQuery), chromedp.SendKeys("#effect", "-5", chromedp.ByQuery))
+	w.do(chromedp.SendKeys("#name", "self", chromedp.ByQuery), chromedp.SetValue("#type", "file", chromedp.ByQuery), chromedp.SendKeys("#target", "/etc/hostname", chromedp.ByQuery), chromedp.SendKeys("#effect", "-5", chromedp.ByQuery))
 	w.press("/checks", "created")
 	w.at(1, "/webhooks")
 	w.do(chromedp.SendKeys("#name", "ops", chromedp.ByQuery), chromedp.SendKeys("#url", "http://127.0.0.1:9/x", chromedp.ByQuery))
 	w.press("/webhooks", "created")
+	w.do(chromedp.Click(`form[action$="/webhooks/ops/delete"] summary`, chromedp.ByQuery))
+	w.press("/webhooks/ops/delete", "deleted")
 	w.at(1, "/tokens")
 	w.do(chromedp.SendKeys("#name", "for-the-wall", chromedp.ByQuery), chromedp.Click(`form[action$="/tokens"] button`, chromedp.ByQuery), chromedp.WaitVisible("code.secret", chromedp.ByQuery))
 	w.at(1, "/tokens")

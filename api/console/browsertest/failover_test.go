@@ -96,31 +96,47 @@ func (b *bed) settled(name string) int {
 	return 0
 }
 
-// steps are the wall-clock times, in ms, at which the last failover to a node was announced and confirmed.
+// steps are the wall-clock times, in ms, at which a node announced a HAVIP last, and at which the log had its word of
+// it. The first is that of its agent's log; how much later the second was, the timeline of the failover says.
 func (b *bed) steps(name, node string) (confirmed, announced float64) {
 	b.t.Helper()
+	number, err := strconv.Atoi(strings.TrimPrefix(node, "node-"))
+	b.must(err)
 	for end := time.Now().Add(actionTime); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		var list []api.Failover
 		b.ask(b.running(), &list, "failovers", name)
-		if len(list) == 0 {
+		if len(list) == 0 || !strings.HasPrefix(list[len(list)-1].To, node+"/") {
 			continue
 		}
-		f := list[len(list)-1]
-		began := float64(f.At.UnixMicro()-f.TotalUS) / 1000
+		f, after := list[len(list)-1], map[string]int64{}
 		for _, s := range f.Steps {
-			switch s.Step {
-			case "announced":
-				announced = began + float64(s.AfterUS)/1000
-			case "confirmed":
-				confirmed = began + float64(s.AfterUS)/1000
-			}
+			after[s.Step] = s.AfterUS
 		}
-		if confirmed != 0 && announced != 0 && f.To != "" && strings.HasPrefix(f.To, node+"/") {
-			return confirmed, announced
+		if after["confirmed"] == 0 || after["announced"] == 0 {
+			continue
 		}
+		at := b.here(number, name, f.Epoch)
+		return at + float64(after["confirmed"]-after["announced"])/1000, at
 	}
 	b.t.Fatalf("the log has no whole timeline of the failover of %s", name)
 	return 0, 0
+}
+
+// here is when an agent wrote that a HAVIP is there: when it had announced it, in ms of the wall clock.
+func (b *bed) here(node int, name string, epoch uint64) float64 {
+	b.t.Helper()
+	text, err := os.ReadFile(b.cluster.LogPath(node))
+	b.must(err)
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, `msg="HAVIP is here"`) && strings.Contains(line, " havip="+name+" ") && strings.Contains(line, fmt.Sprintf(" epoch=%d ", epoch)) {
+			stamp, _, _ := strings.Cut(strings.TrimPrefix(line, "time="), " ")
+			at, err := time.Parse(time.RFC3339Nano, stamp)
+			b.must(err)
+			return float64(at.UnixMicro()) / 1000
+		}
+	}
+	b.t.Fatalf("node-%d does not say that it has %s at epoch %d", node, name, epoch)
+	return 0
 }
 
 // rank is a percentile.
