@@ -70,7 +70,7 @@ func (a *asker) read(ctx context.Context, path string, query url.Values, into an
 		}
 		a.behind = "No majority of the voters answers this node. Below is what it knew last; nothing can be changed now."
 	}
-	if path != "/v1/snapshots" && path != "/v1/audit" {
+	if path != "/v1/snapshots" && path != "/v1/audit" && path != "/v1/provider" && !strings.HasPrefix(path, "/v1/observed") {
 		ask.Set("consistency", "stale")
 	}
 	return a.do(ctx, question{method: http.MethodGet, path: path, query: ask, into: into, wait: staleWait})

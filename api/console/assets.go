@@ -74,5 +74,5 @@ var pages = func() map[string]*template.Template {
 // pageNames are the pages that there are.
 var pageNames = []string{
 	"failed", "login", "opened", "overview", "havips", "havip", "havip-new", "havip-edit", "havip-move", "havip-delete", "nodes", "node",
-	"failovers", "plan", "events", "audit", "subnets", "groups", "checks", "webhooks", "tokens", "token-made", "keys", "keys-sure", "snapshots", "cluster",
+	"failovers", "plan", "events", "audit", "cloud", "havip-cloud", "subnets", "groups", "checks", "webhooks", "tokens", "token-made", "keys", "keys-sure", "snapshots", "cluster",
 }

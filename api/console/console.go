@@ -75,6 +75,7 @@ func (c *Console) routes() {
 	c.page("/plan", planPage)
 	c.page("/events", eventsPage)
 	c.page("/audit", auditPage)
+	c.page("/cloud", cloudPage)
 	c.page("/cluster", clusterPage)
 	c.change("/cluster", changeCluster)
 	c.page("/", notFound)

@@ -21,6 +21,7 @@ func (c *Console) havipPages() {
 	c.page("/havips/new", newHAVIPPage)
 	c.change("/havips/new", createHAVIP)
 	c.page("/havips/{id}", havipPage)
+	c.page("/havips/{id}/cloud", havipCloudPage)
 	c.page("/havips/{id}/edit", editPage)
 	c.change("/havips/{id}/edit", editHAVIP)
 	c.page("/havips/{id}/move", movePage)
@@ -115,7 +116,6 @@ type detailData struct {
 	Events    []api.Event
 	Failovers []timeline
 	Targets   []string
-	Observed  *observed
 }
 
 // historyMax is how many events and failovers the page of a HAVIP shows.
@@ -148,7 +148,6 @@ func havipPage(v *visit) (*page, error) {
 		}
 		return cmp.Compare(b.Score, a.Score)
 	})
-	d.Observed = v.observed(d.ID)
 	return &page{Title: d.Name, Tab: "havips", Name: "havip", Data: d, Topics: []string{topicHAVIPs, topicFailovers, topicNodes}}, nil
 }
 

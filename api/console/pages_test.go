@@ -13,7 +13,7 @@ import (
 
 // allPages are those without a name in their path; the tests add these.
 var allPages = []string{
-	"/", "/havips", "/havips/new", "/nodes", "/nodes/node-1", "/failovers", "/plan", "/plan?n-node-1=down&each=yes", "/events", "/audit", "/cluster",
+	"/", "/havips", "/havips/new", "/nodes", "/nodes/node-1", "/failovers", "/plan", "/plan?n-node-1=down&each=yes", "/events", "/audit", "/cluster", "/cloud",
 	"/subnets", "/groups", "/checks", "/webhooks", "/tokens", "/keys", "/keys/rotate?what=ca", "/snapshots",
 }
 
@@ -23,7 +23,7 @@ func TestEveryPage(t *testing.T) {
 	id := l.havip(fsm.CreateHAVIP{Name: "web", IP: netip.MustParseAddr("10.77.0.100")})
 	b := l.login("watcher", fsm.RightViewer)
 	seen := 0
-	for _, path := range append(allPages, "/havips/"+id, "/havips/web", "/havips/"+id+"/edit", "/havips/"+id+"/move", "/havips/"+id+"/delete") {
+	for _, path := range append(allPages, "/havips/"+id, "/havips/web", "/havips/"+id+"/edit", "/havips/"+id+"/cloud", "/havips/"+id+"/move", "/havips/"+id+"/delete") {
 		a := b.get("/console" + path)
 		if a.status != http.StatusOK || !strings.HasSuffix(strings.TrimSpace(a.text), "</html>") {
 			t.Errorf("%s: %d %.300s", path, a.status, a.text)
