@@ -125,6 +125,11 @@ func (b *bed) pass(i int, c net.Conn) {
 type browser struct {
 	*bed
 	ctx context.Context
+	*heard
+}
+
+// heard is what the browser told by itself.
+type heard struct {
 	mu  sync.Mutex
 	bad []string
 	// bytes is what came over the network since the last look, as it was encoded.
@@ -148,14 +153,14 @@ func (b *bed) newBrowser() *browser {
 	alloc, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, cancel := chromedp.NewContext(alloc)
 	b.t.Cleanup(func() { cancel(); stop() })
-	w := &browser{bed: b, ctx: ctx}
+	w := &browser{b, ctx, &heard{}}
 	chromedp.ListenTarget(ctx, w.hear)
 	w.do(network.Enable(), cdplog.Enable(), runtime.Enable(), emulation.SetTimezoneOverride("Europe/Berlin"))
 	return w
 }
 
 // hear keeps script errors, refusals of the Content-Security-Policy and failed requests.
-func (w *browser) hear(event any) {
+func (w *heard) hear(event any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch e := event.(type) {
@@ -183,7 +188,7 @@ func (w *browser) hear(event any) {
 }
 
 // faults gives what went wrong since the last call, without what takes is true of.
-func (w *browser) faults(takes func(string) bool) []string {
+func (w *heard) faults(takes func(string) bool) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var out []string
@@ -197,7 +202,7 @@ func (w *browser) faults(takes func(string) bool) []string {
 }
 
 // weight gives what came over the network since the last call, in bytes.
-func (w *browser) weight() int64 {
+func (w *heard) weight() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := w.bytes
