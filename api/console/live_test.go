@@ -174,3 +174,30 @@ func TestTimeline(t *testing.T) {
 		}
 	}
 }
+
+// A page that goes away leaves no stream behind, whatever it spoke: there are only so many.
+func TestLiveLeavesNothing(t *testing.T) {
+	l := newLab(t)
+	b := l.login("watcher", fsm.RightViewer)
+	for _, http2 := range []bool{false, true} {
+		server := httptest.NewUnstartedServer(l.handler)
+		server.EnableHTTP2 = http2
+		server.StartTLS()
+		for i := range 80 { // more than the streams of a node
+			ctx, cancel := context.WithCancel(t.Context())
+			r, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/console/live?since=1", nil)
+			l.must(err)
+			r.AddCookie(&http.Cookie{Name: "__Host-havip-console", Value: b.cookie})
+			resp, err := server.Client().Do(r)
+			l.must(err)
+			if resp.StatusCode != http.StatusOK {
+				t.Fatalf("HTTP/2 %t, stream %d: %s", http2, i, resp.Status)
+			}
+			_, err = resp.Body.Read(make([]byte, 10))
+			l.must(err)
+			cancel()
+			_ = resp.Body.Close()
+		}
+		server.Close()
+	}
+}
