@@ -261,6 +261,9 @@ func (w *browser) eventually(selector, has string) {
 			return
 		}
 	}
+	var how string
+	_ = w.try(chromedp.Evaluate(`JSON.stringify({hidden: document.hidden, htmx: !!window.htmx, resources: performance.getEntriesByType("resource").map(e => [e.name, e.nextHopProtocol, Math.round(e.duration), e.responseStatus])})`, &how))
+	w.t.Logf("the page: %s", how)
 	w.t.Fatalf("%s never says %q; last: %.600q", selector, has, last)
 }
 

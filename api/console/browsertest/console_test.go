@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 )
 
@@ -24,7 +25,7 @@ func TestConsole(t *testing.T) {
 		name string
 		run  func(*browser)
 	}{
-		{"dialog", dialog}, {"changes", changes}, {"pages", everyPage}, {"narrow", narrowAndDark}, {"no scripts", noScripts},
+		{"dialog", dialog}, {"changes", changes}, {"pages", everyPage}, {"narrow", narrowAndDark}, {"cut off", cutOff}, {"no scripts", noScripts},
 	} {
 		if !t.Run(part.name, func(t *testing.T) {
 			in := *b
@@ -43,7 +44,7 @@ func TestConsole(t *testing.T) {
 
 // refusedOnPurpose is what Chromium logs of an answer that is an error, which the tests ask for.
 func refusedOnPurpose(text string) bool {
-	return strings.Contains(text, "Failed to load resource: the server responded with a status of 4")
+	return strings.Contains(text, "Failed to load resource: the server responded with a status of 400") || strings.Contains(text, "status of 404") && strings.Contains(text, "/nothing")
 }
 
 // dialog creates a HAVIP as the cloud's console does: name, VPC, subnet, address, range.
@@ -202,6 +203,16 @@ func narrowAndDark(w *browser) {
 		}
 	}
 	w.do(emulation.SetEmulatedMedia())
+}
+
+// cutOff is a page whose stream never begins: it says so, goes on working, and finds back.
+func cutOff(w *browser) {
+	w.do(network.SetBlockedURLs([]string{"*/console/live*"}))
+	w.at(1, "/havips")
+	w.eventually("#live-word", "Cut off for")
+	w.do(network.SetBlockedURLs([]string{}))
+	w.eventually("#live-word", "Live")
+	w.faults(nil) // the blocked requests
 }
 
 // noScripts works with links and forms alone.

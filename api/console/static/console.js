@@ -6,6 +6,7 @@
   var word = document.getElementById("live-word");
   var said = document.getElementById("said");
   var lastWord = Date.now(), connected = false, lost = 0, busy = false, dirty = false, refreshed = Date.now();
+  var tried = Date.now();
   var SILENT = 8000; // ms without a word, which comes every 2 s: then nobody knows
 
   // Dates in the viewer's own zone and form; the server writes UTC.
@@ -36,10 +37,18 @@
     window.htmx.trigger(r, "refresh");
   }
 
+  // A stream that was there once comes back by itself; one that never began is asked for again.
+  function again() {
+    if (Date.now() - tried < SILENT || document.hidden || !window.htmx || (live._htmx && live._htmx.sse)) return;
+    tried = Date.now();
+    window.htmx.ajax("GET", live.getAttribute("hx-sse:connect"), { source: live, swap: "none" }).catch(function () { /* look says so */ });
+  }
+
   function look() {
     var silent = Date.now() - lastWord;
     if (!connected || silent > SILENT) {
       if (!lost) lost = lastWord;
+      again();
       show("lost", "Cut off for " + Math.round((Date.now() - lost) / 1000) + " s; trying again. What you see is old.");
       return;
     }
