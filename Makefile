@@ -164,6 +164,20 @@ jepsen: build ## DURATION (30m) of all faults from one SEED, judged, with bin/je
 jepsen-race: ## some of these with agents that have the race detector (root, gcc)
 	HAVIP_RACE=1 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) -run 'Killed|HostLoss|Agent|Repair' ./jepsen/scenario
 
+# axe-core looks for what a person who sees, hears or moves less could not use. It is fetched for this test
+# alone (MPL-2.0), and no part of the product.
+AXE_VERSION := 4.14.1
+.PHONY: console-test
+console-test: $(BIN)/axe-$(AXE_VERSION).min.js ## the console in Chromium on a real cluster: each page and change, a failover seen live, docs/console/*.png (root)
+	$(call install,chromium)
+	@cd api/console/browsertest && HAVIP_AXE=$(abspath $<) HAVIP_SHOTS=$(abspath docs/console) HAVIP_RUNS=$${HAVIP_RUNS:-10} $(GO) test -count=1 -timeout 20m -v . >$(abspath $(BIN))/console-test.log 2>&1; \
+	  ended=$$?; grep -v 'level=' $(abspath $(BIN))/console-test.log; exit $$ended
+
+$(BIN)/axe-$(AXE_VERSION).min.js:
+	@command -v npm >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends npm >/dev/null; }
+	@mkdir -p $(BIN)/axe && cd $(BIN)/axe && npm pack --silent axe-core@$(AXE_VERSION) >/dev/null && tar -xzf axe-core-$(AXE_VERSION).tgz package/axe.min.js
+	@mv $(BIN)/axe/package/axe.min.js $@ && rm -rf $(BIN)/axe
+
 .PHONY: measure-sizes
 measure-sizes: ## 1, 1,000, 5,000 and 10,000 HAVIPs, and Keepalived beside them (root, a quiet machine, 20 min)
 	for n in 1 1000 10000; do HAVIP_MEASURE=1 HAVIP_SIZE=$$n $(GO) test -count=1 -timeout 30m -v -run 'TestSizeIdle$$' ./jepsen/scenario | grep -E 'size_.*test.go|^(---|FAIL|ok)'; done

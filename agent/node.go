@@ -30,6 +30,7 @@ import (
 	"havip-cluster/agent/logs"
 	"havip-cluster/agent/webhook"
 	"havip-cluster/api"
+	"havip-cluster/api/console"
 	"havip-cluster/failover"
 	"havip-cluster/failover/lease/shell"
 	"havip-cluster/failover/ports"
@@ -289,7 +290,7 @@ func (a *node) openMember() {
 	a.backend.unsent = a.claimWarnings
 	registry.MustRegister(claimMetrics{a.claims})
 	a.kept = chronicle.New(filepath.Join(a.id.Dir, chronicleDir), a.node.State, a.node.Watch, a.log)
-	a.server = api.New(api.Config{Backend: a.backend, Kept: a.kept.Read, TestWebhook: a.webhooks.Test, Identity: a.id, Keys: keyGiver{a.id}, Version: a.options.Version, Registry: registry, Log: a.log, LogTail: a.logTail, Snapshots: a.snapshots, Cloud: a.cloud})
+	a.server = api.New(api.Config{Backend: a.backend, Kept: a.kept.Read, TestWebhook: a.webhooks.Test, Identity: a.id, Keys: keyGiver{a.id}, Version: a.options.Version, Registry: registry, Log: a.log, LogTail: a.logTail, Snapshots: a.snapshots, Cloud: a.cloud, Console: console.Mount(a.log)})
 	a.founding = &fsm.InitCluster{
 		ID: a.id.ClusterID, Profile: string(a.id.Profile), Lease: a.id.Lease,
 		Node: a.introduced(fsm.Node{

@@ -19,6 +19,7 @@ type eventsQuery struct {
 	From   string `query:"from" doc:"Only those from this time on, such as 2026-11-29T01:00:00Z"`
 	Until  string `query:"until" doc:"Only those before this time"`
 	Kept   bool   `query:"kept" doc:"Also those that only the files of the asked node still have; not with follow"`
+	Ticks  bool   `query:"ticks" doc:"With follow: an event index for each change of the state that the journal has no line about"`
 	Follow bool   `query:"follow" doc:"Server-sent events, without end; so does Accept: text/event-stream. Last-Event-ID goes on behind an index"`
 }
 

@@ -344,7 +344,7 @@ func newWorld(t testing.TB) *world {
 		}
 		id := newIdentity(t, fmt.Sprintf("node-%d", i+1), port, by)
 		n := &fakeNode{t: t, log: w.log, id: id}
-		s := New(Config{Backend: n, Identity: id, Version: "v1.2.3"})
+		s := New(Config{Backend: n, Identity: id, Version: "v1.2.3", Console: noConsole})
 		socket := identity.SocketPath(id.Dir)
 		local, err := ListenLocal(socket)
 		must(t, err)
@@ -397,3 +397,8 @@ func (w *world) local(i int) *Client {
 
 // curl is a bare HTTP client for node i over its socket.
 func (w *world) curl(i int) *http.Client { return w.local(i).http }
+
+// noConsole is a console without a page: its own tests are in its folder.
+func noConsole(http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("a page")) })
+}

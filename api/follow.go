@@ -37,7 +37,7 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, refusal)
 		return
 	}
-	f := &follower{filter: filter, since: since}
+	f := &follower{filter: filter, since: since, ticks: r.URL.Query().Get("ticks") == "true"}
 	s.stream(w, r, followLook, f.news)
 }
 
@@ -101,6 +101,7 @@ func followStart(r *http.Request) (uint64, *Problem) {
 type follower struct {
 	filter eventFilter
 	since  uint64 // index up to which everything was sent
+	ticks  bool   // changes without a line in the journal are told too
 }
 
 // news is what is new in the state, as server-sent events.
@@ -118,6 +119,9 @@ func (f *follower) news(st *fsm.State) (string, error) {
 			return "", err
 		}
 		fmt.Fprintf(&b, "id: %d\nevent: %s\ndata: %s\n\n", e.Index, e.Kind, text)
+	}
+	if f.ticks && b.Len() == 0 {
+		fmt.Fprintf(&b, "id: %d\nevent: index\ndata: {\"index\":%d}\n\n", st.Index, st.Index)
 	}
 	f.since = st.Index
 	return b.String(), nil

@@ -38,7 +38,7 @@ func (s *Server) route(next http.Handler) http.Handler {
 // so nobody else can send them.
 func (s *Server) goesOn(r *http.Request) bool {
 	switch {
-	case follows(r), strings.HasPrefix(r.URL.Path, "/v1/internal/"), r.URL.Path == "/v1/plan", r.URL.Path == "/v1/provider/test":
+	case follows(r), strings.HasPrefix(r.URL.Path, "/v1/internal/"), r.URL.Path == "/v1/plan", r.URL.Path == "/v1/provider/test", isConsole(r):
 		return false
 	case r.Method == http.MethodGet, r.Method == http.MethodHead:
 		return forLeader(r.URL.Path) && r.URL.Query().Get("consistency") != "stale"

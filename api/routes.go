@@ -236,4 +236,5 @@ func (s *Server) routes() {
 	s.internalRoutes()
 	s.keyRoutes()
 	s.snapshotRoutes()
+	s.selfRoute()
 }

@@ -90,9 +90,18 @@ type failoversQuery struct {
 	HAVIP string `query:"havip" doc:"Only those of this HAVIP"`
 }
 
+type statusQuery struct {
+	Consistency
+	Brief bool `query:"brief" doc:"Without local.observed, which is as long as what this node owns"`
+}
+
 func (s *Server) clusterRoutes() {
-	read(s, "/v1/status", "show-status", "Health at a glance", func(st *fsm.State, _ *Consistency) (Status, error) {
-		return s.status(st), nil
+	read(s, "/v1/status", "show-status", "Health at a glance", func(st *fsm.State, in *statusQuery) (Status, error) {
+		out := s.status(st)
+		if in.Brief {
+			out.Local.Observed = []Observation{}
+		}
+		return out, nil
 	})
 	read(s, "/v1/cluster", "show-cluster", "The cluster", func(st *fsm.State, _ *Consistency) (Cluster, error) {
 		return s.clusterView(st), nil

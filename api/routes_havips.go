@@ -108,13 +108,7 @@ type MoveTarget struct {
 }
 
 func (s *Server) havipRoutes() {
-	read(s, "/v1/havips", "list-havips", "All HAVIPs", func(st *fsm.State, _ *Consistency) ([]HAVIP, error) {
-		out, look := []HAVIP{}, newViewer(st, time.Now().UnixNano())
-		for _, v := range st.HAVIPList() {
-			out = append(out, look.havip(v))
-		}
-		return out, nil
-	})
+	s.listRoute()
 	read(s, "/v1/havips/{id}", "show-havip", "One HAVIP", func(st *fsm.State, in *havipPath) (HAVIP, error) {
 		v, refusal := st.HAVIPNamed(in.ID)
 		if refusal != nil {

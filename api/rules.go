@@ -37,6 +37,9 @@ var rules = map[string]rule{
 	"GET /healthz":      {need: needNothing},
 	"GET /readyz":       {need: needNothing},
 	"POST /v1/join":     {need: needNothing, more: "the join token is the right"},
+	"GET /console/":     {need: needNothing, more: "a page to log in; every other page takes a token, and may what it may"},
+	"POST /console/":    {need: needNothing, more: "as above, and from its own pages alone"},
+	"GET /v1/self":      {need: needViewer},
 	"GET /openapi.json": {need: needViewer},
 	"GET /metrics":      {need: needViewer},
 

@@ -43,6 +43,8 @@ type Config struct {
 	Log         *slog.Logger // nil = silent
 	// LogTail gives the newest lines of this node's log, for the local socket; nil = none.
 	LogTail func() []byte
+	// Console makes the pages under /console/ of the API that they ask; nil = none.
+	Console func(api http.Handler) http.Handler
 	// Snapshots lists what this node has saved by itself; nil = nothing.
 	Snapshots func() ([]SavedSnapshot, error)
 	// Cloud is this node's provider; nil = none.
@@ -139,6 +141,7 @@ func (s *Server) plainRoutes() {
 	s.mux.Handle("GET /metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}))
 	s.mux.Handle("GET /debug/pprof/", profiles())
 	s.mux.HandleFunc("GET /debug/log", s.logTail)
+	s.consoleRoutes()
 	s.mux.ServeMux.HandleFunc("/", s.unknown)
 }
 
@@ -178,7 +181,7 @@ func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
 // says that it still waits.
 func (s *Server) limit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !follows(r) {
+		if !streams(r) {
 			most, err := patience(r)
 			if err != nil {
 				writeProblem(w, problem(http.StatusBadRequest, string(fsm.CodeMalformed), "%v", err))
@@ -268,7 +271,7 @@ func (s *Server) count(next http.Handler) http.Handler {
 		_, route, _ := strings.Cut(s.pattern(r), " ") // of few, whatever the caller asks for
 		next.ServeHTTP(sw, r)
 		s.requests.WithLabelValues(methodLabel(r.Method), route, strconv.Itoa(sw.status)).Inc()
-		if !follows(r) {
+		if !streams(r) {
 			s.took.WithLabelValues(route).Observe(time.Since(start).Seconds())
 		}
 	})

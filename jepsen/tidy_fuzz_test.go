@@ -25,6 +25,7 @@ var doors = map[string]string{
 	"membership/transport.go":          "FuzzHandshake FuzzRequest",
 	"membership/gossip_bounds.go":      "FuzzGossipPort",
 	"membership/words/conn.go":         "FuzzSocket FuzzTake",
+	"cmd/havip-cluster/console.go":     "FuzzStranger: a loopback port, the console's own",
 	"cmd/havip-cluster/bundle_host.go": "none: it asks the kernel for the driver",
 	"netdev/claim.go":                  "FuzzParseARP FuzzParseStation",
 	"agent/preflight/network.go":       "FuzzVRRPSpeaker",

@@ -57,7 +57,7 @@ var arrows = map[string][]string{
 	"provider/exec":        {"provider"},
 	"provider/claimer":     {"provider"},
 	"agent": {
-		"agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "api", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm", "health", "provider", "provider/aws", "provider/claimer", "provider/exec", "provider/observer", "provider/tencent",
+		"agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "api", "api/console", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm", "health", "provider", "provider/aws", "provider/claimer", "provider/exec", "provider/observer", "provider/tencent",
 		"membership", "membership/identity", "membership/reach", "membership/words", "netdev", "netdev/fence",
 	},
 	"agent/guard":         {"api", "fsm", "membership/identity", "netdev", "netdev/fence"},
@@ -74,8 +74,9 @@ var arrows = map[string][]string{
 	"manifest/heartbeat":  {"fsm", "manifest"},
 	"manifest/mscs":       {"fsm", "havip", "manifest"},
 	"api":                 {"fsm", "fsm/placement", "havip", "manifest", "membership/identity", "provider", "provider/observer"},
+	"api/console":         {"api", "fsm/placement"},
 	"cmd": {
-		"agent", "agent/guard", "agent/logs", "agent/preflight", "api", "fsm", "fsm/placement", "havip", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat", "manifest/mscs", "provider",
+		"agent", "agent/guard", "agent/logs", "agent/preflight", "api", "api/console", "fsm", "fsm/placement", "havip", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat", "manifest/mscs", "provider",
 		"membership/identity", "netdev/fence", "jepsen/netns", // demo's bed
 	},
 	"packaging":      nil,
@@ -102,7 +103,7 @@ var clockFunctions = []string{"Now", "Since", "Until", "After", "AfterFunc", "Ne
 
 // house lists the folders that explain themselves in a DESIGN.md once they hold Go code.
 var house = []string{
-	"cmd/havip-cluster", "api", "havip", "fsm", "fsm/placement", "membership", "membership/identity",
+	"cmd/havip-cluster", "api", "api/console", "havip", "fsm", "fsm/placement", "membership", "membership/identity",
 	"failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "failover/wire", "edge", "agent", "agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "manifest", "netdev", "provider", "provider/observer", "provider/tencent", "jepsen", "jepsen/sim", "jepsen/mutants",
 }
 

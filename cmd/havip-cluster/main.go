@@ -145,7 +145,7 @@ func newRoot(g *globals) *cobra.Command {
 		newBootstrapCommand(g), newJoinCommand(g), newPreflightCommand(g), newCalibrateCommand(g), newAgentCommand(g), newNodeCommand(g), newSubnetCommand(g), newENICommand(g),
 		newHAVIPCommand(g), newGroupCommand(g), newCheckCommand(g), newProviderCommand(g), newPlacementCommand(g), newExplainCommand(g), newPlanCommand(g),
 		newApplyCommand(g), newExportCommand(g), newVerifyCommand(g), newRevisionsCommand(g), newRollbackCommand(g), newImportCommand(g),
-		newStatusCommand(g), newWaitCommand(g), newEventsCommand(g), newAuditCommand(g), newTokenCommand(g), newFailoversCommand(g), newWebhookCommand(g), newClusterCommand(g), newKeysCommand(g), newSnapshotCommand(g), newRecoverCommand(g), newDebugCommand(g), newDemoCommand(g), newVersionCommand(g), newManCommand(),
+		newStatusCommand(g), newWaitCommand(g), newEventsCommand(g), newAuditCommand(g), newTokenCommand(g), newFailoversCommand(g), newWebhookCommand(g), newClusterCommand(g), newKeysCommand(g), newSnapshotCommand(g), newConsoleCommand(g), newRecoverCommand(g), newDebugCommand(g), newDemoCommand(g), newVersionCommand(g), newManCommand(),
 	)
 	root.Version = programVersion()
 	root.SetVersionTemplate("{{.Version}}\n")

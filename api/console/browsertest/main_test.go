@@ -1,0 +1,21 @@
+package browsertest
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"havip-cluster/jepsen/netns"
+)
+
+func TestMain(m *testing.M) {
+	code, done, err := netns.Isolate()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if done {
+		os.Exit(code)
+	}
+	os.Exit(m.Run())
+}

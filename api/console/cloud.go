@@ -1,0 +1,130 @@
+package console
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"havip-cluster/api"
+)
+
+// What a cloud says beside the log and the leases. The answers are read here with fields of their own: a
+// cluster may have no provider, or a program that asks none, and then there is no such route.
+
+// cloudWarning is a difference between log and cloud, with the command that mends it.
+type cloudWarning struct {
+	Code    string `json:"code"`
+	HAVIP   string `json:"havip"`
+	ID      string `json:"id"`
+	Message string `json:"message"`
+	Command string `json:"command"`
+}
+
+// threeWay is one HAVIP as log, lease and cloud have it.
+type threeWay struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	IP      string `json:"ip"`
+	Desired struct {
+		ENI    *string `json:"eni"`
+		Node   *string `json:"node"`
+		Epoch  uint64  `json:"epoch"`
+		EIP    *string `json:"eip"`
+		Subnet string  `json:"subnet"`
+	} `json:"desired"`
+	Leased *struct {
+		ENI     string `json:"eni"`
+		Node    string `json:"node"`
+		Epoch   uint64 `json:"epoch"`
+		Serving bool   `json:"serving"`
+		Cloud   string `json:"cloud_eni"`
+	} `json:"leased"`
+	Seen *struct {
+		ID         string    `json:"id"`
+		ENI        string    `json:"eni"`
+		InstanceID string    `json:"instance"`
+		Node       *string   `json:"node"`
+		EIP        string    `json:"eip"`
+		Subnet     string    `json:"subnet"`
+		State      string    `json:"state"`
+		At         time.Time `json:"at"`
+	} `json:"observed"`
+	Drift []cloudWarning `json:"drift"`
+}
+
+// provider is the cloud as the leader sees it.
+type provider struct {
+	Kind   string         `json:"kind"`
+	Node   string         `json:"node"`
+	PollMS int64          `json:"poll_ms"`
+	SeenAt *time.Time     `json:"seen_at"`
+	Error  string         `json:"error"`
+	HAVIPs int            `json:"havips"`
+	Drift  []cloudWarning `json:"drift"`
+	ENIs   []struct {
+		ENI   string `json:"eni"`
+		Node  string `json:"node"`
+		MAC   string `json:"mac"`
+		Known bool   `json:"known"`
+		Cloud *struct {
+			ID string `json:"id"`
+		} `json:"cloud"`
+	} `json:"enis"`
+}
+
+// cloudData is the page of a cloud, or of one HAVIP there.
+type cloudData struct {
+	None     string // why there is nothing to show; "" = there is
+	Provider provider
+	All      []threeWay
+	One      *threeWay
+	Name     string
+}
+
+// noCloud says why there is no cloud to ask; "" for any other fault.
+func noCloud(err error) string {
+	p, ok := errors.AsType[*api.Problem](err)
+	switch {
+	case ok && p.Status == http.StatusConflict:
+		return p.Detail
+	case ok && p.Code == api.CodeAction:
+		return "This version of the agent asks no cloud."
+	}
+	return ""
+}
+
+// cloudPage compares log, lease and cloud for all HAVIPs. The leader answers: it is the one that looks.
+func cloudPage(v *visit) (*page, error) {
+	d := cloudData{}
+	p := &page{Title: "Cloud", Tab: "cloud", Name: "cloud", Data: &d, Topics: []string{topicClock}, Form: true}
+	err := v.get(v.ctx, "/v1/provider", nil, &d.Provider)
+	if err == nil {
+		err = v.get(v.ctx, "/v1/observed", nil, &d.All)
+	}
+	if err == nil {
+		d.All = d.All[:min(len(d.All), perPage*4)]
+		return p, nil
+	}
+	if d.None = noCloud(err); d.None != "" {
+		return p, nil
+	}
+	return nil, err
+}
+
+// havipCloudPage is what the cloud says of one HAVIP. The page of the HAVIP shows it beside the rest, and asks for
+// it by itself: a cloud that is slow holds nothing up.
+func havipCloudPage(v *visit) (*page, error) {
+	d := cloudData{One: &threeWay{}}
+	one, err := v.one()
+	if err != nil {
+		return nil, err
+	}
+	d.Name = one.Name
+	if err := v.get(v.ctx, pathTo("v1", "observed", one.ID), nil, d.One); err != nil {
+		if d.None = noCloud(err); d.None == "" {
+			return nil, err
+		}
+		d.One = nil
+	}
+	return &page{Title: one.Name + " in the cloud", Tab: "havips", Name: "havip-cloud", Data: &d, Form: true}, nil
+}

@@ -1,0 +1,103 @@
+package console
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+)
+
+// InProcess carries requests to a handler in this process, as if they had come over TLS without a
+// certificate from the address of the browser: what counts is the token that they show, and the API's
+// bounds on wrong ones count for whoever sent it.
+func InProcess(h http.Handler) http.RoundTripper { return inProcess{h} }
+
+type inProcess struct{ handler http.Handler }
+
+// bare is a context without what the outer request has in it: who that one is taken for must not leak
+// into this one.
+type bare struct{ context.Context }
+
+func (bare) Value(any) any { return nil }
+
+// RoundTrip implements http.RoundTripper. The answer's body is a pipe, so a stream is one here too.
+func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
+	source, ok := r.Context().Value(sourceKey{}).(string)
+	if !ok {
+		return nil, errors.New("console: a request of nobody")
+	}
+	ctx, cancel := context.WithCancel(bare{r.Context()})
+	in := r.Clone(ctx)
+	in.RemoteAddr, in.RequestURI, in.TLS = source, r.URL.RequestURI(), &tls.ConnectionState{HandshakeComplete: true}
+	if in.Body == nil {
+		in.Body = http.NoBody
+	}
+	reader, writer := io.Pipe()
+	answer := &pipeWriter{header: http.Header{}, pipe: writer, begun: make(chan struct{})}
+	go func() { // ends with the handler, which ends with ctx
+		defer cancel()
+		defer answer.WriteHeader(http.StatusOK)
+		defer func() {
+			if p := recover(); p != nil {
+				_ = writer.CloseWithError(errors.New("console: the handler panicked"))
+				panic(p)
+			}
+			_ = writer.Close()
+		}()
+		t.handler.ServeHTTP(answer, in)
+	}()
+	select {
+	case <-answer.begun:
+	case <-ctx.Done():
+		select {
+		case <-answer.begun: // it has ended because it was done
+		default:
+			_ = reader.CloseWithError(ctx.Err())
+			return nil, ctx.Err()
+		}
+	}
+	return &http.Response{
+		Status: http.StatusText(answer.status), StatusCode: answer.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: answer.sent, Body: pipeBody{reader, cancel}, ContentLength: -1, Request: r,
+	}, nil
+}
+
+// pipeBody ends the handler when its reader is closed.
+type pipeBody struct {
+	*io.PipeReader
+	cancel context.CancelFunc
+}
+
+func (b pipeBody) Close() error {
+	b.cancel()
+	return b.PipeReader.Close()
+}
+
+// pipeWriter is the http.ResponseWriter at the other end. Only the handler calls it.
+type pipeWriter struct {
+	header http.Header
+	sent   http.Header // as it was when the answer began
+	status int
+	pipe   *io.PipeWriter
+	begin  sync.Once
+	begun  chan struct{}
+}
+
+func (w *pipeWriter) Header() http.Header { return w.header }
+
+func (w *pipeWriter) WriteHeader(status int) {
+	w.begin.Do(func() {
+		w.status, w.sent = status, w.header.Clone()
+		close(w.begun)
+	})
+}
+
+func (w *pipeWriter) Write(b []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return w.pipe.Write(b)
+}
+
+// Flush implements http.Flusher: a pipe keeps nothing back.
+func (w *pipeWriter) Flush() { w.WriteHeader(http.StatusOK) }

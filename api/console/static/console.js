@@ -1,0 +1,96 @@
+// What the pages do beyond links and forms: they are told when something has changed, and ask for
+// themselves again. Without scripts everything else works.
+(function () {
+  "use strict";
+  var live = document.getElementById("live");
+  var word = document.getElementById("live-word");
+  var said = document.getElementById("said");
+  var lastWord = Date.now(), connected = false, lost = 0, busy = false, dirty = false, refreshed = Date.now();
+  var tried = Date.now();
+  var SILENT = 8000; // ms without a word, which comes every 2 s: then nobody knows
+
+  // Dates in the viewer's own zone and form; the server writes UTC.
+  function dates(root) {
+    root.querySelectorAll("time[datetime]").forEach(function (t) {
+      var at = new Date(t.getAttribute("datetime"));
+      if (isNaN(at)) return;
+      t.title = t.getAttribute("datetime");
+      var text = at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+      if (t.textContent !== text) t.textContent = text;
+    });
+  }
+
+  function show(state, text) {
+    if (!word) return;
+    if (word.dataset.state === state && word.textContent === text) return;
+    word.dataset.state = state;
+    word.textContent = text;
+  }
+
+  function region() { return document.getElementById("region"); }
+
+  function refresh() {
+    var r = region();
+    if (!r || !window.htmx) return;
+    if (busy) { dirty = true; return; }
+    busy = true; dirty = false;
+    window.htmx.trigger(r, "refresh");
+  }
+
+  // A stream that was there once comes back by itself; one that never began is asked for again.
+  function again() {
+    if (Date.now() - tried < SILENT || document.hidden || !window.htmx || (live._htmx && live._htmx.sse)) return;
+    tried = Date.now();
+    window.htmx.ajax("GET", live.getAttribute("hx-sse:connect"), { source: live, swap: "none" }).catch(function () { /* look says so */ });
+  }
+
+  function look() {
+    var silent = Date.now() - lastWord;
+    if (!connected || silent > SILENT) {
+      if (!lost) lost = lastWord;
+      again();
+      show("lost", "Cut off for " + Math.round((Date.now() - lost) / 1000) + " s; trying again. What you see is old.");
+      return;
+    }
+    lost = 0;
+    if (dirty || (busy && Date.now() - refreshed > 3000)) { show("behind", "Behind: waiting for the page."); return; }
+    show("live", "Live");
+  }
+
+  document.addEventListener("DOMContentLoaded", function () { dates(document); });
+  if (document.readyState !== "loading") dates(document);
+  if (!live) return;
+
+  live.addEventListener("htmx:sse:after:connection", function (e) {
+    connected = e.detail && e.detail.connection && e.detail.connection.status === 200;
+    lastWord = Date.now(); look();
+  });
+  ["htmx:sse:error", "htmx:sse:close"].forEach(function (name) {
+    live.addEventListener(name, function () { if (!document.hidden) { connected = false; look(); } });
+  });
+  live.addEventListener("changed", function (e) {
+    lastWord = Date.now(); connected = true;
+    var parts = String(e.detail && e.detail.data || "").split(" ");
+    var r = region();
+    if (r) {
+      var wants = (r.dataset.topics || "").split(" ");
+      if (parts.slice(1).some(function (t) { return wants.indexOf(t) >= 0; })) refresh();
+    }
+    look();
+  });
+  live.addEventListener("said", function (e) {
+    try { said.textContent = JSON.parse(e.detail.data); } catch (_) { /* not for ears */ }
+  });
+  document.addEventListener("htmx:after:swap", function () {
+    dates(document); refreshed = Date.now();
+  });
+  document.addEventListener("htmx:finally:request", function (e) {
+    var el = e.target;
+    if (!el || el.id !== "region") return;
+    busy = false; refreshed = Date.now();
+    if (dirty) refresh();
+    look();
+  });
+  document.addEventListener("htmx:error", function () { busy = false; });
+  setInterval(look, 1000);
+})();
