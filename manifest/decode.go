@@ -168,7 +168,7 @@ func wanted(v reflect.Value) shape {
 
 func (d *decoder) wrongType(n *tree, want shape, path string) {
 	got, hint := string(n.shape), ""
-	if n.text != "" {
+	if n.text != "" && !strings.HasSuffix(path, ".secret") { // which no message repeats
 		got += " (" + clip(n.text, 60) + ")"
 	}
 	if _, err := strconv.ParseInt(n.text, 10, 64); want == shapeInt && n.shape == shapeText && errors.Is(err, strconv.ErrRange) {
@@ -272,7 +272,7 @@ var forms = map[reflect.Type][]field{}
 func init() {
 	for _, t := range []reflect.Type{
 		reflect.TypeFor[Manifest](), reflect.TypeFor[Node](), reflect.TypeFor[ENI](), reflect.TypeFor[Subnet](), reflect.TypeFor[Range](),
-		reflect.TypeFor[HAVIP](), reflect.TypeFor[Group](), reflect.TypeFor[Check](), reflect.TypeFor[Limits](),
+		reflect.TypeFor[HAVIP](), reflect.TypeFor[Group](), reflect.TypeFor[Check](), reflect.TypeFor[Webhook](), reflect.TypeFor[Limits](),
 	} {
 		forms[t] = tagged(t)
 	}

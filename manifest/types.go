@@ -38,6 +38,8 @@ type Manifest struct {
 	HAVIPs      []HAVIP  `m:"havips"`
 	Groups      []Group  `m:"groups"`
 	Checks      []Check  `m:"checks"`
+
+	Webhooks  []Webhook `m:"webhooks"` // plan does not look at them
 	Limits      *Limits  `m:"limits"`
 	Rebalance   string   `m:"rebalance,omit"` // never or even; "" says nothing
 }

@@ -116,6 +116,12 @@ func (g *globals) restorable(ctx context.Context, c *api.Client, s *fsm.State) (
 		}
 		return gone
 	})
+	for i := range m.Webhooks { // no export has the secrets, the snapshot of an admin does
+		h := s.Webhooks[m.Webhooks[i].Name]
+		if m.Webhooks[i].Secret = h.Secret; h.Secret == "" && h.Signed() {
+			fmt.Fprintf(g.stderr, "webhook %s was signed with a secret that this snapshot does not have; it must be there already\n", h.Name)
+		}
+	}
 	for i := range m.HAVIPs {
 		v := &m.HAVIPs[i]
 		v.Owner, v.Last, v.Draining, v.Fails, v.FailEnds, v.GaveUp = "", "", 0, nil, nil, nil
