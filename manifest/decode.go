@@ -41,6 +41,11 @@ func read(p *pacer, data []byte) (*File, error) {
 	if len(d.faults) > 0 {
 		return nil, d.faults.sorted()
 	}
+	for i := range file.Manifest.HAVIPs { // what a LAN calls it
+		if r := &file.Manifest.HAVIPs[i].Range; r.Type == "node" {
+			r.Type = string(fsm.RangeCVM)
+		}
+	}
 	return file, nil
 }
 

@@ -91,3 +91,11 @@ func TestWebhooksThatAreWrong(t *testing.T) {
 		}
 	}
 }
+
+// A range of nodes may be called so; what is written says cvm, as the cloud does.
+func TestRangeOfTypeNode(t *testing.T) {
+	m, faults := manifest.Verify([]byte("version: 1\nhavips:\n  - {name: web, ip: 10.77.0.100, range: {type: node, members: [n1, n2]}}\n"))
+	if len(faults) != 0 || m.HAVIPs[0].Range.Type != "cvm" || m.ToConfig().HAVIPs[0].Range.Type != fsm.RangeCVM || strings.Contains(string(m.YAML()), "type: node") {
+		t.Errorf("%v\n%s", faults, m.YAML())
+	}
+}
