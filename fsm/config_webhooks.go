@@ -81,7 +81,7 @@ func (s *State) configWebhook(c Command, want WebhookSpec, back *Revision) *Refu
 		return nil
 	}
 	if lost {
-		return Refuse(CodeMissing, "webhook %s is to be signed, and the cluster has no secret for it: add `secret:` to the file, make it with `webhook create --secret-file`, or say `signed: false`", clip(want.Name, MaxNameRunes))
+		return Refuse(CodeMissing, "webhook %s is to be signed, and the cluster has no secret for it: add the secret to the file, make it with `webhook create NAME URL --secret-file FILE`, or say that it is not signed (signed: false)", clip(want.Name, MaxNameRunes))
 	}
 	if !there {
 		_, refusal := s.createWebhook(c, CreateWebhook{Name: want.Name, URL: want.URL, Events: want.Events, Secret: secret})

@@ -79,7 +79,7 @@ func TestWebhookConfigRefusals(t *testing.T) {
 		says string
 	}{
 		{[]WebhookSpec{good, good}, CodeDuplicate, "webhooks[1]"},
-		{with(func(h *WebhookSpec) { h.Signed = ptr(true) }), CodeMissing, "add `secret:`"},
+		{with(func(h *WebhookSpec) { h.Signed = ptr(true) }), CodeMissing, "add the secret"},
 		{with(func(h *WebhookSpec) { h.Signed, h.Secret = ptr(false), firstSecret }), CodeParameter, "leave one of the two out"},
 		{with(func(h *WebhookSpec) { h.Secret = "short" }), CodeRange, "16 to 256"},
 		{with(func(h *WebhookSpec) { h.URL = "ftp://x" }), CodeMalformed, "webhooks[0]"},

@@ -24,7 +24,7 @@ func newNodeCommand(g *globals) *cobra.Command {
 			}),
 		verb("list", "All nodes", none, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
 			nodes, err := c.Nodes(ctx)
-			return emitList(g, nodes, err, "No nodes.", nodeColumns)
+			return emitList(g, nodes, err, "No nodes.", nodeColumns, nodeWide...)
 		})),
 		verb("show", "One node", []string{"NODE"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
 			n, err := c.Node(ctx, args[0])
@@ -142,6 +142,17 @@ var nodeColumns = []column[api.Node]{
 	{"HAVIPS", func(n api.Node) string { return strconv.Itoa(n.HAVIPs) }},
 	{"MODE", mode},
 	{"VERSION", func(n api.Node) string { return n.Version }},
+}
+
+// nodeWide is what -o wide adds.
+var nodeWide = []column[api.Node]{
+	{"ID", func(n api.Node) string { return n.ID }},
+	{"SUFFRAGE", func(n api.Node) string { return n.Suffrage }},
+	{"HEALTH", health},
+	{"WEIGHT", weight},
+	{"SCORE", func(n api.Node) string { return strconv.Itoa(n.Score) }},
+	{"PORTS", ports},
+	{"JOINED", func(n api.Node) string { return when(n.Joined) }},
 }
 
 func session(n api.Node) string {
