@@ -40,8 +40,8 @@ type Manifest struct {
 	Checks      []Check  `m:"checks"`
 
 	Webhooks  []Webhook `m:"webhooks"` // plan does not look at them
-	Limits      *Limits  `m:"limits"`
-	Rebalance   string   `m:"rebalance,omit"` // never or even; "" says nothing
+	Limits    *Limits   `m:"limits"`
+	Rebalance string    `m:"rebalance,omit"` // never or even; "" says nothing
 }
 
 // Node is a member. Apply takes standby, maintenance, capacity and score; the rest is what
