@@ -33,7 +33,7 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require github.com/godbus/dbus/v5 v5.1.0 // indirect
+require github.com/godbus/dbus/v5 v5.1.0
 
 require (
 	github.com/armon/go-metrics v0.4.1 // indirect
