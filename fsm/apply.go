@@ -179,6 +179,8 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 		object, refusal = s.revokeCredential(c, *b)
 	case *ReportBehind:
 		refusal = s.reportBehind(c, *b)
+	case *SetAddress:
+		object, refusal = s.setAddress(c, *b)
 	default:
 		var known bool
 		if object, refusal, known = s.doWebhooks(c); !known {
@@ -199,7 +201,7 @@ func (s *State) doRest(c Command) (object string, refusal *Refusal) {
 // follow brings up to date what is derived from the rest, after a command was done.
 func (s *State) follow(before *State, c Command) {
 	switch c.body.(type) {
-	case *InitCluster, *AddNode, *RemoveNode, *ReportENIs:
+	case *InitCluster, *AddNode, *RemoveNode, *ReportENIs, *SetAddress:
 		s.followOwn(c, before.own)
 	}
 	if s.checked == nil {

@@ -11,7 +11,9 @@ import (
 
 // webhookDraws draws the commands about webhooks.
 func (c chooser) webhookDraws() map[string]func() Body {
-	name := func() string { return pick(c, "webhook", append(slices.Sorted(maps.Keys(c.s.Webhooks)), "ops", "all", "x y")) }
+	name := func() string {
+		return pick(c, "webhook", append(slices.Sorted(maps.Keys(c.s.Webhooks)), "ops", "all", "x y"))
+	}
 	return map[string]func() Body{
 		"create-webhook": func() Body {
 			return CreateWebhook{Name: name(), URL: pick(c, "url", []string{"https://hooks.example/x", "https://hooks.example/y", "http://hooks.example/", "ftp://x"}), Secret: pick(c, "secret", []string{"", "0123456789abcdef", "abcdef0123456789", "short"})}

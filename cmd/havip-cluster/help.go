@@ -92,7 +92,7 @@ var examples = map[string][]string{
 	"node list":        {"node list", "node list -o wide", "node ls -o jsonpath='{.[?(@.status==\"lost\")].name}'"},
 	"node maintenance": {"node maintenance node-2 on"},
 	"node remove":      {"node remove node-3", "node rm node-3 --force"},
-	"node set":         {"node set node-1 --capacity 10", "node set node-1 --health red --reason 'disk is failing'"},
+	"node set":         {"node set node-1 --capacity 10", "node set node-1 --health red --reason 'disk is failing'", "node set node-3 --address 10.0.0.23", "node set node-3 --address 10.0.0.23 --local"},
 	"node show":        {"node show node-1"},
 	"node standby":     {"node standby node-2"},
 
