@@ -1,7 +1,6 @@
 # CI runs `make check` and nothing else (.ci/run). Tools are built from source into
 # bin/ at the versions named here.
 GOLANGCI_LINT_VERSION := v2.15.0
-STATICCHECK_VERSION   := v0.8.2
 NFPM_VERSION          := v2.45.2
 
 # Debian packages that the tests need and the system may lack: none at present. What single
@@ -27,7 +26,6 @@ VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo
 
 BIN := bin
 GOLANGCI_LINT := $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
-STATICCHECK   := $(BIN)/staticcheck-$(STATICCHECK_VERSION)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -103,19 +101,13 @@ test-short: setup ## the tests that take seconds
 	$(GO) test -short -timeout 5m ./...
 
 .PHONY: lint
-lint: $(GOLANGCI_LINT) $(STATICCHECK) ## go vet, staticcheck, golangci-lint
+lint: $(GOLANGCI_LINT) ## go vet, and golangci-lint, which has staticcheck in it
 	$(GO) vet ./...
-	$(GO) vet -tags mutants ./...
-	$(STATICCHECK) ./...
 	$(GOLANGCI_LINT) run
 
 $(GOLANGCI_LINT):
 	GOBIN=$(abspath $(BIN)/tmp) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv $(BIN)/tmp/golangci-lint $@ && rmdir $(BIN)/tmp
-
-$(STATICCHECK):
-	GOBIN=$(abspath $(BIN)/tmp) $(GO) install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION)
-	mv $(BIN)/tmp/staticcheck $@ && rmdir $(BIN)/tmp
 
 .PHONY: tidy
 tidy: ## go.mod, formatting and the rules of the house
@@ -148,15 +140,15 @@ model: ## the lease protocol and each of its rules left out, explored with spin 
 	$(call install,spin gcc libc6-dev)
 	jepsen/model/run.sh
 
-.PHONY: compare
-compare: ## Keepalived and havip-cluster through the same faults, RUNS (5) times each (root, a quiet machine)
+.PHONY: bench
+bench: ## Keepalived and havip-cluster in one run: gaps, cost, plots, and gates on ratios; SET=quick|standard|rest|full, RUNS=5 (root, a quiet machine)
 	$(call install,keepalived)
-	$(GO) run ./jepsen/cmd compare -runs $${RUNS:-5}
+	$(GO) run ./jepsen/cmd bench -set $(or $(SET),standard) -runs $(or $(RUNS),5) -out $(or $(OUT),$(BIN)/bench) -only '$(ONLY)'
 
 .PHONY: jepsen-short
-jepsen-short: ## whole clusters of the real binary through each fault on the real kernel, three at a time (root)
+jepsen-short: ## whole clusters of the real binary through each fault on the real kernel, four at a time (root)
 	$(call install,$(SCENARIO_PACKAGES))
-	$(GO) test -short -parallel 3 -count=1 -p 1 -timeout $(SCENARIO_TIMEOUT) ./jepsen/scenario ./jepsen/trial
+	$(GO) test -short -parallel 4 -count=1 -p 1 -timeout $(SCENARIO_TIMEOUT) ./jepsen/scenario ./jepsen/trial
 
 .PHONY: scenarios
 scenarios: ## the same one after another, with attacks and planted bugs that take long (root, 25 min)
@@ -190,8 +182,8 @@ monitoring: $(BIN)/prometheus/usr/bin/prometheus ## alerts, dashboard and metric
 $(BIN)/prometheus/usr/bin/prometheus:
 	@mkdir -p $(BIN)/prometheus && cd $(BIN)/prometheus && { apt-get download -qq prometheus 2>/dev/null || { apt-get update -qq && apt-get download -qq prometheus; }; } && dpkg -x prometheus_*.deb .
 
-.PHONY: bench
-bench: ## all benchmarks
+.PHONY: benchmarks
+benchmarks: ## the benchmarks of single functions
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: generate

@@ -53,7 +53,7 @@ func NewLinux(log *slog.Logger, f fence.Fence, clock func() Instant) (*Linux, er
 		changes:    make(chan struct{}, 1),
 		announcers: map[int]*netdev.Announcer{},
 	}
-	k.deadlines = newDeadlines(log, f, func() { k.refenced.Store(true); k.poke() })
+	k.deadlines = newDeadlines(log, f, func() { k.refenced.Store(true); k.wake() })
 	return k, nil
 }
 
@@ -77,12 +77,12 @@ func (k *Linux) Run(ctx context.Context) {
 			ended++
 		case <-k.watcher.C():
 			k.kinds.Or(uint32(k.watcher.Take()))
-			k.poke()
+			k.wake()
 		}
 	}
 }
 
-func (k *Linux) poke() {
+func (k *Linux) wake() {
 	select {
 	case k.changes <- struct{}{}:
 	default:

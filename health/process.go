@@ -21,16 +21,16 @@ const maxComm = 15
 type process struct {
 	target string // name, or file
 	isFile bool
-	poke   func()
+	wake   func()
 
 	pid  int
 	held *os.File // its pidfd, nil = none is held
 	done chan struct{}
 }
 
-func newProcess(target string, poke func()) *process {
+func newProcess(target string, wake func()) *process {
 	file, isFile := strings.CutPrefix(target, "pidfile:")
-	return &process{target: file, isFile: isFile, poke: poke}
+	return &process{target: file, isFile: isFile, wake: wake}
 }
 
 func (p *process) probe(ctx context.Context) (string, error) {
@@ -78,7 +78,7 @@ func (p *process) fromFile() (int, error) {
 	return pid, nil
 }
 
-// hold takes a pidfd of a process that lives, and has poke called when it ends.
+// hold takes a pidfd of a process that lives, and has wake called when it ends.
 func (p *process) hold(pid int) (string, error) {
 	p.end()
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
@@ -98,7 +98,7 @@ func (p *process) hold(pid int) (string, error) {
 	go func() {
 		defer close(p.done)
 		if err := conn.Read(ended); err == nil {
-			p.poke()
+			p.wake()
 		}
 	}()
 	return fmt.Sprintf("process %d", pid), nil

@@ -178,8 +178,8 @@ func (r *Runner) stop(which func(t *task) bool) {
 
 // work runs one check until ctx ends.
 func (r *Runner) work(ctx context.Context, t *task) {
-	poke := make(chan struct{}, 1)
-	probe, end := r.probeOf(t, func() { token(poke) })
+	wake := make(chan struct{}, 1)
+	probe, end := r.probeOf(t, func() { token(wake) })
 	defer end()
 	timer := time.NewTimer(t.machine.First(rand.Float64()))
 	defer timer.Stop()
@@ -188,7 +188,7 @@ func (r *Runner) work(ctx context.Context, t *task) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-poke: // the kernel says that something happened
+		case <-wake: // the kernel says that something happened
 		case <-timer.C:
 		}
 		begin := time.Now()
@@ -283,8 +283,8 @@ func (r *Runner) Latest() []Latest {
 	return out
 }
 
-// probeOf makes the probe of a check. poke has it run at once; end lets go what the probe holds.
-func (r *Runner) probeOf(t *task, poke func()) (probe Probe, end func()) {
+// probeOf makes the probe of a check. wake has it run at once; end lets go what the probe holds.
+func (r *Runner) probeOf(t *task, wake func()) (probe Probe, end func()) {
 	k, nothing := t.check, func() {}
 	switch k.Type {
 	case fsm.CheckTCP:
@@ -298,7 +298,7 @@ func (r *Runner) probeOf(t *task, poke func()) (probe Probe, end func()) {
 	case fsm.CheckARP:
 		return neighbour(r.cfg.Neighbour, netip.MustParseAddr(k.Target)), nothing
 	case fsm.CheckProcess:
-		p := newProcess(k.Target, poke)
+		p := newProcess(k.Target, wake)
 		return p.probe, p.end
 	case fsm.CheckExec:
 		return program(t.local, r.programs), nothing

@@ -159,7 +159,7 @@ func TestFile(t *testing.T) {
 
 // The end of a process is told by the kernel, not found at the next run.
 func TestProcess(t *testing.T) {
-	poked := make(chan struct{}, 4)
+	woken := make(chan struct{}, 4)
 	begin := func() *exec.Cmd {
 		cmd := exec.Command("sleep", "60")
 		cmd.Args[0] = "sleep"
@@ -181,7 +181,7 @@ func TestProcess(t *testing.T) {
 	if err := os.WriteFile(own, body, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	p := newProcess(filepath.Base(own), func() { poked <- struct{}{} })
+	p := newProcess(filepath.Base(own), func() { woken <- struct{}{} })
 	defer p.end()
 	bad(t, p.probe, "no process is called")
 	cmd := exec.Command(own, "60")
@@ -192,14 +192,14 @@ func TestProcess(t *testing.T) {
 	good(t, p.probe)
 	end(cmd)
 	select {
-	case <-poked:
+	case <-woken:
 	case <-time.After(5 * time.Second):
 		t.Fatal("the kernel did not tell")
 	}
 	bad(t, p.probe, "no process is called")
 
 	file := filepath.Join(dir, "pid")
-	f := newProcess("pidfile:"+file, func() { poked <- struct{}{} })
+	f := newProcess("pidfile:"+file, func() { woken <- struct{}{} })
 	defer f.end()
 	bad(t, f.probe, "no such file")
 	for _, text := range []string{"", "x", "-1", "0"} {
@@ -214,7 +214,7 @@ func TestProcess(t *testing.T) {
 	}
 	good(t, f.probe)
 	end(cmd)
-	<-poked
+	<-woken
 	bad(t, f.probe, "is not there")
 }
 

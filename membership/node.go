@@ -85,15 +85,15 @@ type Node struct {
 	path   string
 	notify chan bool
 
-	reignMu  sync.Mutex
-	reign    uint64        // counts the changes of leadership that Raft has told
-	lead     atomic.Uint64 // the term in which this node leads and is up to date, or 0; written with reignMu held
-	reads    *readRounds
-	pace     *pacedHeartbeats
-	telling  *teller
-	own      chan<- raft.RPC // requests of this node to its own Raft
-	patience writePatience
-	removal  turn // held while a removal is checked and begun
+	leadershipMu sync.Mutex
+	leadership   uint64        // counts the changes of leadership that Raft has told
+	lead         atomic.Uint64 // the term in which this node leads and is up to date, or 0; written with leadershipMu held
+	reads        *readRounds
+	pace         *pacedHeartbeats
+	telling      *teller
+	own          chan<- raft.RPC // requests of this node to its own Raft
+	patience     writePatience
+	removal      turn // held while a removal is checked and begun
 
 	wg        sync.WaitGroup
 	done      chan struct{}
@@ -274,29 +274,29 @@ func (n *Node) followLeadership() {
 		case <-n.done:
 			return
 		case leads := <-n.notify:
-			reign := n.changeReign()
+			leadership := n.changeLeadership()
 			if leads {
-				n.wg.Go(func() { n.becomeLeader(reign) })
+				n.wg.Go(func() { n.becomeLeader(leadership) })
 			}
 			n.wake()
 		}
 	}
 }
 
-// changeReign ends this node's leadership, if any, and whatever is about to begin one.
-func (n *Node) changeReign() uint64 {
-	n.reignMu.Lock()
-	defer n.reignMu.Unlock()
+// changeLeadership ends this node's leadership, if any, and whatever is about to begin one.
+func (n *Node) changeLeadership() uint64 {
+	n.leadershipMu.Lock()
+	defer n.leadershipMu.Unlock()
 	n.lead.Store(0)
-	n.reign++
-	return n.reign
+	n.leadership++
+	return n.leadership
 }
 
 // begin makes this node the leader of a term, unless Raft has told otherwise since.
-func (n *Node) begin(reign, term uint64) bool {
-	n.reignMu.Lock()
-	defer n.reignMu.Unlock()
-	if n.reign != reign || n.raft.State() != raft.Leader || n.raft.CurrentTerm() != term {
+func (n *Node) begin(leadership, term uint64) bool {
+	n.leadershipMu.Lock()
+	defer n.leadershipMu.Unlock()
+	if n.leadership != leadership || n.raft.State() != raft.Leader || n.raft.CurrentTerm() != term {
 		return false
 	}
 	n.lead.Store(term)
@@ -305,11 +305,11 @@ func (n *Node) begin(reign, term uint64) bool {
 
 // becomeLeader tries as long as Raft calls this node leader: one that never begins would
 // keep the others from having another.
-func (n *Node) becomeLeader(reign uint64) {
+func (n *Node) becomeLeader(leadership uint64) {
 	for n.raft.State() == raft.Leader {
 		term := n.raft.CurrentTerm()
 		err := n.raft.Barrier(barrierTimeout).Error()
-		if err == nil && n.begin(reign, term) {
+		if err == nil && n.begin(leadership, term) {
 			n.cfg.Logger.Info("this node leads the cluster", "term", term)
 			n.wake()
 			return

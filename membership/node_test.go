@@ -426,9 +426,9 @@ func TestLeadershipThatEndedDoesNotBegin(t *testing.T) {
 	c := startCluster(t, 1)
 	n := c.leader().node
 	term, _ := n.Leading()
-	reign := n.changeReign() // Raft told that it began
-	n.changeReign()          // and that it ended
-	if n.begin(reign, term) {
+	leadership := n.changeLeadership() // Raft told that it began
+	n.changeLeadership()               // and that it ended
+	if n.begin(leadership, term) {
 		t.Error("it began")
 	}
 	if _, ok := n.Leading(); ok {

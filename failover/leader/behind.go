@@ -51,7 +51,7 @@ func (c *Controller) Hears(node string) bool {
 // tells nothing. Of whom its own voter has had no renewal for half a promise, it knows at once: hosts
 // that die together end up to a fifth of a lease apart, and the first must leave nothing to the others.
 func (c *Controller) unheard(s *fsm.State) map[string]bool {
-	listened := c.cfg.Clock().Sub(c.reign.began) >= freshFor
+	listened := c.cfg.Clock().Sub(c.leadership.began) >= freshFor
 	var out map[string]bool
 	for _, sess := range s.Sessions {
 		if listened && !c.Hears(sess.Node) || c.silent(s, sess) {
@@ -75,7 +75,7 @@ func (c *Controller) heard(now lease.Instant, s *fsm.State, node string, index u
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := appliedAt{index: index, at: now}
-	if c.reign != nil && index < c.reign.commits.by(now.Add(-behindAfter(s))) {
+	if c.leadership != nil && index < c.leadership.commits.by(now.Add(-behindAfter(s))) {
 		a.behind = c.applied[node].behind + 1
 	}
 	c.applied[node] = a
@@ -87,7 +87,7 @@ func (c *Controller) heard(now lease.Instant, s *fsm.State, node string, index u
 // reportBehind puts into the log which holders do not apply it, and asks those what they know of.
 func (c *Controller) reportBehind(ctx context.Context) error {
 	s, now := c.cfg.Log.State(), c.cfg.Clock()
-	c.reign.commits.note(now, c.cfg.Log.Applied(), 2*behindAfter(s))
+	c.leadership.commits.note(now, c.cfg.Log.Applied(), 2*behindAfter(s))
 	if s.Level() < 4 {
 		return nil
 	}
@@ -114,14 +114,14 @@ func (c *Controller) reportBehind(ctx context.Context) error {
 // recall asks the nodes that do not apply the log about what they do not serve.
 func (c *Controller) recall(now lease.Instant) {
 	s := c.cfg.Log.State()
-	if c.reign.recalled != 0 && now.Sub(c.reign.recalled) < controlTick {
+	if c.leadership.recalled != 0 && now.Sub(c.leadership.recalled) < controlTick {
 		return
 	}
 	for _, sess := range s.SessionList() {
 		if sess.Behind == 0 {
 			continue
 		}
-		c.reign.recalled = now
+		c.leadership.recalled = now
 		for list := unserved(s, sess); len(list) > 0; {
 			n := wire.ClaimsFit(list)
 			c.cfg.Mail.Send(sess.Node, wire.Message{Recall: list[:n]})

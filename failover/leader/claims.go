@@ -21,20 +21,20 @@ const (
 // commitReleases puts what the nodes released into the log.
 func (c *Controller) commitReleases(ctx context.Context) error {
 	hurried := func(r fsm.ReleasedClaim) bool { return r.Failure != "" } // the HAVIP is to go elsewhere
-	if len(c.reign.releases) == 0 || !c.gathered(&c.reign.firstRelease) && !anyKey(c.reign.releases, hurried) {
+	if len(c.leadership.releases) == 0 || !c.gathered(&c.leadership.firstRelease) && !anyKey(c.leadership.releases, hurried) {
 		return nil
 	}
-	c.reign.firstRelease = 0
+	c.leadership.firstRelease = 0
 	s := c.cfg.Log.State()
 	var claims []fsm.ReleasedClaim
-	for r, from := range c.reign.releases {
+	for r, from := range c.leadership.releases {
 		if slices.ContainsFunc(s.HAVIPs[r.HAVIP].Claims(), func(cl fsm.Claim) bool {
 			return cl.Epoch == r.Epoch && cl.Session == r.Session && cl.Node == from
 		}) {
 			claims = append(claims, r)
 		}
 	}
-	clear(c.reign.releases) // a node that sees no effect says it again
+	clear(c.leadership.releases) // a node that sees no effect says it again
 	if len(claims) == 0 {
 		return nil
 	}
@@ -58,17 +58,17 @@ func anyKey[K comparable, V any](m map[K]V, is func(K) bool) bool {
 // commitConfirms puts into the log which owners serve: all that they have told by now in one
 // entry. An owner that sees no effect says it again, also to the next leader.
 func (c *Controller) commitConfirms(ctx context.Context) error {
-	if len(c.reign.confirms) == 0 || !c.gathered(&c.reign.firstConfirm) {
+	if len(c.leadership.confirms) == 0 || !c.gathered(&c.leadership.firstConfirm) {
 		return nil
 	}
 	s := c.cfg.Log.State()
 	var claims []fsm.ConfirmedClaim
-	for w := range c.reign.confirms {
+	for w := range c.leadership.confirms {
 		if v, exists := s.HAVIPs[w.HAVIP]; exists && s.Serving(v) == fsm.Pending && v.Owner.Epoch == w.Epoch && v.Owner.Session == w.Session {
 			claims = append(claims, w)
 		}
 	}
-	clear(c.reign.confirms)
+	clear(c.leadership.confirms)
 	if len(claims) == 0 {
 		return nil
 	}

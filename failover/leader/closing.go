@@ -22,13 +22,13 @@ func (c *Controller) hint(now lease.Instant, s lease.Session, voter string) {
 	if sess, open := c.cfg.Log.State().Sessions[s.Number]; !open || sess.Node != s.Node {
 		return
 	}
-	q := c.reign.asking[s]
+	q := c.leadership.asking[s]
 	if q == nil {
-		if len(c.reign.asking) >= lease.NodesMax {
+		if len(c.leadership.asking) >= lease.NodesMax {
 			return
 		}
 		q = lease.NewInquiry(now)
-		c.reign.asking[s] = q
+		c.leadership.asking[s] = q
 	}
 	set := c.cfg.Log.VoterSet()
 	q.Hint(now, voter, set)
@@ -50,7 +50,7 @@ func (c *Controller) ask(s lease.Session, q *lease.Inquiry) (again time.Duration
 	if c.cfg.Log.Applied() < set.Index {
 		return again // the state must have come as far as the voter set
 	}
-	question := c.reign.closer.Ask(now, s, set, c.longest())
+	question := c.leadership.closer.Ask(now, s, set, c.longest())
 	for _, voter := range set.Voters {
 		c.cfg.Mail.Send(voter, wire.Message{Question: &question})
 	}
@@ -59,9 +59,9 @@ func (c *Controller) ask(s lease.Session, q *lease.Inquiry) (again time.Duration
 
 // endorsed counts an endorsement.
 func (c *Controller) endorsed(now lease.Instant, e lease.Endorsement) {
-	c.reign.closer.UseVoterSet(c.cfg.Log.VoterSet())
-	dead, _ := c.reign.closer.Count(now, e)
-	if q := c.reign.asking[e.Session]; dead && q != nil {
+	c.leadership.closer.UseVoterSet(c.cfg.Log.VoterSet())
+	dead, _ := c.leadership.closer.Count(now, e)
+	if q := c.leadership.asking[e.Session]; dead && q != nil {
 		q.Endorsed()
 		hinted, asked := q.Times()
 		c.timeline.dead(now, e.Session.Number, hinted, asked)
@@ -80,10 +80,10 @@ type ended struct {
 func (c *Controller) closeDead(ctx context.Context) error {
 	state := c.cfg.Log.State()
 	var dead []ended
-	for s, q := range c.reign.asking {
+	for s, q := range c.leadership.asking {
 		if _, open := state.Sessions[s.Number]; !open {
-			c.reign.closer.Forget(s)
-			delete(c.reign.asking, s)
+			c.leadership.closer.Forget(s)
+			delete(c.leadership.asking, s)
 			delete(c.timeline.sessions, s.Number)
 			continue
 		}
@@ -156,7 +156,7 @@ func placedWithout(s *fsm.State, sessions []uint64, at int64, unheard map[string
 func (c *Controller) askWhatIsOpen() time.Duration {
 	pause := controlTick
 	set := c.cfg.Log.VoterSet()
-	for s, q := range c.reign.asking {
+	for s, q := range c.leadership.asking {
 		now := c.cfg.Clock()
 		ask, wait := q.Due(now, set, c.longest())
 		switch {
@@ -165,8 +165,8 @@ func (c *Controller) askWhatIsOpen() time.Duration {
 		case wait > 0:
 			pause = min(pause, wait)
 		case !q.Dead() && q.Over(now, c.longest()):
-			c.reign.closer.Forget(s)
-			delete(c.reign.asking, s) // the holder is back
+			c.leadership.closer.Forget(s)
+			delete(c.leadership.asking, s) // the holder is back
 		}
 	}
 	return pause

@@ -51,15 +51,15 @@ type Controller struct {
 	mu      sync.Mutex
 	applied map[string]appliedAt // by node, from status words
 	// Below: only the goroutine of Run.
-	reign    *reign // nil while another node leads
-	seat     seat
-	timeline *timeline
-	seen     sighting
-	proposed bool // something, in this turn
+	leadership *leadership // nil while another node leads
+	seat       seat
+	timeline   *timeline
+	seen       sighting
+	proposed   bool // something, in this turn
 }
 
-// reign is what a leader knows in one term.
-type reign struct {
+// leadership is what a leader knows in one term.
+type leadership struct {
 	term     uint64
 	closer   *lease.Closer
 	asking   map[lease.Session]*lease.Inquiry
@@ -135,7 +135,7 @@ func (c *Controller) take(m wire.Message) {
 		return
 	}
 	switch {
-	case c.reign == nil:
+	case c.leadership == nil:
 		return
 	case m.Clock != nil:
 		c.timeline.clocks.compared(m.From, *m.Clock)
@@ -150,8 +150,8 @@ func (c *Controller) take(m wire.Message) {
 	case m.Released != nil:
 		for _, w := range m.Released {
 			c.timeline.released(now, m.From, w)
-			if len(c.reign.releases) < entryMax(c.cfg.Log.State()) {
-				c.reign.releases[fsm.ReleasedClaim{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session, Failure: w.Failure}] = m.From
+			if len(c.leadership.releases) < entryMax(c.cfg.Log.State()) {
+				c.leadership.releases[fsm.ReleasedClaim{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session, Failure: w.Failure}] = m.From
 			}
 		}
 	case m.Activated != nil:
@@ -163,8 +163,8 @@ func (c *Controller) take(m wire.Message) {
 				continue
 			}
 			c.timeline.activated(now, w)
-			if len(c.reign.confirms) < entryMax(state) {
-				c.reign.confirms[fsm.ConfirmedClaim{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session}] = true
+			if len(c.leadership.confirms) < entryMax(state) {
+				c.leadership.confirms[fsm.ConfirmedClaim{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session}] = true
 			}
 		}
 	}
@@ -174,13 +174,13 @@ func (c *Controller) take(m wire.Message) {
 func (c *Controller) turn(ctx context.Context) time.Duration {
 	term, leads := c.cfg.Log.Leading()
 	if !leads {
-		c.reign = nil
+		c.leadership = nil
 		clear(c.timeline.sessions)
 		c.watch()
 		return controlTick
 	}
-	if c.reign == nil || c.reign.term != term {
-		c.reign = &reign{
+	if c.leadership == nil || c.leadership.term != term {
+		c.leadership = &leadership{
 			term: term, closer: lease.NewCloser(c.cfg.Node, term),
 			asking:   map[lease.Session]*lease.Inquiry{},
 			releases: map[fsm.ReleasedClaim]string{},
@@ -199,16 +199,16 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 	c.yield()
 	pause := c.askWhatIsOpen()
 	now := c.cfg.Clock()
-	if due := c.reign.placing.due; due != 0 {
+	if due := c.leadership.placing.due; due != 0 {
 		pause = min(pause, max(due.Sub(now), time.Millisecond))
 	}
-	if held := c.reign.heldUntil(now); held != 0 {
+	if held := c.leadership.heldUntil(now); held != 0 {
 		pause = min(pause, held.Sub(now))
 	}
 	if due := c.timeline.due(); due != 0 {
 		pause = min(pause, max(due.Sub(now), time.Millisecond))
 	}
-	for _, first := range []lease.Instant{c.reign.firstRelease, c.reign.firstConfirm} {
+	for _, first := range []lease.Instant{c.leadership.firstRelease, c.leadership.firstConfirm} {
 		if first != 0 {
 			pause = min(pause, max(c.gatherUntil(first).Sub(now), 0))
 		}
@@ -219,16 +219,16 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 // errHeld stands for the refusal of a command that was refused lately: it is not proposed.
 var errHeld = fsm.Refuse(fsm.CodeUnsupported, "refused lately")
 
-// propose commits a command in this reign's term. A kind of command that was refused twice in a
+// propose commits a command in this leadership's term. A kind of command that was refused twice in a
 // row is not proposed for a while; the result then is a refusal too.
 func (c *Controller) propose(ctx context.Context, body fsm.Body) (fsm.Result, error) {
-	if c.reign.held(c.cfg.Clock(), body) {
+	if c.leadership.held(c.cfg.Clock(), body) {
 		return fsm.Result{Refusal: errHeld}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, proposeWait)
 	defer cancel()
 	c.proposed = true
-	res, err := c.cfg.Log.Propose(ctx, c.reign.term, "", body)
+	res, err := c.cfg.Log.Propose(ctx, c.leadership.term, "", body)
 	if err == nil {
 		c.answered(body, res)
 	}

@@ -100,7 +100,7 @@ func (b *bench) dies(node string) {
 	s := lease.Session{Node: "n-" + node, Number: b.session(node)}
 	q := lease.NewInquiry(b.now)
 	q.Endorsed()
-	b.c.reign.asking[s] = q
+	b.c.leadership.asking[s] = q
 	b.c.timeline.dead(b.now, s.Number, b.now, b.now)
 }
 
@@ -180,7 +180,7 @@ func TestConfirms(t *testing.T) {
 		t.Errorf("what is known already: %s", got)
 	}
 	// The next leader has heard nothing, and takes the words that are repeated.
-	b.c.reign = nil
+	b.c.leadership = nil
 	b.turn()
 	say("n-n1", list[0], list[0].Epoch)
 	say("n-n2", list[3], list[3].Epoch)
@@ -218,11 +218,11 @@ func TestNothingDueCostsNothing(t *testing.T) {
 	b.turn()
 	b.kinds()
 	v := b.state.HAVIPList()[0]
-	inputs := b.c.reign.placing.inputs
+	inputs := b.c.leadership.placing.inputs
 	computed := func() bool { // by the next turn
-		b.c.reign.placing.unheard = map[string]bool{} // nil and empty are the same, and this is noticed
+		b.c.leadership.placing.unheard = map[string]bool{} // nil and empty are the same, and this is noticed
 		b.turn()
-		return b.c.reign.placing.unheard == nil
+		return b.c.leadership.placing.unheard == nil
 	}
 	if computed() {
 		t.Error("nothing has happened")
@@ -230,7 +230,7 @@ func TestNothingDueCostsNothing(t *testing.T) {
 	b.do(fsm.Confirm{Claims: []fsm.ConfirmedClaim{{HAVIP: v.ID, Epoch: v.Epoch, Session: v.Owner.Session}}})
 	b.do(fsm.ReportEvent{Node: "n-n1", Kind: "repaired", Text: "x"})
 	b.do(fsm.ReportGuarded{Node: "n-n1", Session: b.session("n1"), Index: b.state.Index})
-	if computed() || b.c.reign.placing.inputs != inputs {
+	if computed() || b.c.leadership.placing.inputs != inputs {
 		t.Error("a confirmation, an event and a report that nobody waits for")
 	}
 	b.do(fsm.BanHAVIP{ID: v.ID, Target: "n1", For: time.Hour})
@@ -286,7 +286,7 @@ func TestARefusedPlacementBacksOff(t *testing.T) {
 	if got := b.kinds(); got != "Place" {
 		t.Errorf("at last it proposes %s", got)
 	}
-	if len(b.c.reign.placing.refused) != 0 {
+	if len(b.c.leadership.placing.refused) != 0 {
 		t.Error("it does not forget the refusals")
 	}
 }

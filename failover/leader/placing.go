@@ -45,7 +45,7 @@ func (p *placing) settle(s *fsm.State, now lease.Instant, at int64, unheard map[
 // error: what stands behind it in the turn still happens.
 func (c *Controller) placeAll(ctx context.Context) error {
 	s, now, at := c.cfg.Log.State(), c.cfg.Clock(), c.cfg.Wall()
-	unheard, p := c.unheard(s), &c.reign.placing
+	unheard, p := c.unheard(s), &c.leadership.placing
 	if p.settled(s, now, at, unheard) {
 		return nil
 	}
@@ -77,7 +77,7 @@ func (c *Controller) placeAll(ctx context.Context) error {
 // noteRefused backs off where an assignment was refused: the same decision would be refused
 // again, and again, as long as its reason lasts.
 func (c *Controller) noteRefused(ctx context.Context, asked []fsm.Assignment, res fsm.Result) error {
-	p := &c.reign.placing
+	p := &c.leadership.placing
 	if res.Refusal == nil && len(res.Refused) == 0 {
 		for _, a := range asked {
 			delete(p.refused, a.HAVIP)
@@ -112,7 +112,7 @@ func (c *Controller) noteRefused(ctx context.Context, asked []fsm.Assignment, re
 	return err
 }
 
-// coldGrace is how long after the start of its reign a leader keeps a HAVIP without an
+// coldGrace is how long after the start of its leadership a leader keeps a HAVIP without an
 // owner for the node that had it last.
 const coldGrace = 2 * time.Second
 
@@ -123,7 +123,7 @@ const coldGrace = 2 * time.Second
 func (c *Controller) awaited(s *fsm.State, now lease.Instant, a fsm.Assignment) bool {
 	v := s.HAVIPs[a.HAVIP]
 	last, known := s.ENIs[v.Last]
-	if v.Owner != nil || !known || last.Node == a.Node || now.Sub(c.reign.began) >= coldGrace {
+	if v.Owner != nil || !known || last.Node == a.Node || now.Sub(c.leadership.began) >= coldGrace {
 		return false
 	}
 	_, back := s.SessionOf(last.Node)

@@ -41,13 +41,13 @@ func (r refusal) again(now lease.Instant, free int) refusal {
 
 // held reports whether commands of this kind have to wait, because the last ones were refused.
 // Placements are told apart by HAVIP instead (noteRefused).
-func (r *reign) held(now lease.Instant, body fsm.Body) bool {
+func (r *leadership) held(now lease.Instant, body fsm.Body) bool {
 	return now.Before(r.refusals[kindOf(body)].until)
 }
 
 // answered notes what became of a command.
 func (c *Controller) answered(body fsm.Body, res fsm.Result) {
-	r, now, kind := c.reign, c.cfg.Clock(), kindOf(body)
+	r, now, kind := c.leadership, c.cfg.Clock(), kindOf(body)
 	if _, apart := body.(fsm.Place); apart || res.Refusal == nil {
 		delete(r.refusals, kind)
 		return
@@ -64,7 +64,7 @@ func (c *Controller) answered(body fsm.Body, res fsm.Result) {
 }
 
 // heldUntil is when the first kind of commands that waits may be proposed again; 0: none waits.
-func (r *reign) heldUntil(now lease.Instant) lease.Instant {
+func (r *leadership) heldUntil(now lease.Instant) lease.Instant {
 	first := lease.Instant(0)
 	for _, v := range r.refusals {
 		if now.Before(v.until) && (first == 0 || v.until.Before(first)) {

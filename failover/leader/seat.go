@@ -15,7 +15,7 @@ const (
 	seatLook  = 10 * time.Second // between two looks at who owns what
 )
 
-// seat is what a Controller remembers of giving leadership away, over its reigns.
+// seat is what a Controller remembers of giving leadership away, over all its terms.
 type seat struct {
 	index  uint64        // of the state that was seen last
 	since  lease.Instant // since when
@@ -28,8 +28,8 @@ func (c *Controller) quiet(now lease.Instant, s *fsm.State) bool {
 	if c.seat.index != s.Index || c.seat.since == 0 {
 		c.seat.index, c.seat.since = s.Index, now
 	}
-	return now.Sub(c.seat.since) >= seatQuiet && now.Sub(c.reign.began) >= seatQuiet &&
-		(c.seat.tried == 0 || now.Sub(c.seat.tried) >= seatAgain) && len(c.reign.asking) == 0
+	return now.Sub(c.seat.since) >= seatQuiet && now.Sub(c.leadership.began) >= seatQuiet &&
+		(c.seat.tried == 0 || now.Sub(c.seat.tried) >= seatAgain) && len(c.leadership.asking) == 0
 }
 
 // yield gives leadership to a voter that owns nothing. It is the last thing of a turn.

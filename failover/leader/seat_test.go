@@ -77,7 +77,7 @@ func TestBetterSeat(t *testing.T) {
 // It is given away only when all was quiet for a while, and not again for long after.
 func TestLeadershipMovesInQuietTimes(t *testing.T) {
 	b := newBench(t, 10)
-	b.turn() // its reign begins
+	b.turn() // its leadership begins
 	s, _ := seated()
 	s.Index = 50
 	own(s, "h-1", "n-n3", 3) // the bench leads as n-n3

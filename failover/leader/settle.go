@@ -18,7 +18,7 @@ type settling struct {
 // and every holder has applied the change, and twice the longer promise has passed since.
 func (c *Controller) settleLease(ctx context.Context) error {
 	s := c.cfg.Log.State()
-	st := &c.reign.settle
+	st := &c.leadership.settle
 	if s.Cluster.LeaseMax == s.Cluster.Lease {
 		return nil
 	}

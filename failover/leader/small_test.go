@@ -27,15 +27,15 @@ func TestTheLeadersMemoryStaysSmall(t *testing.T) {
 	}
 	for i := range manyNodes { // a majority endorsed their end, and they ended by their own word
 		s := lease.Session{Node: "n-n1", Number: uint64(1_000_000 + i)}
-		b.c.reign.asking[s] = lease.NewInquiry(b.now)
-		b.c.reign.asking[s].Endorsed()
+		b.c.leadership.asking[s] = lease.NewInquiry(b.now)
+		b.c.leadership.asking[s].Endorsed()
 		b.c.timeline.dead(b.now, s.Number, b.now, b.now)
 		if i%100 == 0 {
 			b.turn()
 		}
 	}
 	b.turn()
-	if n, m := len(b.c.timeline.sessions), len(b.c.reign.asking); n+m > 0 {
+	if n, m := len(b.c.timeline.sessions), len(b.c.leadership.asking); n+m > 0 {
 		t.Errorf("the timeline has %d sessions, %d are asked about", n, m)
 	}
 }

@@ -38,7 +38,7 @@ func (c *Controller) watch() {
 	for _, d := range s.Decisions[first:] {
 		c.timeline.decided(now, before.inputsAt, before.state, s, d)
 	}
-	if c.reign != nil {
+	if c.leadership != nil {
 		c.askClocks(c.timeline.open[n:])
 	} else {
 		for _, f := range c.timeline.open[n:] {
@@ -46,7 +46,7 @@ func (c *Controller) watch() {
 		}
 	}
 	c.timeline.follow(now, s)
-	if c.reign == nil {
+	if c.leadership == nil {
 		c.timeline.drop(func(f *openFailover) bool { return now.Sub(f.committed) > 2*timelineWait || recorded(s, f) })
 	}
 }

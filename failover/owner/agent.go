@@ -183,7 +183,7 @@ func (a *Agent) work(ctx context.Context) {
 		case <-a.again:
 			a.cfg.Edge.AnnounceAgain()
 		case <-a.cfg.Edge.Changes():
-			a.reporter.poke()
+			a.reporter.wakeUp()
 		case m := <-a.words:
 			a.note(m)
 		case c := <-a.cleanup:
@@ -485,4 +485,4 @@ func (a *Agent) allLeave(why string) {
 }
 
 // Report has the interfaces listed and reported again.
-func (a *Agent) Report() { a.reporter.poke() }
+func (a *Agent) Report() { a.reporter.wakeUp() }

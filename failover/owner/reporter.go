@@ -27,7 +27,7 @@ func newReporter(cfg Config, a *Agent) *reporter {
 	return &reporter{cfg: cfg, agent: a, wake: make(chan struct{}, 1)}
 }
 
-func (r *reporter) poke() {
+func (r *reporter) wakeUp() {
 	select {
 	case r.wake <- struct{}{}:
 	default:

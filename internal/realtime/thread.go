@@ -141,6 +141,10 @@ const niceness = -15
 // runtime, and so no other thread, lies between the instant and the caller.
 func SleepUntil(at int64) {
 	ts := unix.NsecToTimespec(at)
-	for unix.ClockNanosleep(unix.CLOCK_BOOTTIME, unix.TIMER_ABSTIME, &ts, nil) == unix.EINTR {
+	for {
+		_, errno := Block(unix.SYS_CLOCK_NANOSLEEP, unix.CLOCK_BOOTTIME, unix.TIMER_ABSTIME, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+		if errno != unix.EINTR {
+			return
+		}
 	}
 }

@@ -14,63 +14,51 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"havip-cluster/jepsen/faults"
 	"havip-cluster/jepsen/netns"
 )
 
-// kind is a sort of fault. begin breaks something and returns what, and how to heal it.
-type kind struct {
-	name   string
-	outage bool // it may take the majority away, or the client's way
-	begin  func(w *World, p Planned, rng *rand.Rand) (target string, end func() error, err error)
-}
+// begin breaks something and returns what, and how to heal it.
+type begin func(w *World, p Planned, rng *rand.Rand) (target string, end func() error, err error)
 
-// kinds are all sorts of faults, in the order of the documentation.
-var kinds []kind
+// begins has one for each fault of the catalogue that trials play.
+var begins map[string]begin
 
 func init() { // not a literal: the functions look kinds up
-	kinds = []kind{
-		{"partition", false, partition},
-		{"isolate", false, isolate},
-		{"bridge", false, bridge},
-		{"one-way out", false, oneWayOut},
-		{"one-way in", false, oneWayIn},
-		{"loss", true, loss},
-		{"link down", false, linkDown},
-		{"freeze agent", false, freeze(agentOnly)},
-		{"freeze guard", false, freeze(guardOnly)},
-		{"freeze both", false, freeze(both)},
-		{"kill agent", false, killAgent},
-		{"kill guard", false, killGuard},
-		{"kill both", false, killBoth},
-		{"kill leader", false, killLeader},
-		{"kill all", true, killAll},
-		{"restart", false, restart},
-		{"stop", false, stop},
-		{"membership", false, membership},
-		{"slow disk", false, slowDisk},
-		{"hung disk", false, hungDisk},
-		{"failing disk", false, failingDisk},
-		{"full disk", false, fullDisk},
-		{"other clock", false, otherClock},
-		{"busy cores", true, busyCores},
+	begins = map[string]begin{
+		"partition":    partition,
+		"isolate":      isolate,
+		"bridge":       bridge,
+		"one-way out":  oneWayOut,
+		"one-way in":   oneWayIn,
+		"loss":         loss,
+		"link down":    linkDown,
+		"freeze agent": freeze(agentOnly),
+		"freeze guard": freeze(guardOnly),
+		"freeze both":  freeze(both),
+		"kill agent":   killAgent,
+		"kill guard":   killGuard,
+		"kill both":    killBoth,
+		"kill leader":  killLeader,
+		"kill all":     killAll,
+		"restart":      restart,
+		"stop":         stop,
+		"membership":   membership,
+		"slow disk":    slowDisk,
+		"hung disk":    hungDisk,
+		"failing disk": failingDisk,
+		"full disk":    fullDisk,
+		"other clock":  otherClock,
+		"busy cores":   busyCores,
 	}
 }
 
 // Names returns the names of all kinds.
-func Names() []string {
-	var names []string
-	for _, k := range kinds {
-		names = append(names, k.name)
-	}
-	return names
-}
+func Names() []string { return faults.Trials() }
 
-func kindOf(name string) (kind, bool) {
-	i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == name })
-	if i < 0 {
-		return kind{}, false
-	}
-	return kinds[i], true
+// outage: see faults.Fault.
+func outage(name string) bool {
+	return slices.ContainsFunc(faults.Catalogue, func(f faults.Fault) bool { return f.Name == name && f.Outage })
 }
 
 // partition cuts the LAN in two; clients reach both sides.
@@ -92,7 +80,8 @@ func (w *World) whole() error { return w.lab().Partition() }
 
 func isolate(w *World, p Planned, _ *rand.Rand) (string, func() error, error) {
 	n := w.pick(p)
-	return w.Cluster.NodeName(n), w.whole, w.lab().Partition([]*netns.Host{w.lab().Node(n)}, w.others(n))
+	heal, err := faults.Isolate(w.lab(), n)
+	return w.Cluster.NodeName(n), heal, err
 }
 
 // bridge cuts two nodes from each other, while both reach the rest.
@@ -129,8 +118,9 @@ func loss(w *World, _ Planned, rng *rand.Rand) (string, func() error, error) {
 }
 
 func linkDown(w *World, p Planned, _ *rand.Rand) (string, func() error, error) {
-	host := w.lab().Node(w.pick(p))
-	return host.Name, func() error { return host.SetLink(0, true) }, host.SetLink(0, false)
+	n := w.pick(p)
+	heal, err := faults.LinkDown(w.lab(), n)
+	return w.Cluster.NodeName(n), heal, err
 }
 
 // Which processes of a node a freeze is for.

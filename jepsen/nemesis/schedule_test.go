@@ -1,10 +1,13 @@
 package nemesis
 
 import (
+	"maps"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"havip-cluster/jepsen/faults"
 )
 
 func TestScheduleFollowsFromTheSeed(t *testing.T) {
@@ -47,9 +50,6 @@ func TestScheduleLeavesNoKindOut(t *testing.T) {
 		if count[name] < 8 || count[name] > 10 {
 			t.Errorf("%s: %d times", name, count[name])
 		}
-		if _, ok := kindOf(name); !ok {
-			t.Errorf("%s is no kind", name)
-		}
 	}
 	if !slices.Contains(names, "kill all") {
 		t.Error("the worst one is missing")
@@ -62,5 +62,12 @@ func TestScheduleOfOneKind(t *testing.T) {
 		if e.Faults[0].Kind != "stop" {
 			t.Errorf("%v", e)
 		}
+	}
+}
+
+// Trials play what the catalogue says, and nothing else.
+func TestTheCatalogueIsPlayed(t *testing.T) {
+	if diff := cmp.Diff(slices.Sorted(slices.Values(faults.Trials())), slices.Sorted(maps.Keys(begins))); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -101,12 +101,12 @@ func (w *World) Break(e Episode) error {
 
 // one runs one fault. Together with another one it may take the majority away.
 func (w *World) one(p Planned, together bool) error {
-	kind, ok := kindOf(p.Kind)
+	begin, ok := begins[p.Kind]
 	if !ok {
 		return fmt.Errorf("nemesis: no kind is called %q", p.Kind)
 	}
-	begin := w.lab().Now()
-	target, end, err := kind.begin(w, p, rand.New(rand.NewPCG(p.Dice, 1)))
+	since := w.lab().Now()
+	target, end, err := begin(w, p, rand.New(rand.NewPCG(p.Dice, 1)))
 	if errors.Is(err, ErrNothing) || errors.Is(err, os.ErrProcessDone) || errors.Is(err, syscall.ESRCH) {
 		w.Log("%s: %v", p, err)
 		return nil
@@ -116,9 +116,9 @@ func (w *World) one(p Planned, together bool) error {
 	}
 	w.mu.Lock()
 	at := len(w.faults)
-	w.faults = append(w.faults, history.Fault{Name: p.Kind, Target: target, Begin: begin, Outage: kind.outage || together})
+	w.faults = append(w.faults, history.Fault{Name: p.Kind, Target: target, Begin: since, Outage: outage(p.Kind) || together})
 	w.mu.Unlock()
-	if rest := p.Length - time.Duration(w.lab().Now()-begin); rest > 0 {
+	if rest := p.Length - time.Duration(w.lab().Now()-since); rest > 0 {
 		time.Sleep(rest)
 	}
 	if end != nil {

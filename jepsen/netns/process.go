@@ -49,27 +49,39 @@ func (c *Cluster) GuardPID(i int) (int, error) {
 	return 0, fmt.Errorf("netns: guard of %s: not started yet", c.NodeName(i))
 }
 
-// AgentPID is the agent proper at node i: the guard's only child. The threads of a process have
-// children each (proc_pid_children(5)).
+// AgentPID is the agent proper at node i: the guard's only child.
 func (c *Cluster) AgentPID(i int) (int, error) {
 	guard, err := c.GuardPID(i)
 	if err != nil {
 		return 0, err
 	}
-	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", guard))
+	children, err := Children(guard)
+	if err != nil || len(children) == 0 {
+		return 0, errors.Join(err, fmt.Errorf("netns: guard of %s has no child", c.NodeName(i)))
+	}
+	return children[0], nil
+}
+
+// Children are the child processes of a process. Its threads have children each (proc_pid_children(5)).
+func Children(pid int) (children []int, err error) {
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	for _, list := range lists {
 		text, err := os.ReadFile(list)
 		if err != nil {
 			continue // the thread has ended
 		}
-		if fields := strings.Fields(string(text)); len(fields) > 0 {
-			return strconv.Atoi(fields[0])
+		for _, field := range strings.Fields(string(text)) {
+			child, err := strconv.Atoi(field)
+			if err != nil {
+				return nil, fmt.Errorf("netns: %s: %w", list, err)
+			}
+			children = append(children, child)
 		}
 	}
-	return 0, fmt.Errorf("netns: guard of %s has no child", c.NodeName(i))
+	return children, nil
 }
 
 // openAgent is the agent proper at node i; nil if the process that Start started has no child.

@@ -140,6 +140,7 @@ func (b *Bed) attackedAndDead(a attack, kill func(node int)) {
 
 // Nothing happens, so nothing is done: no work, and not a line in the log.
 func TestIdleAgentsRest(t *testing.T) {
+	beside(t)
 	const during = 10 * time.Second
 	kinds(t, func(t *testing.T, b *Bed, kind string) {
 		time.Sleep(3 * time.Second)

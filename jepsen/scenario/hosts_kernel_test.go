@@ -124,6 +124,7 @@ func TestHostLosesItsRulesAfterADeath(t *testing.T) {
 
 // A13, the other side: the short lifetime that this fence needs loses no address on a busy host.
 func TestShortLifetimeOnABusyHost(t *testing.T) {
+	long(t)
 	b := unformed(t, 3)
 	b.Cluster.AgentArgs = append(b.Cluster.AgentArgs, "--fence", "nftables")
 	b.form(3)

@@ -136,6 +136,7 @@ func TestHostHasManyDevices(t *testing.T) {
 
 // A05: the host's address is not on the NIC itself.
 func TestHostsAddressIsOnAnotherDevice(t *testing.T) {
+	long(t)
 	beside(t)
 	for _, c := range []struct {
 		name, device string
@@ -185,6 +186,7 @@ func TestHostsAddressIsOnAnotherDevice(t *testing.T) {
 
 // A07: the kernel gives a NIC another name.
 func TestHostsNICIsRenamed(t *testing.T) {
+	long(t)
 	beside(t)
 	for _, c := range []struct {
 		name string
@@ -303,6 +305,7 @@ func (r *routed) served(when string) {
 
 // A12: the client is beyond a gateway of the second NIC's subnet.
 func TestHostRepliesThroughASecondGateway(t *testing.T) {
+	long(t)
 	beside(t)
 	t.Run("the gateway of the subnet", func(t *testing.T) {
 		r := newRouted(t, true)

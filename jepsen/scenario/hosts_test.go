@@ -187,6 +187,7 @@ func (b *Bed) busyLog() (stop func()) {
 // N1: a new HAVIP's address is on a standby already. While the log changes all the time, the standby
 // must still be silent before anybody else speaks.
 func TestHostHasANewAddressAlready(t *testing.T) {
+	long(t)
 	beside(t)
 	for _, c := range []struct{ name, prepare, own string }{
 		{"on lo", "ip addr add 10.77.0.101/32 dev lo", ""},
@@ -217,6 +218,7 @@ func TestHostHasANewAddressAlready(t *testing.T) {
 // N1, variant: the standby that has the address has no session, so it need not guard it. It is found
 // out as anybody else who has it.
 func TestHostWithoutASessionHasANewAddress(t *testing.T) {
+	long(t)
 	beside(t)
 	b := NewBed(t, 3)
 	b.Place(1)
@@ -271,6 +273,7 @@ func TestHostNeedsTheAddressItself(t *testing.T) {
 
 // N6: a HAVIP's address in another form on a node that does not own it.
 func TestHostHasTheAddressInAnotherForm(t *testing.T) {
+	long(t)
 	beside(t)
 	for _, c := range []struct{ name, form string }{{"/16 on a standby", "/16"}, {"variant: /25 with a label", "/25 label eth0:9"}} {
 		t.Run(c.name, func(t *testing.T) {
@@ -336,6 +339,7 @@ func TestHostOutsideHasTheAddress(t *testing.T) {
 // A31: a real server of LVS-DR has the HAVIP on lo: traffic that a director sends to its MAC address
 // passes, ARP stays silent.
 func TestHostIsARealServer(t *testing.T) {
+	long(t)
 	beside(t)
 	const flag = "--direct-server-return"
 	b := NewBed(t, 3)

@@ -155,6 +155,7 @@ func TestKeysLiveOnARunningCluster(t *testing.T) {
 // All agents are off for two lives of their certificates. They elect a leader among themselves,
 // say why, and have new certificates at once.
 func TestAsleepForTwoLives(t *testing.T) {
+	long(t)
 	beside(t)
 	const life = 20 * time.Second
 	b := NewBed(t, 3)
@@ -193,6 +194,7 @@ func TestAsleepForTwoLives(t *testing.T) {
 // for 3 s when they have ended: with the CA's keys out of reach nothing can be renewed, and the
 // cluster goes on all the same.
 func TestTheLeaderIsCutWhenAllCertificatesHaveEnded(t *testing.T) {
+	long(t)
 	beside(t)
 	const life = 30 * time.Second
 	b := NewBed(t, 3)

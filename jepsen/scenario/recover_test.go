@@ -28,6 +28,7 @@ func (b *Bed) recover(node int, args ...string) (r recovered) {
 // Two of three voters never come back. The third goes on with all that was agreed, and the
 // cluster grows again from it. An old node that somebody starts after all is not let in.
 func TestRecoverFromTheLossOfTheMajority(t *testing.T) {
+	long(t)
 	beside(t)
 	b := NewBed(t, 3)
 	left := b.other(b.Leader())

@@ -96,6 +96,7 @@ func (b *Bed) ledSince(start time.Time) time.Duration {
 // The leader's disk stalls: it hands leadership over, its own HAVIP and those of others
 // are served all the time, it says what is wrong, and afterwards it is well again.
 func TestStalledDisk(t *testing.T) {
+	beside(t)
 	for name, owner := range map[string]int{"another node owns": 2, "it owns": 1} {
 		t.Run(name, func(t *testing.T) {
 			b := unformed(t, 3)

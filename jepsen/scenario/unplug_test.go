@@ -9,6 +9,7 @@ import (
 // device name: the HAVIP moves, the ENI is found and eligible again, the HAVIP can come
 // back to it, and the new device has its fence.
 func TestUnplugAndReplug(t *testing.T) {
+	long(t)
 	beside(t)
 	b := NewBed(t, 3)
 	s := &Series{Name: "the owner's ENI is unplugged"}

@@ -222,7 +222,7 @@ func (w *World) isolate(name, last string) {
 	w.cut(last, w.across(name)...)
 	w.fault(last, func() { w.onHost(name, func(h *host) { h.offFabric++ }) }, func() {
 		w.onHost(name, func(h *host) { h.offFabric-- })
-		w.poke(w.named(name))
+		w.interfacesChanged(w.named(name))
 	})
 }
 
@@ -382,7 +382,7 @@ func (w *World) flush(a []string) {
 		clear(h.kernel.strays)
 		h.kernel.changed |= edge.Addresses
 	})
-	w.poke(w.named(a[0]))
+	w.interfacesChanged(w.named(a[0]))
 }
 
 func (w *World) link(a []string) {
@@ -394,14 +394,14 @@ func (w *World) link(a []string) {
 					h.kernel.changed |= edge.Everything
 				}
 			})
-			w.poke(w.named(a[0]))
+			w.interfacesChanged(w.named(a[0]))
 		}
 	}
 	w.fault(a[2], set(false), set(true))
 }
 
-// poke tells a host's process that its interfaces changed.
-func (w *World) poke(h *host) {
+// interfacesChanged tells a host's process that its interfaces changed.
+func (w *World) interfacesChanged(h *host) {
 	if p := w.process(h); p != nil {
 		select {
 		case p.changes <- struct{}{}:

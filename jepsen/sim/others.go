@@ -31,7 +31,7 @@ func (w *World) stray(name, havip, where string) {
 		}
 		w.look()
 	})
-	w.poke(w.named(name))
+	w.interfacesChanged(w.named(name))
 }
 
 // havipAddress is the one that the operator gives to a HAVIP called vN, in the only subnet.

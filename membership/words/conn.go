@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"havip-cluster/internal/realtime"
 )
 
 // conn is a UDP socket whose reader waits in the kernel (recvfrom(2)), not in Go's network poller:
@@ -25,6 +27,7 @@ type conn struct {
 	open   sync.RWMutex // held for reading while the descriptor is used
 
 	from unix.RawSockaddrInet6 // of the last datagram; large enough for IPv4
+	size uint32                // of from
 }
 
 // readWait is how long one read waits at most, in seconds: should shutdown(2) not wake it.
@@ -82,9 +85,9 @@ func (c *conn) read(buf []byte) (n int, from netip.AddrPort, err error) {
 	c.open.RLock()
 	defer c.open.RUnlock()
 	for !c.ended.Load() {
-		size := uint32(unsafe.Sizeof(c.from))
-		r, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), 0,
-			uintptr(unsafe.Pointer(&c.from)), uintptr(unsafe.Pointer(&size)))
+		c.size = uint32(unsafe.Sizeof(c.from))
+		r, errno := realtime.Block(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), 0,
+			uintptr(unsafe.Pointer(&c.from)), uintptr(unsafe.Pointer(&c.size)))
 		switch {
 		case errno == unix.EINTR || errno == unix.EAGAIN:
 			continue

@@ -62,7 +62,7 @@ func Open(cfg Config) (*Socket, error) {
 		cfg: cfg, conn: conn, asked: make(chan struct{}, 1), opened: time.Now(),
 		table: table{cluster: cfg.Cluster, self: cfg.Node, short: shortID(cfg.Node), state: cfg.State, keys: cfg.Keys},
 	}
-	s.table.changed = s.poke
+	s.table.changed = s.wake
 	return s, nil
 }
 
@@ -121,7 +121,7 @@ func (s *Socket) Send(to fsm.Node, word []byte) error {
 	address := p.address()
 	p.mu.Unlock()
 	if first || !ok {
-		s.poke()
+		s.wake()
 	}
 	if !ok {
 		return fmt.Errorf("%w: %s", ErrNoChannel, to.Name)
@@ -213,7 +213,7 @@ func (s *Socket) take(frame []byte, from netip.AddrPort) cause {
 	id := p.id
 	p.mu.Unlock()
 	if begun {
-		s.poke()
+		s.wake()
 	}
 	if why == "" && len(word) > 0 { // an empty one only begins a channel
 		s.cfg.Receive(id, word)
@@ -231,7 +231,7 @@ func (s *Socket) control(v *view, p *peer, x *pair, h *header, frame []byte) cau
 	if h.kind == typeHello {
 		if h.channel == 0 { // it has just begun
 			p.send.doubt = true
-			s.poke()
+			s.wake()
 		}
 		return s.hello(p, x, h, now)
 	}
@@ -285,8 +285,8 @@ func (s *Socket) hello(p *peer, x *pair, h *header, now time.Time) cause {
 	return ""
 }
 
-// poke has keep look whether a hello is due.
-func (s *Socket) poke() {
+// wake has keep look whether a hello is due.
+func (s *Socket) wake() {
 	select {
 	case s.asked <- struct{}{}:
 	default:

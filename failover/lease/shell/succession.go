@@ -62,7 +62,7 @@ func (v *Voter) Hinted(from string, sessions []lease.Session) {
 	v.mu.Unlock()
 	if stands {
 		select {
-		case v.poke <- struct{}{}:
+		case v.wake <- struct{}{}:
 		default:
 		}
 	}

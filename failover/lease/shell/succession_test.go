@@ -83,7 +83,7 @@ func TestTheFirstStandsAtOnce(t *testing.T) {
 		t.Fatalf("one voter's word: %v", f.stood)
 	}
 	f.hint("n-3")
-	if len(f.voters["n-2"].poke) != 1 {
+	if len(f.voters["n-2"].wake) != 1 {
 		t.Error("nobody wakes the one that is due")
 	}
 	f.turn()

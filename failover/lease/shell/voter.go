@@ -22,7 +22,7 @@ type Voter struct {
 	granted  uint64
 
 	succession succession
-	poke       chan struct{} // Run has something new to wait for
+	wake       chan struct{} // Run has something new to wait for
 }
 
 // NewVoter returns the voter of this process, which starts now.
@@ -32,7 +32,7 @@ func NewVoter(cfg Config) *Voter {
 		acceptor: lease.NewAcceptor(cfg.Node, cfg.Boot, cfg.Clock(), cfg.Lease),
 		fed:      fsm.New(),
 		refusals: map[lease.Refusal]uint64{},
-		poke:     make(chan struct{}, 1),
+		wake:     make(chan struct{}, 1),
 	}
 }
 
@@ -135,7 +135,7 @@ func (v *Voter) Run(ctx context.Context) {
 			return
 		case <-watch:
 		case <-timer.C:
-		case <-v.poke:
+		case <-v.wake:
 		}
 		v.mu.Lock()
 		now := v.prepare()

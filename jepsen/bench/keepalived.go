@@ -1,4 +1,4 @@
-package compare
+package bench
 
 import (
 	"errors"
@@ -17,47 +17,59 @@ import (
 
 const stopWait = 10 * time.Second // SIGTERM to exit
 
-// settings are what the two configurations of Keepalived differ in.
-type settings struct {
+// vrrpSettings are what the configurations of Keepalived differ in.
+type vrrpSettings struct {
 	version int    // of VRRP; intervals below a second need 3
 	advert  string // advert_int, seconds
 	global  string // further lines of global_defs
 }
 
-var (
-	// What the manuals show, and otherwise the program's own defaults.
-	defaults = settings{version: 2, advert: "1"}
-	// The fastest that is commonly advised, with the priority that the agents of
-	// havip-cluster give themselves.
-	tuned = settings{version: 3, advert: "0.1", global: "  vrrp_priority -15\n"}
-)
+// config is the configuration of one node. A single address starts as BACKUP at every node and is never
+// taken back, as havip-cluster does by default. Of many each half has an instance of its own, at home at
+// node 2 or 3; only the first of them is in the advertisements, as the manual advises for many.
+// Advertisements go by multicast.
+func (s vrrpSettings) config(node int, device string, havips []netip.Addr) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "global_defs {\n  router_id node-%d\n  vrrp_version %d\n%s}\n", node, s.version, s.global)
+	if len(havips) == 1 {
+		s.instance(&text, "single", "  nopreempt\n", 51, 110-10*node, device, havips)
+		return text.String()
+	}
+	for half := range 2 {
+		priority := 100 - 10*node
+		if home(half) == node {
+			priority = 150
+		}
+		var own []netip.Addr
+		for i := half; i < len(havips); i += 2 {
+			own = append(own, havips[i])
+		}
+		s.instance(&text, fmt.Sprintf("half%d", half), "", 51+half, priority, device, own)
+	}
+	return text.String()
+}
 
-// config is the configuration of one node. All nodes start as BACKUP and never take the
-// address back, as havip-cluster does by default; advertisements go by multicast.
-func (s settings) config(node int, device string, havip netip.Addr) string {
-	return fmt.Sprintf(`global_defs {
-  router_id node-%d
-  vrrp_version %d
-%s}
-vrrp_instance web {
-  state BACKUP
-  nopreempt
-  interface %s
-  virtual_router_id 51
-  priority %d
-  advert_int %s
-  virtual_ipaddress {
-    %s/32 dev %s
-  }
+func (s vrrpSettings) instance(text *strings.Builder, name, more string, id, priority int, device string, havips []netip.Addr) {
+	fmt.Fprintf(text, "vrrp_instance %s {\n  state BACKUP\n%s  interface %s\n  virtual_router_id %d\n  priority %d\n  advert_int %s\n  virtual_ipaddress {\n    %s/32 dev %s\n  }\n",
+		name, more, device, id, priority, s.advert, havips[0], device)
+	if len(havips) > 1 {
+		text.WriteString("  virtual_ipaddress_excluded {\n")
+		for _, ip := range havips[1:] {
+			fmt.Fprintf(text, "    %s/32 dev %s\n", ip, device)
+		}
+		text.WriteString("  }\n")
+	}
+	text.WriteString("}\n")
 }
-`, node, s.version, s.global, device, 110-10*node, s.advert, havip, device)
-}
+
+// home is the node that the i-th of many addresses belongs to.
+func home(i int) int { return 2 + i%2 }
 
 // keepalived is one daemon per node. A daemon is two processes, in one process group.
 type keepalived struct {
-	settings settings
+	settings vrrpSettings
 	lab      *netns.Lab
-	havip    netip.Addr
+	havips   []netip.Addr
 	dir      string
 	daemons  []*daemon // of node i+1; nil: never started
 }
@@ -76,9 +88,9 @@ func (d *daemon) ended() bool {
 	}
 }
 
-func newKeepalived(s settings) func(*netns.Lab, netip.Addr, string) (contender, error) {
-	return func(l *netns.Lab, havip netip.Addr, dir string) (contender, error) {
-		return &keepalived{settings: s, lab: l, havip: havip, dir: dir, daemons: make([]*daemon, nodes)}, nil
+func newKeepalived(s vrrpSettings) func(*netns.Lab, string) (contender, error) {
+	return func(l *netns.Lab, dir string) (contender, error) {
+		return &keepalived{settings: s, lab: l, dir: dir, daemons: make([]*daemon, len(l.Nodes()))}, nil
 	}
 }
 
@@ -86,9 +98,10 @@ func (k *keepalived) path(node int, kind string) string {
 	return filepath.Join(k.dir, fmt.Sprintf("node%d.%s", node, kind))
 }
 
-func (k *keepalived) Start() error {
-	for i := 1; i <= nodes; i++ {
-		if err := k.Restart(i); err != nil {
+func (k *keepalived) Start(havips []netip.Addr) error {
+	k.havips = havips
+	for i := range k.daemons {
+		if err := k.Restart(i + 1); err != nil {
 			return err
 		}
 	}
@@ -97,7 +110,7 @@ func (k *keepalived) Start() error {
 
 func (k *keepalived) Restart(node int) error {
 	host := k.lab.Node(node)
-	config := k.settings.config(node, host.Device(0), k.havip)
+	config := k.settings.config(node, host.Device(0), k.havips)
 	if err := os.WriteFile(k.path(node, "conf"), []byte(config), 0o600); err != nil {
 		return err
 	}
@@ -118,10 +131,10 @@ func (k *keepalived) Restart(node int) error {
 	return nil
 }
 
-// Owner is the one node that has the address.
+// Owner is the one node that has the first address.
 func (k *keepalived) Owner() (int, error) {
 	owner := 0
-	for i := 1; i <= nodes; i++ {
+	for i := 1; i <= len(k.daemons); i++ {
 		if d := k.daemons[i-1]; d == nil || d.ended() {
 			return 0, fmt.Errorf("keepalived does not run at node-%d", i)
 		}
@@ -130,14 +143,14 @@ func (k *keepalived) Owner() (int, error) {
 			return 0, err
 		}
 		if has && owner != 0 {
-			return 0, fmt.Errorf("node-%d and node-%d both have %s", owner, i, k.havip)
+			return 0, fmt.Errorf("node-%d and node-%d both have %s", owner, i, k.havips[0])
 		}
 		if has {
 			owner = i
 		}
 	}
 	if owner == 0 {
-		return 0, fmt.Errorf("no node has %s", k.havip)
+		return 0, fmt.Errorf("no node has %s", k.havips[0])
 	}
 	return owner, nil
 }
@@ -151,7 +164,7 @@ func (k *keepalived) has(node int) (has bool, err error) {
 		}
 		list, err := device.Addrs()
 		for _, a := range list {
-			has = has || strings.HasPrefix(a.String(), k.havip.String()+"/")
+			has = has || strings.HasPrefix(a.String(), k.havips[0].String()+"/")
 		}
 		return err
 	})
@@ -184,9 +197,16 @@ func (k *keepalived) Signal(node int, sig syscall.Signal) error {
 	return nil
 }
 
+// Processes are the parent and the child that speaks VRRP.
+func (k *keepalived) Processes(node int) ([]int, error) {
+	parent := k.daemons[node-1].cmd.Process.Pid
+	children, err := netns.Children(parent)
+	return append([]int{parent}, children...), err
+}
+
 func (k *keepalived) Tail() string {
 	var all strings.Builder
-	for i := 1; i <= nodes; i++ {
+	for i := 1; i <= len(k.daemons); i++ {
 		text, err := os.ReadFile(k.path(i, "log"))
 		if err != nil {
 			text = []byte(err.Error())
