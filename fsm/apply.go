@@ -179,8 +179,6 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 		object, refusal = s.revokeCredential(c, *b)
 	case *ReportBehind:
 		refusal = s.reportBehind(c, *b)
-	case *SetAddress:
-		object, refusal = s.setAddress(c, *b)
 	default:
 		var known bool
 		if object, refusal, known = s.doWebhooks(c); !known {
@@ -192,6 +190,9 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 
 // doRest is do for the commands about keys and of level 2.
 func (s *State) doRest(c Command) (object string, refusal *Refusal) {
+	if b, is := c.body.(*SetAddress); is {
+		return s.setAddress(c, *b)
+	}
 	if refusal, known := s.doKeys(c); known {
 		return "", refusal
 	}
