@@ -38,6 +38,7 @@ var Catalogue = []Fault{
 	{Name: "freeze agent", What: "SIGSTOP, SIGCONT of the agent", Trial: true, Sim: []string{"freeze-at"}},
 	{Name: "freeze guard", What: "SIGSTOP, SIGCONT of the guard", Trial: true, Why: "the simulation has no guard: the kernel's part is modelled"},
 	{Name: "freeze both", What: "SIGSTOP, SIGCONT of agent and guard", Trial: true, Bench: []string{"SIGSTOP, then SIGCONT"}, Sim: []string{"freeze"}},
+	{Name: "pause", What: "a guest is paused: nothing of it runs, and its clocks stand still", Sim: []string{"pause"}, Why: "namespaces share the machine's clock; directed schedules alone, for what a woken guest may do is bounded, not nothing"},
 	{Name: "kill agent", What: "SIGKILL of the agent", Trial: true, Sim: []string{"kill"}},
 	{Name: "kill guard", What: "SIGKILL of the guard", Trial: true, Why: "the simulation has no guard"},
 	{Name: "kill both", What: "SIGKILL of agent and guard at once", Trial: true, Bench: []string{"SIGKILL of all"}, Sim: []string{"kill"}},

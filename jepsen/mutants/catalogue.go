@@ -73,6 +73,7 @@ var catalogue = []bug{
 	inEdge("no-back-off", "edge 3: what fails is tried again at a growing distance", "^TestFailuresBackOffAndAreSaidOnce$"),
 	lease("first-promise", "1: opening is the first promise", leaseSearch()),
 	{"keeper-answer-time", "1: the first deadline counts from the request", []catcher{directed}},
+	{"keeper-ended", "4: a voter's word ends a session that the log has closed", []catcher{directed}},
 	{"agent-unclean", "1: the own side is clean before a new session", []catcher{sim}},
 	inFSM("last-session", "1: the request names the last session", "^TestRefusals$"),
 	inFSM("address-beside-session", "1: a node with a session is not taken for one at another address", "^TestSetAddressRefusals$"),

@@ -25,6 +25,10 @@ func (w *World) look() {
 			if !h.answers(ip) {
 				continue
 			}
+			if h.waking() {
+				w.stats.Echoes++
+				continue
+			}
 			_, up := h.kernel.addrs[ip]
 			ours = ours || up
 			switch {

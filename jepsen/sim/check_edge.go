@@ -26,7 +26,7 @@ func (w *World) wants(p *process, list []owner.Holding) {
 func (w *World) unguarded(p *process, ip netip.Addr) string {
 	for _, other := range w.hosts {
 		k := other.kernel
-		if other == p.h || other.role == fsm.RoleWitness || !other.powered || !other.clockLocked().Before(k.deadline) {
+		if other == p.h || other.role == fsm.RoleWitness || !other.powered || other.paused || other.waking() || !other.clockLocked().Before(k.deadline) {
 			continue
 		}
 		if k.fence[ip] == edge.Unknown && !k.damage.addresses[ip] {

@@ -35,6 +35,7 @@ func init() { // in init, because play refers to ops
 				p.gate.arm(a[1], dur(a[2]))
 			}
 		}},
+		"pause": {"h d", func(w *World, a []string) { w.pauseHost(a[0], a[1]) }},
 		"kill":  {"h s d", func(w *World, a []string) { w.kill(a[0], a[1], a[2], false) }},
 		"power": {"h s d", func(w *World, a []string) { w.kill(a[0], a[1], a[2], true) }},
 		"stop":  {"h d", func(w *World, a []string) { w.stop(a[0], a[1]) }},

@@ -50,6 +50,8 @@ type host struct {
 	recalled  int           // words that asked it about claims that it does not serve
 	down      int           // faults that keep the process down
 	off       int           // of these, those that cut the power
+	paused    bool          // see pauseHost
+	wakes     time.Duration // until when it may answer for what others own, after it was paused
 	hindered  time.Duration // when it was last stopped, or an operation of its edge failed, or its fence was damaged
 }
 

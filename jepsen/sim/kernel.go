@@ -62,7 +62,7 @@ func (h *host) answers(ip netip.Addr) bool {
 	a, ours := k.addrs[ip]
 	ours = ours && now.Before(a.until)
 	_, stray := k.strays[ip]
-	if !h.powered || !ours && !stray {
+	if !h.powered || h.paused || !ours && !stray {
 		return false
 	}
 	index := 1 // what is on lo answers on every device (arp_ignore 0)

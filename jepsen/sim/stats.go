@@ -36,6 +36,8 @@ type Stats struct {
 	Kills         int
 	PowerCuts     int
 	Freezes       int
+	Pauses        int
+	Echoes        int // looks at which a host that had just woken answered
 	Restarts      int // processes that ended by themselves
 	Snapshots     int
 	SnapshotsSent int
