@@ -214,7 +214,7 @@ func (a *node) open(dir string) error {
 		a.teller.Tell(guard.Word{Fence: a.fenceKind()})
 	}
 	if a.public, err = net.Listen("tcp", a.listen(a.id.Ports.API).String()); err != nil {
-		return fmt.Errorf("listen for the API: %w; is another agent running, or is %s no address of this host any more? A node keeps its address for life: `node remove %s` at another node, then `node add`, and join with the new one from an empty data directory", err, a.id.Advertise, a.id.Name)
+		return fmt.Errorf("listen for the API: %w; is another agent running, or is %s no address of this host any more? If it has another one now: `havip-cluster node set %[3]s --address NEW` at another node, then `havip-cluster node set %[3]s --address NEW --local` here, and start it again", err, a.id.Advertise, a.id.Name)
 	}
 	if a.local, err = api.ListenLocal(identity.SocketPath(dir)); err != nil {
 		return err

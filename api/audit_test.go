@@ -3,7 +3,9 @@ package api
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -70,6 +72,33 @@ func TestAuditHoldsNoSecret(t *testing.T) {
 	for _, text := range []string{string(body), string(snap)} {
 		if strings.Contains(text, token[10:40]) {
 			t.Error("the token is shown")
+		}
+	}
+}
+
+// What a webhook signs with leaves in the snapshot of an admin alone, who can restore it.
+func TestSnapshotsOfViewersHoldNoSecret(t *testing.T) {
+	w := newWorld(t)
+	const key = "0123456789abcdef-key"
+	if res := w.log.apply(t, fsm.CreateWebhook{Name: "ops", URL: "https://hooks.example/x", Secret: key}, ""); res.Refusal != nil {
+		t.Fatal(res.Refusal)
+	}
+	for right, has := range map[fsm.Right]bool{fsm.RightViewer: false, fsm.RightOperator: false, fsm.RightAdmin: true} {
+		c := w.credential(t, string(right), right, "", 0)
+		for _, path := range []string{"/v1/snapshot", "/v1/export", "/v1/webhooks"} {
+			req, err := http.NewRequest(http.MethodGet, "https://"+w.addrs[0]+path, nil)
+			must(t, err)
+			req.Header.Set("Authorization", "Bearer "+c)
+			res, err := w.tlsClient(t, 0, nil).Do(req)
+			must(t, err)
+			body, err := io.ReadAll(res.Body)
+			must(t, errors.Join(err, res.Body.Close()))
+			if got := strings.Contains(string(body), key); res.StatusCode != http.StatusOK || got != (has && path == "/v1/snapshot") {
+				t.Errorf("%s of a %s: status %d, with the secret: %v", path, right, res.StatusCode, got)
+			}
+			if !strings.Contains(string(body), "hooks.example") {
+				t.Errorf("%s of a %s does not name the webhook", path, right)
+			}
 		}
 	}
 }

@@ -43,7 +43,7 @@ func margins(st *fsm.State) []string {
 		if alone > 1 {
 			more = fmt.Sprintf(" (and %d more)", alone-1)
 		}
-		out = append(out, fmt.Sprintf("HAVIP %s%s may be on one node alone, so it has no failover; `havip-cluster havip range add %s cvm:NODE`", first, more, first))
+		out = append(out, fmt.Sprintf("HAVIP %s%s may be on one node alone, so it has no failover; `havip-cluster havip range add %s node:NODE`", first, more, first))
 	}
 	for _, h := range st.WebhookList() {
 		if h.Failure != "" {

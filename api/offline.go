@@ -22,7 +22,9 @@ func PlanOffline(m manifest.Manifest, change *manifest.Manifest, spec PlanSpec, 
 	if err != nil {
 		return Plan{}, problemOf(err)
 	}
-	next, err := after(st, nil, "", fsm.ApplyConfig{Config: change.ToConfig(), Prune: spec.Prune}, now)
+	config := change.ToConfig()
+	config.Webhooks = nil // they place nothing, and a file tells of no secret
+	next, err := after(st, nil, "", fsm.ApplyConfig{Config: config, Prune: spec.Prune}, now)
 	if err != nil {
 		return Plan{}, problemOf(err)
 	}

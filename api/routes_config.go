@@ -161,11 +161,15 @@ func (s *Server) export(ctx context.Context, in *exportInput) (*fileReply, error
 	return out, nil
 }
 
-// snapshot holds no secret: of tokens it has hashes.
+// snapshot gives the whole state to admins alone: for others the secrets of webhooks are left out. Of
+// tokens it has hashes.
 func (s *Server) snapshot(ctx context.Context, in *Consistency) (*fileReply, error) {
 	st, err := s.known(ctx, *in)
 	if err != nil {
 		return nil, err
+	}
+	if w, known := CallerOf(ctx); !known || !w.Right.Covers(fsm.RightAdmin) {
+		st = st.WithoutSecrets()
 	}
 	data, err := st.Snapshot()
 	return &fileReply{Index: st.Index, Revision: st.Cluster.Revision, Type: "application/octet-stream", Body: data}, err

@@ -25,6 +25,8 @@ type NodeChange struct {
 
 	Health       *string `json:"health,omitempty" doc:"green, yellow or red; a change by itself"`
 	HealthReason string  `json:"health_reason,omitempty" maxLength:"300"`
+
+	Address string `json:"address,omitempty" doc:"Where the others reach it from now on; a change by itself, while it has no session"`
 }
 
 // TokenSpec asks for a join token.
@@ -128,8 +130,12 @@ func (s *Server) keepCA(ctx context.Context, in *nodeRemove) error {
 
 func updateNode(n fsm.Node, b NodeChange) (fsm.Body, error) {
 	switch only := (NodeChange{Health: b.Health, HealthReason: b.HealthReason}); {
+	case b.Address != "" && b != (NodeChange{Address: b.Address}):
+		return nil, fsm.Refuse(fsm.CodeParameter, "address is a change by itself; send the others in a second request")
+	case b.Address != "":
+		return fsm.SetAddress{Node: n.ID, Address: b.Address}, nil
 	case b == NodeChange{}:
-		return nil, fsm.Refuse(fsm.CodeMissing, "say what to change: standby, maintenance, capacity, no_capacity, score or health")
+		return nil, fsm.Refuse(fsm.CodeMissing, "say what to change: standby, maintenance, capacity, no_capacity, score, health or address")
 	case b.Health == nil && b.HealthReason != "":
 		return nil, fsm.Refuse(fsm.CodeMissing, "a health_reason goes with health")
 	case b.Health != nil && b != only:

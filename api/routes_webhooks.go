@@ -34,7 +34,7 @@ type Webhook struct {
 
 func webhookView(h fsm.Webhook) Webhook {
 	return Webhook{
-		Name: h.Name, URL: h.URL, Events: list(h.Events), Signed: h.Secret != "", Created: wall(h.Created), By: h.By,
+		Name: h.Name, URL: h.URL, Events: list(h.Events), Signed: h.Signed(), Created: wall(h.Created), By: h.By,
 		Sent: h.Sent, Lost: h.Lost, Failure: h.Failure, Failing: timeOrNull(h.Failing),
 	}
 }

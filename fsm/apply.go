@@ -190,6 +190,9 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 
 // doRest is do for the commands about keys and of level 2.
 func (s *State) doRest(c Command) (object string, refusal *Refusal) {
+	if b, is := c.body.(*SetAddress); is {
+		return s.setAddress(c, *b)
+	}
 	if refusal, known := s.doKeys(c); known {
 		return "", refusal
 	}
@@ -199,7 +202,7 @@ func (s *State) doRest(c Command) (object string, refusal *Refusal) {
 // follow brings up to date what is derived from the rest, after a command was done.
 func (s *State) follow(before *State, c Command) {
 	switch c.body.(type) {
-	case *InitCluster, *AddNode, *RemoveNode, *ReportENIs:
+	case *InitCluster, *AddNode, *RemoveNode, *ReportENIs, *SetAddress:
 		s.followOwn(c, before.own)
 	}
 	if s.checked == nil {

@@ -62,6 +62,9 @@ func (s *State) configure(c Command, b ApplyConfig, back *Revision) (string, *Re
 		}
 	}
 	s.batch = nil
+	if refusal := s.configWebhooks(c, b, back); refusal != nil { // few, and each has its event
+		return "", refusal
+	}
 	after, refusal := s.configJSON()
 	if refusal != nil {
 		return "", refusal
@@ -396,7 +399,7 @@ func (s *State) DesiredConfig() Config {
 		}
 	}
 	if s.Level() >= 4 {
-		cfg.Checks = s.configuredChecks(names)
+		cfg.Checks, cfg.Webhooks = s.configuredChecks(names), s.configuredWebhooks()
 	}
 	for _, n := range s.NodeList() {
 		cfg.Nodes = append(cfg.Nodes, NodeSpec{Name: n.Name, Standby: n.Standby, Maintenance: n.Maintenance, Capacity: n.Capacity, Score: n.Score, Health: n.Health})

@@ -273,10 +273,17 @@ func (s *State) checkMember(v HAVIP, t RangeType, m string) *Refusal {
 	if n.Role == RoleWitness {
 		return Refuse(CodeParameter, "node %s is a witness and owns nothing", m)
 	}
+	told := false
 	for _, e := range s.ENIs { // whichever comes first
-		if e.Node == n.ID && s.InSubnet(e, v.Subnet) {
+		if e.Node != n.ID {
+			continue
+		}
+		if told = true; s.InSubnet(e, v.Subnet) {
 			return nil
 		}
+	}
+	if !told && s.Level() >= 4 {
+		return nil // it has not said yet what it has, and owns nothing until then
 	}
 	return Refuse(CodeParameter, "node %s has no ENI in subnet %s", m, v.Subnet)
 }

@@ -122,12 +122,12 @@ func (s *State) admit(c Command, n Node) *Refusal {
 		return Refuse(CodeLimit, "the cluster has %d nodes, at most %d", len(s.Nodes), MaxNodes)
 	}
 	for _, old := range sorted(s.Nodes) {
-		switch {
-		case old.Name == n.Name || old.ID == n.ID:
+		if old.Name == n.Name || old.ID == n.ID {
 			return Refuse(CodeInUse, "node %s is a member already", old.Name)
-		case old.Address == n.Address && (old.RaftPort == n.RaftPort || old.APIPort == n.APIPort || old.GossipPort == n.GossipPort):
-			return Refuse(CodeInUse, "address %s with one of the ports %d, %d, %d belongs to node %s", n.Address, n.APIPort, n.RaftPort, n.GossipPort, old.Name)
 		}
+	}
+	if r := s.endpointFree(n); r != nil {
+		return r
 	}
 	if r := s.reachable(n); r != nil {
 		return r

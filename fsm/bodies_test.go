@@ -18,7 +18,7 @@ func everyBody() []Body {
 	return out
 }
 
-var everyKind = append(slices.Clone(kindsOfLevel1), slices.Concat(kindsOfLevel2, kindsOfLevel3, kindsOfLevel4, kindsOfKeys, kindsOfRights, kindsOfWebhooks, kindsOfChecks)...)
+var everyKind = append(slices.Clone(kindsOfLevel1), slices.Concat(kindsOfLevel2, kindsOfLevel3, kindsOfLevel4, kindsOfKeys, kindsOfRights, kindsOfWebhooks, kindsOfChecks, kindsOfAddresses)...)
 
 var kindsOfLevel2 = []string{
 	"change-range", "ban-havip", "unban-havip", "bind-eip", "unbind-eip", "record-failure", "reset-failures", "report-health",
@@ -34,6 +34,9 @@ var kindsOfKeys = []string{"report-keys", "rotate-keys", "offer-key", "advance-k
 
 // kindsOfRights are of level 4.
 var kindsOfRights = []string{"create-credential", "revoke-credential"}
+
+// kindsOfAddresses are of level 4.
+var kindsOfAddresses = []string{"set-address"}
 
 // kindsOfWebhooks are of level 4.
 var kindsOfWebhooks = []string{"create-webhook", "delete-webhook", "advance-webhook"}

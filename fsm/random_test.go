@@ -251,6 +251,7 @@ func (c chooser) body() Body {
 	maps.Copy(draws, c.edgeDraws(node, session))
 	maps.Copy(draws, c.keyDraws(node))
 	maps.Copy(draws, c.webhookDraws())
+	maps.Copy(draws, c.addressDraws(node))
 	draws["register-key"] = func() Body {
 		return RegisterKey{Node: node, Key: nodeKey(byte(c.number("key", 1, 9))), LeasePort: c.number("lease port", 0, 3), Alone: c.flag()}
 	}

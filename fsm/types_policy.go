@@ -173,6 +173,8 @@ type Config struct {
 	Rebalance   *string     `json:"rebalance,omitempty"`
 	Maintenance *bool       `json:"maintenance,omitempty"`
 	Checks      []Check     `json:"checks,omitzero" level:"4"` // HAVIPs by name or id
+
+	Webhooks []WebhookSpec `json:"webhooks,omitzero" level:"4"`
 }
 
 // NodeSpec is what an operator says of a node, by its name; a field that is absent has its

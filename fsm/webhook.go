@@ -23,7 +23,10 @@ type Webhook struct {
 	Events []string `json:"events,omitempty"` // kinds, sorted; none = all
 	// Secret is the key of the signature; "" = nothing is signed. It is in the log and in snapshots,
 	// because every voter may have to send; no answer and no export has it.
-	Secret  string `json:"secret,omitempty"`
+	Secret string `json:"secret,omitempty"`
+	// SecretSet is since when it has this secret, Command.At; 0 without one.
+	SecretSet int64 `json:"secret_set,omitempty"`
+
 	Created int64  `json:"created"` // Command.At
 	By      string `json:"by,omitempty"`
 	// Sent is the index up to which every event was taken by the receiver, or given up.
@@ -88,8 +91,11 @@ func CheckWebhookURL(text string) *Refusal {
 	return nil
 }
 
-// checkWebhook refuses a webhook that cannot be.
-func checkWebhook(h Webhook) *Refusal {
+// Valid refuses a webhook that cannot be.
+func (h Webhook) Valid() *Refusal {
+	if len(h.Events) > MaxWebhookEvents {
+		return Refuse(CodeLimit, "%d kinds of events, at most %d; none are all", len(h.Events), MaxWebhookEvents)
+	}
 	if !nodeName.MatchString(h.Name) {
 		return Refuse(CodeMalformed, "%q cannot name a webhook: use 1 to 63 lower-case letters, digits, '-' and '.', starting with a letter or digit", clip(h.Name, MaxNameRunes))
 	}
@@ -108,15 +114,12 @@ func checkWebhook(h Webhook) *Refusal {
 }
 
 func (s *State) createWebhook(c Command, b CreateWebhook) (string, *Refusal) {
-	if len(b.Events) > MaxWebhookEvents {
-		return "", Refuse(CodeLimit, "%d kinds of events, at most %d; none are all", len(b.Events), MaxWebhookEvents)
-	}
-	events := slices.Clone(b.Events)
-	slices.Sort(events)
-	h := Webhook{Name: b.Name, URL: b.URL, Events: slices.Compact(events), Secret: b.Secret, Created: c.At, By: c.principal(), Sent: s.Index}
-	if r := checkWebhook(h); r != nil {
+	h := Webhook{Name: b.Name, URL: b.URL, Events: b.Events, Secret: b.Secret, Created: c.At, By: c.principal(), Sent: s.Index}
+	h.setSecret(c.At)
+	if r := h.Valid(); r != nil {
 		return "", r
 	}
+	h.Events = sortedKinds(b.Events)
 	if _, there := s.Webhooks[h.Name]; there {
 		return "", Refuse(CodeDuplicate, "a webhook is called %s already; delete it with `webhook delete %s`, or choose another name", h.Name, h.Name)
 	}

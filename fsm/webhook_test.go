@@ -11,10 +11,12 @@ import (
 
 // webhookDraws draws the commands about webhooks.
 func (c chooser) webhookDraws() map[string]func() Body {
-	name := func() string { return pick(c, "webhook", append(slices.Sorted(maps.Keys(c.s.Webhooks)), "ops", "x y")) }
+	name := func() string {
+		return pick(c, "webhook", append(slices.Sorted(maps.Keys(c.s.Webhooks)), "ops", "all", "x y"))
+	}
 	return map[string]func() Body{
 		"create-webhook": func() Body {
-			return CreateWebhook{Name: name(), URL: pick(c, "url", []string{"https://hooks.example/x", "ftp://x"}), Secret: pick(c, "secret", []string{"", "short", "0123456789abcdef"})}
+			return CreateWebhook{Name: name(), URL: pick(c, "url", []string{"https://hooks.example/x", "https://hooks.example/y", "http://hooks.example/", "ftp://x"}), Secret: pick(c, "secret", []string{"", "0123456789abcdef", "abcdef0123456789", "short"})}
 		},
 		"delete-webhook": func() Body { return DeleteWebhook{name()} },
 		"advance-webhook": func() Body {

@@ -32,6 +32,7 @@ func (m Manifest) Check() Faults {
 	c.havips()
 	c.groups()
 	c.checks()
+	c.webhooks()
 	return c.found
 }
 

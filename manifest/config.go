@@ -41,7 +41,7 @@ func (m Manifest) ToConfig() fsm.Config {
 			Name: n.Name, Standby: n.Standby, Maintenance: n.Maintenance, Capacity: n.Capacity, Score: n.Score, Health: healthSpec(n.Health),
 		})
 	}
-	out.Checks = checksConfig(m.Checks)
+	out.Checks, out.Webhooks = checksConfig(m.Checks), webhooksConfig(m.Webhooks)
 	// nil says nothing of a kind, so a list that is there and empty must not become nil.
 	if m.Subnets != nil && out.Subnets == nil {
 		out.Subnets = []fsm.Subnet{}

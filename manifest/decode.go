@@ -41,6 +41,11 @@ func read(p *pacer, data []byte) (*File, error) {
 	if len(d.faults) > 0 {
 		return nil, d.faults.sorted()
 	}
+	for i := range file.Manifest.HAVIPs { // what a LAN calls it
+		if r := &file.Manifest.HAVIPs[i].Range; r.Type == "node" {
+			r.Type = string(fsm.RangeCVM)
+		}
+	}
 	return file, nil
 }
 
@@ -168,7 +173,7 @@ func wanted(v reflect.Value) shape {
 
 func (d *decoder) wrongType(n *tree, want shape, path string) {
 	got, hint := string(n.shape), ""
-	if n.text != "" {
+	if n.text != "" && !strings.HasSuffix(path, ".secret") { // which no message repeats
 		got += " (" + clip(n.text, 60) + ")"
 	}
 	if _, err := strconv.ParseInt(n.text, 10, 64); want == shapeInt && n.shape == shapeText && errors.Is(err, strconv.ErrRange) {
@@ -272,7 +277,7 @@ var forms = map[reflect.Type][]field{}
 func init() {
 	for _, t := range []reflect.Type{
 		reflect.TypeFor[Manifest](), reflect.TypeFor[Node](), reflect.TypeFor[ENI](), reflect.TypeFor[Subnet](), reflect.TypeFor[Range](),
-		reflect.TypeFor[HAVIP](), reflect.TypeFor[Group](), reflect.TypeFor[Check](), reflect.TypeFor[Limits](),
+		reflect.TypeFor[HAVIP](), reflect.TypeFor[Group](), reflect.TypeFor[Check](), reflect.TypeFor[Webhook](), reflect.TypeFor[Limits](),
 	} {
 		forms[t] = tagged(t)
 	}

@@ -84,6 +84,9 @@ func Diff(present, wanted Manifest) Changes {
 	if wanted.Groups != nil {
 		out = append(out, diffList("group", present.Groups, wanted.Groups, func(g Group) string { return g.Name })...)
 	}
+	if wanted.Webhooks != nil {
+		out = append(out, diffList("webhook", hidden(present.Webhooks), hidden(wanted.Webhooks), func(h Webhook) string { return h.Name })...)
+	}
 	if wanted.Checks != nil {
 		out = append(out, diffList("check", present.Checks, wanted.Checks, func(c Check) string { return c.Name })...)
 	}

@@ -28,7 +28,7 @@ func (m Manifest) JSON() []byte {
 }
 
 // Canonical sorts the lists whose order means nothing: nodes, ENIs, subnets, HAVIPs,
-// groups and checks by name, members and targets by text.
+// groups, checks and webhooks by name, members and targets by text.
 func (m Manifest) Canonical() Manifest {
 	m.Nodes = sortedBy(m.Nodes, func(n Node) string { return n.Name })
 	m.ENIs = sortedBy(m.ENIs, func(e ENI) string { return e.ID })
@@ -51,6 +51,10 @@ func (m Manifest) Canonical() Manifest {
 	m.Checks = sortedBy(m.Checks, func(c Check) string { return c.Name })
 	for i := range m.Checks {
 		m.Checks[i] = m.Checks[i].canonical()
+	}
+	m.Webhooks = sortedBy(m.Webhooks, func(h Webhook) string { return h.Name })
+	for i := range m.Webhooks {
+		m.Webhooks[i].Events = sortedBy(m.Webhooks[i].Events, text)
 	}
 	return m
 }

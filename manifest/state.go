@@ -74,6 +74,9 @@ func FromState(s *fsm.State, at int64) Manifest {
 	if s.Level() >= 4 || len(s.Checks) > 0 {
 		m.Checks = fromChecks(s, shared)
 	}
+	if s.Level() >= 4 {
+		m.Webhooks = fromWebhooks(s)
+	}
 	return m.Canonical()
 }
 

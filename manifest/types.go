@@ -38,8 +38,10 @@ type Manifest struct {
 	HAVIPs      []HAVIP  `m:"havips"`
 	Groups      []Group  `m:"groups"`
 	Checks      []Check  `m:"checks"`
-	Limits      *Limits  `m:"limits"`
-	Rebalance   string   `m:"rebalance,omit"` // never or even; "" says nothing
+
+	Webhooks  []Webhook `m:"webhooks"` // plan does not look at them
+	Limits    *Limits   `m:"limits"`
+	Rebalance string    `m:"rebalance,omit"` // never or even; "" says nothing
 }
 
 // Node is a member. Apply takes standby, maintenance, capacity and score; the rest is what

@@ -38,9 +38,11 @@ type keyView struct {
 	self   string
 	report fsm.KeyReport // what it would report
 	life   time.Duration // of its certificate
-	caEnds time.Time     // of the CA that signs
-	leads  bool
-	leader string // id, "" = unknown
+	// movedTo is the node's address while its certificate is for another one, "" otherwise.
+	movedTo string
+	caEnds  time.Time // of the CA that signs
+	leads   bool
+	leader  string // id, "" = unknown
 }
 
 // caReserve is how much more than two lives of a certificate a CA has to have left; it is replaced
@@ -175,6 +177,9 @@ func makes(s *fsm.State, v keyView, what string) bool {
 func renewalDue(k fsm.Keys, n fsm.Node, v keyView, now time.Time) bool {
 	end := time.Unix(v.report.Until, 0)
 	if !now.Before(end.Add(-v.life/3 + spread(v.report.Cert, v.life/12))) {
+		return true
+	}
+	if v.movedTo != "" && v.movedTo == n.Address { // before, the certificate would be for the old one again
 		return true
 	}
 	return n.RenewFrom != "" && n.RenewFrom == v.report.Cert || k.Issuer != "" && k.Issuer != v.report.Issuer

@@ -147,6 +147,9 @@ func Report(id *identity.Identity) fsm.KeyReport {
 func (k *KeyKeeper) view(s *fsm.State) keyView {
 	_, leads := k.Node.Leading()
 	v := keyView{self: k.Node.Self(), report: Report(k.Identity), life: identity.Life(k.Identity.Leaf()), leads: leads, leader: k.Node.LeaderID()}
+	if k.Identity.Misplaced() {
+		v.movedTo = k.Identity.Advertise.String()
+	}
 	for _, a := range k.Identity.Anchors() {
 		if a.ID() == s.Cluster.Keys.Issuer {
 			v.caEnds = a.Cert.NotAfter

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -73,7 +74,7 @@ func (s *Sender) Run(ctx context.Context) {
 		st := s.cfg.State()
 		leads := s.cfg.Leading()
 		for name, w := range workers {
-			if h, there := st.Webhooks[name]; !leads || !there || h.Created != w.hook.Created {
+			if h, there := st.Webhooks[name]; !leads || !there || !sendsAs(h, w.hook) {
 				w.stop()
 				delete(workers, name)
 			}
@@ -95,6 +96,12 @@ func (s *Sender) Run(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// sendsAs reports whether h is sent to as before: the same webhook, receiver, secret and kinds. Otherwise
+// the worker begins again behind what the log knows to be taken.
+func sendsAs(h, before fsm.Webhook) bool {
+	return h.Created == before.Created && h.URL == before.URL && h.Secret == before.Secret && slices.Equal(h.Events, before.Events)
 }
 
 // begin starts to send to a webhook, behind what it has taken.

@@ -256,6 +256,29 @@ func TestDeadReceiver(t *testing.T) {
 	await(t, "the log says that it is taken", func() bool { return b.now().Webhooks["ops"].Failure == "" })
 }
 
+// A webhook that a configuration changes sends to its new receiver, for the new kinds, at once, and goes
+// on behind what was taken.
+func TestAChangedWebhook(t *testing.T) {
+	first, second := newReceiver(t, nil), newReceiver(t, nil)
+	b := newBench(t)
+	b.hook(first.URL, "fault")
+	pool := first.roots()
+	pool.AddCert(second.Certificate())
+	b.sender(0, pool, "127.0.0.0/8")
+	b.event("one")
+	await(t, "the first receiver has it", func() bool { return slices.Equal(first.texts(), []string{"one"}) })
+	await(t, "the log knows", func() bool { st := b.now(); return st.Webhooks["ops"].Sent >= st.Events[len(st.Events)-1].Index })
+	spec := fsm.WebhookSpec{Name: "ops", URL: second.URL, Events: []string{"fault"}}
+	if res := b.apply(fsm.ApplyConfig{Config: fsm.Config{Webhooks: []fsm.WebhookSpec{spec}}}); res.Refusal != nil {
+		t.Fatal(res.Refusal)
+	}
+	b.event("two")
+	await(t, "the second receiver has it, signed as before", func() bool { return slices.Equal(second.texts(), []string{"two"}) })
+	if got := first.texts(); len(got) != 1 || len(second.faults) != 0 {
+		t.Errorf("the first got %q; faults %q", got, second.faults)
+	}
+}
+
 // TestTheNextLeaderGoesOn: what the first leader's receiver took is not lost by its end; each event comes
 // at least once, under one id.
 func TestTheNextLeaderGoesOn(t *testing.T) {

@@ -88,19 +88,22 @@ func newApplyCommand(g *globals) *cobra.Command {
 	var file, note string
 	var o api.ApplyOptions
 	var revision string
+	var s showing
 	c := verb("apply", "Make the configuration what a file says, whole or not at all", none, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
-		_, data, err := g.decodeFile(file)
+		m, data, err := g.decodeFile(file)
 		if err != nil {
 			return err
 		}
 		if o.Note = note; note == "" && file != "-" {
 			o.Note = filepath.Base(file)
 		}
-		return g.change(o, func(o api.ApplyOptions) (api.Applied, error) { return c.Apply(ctx, data, o) })
+		return g.change(ctx, c, o, s, objects(m), func(o api.ApplyOptions) (api.Applied, error) { return c.Apply(ctx, data, o) })
 	}))
-	c.Long = "Subnets, HAVIPs and groups that the file names are made or changed; others stay, unless --prune deletes them.\n" +
-		"The diff is on stderr before the change, the result on stdout. A file that names the revision that it was\n" +
-		"exported at is refused when the configuration has changed since; without that line it is not."
+	c.Long = "Subnets, HAVIPs, groups, checks and webhooks that the file names are made or changed; others stay, unless --prune deletes them.\n" +
+		"The diff is on stderr before the change, the result on stdout: how many objects were created, changed and deleted, and how many of the file\n" +
+		"stay as they are. A file that names the revision that it was exported at is refused when the configuration has changed since; without that\n" +
+		"line it is not.\n\n" + manyChanges
+	s.register(c)
 	c.Flags().StringVarP(&file, "file", "f", "", "the configuration, YAML or JSON; - is stdin")
 	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "only say what would change")
 	c.Flags().BoolVar(&o.Prune, "prune", false, "delete what the file does not name, of the kinds that it speaks of")
@@ -128,10 +131,22 @@ func expect(o *api.ApplyOptions, text string) error {
 	return nil
 }
 
+// manyChanges is said in the help of every verb that changes the configuration.
+var manyChanges = fmt.Sprintf("More than %d changes are only counted, unless --diff asks for each. On a terminal they are also asked about, unless --yes is given;\n"+
+	"where input or messages are no terminal, nothing is ever asked, so scripts need no --yes.", diffShown)
+
+// register makes the flags of a verb that changes the configuration.
+func (s *showing) register(c *cobra.Command) {
+	c.Flags().BoolVar(&s.diff, "diff", false, fmt.Sprintf("show every change, also when there are more than %d", diffShown))
+	c.Flags().DurationVar(&s.wait, "wait", 0, "then wait so long, with progress on stderr, until the enabled HAVIPs that were made or changed are served")
+	c.Flags().BoolVarP(&s.yes, "yes", "y", false, fmt.Sprintf("do not ask about more than %d changes", diffShown))
+}
+
 // change shows what a change would do, and then does exactly that: it is bound to the
 // revision that the diff was made on, and begins again when another change came between,
-// unless the caller or the file named a revision.
-func (g *globals) change(o api.ApplyOptions, do func(api.ApplyOptions) (api.Applied, error)) error {
+// unless the caller or the file named a revision. of counts the objects that the change speaks of, below
+// 0 when that is not known.
+func (g *globals) change(ctx context.Context, c *api.Client, o api.ApplyOptions, s showing, of int, do func(api.ApplyOptions) (api.Applied, error)) error {
 	for attempt := 1; ; attempt++ {
 		try := o
 		try.DryRun = true
@@ -139,15 +154,15 @@ func (g *globals) change(o api.ApplyOptions, do func(api.ApplyOptions) (api.Appl
 		if err != nil {
 			return err
 		}
-		if o.DryRun {
-			return emit(g, out, nil, printApplied)
+		if o.DryRun || !out.Changed {
+			out.DryRun = o.DryRun
+			return emit(g, out, nil, func(w io.Writer, a api.Applied) { s.printForeseen(w, a, of) })
 		}
-		if !out.Changed {
-			out.DryRun = false
-			return emit(g, out, nil, printApplied)
+		if g.table() {
+			s.printChanges(g.stderr, out.Changes)
 		}
-		if g.output == "table" {
-			printChanges(g.stderr, out.Changes)
+		if err := g.confirm(s, out.Changes); err != nil {
+			return err
 		}
 		try = o
 		try.Expected = &out.Revision
@@ -159,36 +174,40 @@ func (g *globals) change(o api.ApplyOptions, do func(api.ApplyOptions) (api.Appl
 		if err == nil {
 			done.Changed, done.Changes = true, out.Changes // what was announced; a repeat of a lost answer knows no more
 		}
-		return emit(g, done, err, func(w io.Writer, a api.Applied) {
-			fmt.Fprintf(w, "revision %d: %s\n", a.Revision, plural(len(a.Changes), "change"))
-		})
+		if err := emit(g, done, err, func(w io.Writer, a api.Applied) { printDone(w, a, of) }); err != nil || s.wait == 0 {
+			return err
+		}
+		return g.served(ctx, c, havipsOf(done.Changes), s.wait)
 	}
 }
 
-func printApplied(w io.Writer, a api.Applied) {
+// printForeseen prints what a dry run found, or that there is nothing to do.
+func (s showing) printForeseen(w io.Writer, a api.Applied, of int) {
 	if !a.Changed {
 		fmt.Fprintf(w, "revision %d: nothing to change\n", a.Revision)
 		return
 	}
-	printChanges(w, a.Changes)
-	fmt.Fprintf(w, "revision %d: %s, not done (dry run)\n", a.Revision, plural(len(a.Changes), "change"))
-}
-
-func printChanges(w io.Writer, changes []manifest.Change) {
-	for _, c := range changes {
-		fmt.Fprintln(w, oneLine(c.String()))
-	}
+	s.printChanges(w, a.Changes)
+	t := count(a.Changes)
+	fmt.Fprintf(w, "revision %d: %s, not done (dry run)\n", a.Revision, t.summary(unchangedIn(of, t)))
 }
 
 func newExportCommand(g *globals) *cobra.Command {
 	return verb("export", "The whole configuration as a file, for apply, verify and plan --offline", none, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
 		format := "yaml"
-		if g.output == "json" {
+		if g.output == "json" || g.path != nil {
 			format = "json"
 		}
 		data, err := c.Export(ctx, format)
 		if err != nil {
 			return err
+		}
+		if g.path != nil {
+			text, err := g.printPath(data)
+			if err != nil {
+				return err
+			}
+			data = []byte(text)
 		}
 		_, err = g.stdout.Write(data)
 		return err
@@ -267,11 +286,14 @@ func newRevisionsCommand(g *globals) *cobra.Command {
 
 func newRollbackCommand(g *globals) *cobra.Command {
 	var o api.ApplyOptions
+	var s showing
 	var revision string
 	var number uint64
 	c := verb("rollback", "Make the configuration what it was at a revision", []string{"REVISION"}, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
-		return g.change(o, func(o api.ApplyOptions) (api.Applied, error) { return c.Rollback(ctx, number, o) })
+		return g.change(ctx, c, o, s, -1, func(o api.ApplyOptions) (api.Applied, error) { return c.Rollback(ctx, number, o) })
 	}))
+	c.Long = "It is whole or not at all, with the diff on stderr before the change.\n\n" + manyChanges
+	s.register(c)
 	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "only say what would change")
 	c.Flags().StringVar(&revision, "expect", "", "refuse unless this is the present revision")
 	c.PreRunE = func(_ *cobra.Command, args []string) (err error) {

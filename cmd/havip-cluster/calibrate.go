@@ -65,7 +65,11 @@ func newCalibrateCommand(g *globals) *cobra.Command {
 			defer end()
 		}
 		fmt.Fprintf(g.stderr, "Measuring for %s; Ctrl-C ends it early, with what was seen.\n", span)
-		seen, err := gather(ctx, c, span)
+		p := g.progress()
+		seen, err := gather(ctx, c, span, func(passed time.Duration) {
+			p.tell(int(passed/time.Second), int(span/time.Second), fmt.Sprintf("%s of %s", passed.Truncate(progressStep(p.terminal, span)), span))
+		})
+		p.end()
 		if err != nil {
 			return err
 		}
@@ -98,9 +102,18 @@ type told struct {
 	sync, heard int64
 }
 
+// progressStep is how finely the time of a measurement is told: to the second on a terminal, and into a
+// pipe at most ten times in all.
+func progressStep(terminal bool, span time.Duration) time.Duration {
+	if terminal {
+		return time.Second
+	}
+	return max(span/10, time.Second)
+}
+
 // gather asks the nodes every few seconds. Without an answer at all it fails; a node that is away for
 // a while is asked again.
-func gather(ctx context.Context, c *api.Client, span time.Duration) (*gathered, error) {
+func gather(ctx context.Context, c *api.Client, span time.Duration, tell func(passed time.Duration)) (*gathered, error) {
 	g := &gathered{began: time.Now(), nodes: map[string]*told{}}
 	end := time.NewTimer(span)
 	defer end.Stop()
@@ -126,6 +139,7 @@ func gather(ctx context.Context, c *api.Client, span time.Duration) (*gathered, 
 		} else {
 			last = err
 		}
+		tell(min(g.ended.Sub(g.began), span))
 		if over {
 			break
 		}

@@ -67,12 +67,12 @@ func (g *globals) drain(ctx context.Context, c *api.Client, node string, deadlin
 	}
 	owned := slices.DeleteFunc(before, func(v api.HAVIP) bool { return text(v.Node) != d.Node })
 	fmt.Fprintf(g.stderr, "node %s: %s to move\n", d.Node, plural(d.Total, "HAVIP"))
-	left := -1
+	p := g.progress()
+	defer p.end()
 	moving := time.Now()
 	for d.Running { // with none left it still runs until the last one has been released
-		if n := len(d.Left); n != left && n > 0 {
-			left = n
-			fmt.Fprintf(g.stderr, "node %s: %d of %d left, %s\n", d.Node, n, d.Total, nextMove(d.Left))
+		if n := len(d.Left); n > 0 {
+			p.tell(d.Total-n, d.Total, fmt.Sprintf("node %s: %d of %d left, %s", d.Node, n, d.Total, nextMove(d.Left)))
 		}
 		if slices.ContainsFunc(d.Left, func(l api.DrainLeft) bool { return l.To != nil }) {
 			moving = time.Now()
@@ -90,6 +90,7 @@ func (g *globals) drain(ctx context.Context, c *api.Client, node string, deadlin
 			return err
 		}
 	}
+	p.end()
 	out := drained{Drain: d, Stuck: []api.DrainLeft{}}
 	if err := out.count(ctx, c, owned); err != nil {
 		return err

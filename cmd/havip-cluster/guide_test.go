@@ -51,7 +51,7 @@ func TestFromPacemaker(t *testing.T) {
 		if err := os.WriteFile(file, stdout.Bytes(), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		for _, said := range []string{"stickiness of vip: 300:", "check_gateway: true", "failback of vip: never", "primitive nginx (nginx): not an address"} {
+		for _, said := range []string{"stickiness of vip: 300:", "check gateway, ping of 10.77.0.1, bars vip, vip6 where it fails", "`check create nginx --type systemd --target nginx.service --havips vip,vip6`", "failback of vip: never", "primitive nginx (nginx): not an address"} {
 			if !strings.Contains(stderr.String(), said) {
 				t.Errorf("%s: no %q in\n%s", command, said, stderr.String())
 			}

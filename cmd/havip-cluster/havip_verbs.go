@@ -24,7 +24,7 @@ type havipFlags struct {
 
 // register makes the flags; those of the settings write into change what is typed.
 func (f *havipFlags) register(c *cobra.Command, change *api.Change) {
-	c.Flags().StringVar(&f.rangeText, "range", "", "who may own it: cvm:NODE,NODE or eni:ENI,ENI or any")
+	c.Flags().StringVar(&f.rangeText, "range", "", "who may own it: node:NODE,NODE (or cvm:, the same) or eni:ENI,ENI or any")
 	c.Flags().BoolVar(&f.noLimit, "no-range-limit", false, "the range is a note only; any ENI of the subnet may own it")
 	for i := range havip.Settings {
 		s := &havip.Settings[i]
@@ -52,11 +52,14 @@ func (f *havipFlags) rangeSpec() (*api.RangeSpec, error) {
 	return &api.RangeSpec{Type: kind, Members: members, Limit: &limit}, err
 }
 
-// parseMembers reads cvm:N1,N2 or eni:E1,E2.
+// parseMembers reads node:N1,N2 (or cvm:) or eni:E1,E2.
 func parseMembers(what, text string) (kind string, members []string, err error) {
 	kind, names, ok := strings.Cut(text, ":")
+	if kind == "node" { // what a LAN calls it; everywhere else it is cvm, as in the cloud
+		kind = "cvm"
+	}
 	if !ok || kind != "cvm" && kind != "eni" {
-		return "", nil, usage("%s %q is not a range: cvm:NODE,NODE or eni:ENI,ENI", what, text)
+		return "", nil, usage("%s %q is not a range: node:NODE,NODE (or cvm:) or eni:ENI,ENI", what, text)
 	}
 	members = strings.Split(names, ",")
 	if slices.Contains(members, "") {
@@ -70,6 +73,9 @@ func newHAVIPCreateCommand(g *globals) *cobra.Command {
 	var spec api.HAVIPSpec
 	c := verb("create", "Create a HAVIP", []string{"NAME"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
 		spec.Name = args[0]
+		if err := g.fillIn(ctx, c, &spec); err != nil {
+			return err
+		}
 		v, err := c.CreateHAVIP(ctx, spec)
 		if err == nil {
 			defer g.next("havip-cluster explain %s", v.ID)
@@ -78,7 +84,7 @@ func newHAVIPCreateCommand(g *globals) *cobra.Command {
 	}))
 	var disabled bool
 	c.Flags().StringVar(&spec.IP, "ip", "", "the address (default: a free one of the subnet)")
-	c.Flags().StringVar(&spec.Subnet, "subnet", "", "the subnet (default: the one that holds the address)")
+	c.Flags().StringVar(&spec.Subnet, "subnet", "", "the subnet (default: the one that holds the address, or the only one)")
 	c.Flags().StringVar(&spec.VPC, "vpc", "", "the VPC (default: that of the subnet)")
 	c.Flags().StringVar(&spec.EIP, "eip", "", "record that it has this elastic address")
 	c.Flags().BoolVar(&disabled, "disabled", false, "let nobody own it yet")
@@ -86,8 +92,8 @@ func newHAVIPCreateCommand(g *globals) *cobra.Command {
 	c.Flags().BoolVar(&spec.Force, "force", false, "take the address although a station outside the cluster has it")
 	f.register(c, &spec.Change)
 	c.PreRunE = func(cmd *cobra.Command, _ []string) (err error) {
-		if spec.IP == "" && (spec.Subnet == "" || cmd.Flags().Changed("ip")) {
-			return usage("say which address (--ip) or which subnet (--subnet)")
+		if spec.IP == "" && cmd.Flags().Changed("ip") {
+			return usage("--ip is empty; leave it out for an address that is chosen")
 		}
 		for flag, text := range map[string]string{"--ip": spec.IP, "--eip": spec.EIP} {
 			if _, err := netip.ParseAddr(text); text != "" && err != nil {
@@ -164,7 +170,20 @@ func newHAVIPMoveCommand(g *globals) *cobra.Command {
 	return c
 }
 
-const membersArgument = "cvm:NODE,NODE|eni:ENI,ENI"
+const membersArgument = "node:NODE,NODE|eni:ENI,ENI"
+
+// namedMembers reads the argument of `range add` and `range remove`, where the type may be left out: the
+// id of an ENI has a slash, unless a provider names it.
+func namedMembers(text string) (kind string, members []string, err error) {
+	if !strings.Contains(text, ":") {
+		kind = "node:"
+		if strings.Contains(text, "/") {
+			kind = "eni:"
+		}
+		text = kind + text
+	}
+	return parseMembers("argument", text)
+}
 
 func newRangeAddCommand(g *globals) *cobra.Command {
 	var b api.RangeChange
@@ -172,7 +191,7 @@ func newRangeAddCommand(g *globals) *cobra.Command {
 		return c.ChangeRange(ctx, args[0], b)
 	})
 	c.PreRunE = func(_ *cobra.Command, args []string) (err error) {
-		b.Type, b.Add, err = parseMembers("argument", args[1])
+		b.Type, b.Add, err = namedMembers(args[1])
 		return err
 	}
 	return c
@@ -185,7 +204,7 @@ func newRangeRemoveCommand(g *globals) *cobra.Command {
 	})
 	c.Flags().BoolVar(&b.Evict, "evict", false, "an owner among them releases first; without it the change is refused")
 	c.PreRunE = func(_ *cobra.Command, args []string) (err error) {
-		b.Type, b.Remove, err = parseMembers("argument", args[1])
+		b.Type, b.Remove, err = namedMembers(args[1])
 		return err
 	}
 	return c

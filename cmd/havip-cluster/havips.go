@@ -24,7 +24,7 @@ func newHAVIPCommand(g *globals) *cobra.Command {
 		newHAVIPCreateCommand(g), newHAVIPObservedCommand(g), newHAVIPUpdateCommand(g), newHAVIPDeleteCommand(g), newHAVIPMoveCommand(g),
 		verb("list", "All HAVIPs", none, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
 			list, err := c.HAVIPs(ctx)
-			return emitList(g, list, err, "No HAVIPs; create one with `havip-cluster havip create NAME --ip ADDRESS`.", havipColumns)
+			return emitList(g, list, err, "No HAVIPs; create one with `havip-cluster havip create NAME --ip ADDRESS`.", havipColumns, havipWide...)
 		})),
 		verb("show", "One HAVIP", []string{"HAVIP"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
 			v, err := c.HAVIP(ctx, args[0])
@@ -82,6 +82,17 @@ var havipColumns = []column[api.HAVIP]{
 	{"SUBNET", func(v api.HAVIP) string { return v.Subnet }},
 	{"RANGE", rangeText},
 	{"ID", func(v api.HAVIP) string { return v.ID }},
+}
+
+// havipWide is what -o wide adds.
+var havipWide = []column[api.HAVIP]{
+	{"VPC", func(v api.HAVIP) string { return v.VPC }},
+	{"EPOCH", func(v api.HAVIP) string { return strconv.FormatUint(v.Epoch, 10) }},
+	{"SINCE", func(v api.HAVIP) string { return when(v.Since) }},
+	{"EIP", func(v api.HAVIP) string { return text(v.EIP) }},
+	{"GROUPS", func(v api.HAVIP) string { return strings.Join(v.Groups, ",") }},
+	{"CREATED", func(v api.HAVIP) string { return when(v.Created) }},
+	{"REASON", func(v api.HAVIP) string { return v.Reason }},
 }
 
 // havipState is the state and what a person should know beside it.

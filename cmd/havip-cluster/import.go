@@ -75,7 +75,7 @@ func newImportPacemakerCommand(g *globals) *cobra.Command {
 		return pacemaker.Import(sources[0])
 	})
 	c.Long = c.Short + ". The addresses (IPaddr2, IPaddr, IPv6addr) become HAVIPs. Services that are bound to one count for where it goes, as in Pacemaker.\n\n" + importText
-	c.Example = `  cibadmin --query | havip-cluster import pacemaker - > havips.yaml
+	c.Example = `  havip-cluster import pacemaker cib.xml > havips.yaml
   havip-cluster import pacemaker --check cib.xml                                    # only the findings
   havip-cluster import pacemaker --check -o json cib.xml                            # for a program`
 	return c

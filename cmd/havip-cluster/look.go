@@ -18,7 +18,7 @@ func newPlacementCommand(g *globals) *cobra.Command {
 	var stale bool
 	c := verb("placement", "Who owns what", []string{"[HAVIP...]"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
 		list, err := c.Placement(ctx, args, stale)
-		return emitList(g, list, err, "No HAVIPs; create one with `havip-cluster havip create NAME --ip ADDRESS`.", placementColumns)
+		return emitList(g, list, err, "No HAVIPs; create one with `havip-cluster havip create NAME --ip ADDRESS`.", placementColumns, placementWide...)
 	}))
 	c.Flags().BoolVar(&stale, "stale", false, "what the asked node has applied, without asking the leader")
 	return c
@@ -33,6 +33,13 @@ var placementColumns = []column[api.Placement]{
 	{"EPOCH", func(p api.Placement) string { return strconv.FormatUint(p.Epoch, 10) }},
 	{"SINCE", func(p api.Placement) string { return when(p.Since) }},
 	{"REASON", func(p api.Placement) string { return p.Reason }},
+}
+
+// placementWide is what -o wide adds.
+var placementWide = []column[api.Placement]{
+	{"ID", func(p api.Placement) string { return p.ID }},
+	{"SUBNET", func(p api.Placement) string { return p.Subnet }},
+	{"SESSION", func(p api.Placement) string { return strconv.FormatUint(p.Session, 10) }},
 }
 
 func newEventsCommand(g *globals) *cobra.Command {
@@ -131,7 +138,7 @@ func newStatusCommand(g *globals) *cobra.Command {
 		}
 		ctx, cancel := interruptible(cmd.Context())
 		defer cancel()
-		return g.watchStatus(ctx, c)
+		return g.watchStatus(ctx, c, watchPause)
 	})
 	c.Flags().BoolVar(&watch, "watch", false, "look again every second, at what the asked node knows; into a pipe one line when it has changed")
 	c.Flags().BoolVar(&byHealth, "exit-code", false, "end with 0 when all is well, 5 when it is yellow and 6 when it is red")
@@ -170,9 +177,9 @@ func (g *globals) status(ctx context.Context, c *api.Client) (health string, err
 	}
 	st, err := c.Status(ctx, false)
 	if api.ExitCode(err) != api.ExitUnreachable {
-		return st.Health, emit(g, st, err, printStatus)
+		return st.Health, emit(g, st, err, g.printStatus)
 	}
-	if err := emit(g, known, nil, printStatus); err != nil {
+	if err := emit(g, known, nil, g.printStatus); err != nil {
 		return "", err
 	}
 	return known.Health, fmt.Errorf("%w: no leader answers, so this is what the asked node knows; nothing can be changed until a majority of the voters is back", api.ErrNoLeader)
@@ -188,6 +195,32 @@ func havipsText(st api.Status) string {
 		text += fmt.Sprintf(", %d enabled without one", st.Unowned)
 	}
 	return text
+}
+
+// printStatus is printStatus in colour, where the result goes to a terminal that wants it.
+func (g *globals) printStatus(w io.Writer, st api.Status) {
+	var plain strings.Builder
+	printStatus(&plain, st)
+	_, _ = io.WriteString(w, paintStatus(plain.String(), st.Health, colours(g.stdout)))
+}
+
+// paintStatus gives the health its colour, and its problems the same.
+func paintStatus(text, health string, colours bool) string {
+	code, known := map[string]string{api.HealthGreen: green, api.HealthYellow: yellow, api.HealthRed: red}[health]
+	if !colours || !known {
+		return text
+	}
+	var out strings.Builder
+	for l := range strings.Lines(text) {
+		l, _ = strings.CutSuffix(l, "\n")
+		if name, word, health := strings.Cut(l, strings.ToUpper(health)); health && strings.HasPrefix(l, "HEALTH ") && word == "" {
+			l = name + paint(code, strings.TrimPrefix(l, name))
+		} else if strings.HasPrefix(l, "! ") {
+			l = paint(code, l)
+		}
+		out.WriteString(l + "\n")
+	}
+	return out.String()
 }
 
 func printStatus(w io.Writer, st api.Status) {

@@ -26,6 +26,7 @@ import (
 	"havip-cluster/agent/guard"
 	"havip-cluster/api"
 	"havip-cluster/havip"
+	"havip-cluster/internal/jsonpath"
 	"havip-cluster/membership/identity"
 	"havip-cluster/netdev/fence"
 )
@@ -100,8 +101,9 @@ func asUsage(err error) error {
 type globals struct {
 	dataDir string
 	address string // "" = the socket of the local agent
-	output  string // table, json, yaml, name
-	bare    bool   // tables without their first line
+	output  string // table, wide, json, yaml, name, or jsonpath with a template in path
+	path    *jsonpath.Template
+	bare    bool // tables without their first line
 	// tokenFile names the file of a token, "-" is standard input; caFile that of the CA's
 	// certificate.
 	tokenFile, caFile string
@@ -127,7 +129,7 @@ func newRoot(g *globals) *cobra.Command {
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			g.timeoutNamed = cmd.Flags().Changed("timeout")
 			if g.output == "name" && cmd.Name() != "list" && cmd.Name() != "placement" {
-				return usage("-o name is for lists; use table, json or yaml here")
+				return usage("-o name is for lists; use table, json, yaml or jsonpath here")
 			}
 			return g.check(cmd.Flags().Changed("address"))
 		},
@@ -137,7 +139,7 @@ func newRoot(g *globals) *cobra.Command {
 	f.StringVar(&g.address, "address", "", "agent to ask: https://HOST:PORT or unix:PATH (default: $"+envAddress+", else the local agent's socket)")
 	f.StringVar(&g.tokenFile, "token-file", "", "file with the token to show, - for standard input (default: $"+envToken+")")
 	f.StringVar(&g.caFile, "ca-file", "", "certificate of the cluster's CA, or several one after the other, for an agent elsewhere (default: that of the data directory)")
-	f.StringVarP(&g.output, "output", "o", "table", "table, json, yaml or name: what a list names, one a line")
+	f.StringVarP(&g.output, "output", "o", "table", "table, wide: with more columns, json, yaml, name: what a list names, one a line, or jsonpath=TEMPLATE such as '{.[*].name}'")
 	f.BoolVar(&g.bare, "no-headers", false, "tables without their first line")
 	f.DurationVar(&g.timeout, "timeout", api.DefaultTimeout, "how long to try; for a whole configuration 1m, unless named")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%s", flagSentence(err)) })
@@ -150,6 +152,7 @@ func newRoot(g *globals) *cobra.Command {
 	root.Version = programVersion()
 	root.SetVersionTemplate("{{.Version}}\n")
 	shorten(root)
+	explainVerbs(root)
 	completeNames(g, root)
 	return root
 }
@@ -183,9 +186,18 @@ func flagSentence(err error) string {
 
 // check looks at the global flags once they are parsed.
 func (g *globals) check(addressSet bool) error {
+	if template, given := strings.CutPrefix(g.output, "jsonpath="); given {
+		path, err := jsonpath.Parse(template)
+		if err != nil {
+			return usage("-o jsonpath: %v", err)
+		}
+		g.output, g.path = "jsonpath", path
+	}
 	switch {
-	case !slices.Contains([]string{"table", "json", "yaml", "name"}, g.output):
-		return usage("-o %q is not a format: table, json, yaml or name", g.output)
+	case g.output == "jsonpath" && g.path == nil:
+		return usage("-o jsonpath needs a template: -o jsonpath='{.[*].name}'")
+	case !slices.Contains([]string{"table", "wide", "json", "yaml", "name", "jsonpath"}, g.output):
+		return usage("-o %q is not a format: table, wide, json, yaml, name or jsonpath=TEMPLATE", g.output)
 	case g.timeout <= 0:
 		return usage("--timeout %s is not a time to try for; use a positive duration such as 10s", g.timeout)
 	case g.dataDir == "":

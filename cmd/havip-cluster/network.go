@@ -88,13 +88,21 @@ func newENICommand(g *globals) *cobra.Command {
 				{"PRIMARY", func(e api.ENI) string { return yesNo(e.Primary) }},
 				{"LINK", link},
 				{"HAVIPS", func(e api.ENI) string { return strings.Join(e.HAVIPs, ",") }},
-			}))
+			}), eniWide...)
 		})),
 		verb("show", "One ENI", []string{"ENI"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
 			e, err := c.ENI(ctx, args[0])
 			return emitPairs(g, e, err, eniPairs)
 		})),
 	)
+}
+
+// eniWide is what -o wide adds.
+var eniWide = []column[api.ENI]{
+	{"NODE", func(e api.ENI) string { return e.Node }},
+	{"DEVICE", func(e api.ENI) string { return e.Device }},
+	{"GATEWAY", func(e api.ENI) string { return text(e.Gateway) }},
+	{"SET SUBNET", func(e api.ENI) string { return text(e.SetSubnet) }},
 }
 
 func newENISetCommand(g *globals) *cobra.Command {

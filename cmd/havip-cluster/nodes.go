@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +25,7 @@ func newNodeCommand(g *globals) *cobra.Command {
 			}),
 		verb("list", "All nodes", none, g.ask(func(ctx context.Context, c *api.Client, _ []string) error {
 			nodes, err := c.Nodes(ctx)
-			return emitList(g, nodes, err, "No nodes.", nodeColumns)
+			return emitList(g, nodes, err, "No nodes.", nodeColumns, nodeWide...)
 		})),
 		verb("show", "One node", []string{"NODE"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
 			n, err := c.Node(ctx, args[0])
@@ -94,10 +95,25 @@ func newNodeSetCommand(g *globals) *cobra.Command {
 	var capacity, state string
 	var score int
 	var change api.NodeChange
-	c := verb("set", "Set a node's capacity, score or health", []string{"NODE"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
+	var local bool
+	set := g.ask(func(ctx context.Context, c *api.Client, args []string) error {
 		n, err := c.UpdateNode(ctx, args[0], change)
-		return emitPairs(g, n, err, nodePairs)
-	}))
+		err = emitPairs(g, n, err, nodePairs)
+		if err == nil && change.Address != "" {
+			g.next("at host %s, `havip-cluster node set %s --address %s --local`, then start its agent", n.Name, n.Name, n.Address)
+		}
+		return err
+	})
+	c := verb("set", "Set a node's capacity, score, health or address", []string{"NODE"}, func(cmd *cobra.Command, args []string) error {
+		if local {
+			return g.moveHere(args[0], change.Address)
+		}
+		return set(cmd, args)
+	})
+	c.Long = "A node that has another address now, or shall have one, stays the same member: stop its agent, tell the cluster (--address, at any other node),\n" +
+		"then the node itself (--address with --local, at its host), and start the agent. It gets a certificate for the new address by itself."
+	c.Flags().StringVar(&change.Address, "address", "", "where the others reach the node from now on; by itself, while its agent is stopped")
+	c.Flags().BoolVar(&local, "local", false, "with --address, on the node itself: change its data directory, and ask nobody")
 	c.Flags().StringVar(&capacity, "capacity", "", "bound of the sum of the weights of what it owns, or none")
 	c.Flags().IntVar(&score, "score", 0, "is added to the score of every HAVIP on this node")
 	c.Flags().StringVar(&state, "health", "", "green, yellow (others come first) or red (it owns nothing); by itself")
@@ -117,10 +133,24 @@ func newNodeSetCommand(g *globals) *cobra.Command {
 		case capacity != "":
 			change.Capacity = &n
 		}
+		if change.Address != "" {
+			addr, err := netip.ParseAddr(change.Address)
+			if err == nil {
+				err = identity.CheckAdvertise(addr)
+			}
+			switch {
+			case err != nil:
+				return usage("--address %q is not an address at which others reach a node, such as 10.0.0.13", change.Address)
+			case change != (api.NodeChange{Address: change.Address}):
+				return usage("--address is set by itself; set the others in a second command")
+			}
+		}
 		only := api.NodeChange{Health: change.Health, HealthReason: change.HealthReason}
 		switch {
+		case local && change.Address == "":
+			return usage("--local goes with --address")
 		case change == (api.NodeChange{}):
-			return usage("say what to set: --capacity, --score or --health")
+			return usage("say what to set: --capacity, --score, --health or --address")
 		case change.Health == nil && change.HealthReason != "":
 			return usage("--reason goes with --health")
 		case change.Health != nil && change != only:
@@ -142,6 +172,17 @@ var nodeColumns = []column[api.Node]{
 	{"HAVIPS", func(n api.Node) string { return strconv.Itoa(n.HAVIPs) }},
 	{"MODE", mode},
 	{"VERSION", func(n api.Node) string { return n.Version }},
+}
+
+// nodeWide is what -o wide adds.
+var nodeWide = []column[api.Node]{
+	{"ID", func(n api.Node) string { return n.ID }},
+	{"SUFFRAGE", func(n api.Node) string { return n.Suffrage }},
+	{"HEALTH", health},
+	{"WEIGHT", weight},
+	{"SCORE", func(n api.Node) string { return strconv.Itoa(n.Score) }},
+	{"PORTS", ports},
+	{"JOINED", func(n api.Node) string { return when(n.Joined) }},
 }
 
 func session(n api.Node) string {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,7 +20,7 @@ func emit[T any](g *globals, v T, err error, table func(w io.Writer, v T)) error
 	if err != nil {
 		return err
 	}
-	if g.output == "table" {
+	if g.table() {
 		table(g.stdout, v)
 		return nil
 	}
@@ -28,6 +29,11 @@ func emit[T any](g *globals, v T, err error, table func(w io.Writer, v T)) error
 		return fmt.Errorf("encode the result: %w", err)
 	}
 	out := b.String()
+	if g.path != nil {
+		if out, err = g.printPath(b.Bytes()); err != nil {
+			return err
+		}
+	}
 	if g.output == "yaml" {
 		text, err := yaml.JSONToYAML(b.Bytes())
 		if err != nil {
@@ -38,6 +44,16 @@ func emit[T any](g *globals, v T, err error, table func(w io.Writer, v T)) error
 	_, err = io.WriteString(g.stdout, out)
 	return err
 }
+
+// printPath is what the template of -o jsonpath makes of a document: on lines of its own, as a shell takes
+// the last line's end off again, and without what a terminal would obey.
+func (g *globals) printPath(document []byte) (string, error) {
+	text, err := g.path.Print(document)
+	return strings.TrimSuffix(strings.Map(yamlRune, text), "\n") + "\n", err
+}
+
+// table reports whether results are printed for people.
+func (g *globals) table() bool { return g.output == "table" || g.output == "wide" }
 
 func encoder(w io.Writer, indent string) *json.Encoder {
 	e := json.NewEncoder(w)
@@ -71,8 +87,11 @@ type column[T any] struct {
 	cell func(T) string
 }
 
-// emitList prints a list; of an empty one a person gets a hint.
-func emitList[T any](g *globals, rows []T, err error, hint string, columns []column[T]) error {
+// emitList prints a list; of an empty one a person gets a hint. more are the columns that -o wide adds.
+func emitList[T any](g *globals, rows []T, err error, hint string, columns []column[T], more ...column[T]) error {
+	if g.output == "wide" {
+		columns = slices.Concat(columns, more)
+	}
 	if g.output == "name" {
 		for _, row := range rows {
 			fmt.Fprintln(g.stdout, oneLine(columns[0].cell(row)))

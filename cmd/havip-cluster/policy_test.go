@@ -42,17 +42,23 @@ func (s *scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *scripted) run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	dir := t.TempDir()
+	var out, errs bytes.Buffer
+	code = run(append(args, "--data-dir", s.serve(t)), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// serve answers on the socket of a data directory until the test ends.
+func (s *scripted) serve(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
 	l, err := api.ListenLocal(identity.SocketPath(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
 	srv := &http.Server{Handler: s}
 	go func() { _ = srv.Serve(l) }()
-	defer srv.Close()
-	var out, errs bytes.Buffer
-	code = run(append(args, "--data-dir", dir), &out, &errs)
-	return code, out.String(), errs.String()
+	t.Cleanup(func() { _ = srv.Close() })
+	return dir
 }
 
 // TestDrain follows drains to each of their ends.
@@ -109,7 +115,7 @@ func TestApplyConflict(t *testing.T) {
 	done := api.Applied{Changed: true, Revision: 9, Warnings: []string{}, Changes: []manifest.Change{}}
 	s := &scripted{answers: map[string][]any{"POST /v1/apply": {dry(7), conflict, dry(8), done}}}
 	code, stdout, stderr := s.run(t, "apply", "-f", "testdata/web.yaml")
-	if code != 0 || stdout != "revision 9: 1 change\n" || !strings.Contains(stderr, "~ havip web priority: 0 -> 7") || !strings.Contains(stderr, "beginning again") {
+	if code != 0 || stdout != "revision 9: 0 created, 1 changed, 0 deleted, 1 unchanged\n" || !strings.Contains(stderr, "~ havip web priority: 0 -> 7") || !strings.Contains(stderr, "beginning again") {
 		t.Errorf("%d %q %q", code, stdout, stderr)
 	}
 	if got := s.asked[3]; !strings.Contains(got, "expected=8") || strings.Contains(got, "dry_run") {

@@ -12,11 +12,38 @@ import (
 // typedIn finds command lines of this program in a text: indented, or between backquotes.
 var typedIn = regexp.MustCompile("(?m)(?:^    |`)havip-cluster ([^`\n|>#]+)")
 
+// words splits a command line as a shell does, without its variables.
+func words(line string) (out []string) {
+	var word strings.Builder
+	quote, begun := rune(0), false
+	for _, r := range line {
+		switch {
+		case quote != 0 && r == quote:
+			quote = 0
+		case quote == 0 && (r == '\'' || r == '"'):
+			quote, begun = r, true
+		case quote == 0 && r == ' ':
+			if begun {
+				out = append(out, word.String())
+			}
+			word.Reset()
+			begun = false
+		default:
+			word.WriteRune(r)
+			begun = true
+		}
+	}
+	if begun {
+		out = append(out, word.String())
+	}
+	return out
+}
+
 // shown is why a command line that a text shows cannot be typed, "" if it can: the verb, its flags
 // and the number of its arguments are read as the program reads them.
 func shown(line string) string {
 	root := newRoot(&globals{stdout: io.Discard, stderr: io.Discard})
-	cmd, rest, err := root.Find(strings.Fields(line))
+	cmd, rest, err := root.Find(words(line))
 	if err != nil {
 		return err.Error()
 	}

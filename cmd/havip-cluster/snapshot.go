@@ -74,6 +74,7 @@ func newSnapshotCommand(g *globals) *cobra.Command {
 
 func newSnapshotRestoreCommand(g *globals) *cobra.Command {
 	var o api.ApplyOptions
+	var show showing
 	var revision string
 	c := verb("restore", "Make the configuration what it was in a snapshot", []string{"FILE"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
 		_, s, err := readSnapshot(args[0])
@@ -85,11 +86,12 @@ func newSnapshotRestoreCommand(g *globals) *cobra.Command {
 			return err
 		}
 		o.Prune, o.Note = true, "snapshot "+args[0]
-		return g.change(o, func(o api.ApplyOptions) (api.Applied, error) { return c.Apply(ctx, file, o) })
+		return g.change(ctx, c, o, show, -1, func(o api.ApplyOptions) (api.Applied, error) { return c.Apply(ctx, file, o) })
 	}))
 	c.Long = c.Short + ", whole or not at all, with a diff before the change.\n\n" +
 		"Subnets, HAVIPs, groups and the wishes about nodes come back, and what the snapshot does not name is deleted. Owners, sessions\n" +
-		"and epochs never do: a cluster that went back in time could give a HAVIP two owners. `recover` is for the loss of the cluster."
+		"and epochs never do: a cluster that went back in time could give a HAVIP two owners. `recover` is for the loss of the cluster.\n\n" + manyChanges
+	show.register(c)
 	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "only say what would change")
 	c.Flags().StringVar(&revision, "expect", "", "refuse unless this is the present revision")
 	c.PreRunE = func(*cobra.Command, []string) error { return expect(&o, revision) }
@@ -116,6 +118,12 @@ func (g *globals) restorable(ctx context.Context, c *api.Client, s *fsm.State) (
 		}
 		return gone
 	})
+	for i := range m.Webhooks { // no export has the secrets, the snapshot of an admin does
+		h := s.Webhooks[m.Webhooks[i].Name]
+		if m.Webhooks[i].Secret = h.Secret; h.Secret == "" && h.Signed() {
+			fmt.Fprintf(g.stderr, "webhook %s was signed with a secret that this snapshot does not have; it must be there already\n", h.Name)
+		}
+	}
 	for i := range m.HAVIPs {
 		v := &m.HAVIPs[i]
 		v.Owner, v.Last, v.Draining, v.Fails, v.FailEnds, v.GaveUp = "", "", 0, nil, nil, nil

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -26,7 +25,7 @@ func isTerminal(w io.Writer) bool {
 
 // watchStatus shows the status again and again until ctx ends. An agent that does not answer, as
 // while it restarts, is said and waited for.
-func (g *globals) watchStatus(ctx context.Context, c *api.Client) error {
+func (g *globals) watchStatus(ctx context.Context, c *api.Client, pause time.Duration) error {
 	c.Timeout = min(g.timeout, statusPatience)
 	terminal, last := isTerminal(g.stdout), ""
 	for {
@@ -38,11 +37,11 @@ func (g *globals) watchStatus(ctx context.Context, c *api.Client) error {
 			return err // it will not get better
 		}
 		switch {
-		case g.output != "table" && err == nil:
+		case !g.table() && err == nil:
 			if err := line(g, st, printStatus); err != nil {
 				return err
 			}
-		case g.output != "table":
+		case !g.table():
 			if text := err.Error(); text != last {
 				last = text
 				fmt.Fprintln(g.stderr, "Waiting: "+oneLine(text))
@@ -56,7 +55,7 @@ func (g *globals) watchStatus(ctx context.Context, c *api.Client) error {
 			}
 		}
 		select {
-		case <-time.After(watchPause):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return nil
 		}
@@ -65,14 +64,47 @@ func (g *globals) watchStatus(ctx context.Context, c *api.Client) error {
 
 // redraw writes over what stands on the terminal: each line to its end, then what is below it. The
 // screen is never cleared first, which flickers.
+//
+// What is longer than the terminal is cut: lines that wrap, or that make it scroll, would not stand where
+// they stood.
 func (g *globals) redraw(st api.Status, err error) {
-	var text bytes.Buffer
+	var plain strings.Builder
 	if err != nil {
-		fmt.Fprintf(&text, "Waiting: %s\n", oneLine(err.Error()))
+		fmt.Fprintf(&plain, "Waiting: %s\n", oneLine(err.Error()))
 	} else {
-		printStatus(&text, st)
+		printStatus(&plain, st)
 	}
-	fmt.Fprint(g.stdout, "\x1b[H"+strings.ReplaceAll(text.String(), "\n", "\x1b[K\n")+"\x1b[J")
+	rows, columns := sizeOf(g.stdout)
+	text := paintStatus(fit(plain.String(), rows, columns), st.Health, err == nil && colours(g.stdout))
+	fmt.Fprint(g.stdout, "\x1b[H"+strings.ReplaceAll(text, "\n", "\x1b[K\n")+"\x1b[J")
+}
+
+// sizeOf is how many rows and columns a terminal has; 0 where it does not say.
+func sizeOf(w io.Writer) (rows, columns int) {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0, 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, 0
+	}
+	return int(size.Row), int(size.Col)
+}
+
+// fit cuts a text to a terminal: the last row says how much is left out, and stays below the text so that
+// nothing scrolls. 0 is no bound.
+func fit(text string, rows, columns int) string {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if most := rows - 1; rows > 2 && len(lines) > most {
+		lines = append(lines[:most-1:most-1], fmt.Sprintf("... and %d lines more", len(lines)-most+1))
+	}
+	for i, l := range lines {
+		if r := []rune(l); columns > 0 && len(r) > columns {
+			lines[i] = string(r[:columns])
+		}
+	}
+	return strings.Join(lines, "\n") + "\n"
 }
 
 // statusLine is a status in one line, without what changes all the time.

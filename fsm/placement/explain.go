@@ -341,11 +341,36 @@ func (m *model) whyNobody(h int32) string {
 			why = append(why, e.ID+": "+o.Text)
 		}
 	}
-	if len(why) == 0 {
-		return "no ENI is in the HAVIP's subnet"
+	untold := ""
+	if names := m.untold(m.v[h]); len(names) > 0 {
+		untold = "; not known yet are the ENIs of " + strings.Join(names, ", ") + ", which may own it once its agent has told of them"
 	}
-	return "no ENI is eligible: " + strings.Join(why, "; ")
+	if len(why) == 0 {
+		return "no ENI is in the HAVIP's subnet" + untold
+	}
+	return "no ENI is eligible: " + strings.Join(why, "; ") + untold
 }
+
+// untold are the nodes of an enforced range that have not told of their ENIs, at most a few of them.
+func (m *model) untold(v *HAVIP) []string {
+	if !v.Range.Limit || v.Range.Type != RangeCVM {
+		return nil
+	}
+	told := map[string]bool{}
+	for _, e := range m.enis {
+		told[e.Node] = true
+	}
+	var out []string
+	for _, n := range m.nodes {
+		if !told[n.Name] && slices.Contains(v.Range.Members, n.Name) && len(out) < untoldShown {
+			out = append(out, n.Name)
+		}
+	}
+	return out
+}
+
+// untoldShown bounds how many nodes a reason names.
+const untoldShown = 5
 
 // change sums up what would have to change for another outcome.
 func (d *Decision) change() string {

@@ -76,6 +76,7 @@ var catalogue = []bug{
 	{"keeper-ended", "4: a voter's word ends a session that the log has closed", []catcher{directed}},
 	{"agent-unclean", "1: the own side is clean before a new session", []catcher{sim}},
 	inFSM("last-session", "1: the request names the last session", "^TestRefusals$"),
+	inFSM("address-beside-session", "1: a node with a session is not taken for one at another address", "^TestSetAddressRefusals$"),
 	inFSM("older-session", "1: opening closes the older session", "^TestRandomCommands$"),
 	lease("send-time-deadline", "2: the deadline counts from the sending", leaseSearch()),
 	lease("config-check", "2: the same voter set", leaseSearch()),

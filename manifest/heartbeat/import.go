@@ -1,6 +1,6 @@
 // Package heartbeat imports the addresses of a Heartbeat cluster of version 1: haresources
 // with its IPaddr, IPaddr2 and IPv6addr resources, and ha.cf for the nodes and
-// auto_failback. Everything else is reported as left out with the reason.
+// auto_failback, and checks of its ping nodes where ipfail uses them. Everything else is reported as left out with the reason.
 package heartbeat
 
 import (
@@ -44,10 +44,16 @@ type importer struct {
 	failback string   // on, off, legacy; "" without a word
 	entries  []*entry
 	byIP     map[string]*entry
+
+	pings      []ping
+	ipfail     bool // what is reached moves addresses
+	deadping   line
+	deadpingIn string // its file
+	checkNames manifest.Names
 }
 
 func newImporter() *importer {
-	return &importer{report: &manifest.Import{Manifest: manifest.New()}, names: manifest.Names{}, groups: manifest.Names{}, byIP: map[string]*entry{}}
+	return &importer{report: &manifest.Import{Manifest: manifest.New()}, names: manifest.Names{}, groups: manifest.Names{}, checkNames: manifest.Names{}, byIP: map[string]*entry{}}
 }
 
 // Import reads haresources and, if given, ha.cf. A file is told by its name, else by what
@@ -148,6 +154,9 @@ func isSettings(name string, lines []line) bool {
 // settings reads ha.cf.
 func (i *importer) settings(file string, lines []line) {
 	for _, l := range lines {
+		if i.pinged(file, l) {
+			continue
+		}
 		option := strings.Join(l.fields, " ")
 		switch key := l.fields[0]; key {
 		case "node":
@@ -366,6 +375,7 @@ func (i *importer) finish(file string) {
 	if len(i.nodes) == 1 && len(i.entries) > 0 {
 		i.report.Add(manifest.Wrong, file, i.entries[0].line, "node "+i.nodes[0], "nobody can take over: Heartbeat always had a second node, which ha.cf names; give ha.cf as well")
 	}
+	i.finishPings()
 	for _, e := range i.entries {
 		e.Failback = failback
 		e.Prefer = map[string]int{e.node: PreferScore}

@@ -22,8 +22,8 @@ var directives = map[string]rule{
 	"crm": {manifest.Taken, ""}, "pacemaker": {manifest.Taken, ""},
 	"keepalive": {manifest.Changed, ownLease}, "deadtime": {manifest.Changed, ownLease},
 	"warntime": {manifest.LeftOut, ownLease}, "initdead": {manifest.Changed, "nothing is owned until a majority agrees"},
-	"deadping": {manifest.LeftOut, ownGateway}, "ping": {manifest.LeftOut, ownGateway},
-	"ping_group": {manifest.LeftOut, ownGateway}, "hbaping": {manifest.LeftOut, ownGateway},
+	"deadping": {manifest.Taken, ""}, "ping": {manifest.Taken, ""}, "ping_group": {manifest.Taken, ""}, // read by pinged
+	"hbaping": {manifest.LeftOut, ownGateway},
 	"ucast": {manifest.Changed, ownPorts}, "bcast": {manifest.Changed, ownPorts}, "mcast": {manifest.Changed, ownPorts},
 	"mcast6": {manifest.Changed, ownPorts}, "udpport": {manifest.Changed, "ports are --api-port, --raft-port and --gossip-port"},
 	"udp":      {manifest.Changed, ownPorts},

@@ -164,7 +164,20 @@ func (r *reader) locationRule(rule *element, id string, ids []string, clusters m
 	if f.ping != "" {
 		r.add(manifest.Changed, rule, id, "%s: taken as if the target answered; a link that is down counts always, and check_gateway: true in the agent's settings adds the gateway", f.ping)
 	}
+	watched := slices.Compact(slices.Sorted(slices.Values(f.pinged)))
+	if from != "" && r.pings[from] != nil && !slices.Contains(watched, from) {
+		watched = append(watched, from)
+	}
+	switch len(watched) {
+	case 0:
+	case 1:
+		r.watch(rule, id, ids, clusters, watched[0])
+	default:
+		r.add(manifest.LeftOut, rule, id, "depends on %s together; a check has one target", strings.Join(watched, " and "))
+	}
 	switch {
+	case from != "" && r.pings[from] != nil: // the same score for every node that reaches all
+	case len(watched) > 0 && len(scores) == 0:
 	case from != "" && !r.permanent(from):
 		r.add(manifest.LeftOut, rule, id, "takes its score from the attribute %s of the node, which the CIB does not hold", from)
 	case len(scores) > 0:

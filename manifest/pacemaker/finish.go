@@ -41,6 +41,8 @@ func (r *reader) finish() {
 	r.report.Manifest.Nodes = append(r.report.Manifest.Nodes, r.nodes...)
 	clusters := r.clusters(r.sticks)
 	r.finishGroups(clusters)
+	r.finishPings()
+	r.finishMonitors(clusters)
 	for _, id := range r.order {
 		if p := r.found[id]; p.havip != nil {
 			r.finishAddress(p, clusters[id])

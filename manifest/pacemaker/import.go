@@ -41,6 +41,7 @@ func ImportAt(src manifest.Source, now time.Time) (manifest.Import, error) {
 	r.untilReboot(root)
 	r.rest(config)
 	if resources := config.child("resources"); resources != nil {
+		r.readPings(resources)
 		r.resources(resources, map[string]string{}, nil)
 	}
 	r.tags(config.child("tags"))

@@ -40,6 +40,12 @@ type reader struct {
 	defaults   map[string]string // by properties of the cluster
 	defaultsIn *element          // rsc_defaults, nil without
 	agent      *agent            // of the primitive that is being read
+
+	pings      map[string]*ping // by the attribute that they write
+	pingOrder  []*ping          // in the order of the file
+	checks     []manifest.Check
+	checkNames manifest.Names
+	monitors   []monitored
 }
 
 // agent is what a rule of rsc_defaults can ask of a resource.
@@ -48,7 +54,7 @@ type agent struct{ class, provider, kind string }
 func newReader(file string, report *manifest.Import, now time.Time) *reader {
 	return &reader{file: file, now: now, report: report, byID: map[string]*element{}, attributes: map[string]map[string]string{}, byIP: map[netip.Addr]string{},
 		names: manifest.Names{}, groups: manifest.Names{}, found: map[string]*resource{}, members: map[string][]string{}, defaults: map[string]string{},
-		needs: map[string][]need{}, downs: map[string]string{}, tied: map[string]bool{}}
+		needs: map[string][]need{}, downs: map[string]string{}, tied: map[string]bool{}, pings: map[string]*ping{}, checkNames: manifest.Names{}}
 }
 
 // resource is one primitive outside clones; the services count for where their address goes.
@@ -205,6 +211,9 @@ func (r *reader) resources(parent *element, meta map[string]string, in *group) {
 			r.resources(e, inherited, g)
 			r.groupOf(e, g)
 		case "clone", "master", "bundle":
+			if e.name == "clone" && r.holdsPing(e) { // told with the checks that it becomes
+				continue
+			}
 			r.add(manifest.LeftOut, e, e.name+" "+id, "runs on several nodes at once; a HAVIP has one owner%s", addressesIn(e))
 		case "template":
 			r.members[id] = append(r.members[id], []string{}...)
@@ -275,7 +284,13 @@ func (r *reader) primitive(e *element, inherited map[string]string, in *group) {
 	p.sticky = r.number(e, id, "resource-stickiness", meta)
 	p.stopped = strings.EqualFold(meta["target-role"], "Stopped")
 	r.enter(p, in)
+	if slices.ContainsFunc(r.pingOrder, func(p *ping) bool { return p.e == e }) {
+		return // told with the checks that it becomes
+	}
 	if !isAddress(kind) {
+		if every := monitorOf(e); every != "" {
+			r.monitors = append(r.monitors, monitored{e, id, class, kind, every})
+		}
 		kept, why := r.noAddress(class, kind, params)
 		r.add(kept, e, "primitive "+id+" ("+kind+")", "%s", why)
 		return

@@ -27,7 +27,9 @@ func verdictOf(holds bool) verdict {
 
 // facts is what a rule was found to rest on.
 type facts struct {
-	ping    string    // a measured attribute; it is taken as if the target answered
+	ping    string   // a measured attribute; it is taken as if the target answered
+	pinged  []string // those of them that a resource of this CIB measures
+	reached map[string]int
 	until   time.Time // the rule ends by itself
 	past    time.Time // it ended by itself
 	later   time.Time // it begins by itself
@@ -105,9 +107,16 @@ func (r *reader) expression(e *element, node string, f *facts) verdict {
 		have, want = node, manifest.NodeName(want)
 	case attribute == "#kind":
 		have = "cluster"
-	case measured(attribute):
-		f.ping = attribute + " " + operation
+	case r.pings[attribute] != nil || measured(attribute):
 		have = strconv.Itoa(Infinity)
+		if p := r.pings[attribute]; p != nil {
+			f.pinged = append(f.pinged, attribute)
+			if have = strconv.Itoa(p.multiplier * len(p.hosts)); f.reached != nil {
+				have = strconv.Itoa(f.reached[attribute])
+			}
+			break
+		}
+		f.ping = attribute + " " + operation
 	case r.permanent(attribute):
 		have, there = r.attributes[node][attribute]
 	default:

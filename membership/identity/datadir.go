@@ -122,7 +122,8 @@ func readSettings(dir string) (Settings, error) {
 	if err := s.Check(); err != nil {
 		return Settings{}, fmt.Errorf("%w: %s: %w", ErrCorrupt, fileIdentity, err)
 	}
-	return s, nil
+	s.Was, err = readMoved(dir)
+	return s, err
 }
 
 func readSpec(dir string) (Spec, error) {

@@ -32,6 +32,9 @@ type Settings struct {
 	Profile   Profile
 	Lease     time.Duration // never 0, see TimersFor
 	Created   time.Time     // of this data directory
+	// Was is the address before Advertise, the zero value without one: a certificate for it counts until
+	// the next one is made (Move).
+	Was netip.Addr
 }
 
 // Check returns ErrInvalid for the first setting that is not acceptable.

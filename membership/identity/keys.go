@@ -320,7 +320,7 @@ func (k *keySet) accept(s Settings, certPEM, secretKeyPEM []byte, now time.Time,
 	if !slices.Contains(leaf.DNSNames, s.Name) {
 		return nil, fmt.Errorf("%w: %s is for the names %q, %s says %s", ErrForeign, fileCert, leaf.DNSNames, fileIdentity, s.Name)
 	}
-	if leaf.VerifyHostname(s.Advertise.String()) != nil {
+	if !isFor(leaf, s.Advertise) && !isFor(leaf, s.Was) {
 		return nil, fmt.Errorf("%w: %s is for the address %v, %s says %s", ErrForeign, fileCert, leaf.IPAddresses, fileIdentity, s.Advertise)
 	}
 	return k.with(leaf, key), nil
