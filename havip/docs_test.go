@@ -70,6 +70,7 @@ func TestDocs(t *testing.T) {
 // beside what is done with every setting.
 var acts = map[string][]string{
 	"FailLimit": {
+		"manifest/mscs/group.go",          // FailoverThreshold
 		"manifest/pacemaker/resources.go", // an option of Pacemaker becomes this one
 		"cmd/havip-cluster/havips.go",     // shown beside the failures: 1 of 3
 	},

@@ -48,9 +48,9 @@ var Settings = []Setting{
 	text(Setting{Key: "probe", Name: "probe"}, "", isProbe,
 		plain(func(s *Spec) *string { return &s.Probe }),
 		func(c *Change) **string { return &c.Probe }, func(v *View) *string { return &v.Probe }),
-	number(Setting{Key: "fail_period", Name: "failure period", Low: 0, High: FailPeriodMax},
+	saidOnly(number(Setting{Key: "fail_period", Name: "failure period", Low: 0, High: FailPeriodMax},
 		plain(func(s *Spec) *int { return &s.FailPeriod }),
-		func(c *Change) **int { return &c.FailPeriod }, func(v *View) *int { return &v.FailPeriod }),
+		func(c *Change) **int { return &c.FailPeriod }, func(v *View) *int { return &v.FailPeriod })),
 }
 
 // isLine takes what a table and a log line can show as it is.
@@ -88,6 +88,18 @@ const (
 func number(s Setting, at slot[int], change func(*Change) **int, view func(*View) *int) Setting {
 	s.Kind, s.Default = Number, strconv.Itoa(at.get(&Spec{}))
 	return bind(s, at, change, view, numbers(s))
+}
+
+// saidOnly shows a number to people only where somebody has said one.
+func saidOnly(s Setting) Setting {
+	print := s.print
+	s.print = func(v *View) string {
+		if text := print(v); text != "0" {
+			return text
+		}
+		return ""
+	}
+	return s
 }
 
 func text(s Setting, otherwise string, check func(string) *Fault, at slot[string], change func(*Change) **string, view func(*View) *string) Setting {

@@ -145,10 +145,10 @@ func havipPairs(v api.HAVIP) []pair {
 		{"RANGE", rangeText(v)},
 	}
 	settings := func(targets bool) {
-		for i := range havip.Settings { // one of yes or no is in the state, and a text is there or not
+		for i := range havip.Settings { // one of yes or no is in the state, and a text or a number is there or not
 			s := &havip.Settings[i]
 			value := s.Print(&v.View)
-			if s.Kind != havip.YesNo && (s.Kind == havip.Targets) == targets && (s.Kind != havip.Text || value != "") {
+			if s.Kind != havip.YesNo && (s.Kind == havip.Targets) == targets && (value != "" || s.Kind != havip.Text && s.Kind != havip.Number) {
 				out = append(out, pair{s.Head(), value})
 			}
 		}

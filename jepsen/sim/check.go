@@ -48,7 +48,7 @@ func (w *World) lookAtProbes() {
 	first := map[uint16]*host{}
 	for _, h := range w.hosts {
 		for _, port := range slices.Sorted(maps.Keys(h.kernel.ports)) {
-			if !h.answersProbe(port) {
+			if !h.answersProbe(port) || h.waking() { // as with what it answers for others
 				continue
 			}
 			w.stats.ProbesAnswered++

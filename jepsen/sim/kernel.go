@@ -92,7 +92,7 @@ func (h *host) answers(ip netip.Addr) bool {
 func (h *host) answersProbe(port uint16) bool {
 	k := h.kernel
 	at, known := k.ports[port]
-	if !h.powered || !known || !at.Listening {
+	if !h.powered || h.paused || !known || !at.Listening {
 		return false
 	}
 	if bare := !k.attached[at.Index] || !at.Tied; bare {
