@@ -159,6 +159,8 @@ var catalogue = []bug{
 	{"fsm-superseded", "keys: a certificate that ended is worth nothing beside a newer one", []catcher{{"api", "^TestAnEndedCertificateOpensItsRenewal$", fails}}},
 	{"identity-grace-unbounded", "keys: the grace of a certificate that ended has an end", []catcher{{"membership/identity", "^TestGraceHasAnEnd$", fails}}},
 	{"membership-renew-name", "keys: a certificate is renewed for its own node alone", []catcher{{"membership", "^TestARenewalUnderAnotherName$", fails}}},
+	{"console-foreign", "console: a change comes from a page of its own", []catcher{{"api/console", "^TestChangesFromElsewhere$", fails}}},
+	{"console-session", "console: a session ends", []catcher{{"api/console", "^TestSessions$", fails}}},
 	{"api-ended-certificate", "keys: a certificate that ended opens its renewal alone", []catcher{{"api", "^TestAnEndedCertificateOpensItsRenewal$", fails}}},
 	inAPI("no-rule", "rights: every route has a rule", "^TestEveryRoute$"),
 	inAPI("node-admin", "rights: a node's certificate is no admin", "^TestEveryRoute$|^TestForwardedLies$"),
