@@ -301,7 +301,7 @@ func freePort(t testing.TB) (net.Listener, int) {
 func newIdentity(t testing.TB, name string, port int, by *identity.Identity) *identity.Identity {
 	t.Helper()
 	settings := identity.Settings{
-		Name: name, Advertise: netip.MustParseAddr("127.0.0.1"), Ports: identity.Ports{API: port, Raft: port%1000 + 1000, Gossip: port%1000 + 3000},
+		Name: name, Advertise: netip.MustParseAddr("127.0.0.1"), Ports: identity.Ports{API: port, Raft: port ^ 0x4000, Gossip: port ^ 0x2000},
 		Profile: identity.ProfileLAN,
 	}
 	spec, err := identity.NewCluster(settings, time.Now())

@@ -138,7 +138,7 @@ func TestEndpoints(t *testing.T) {
 const (
 	drainFields     = "node draining running result started deadline ended total left"
 	groupFields     = "name kind hard havips kept"
-	exportFields    = "version revision maintenance nodes enis subnets havips groups checks limits rebalance"
+	exportFields    = "version revision maintenance nodes enis subnets havips groups checks webhooks limits rebalance"
 	appliedFields   = "dry_run changed revision index changes warnings"
 	placementFields = "id name ip subnet state eni node session epoch since index reason"
 	havipFields     = placementFields + " vpc range eip failback priority prefer bans enabled waits draining created " +

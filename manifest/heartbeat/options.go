@@ -24,7 +24,7 @@ var directives = map[string]rule{
 	"warntime": {manifest.LeftOut, ownLease}, "initdead": {manifest.Changed, "nothing is owned until a majority agrees"},
 	"deadping": {manifest.Taken, ""}, "ping": {manifest.Taken, ""}, "ping_group": {manifest.Taken, ""}, // read by pinged
 	"hbaping": {manifest.LeftOut, ownGateway},
-	"ucast": {manifest.Changed, ownPorts}, "bcast": {manifest.Changed, ownPorts}, "mcast": {manifest.Changed, ownPorts},
+	"ucast":   {manifest.Changed, ownPorts}, "bcast": {manifest.Changed, ownPorts}, "mcast": {manifest.Changed, ownPorts},
 	"mcast6": {manifest.Changed, ownPorts}, "udpport": {manifest.Changed, "ports are --api-port, --raft-port and --gossip-port"},
 	"udp":      {manifest.Changed, ownPorts},
 	"serial":   {manifest.LeftOut, "no serial lines; a third member (a witness) takes their place"},
