@@ -36,9 +36,8 @@ func newConsoleCommand(g *globals) *cobra.Command {
 	c.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "where the browser comes: a loopback address; port 0 = any that is free")
 	c.Long = "Serves the console's pages on a loopback port until it is interrupted, and prints an address that opens them once, within a minute.\n" +
 		"The pages may do what you may by this command line: as root over the local socket, or with --address, --token-file and --ca-file.\n" +
-		"Every agent serves the same pages at https://NODE:7400/console/, where a token logs in."
+		"Every agent serves the same pages at https://NODE:7400/console/, where a token logs in. From another host, without a token: `ssh -L 8080:127.0.0.1:8080 root@node-1 havip-cluster console --listen 127.0.0.1:8080`."
 	c.Example = "  havip-cluster console\n  havip-cluster console --listen 127.0.0.1:8080\n" +
-		"  ssh -L 8080:127.0.0.1:8080 root@node-1 havip-cluster console --listen 127.0.0.1:8080\n" +
 		"  havip-cluster --address https://10.77.0.11:7400 --ca-file ca.crt --token-file ~/.havip-token console"
 	return c
 }

@@ -92,15 +92,17 @@ func newImportHeartbeatCommand(g *globals) *cobra.Command {
 func newImportMSCSCommand(g *globals) *cobra.Command {
 	c := importVerb(g, "mscs", "From a Windows failover cluster: what its cmdlets print as JSON", []string{"FILE", "[FILE...]"}, mscs.Import)
 	c.Long = c.Short + ". Resources of the types IP Address and IPv6 Address become HAVIPs, with the policy of their groups. The files may be in any\n" +
-		"order; UTF-16, as PowerShell 5 writes it, is read. An agent for Windows there is not: the addresses move to Linux hosts. docs/from-mscs.md\n\n" + importText
-	c.Example = `  # on a node of the cluster, in PowerShell
-  #   Get-ClusterGroup | ConvertTo-Json -Depth 3 > groups.json
-  #   Get-ClusterResource | ConvertTo-Json -Depth 3 > resources.json
-  #   Get-ClusterResource | Get-ClusterParameter | ConvertTo-Json -Depth 3 > parameters.json
-  #   Get-ClusterGroup | Get-ClusterOwnerNode | ConvertTo-Json -Depth 3 > preferred.json
-  #   Get-ClusterResource | Get-ClusterOwnerNode | ConvertTo-Json -Depth 3 > possible.json
-  #   Get-ClusterNode | ConvertTo-Json -Depth 3 > nodes.json
-  havip-cluster import mscs groups.json resources.json parameters.json preferred.json possible.json nodes.json > havips.yaml
+		"order; UTF-16, as PowerShell 5 writes it, is read. An agent for Windows there is not: the addresses move to Linux hosts. docs/from-mscs.md\n\n" +
+		`On a node of that cluster, in PowerShell:
+  Get-ClusterGroup | ConvertTo-Json -Depth 3 > groups.json
+  Get-ClusterResource | ConvertTo-Json -Depth 3 > resources.json
+  Get-ClusterResource | Get-ClusterParameter | ConvertTo-Json -Depth 3 > parameters.json
+  Get-ClusterGroup | Get-ClusterOwnerNode | ConvertTo-Json -Depth 3 > preferred.json
+  Get-ClusterResource | Get-ClusterOwnerNode | ConvertTo-Json -Depth 3 > possible.json
+  Get-ClusterNode | ConvertTo-Json -Depth 3 > nodes.json
+
+` + importText
+	c.Example = `  havip-cluster import mscs groups.json resources.json parameters.json preferred.json possible.json nodes.json > havips.yaml
   havip-cluster import mscs --check *.json                                          # only the findings`
 	return c
 }
