@@ -88,7 +88,9 @@ func (g *globals) serveConsole(ctx context.Context, c *api.Client, at string) er
 	if srv.Shutdown(end) != nil {
 		_ = srv.Close() // what was still at work
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("console: %w", err)
+	}
 	return nil
 }
 

@@ -53,7 +53,7 @@ func parsePath(text string) (path, error) {
 		case strings.HasPrefix(rest, ".."):
 			s.deep, rest = true, rest[1:]
 			if s.name, rest = field(rest[1:]); s.name == "" {
-				return p, fmt.Errorf("%q: the name of a field is wanted after ..", clip(text))
+				return p, fmt.Errorf("%q: after .. the name of a field is wanted", clip(text))
 			}
 		case strings.HasPrefix(rest, ".["):
 			rest = rest[1:]

@@ -159,7 +159,7 @@ func (r *reader) effect(rule *element, node string, p *ping) (effect manifest.Ef
 	all, one, none := r.scoreAt(rule, node, p, 0), r.scoreAt(rule, node, p, 1), r.scoreAt(rule, node, p, len(p.hosts))
 	k := len(p.hosts)
 	switch {
-	case all == one && all == none, all <= -Infinity && none <= -Infinity:
+	case all == one && one == none, all <= -Infinity && none <= -Infinity:
 		return "", ""
 	case all <= -Infinity || one > all || none > all:
 		return "", "a node that reaches less is wished more, which no check does"
