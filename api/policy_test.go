@@ -341,6 +341,7 @@ func TestApplyRename(t *testing.T) {
 // TestApplyMuch: a configuration of nearly as many HAVIPs as there may be fits into one log
 // entry; one of more is refused.
 func TestApplyMuch(t *testing.T) {
+	sized(t)
 	w := newWorld(t)
 	var b strings.Builder
 	b.WriteString("version: 1\nsubnets: [{name: big, cidr: 10.64.0.0/12}]\nhavips:\n")
@@ -410,6 +411,7 @@ func TestApplyLostAnswer(t *testing.T) {
 
 // TestLimitsOfFiles: a file of the greatest length is read, a longer one is refused.
 func TestLimitsOfFiles(t *testing.T) {
+	sized(t)
 	w := newWorld(t)
 	file := []byte("version: 1\n# " + strings.Repeat("x", manifest.MaxBytes-14) + "\n")
 	if _, err := w.local(0).Apply(context.Background(), file, ApplyOptions{DryRun: true}); err != nil {

@@ -43,6 +43,7 @@ func sizedWorld(t testing.TB) *world {
 // TestReadsOfManyHAVIPs: what a person asks first is answered with work in proportion to the
 // number of HAVIPs, and in as many lines as he reads.
 func TestReadsOfManyHAVIPs(t *testing.T) {
+	sized(t)
 	w := sizedWorld(t)
 	st, s := w.log.now(), w.servers[0]
 	got, err := w.local(0).Status(context.Background(), false)

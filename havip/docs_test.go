@@ -72,6 +72,7 @@ var acts = map[string][]string{
 	"FailLimit": {
 		"manifest/mscs/group.go",          // FailoverThreshold
 		"manifest/pacemaker/resources.go", // an option of Pacemaker becomes this one
+		"api/console/havip_forms.go",      // its form changes what differs from what it showed
 		"cmd/havip-cluster/havips.go",     // shown beside the failures: 1 of 3
 	},
 }
