@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"net/http"
 	"path"
+	"sync"
 )
 
 // What browsers load: nothing of it comes from elsewhere. htmx is 4.0.1 (0BSD, static/LICENSE.htmx), with its
@@ -25,7 +26,7 @@ type asset struct {
 	hash string
 }
 
-var assets = func() map[string]asset {
+var assets = sync.OnceValue(func() map[string]asset {
 	kinds := map[string]string{".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
 	out := map[string]asset{}
 	entries, err := staticFiles.ReadDir("static")
@@ -41,14 +42,14 @@ var assets = func() map[string]asset {
 		out[e.Name()] = asset{body, kinds[path.Ext(e.Name())], hex.EncodeToString(sum[:6])}
 	}
 	return out
-}()
+})
 
 // assetPath is the address of a file below Base.
-func assetPath(name string) string { return "/static/" + name + "?v=" + assets[name].hash }
+func assetPath(name string) string { return "/static/" + name + "?v=" + assets()[name].hash }
 
 // serveAsset serves a file to anybody: it is the same for all, and public.
 func serveAsset(w http.ResponseWriter, r *http.Request) {
-	a, ok := assets[r.PathValue("name")]
+	a, ok := assets()[r.PathValue("name")]
 	if !ok {
 		http.NotFound(w, r)
 		return
@@ -60,8 +61,11 @@ func serveAsset(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(a.body)
 }
 
+// Both are made when the first page is asked for: most runs of this program, each command line among them,
+// ask for none.
+
 // pages are the templates by the name of a page: the same layout with another content.
-var pages = func() map[string]*template.Template {
+var pages = sync.OnceValue(func() map[string]*template.Template {
 	all := template.Must(template.New("").Funcs(functions).ParseFS(templateFiles, "templates/*.html"))
 	out := map[string]*template.Template{}
 	for _, name := range pageNames {
@@ -69,7 +73,7 @@ var pages = func() map[string]*template.Template {
 		out[name] = template.Must(one.Parse(`{{define "content"}}{{template "` + name + `" .}}{{end}}`))
 	}
 	return out
-}()
+})
 
 // pageNames are the pages that there are.
 var pageNames = []string{

@@ -198,7 +198,7 @@ func (c *Console) render(w http.ResponseWriter, v *visit, p *page) {
 		name = "region"
 	}
 	var b bytes.Buffer
-	if err := pages[p.Name].ExecuteTemplate(&b, name, out); err != nil {
+	if err := pages()[p.Name].ExecuteTemplate(&b, name, out); err != nil {
 		c.Log.Error("console: a page cannot be made", "page", p.Name, "error", err)
 		http.Error(w, "The page cannot be made; the agent's log says why.", http.StatusInternalServerError)
 		return
