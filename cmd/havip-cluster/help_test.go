@@ -109,7 +109,7 @@ func TestEveryPageCanBeTyped(t *testing.T) {
 	if commands < 100 || said < 300 {
 		t.Errorf("only %d commands and %d mentions were found", commands, said)
 	}
-	for _, wrong := range []string{"havip mvoe", "havip create --addres", "node set --weihgt=1", "apply --proone"} {
+	for _, wrong := range []string{"havip mvoe", "havip create --ipp=1", "node set --weihgt=1", "apply --proone"} {
 		if mentioned(root, wrong) == "" {
 			t.Errorf("`%s` passes", wrong)
 		}
