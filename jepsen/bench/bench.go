@@ -30,7 +30,7 @@ func Command(args []string) int {
 	f := flag.NewFlagSet("jepsen bench", flag.ExitOnError)
 	set := f.String("set", "standard", "what is measured: "+strings.Join(setNames(), ", "))
 	runs := f.Int("runs", 5, "how often each fault is repeated, 1 to 1000")
-	only := f.String("only", "", "measure those contenders whose name has this in it")
+	only := f.String("only", "", "measure those whose line in -list has this in it")
 	out := f.String("out", "bin/bench", "folder for results.json, README.md and the plots")
 	list := f.Bool("list", false, "say what would be measured")
 	draw := f.String("draw", "", "measure nothing: table, plots and gates of this results.json")
@@ -39,7 +39,7 @@ func Command(args []string) int {
 		fmt.Fprintf(os.Stderr, "bench: -runs %d -set %s: want 1 to %d runs of one of %v, and no further arguments\n", *runs, *set, runsMax, setNames())
 		return 2
 	}
-	scenes := slices.DeleteFunc(sets[*set](), func(s scene) bool { return !strings.Contains(s.contender.name, *only) })
+	scenes := slices.DeleteFunc(sets[*set](), func(s scene) bool { return !strings.Contains(s.String(), *only) })
 	if *list {
 		for _, s := range scenes {
 			fmt.Printf("%s: %s\n", s, strings.Join(s.faults, ", "))
@@ -78,7 +78,7 @@ func finish(r *results, err error) func(out string) int {
 		case err != nil:
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			return 1
-		case !passed(r.Gates):
+		case len(r.Rows) > 0 && !passed(r.Gates):
 			return 1
 		}
 		return 0

@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -50,13 +51,18 @@ func (u used) since(was used, took time.Duration) Cost {
 
 // cost measures while nobody asks for anything.
 func (b *bed) cost(ctx context.Context, r *results) error {
-	if b.swarm != nil {
-		b.swarm.Stop()
-		defer func() { _ = b.ask(ctx) }()
-	}
-	if _, err := b.ready(ctx, fault{}); b.swarm == nil && err != nil {
+	if _, err := b.ready(ctx, fault{lead: anyone}); err != nil {
 		return err
 	}
+	if b.swarm == nil {
+		return b.rest(ctx, r)
+	}
+	b.swarm.Stop()
+	return errors.Join(b.rest(ctx, r), b.ask(ctx))
+}
+
+// rest is cost once nobody asks.
+func (b *bed) rest(ctx context.Context, r *results) error {
 	time.Sleep(costCalm)
 	var before []used
 	for i := range b.lab.Nodes() {

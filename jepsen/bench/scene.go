@@ -268,7 +268,9 @@ func (b *bed) measure(ctx context.Context, f fault) (m measured, err error) {
 		return m, ctx.Err()
 	}
 	if b.swarm != nil {
-		m.gap = b.swarm.Report(at).Last
+		if m.gap, err = b.lastServed(ctx, at); err != nil {
+			return m, err
+		}
 	}
 	if err := heal(); err != nil {
 		return m, err
@@ -277,6 +279,21 @@ func (b *bed) measure(ctx context.Context, f fault) (m measured, err error) {
 	prober.Stop()
 	observer.Stop()
 	return m, b.read(&m, prober, observer)
+}
+
+// lastServed waits until every address answers again, and returns how long after at the last one did.
+func (b *bed) lastServed(ctx context.Context, at int64) (time.Duration, error) {
+	for end := time.Now().Add(readyWait); ; time.Sleep(100 * time.Millisecond) {
+		r := b.swarm.Report(at)
+		switch {
+		case r.Dark == 0:
+			return r.Last, nil
+		case ctx.Err() != nil:
+			return 0, ctx.Err()
+		case time.Now().After(end):
+			return 0, fmt.Errorf("%d of %d addresses are not served again within %s", r.Dark, len(b.havips), readyWait)
+		}
+	}
 }
 
 // read takes what the instruments saw.
