@@ -21,16 +21,16 @@ func TestFormsOfAHAVIP(t *testing.T) {
 	b := l.login("boss", fsm.RightAdmin)
 	a := b.post("/console/havips/new", url.Values{"name": {"web"}, "vpc": {"vpc-default"}, "subnet": {"net-10.77.0.0-24"}, "mode": {"manual"}, "ip": {"10.77.0.1"}, "range_type": {"cvm"}, "cvm": {"node-1", "node-2"}, "limit": {"yes"}})
 	if a.status != http.StatusBadRequest || !strings.Contains(a.text, "InvalidParameterValue.Reserved") || !strings.Contains(a.text, `value="10.77.0.1"`) || !strings.Contains(a.text, `value="node-2" checked`) {
-		t.Errorf("a reserved address: %d\n%s", a.status, plain(a.text))
+		t.Errorf("a reserved address: %d\n%s", a.status, plainText(a.text))
 	}
 	a = b.post("/console/havips/new", url.Values{"name": {"web"}, "subnet": {"net-10.77.0.0-24"}, "mode": {"manual"}, "range_type": {"cvm"}})
-	if a.status != http.StatusBadRequest || !strings.Contains(plain(a.text), "10.77.0.2 to 10.77.0.254") {
-		t.Errorf("no address: %d %s", a.status, plain(a.text))
+	if a.status != http.StatusBadRequest || !strings.Contains(plainText(a.text), "10.77.0.2 to 10.77.0.254") {
+		t.Errorf("no address: %d %s", a.status, plainText(a.text))
 	}
 	form := url.Values{"key": {"k1"}, "name": {"web"}, "subnet": {"net-10.77.0.0-24"}, "mode": {"auto"}, "ip": {"ignored"}, "range_type": {"eni"}, "eni": {"node-1/eth1", "node-2/eth1"}, "cvm": {"node-1"}, "limit": {"yes"}}
 	a = b.post("/console/havips/new", form)
 	if a.status != http.StatusSeeOther || !strings.HasPrefix(a.location, "/console/havips/havip-") || !strings.HasSuffix(a.location, "?did=created") {
-		t.Fatalf("created: %d %s %s", a.status, a.location, plain(a.text))
+		t.Fatalf("created: %d %s %s", a.status, a.location, plainText(a.text))
 	}
 	if again := b.post("/console/havips/new", form); again.location != a.location || len(l.now().HAVIPs) != 1 {
 		t.Errorf("the same form sent twice: %s, %d HAVIPs", again.location, len(l.now().HAVIPs))
@@ -61,14 +61,14 @@ func TestFormsOfAHAVIP(t *testing.T) {
 		{"/failures", nil, func() bool { return true }},
 	} {
 		if a := b.post(at+step.path, step.form); a.status != http.StatusSeeOther || !step.done() {
-			t.Errorf("%s: %d %s, %+v", step.path, a.status, plain(a.text), v())
+			t.Errorf("%s: %d %s, %+v", step.path, a.status, plainText(a.text), v())
 		}
 	}
 	if a := b.post(at+"/delete", nil); a.status != http.StatusBadRequest || len(l.now().HAVIPs) != 1 {
 		t.Errorf("deleted without being sure: %d", a.status)
 	}
 	if a := b.post(at+"/delete", url.Values{"sure": {"yes"}, "release": {"yes"}}); a.location != "/console/havips?did=deleted" {
-		t.Errorf("delete: %d %s", a.status, plain(a.text))
+		t.Errorf("delete: %d %s", a.status, plainText(a.text))
 	}
 }
 
@@ -114,7 +114,7 @@ func TestForms(t *testing.T) {
 		{"/tokens/boss/revoke", nil, func() bool { return len(l.now().CredentialList()) == 0 }},
 	} {
 		if a := b.post("/console"+step.path, step.form); a.status != http.StatusSeeOther || !strings.Contains(a.location, "did=") || !step.done() {
-			t.Errorf("%s %v: %d %s\n%s", step.path, step.form, a.status, a.location, plain(a.text))
+			t.Errorf("%s %v: %d %s\n%s", step.path, step.form, a.status, a.location, plainText(a.text))
 		}
 	}
 	if a := b.get("/console/"); a.location != "/console/login" {
@@ -155,7 +155,7 @@ func TestFormsThatAreWrong(t *testing.T) {
 	} {
 		a := b.post("/console"+step.path, step.form)
 		if a.status < 400 || a.status > 499 || !strings.Contains(strings.ReplaceAll(a.text, "&#34;", `"`), step.says) {
-			t.Errorf("%s %v: %d\n%s", step.path, step.form, a.status, plain(a.text))
+			t.Errorf("%s %v: %d\n%s", step.path, step.form, a.status, plainText(a.text))
 		}
 	}
 	if got := l.now().Cluster.Revision; got != before {
@@ -191,7 +191,7 @@ func TestRights(t *testing.T) {
 		b := l.login(fmt.Sprintf("%s-%d", row.right, l.now().Index), row.right)
 		a := b.post("/console"+row.path, row.form)
 		if row.may != (a.status == http.StatusSeeOther) || !row.may && (a.status != http.StatusForbidden || !strings.Contains(a.text, string(fsm.CodeDenied))) {
-			t.Errorf("%s: POST %s: %d %s", row.right, row.path, a.status, plain(a.text))
+			t.Errorf("%s: POST %s: %d %s", row.right, row.path, a.status, plainText(a.text))
 		}
 	}
 	for right, offers := range map[fsm.Right]map[string]bool{
@@ -228,12 +228,12 @@ func TestGroupToken(t *testing.T) {
 	b := &browser{lab: l, source: "192.0.2.7"}
 	b.post("/console/login", url.Values{"token": {l.token("of-g", fsm.RightAdmin, "g")}})
 	if a := b.post("/console/havips/"+web+"/disable", nil); a.status != http.StatusSeeOther {
-		t.Errorf("its own HAVIP: %d %s", a.status, plain(a.text))
+		t.Errorf("its own HAVIP: %d %s", a.status, plainText(a.text))
 	}
 	if a := b.post("/console/havips/"+other+"/disable", nil); a.status != http.StatusForbidden {
-		t.Errorf("another one's HAVIP: %d %s", a.status, plain(a.text))
+		t.Errorf("another one's HAVIP: %d %s", a.status, plainText(a.text))
 	}
-	if a := b.get("/console/havips"); strings.Contains(a.text, "/havips/new") || !strings.Contains(plain(a.text), "admin, group g") {
+	if a := b.get("/console/havips"); strings.Contains(a.text, "/havips/new") || !strings.Contains(plainText(a.text), "admin, group g") {
 		t.Error("it is offered to create a HAVIP, or not told what it is")
 	}
 }
@@ -257,7 +257,7 @@ func TestNewerAPI(t *testing.T) {
 	b := ownBrowser(t, c)
 	for path, says := range map[string]string{"/havips": "web", "/events": "entirely-new", "/groups": "not one that this console knows", "/keys": "the agent does not answer"} {
 		if a := b.get("/b" + path); !strings.Contains(a.text, says) {
-			t.Errorf("%s: %d %s", path, a.status, plain(a.text))
+			t.Errorf("%s: %d %s", path, a.status, plainText(a.text))
 		}
 	}
 	if got := topicsOf("entirely-new"); len(got) != len(everyTopic) {
@@ -279,10 +279,10 @@ func TestWithoutMajority(t *testing.T) {
 	l.mu.Unlock()
 	a := b.get("/console/havips")
 	if a.status != http.StatusOK || !strings.Contains(a.text, ">web<") || !strings.Contains(a.text, "No majority of the voters answers") {
-		t.Errorf("%d %s", a.status, plain(a.text))
+		t.Errorf("%d %s", a.status, plainText(a.text))
 	}
 	if a := b.get("/console/"); !strings.Contains(a.text, "no leader is known") {
-		t.Errorf("the overview: %d %s", a.status, plain(a.text))
+		t.Errorf("the overview: %d %s", a.status, plainText(a.text))
 	}
 }
 

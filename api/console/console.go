@@ -13,8 +13,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
+
+	"havip-cluster/internal/plain"
 )
 
 // Config is what a Console is made of.
@@ -154,12 +155,7 @@ func foreign(r *http.Request) string {
 // clipBytes bounds what of a caller's text comes into a log line or a sentence.
 const clipBytes = 100
 
-func clip(text string) string {
-	if len(text) > clipBytes {
-		text = strings.ToValidUTF8(text[:clipBytes], "") + "..."
-	}
-	return text
-}
+func clip(text string) string { return plain.Clip(text, clipBytes) }
 
 // hostOf is the address of a caller without its port.
 func hostOf(remote string) string {

@@ -274,6 +274,6 @@ func (l *lab) havip(spec fsm.CreateHAVIP) string {
 var tags = regexp.MustCompile(`<[^>]*>|\s+`)
 
 // plain is a page without its tags.
-func plain(html string) string {
+func plainText(html string) string {
 	return strings.Join(strings.Fields(tags.ReplaceAllString(html, " ")), " ")
 }

@@ -222,6 +222,6 @@ func TestOneTimeAddress(t *testing.T) {
 		t.Errorf("another Host: %d", w.Code)
 	}
 	if a := b.get("/secret/login"); !strings.Contains(a.text, "havip-cluster console") || strings.Contains(a.text, "<form") {
-		t.Errorf("its login asks for a token: %s", plain(a.text))
+		t.Errorf("its login asks for a token: %s", plainText(a.text))
 	}
 }

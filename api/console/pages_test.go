@@ -89,8 +89,8 @@ func TestPagesTell(t *testing.T) {
 		{"/events", "havip-created"},
 		{"/audit", "Who"},
 	} {
-		if a := b.get("/console" + row.path); !strings.Contains(plain(a.text), row.has) {
-			t.Errorf("%s does not say %q:\n%s", row.path, row.has, plain(a.text))
+		if a := b.get("/console" + row.path); !strings.Contains(plainText(a.text), row.has) {
+			t.Errorf("%s does not say %q:\n%s", row.path, row.has, plainText(a.text))
 		}
 	}
 	if a := b.get("/console/havips?state=UNBIND"); strings.Contains(a.text, ">web<") {

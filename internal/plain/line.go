@@ -13,3 +13,11 @@ func Line(s string) string {
 		return r
 	}, s)
 }
+
+// Clip is text of at most n bytes, cut between characters, with three dots where something is missing.
+func Clip(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	return strings.ToValidUTF8(text[:n], "") + "..."
+}

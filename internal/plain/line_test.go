@@ -7,3 +7,11 @@ func TestLine(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestClip(t *testing.T) {
+	for text, want := range map[string]string{"": "", "short": "short", "exactly10!": "exactly10!", "more than ten": "more than ...", "123456789é!": "123456789..."} {
+		if got := Clip(text, 10); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}

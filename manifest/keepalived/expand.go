@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"havip-cluster/fsm"
+	"havip-cluster/internal/plain"
 	"havip-cluster/manifest"
 )
 
@@ -267,12 +268,7 @@ func splitList(s string) []string {
 }
 
 // clip shortens a line for the head of a finding.
-func clip(line string) string {
-	if len(line) > 40 {
-		return strings.ToValidUTF8(line[:40], "") + "..."
-	}
-	return line
-}
+func clip(line string) string { return plain.Clip(line, 40) }
 
 // split cuts a line into words. Quotes go, what is in them stays together, a backslash
 // takes the next character as it is. A brace at either end of a word stands for itself; those

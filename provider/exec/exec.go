@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"havip-cluster/internal/plain"
 	"havip-cluster/internal/program"
 	"havip-cluster/internal/rootonly"
 	"havip-cluster/provider"
@@ -196,14 +197,5 @@ func said(out program.Output) string {
 
 // clip bounds what a program says of itself, and leaves one line of it.
 func clip(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, "?"))
-	if len(text) > errorMax {
-		text = strings.ToValidUTF8(text[:errorMax], "") + "..."
-	}
-	return text
+	return plain.Clip(plain.Line(strings.ToValidUTF8(text, "?")), errorMax)
 }

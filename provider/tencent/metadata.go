@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 
+	"havip-cluster/internal/plain"
 	"havip-cluster/provider"
 )
 
@@ -114,9 +115,4 @@ func (m *metadata) self(ctx context.Context) (provider.Self, error) {
 }
 
 // clip cuts a text of others to n bytes.
-func clip(s string, n int) string {
-	if len(s) > n {
-		s = s[:n] + "..."
-	}
-	return strings.ToValidUTF8(s, "?")
-}
+func clip(s string, n int) string { return plain.Clip(strings.ToValidUTF8(s, "?"), n) }
