@@ -47,7 +47,7 @@ import (
 const (
 	handOverWait = 10 * time.Second // for all HAVIPs to leave, at SIGTERM
 	agentScore   = -900             // oom_score_adj: after the guard, before the host is lost
-	watchdogTick = 200 * time.Millisecond
+	watchdogTick = time.Second
 	// spareProcessors are what Go's scheduler has beyond the cores, for the threads that renew and answer:
 	// back from the kernel, each goes on at once, and does not wait for a goroutine to give its place up.
 	spareProcessors = 2
@@ -91,6 +91,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcessors)
+	}
+	if err := realtime.RelaxMonitor(); err != nil {
+		o.Log.Debug("this process wakes more often than it has to", "err", err)
 	}
 	a := &node{options: o, log: o.Log, plane: realtime.New(), figures: newFigures()}
 	return a.start(ctx, config)
@@ -444,14 +447,17 @@ func (a *node) atOnce(sig os.Signal) bool {
 }
 
 // watch ends the agent when its state machine or Raft has stopped: a node that cannot
-// follow the log must not look alive.
+// follow the log must not look alive. The first wakes it, the second is looked for.
 func (a *node) watch(ctx context.Context) error {
+	changed, stop := a.node.Watch()
+	defer stop()
 	tick := time.NewTicker(watchdogTick)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-changed:
 		case <-tick.C:
 		}
 		if err := a.node.Halted(); err != nil {

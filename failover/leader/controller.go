@@ -17,6 +17,7 @@ import (
 const (
 	hearPending = 2 * limits.HAVIPs      // messages to the leader that wait; more are dropped, senders repeat
 	controlTick = 250 * time.Millisecond // a turn without an event, at the latest
+	followTick  = time.Second            // the same at a node that does not lead; the log tells it of a change
 	retryPause  = 20 * time.Millisecond  // after a proposal that failed
 	proposeWait = 3 * time.Second
 )
@@ -177,7 +178,7 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 		c.leadership = nil
 		clear(c.timeline.sessions)
 		c.watch()
-		return controlTick
+		return followTick
 	}
 	if c.leadership == nil || c.leadership.term != term {
 		c.leadership = &leadership{
