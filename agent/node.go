@@ -10,8 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,12 +46,6 @@ const (
 	handOverWait = 10 * time.Second // for all HAVIPs to leave, at SIGTERM
 	agentScore   = -900             // oom_score_adj: after the guard, before the host is lost
 	watchdogTick = time.Second
-	// spareProcessors are what Go's scheduler has beyond the cores, for the threads that renew and answer:
-	// back from the kernel, each goes on at once, and does not wait for a goroutine to give its place up.
-	spareProcessors = 2
-	// gcPercent keeps the resident memory of an idle node small: it allocates little, so collections
-	// are seldom, and the memory between them is all the same resident. GOGC wins over it.
-	gcPercent = 50
 )
 
 // Options say how a node runs.
@@ -86,15 +78,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcessors)
-	}
-	if err := realtime.RelaxMonitor(); err != nil {
-		o.Log.Debug("this process wakes more often than it has to", "err", err)
-	}
+	tuneRuntime(o.Log)
 	a := &node{options: o, log: o.Log, plane: realtime.New(), figures: newFigures()}
 	return a.start(ctx, config)
 }

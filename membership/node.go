@@ -447,23 +447,6 @@ func (n *Node) TransferLeadership() error {
 // Stopped reports whether Raft ended by itself, as it does on a node that was removed.
 func (n *Node) Stopped() bool { return n.raft.State() == raft.Shutdown }
 
-// Disk tells about the log's file: its size in bytes, the longest write so far, and
-// whether one hangs now.
-type Disk struct {
-	Bytes   int64
-	Worst   time.Duration
-	Stalled bool
-}
-
-// Disk returns the present figures.
-func (n *Node) Disk() Disk {
-	d := Disk{Worst: time.Duration(n.guard.longest.Load()), Stalled: n.guard.Stalled()}
-	if st, err := os.Stat(n.path); err == nil {
-		d.Bytes = st.Size()
-	}
-	return d
-}
-
 // Close stops the node. It gives up after a while, because a disk that hangs would hold
 // it; then ErrDiskStalled says so, and only the end of the process frees the log's file.
 // Calling it again changes nothing.
