@@ -6,6 +6,6 @@ import "time"
 // ordinary scheduler eat the lease; above the longest, a failover takes longer than an operator with
 // a pager. The log refuses others, and so does failover/lease.
 const (
-	LeaseShortest = 50 * time.Millisecond
+	LeaseShortest = 10 * time.Millisecond
 	LeaseLongest  = time.Minute
 )

@@ -37,15 +37,16 @@ type profileEntry struct {
 	name     Profile
 	meant    string
 	leaseMin time.Duration
+	raftMin  time.Duration
 	timers   Timers
 }
 
 const ms = time.Millisecond
 
 var profiles = []profileEntry{
-	{ProfileFast, "quiet hosts on one LAN", 50 * ms, Timers{150 * ms, 30 * ms, 100 * ms, 100 * ms, 75 * ms}},
-	{ProfileLAN, "hosts in one zone", 100 * ms, Timers{500 * ms, 100 * ms, 250 * ms, 250 * ms, 200 * ms}},
-	{ProfileWAN, "several zones", 500 * ms, Timers{3000 * ms, 600 * ms, 1500 * ms, 1500 * ms, 1000 * ms}},
+	{ProfileFast, "quiet hosts on one LAN", 10 * ms, 50 * ms, Timers{150 * ms, 30 * ms, 100 * ms, 100 * ms, 75 * ms}},
+	{ProfileLAN, "hosts in one zone", 10 * ms, 100 * ms, Timers{500 * ms, 100 * ms, 250 * ms, 250 * ms, 200 * ms}},
+	{ProfileWAN, "several zones", 500 * ms, 500 * ms, Timers{3000 * ms, 600 * ms, 1500 * ms, 1500 * ms, 1000 * ms}},
 }
 
 func findProfile(s string) (profileEntry, error) {
@@ -87,7 +88,7 @@ func TimersFor(profile Profile, lease time.Duration) (Timers, error) {
 		return Timers{}, fmt.Errorf("%w: lease %v is longer than %v: a crash would leave its HAVIPs silent for that long",
 			ErrInvalid, lease, leaseMax)
 	}
-	heartbeat := min(max(lease/2, p.leaseMin), raftMax)
+	heartbeat := min(max(lease/2, p.raftMin), raftMax)
 	return Timers{
 		Lease:           lease,
 		Renew:           lease / renewShare,
