@@ -25,7 +25,6 @@ import (
 	"havip-cluster/membership"
 	"havip-cluster/membership/identity"
 	"havip-cluster/membership/reach"
-	"havip-cluster/membership/words"
 )
 
 const (
@@ -44,7 +43,7 @@ type backend struct {
 	version string // of the program
 	node    *membership.Node
 	gossip  *membership.Gossip
-	words   *words.Socket
+	words   carrier
 	member  *failover.Member
 	// running is the same Member for datagrams, which may come before it is made.
 	running atomic.Pointer[failover.Member]
@@ -53,6 +52,8 @@ type backend struct {
 	hook    string // of the fence; "": none
 	proved  bool   // at the start
 	plane   *realtime.Plane
+	// planeReport is of the lease plane in the guard; nil: this process is it.
+	planeReport func() realtime.Report
 	// elsewhere says who else answered for this node's address at the start; "" is nobody.
 	elsewhere string
 	prober    *reach.Prober
@@ -350,6 +351,9 @@ func (b *backend) Local() api.Local {
 	disk := b.node.Disk()
 	out := api.Local{Fence: b.fence, FenceHook: b.hook, FenceProved: b.proved, LogBytes: disk.Bytes}
 	plane := b.plane.Report()
+	if b.planeReport != nil {
+		plane = b.planeReport()
+	}
 	out.Plane = api.Plane{RealTime: plane.RealTime, MemoryLocked: plane.Locked, Refused: plane.Refused, Throttled: plane.Throttled}
 	if disk.Stalled {
 		out.Conditions = append(out.Conditions, "its disk does not take the log's writes; it does not lead while that lasts")

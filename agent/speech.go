@@ -4,12 +4,17 @@ import (
 	"context"
 	"strings"
 
+	"havip-cluster/agent/guard"
 	"havip-cluster/api"
+	"havip-cluster/failover"
+	"havip-cluster/failover/lease/shell"
+	"havip-cluster/failover/plane"
 	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
 	"havip-cluster/membership"
 	"havip-cluster/membership/reach"
 	"havip-cluster/membership/words"
+	"havip-cluster/netdev/fence"
 )
 
 // openGossip starts what finds the other nodes. It carries words of the lease only to and from
@@ -33,9 +38,22 @@ func (a *node) openGossip() (err error) {
 	return err
 }
 
-// openWords starts to listen for the sealed words of the lease.
+// carrier takes the words of the lease to other nodes: the socket, or the lease plane in the guard.
+type carrier interface {
+	ports.Post
+	Run(ctx context.Context) error
+	Silent() []string
+	Dropped() map[string]uint64
+	Close() error
+}
+
+// openWords starts to listen for the sealed words of the lease: in the guard, where that can set the
+// fence's deadline, else here.
 func (a *node) openWords() (err error) {
-	a.words, err = words.Open(words.Config{
+	if a.openPlane() {
+		return nil
+	}
+	socket, err := words.Open(words.Config{
 		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Lease),
 		State: a.node.State, Keys: a.id.SpeechKeys, Logger: a.log, Plane: a.plane,
 		Receive: func(from string, word []byte) {
@@ -44,7 +62,61 @@ func (a *node) openWords() (err error) {
 			}
 		},
 	})
+	if err == nil {
+		a.words = socket
+	}
 	return err
+}
+
+// openPlane has the guard renew and answer. False: it cannot.
+func (a *node) openPlane() bool {
+	if a.teller == nil || a.edge != nil && a.fenceKind() != fence.EBPF {
+		return false
+	}
+	ends, ok := guard.PlaneEnds()
+	if !ok {
+		return false
+	}
+	running := func() *failover.Member { return a.backend.running.Load() }
+	client, err := plane.NewClient(ends, plane.ClientConfig{
+		Log: a.replica, Clock: ports.Boot, Logger: a.log, Keys: a.planeKeys, Measure: a.figures.measure(),
+		Word: func(from string, word []byte) {
+			if m := running(); m != nil {
+				m.Receive(from, word)
+			}
+		},
+		WordOut: func(to fsm.Node, word []byte) { _ = a.gossip.Send(to, word) }, // a lost word is ordinary
+		Owner: func() shell.Listener {
+			if m := running(); m != nil && m.Agent != nil {
+				return m.Agent
+			}
+			return nil
+		},
+	})
+	if err == nil {
+		a.node.Reconfiguring(client.Reconfiguring)
+		if err = client.Start(plane.Start{Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Lease), Lease: a.id.Lease, Owner: a.edge != nil}); err != nil {
+			_ = client.Close()
+		}
+	}
+	if err != nil {
+		a.log.Warn("the guard does not renew and answer for this agent, which does it itself: a lease below 100 ms may end on a busy host", "err", err)
+		return false
+	}
+	a.apart, a.words = client, client
+	return true
+}
+
+// planeKeys are this node's keys for words; none, while they cannot be read.
+func (a *node) planeKeys() (out []plane.Key) {
+	keys, err := a.id.SpeechKeys()
+	if err != nil {
+		return nil
+	}
+	for _, k := range keys {
+		out = append(out, plane.Key{Certificate: k.Certificate, Secret: k.Secret.Bytes()})
+	}
+	return out
 }
 
 // registrar keeps this node's key in the state.

@@ -96,6 +96,8 @@ type Apart interface {
 	shell.Leaseholder
 	// Hear takes a word that is for a part over there: of a node, or with "" by gossip. It does not block.
 	Hear(from string, word []byte)
+	// RefusedWords are those that were not heard over there.
+	RefusedWords() []wire.RefusedWords
 }
 
 // New builds a Member. Nothing runs before Run; but what Receive and ReceiveGossip are given from now
@@ -171,7 +173,12 @@ func (m *Member) ReceiveGossip(b []byte) {
 }
 
 // Refused returns how many words were not heard, sorted by kind and reason.
-func (m *Member) Refused() []wire.RefusedWords { return m.mail.Refused() }
+func (m *Member) Refused() []wire.RefusedWords {
+	if m.apart == nil {
+		return m.mail.Refused()
+	}
+	return wire.JoinRefused(m.mail.Refused(), m.apart.RefusedWords())
+}
 
 // MayOpen is the leader's word on a request for a session, beside what Apply checks: nil, or
 // that another process still renews the node's last one.

@@ -35,6 +35,8 @@ type Renewer struct {
 	boots   lease.Boots              // of the voters
 	lastAck map[string]lease.Instant // by voter
 	course  course                   // what renewing was like of late
+	// abandoned: the fence is another's by now.
+	abandoned bool
 }
 
 // NewRenewer returns a Renewer without a session.
@@ -57,12 +59,12 @@ func (r *Renewer) Begin(s lease.Session, sent lease.Instant, length time.Duratio
 	h := lease.NewHolder(s, sent, length)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !h.Alive(r.cfg.Clock()) {
+	if r.abandoned || !h.Alive(r.cfg.Clock()) {
 		return false
 	}
 	r.holder = h
 	r.course.end = h.Deadline()
-	r.fence.SetDeadline(h.Deadline()) // under the lock, as everywhere: see Ack
+	r.store(h.Deadline())
 	return true
 }
 
@@ -88,7 +90,7 @@ func (r *Renewer) Ended(e lease.Ended) {
 	ends := r.holder != nil && e.Session == r.holder.Session() && r.holder.Alive(r.cfg.Clock())
 	if ends {
 		r.holder.Release()
-		r.fence.SetDeadline(0) // under the lock, as everywhere
+		r.store(0)
 	}
 	r.mu.Unlock()
 	if ends {
@@ -129,9 +131,7 @@ func (r *Renewer) Ack(a lease.Ack) {
 		r.lastAck[a.From] = now
 	}
 	if moved {
-		// In the same critical section as the decision, so that a later, longer
-		// deadline is never overwritten by an earlier one.
-		r.fence.SetDeadline(deadline)
+		r.store(deadline)
 		r.course.answered(now, now.Sub(a.Sent), deadline.Sub(now))
 	}
 	r.mu.Unlock()
@@ -154,5 +154,24 @@ func (r *Renewer) Release() {
 		r.holder.Release()
 	}
 	// Under the lock: a late acknowledgement finds the holder dead, or came before this.
-	r.fence.SetDeadline(0)
+	r.store(0)
+}
+
+// Abandon ends renewing, and leaves the fence as it is until the deadline: for a node whose agent is
+// dead. Nothing here touches the fence afterwards.
+func (r *Renewer) Abandon() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.abandoned = true
+	if r.holder != nil {
+		r.holder.Release()
+	}
+}
+
+// store tells the fence the deadline. Call it with mu held, so that a later, longer deadline is never
+// overwritten by an earlier one.
+func (r *Renewer) store(t lease.Instant) {
+	if !r.abandoned {
+		r.fence.SetDeadline(t)
+	}
 }

@@ -89,14 +89,15 @@ func (r *Renewer) round(h *lease.Holder, out *lease.Renewal, grace int) (pause t
 	}
 	if _, open := s.Sessions[h.Session().Number]; !open {
 		h.Release()
-		r.fence.SetDeadline(0)
+		r.store(0)
 	}
 	wait := time.Duration(0)
 	if grace > 0 {
 		wait = h.Pace() / time.Duration(grace)
 	}
 	was, due := h.NextRenewal(), false
-	if alive = h.Alive(now); alive && !now.Before(was.Add(wait)) {
+	authorised := r.cfg.Authorised == nil || r.cfg.Authorised(now)
+	if alive = h.Alive(now); alive && authorised && !now.Before(was.Add(wait)) {
 		*out, due = h.Begin(now, set, s.Cluster.Lease)
 		r.newest = *out
 		if out.Round > 1 { // the first is due before anybody could send it
@@ -105,6 +106,9 @@ func (r *Renewer) round(h *lease.Holder, out *lease.Renewal, grace int) (pause t
 	}
 	next := h.NextRenewal().Add(wait)
 	pause = max(min(next, h.Deadline()).Sub(now), 0)
+	if !authorised {
+		pause = min(h.Pace(), max(h.Deadline().Sub(now), 0))
+	}
 	r.mu.Unlock()
 	if !alive {
 		return 0, false
