@@ -329,6 +329,9 @@ func TestStopLeavesTheFence(t *testing.T) {
 	if b.client.Begin(lease.Session{Node: "n-1", Number: 7}, ports.Boot(), length) {
 		t.Error("a session begins after the end")
 	}
+	if b.server.core.renewer.Begin(lease.Session{Node: "n-1", Number: 7}, ports.Boot(), length) {
+		t.Error("an order that was under way begins it")
+	}
 	b.server.core.renewer.Ack(lease.Ack{From: "n-2", Session: lease.Session{Node: "n-1", Number: 7}, Round: 1})
 	b.server.core.renewer.Release()
 	time.Sleep(length / 2)
