@@ -232,7 +232,7 @@ func (a *node) open(dir string) error {
 		return err
 	}
 	a.replica = &raftLog{Node: a.node}
-	a.backend = &backend{id: a.id, version: a.options.Version, node: a.node, edge: a.edge, fence: a.fenceName(), hook: a.fenceHook(), proved: a.proved, plane: a.plane, elsewhere: elsewhere, clients: map[string]connection{}}
+	a.backend = &backend{id: a.id, version: a.options.Version, node: a.node, edge: a.edge, fence: a.fenceName(), hook: a.fenceHook(), proved: a.proved, plane: a.plane.Report, elsewhere: elsewhere, clients: map[string]connection{}}
 	if err := errors.Join(a.openGossip(), a.openWords()); err != nil {
 		return err
 	}
@@ -273,10 +273,7 @@ func (a *node) openMember() {
 		Changed: a.changed, Sent: a.sent,
 		Measure: a.figures.measure(), Claimed: a.figures.claims.Inc,
 	}
-	if a.apart != nil {
-		cfg.Apart = a.apart
-		a.backend.planeReport = a.apart.Report
-	}
+	a.setApart(&cfg)
 	if a.edge != nil {
 		cfg.Edge = a.edge
 		a.health = health.NewRunner(health.Config{Neighbour: askNeighbour, Log: a.log})
@@ -344,9 +341,7 @@ func (a *node) run(parent context.Context) error {
 	part("guard", a.tellGuard)
 	part("claims", func(ctx context.Context) error { a.claims.Run(ctx); return nil })
 	part("cloud", func(ctx context.Context) error { a.cloud.run(ctx); return nil })
-	if a.apart == nil { // else the guard's is what has to stay
-		part("memory", func(ctx context.Context) error { a.plane.KeepMemory(ctx); return nil })
-	}
+	part("memory", a.keepMemory)
 	part("snapshots", func(ctx context.Context) error { a.saver.Run(ctx); return nil })
 	if a.edge != nil {
 		part("edge", func(ctx context.Context) error { a.edge.Run(ctx, a.member.Agent); return nil })

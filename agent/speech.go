@@ -4,17 +4,12 @@ import (
 	"context"
 	"strings"
 
-	"havip-cluster/agent/guard"
 	"havip-cluster/api"
-	"havip-cluster/failover"
-	"havip-cluster/failover/lease/shell"
-	"havip-cluster/failover/plane"
 	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
 	"havip-cluster/membership"
 	"havip-cluster/membership/reach"
 	"havip-cluster/membership/words"
-	"havip-cluster/netdev/fence"
 )
 
 // openGossip starts what finds the other nodes. It carries words of the lease only to and from
@@ -66,57 +61,6 @@ func (a *node) openWords() (err error) {
 		a.words = socket
 	}
 	return err
-}
-
-// openPlane has the guard renew and answer. False: it cannot.
-func (a *node) openPlane() bool {
-	if a.teller == nil || a.edge != nil && a.fenceKind() != fence.EBPF {
-		return false
-	}
-	ends, ok := guard.PlaneEnds()
-	if !ok {
-		return false
-	}
-	running := func() *failover.Member { return a.backend.running.Load() }
-	client, err := plane.NewClient(ends, plane.ClientConfig{
-		Log: a.replica, Clock: ports.Boot, Logger: a.log, Keys: a.planeKeys, Measure: a.figures.measure(),
-		Word: func(from string, word []byte) {
-			if m := running(); m != nil {
-				m.Receive(from, word)
-			}
-		},
-		WordOut: func(to fsm.Node, word []byte) { _ = a.gossip.Send(to, word) }, // a lost word is ordinary
-		Owner: func() shell.Listener {
-			if m := running(); m != nil && m.Agent != nil {
-				return m.Agent
-			}
-			return nil
-		},
-	})
-	if err == nil {
-		a.node.Reconfiguring(client.Reconfiguring)
-		if err = client.Start(plane.Start{Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Lease), Lease: a.id.Lease, Owner: a.edge != nil}); err != nil {
-			_ = client.Close()
-		}
-	}
-	if err != nil {
-		a.log.Warn("the guard does not renew and answer for this agent, which does it itself: a lease below 100 ms may end on a busy host", "err", err)
-		return false
-	}
-	a.apart, a.words = client, client
-	return true
-}
-
-// planeKeys are this node's keys for words; none, while they cannot be read.
-func (a *node) planeKeys() (out []plane.Key) {
-	keys, err := a.id.SpeechKeys()
-	if err != nil {
-		return nil
-	}
-	for _, k := range keys {
-		out = append(out, plane.Key{Certificate: k.Certificate, Secret: k.Secret.Bytes()})
-	}
-	return out
 }
 
 // registrar keeps this node's key in the state.
