@@ -201,7 +201,7 @@ func (s *Server) start(o Start) error {
 	c.mail = wire.NewMail(wire.Config{Node: o.Node, Log: s.view, Post: carrier, Gossip: gossip{s}, Boot: boot}, func(m wire.Message) { s.deliver(c, m) })
 	cfg := shell.Config{
 		Node: o.Node, Log: s.view, Mail: c.mail, Clock: s.host.Clock, Logger: s.host.Logger, Boot: boot, Lease: o.Lease, Plane: s.host.Plane,
-		Authorised: func(now lease.Instant) bool { return now.Before(s.page.Authorised()) },
+		Authorised: s.authorised,
 		Measure:    shell.Measure{Renewed: s.renewed, Extended: s.extended},
 	}
 	c.voter = shell.NewVoter(cfg)
@@ -230,6 +230,11 @@ func (s *Server) start(o Start) error {
 	go s.report(ctx)
 	go s.host.Plane.KeepMemory(ctx)
 	return nil
+}
+
+// authorised reports whether the agent still wants its session.
+func (s *Server) authorised(now lease.Instant) bool {
+	return now.Before(s.page.Authorised())
 }
 
 // begin renews a session from now on.
