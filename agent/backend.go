@@ -52,7 +52,7 @@ type backend struct {
 	hook    string // of the fence; "": none
 	proved  bool   // at the start
 	// plane says what renews and answers has of its host.
-	plane func() realtime.Report
+	plane func() (process string, r realtime.Report)
 	// elsewhere says who else answered for this node's address at the start; "" is nobody.
 	elsewhere string
 	prober    *reach.Prober
@@ -321,8 +321,8 @@ func (b *backend) isLate(n fsm.Node, voter bool) bool {
 func (b *backend) Local() api.Local {
 	disk := b.node.Disk()
 	out := api.Local{Fence: b.fence, FenceHook: b.hook, FenceProved: b.proved, LogBytes: disk.Bytes}
-	plane := b.plane()
-	out.Plane = api.Plane{RealTime: plane.RealTime, MemoryLocked: plane.Locked, Refused: plane.Refused, Throttled: plane.Throttled}
+	where, plane := b.plane()
+	out.Plane = api.Plane{Process: where, RealTime: plane.RealTime, MemoryLocked: plane.Locked, Refused: plane.Refused, Throttled: plane.Throttled}
 	if disk.Stalled {
 		out.Conditions = append(out.Conditions, "its disk does not take the log's writes; it does not lead while that lasts")
 	}

@@ -232,7 +232,7 @@ func (a *node) open(dir string) error {
 		return err
 	}
 	a.replica = &raftLog{Node: a.node}
-	a.backend = &backend{id: a.id, version: a.options.Version, node: a.node, edge: a.edge, fence: a.fenceName(), hook: a.fenceHook(), proved: a.proved, plane: a.plane.Report, elsewhere: elsewhere, clients: map[string]connection{}}
+	a.backend = &backend{id: a.id, version: a.options.Version, node: a.node, edge: a.edge, fence: a.fenceName(), hook: a.fenceHook(), proved: a.proved, plane: a.ownPlane, elsewhere: elsewhere, clients: map[string]connection{}}
 	if err := errors.Join(a.openGossip(), a.openWords()); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"havip-cluster/failover/plane"
 	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
+	"havip-cluster/internal/realtime"
 	"havip-cluster/membership"
 	"havip-cluster/netdev/fence"
 )
@@ -72,8 +73,11 @@ func (a *node) setApart(cfg *failover.Config) {
 		return // a nil *plane.Client would be no nil failover.Apart
 	}
 	cfg.Apart = a.apart
-	a.backend.plane = a.apart.Report
+	a.backend.plane = func() (string, realtime.Report) { return "guard", a.apart.Report() }
 }
+
+// ownPlane is what this process has of its host, where it renews and answers itself.
+func (a *node) ownPlane() (string, realtime.Report) { return "agent", a.plane.Report() }
 
 // keepMemory locks the memory of what renews, where that is this process.
 func (a *node) keepMemory(ctx context.Context) error {

@@ -56,9 +56,7 @@ func (g *guard) serve(ends plane.Ends) (stop func(), err error) {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcessors)
 	}
-	if err := realtime.RaiseProcess(); err != nil {
-		g.log.Debug("the guard's threads keep their priority", "err", err) // status says it: realtime.Report
-	}
+	p.RaiseProcess()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

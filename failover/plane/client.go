@@ -25,6 +25,10 @@ const (
 	authoriseEach = Authorisation / 5
 
 	callWait = 2 * time.Second // for an answer; a plane that is that late lost its lease long ago
+	// heardWait is for what the leader asks on its way; one that was not answered in that time is not asked
+	// again for muteFor.
+	heardWait = 50 * time.Millisecond
+	muteFor   = time.Second
 )
 
 // ErrGone is returned when the plane does not answer any more.
@@ -61,6 +65,7 @@ type Client struct {
 	enc     *gob.Encoder
 	next    uint64
 	waiting map[uint64]chan answer
+	mute    time.Time // until then nothing is asked on the leader's way
 
 	feed feeder
 }
@@ -200,13 +205,15 @@ func (c *Client) wake() {
 }
 
 // call sends an order and waits for its answer.
-func (c *Client) call(o order) (answer, error) {
+func (c *Client) call(o order) (answer, error) { return c.callFor(callWait, o) }
+
+func (c *Client) callFor(wait time.Duration, o order) (answer, error) {
 	w := make(chan answer, 1)
 	id, err := c.send(o, w)
 	if err != nil {
 		return answer{}, err
 	}
-	limit := time.NewTimer(callWait)
+	limit := time.NewTimer(wait)
 	defer limit.Stop()
 	select {
 	case a := <-w:
@@ -220,7 +227,8 @@ func (c *Client) call(o order) (answer, error) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.waiting, id)
-		return answer{}, fmt.Errorf("%w for %v", ErrGone, callWait)
+		c.mute = time.Now().Add(muteFor)
+		return answer{}, fmt.Errorf("%w for %v", ErrGone, wait)
 	}
 }
 
@@ -331,8 +339,20 @@ func (c *Client) Course(from int64) []shell.Second {
 
 // Heard implements failover.Voter.
 func (c *Client) Heard(s lease.Session) (ago, left time.Duration, known bool) {
-	a, err := c.call(order{Ask: askHeard, Session: s})
+	a, err := c.ask(s)
 	return a.Ago, a.Left, err == nil && a.Known
+}
+
+// ask asks about a session, on the leader's way: a plane that does not answer costs a moment, once in a
+// while.
+func (c *Client) ask(s lease.Session) (answer, error) {
+	c.mu.Lock()
+	muted := time.Now().Before(c.mute)
+	c.mu.Unlock()
+	if muted {
+		return answer{}, ErrGone
+	}
+	return c.callFor(heardWait, order{Ask: askHeard, Session: s})
 }
 
 // Promised implements failover.Voter.
@@ -343,7 +363,7 @@ func (c *Client) Promised(s lease.Session) (time.Duration, bool) {
 
 // Refuses implements failover.Voter.
 func (c *Client) Refuses(s lease.Session) bool {
-	a, err := c.call(order{Ask: askHeard, Session: s})
+	a, err := c.ask(s)
 	return err == nil && a.Revoked
 }
 

@@ -360,7 +360,8 @@ func (s *Server) report(ctx context.Context) {
 		out := seen{slices.Clone(s.seen.Trips), slices.Clone(s.seen.Left)}
 		s.seen.Trips, s.seen.Left = s.seen.Trips[:0], s.seen.Left[:0]
 		s.mu.Unlock()
-		if len(out.Trips)+len(out.Left) > 0 {
+		// An agent that is stopped does not read, and is told nothing that could fill the way to it.
+		if len(out.Trips)+len(out.Left) > 0 && s.authorised(s.host.Clock()) {
 			s.say(answer{Seen: &out})
 		}
 	}

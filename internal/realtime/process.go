@@ -19,8 +19,15 @@ const raiseLooks = 3
 // now and then and waits for each of them, so one without the priority would hold up the others: with
 // eight busy loops on two cores for 50 ms and more.
 //
-// Start children before: they would inherit it. The error says what the host refuses.
-func RaiseProcess() error {
+// Start children before: they would inherit it. What the host refuses is in Report.
+func (p *Plane) RaiseProcess() {
+	err := raiseProcess()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.process = err
+}
+
+func raiseProcess() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := raiseThread(); err != nil {
