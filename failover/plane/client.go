@@ -391,9 +391,11 @@ func (c *Client) Report() realtime.Report {
 	return *a.Report
 }
 
-// Dropped and Silent are those of the plane's socket (membership/words).
+// Dropped is that of the plane's socket (membership/words).
 func (c *Client) Dropped() map[string]uint64 { return c.Counted().Dropped }
-func (c *Client) Silent() []string           { return c.Counted().Silent }
+
+// Silent is that of the plane's socket (membership/words).
+func (c *Client) Silent() []string { return c.Counted().Silent }
 
 // RefusedWords are the words that the plane has not heard.
 func (c *Client) RefusedWords() (out []wire.RefusedWords) {

@@ -1,6 +1,7 @@
 package realtime
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -68,7 +69,7 @@ func threads(t *testing.T) map[int]uint32 {
 			t.Fatal(err)
 		}
 		attr, err := unix.SchedGetAttr(tid, 0)
-		if err == unix.ESRCH {
+		if errors.Is(err, unix.ESRCH) {
 			continue
 		}
 		if err != nil {
