@@ -46,7 +46,7 @@ func (b *bed) turn() Facts {
 	for range 50 {
 		f := b.loop.Turn(b.want)
 		all.Serving, all.Gone = append(all.Serving, f.Serving...), append(all.Gone, f.Gone...)
-		all.Faults, all.Repairs, all.Strays = append(all.Faults, f.Faults...), append(all.Repairs, f.Repairs...), append(all.Strays, f.Strays...)
+		all.Faults, all.Repairs, all.Foreign = append(all.Faults, f.Faults...), append(all.Repairs, f.Repairs...), append(all.Foreign, f.Foreign...)
 		all.Notes = append(all.Notes, f.Notes...)
 		all.Guarded, all.Unguarded, all.Clean, all.Err, all.Warnings, all.Next = f.Guarded, f.Unguarded, f.Clean, f.Err, f.Warnings, f.Next
 		if f.Err != nil || f.Next > b.m.now {
@@ -226,7 +226,7 @@ func TestCostDoesNotGrowWithTheNumber(t *testing.T) {
 }
 
 // Another program's bare address goes from an ENI; one with a subnet's prefix, or elsewhere, is told.
-func TestStrays(t *testing.T) {
+func TestForeignAddresses(t *testing.T) {
 	b := newBed(t, 4)
 	b.want.HAVIPs[ip(3)] = Want{Leave: true}
 	b.m.addresses[ip(0)] = []At{{Index: 1, Device: "eth1", Bits: 32}}
@@ -234,14 +234,14 @@ func TestStrays(t *testing.T) {
 	b.m.addresses[ip(2)] = []At{{Index: 9, Device: "lo", Bits: 32}}
 	b.m.addresses[ip(3)] = []At{{Index: 1, Device: "eth1", Bits: 32}}
 	f := b.turn()
-	if len(f.Strays) != 3 || !f.Strays[0].Removed || f.Strays[1].Removed || f.Strays[2].Removed || len(f.Warnings) != 2 {
-		t.Errorf("told %+v, warnings %q", f.Strays, f.Warnings)
+	if len(f.Foreign) != 3 || !f.Foreign[0].Removed || f.Foreign[1].Removed || f.Foreign[2].Removed || len(f.Warnings) != 2 {
+		t.Errorf("told %+v, warnings %q", f.Foreign, f.Warnings)
 	}
 	if len(b.m.addresses[ip(0)]) > 0 || len(b.m.addresses) != 3 {
 		t.Errorf("left: %v", b.m.addresses)
 	}
-	if f := b.later(2 * time.Second); len(f.Strays) > 0 || len(f.Warnings) != 2 {
-		t.Errorf("told again %+v, warnings %q", f.Strays, f.Warnings)
+	if f := b.later(2 * time.Second); len(f.Foreign) > 0 || len(f.Warnings) != 2 {
+		t.Errorf("told again %+v, warnings %q", f.Foreign, f.Warnings)
 	}
 }
 
@@ -272,8 +272,8 @@ func TestAnOwnAddressThatComesLater(t *testing.T) {
 	b.m.addresses[ip(0)] = []At{{Index: 1, Device: "eth1", Bits: 24}}
 	b.m.addresses[ip(1)] = []At{{Index: 1, Device: "eth1", Bits: 32}}
 	f := b.later(time.Second)
-	if len(f.Strays) != 2 || f.Strays[0].Removed || !f.Strays[1].Removed {
-		t.Errorf("told %+v", f.Strays)
+	if len(f.Foreign) != 2 || f.Foreign[0].Removed || !f.Foreign[1].Removed {
+		t.Errorf("told %+v", f.Foreign)
 	}
 	if len(b.m.addresses[ip(0)]) != 1 || len(b.m.addresses[ip(1)]) != 0 || b.m.fence[ip(0)] != Shut {
 		t.Errorf("left: %v, fence %v", b.m.addresses, b.m.fence)
@@ -281,8 +281,8 @@ func TestAnOwnAddressThatComesLater(t *testing.T) {
 	b.want.Own = map[netip.Addr]bool{ip(0): true}
 	b.m.own = b.want.Own
 	f = b.later(2 * time.Minute) // what is told once a minute would be told again
-	if _, known := b.m.fence[ip(0)]; known || len(f.Strays) > 0 || len(b.m.addresses[ip(0)]) != 1 {
-		t.Errorf("the node's own: told %+v, fence %v, left %v", f.Strays, b.m.fence, b.m.addresses)
+	if _, known := b.m.fence[ip(0)]; known || len(f.Foreign) > 0 || len(b.m.addresses[ip(0)]) != 1 {
+		t.Errorf("the node's own: told %+v, fence %v, left %v", f.Foreign, b.m.fence, b.m.addresses)
 	}
 }
 
