@@ -19,5 +19,14 @@ func Clip(text string, n int) string {
 	if len(text) <= n {
 		return text
 	}
-	return strings.ToValidUTF8(text[:n], "") + "..."
+	return Cut(text, n) + "..."
+}
+
+// Cut is the first n bytes of a text at most, cut between characters. The rules of the log use it, so what it
+// returns never changes.
+func Cut(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	return strings.ToValidUTF8(text[:n], "")
 }
