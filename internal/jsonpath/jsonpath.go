@@ -15,7 +15,6 @@ package jsonpath
 import (
 	"encoding/json"
 	"fmt"
-	"havip-cluster/internal/plain"
 	"slices"
 	"strconv"
 	"strings"
@@ -153,8 +152,12 @@ func unquote(s string) (string, error) {
 	return out, nil
 }
 
-// clip bounds what an error quotes.
-func clip(s string) string { return plain.Clip(s, 60) }
+func clip(s string) string {
+	if len(s) > 60 {
+		return strings.ToValidUTF8(s[:60], "") + "..."
+	}
+	return s
+}
 
 // Print is what a template makes of a document.
 func (t *Template) Print(document []byte) (string, error) {
