@@ -12,11 +12,11 @@ import (
 	"havip-cluster/testbed"
 )
 
-// What experiments use of the test bed as it is.
-type (
-	Host    = testbed.Host
-	Options = testbed.Options
-)
+// Host is a host of the test bed, as it is.
+type Host = testbed.Host
+
+// Options are those of the test bed.
+type Options = testbed.Options
 
 // DefaultPort is the UDP port of responders.
 const DefaultPort = testbed.DefaultPort
