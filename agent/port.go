@@ -210,8 +210,8 @@ func (p *EdgePort) Turn(want owner.Wanted) owner.Report {
 	for _, r := range facts.Repairs {
 		report.Repairs = append(report.Repairs, owner.Trouble{HAVIP: ids[r.IP], Text: r.What})
 	}
-	for _, s := range facts.Strays {
-		report.Strays = append(report.Strays, owner.Stray{
+	for _, s := range facts.Foreign {
+		report.Foreign = append(report.Foreign, owner.ForeignAddress{
 			HAVIP: ids[s.IP], Prefix: netip.PrefixFrom(s.IP, s.At.Bits), Device: s.At.Device, Removed: s.Removed,
 		})
 	}

@@ -200,7 +200,7 @@ const (
 	forwardBodyMax   = 8 << 20                // bytes of a forwarded answer
 	followersMax     = 64                     // event streams at the same time
 	followPoll       = 100 * time.Millisecond // between two looks at what is in no state
-	followLook       = time.Second            // between two looks whether a reader may still read
+	followRecheck    = time.Second            // between two looks whether a reader may still read
 	followHeartbeat  = 15 * time.Second       // of an idle stream, so that a dead reader is found
 	followWrite      = 10 * time.Second       // for one piece of a stream to be taken
 	joinFailuresMax  = 10                     // refused joins of one address at once

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"reflect"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -24,8 +25,13 @@ var jsonFormat = huma.Format{
 	Unmarshal: huma.DefaultJSONFormat.Unmarshal,
 }
 
+// answers are buffers of lists: most are short, and a new one for each would be most of what a read allocates.
+var answers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, answerBuffer) }}
+
 func encodeList(w io.Writer, list reflect.Value) error {
-	out := bufio.NewWriterSize(w, answerBuffer)
+	out := answers.Get().(*bufio.Writer)
+	out.Reset(w)
+	defer func() { out.Reset(nil); answers.Put(out) }()
 	enc := json.NewEncoder(out) // each element on a line of its own
 	enc.SetEscapeHTML(false)
 	separator := byte('[')

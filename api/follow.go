@@ -38,7 +38,7 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f := &follower{filter: filter, since: since, ticks: r.URL.Query().Get("ticks") == "true"}
-	s.stream(w, r, followLook, f.news)
+	s.stream(w, r, followRecheck, f.news)
 }
 
 // stream sends what news makes of each state, until the reader has gone, is too slow, or may

@@ -9,12 +9,12 @@ import (
 
 // Facts is what a turn has found and brought about. Each list is sorted by address.
 type Facts struct {
-	Serving []netip.Addr // they answer now: address, fence and announcement were read back
-	Gone    []netip.Addr // they answer no longer, and nothing of them is left on a device
-	Faults  []Fault      // they are wanted here and cannot be
-	Repairs []Repair     // another program had damaged them
-	Strays  []Stray      // another program has put them on this host
-	Notes   []Note       // what else came to pass on this host
+	Serving []netip.Addr     // they answer now: address, fence and announcement were read back
+	Gone    []netip.Addr     // they answer no longer, and nothing of them is left on a device
+	Faults  []Fault          // they are wanted here and cannot be
+	Repairs []Repair         // another program had damaged them
+	Foreign []ForeignAddress // another program has put them on this host
+	Notes   []Note           // what else came to pass on this host
 
 	// Guarded is the log index up to which the fence knows every HAVIP, on every device where
 	// it should stand; 0: it does not. Unguarded says why.
@@ -49,8 +49,8 @@ type Note struct {
 	Text     string
 }
 
-// Stray is a HAVIP's address that another program put on a device of this host.
-type Stray struct {
+// ForeignAddress is a HAVIP's address that another program put on a device of this host.
+type ForeignAddress struct {
 	IP      netip.Addr
 	At      At
 	Removed bool
@@ -181,9 +181,9 @@ func clean(seen *Reading) bool {
 	return len(seen.Ports) == 0
 }
 
-// strays lists the addresses of HAVIPs that another program put on this host.
-func strays(want *Desired, seen *Reading) []Stray {
-	var out []Stray
+// foreignAddresses lists the addresses of HAVIPs that another program put on this host.
+func foreignAddresses(want *Desired, seen *Reading) []ForeignAddress {
+	var out []ForeignAddress
 	for ip, list := range seen.Addresses {
 		w, known := want.HAVIPs[ip]
 		if !known || want.Own[ip] || w.Leave {
@@ -191,11 +191,11 @@ func strays(want *Desired, seen *Reading) []Stray {
 		}
 		for _, a := range list {
 			if !a.Managed {
-				out = append(out, Stray{IP: ip, At: a})
+				out = append(out, ForeignAddress{IP: ip, At: a})
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b Stray) int { return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.At.Index, b.At.Index)) })
+	slices.SortFunc(out, func(a, b ForeignAddress) int { return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.At.Index, b.At.Index)) })
 	return out
 }
 

@@ -99,7 +99,7 @@ func (g *Gateways) set(faults map[string]string) {
 	}
 }
 
-const claimLook = time.Second // between two looks for ENIs to listen on
+const claimPoll = time.Second // between two looks for ENIs to listen on
 
 // Claims listens on every ENI for frames by which a station outside the cluster claims a
 // HAVIP. Such a claim never makes this node take or leave an address.
@@ -119,7 +119,7 @@ func (c *Claims) Run(ctx context.Context) {
 	defer cancel()
 	var mu sync.Mutex
 	listening := map[int]context.CancelFunc{}
-	tick := time.NewTicker(claimLook)
+	tick := time.NewTicker(claimPoll)
 	defer tick.Stop()
 	for {
 		present := map[int]bool{}

@@ -73,7 +73,7 @@ func (l *Loop) Turn(want *Desired) Facts {
 		}
 		judge(want, l.seen, l.mem, &facts)
 		if round == 0 {
-			l.tellStrays(want, &facts) // before they are removed
+			l.tellForeign(want, &facts) // before they are removed
 			l.tellSources(want, &facts)
 		}
 		planned = l.clock()

@@ -51,12 +51,12 @@ func (l *Loop) name(index int) string {
 	return fmt.Sprint("device ", index)
 }
 
-// tellStrays tells of what other programs put on this host, each once a minute.
-func (l *Loop) tellStrays(want *Desired, facts *Facts) {
-	for _, s := range strays(want, l.seen) {
+// tellForeign tells of what other programs put on this host, each once a minute.
+func (l *Loop) tellForeign(want *Desired, facts *Facts) {
+	for _, s := range foreignAddresses(want, l.seen) {
 		s.Removed = s.At.Bits == s.IP.BitLen() && want.Devices[s.At.Index]
-		if l.fresh(fmt.Sprintf("stray %v %s", s.IP, s.At.Device)) {
-			facts.Strays = append(facts.Strays, s)
+		if l.fresh(fmt.Sprintf("foreign %v %s", s.IP, s.At.Device)) {
+			facts.Foreign = append(facts.Foreign, s)
 		}
 	}
 }
@@ -124,7 +124,7 @@ func (l *Loop) warnings(want *Desired) []string {
 	for _, key := range slices.Sorted(maps.Keys(l.mem.settings)) {
 		out = append(out, fmt.Sprintf("net.ipv4.conf of %s cannot be set: %v; two interfaces that share a network may answer for each other", key, l.mem.settings[key].err))
 	}
-	for _, s := range strays(want, l.seen) {
+	for _, s := range foreignAddresses(want, l.seen) {
 		if s.At.Bits != s.IP.BitLen() || !want.Devices[s.At.Index] {
 			prefix := netip.PrefixFrom(s.IP, s.At.Bits)
 			out = append(out, fmt.Sprintf("%v of a HAVIP is on %s, put there by another program; it is kept silent; `%s` removes it",

@@ -272,7 +272,7 @@ func (p *plan) down(ip netip.Addr, w Want, known bool, r *record) {
 		p.add(OpFlush, Item{IP: ip})
 	}
 	if known && !w.Leave && state == Shut {
-		p.strays(ip)
+		p.foreignAddresses(ip)
 	}
 }
 
@@ -299,9 +299,9 @@ func (p *plan) takeOff(ip netip.Addr, from []At, state State) {
 	}
 }
 
-// strays removes what another program put on an ENI of this node, where that is one bare
+// foreignAddresses removes what another program put on an ENI of this node, where that is one bare
 // address: programs on this host would find the HAVIP here and not at its owner.
-func (p *plan) strays(ip netip.Addr) {
+func (p *plan) foreignAddresses(ip netip.Addr) {
 	for _, a := range p.seen.Addresses[ip] {
 		if !a.Managed && a.Bits == ip.BitLen() && p.want.Devices[a.Index] {
 			p.add(OpRemove, Item{IP: ip, Index: a.Index})

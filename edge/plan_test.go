@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 )
 
 func ip(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(n / 256), byte(n % 256)}) }
@@ -46,7 +44,7 @@ func (b *bed) turn() Facts {
 	for range 50 {
 		f := b.loop.Turn(b.want)
 		all.Serving, all.Gone = append(all.Serving, f.Serving...), append(all.Gone, f.Gone...)
-		all.Faults, all.Repairs, all.Strays = append(all.Faults, f.Faults...), append(all.Repairs, f.Repairs...), append(all.Strays, f.Strays...)
+		all.Faults, all.Repairs, all.Foreign = append(all.Faults, f.Faults...), append(all.Repairs, f.Repairs...), append(all.Foreign, f.Foreign...)
 		all.Notes = append(all.Notes, f.Notes...)
 		all.Guarded, all.Unguarded, all.Clean, all.Err, all.Warnings, all.Next = f.Guarded, f.Unguarded, f.Clean, f.Err, f.Warnings, f.Next
 		if f.Err != nil || f.Next > b.m.now {
@@ -226,7 +224,7 @@ func TestCostDoesNotGrowWithTheNumber(t *testing.T) {
 }
 
 // Another program's bare address goes from an ENI; one with a subnet's prefix, or elsewhere, is told.
-func TestStrays(t *testing.T) {
+func TestForeignAddresses(t *testing.T) {
 	b := newBed(t, 4)
 	b.want.HAVIPs[ip(3)] = Want{Leave: true}
 	b.m.addresses[ip(0)] = []At{{Index: 1, Device: "eth1", Bits: 32}}
@@ -234,14 +232,14 @@ func TestStrays(t *testing.T) {
 	b.m.addresses[ip(2)] = []At{{Index: 9, Device: "lo", Bits: 32}}
 	b.m.addresses[ip(3)] = []At{{Index: 1, Device: "eth1", Bits: 32}}
 	f := b.turn()
-	if len(f.Strays) != 3 || !f.Strays[0].Removed || f.Strays[1].Removed || f.Strays[2].Removed || len(f.Warnings) != 2 {
-		t.Errorf("told %+v, warnings %q", f.Strays, f.Warnings)
+	if len(f.Foreign) != 3 || !f.Foreign[0].Removed || f.Foreign[1].Removed || f.Foreign[2].Removed || len(f.Warnings) != 2 {
+		t.Errorf("told %+v, warnings %q", f.Foreign, f.Warnings)
 	}
 	if len(b.m.addresses[ip(0)]) > 0 || len(b.m.addresses) != 3 {
 		t.Errorf("left: %v", b.m.addresses)
 	}
-	if f := b.later(2 * time.Second); len(f.Strays) > 0 || len(f.Warnings) != 2 {
-		t.Errorf("told again %+v, warnings %q", f.Strays, f.Warnings)
+	if f := b.later(2 * time.Second); len(f.Foreign) > 0 || len(f.Warnings) != 2 {
+		t.Errorf("told again %+v, warnings %q", f.Foreign, f.Warnings)
 	}
 }
 
@@ -272,8 +270,8 @@ func TestAnOwnAddressThatComesLater(t *testing.T) {
 	b.m.addresses[ip(0)] = []At{{Index: 1, Device: "eth1", Bits: 24}}
 	b.m.addresses[ip(1)] = []At{{Index: 1, Device: "eth1", Bits: 32}}
 	f := b.later(time.Second)
-	if len(f.Strays) != 2 || f.Strays[0].Removed || !f.Strays[1].Removed {
-		t.Errorf("told %+v", f.Strays)
+	if len(f.Foreign) != 2 || f.Foreign[0].Removed || !f.Foreign[1].Removed {
+		t.Errorf("told %+v", f.Foreign)
 	}
 	if len(b.m.addresses[ip(0)]) != 1 || len(b.m.addresses[ip(1)]) != 0 || b.m.fence[ip(0)] != Shut {
 		t.Errorf("left: %v, fence %v", b.m.addresses, b.m.fence)
@@ -281,8 +279,8 @@ func TestAnOwnAddressThatComesLater(t *testing.T) {
 	b.want.Own = map[netip.Addr]bool{ip(0): true}
 	b.m.own = b.want.Own
 	f = b.later(2 * time.Minute) // what is told once a minute would be told again
-	if _, known := b.m.fence[ip(0)]; known || len(f.Strays) > 0 || len(b.m.addresses[ip(0)]) != 1 {
-		t.Errorf("the node's own: told %+v, fence %v, left %v", f.Strays, b.m.fence, b.m.addresses)
+	if _, known := b.m.fence[ip(0)]; known || len(f.Foreign) > 0 || len(b.m.addresses[ip(0)]) != 1 {
+		t.Errorf("the node's own: told %+v, fence %v, left %v", f.Foreign, b.m.fence, b.m.addresses)
 	}
 }
 
@@ -403,118 +401,4 @@ func TestAShortenedLifetimeIsExtended(t *testing.T) {
 	if b.later(20 * time.Millisecond); b.m.addresses[ip(0)][0].Until.Sub(b.m.now) < 59*time.Minute {
 		t.Errorf("%v", b.m.addresses)
 	}
-}
-
-// Tracked connections are forgotten when nobody waits: not in a round in which others leave or come.
-func TestFlushWaitsForOthers(t *testing.T) {
-	b := newBed(t, 3)
-	b.here(0, 1)
-	b.here(1, 1)
-	b.turn()
-	b.nowhere(0)
-	b.loop.Turn(b.want) // it has left
-	b.nowhere(1)
-	b.here(2, 1)
-	before := b.m.did[OpFlush]
-	if f := b.loop.Turn(b.want); b.m.did[OpFlush] != before || !slices.Contains(f.Gone, ip(1)) {
-		t.Errorf("flushed %d times, gone %v", b.m.did[OpFlush]-before, f.Gone)
-	}
-	for range 9 { // one leaves each 90 ms: what left first is flushed in time all the same
-		if b.m.items[OpFlush] > 0 {
-			t.Fatal("flushed while others leave")
-		}
-		b.here(1, 1)
-		b.turn()
-		b.nowhere(1)
-		b.later(flushQuiet - 10*time.Millisecond)
-	}
-	if b.later(flushQuiet); b.m.items[OpFlush] != 2 {
-		t.Errorf("%d flushed in the end, want 2", b.m.items[OpFlush])
-	}
-	b.nowhere(2)
-	b.want.Deadline = b.m.now
-	if b.turn(); b.m.items[OpFlush] != 3 {
-		t.Errorf("%d flushed when the lease is over, want 3", b.m.items[OpFlush])
-	}
-}
-
-// Random wants, failures and other programs: the model checks each operation by the rules, and
-// in the end, without faults, all is as wanted.
-func TestRandomHistories(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		b := newBed(t, 6)
-		kinds := []string{"attach", "guard", "shut", "open", "add", "remove", "announce", "forget", "extend", "listen", "unlisten"}
-		meddle := func() {
-			n := rapid.IntRange(0, 7).Draw(rt, "of")
-			b.m.changed |= Everything
-			switch rapid.IntRange(0, 6).Draw(rt, "meddle") {
-			case 6: // the fence was flushed, or a process has died
-				p := b.m.ports[port(n)]
-				if p.Tied, p.Listening = rapid.Bool().Draw(rt, "tied"), rapid.Bool().Draw(rt, "listening"); p.HAVIP.IsValid() {
-					b.m.ports[port(n)] = p
-				}
-			case 0:
-				delete(b.m.addresses, ip(n))
-			case 1:
-				b.m.set(ip(n), append(b.m.without(ip(n), 1), At{1, "eth1", 32, false, 0}))
-			case 2:
-				clear(b.m.fence)
-			case 3:
-				clear(b.m.attached)
-			case 4:
-				b.m.attached[1] = errModel
-			}
-		}
-		gone := map[netip.Addr]bool{}
-		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
-			n := rapid.IntRange(0, 7).Draw(rt, "havip")
-			switch rapid.IntRange(0, 8).Draw(rt, "step") {
-			case 0, 1:
-				b.here(n, rapid.IntRange(1, 2).Draw(rt, "device"))
-				if rapid.Bool().Draw(rt, "probed") {
-					b.probed(n, rapid.SampledFrom([]string{"", "/", "/up"}).Draw(rt, "path"))
-				}
-			case 2:
-				b.nowhere(n)
-			case 3:
-				delete(b.want.HAVIPs, ip(n))
-			case 4:
-				k := rapid.SampledFrom(kinds).Draw(rt, "kind")
-				b.m.fails[k] = !b.m.fails[k]
-			case 5:
-				b.m.readFails = !b.m.readFails
-			case 6:
-				meddle()
-			case 7:
-				b.m.between = nil
-				if rapid.Bool().Draw(rt, "between") {
-					b.m.between = meddle
-				}
-			}
-			b.m.now = b.m.now.Add(time.Duration(rapid.IntRange(0, 1500).Draw(rt, "ms")) * time.Millisecond)
-			f := b.turn()
-			for _, a := range f.Gone {
-				gone[a] = true
-				if b.m.between == nil && (b.m.managed(a) || b.m.fence[a] == Open || b.m.speaks(a)) && b.want.HAVIPs[a].Index == 0 {
-					rt.Errorf("%v is told to be gone: %v, %v", a, b.m.addresses[a], b.m.fence[a])
-				}
-			}
-			if len(b.m.wrong) > 0 || t.Failed() {
-				rt.Fatalf("wrong: %v", b.m.wrong)
-			}
-		}
-		clear(b.m.fails)
-		b.m.readFails, b.m.between = false, nil
-		for range 6 {
-			b.later(1100 * time.Millisecond)
-		}
-		for a, w := range b.want.HAVIPs {
-			if (w.Index != 0) != (b.m.fence[a] == Open) || w.Index != 0 && !b.m.has(a, w.Index) {
-				rt.Errorf("%v is wanted %+v: %v, %v", a, w, b.m.addresses[a], b.m.fence[a])
-			}
-			if at := b.m.ports[w.Probe.Port]; w.Probe.Port != 0 && !at.answersFor(a, w, false) || w.Probe.Port == 0 && b.m.speaks(a) {
-				rt.Errorf("%v is wanted %+v, and its ports are %+v", a, w, b.m.ports)
-			}
-		}
-	})
 }

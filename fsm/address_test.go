@@ -1,9 +1,7 @@
 package fsm
 
 import (
-	"encoding/hex"
 	"reflect"
-	"strings"
 	"testing"
 )
 
@@ -85,13 +83,5 @@ func TestGoldenAddress(t *testing.T) {
 	for i := range 24 { // a golden log has some length
 		w.must(UpdateNode{ID: nodeID("n2"), Score: ptr(i)})
 	}
-	haveAll(t, w.log, kindsOfAddresses)
-	var text strings.Builder
-	text.WriteString("# Log entries of version 4 about addresses of nodes, one a line, in hexadecimal. Never changed: old logs look like this.\n")
-	for _, entry := range w.log {
-		text.WriteString(hex.EncodeToString(entry) + "\n")
-	}
-	golden(t, "testdata/golden/log-v4-address.txt", []byte(text.String()))
-	golden(t, "testdata/golden/snapshot-v4-address.bin", snapshot(t, w.state))
-	logGivesSnapshot(t, "testdata/golden/log-v4-address.txt", "testdata/golden/snapshot-v4-address.bin")
+	goldenStory(t, w, "address", "about addresses of nodes", kindsOfAddresses...)
 }

@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -477,13 +476,5 @@ func checksStory(t testing.TB) *world {
 
 func TestGoldenChecks(t *testing.T) {
 	w := checksStory(t)
-	haveAll(t, w.log, kindsOfChecks)
-	var text strings.Builder
-	text.WriteString("# Log entries of version 4 about checks, one a line, in hexadecimal. Never changed: old logs look like this.\n")
-	for _, entry := range w.log {
-		text.WriteString(hex.EncodeToString(entry) + "\n")
-	}
-	golden(t, "testdata/golden/log-v4-checks.txt", []byte(text.String()))
-	golden(t, "testdata/golden/snapshot-v4-checks.bin", snapshot(t, w.state))
-	logGivesSnapshot(t, "testdata/golden/log-v4-checks.txt", "testdata/golden/snapshot-v4-checks.bin")
+	goldenStory(t, w, "checks", "about checks", kindsOfChecks...)
 }

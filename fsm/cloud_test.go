@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"encoding/hex"
 	"strings"
 	"testing"
 )
@@ -33,14 +32,7 @@ func (w *world) named(node string, c CloudENI) {
 
 func TestGoldenCloud(t *testing.T) {
 	w := cloudStory(t)
-	var text strings.Builder
-	text.WriteString("# Log entries of version 4 about a cloud, one a line, in hexadecimal. Never changed: old logs look like this.\n")
-	for _, entry := range w.log {
-		text.WriteString(hex.EncodeToString(entry) + "\n")
-	}
-	golden(t, "testdata/golden/log-v4-cloud.txt", []byte(text.String()))
-	golden(t, "testdata/golden/snapshot-v4-cloud.bin", snapshot(t, w.state))
-	logGivesSnapshot(t, "testdata/golden/log-v4-cloud.txt", "testdata/golden/snapshot-v4-cloud.bin")
+	goldenStory(t, w, "cloud", "about a cloud")
 }
 
 // What a cloud calls an ENI is a report: it stays with the id, and a report without it takes it away.

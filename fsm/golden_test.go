@@ -237,6 +237,22 @@ func TestGoldenBytes(t *testing.T) {
 	}
 }
 
+// goldenStory holds the log and the snapshot of a world to the golden files of a name. about says what the
+// entries are; the story has to have each of the kinds.
+func goldenStory(t *testing.T, w *world, name, about string, kinds ...string) {
+	t.Helper()
+	haveAll(t, w.log, kinds)
+	var text strings.Builder
+	fmt.Fprintf(&text, "# Log entries of version 4 %s, one a line, in hexadecimal. Never changed: old logs look like this.\n", about)
+	for _, entry := range w.log {
+		text.WriteString(hex.EncodeToString(entry) + "\n")
+	}
+	log, state := "testdata/golden/log-v4-"+name+".txt", "testdata/golden/snapshot-v4-"+name+".bin"
+	golden(t, log, []byte(text.String()))
+	golden(t, state, snapshot(t, w.state))
+	logGivesSnapshot(t, log, state)
+}
+
 func golden(t *testing.T, file string, got []byte) {
 	t.Helper()
 	if *writeGolden {

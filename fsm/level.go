@@ -150,13 +150,13 @@ func fieldLevel(v reflect.Value) int {
 			level = fieldLevel(v.Elem())
 		}
 	case reflect.Slice, reflect.Array:
-		if !plain(v.Type().Elem().Kind()) {
+		if !scalar(v.Type().Elem().Kind()) {
 			for i := range v.Len() {
 				level = max(level, fieldLevel(v.Index(i)))
 			}
 		}
 	case reflect.Map:
-		if !plain(v.Type().Elem().Kind()) {
+		if !scalar(v.Type().Elem().Kind()) {
 			for _, key := range v.MapKeys() {
 				level = max(level, fieldLevel(v.MapIndex(key)))
 			}
@@ -170,7 +170,7 @@ func fieldLevel(v reflect.Value) int {
 			if tag, ok := f.Tag.Lookup("level"); ok {
 				n, _ := strconv.Atoi(tag) // a test reads every tag
 				level = max(level, n)
-			} else if !plain(f.Type.Kind()) {
+			} else if !scalar(f.Type.Kind()) {
 				level = max(level, fieldLevel(v.Field(i)))
 			}
 		}
@@ -178,7 +178,7 @@ func fieldLevel(v reflect.Value) int {
 	return level
 }
 
-// plain says that a value of the kind has no fields.
-func plain(k reflect.Kind) bool {
+// scalar says that a value of the kind has no fields.
+func scalar(k reflect.Kind) bool {
 	return k <= reflect.Complex128 || k == reflect.String
 }

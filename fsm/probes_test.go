@@ -1,10 +1,8 @@
 package fsm
 
 import (
-	"encoding/hex"
 	"fmt"
 	"net/netip"
-	"strings"
 	"testing"
 
 	"havip-cluster/internal/limits"
@@ -29,14 +27,7 @@ func probeStory(t testing.TB) *world {
 
 func TestGoldenProbe(t *testing.T) {
 	w := probeStory(t)
-	var text strings.Builder
-	text.WriteString("# Log entries of version 4 with probes of HAVIPs, one a line, in hexadecimal. Never changed: old logs look like this.\n")
-	for _, entry := range w.log {
-		text.WriteString(hex.EncodeToString(entry) + "\n")
-	}
-	golden(t, "testdata/golden/log-v4-probe.txt", []byte(text.String()))
-	golden(t, "testdata/golden/snapshot-v4-probe.bin", snapshot(t, w.state))
-	logGivesSnapshot(t, "testdata/golden/log-v4-probe.txt", "testdata/golden/snapshot-v4-probe.bin")
+	goldenStory(t, w, "probe", "with probes of HAVIPs")
 }
 
 // Two HAVIPs never have one port, and a port is given up only while nobody may answer there.

@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"bytes"
-	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
@@ -369,13 +368,5 @@ func rightsStory(t testing.TB) *world {
 
 func TestGoldenRights(t *testing.T) {
 	w := rightsStory(t)
-	haveAll(t, w.log, kindsOfRights)
-	var text strings.Builder
-	text.WriteString("# Log entries of version 4 about rights, one a line, in hexadecimal. Never changed: old logs look like this.\n")
-	for _, entry := range w.log {
-		text.WriteString(hex.EncodeToString(entry) + "\n")
-	}
-	golden(t, "testdata/golden/log-v4-rights.txt", []byte(text.String()))
-	golden(t, "testdata/golden/snapshot-v4-rights.bin", snapshot(t, w.state))
-	logGivesSnapshot(t, "testdata/golden/log-v4-rights.txt", "testdata/golden/snapshot-v4-rights.bin")
+	goldenStory(t, w, "rights", "about rights", kindsOfRights...)
 }

@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"encoding/hex"
 	"strings"
 	"testing"
 
@@ -25,14 +24,7 @@ func settingsStory(t testing.TB) *world {
 
 func TestGoldenSettings(t *testing.T) {
 	w := settingsStory(t)
-	var text strings.Builder
-	text.WriteString("# Log entries of version 4 with settings of that level, one a line, in hexadecimal. Never changed: old logs look like this.\n")
-	for _, entry := range w.log {
-		text.WriteString(hex.EncodeToString(entry) + "\n")
-	}
-	golden(t, "testdata/golden/log-v4-settings.txt", []byte(text.String()))
-	golden(t, "testdata/golden/snapshot-v4-settings.bin", snapshot(t, w.state))
-	logGivesSnapshot(t, "testdata/golden/log-v4-settings.txt", "testdata/golden/snapshot-v4-settings.bin")
+	goldenStory(t, w, "settings", "with settings of that level")
 }
 
 // A description is kept as it is, is taken away by an empty one, leaves the other settings alone, and

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"havip-cluster/fsm/placement"
+	"havip-cluster/internal/plain"
 )
 
 // State is everything the log has agreed on, at Index. It is immutable: whoever has one
@@ -264,10 +265,4 @@ func appendRing[T any](ring []T, x T, limit int) []T {
 }
 
 // clip shortens a text to at most n bytes, at a rune boundary.
-func clip(text string, n int) string {
-	if len(text) <= n {
-		return text
-	}
-	text = text[:n]
-	return strings.ToValidUTF8(text, "")
-}
+func clip(text string, n int) string { return plain.Cut(text, n) }

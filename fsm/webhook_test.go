@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"encoding/hex"
 	"maps"
 	"slices"
 	"strings"
@@ -124,18 +123,10 @@ func talesStory(t testing.TB) *world {
 
 func TestGoldenTales(t *testing.T) {
 	w := talesStory(t)
-	haveAll(t, w.log, kindsOfWebhooks)
 	if n := len(w.state.Failovers); n != 2 {
 		t.Errorf("%d timelines", n)
 	}
-	var text strings.Builder
-	text.WriteString("# Log entries of version 4 about webhooks and timelines, one a line, in hexadecimal. Never changed: old logs look like this.\n")
-	for _, entry := range w.log {
-		text.WriteString(hex.EncodeToString(entry) + "\n")
-	}
-	golden(t, "testdata/golden/log-v4-tales.txt", []byte(text.String()))
-	golden(t, "testdata/golden/snapshot-v4-tales.bin", snapshot(t, w.state))
-	logGivesSnapshot(t, "testdata/golden/log-v4-tales.txt", "testdata/golden/snapshot-v4-tales.bin")
+	goldenStory(t, w, "tales", "about webhooks and timelines", kindsOfWebhooks...)
 }
 
 // What a command changed is in its event: the old and the new value of each field, and nothing else.

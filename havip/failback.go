@@ -2,9 +2,9 @@ package havip
 
 import (
 	"fmt"
+	"havip-cluster/internal/plain"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -48,21 +48,13 @@ func ParseFailback(text string) (Failback, error) {
 	if d, err := time.ParseDuration(text); err == nil && d > 0 && d <= FailbackMax {
 		return Failback{Kind: FailbackDelay, Delay: d}, nil
 	}
-	return Failback{}, fmt.Errorf("%q is not a failback: never, immediate, a delay such as 5m, up to %s, or a daily window in UTC such as 02:00-04:00", clip(text, 60), FailbackMax)
+	return Failback{}, fmt.Errorf("%q is not a failback: never, immediate, a delay such as 5m, up to %s, or a daily window in UTC such as 02:00-04:00", plain.Cut(text, 60), FailbackMax)
 }
 
 func minutes(hour, minute string) int {
 	h, _ := strconv.Atoi(hour) // the expression lets digits through only
 	m, _ := strconv.Atoi(minute)
 	return h*60 + m
-}
-
-// clip shortens a text to at most n bytes, at a rune boundary.
-func clip(text string, n int) string {
-	if len(text) <= n {
-		return text
-	}
-	return strings.ToValidUTF8(text[:n], "")
 }
 
 // FailbackOf reads a failback policy; what it does not know counts as never.

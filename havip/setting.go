@@ -80,8 +80,8 @@ type slot[T any] struct {
 	read func(*Spec, T)
 }
 
-// plain is a field whose zero value is its default.
-func plain[T any](at func(*Spec) *T) slot[T] {
+// direct is a field whose zero value is its default.
+func direct[T any](at func(*Spec) *T) slot[T] {
 	set := func(s *Spec, x T) { *at(s) = x }
 	return slot[T]{func(s *Spec) T { return *at(s) }, set, set}
 }

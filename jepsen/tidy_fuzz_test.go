@@ -33,6 +33,8 @@ var doors = map[string]string{
 	"netdev/announce.go":               "none: it only sends",
 	"netdev/responder.go":              "FuzzProbe",
 	"netdev/conn.go":                   "none: the kernel's answers (FuzzMessages)",
+	"testbed/probe.go":                 "none: a LAN of its own, on which nobody else is",
+	"testbed/respond.go":               "none: a LAN of its own, on which nobody else is",
 	"netdev/fence/wire.go":             "none: its own frames, on two devices that it made",
 }
 
@@ -51,6 +53,7 @@ var notFuzzed = map[string]string{
 	"membership/identity.ParseAnchor": "CAs that the log or a member told; its certificates by FuzzPEM, through ParseCert",
 	"membership/identity.parseKeys":   "this host's own file; its parts by FuzzPEM",
 	"membership/identity.parsePEM":    "by FuzzPEM, through ParseCert",
+	"testbed.ParseQuestion":           "from a LAN of its own, on which nobody else is",
 	"netdev.parseHops":                "by FuzzParseRouteMsg, through parseRouteMsg",
 }
 

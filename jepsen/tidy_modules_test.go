@@ -43,6 +43,28 @@ func TestTidyModules(t *testing.T) {
 	}
 }
 
+// TestTidyBinary: the binary holds nothing of the evidence.
+func TestTidyBinary(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "./cmd/havip-cluster")
+	cmd.Dir, cmd.Env = "..", append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := 0
+	for _, pkg := range lines(string(out)) {
+		if folder, ok := strings.CutPrefix(pkg, modulePath); ok {
+			own++
+			if folder == "jepsen" || strings.HasPrefix(folder, "jepsen/") {
+				t.Errorf("the binary links %s", folder)
+			}
+		}
+	}
+	if own < 20 {
+		t.Errorf("only %d packages of the project are linked", own)
+	}
+}
+
 // lines are the lines of a text that say something, each once, sorted.
 func lines(text string) []string {
 	var out []string

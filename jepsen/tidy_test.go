@@ -78,9 +78,10 @@ var arrows = map[string][]string{
 	"api/console":         {"api", "fsm/placement"},
 	"cmd": {
 		"agent", "agent/guard", "agent/logs", "agent/preflight", "api", "api/console", "fsm", "fsm/placement", "havip", "manifest", "manifest/keepalived", "manifest/pacemaker", "manifest/heartbeat", "manifest/mscs", "provider",
-		"membership/identity", "netdev/fence", "jepsen/netns", // demo's bed
+		"membership/identity", "netdev/fence", "testbed",
 	},
 	"packaging":      nil,
+	"testbed":        nil,
 	"jepsen":         {"*"},
 	"jepsen/history": nil,
 	"jepsen/checker": {"jepsen/history"},
@@ -105,7 +106,7 @@ var clockFunctions = []string{"Now", "Since", "Until", "After", "AfterFunc", "Ne
 // house lists the folders that explain themselves in a DESIGN.md once they hold Go code.
 var house = []string{
 	"cmd/havip-cluster", "api", "api/console", "havip", "fsm", "fsm/placement", "membership", "membership/identity",
-	"failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/plane", "failover/ports", "failover/wire", "edge", "agent", "agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "manifest", "netdev", "provider", "provider/observer", "provider/tencent", "jepsen", "jepsen/sim", "jepsen/mutants",
+	"failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/plane", "failover/ports", "failover/wire", "edge", "agent", "agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "manifest", "netdev", "provider", "provider/observer", "provider/tencent", "testbed", "jepsen", "jepsen/sim", "jepsen/mutants",
 }
 
 // allowance lets one file ("dir/file.go") or function ("dir/file.go:Name") exceed its

@@ -7,8 +7,8 @@ import (
 
 // How much is done between two looks whether anybody still waits for it.
 const (
-	bytesBetweenLooks  = 4 << 10
-	valuesBetweenLooks = 4 << 10
+	bytesBetweenChecks  = 4 << 10
+	valuesBetweenChecks = 4 << 10
 	// paceFrom is how many looks pass before a reading takes breaks: about 1 MB of YAML.
 	paceFrom = 256
 	breakMax = 3 * time.Millisecond

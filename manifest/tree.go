@@ -144,7 +144,7 @@ func (r *jsonReader) value(depth int) (*tree, error) {
 	if r.count++; depth > MaxDepth || r.count > MaxNodes {
 		return nil, fault(n.Place, "", fsm.CodeLimit, "nested deeper than %d, or more than %d values", MaxDepth, MaxNodes)
 	}
-	if r.count%valuesBetweenLooks == 0 {
+	if r.count%valuesBetweenChecks == 0 {
 		if err := r.look(); err != nil {
 			return nil, err
 		}

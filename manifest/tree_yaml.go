@@ -63,7 +63,7 @@ func (r paced) Read(b []byte) (int, error) {
 	if err := r.look(); err != nil {
 		return 0, err
 	}
-	return r.Reader.Read(b[:min(len(b), bytesBetweenLooks)])
+	return r.Reader.Read(b[:min(len(b), bytesBetweenChecks)])
 }
 
 // prescan refuses, in one pass over the bytes, what would cost the parser more than the bytes
@@ -201,7 +201,7 @@ func (g *grower) value(n *yaml.Node, depth int) (*tree, error) {
 	if g.count++; depth > MaxDepth || g.count > MaxNodes {
 		return nil, fault(t.Place, "", fsm.CodeLimit, "nested deeper than %d, or more than %d values", MaxDepth, MaxNodes)
 	}
-	if g.count%valuesBetweenLooks == 0 {
+	if g.count%valuesBetweenChecks == 0 {
 		if err := g.look(); err != nil {
 			return nil, err
 		}

@@ -91,7 +91,7 @@ type Node struct {
 	lead         atomic.Uint64 // the term in which this node leads and is up to date, or 0; written with leadershipMu held
 	reads        *readRounds
 	pace         *pacedHeartbeats
-	telling      *teller
+	notifier     *commitNotifier
 	own          chan<- raft.RPC // requests of this node to its own Raft
 	patience     writePatience
 	removal      turn // held while a removal is checked and begun
@@ -199,7 +199,7 @@ func (n *Node) start() (err error) {
 	conf.HeartbeatTimeout, conf.ElectionTimeout = n.cfg.Heartbeat, n.cfg.Heartbeat
 	conf.LeaderLeaseTimeout = n.cfg.LeaderLease
 	// How often an idle leader tells its followers how far it has committed, beside its heartbeats. Nobody
-	// waits for that: what is proposed, changed or begun is told at once (teller).
+	// waits for that: what is proposed, changed or begun is told at once (commitNotifier).
 	conf.CommitTimeout = commitEvery * n.cfg.Heartbeat
 	conf.NotifyCh = n.notify
 	conf.Logger = logger
@@ -223,8 +223,8 @@ func (n *Node) start() (err error) {
 	n.reads.voters, n.reads.holds = n.Servers, func(term uint64) bool {
 		return n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term
 	}
-	n.telling = newTeller(n.cfg.Node, conf.ProtocolVersion, n.parts.Transport, n.done)
-	n.telling.servers = n.Servers
+	n.notifier = newCommitNotifier(n.cfg.Node, conf.ProtocolVersion, n.parts.Transport, n.done)
+	n.notifier.servers = n.Servers
 	n.inner.Store(n.raft)
 	n.wg.Go(trans.run) // not before: it asks n.inner
 	if err := serve(); err != nil {

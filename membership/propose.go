@@ -94,7 +94,7 @@ func (n *Node) tellCommit(index uint64) {
 	if of, there := n.entryTerm(index); !leads || !there || of != term {
 		return // the next leader tells, or has told
 	}
-	n.telling.tell(committed{term, index})
+	n.notifier.tell(committed{term, index})
 }
 
 // wait starts something that Raft does and waits for it, but not longer than the context:

@@ -22,7 +22,7 @@ const (
 
 	registerWait  = 5 * time.Second // for one request to the leader
 	registerPause = 250 * time.Millisecond
-	registerLook  = 10 * time.Second // whatever the log does, the own certificate is looked at so often
+	registerPoll  = 10 * time.Second // whatever the log does, the own certificate is looked at so often
 )
 
 // keyOf is the record of a certificate's key.
@@ -68,7 +68,7 @@ func (r *Registrar) Run(ctx context.Context) {
 		case <-watch:
 		case <-timer.C:
 		}
-		pause := registerLook
+		pause := registerPoll
 		if !r.step(ctx) {
 			pause = registerPause
 			select { // the log may change all the time

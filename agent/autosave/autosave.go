@@ -32,8 +32,8 @@ const (
 
 	// RoomMin is what a snapshot leaves free on the disk at least, in bytes: the log needs it.
 	RoomMin = 64 << 20
-	// lookEvery is how often the plan is looked at; a retry after a failure comes no sooner.
-	lookEvery = 10 * time.Second
+	// pollEvery is how often the plan is looked at; a retry after a failure comes no sooner.
+	pollEvery = 10 * time.Second
 	listMax   = 2 * fsm.SnapshotKeepMax // files that are listed
 )
 
@@ -108,20 +108,20 @@ func (s *Saver) Problem() string {
 
 // Run looks at the plan until ctx ends.
 func (s *Saver) Run(ctx context.Context) {
-	t := time.NewTicker(lookEvery)
+	t := time.NewTicker(pollEvery)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			s.Look()
+			s.SaveIfDue()
 		}
 	}
 }
 
-// Look saves a snapshot if one is due, and removes what is more than the plan keeps.
-func (s *Saver) Look() {
+// SaveIfDue saves a snapshot if one is due, and removes what is more than the plan keeps.
+func (s *Saver) SaveIfDue() {
 	err := s.look()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,7 +147,7 @@ func (s *Saver) look() error {
 		return err
 	}
 	// A file from the future is of a clock that was wrong: it does not hold up the next one.
-	due := !slices.ContainsFunc(files, func(f File) bool { return f.Made.After(now.Add(-plan.Every)) && !f.Made.After(now.Add(lookEvery)) })
+	due := !slices.ContainsFunc(files, func(f File) bool { return f.Made.After(now.Add(-plan.Every)) && !f.Made.After(now.Add(pollEvery)) })
 	if due {
 		if err := s.save(st, now); err != nil {
 			return err

@@ -65,8 +65,8 @@ func files(t *testing.T, s *Saver) []string {
 // else put there stays.
 func TestPlan(t *testing.T) {
 	s, st, now, _ := newTest(t, fsm.SnapshotPlan{Every: time.Hour, Keep: 3})
-	s.Look()
-	s.Look()
+	s.SaveIfDue()
+	s.SaveIfDue()
 	if got := files(t, s); len(got) != 1 || got[0] != "auto-20261129T120000Z-2.snap" {
 		t.Fatalf("%q", got)
 	}
@@ -76,7 +76,7 @@ func TestPlan(t *testing.T) {
 	}
 	for range 5 {
 		*now = now.Add(61 * time.Minute)
-		s.Look()
+		s.SaveIfDue()
 	}
 	got := files(t, s)
 	if len(got) != 3 || got[0] != "auto-20261129T170500Z-2.snap" || s.Problem() != "" {
@@ -102,9 +102,9 @@ func TestPlan(t *testing.T) {
 func TestClockThatWasAhead(t *testing.T) {
 	s, _, now, _ := newTest(t, fsm.SnapshotPlan{Every: time.Hour, Keep: 3})
 	*now = now.Add(48 * time.Hour)
-	s.Look()
+	s.SaveIfDue()
 	*now = now.Add(-48 * time.Hour)
-	s.Look()
+	s.SaveIfDue()
 	if got := files(t, s); len(got) != 2 {
 		t.Errorf("%q", got)
 	}
@@ -115,12 +115,12 @@ func TestClockThatWasAhead(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	s, _, now, log := newTest(t, fsm.SnapshotPlan{Every: time.Minute, Keep: 3})
 	s.Room = func(string) (uint64, error) { return RoomMin, nil }
-	s.Look()
+	s.SaveIfDue()
 	if got := files(t, s); len(got) != 0 || !strings.Contains(s.Problem(), "64 MiB stay free for the log; make room there") || !strings.Contains(log.String(), "not saved") {
 		t.Fatalf("%q, %q", got, s.Problem())
 	}
 	s.Room = func(string) (uint64, error) { return 0, fmt.Errorf("no disk") }
-	s.Look()
+	s.SaveIfDue()
 	if !strings.Contains(s.Problem(), "no disk") {
 		t.Errorf("%q", s.Problem())
 	}
@@ -131,7 +131,7 @@ func TestFullDisk(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(s.Dir, Folder), nil, 0o600); err != nil { // no directory can be made
 		t.Fatal(err)
 	}
-	s.Look()
+	s.SaveIfDue()
 	if s.Problem() == "" {
 		t.Error("nothing is told")
 	}
@@ -139,7 +139,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	*now = now.Add(time.Minute)
-	s.Look()
+	s.SaveIfDue()
 	if got := files(t, s); len(got) != 1 || s.Problem() != "" {
 		t.Errorf("%q, %q", got, s.Problem())
 	}
@@ -148,7 +148,7 @@ func TestFullDisk(t *testing.T) {
 // TestWhoSaves: without a plan nobody, and an agent never.
 func TestWhoSaves(t *testing.T) {
 	s, _, _, _ := newTest(t, fsm.SnapshotPlan{})
-	s.Look()
+	s.SaveIfDue()
 	if got := files(t, s); len(got) != 0 {
 		t.Errorf("without a plan: %q", got)
 	}
@@ -156,7 +156,7 @@ func TestWhoSaves(t *testing.T) {
 	n := st.Nodes["n-1"]
 	n.Role = fsm.RoleAgent
 	st.Nodes["n-1"] = n
-	s.Look()
+	s.SaveIfDue()
 	if got := files(t, s); len(got) != 0 {
 		t.Errorf("an agent: %q", got)
 	}

@@ -35,7 +35,7 @@ func address(ctx context.Context, o Options) []Finding {
 			if p.Addr() != o.Advertise {
 				continue
 			}
-			return append([]Finding{device(e, p)}, twin(ctx, e, o.Advertise)...)
+			return append([]Finding{device(e, p)}, answeredElsewhere(ctx, e, o.Advertise)...)
 		}
 	}
 	if o.Advertise.IsLoopback() {
@@ -54,11 +54,11 @@ func device(e netdev.ENI, p netip.Prefix) Finding {
 	return ok("address", "%s is on %s, MTU %d", p, e.Device, e.MTU)
 }
 
-// twinWait is how long another host has to answer.
-const twinWait = 300 * time.Millisecond
+// duplicateWait is how long another host has to answer.
+const duplicateWait = 300 * time.Millisecond
 
-func twin(ctx context.Context, e netdev.ENI, ip netip.Addr) []Finding {
-	answers, err := netdev.Probe(ctx, e.Index, ip, twinWait)
+func answeredElsewhere(ctx context.Context, e netdev.ENI, ip netip.Addr) []Finding {
+	answers, err := netdev.Probe(ctx, e.Index, ip, duplicateWait)
 	if err != nil {
 		return []Finding{warning("address", "", "whether another host has %s cannot be asked: %v", ip, err)}
 	}

@@ -20,7 +20,7 @@ const (
 	giveUpAfter  = 24 * time.Hour // then an event is too old to be sent
 	advanceEvery = time.Second    // between two words to the log about how far a webhook has come
 	proposeWait  = 3 * time.Second
-	leadLook     = time.Second // between two looks whether this node leads
+	leadPoll     = time.Second // between two looks whether this node leads
 )
 
 // Config is what a Sender is made of.
@@ -65,7 +65,7 @@ type worker struct {
 func (s *Sender) Run(ctx context.Context) {
 	changed, stop := s.cfg.Watch()
 	defer stop()
-	tick := time.NewTicker(leadLook)
+	tick := time.NewTicker(leadPoll)
 	defer tick.Stop()
 	workers := map[string]*worker{}
 	var group sync.WaitGroup

@@ -2,20 +2,21 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"havip-cluster/api"
-	"havip-cluster/jepsen/netns"
+	"havip-cluster/testbed"
 )
 
 const (
@@ -34,7 +35,7 @@ func newDemoCommand(g *globals) *cobra.Command {
 			"and clean up. Needs root, or a kernel that allows user namespaces.",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			code, done, err := netns.Isolate()
+			code, done, err := testbed.Isolate()
 			if err != nil {
 				return err
 			}
@@ -44,7 +45,7 @@ func newDemoCommand(g *globals) *cobra.Command {
 				}
 				return nil
 			}
-			netns.RaisePriority()
+			testbed.RaisePriority()
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			return runDemo(ctx, g.stdout)
@@ -60,13 +61,14 @@ func (d demoFailed) ExitCode() int { return int(d) }
 
 // demo is a running demonstration.
 type demo struct {
-	out     io.Writer
-	start   time.Time
-	lab     *netns.Lab
-	cluster *netns.Cluster
-	havip   netip.Addr
-	prober  *netns.Prober
-	watcher *netns.Observer
+	out      io.Writer
+	start    time.Time
+	lab      *testbed.Lab
+	cluster  *demoCluster
+	havip    netip.Addr
+	prober   *testbed.Prober
+	watchers []*testbed.Host
+	watch    *watch
 }
 
 func (d *demo) say(format string, args ...any) {
@@ -84,7 +86,7 @@ func runDemo(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if d.lab, err = netns.New(netns.Options{Nodes: demoNodes}); err != nil {
+	if d.lab, err = testbed.New(testbed.Options{Nodes: demoNodes}); err != nil {
 		return err
 	}
 	defer func() {
@@ -93,9 +95,8 @@ func runDemo(ctx context.Context, out io.Writer) (err error) {
 			d.say("everything is gone again: namespaces, processes, files")
 		}
 	}()
-	d.cluster = netns.NewCluster(d.lab, self, dir)
-	d.cluster.Environment = netns.InHost // this program is no way into another one
-	defer func() { err = errors.Join(err, d.cluster.Close()) }()
+	d.cluster = &demoCluster{lab: d.lab, binary: self, dir: dir}
+	defer func() { err = errors.Join(err, d.cluster.close()) }()
 	for _, step := range []func(context.Context) error{d.form, d.serve, d.crash, d.move} {
 		if err := step(ctx); err != nil {
 			return err
@@ -108,65 +109,25 @@ func runDemo(ctx context.Context, out io.Writer) (err error) {
 }
 
 // form builds the cluster.
-func (d *demo) form(context.Context) error {
+func (d *demo) form(ctx context.Context) error {
 	d.say("three hosts and a client on one switch, each in its own network namespace")
-	if err := d.cluster.Bootstrap(); err != nil {
-		return err
-	}
-	if err := d.cluster.JoinAll(); err != nil {
-		return err
-	}
-	if err := d.complete(); err != nil {
-		return err
-	}
-	leader, err := d.cluster.Leader()
+	leader, err := d.cluster.form(ctx)
 	if err != nil {
 		return err
 	}
-	status, err := d.status()
-	if err != nil {
+	var status api.Status
+	if err := d.cluster.ask(1, &status, "status"); err != nil {
 		return err
 	}
-	d.say("cluster formed: node-1 bootstrapped, node-2 and node-3 joined with one-time tokens; node-%d leads", leader)
+	d.say("cluster formed: node-1 bootstrapped, node-2 and node-3 joined with one-time tokens; %s leads", leader)
 	d.say("lease %d ms, fence: %s", status.LeaseMS, status.Local.Fence)
 	return nil
-}
-
-// complete waits until every node votes and has a session: before that the cluster could
-// not lose one.
-func (d *demo) complete() error {
-	for end := time.Now().Add(demoWait); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		voters, err := d.cluster.Voters()
-		if err != nil || voters < demoNodes {
-			continue
-		}
-		nodes, err := d.cluster.Nodes()
-		ready := 0
-		for _, n := range nodes {
-			if n.Session != 0 {
-				ready++
-			}
-		}
-		if err == nil && ready == demoNodes {
-			return nil
-		}
-	}
-	return fmt.Errorf("not all of the %d nodes had joined within %s", demoNodes, demoWait)
-}
-
-func (d *demo) status() (api.Status, error) {
-	var s api.Status
-	raw, err := d.cluster.CLI(1, "status", "-o", "json")
-	if err != nil {
-		return s, err
-	}
-	return s, json.Unmarshal(raw, &s)
 }
 
 // serve makes a HAVIP and starts those who look at it.
 func (d *demo) serve(ctx context.Context) error {
 	d.havip = d.lab.Address(100)
-	if _, err := d.cluster.CLI(1, "havip", "create", "web", "--ip", d.havip.String(), "--no-range-limit"); err != nil {
+	if _, err := d.cluster.run(1, "havip", "create", "web", "--ip", d.havip.String(), "--no-range-limit"); err != nil {
 		return err
 	}
 	for _, h := range d.lab.Nodes() {
@@ -174,121 +135,101 @@ func (d *demo) serve(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := d.cluster.WaitOwned("web", demoWait); err != nil {
+	owner, err := d.ownedBy(ctx, 1, func(node string) bool { return node != "" })
+	if err != nil {
 		return err
 	}
-	var err error
+	if err := d.measure(ctx); err != nil {
+		return err
+	}
+	d.say("HAVIP web, %s, is on %s; a client asks it every millisecond", d.havip, owner)
+	return d.show(1, "placement")
+}
+
+// measure starts the client and those who ask the nodes, and lets them see ordinary service.
+func (d *demo) measure(ctx context.Context) (err error) {
 	if d.prober, err = d.lab.Probe(ctx, d.lab.Client(), d.havip, demoPort, time.Millisecond); err != nil {
 		return err
 	}
-	if d.watcher, err = d.lab.Observe(ctx, []netip.Addr{d.havip}, demoPort, 2*time.Millisecond); err != nil {
+	if d.watch, err = newWatch(ctx, d.lab, &d.watchers, d.havip); err != nil {
 		return err
 	}
 	time.Sleep(demoSettle)
-	p, err := d.owner()
-	if err != nil {
-		return err
-	}
-	d.say("HAVIP web, %s, is on %s; a client asks it every millisecond", d.havip, p)
-	fmt.Fprintf(d.out, "\n         %s\n\n", "$ havip-cluster placement")
-	table, err := d.cluster.CLI(1, "placement")
-	fmt.Fprintf(d.out, "%s\n", indent(table))
-	return err
+	return nil
 }
 
-// owner is the name of the node that owns the HAVIP.
-func (d *demo) owner() (string, error) {
-	list, err := d.cluster.Placement()
-	if err != nil {
-		return "", err
+// measured tells what was measured since.
+func (d *demo) measured() error {
+	d.prober.Stop()
+	d.say("measured by the client: %s without an answer", d.prober.LongestGap().Round(100*time.Microsecond))
+	dual, answers := d.watch.stop()
+	switch {
+	case dual > 0:
+		return fmt.Errorf("two nodes answered for the HAVIP during %s: this must never be; please report it", dual)
+	case answers == 0:
+		return errors.New("no node answered those who watch it: nothing was measured")
 	}
-	for _, p := range list {
-		if p.Name == "web" && p.Node != nil {
-			return *p.Node, nil
+	d.say("measured at each node: 0 ms in which two of them answered (%d answers)", answers)
+	return nil
+}
+
+// ownedBy waits, asking node i, until the owner of the HAVIP is as wanted.
+func (d *demo) ownedBy(ctx context.Context, i int, wanted func(node string) bool) (owner string, err error) {
+	err = d.cluster.await(ctx, "an owner of the HAVIP", func() error {
+		owner, err = d.cluster.owner(i, "web") // an error: the leader may have been the one that was cut off
+		if err == nil && !wanted(owner) {
+			err = fmt.Errorf("its owner is %q", owner)
 		}
-	}
-	return "", errors.New("the HAVIP has no owner")
+		return err
+	})
+	return owner, err
 }
 
 // crash cuts the owner off and shows what the client saw.
-func (d *demo) crash(context.Context) error {
-	old, err := d.owner()
+func (d *demo) crash(ctx context.Context) error {
+	old, err := d.cluster.owner(1, "web")
 	if err != nil {
 		return err
 	}
-	number := 0
-	for i := 1; i <= demoNodes; i++ {
-		if d.cluster.NodeName(i) == old {
-			number = i
-		}
-	}
+	number := d.number(old)
 	d.say("CRASH: the link of %s is cut", old)
 	if err := d.lab.Node(number).SetLink(0, false); err != nil {
 		return err
 	}
 	witness := number%demoNodes + 1
-	now, err := d.newOwner(witness, old)
+	now, err := d.ownedBy(ctx, witness, func(node string) bool { return node != "" && node != old })
 	if err != nil {
 		return err
 	}
 	time.Sleep(demoSettle)
 	d.say("%s owns it now", now)
-	d.say("measured by the client: %s without an answer", d.gap())
-	if dual := d.watcher.Report().Dual; dual.Certain > 0 {
-		return fmt.Errorf("two nodes answered for the HAVIP during %s: this must never be; please report it", dual.Certain)
-	}
-	d.say("measured on the wire: 0 ms in which two nodes answered")
-	fmt.Fprintf(d.out, "\n         %s\n\n", "$ havip-cluster failovers web")
-	table, err := d.cluster.CLI(witness, "failovers", "web")
-	fmt.Fprintf(d.out, "%s\n", indent(table))
-	if err != nil {
+	if err := errors.Join(d.measured(), d.show(witness, "failovers", "web")); err != nil {
 		return err
 	}
 	d.say("the link of %s is back", old)
 	return d.lab.Node(number).SetLink(0, true)
 }
 
-func (d *demo) newOwner(at int, old string) (string, error) {
-	for end := time.Now().Add(demoWait); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		list, err := d.cluster.PlacementAt(at, false)
-		if err != nil {
-			continue // the leader may have been the one that was cut off
-		}
-		for _, p := range list {
-			if p.Name == "web" && p.Node != nil && *p.Node != old {
-				return *p.Node, nil
-			}
-		}
-	}
-	return "", fmt.Errorf("no other node owned the HAVIP within %s", demoWait)
-}
-
-// gap is the longest time without an answer since the last call.
-func (d *demo) gap() time.Duration {
-	var worst time.Duration
-	for _, g := range d.prober.Gaps(2 * time.Millisecond) {
-		worst = max(worst, g.Duration)
-	}
-	return worst.Round(100 * time.Microsecond)
+// number is that of the node of a name.
+func (d *demo) number(name string) int {
+	return 1 + slices.IndexFunc(d.lab.Nodes(), func(h *testbed.Host) bool { return h.Name == name })
 }
 
 // move shows a planned move.
 func (d *demo) move(ctx context.Context) error {
-	old, err := d.owner()
+	old, err := d.cluster.owner(1, "web")
+	if err == nil {
+		err = d.measure(ctx)
+	}
 	if err != nil {
 		return err
 	}
-	d.prober.Stop()
-	if d.prober, err = d.lab.Probe(ctx, d.lab.Client(), d.havip, demoPort, time.Millisecond); err != nil {
-		return err
-	}
-	time.Sleep(demoSettle)
 	for i := 1; i <= demoNodes; i++ {
-		target := d.cluster.NodeName(i)
+		target := d.lab.Node(i).Name
 		if target == old {
 			continue
 		}
-		if _, err = d.cluster.CLI(i, "havip", "move", "web", "--to", target); err == nil {
+		if _, err = d.cluster.run(i, "havip", "move", "web", "--to", target); err == nil {
 			d.say("PLANNED MOVE: havip-cluster havip move web --to %s", target)
 			break
 		}
@@ -297,14 +238,14 @@ func (d *demo) move(ctx context.Context) error {
 		return err
 	}
 	time.Sleep(demoSettle)
-	d.prober.Stop()
-	d.watcher.Stop()
-	d.say("measured by the client: %s without an answer", d.gap())
-	if dual := d.watcher.Report().Dual; dual.Certain > 0 {
-		return fmt.Errorf("two nodes answered for the HAVIP during %s: this must never be; please report it", dual.Certain)
-	}
-	d.say("measured on the wire: 0 ms in which two nodes answered")
-	return nil
+	return d.measured()
+}
+
+// show prints a command and its answer.
+func (d *demo) show(i int, args ...string) error {
+	table, err := d.cluster.run(i, args...)
+	fmt.Fprintf(d.out, "\n         $ havip-cluster %s\n\n%s\n", strings.Join(args, " "), indent(table))
+	return err
 }
 
 func indent(table []byte) []byte {

@@ -20,10 +20,19 @@ import (
 type havipFlags struct {
 	rangeText string
 	noLimit   bool
+	verb      *cobra.Command
+}
+
+// isEmpty tells a flag that was typed with nothing in it, as of a script's variable that is not set, from one that
+// was left out.
+func isEmpty(c *cobra.Command, flag string) bool {
+	f := c.Flags().Lookup(flag)
+	return f.Changed && f.Value.String() == ""
 }
 
 // register makes the flags; those of the settings write into change what is typed.
 func (f *havipFlags) register(c *cobra.Command, change *api.Change) {
+	f.verb = c
 	c.Flags().StringVar(&f.rangeText, "range", "", "who may own it: node:NODE,NODE (or cvm:, the same) or eni:ENI,ENI or any")
 	c.Flags().BoolVar(&f.noLimit, "no-range-limit", false, "the range is a note only; any ENI of the subnet may own it")
 	for i := range havip.Settings {
@@ -40,6 +49,9 @@ func (f *havipFlags) register(c *cobra.Command, change *api.Change) {
 
 // rangeSpec reads --range and --no-range-limit.
 func (f *havipFlags) rangeSpec() (*api.RangeSpec, error) {
+	if isEmpty(f.verb, "range") {
+		return nil, usage("--range is empty; leave it out, or say any for every ENI of the subnet")
+	}
 	if f.rangeText == "" && !f.noLimit {
 		return nil, nil
 	}
@@ -92,8 +104,12 @@ func newHAVIPCreateCommand(g *globals) *cobra.Command {
 	c.Flags().BoolVar(&spec.Force, "force", false, "take the address although a station outside the cluster has it")
 	f.register(c, &spec.Change)
 	c.PreRunE = func(cmd *cobra.Command, _ []string) (err error) {
-		if spec.IP == "" && cmd.Flags().Changed("ip") {
-			return usage("--ip is empty; leave it out for an address that is chosen")
+		for _, f := range []struct{ flag, otherwise string }{
+			{"ip", "an address that is chosen"}, {"subnet", "the one that holds the address, or the only one"}, {"vpc", "that of the subnet"}, {"eip", "none"},
+		} {
+			if isEmpty(cmd, f.flag) {
+				return usage("--%s is empty; leave it out for %s", f.flag, f.otherwise)
+			}
 		}
 		for flag, text := range map[string]string{"--ip": spec.IP, "--eip": spec.EIP} {
 			if _, err := netip.ParseAddr(text); text != "" && err != nil {

@@ -48,12 +48,16 @@ func main() {
 
 // run is the whole program: arguments in, exit code out.
 func run(args []string, stdout, stderr io.Writer) int {
-	g := &globals{stdin: os.Stdin, stdout: stdout, stderr: stderr}
+	out := &checkedOutput{Writer: stdout}
+	g := &globals{stdin: os.Stdin, stdout: out, stderr: stderr}
 	root := newRoot(g)
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteC()
+	if err == nil && out.err != nil {
+		err = fmt.Errorf("not all of the output was written: %w", out.err)
+	}
 	if err != nil {
 		report(stderr, cmd, err)
 	}
@@ -72,7 +76,7 @@ func report(w io.Writer, cmd *cobra.Command, err error) {
 	if p, ok := errors.AsType[*api.Problem](err); ok {
 		code = " [" + p.Code + "]"
 	}
-	fmt.Fprintf(w, "Error: %s%s\n", strings.TrimPrefix(strings.TrimPrefix(err.Error(), "identity: "), "api: "), code)
+	fmt.Fprintf(w, "Error: %s%s\n", abridged(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "identity: "), "api: ")), code)
 	if _, ok := errors.AsType[usageError](err); ok {
 		fmt.Fprintf(w, "See '%s --help'.\n", cmd.CommandPath())
 	}

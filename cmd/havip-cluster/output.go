@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -79,6 +80,45 @@ func line[T any](g *globals, v T, table func(w io.Writer, v T)) error {
 		fmt.Fprintln(g.stdout, "---")
 	}
 	return emit(g, v, nil, table)
+}
+
+// checkedOutput is standard output, which remembers that something could not be written: the verbs print as they go, and
+// an export to a full disk must not end as if it were whole.
+type checkedOutput struct {
+	io.Writer
+	err error
+}
+
+func (o *checkedOutput) Write(b []byte) (int, error) {
+	n, err := o.Writer.Write(b)
+	if err != nil && o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
+// fileOf is the file behind an output, if it is one.
+func fileOf(w io.Writer) (*os.File, bool) {
+	if o, ok := w.(*checkedOutput); ok {
+		w = o.Writer
+	}
+	f, ok := w.(*os.File)
+	return f, ok
+}
+
+// errorLineMax is how long a line of an error may be, in bytes. What was typed is in it, and may be anything.
+const errorLineMax = 1000
+
+// abridged is an error whose long lines lack their middle: the beginning says what, the end the way out.
+func abridged(text string) string {
+	var b strings.Builder
+	for l := range strings.Lines(text) {
+		if len(l) > errorLineMax {
+			l = plain.Cut(l, errorLineMax/2) + " ... " + strings.ToValidUTF8(l[len(l)-errorLineMax/2:], "")
+		}
+		b.WriteString(l)
+	}
+	return b.String()
 }
 
 // column is one column of a table.

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	waitPause = 100 * time.Millisecond // between two looks of `wait`
-	waitLook  = 2 * time.Second        // for one of them
+	waitPause   = 100 * time.Millisecond // between two looks of `wait`
+	waitRequest = 2 * time.Second        // for one of them
 )
 
 func newWaitCommand(g *globals) *cobra.Command {
@@ -42,7 +42,7 @@ func (g *globals) await(cmd *cobra.Command, object, state string, look condition
 		return err
 	}
 	defer c.Close()
-	c.Timeout = min(waitLook, g.timeout/2) // of one look
+	c.Timeout = min(waitRequest, g.timeout/2) // of one look
 	interrupted, stop := interruptible(cmd.Context())
 	defer stop()
 	ctx, cancel := context.WithTimeout(interrupted, g.timeout)

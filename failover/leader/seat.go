@@ -12,7 +12,7 @@ import (
 const (
 	seatQuiet = 30 * time.Second // nothing was written into the log for so long, and this leader led
 	seatAgain = 10 * time.Minute // between two attempts of one node
-	seatLook  = 10 * time.Second // between two looks at who owns what
+	seatPoll  = 10 * time.Second // between two looks at who owns what
 )
 
 // seat is what a Controller remembers of giving leadership away, over all its terms.
@@ -38,7 +38,7 @@ func (c *Controller) yield() {
 		return
 	}
 	now, s := c.cfg.Clock(), c.cfg.Log.State()
-	if !c.quiet(now, s) || c.seat.looked != 0 && now.Sub(c.seat.looked) < seatLook {
+	if !c.quiet(now, s) || c.seat.looked != 0 && now.Sub(c.seat.looked) < seatPoll {
 		return
 	}
 	c.seat.looked = now

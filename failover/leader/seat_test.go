@@ -101,15 +101,15 @@ func TestLeadershipMovesInQuietTimes(t *testing.T) {
 	if len(given) != 0 {
 		t.Fatalf("in a hurry: %v", given)
 	}
-	pass(seatLook + 2*time.Second)
+	pass(seatPoll + 2*time.Second)
 	if len(given) != 1 || given[0] != "n-n1" {
 		t.Fatalf("in a quiet time: %v", given)
 	}
-	pass(seatAgain - seatLook - 5*time.Second)
+	pass(seatAgain - seatPoll - 5*time.Second)
 	if len(given) != 1 {
 		t.Fatalf("again at once: %v", given)
 	}
-	pass(2*seatLook + 5*time.Second)
+	pass(2*seatPoll + 5*time.Second)
 	if len(given) != 2 {
 		t.Errorf("never again: %v", given)
 	}

@@ -361,8 +361,8 @@ func (a *Agent) wanted(s *fsm.State, deadline lease.Instant) Wanted {
 func (a *Agent) take(s *fsm.State, r Report) (again bool) {
 	a.noteGuard(r)
 	a.tellRepairs(r.Repairs)
-	for _, st := range r.Strays {
-		a.tellStray(s, st)
+	for _, st := range r.Foreign {
+		a.tellForeign(s, st)
 	}
 	for _, n := range r.Notes {
 		a.tellNote(s, n)

@@ -40,7 +40,7 @@ type Report struct {
 	Gone    []string // nothing answers for it here any more
 	Faults  []Trouble
 	Repairs []Trouble
-	Strays  []Stray
+	Foreign []ForeignAddress
 	Notes   []Note // what else came to pass on this host
 	// Guarded is the log index up to which the fence of this node knows every HAVIP; 0: it does
 	// not, and Unguarded says why.
@@ -74,8 +74,8 @@ type Note struct {
 	Text     string
 }
 
-// Stray is a HAVIP's address that another program put on this node.
-type Stray struct {
+// ForeignAddress is a HAVIP's address that another program put on this node.
+type ForeignAddress struct {
 	HAVIP  string // id
 	Prefix netip.Prefix
 	Device string

@@ -78,8 +78,8 @@ func (a *Agent) tellRepairs(repairs []Trouble) {
 	}
 }
 
-// tellStray tells the cluster of a HAVIP's address that another program put on this node.
-func (a *Agent) tellStray(s *fsm.State, st Stray) {
+// tellForeign tells the cluster of a HAVIP's address that another program put on this node.
+func (a *Agent) tellForeign(s *fsm.State, st ForeignAddress) {
 	name, node := s.HAVIPs[st.HAVIP].Name, s.NodeName(a.cfg.Node)
 	if st.Removed {
 		a.cfg.Logger.Warn("removed a HAVIP that another program added", "havip", name, "address", st.Prefix, "device", st.Device)

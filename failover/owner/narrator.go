@@ -15,7 +15,7 @@ const (
 	storyTimes   = 3                      // that a story is sent, because datagrams get lost
 	storyAgain   = 100 * time.Millisecond // between two of them
 	answeredWait = time.Second            // for the first frame
-	answeredLook = 2 * time.Millisecond   // between two looks at the fence's counter
+	answeredPoll = 2 * time.Millisecond   // between two looks at the fence's counter
 )
 
 // narrator tells the leader when this node did what for a change of owner. It explains and decides
@@ -169,7 +169,7 @@ func (t *narrator) tell(now lease.Instant, s *story) (done bool) {
 	}
 	s.next = now.Add(storyAgain)
 	if !s.word.Whole {
-		s.next = now.Add(answeredLook)
+		s.next = now.Add(answeredPoll)
 	}
 	return s.word.Whole && s.times >= storyTimes
 }

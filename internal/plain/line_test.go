@@ -6,6 +6,9 @@ func TestLine(t *testing.T) {
 	if got := Line("a\x1b[31m\tb\r\nc\x7f\u009bd é"); got != "a [31m b  c  d é" {
 		t.Errorf("%q", got)
 	}
+	if got := Line("web\u202egpj.exe\u2066\u200f\u2028x עברית"); got != "web gpj.exe   x עברית" {
+		t.Errorf("%q", got)
+	}
 }
 
 func TestClip(t *testing.T) {

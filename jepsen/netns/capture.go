@@ -38,19 +38,19 @@ func (l *Lab) CaptureHAVIPs(havips []netip.Addr) (*Capture, error) {
 		}
 		running.Wait()
 	})
-	for _, node := range l.nodes {
-		for _, e := range node.enis {
+	for _, node := range l.Nodes() {
+		for eni := range node.ENIs() {
 			var file *os.File
-			err := l.sw.Do(func() (err error) {
-				file, err = portSocket(e.port, havips)
+			err := l.Switch().Do(func() (err error) {
+				file, err = portSocket(node.Port(eni), havips)
 				return err
 			})
 			if err != nil {
 				c.end()
-				return nil, fmt.Errorf("netns: capture at %s: %w", e.port, err)
+				return nil, fmt.Errorf("netns: capture at %s: %w", node.Port(eni), err)
 			}
 			c.files = append(c.files, file)
-			running.Go(func() { c.receive(file, node.Name, e.mac) })
+			running.Go(func() { c.receive(file, node.Name, node.MAC(eni)) })
 		}
 	}
 	return c, nil
@@ -68,7 +68,7 @@ func (c *Capture) History() ([]history.Series, []history.Frames) {
 		list = append(list, *f)
 	}
 	var series []history.Series
-	for _, node := range c.lab.nodes {
+	for _, node := range c.lab.Nodes() {
 		s := history.Series{Kind: history.Capturing, From: "switch", Target: node.Name}
 		for _, f := range list {
 			if f.Node == node.Name {

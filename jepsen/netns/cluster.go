@@ -174,7 +174,7 @@ func (c *Cluster) JoinVia(via, i int, role string) error {
 
 // JoinAll adds the lab's other nodes as voters, one after the other.
 func (c *Cluster) JoinAll() error {
-	for i := 2; i <= len(c.Lab.nodes); i++ {
+	for i := 2; i <= len(c.Lab.Nodes()); i++ {
 		if err := c.Join(i, "voter"); err != nil {
 			return err
 		}
@@ -269,7 +269,7 @@ func (c *Cluster) Restart(i int) error {
 
 // Close kills all agents and waits for them. It leaves data directories and logs.
 func (c *Cluster) Close() error {
-	for i := range c.Lab.nodes {
+	for i := range c.Lab.Nodes() {
 		c.killLeft(i + 1)
 		if c.Running(i + 1) {
 			if err := c.Kill(i+1, syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -300,7 +300,7 @@ func (c *Cluster) LogOnFailure(t TB) {
 		if !t.Failed() {
 			return
 		}
-		for i := range c.Lab.nodes {
+		for i := range c.Lab.Nodes() {
 			t.Logf("--- %s, end of its log:\n%s", c.NodeName(i+1), c.Tail(i+1))
 		}
 	})

@@ -55,10 +55,11 @@ func TestClusterForms(t *testing.T) {
 	must(t, c.Bootstrap())
 	must(t, c.JoinAll())
 	eventually(t, "the second agent does not start", func() bool { return strings.Contains(c.Tail(2), "agent of") })
+	hosts := namespaces(t, append([]*Host{c.Lab.Switch()}, c.Lab.Nodes()...)...) // 0 is the switch
 	var seen []string
 	for _, call := range calls() {
 		in, args, _ := strings.Cut(call, " ")
-		at := slices.Index(inodes(c.Lab), in) // 0 is the switch
+		at := slices.Index(hosts, in)
 		if seen = append(seen, strings.Repeat("@", at)+args); at < 1 || at > 2 {
 			t.Errorf("%q ran outside the nodes", call)
 		}

@@ -16,7 +16,7 @@ var ErrNoFence = errors.New("netns: no eBPF program of a fence on the device")
 
 // FencePrograms are the eBPF programs on an ENI of a host that share the map of deadlines,
 // TCX or clsact, found by asking the device as anybody can: no pin, no file of the agent.
-func (h *Host) FencePrograms(eni int) (ids []ebpf.ProgramID, err error) {
+func FencePrograms(h *Host, eni int) (ids []ebpf.ProgramID, err error) {
 	err = h.Do(func() error {
 		dev, err := netlink.LinkByName(h.Device(eni))
 		if err != nil {
@@ -59,8 +59,8 @@ func programsOn(dev netlink.Link) (ids []ebpf.ProgramID, err error) {
 // FenceMap opens the map of that name (havips, deadlines, counters) of the fence on an ENI,
 // for reading. It stays readable when the fence is gone; holding it keeps no fence alive.
 // ErrNoFence if there is none. The caller closes it.
-func (h *Host) FenceMap(eni int, name string) (*ebpf.Map, error) {
-	ids, err := h.FencePrograms(eni)
+func FenceMap(h *Host, eni int, name string) (*ebpf.Map, error) {
+	ids, err := FencePrograms(h, eni)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func mapOf(id ebpf.ProgramID, name string) (*ebpf.Map, error) {
 
 // Unfence takes every eBPF program with a map of deadlines off an ENI, as a person with tc(8) and
 // bpftool(8) would. ErrNoFence if there was none.
-func (h *Host) Unfence(eni int) error {
+func Unfence(h *Host, eni int) error {
 	return h.Do(func() error {
 		dev, err := netlink.LinkByName(h.Device(eni))
 		if err != nil {

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+
+	"havip-cluster/testbed"
 )
 
 var (
@@ -32,7 +34,7 @@ func TestARPFrame(t *testing.T) {
 
 func TestUDPFrame(t *testing.T) {
 	f := udpFrame{
-		to: macB, from: macA, src: netip.AddrPortFrom(ipA, 1), dst: netip.AddrPortFrom(ipB, 7007), payload: appendQuestion(nil, 0x0102),
+		to: macB, from: macA, src: netip.AddrPortFrom(ipA, 1), dst: netip.AddrPortFrom(ipB, 7007), payload: testbed.AppendQuestion(nil, 0x0102),
 	}
 	b := f.append(nil)
 	want := "020000000002020000000001" + "0800" + "4500002800004000401100" // the checksum's sum is checked below
@@ -46,7 +48,7 @@ func TestUDPFrame(t *testing.T) {
 	if !ok || !bytes.Equal(got.append(nil), b) {
 		t.Errorf("round trip gives %+v, %v", got, ok)
 	}
-	if number, name, ok := parseQuestion(got.payload); !ok || number != 0x0102 || name != "" {
+	if number, name, ok := testbed.ParseQuestion(got.payload); !ok || number != 0x0102 || name != "" {
 		t.Errorf("question %d %q %v", number, name, ok)
 	}
 	if _, ok := parseUDP(append(b[:len(b):len(b)], 0, 0, 0)); !ok {
@@ -65,7 +67,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		parseARP(b)
 		if u, ok := parseUDP(b); ok {
-			parseQuestion(u.payload)
+			testbed.ParseQuestion(u.payload)
 		}
 	})
 }

@@ -12,20 +12,12 @@ import (
 	"github.com/mdlayher/packet"
 	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
-
-// labEnv makes the test binary build a lab and wait to be killed: see TestKilledProcessLeavesNothing.
-const labEnv = "NETNS_TEST_LAB"
 
 func TestMain(m *testing.M) {
 	if text := os.Getenv(enterEnv); text != "" {
 		fmt.Fprintln(os.Stderr, enter(text))
-		os.Exit(1)
-	}
-	if os.Getenv(labEnv) != "" {
-		if err := liveUntilKilled(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
 		os.Exit(1)
 	}
 	reenters.Store(true)
@@ -70,20 +62,7 @@ const (
 // reaches reports whether to answers any question from from within patience.
 func reaches(t *testing.T, from *Host, to netip.Addr, patience time.Duration) bool {
 	t.Helper()
-	socket := try(t, func() (s *net.UDPConn, err error) {
-		err = from.Do(func() (err error) { s, err = net.ListenUDP("udp4", nil); return err })
-		return s, err
-	})
-	defer socket.Close()
-	answer := make([]byte, answerBytes)
-	for i, deadline := 0, time.Now().Add(patience); time.Now().Before(deadline); i++ {
-		_, _ = socket.WriteToUDPAddrPort(appendQuestion(nil, uint64(i)), netip.AddrPortFrom(to, DefaultPort))
-		_ = socket.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-		if _, _, err := socket.ReadFromUDPAddrPort(answer); err == nil {
-			return true
-		}
-	}
-	return false
+	return try(t, func() (bool, error) { return from.Reaches(to, DefaultPort, patience) })
 }
 
 // setAddress adds or removes a /32, and announces what it added by gratuitous ARP as a request
@@ -148,4 +127,25 @@ func try[T any](t *testing.T, f func() (T, error)) T {
 	v, err := f()
 	must(t, err)
 	return v
+}
+
+// namespaces names those of hosts as links in /proc do.
+func namespaces(t *testing.T, hosts ...*Host) (names []string) {
+	t.Helper()
+	for _, h := range hosts {
+		var stat unix.Stat_t
+		must(t, unix.Fstat(h.Namespace(), &stat))
+		names = append(names, fmt.Sprintf("net:[%d]", stat.Ino))
+	}
+	return names
+}
+
+// eventually waits for the kernel to finish what it does in the background.
+func eventually(t *testing.T, failure string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(failure)
+		}
+	}
 }

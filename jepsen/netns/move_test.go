@@ -97,10 +97,10 @@ func TestPlantedSecondOwner(t *testing.T) {
 // TestPlantedSecondOwnerByARPOnly: a node that only claims the address by ARP, and drops what it
 // is sent, is as much a second owner.
 func TestPlantedSecondOwnerByARPOnly(t *testing.T) {
-	l := newLab(t, Options{Nodes: 1, ENIs: 2})
-	extra := try(t, func() (*Host, error) { return l.attach("mute", 9, 9, offsetENI1) })
-	l.nodes = append(l.nodes, extra) // a node without a responder
-	must(t, extra.waitCarrier(0, true))
+	l := try(t, func() (*Lab, error) { return New(Options{Nodes: 2, ENIs: 2}) })
+	t.Cleanup(func() { must(t, l.Close()) })
+	t.Cleanup(try(t, func() (func(), error) { return l.Node(1).Respond(DefaultPort) }))
+	extra := l.Node(2) // without a responder
 	havip := l.Address(103)
 	setAddress(t, l.Node(1), 1, havip, true)
 	setAddress(t, extra, 0, havip, true)
@@ -120,7 +120,7 @@ func TestUnreachableTarget(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), settle)
 	defer cancel()
 	nobody := try(t, func() (*Prober, error) { return l.Probe(ctx, l.Client(), l.Address(110), DefaultPort, 0) })
-	foreign := l.options.Subnet.Addr().As4()
+	foreign := l.Subnet().Addr().As4()
 	foreign[0] = 192
 	elsewhere := probe(t, l, netip.AddrFrom4(foreign))
 	<-ctx.Done()

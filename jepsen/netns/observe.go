@@ -15,9 +15,17 @@ import (
 
 	"havip-cluster/jepsen/checker"
 	"havip-cluster/jepsen/history"
+	"havip-cluster/testbed"
+)
+
+// The last byte of the addresses of observers, to which their number is added, and the one in whose name they ask.
+const (
+	offsetObserver = 240
+	offsetAsker    = 250 // no host: see Observer
 )
 
 const (
+	observersMax   = 9
 	observerPrefix = "observer"
 	observerPort   = 7008    // where answers to an observer's datagrams go
 	pollsOpenMax   = 1 << 12 // polls whose answers still count; 8 s at the default interval
@@ -33,7 +41,7 @@ const (
 // host: the nodes' cache entry for it changes with every poll, and nothing ever uses it. (An ARP
 // probe, whose sender address is 0, would leave no entry, but means a conflict to its receiver.)
 type Observer struct {
-	ticker *ticker
+	ticker *testbed.Ticker
 	lab    *Lab
 	host   *Host
 	havips []netip.Addr
@@ -85,27 +93,27 @@ func (l *Lab) Observe(ctx context.Context, havips []netip.Addr, port int, every 
 		lab: l, host: host, havips: slices.Clone(havips), port: uint16(port),
 		open: make([]poll, pollsOpenMax),
 	}
-	for _, node := range l.nodes {
-		for _, e := range node.enis {
-			o.asked = append(o.asked, asked{node.Name, e.mac})
+	for _, node := range l.Nodes() {
+		for eni := range node.ENIs() {
+			o.asked = append(o.asked, asked{node.Name, node.MAC(eni)})
 		}
 	}
 	if err := host.Do(o.listen); err != nil {
 		o.close()
 		return nil, fmt.Errorf("netns: %s: %w", host.Name, err)
 	}
-	if o.ticker, err = newTicker(every); err != nil {
+	if o.ticker, err = testbed.NewTicker(every); err != nil {
 		o.close()
 		return nil, err
 	}
 	var sender, receivers sync.WaitGroup
-	sender.Go(func() { o.ticker.run(o.ask) })
+	sender.Go(func() { o.ticker.Run(o.ask) })
 	receivers.Go(func() { receive(o.arp, l, o.gotARP) })
 	receivers.Go(func() { receive(o.udp, l, o.gotUDP) })
 	o.end = sync.OnceFunc(func() {
-		o.ticker.stop()
+		o.ticker.Stop()
 		sender.Wait()
-		time.Sleep(graceWait)
+		time.Sleep(testbed.GraceWait)
 		o.close()
 		receivers.Wait()
 		l.mu.Lock()
@@ -119,27 +127,21 @@ func (l *Lab) Observe(ctx context.Context, havips []netip.Addr, port int, every 
 // attachObserver takes the host of an observer that has stopped, or makes one.
 func (l *Lab) attachObserver() (*Host, error) {
 	l.mu.Lock()
-	if n := len(l.idle); n > 0 && !l.closed {
+	defer l.mu.Unlock()
+	if n := len(l.idle); n > 0 {
 		host := l.idle[n-1]
 		l.idle = l.idle[:n-1]
-		l.mu.Unlock()
 		return host, nil
 	}
-	number := len(l.observers) + 1
-	if number > observersMax || l.closed {
-		l.mu.Unlock()
-		return nil, fmt.Errorf("netns: no room for another observer")
+	if l.observers == observersMax {
+		return nil, fmt.Errorf("netns: no room for more than %d observers", observersMax)
 	}
-	l.observers = append(l.observers, nil)
-	l.mu.Unlock()
-	host, err := l.attach(fmt.Sprintf("%s-%d", observerPrefix, number), 2, number, offsetObserver)
-	if err != nil {
-		return nil, err
+	number := l.observers + 1
+	host, err := l.Attach(fmt.Sprintf("%s-%d", observerPrefix, number), 2, number, offsetObserver+byte(number))
+	if err == nil {
+		l.observers = number
 	}
-	l.mu.Lock()
-	l.observers[number-1] = host
-	l.mu.Unlock()
-	return host, host.waitCarrier(0, true)
+	return host, err
 }
 
 // listen runs in the observer's namespace.
@@ -215,11 +217,11 @@ func (o *Observer) ask(due uint64) {
 			token := o.token(number)
 			send(o.arp, eni.mac, arpFrame{
 				to: eni.mac, from: token, op: opRequest,
-				senderMAC: token, senderIP: o.lab.address(offsetAsker), targetMAC: make(net.HardwareAddr, 6), targetIP: havip,
+				senderMAC: token, senderIP: o.lab.Address(offsetAsker), targetMAC: make(net.HardwareAddr, 6), targetIP: havip,
 			}.append(buffer))
 			send(o.udp, eni.mac, udpFrame{
 				to: eni.mac, from: mac, src: netip.AddrPortFrom(o.host.IP(0), observerPort), dst: netip.AddrPortFrom(havip, o.port),
-				payload: appendQuestion(nil, number<<16|uint64(question)),
+				payload: testbed.AppendQuestion(nil, number<<16|uint64(question)),
 			}.append(buffer))
 		}
 	}
@@ -266,7 +268,7 @@ func (o *Observer) gotUDP(frame []byte, now int64) {
 	if !ok || f.dst != netip.AddrPortFrom(o.host.IP(0), observerPort) {
 		return
 	}
-	id, name, ok := parseQuestion(f.payload)
+	id, name, ok := testbed.ParseQuestion(f.payload)
 	eni := slices.IndexFunc(o.asked, func(a asked) bool { return slices.Equal(a.mac, f.from) })
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -309,7 +311,7 @@ func (o *Observer) History() ([]history.Series, []history.Answer) {
 	var series []history.Series
 	for _, havip := range o.havips {
 		series = append(series, history.Series{
-			Kind: history.Observing, From: o.host.Name, Target: havip.String(), Every: int64(o.ticker.every), Count: o.polls,
+			Kind: history.Observing, From: o.host.Name, Target: havip.String(), Every: int64(o.ticker.Every()), Count: o.polls,
 		})
 	}
 	return series, slices.Concat(o.kept, o.answers)
@@ -332,7 +334,7 @@ func (o *Observer) Report() ObserverReport {
 		return checker.DualOwner(slices.DeleteFunc(slices.Clone(answers), func(a history.Answer) bool { return a.Channel != channel }))
 	}
 	r := ObserverReport{Dual: checker.DualOwner(answers), ARP: by(history.ARP), UDP: by(history.UDP), Answers: len(answers)}
-	r.Skipped = o.ticker.skippedTicks()
+	r.Skipped = o.ticker.Skipped()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	r.Polls, r.Strange = o.polls, o.strange

@@ -26,7 +26,9 @@ func (c *cuts) close() error {
 	if c.conn == nil {
 		return nil
 	}
-	return c.conn.CloseLasting()
+	conn := c.conn
+	c.conn = nil
+	return conn.CloseLasting()
 }
 
 // Partition cuts the LAN into groups, replacing all earlier cuts. Two hosts reach each other if
@@ -73,7 +75,7 @@ func (l *Lab) Heal() error {
 func (c *cuts) change(l *Lab, edit func(*cuts)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err := l.sw.Do(func() (err error) {
+	err := l.Switch().Do(func() (err error) {
 		if c.conn == nil {
 			c.conn, err = nftables.New(nftables.AsLasting())
 		}
@@ -125,11 +127,11 @@ func (c *cuts) apply() error {
 func (c *cuts) elements() []nftables.SetElement {
 	var list []nftables.SetElement
 	for pair := range c.pairs {
-		for _, in := range pair[0].enis {
-			for _, out := range pair[1].enis {
+		for in := range pair[0].ENIs() {
+			for out := range pair[1].ENIs() {
 				key := make([]byte, 2*unix.IFNAMSIZ)
-				copy(key, in.port)
-				copy(key[unix.IFNAMSIZ:], out.port)
+				copy(key, pair[0].Port(in))
+				copy(key[unix.IFNAMSIZ:], pair[1].Port(out))
 				list = append(list, nftables.SetElement{Key: key})
 			}
 		}

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"havip-cluster/testbed"
 )
 
 // A node runs two processes: the guard, which Start started, and its child, the agent.
@@ -30,7 +32,7 @@ func openProcess(pid int) (*process, error) {
 		return nil, fmt.Errorf("netns: process %d: %w", pid, err)
 	}
 	p := &process{handle: handle, gone: make(chan struct{})}
-	go func() { awaitExit(fd); close(p.gone) }() // ends with the process
+	go func() { testbed.AwaitExit(fd); close(p.gone) }() // ends with the process
 	return p, nil
 }
 

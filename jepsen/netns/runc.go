@@ -45,7 +45,7 @@ func (c *Cluster) wrapRunc(cmd *exec.Cmd, i int, e entry) error {
 		return err
 	}
 	// The network namespace is known by this process's descriptor alone.
-	network := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), int(c.Lab.Node(i).ns))
+	network := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), c.Lab.Node(i).Namespace())
 	text, err := json.MarshalIndent(container(e, cmd.Env, network), "", "  ")
 	if err != nil {
 		return err

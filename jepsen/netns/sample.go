@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"havip-cluster/jepsen/history"
+	"havip-cluster/testbed"
 )
 
 // A sampler's run of samples ends with a pause longer than sampleBreak; while a deadline has passed,
@@ -25,7 +25,7 @@ const (
 // first ENI: what the kernel itself would judge a frame by, whether the agent lives or not.
 // Nodes whose fence is nftables have no such maps and are not sampled.
 type Sampler struct {
-	ticker *ticker
+	ticker *testbed.Ticker
 	c      *Cluster
 	havips []netip.Addr
 	fences []fenceMaps // by node
@@ -46,16 +46,16 @@ type fenceMaps struct {
 
 // SampleFences starts a sampler for some HAVIPs, every every. Stop ends it.
 func (c *Cluster) SampleFences(havips []netip.Addr, every time.Duration) (*Sampler, error) {
-	n := len(c.Lab.nodes)
+	n := len(c.Lab.Nodes())
 	s := &Sampler{c: c, havips: havips, fences: make([]fenceMaps, n), counts: make([]uint64, n), open: map[[2]string]*history.Kernel{}}
 	var err error
-	if s.ticker, err = newTicker(every); err != nil {
+	if s.ticker, err = testbed.NewTicker(every); err != nil {
 		return nil, err
 	}
 	var running sync.WaitGroup
-	running.Go(func() { s.ticker.run(s.sample) })
+	running.Go(func() { s.ticker.Run(s.sample) })
 	s.end = sync.OnceFunc(func() {
-		s.ticker.stop()
+		s.ticker.Stop()
 		running.Wait()
 		for i := range s.fences {
 			s.fences[i].close()
@@ -73,7 +73,7 @@ func (s *Sampler) History() ([]history.Series, []history.Kernel) {
 	defer s.mu.Unlock()
 	var series []history.Series
 	for i, n := range s.counts {
-		series = append(series, history.Series{Kind: history.Sampling, From: "sampler", Target: s.c.NodeName(i + 1), Every: int64(s.ticker.every), Count: n})
+		series = append(series, history.Series{Kind: history.Sampling, From: "sampler", Target: s.c.NodeName(i + 1), Every: int64(s.ticker.Every()), Count: n})
 	}
 	list := append([]history.Kernel(nil), s.done...)
 	for _, k := range s.open {
@@ -128,7 +128,7 @@ func (p *fenceMaps) refresh(h *Host) bool {
 	if time.Since(p.asked) < askEvery {
 		return p.havips != nil
 	}
-	ids, err := h.FencePrograms(0)
+	ids, err := FencePrograms(h, 0)
 	if p.asked = time.Now(); err != nil {
 		p.close()
 		return false
@@ -137,11 +137,11 @@ func (p *fenceMaps) refresh(h *Host) bool {
 		return true
 	}
 	p.close()
-	havips, err := h.FenceMap(0, "havips")
+	havips, err := FenceMap(h, 0, "havips")
 	if err != nil {
 		return false
 	}
-	deadlines, err := h.FenceMap(0, "deadlines")
+	deadlines, err := FenceMap(h, 0, "deadlines")
 	if err != nil {
 		_ = havips.Close()
 		return false
@@ -161,7 +161,7 @@ func (p *fenceMaps) close() {
 // state word by address, 0 shut, s open until deadline s-1; deadlines on CLOCK_BOOTTIME. A deadline
 // that passes during the sample gives none.
 func (p *fenceMaps) read(l *Lab, havip netip.Addr) (k history.Kernel, ok bool) {
-	before, begin := bootTime(), l.Now()
+	before, begin := BootNow(), l.Now()
 	key := havip.As16()
 	var state [4]byte
 	if p.havips.Lookup(key[:], &state) != nil {
@@ -175,7 +175,7 @@ func (p *fenceMaps) read(l *Lab, havip netip.Addr) (k history.Kernel, ok bool) {
 	if p.deadlines.Lookup(word-1, &deadline) != nil {
 		return k, false
 	}
-	until, after, end := int64(binary.NativeEndian.Uint64(deadline[:])), bootTime(), l.Now()
+	until, after, end := int64(binary.NativeEndian.Uint64(deadline[:])), BootNow(), l.Now()
 	k = history.Kernel{First: end, Last: begin, Deadline: until - before + begin}
 	switch {
 	case after < until:
@@ -186,13 +186,4 @@ func (p *fenceMaps) read(l *Lab, havip netip.Addr) (k history.Kernel, ok bool) {
 		return k, false
 	}
 	return k, true
-}
-
-// bootTime is CLOCK_BOOTTIME of the machine, ns.
-func bootTime() int64 {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		panic("netns: no CLOCK_BOOTTIME: " + err.Error())
-	}
-	return ts.Nano()
 }

@@ -47,7 +47,7 @@ type NodeStatus struct {
 // anywhere asks the running nodes in turn until one answers.
 func (c *Cluster) anywhere(v any, args ...string) error {
 	failed := errors.New("netns: no agent runs")
-	for i := range c.Lab.nodes {
+	for i := range c.Lab.Nodes() {
 		if !c.Running(i + 1) {
 			continue
 		}
@@ -92,7 +92,7 @@ func (c *Cluster) Leader() (int, error) {
 		return 0, err
 	}
 	for _, n := range nodes {
-		for i := range c.Lab.nodes {
+		for i := range c.Lab.Nodes() {
 			if n.Leader && n.Name == c.NodeName(i+1) {
 				return i + 1, nil
 			}
@@ -107,7 +107,7 @@ func (c *Cluster) WaitOwned(name string, timeout time.Duration) (int, error) {
 	err := c.wait("owner of "+name, timeout, func() error {
 		list, err := c.Placement()
 		for _, p := range list {
-			for i := range c.Lab.nodes {
+			for i := range c.Lab.Nodes() {
 				if p.Name == name && p.Owner() == c.NodeName(i+1) && c.Running(i+1) {
 					owner = i + 1
 					return nil

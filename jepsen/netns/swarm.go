@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/net/ipv4"
+
+	"havip-cluster/testbed"
 )
 
 const (
@@ -26,7 +28,7 @@ const (
 type Swarm struct {
 	lab     *Lab
 	every   time.Duration // a round
-	ticker  *ticker
+	ticker  *testbed.Ticker
 	conn    *ipv4.PacketConn
 	targets []net.Addr
 	index   map[netip.Addr]int
@@ -69,7 +71,7 @@ func (l *Lab) Swarm(ctx context.Context, from *Host, targets []netip.Addr, port 
 	_ = socket.SetReadBuffer(receiveBytes)
 	_ = socket.SetWriteBuffer(receiveBytes)
 	s.conn = ipv4.NewPacketConn(socket)
-	if s.ticker, err = newTicker(swarmTick); err != nil {
+	if s.ticker, err = testbed.NewTicker(swarmTick); err != nil {
 		_ = socket.Close()
 		return nil, err
 	}
@@ -77,9 +79,9 @@ func (l *Lab) Swarm(ctx context.Context, from *Host, targets []netip.Addr, port 
 	sender.Go(s.run)
 	receiver.Go(s.receive)
 	s.end = sync.OnceFunc(func() {
-		s.ticker.stop()
+		s.ticker.Stop()
 		sender.Wait()
-		time.Sleep(graceWait)
+		time.Sleep(testbed.GraceWait)
 		_ = socket.Close()
 		receiver.Wait()
 	})
@@ -94,16 +96,16 @@ func (s *Swarm) run() {
 	owed, next := 0, 0
 	messages := make([]ipv4.Message, swarmBatch)
 	for i := range messages {
-		messages[i].Buffers = [][]byte{make([]byte, 0, questionBytes)}
+		messages[i].Buffers = [][]byte{make([]byte, 0, testbed.QuestionBytes)}
 	}
-	s.ticker.run(func(due uint64) {
+	s.ticker.Run(func(due uint64) {
 		owed = min(owed+s.per*int(min(due, 10)), swarmBatch*1024)
 		n := owed / 1024
 		owed -= n * 1024
 		now := s.lab.Now()
 		for i := range messages[:n] {
 			number := uint64(next)<<sentBits | uint64(now)
-			messages[i].Buffers[0], messages[i].Addr = appendQuestion(messages[i].Buffers[0][:0], number), s.targets[next]
+			messages[i].Buffers[0], messages[i].Addr = testbed.AppendQuestion(messages[i].Buffers[0][:0], number), s.targets[next]
 			next = (next + 1) % len(s.targets)
 		}
 		for rest := messages[:n]; len(rest) > 0; {
@@ -119,7 +121,7 @@ func (s *Swarm) run() {
 func (s *Swarm) receive() {
 	messages := make([]ipv4.Message, swarmBatch)
 	for i := range messages {
-		messages[i].Buffers = [][]byte{make([]byte, answerBytes)}
+		messages[i].Buffers = [][]byte{make([]byte, testbed.AnswerBytes)}
 	}
 	for {
 		n, err := s.conn.ReadBatch(messages, 0)
@@ -137,7 +139,7 @@ func (s *Swarm) receive() {
 // answered is called with mu held.
 func (s *Swarm) answered(m ipv4.Message) {
 	from, ok := m.Addr.(*net.UDPAddr)
-	number, node, question := parseQuestion(m.Buffers[0][:m.N])
+	number, node, question := testbed.ParseQuestion(m.Buffers[0][:m.N])
 	if !ok || !question {
 		return
 	}
@@ -178,8 +180,8 @@ type SwarmReport struct {
 func (s *Swarm) Report(since int64) SwarmReport {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := SwarmReport{Asked: s.asked, Skipped: s.ticker.skippedTicks(), By: map[string]int{}}
-	recent := s.lab.Now() - int64(10*s.every) - int64(graceWait)
+	r := SwarmReport{Asked: s.asked, Skipped: s.ticker.Skipped(), By: map[string]int{}}
+	recent := s.lab.Now() - int64(10*s.every) - int64(testbed.GraceWait)
 	for _, e := range s.seen {
 		if e.last == 0 || e.last < recent {
 			r.Dark++
@@ -213,7 +215,7 @@ func (r SwarmReport) String() string {
 
 // Sequence is n addresses from the lab's subnet, the first of them at start above its first one.
 func (l *Lab) Sequence(start, n int) []netip.Addr {
-	base := l.options.Subnet.Addr().As4()
+	base := l.Subnet().Addr().As4()
 	list := make([]netip.Addr, n)
 	for i := range list {
 		var a [4]byte

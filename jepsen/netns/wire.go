@@ -48,7 +48,7 @@ type Wire struct {
 // kernel's transmit path, which is not preempted: what lies between is a few microseconds.
 func (l *Lab) Capture(h *Host, eni int) (*Wire, error) {
 	w := &Wire{fd: -1, stop: make(chan struct{}), done: make(chan struct{})}
-	if err := l.sw.Do(func() error { return w.open(h.enis[eni].port) }); err != nil {
+	if err := l.Switch().Do(func() error { return w.open(h.Port(eni)) }); err != nil {
 		if w.fd >= 0 {
 			_ = unix.Close(w.fd)
 		}

@@ -36,7 +36,7 @@ var (
 			LinkIndex: eth0().Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
 		}})
 	}}
-	detachTCX = attack{"the TCX programs are detached", func(_ *Bed, h *netns.Host) error { return h.Unfence(0) }}
+	detachTCX = attack{"the TCX programs are detached", func(_ *Bed, h *netns.Host) error { return netns.Unfence(h, 0) }}
 )
 
 // both attacks, one right after the other.

@@ -129,7 +129,7 @@ func (b *Bed) cleanedIn(in netns.Environment) {
 // fenceParts counts the eBPF programs on a node's device and its tables of nftables.
 func (b *Bed) fenceParts(node int) (n int) {
 	b.t.Helper()
-	programs, err := b.Lab.Node(node).FencePrograms(0)
+	programs, err := netns.FencePrograms(b.Lab.Node(node), 0)
 	b.must(err)
 	b.must(b.Lab.Node(node).Do(func() error {
 		c, err := nftables.New()

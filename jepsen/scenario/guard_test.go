@@ -382,7 +382,7 @@ func TestCleanup(t *testing.T) {
 	time.Sleep(2 * Lease)
 	owner := b.Owner()
 	left := func() string {
-		programs, err := b.Lab.Node(owner).FencePrograms(0)
+		programs, err := netns.FencePrograms(b.Lab.Node(owner), 0)
 		b.must(err)
 		return fmt.Sprintf("address %v, fence %v", b.has(owner), len(programs) > 0)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"havip-cluster/jepsen/mutants/planted"
+	"havip-cluster/jepsen/netns"
 )
 
 // attempts is how often a planted bug is given the chance to show itself: a busy machine
@@ -234,7 +235,7 @@ func TestWireSeesAFenceThatVanishes(t *testing.T) {
 	b.Place(b.other(b.Leader()))
 	owner := b.Owner()
 	m, said, _, _ := b.killAll(owner, func() {
-		b.must(b.Lab.Node(owner).Unfence(0))
+		b.must(netns.Unfence(b.Lab.Node(owner), 0))
 	})
 	t.Log(said)
 	if said.after == 0 || m.Dual.Certain == 0 {

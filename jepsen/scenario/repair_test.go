@@ -71,7 +71,7 @@ func TestRepair(t *testing.T) {
 			return netlink.LinkSetHardwareAddr(eth0(), net.HardwareAddr{0x02, 0x77, 0, 0, 0x99, byte(time.Now().UnixNano())})
 		}},
 		{"the fence is detached from the device", 100 * time.Millisecond, "the fence was damaged", func(h *netns.Host) error {
-			return joinErr(h.Unfence(0), netlink.AddrAdd(eth0(), &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("192.0.2.1/32"))}),
+			return joinErr(netns.Unfence(h, 0), netlink.AddrAdd(eth0(), &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("192.0.2.1/32"))}),
 				netlink.AddrDel(eth0(), &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("192.0.2.1/32"))}))
 		}},
 		// The kernel tells nobody of a setting that changed: it is read once a second.

@@ -161,7 +161,7 @@ func (b *Bed) nothingOld() {
 		if _, err := os.Stat(filepath.Join(b.Cluster.DataDir(i), "bpf")); !errors.Is(err, os.ErrNotExist) {
 			b.t.Errorf("node-%d keeps the pins of the older fence: %v", i, err)
 		}
-		programs, err := b.Lab.Node(i).FencePrograms(0)
+		programs, err := netns.FencePrograms(b.Lab.Node(i), 0)
 		b.must(err)
 		if len(programs) != 2 {
 			b.t.Errorf("node-%d has %d programs on its device, want one in each direction", i, len(programs))

@@ -28,7 +28,7 @@ const inFlight = 100 * time.Microsecond
 // It is asked for before the fault: then the value can be read even if the fence goes with its processes.
 func (b *Bed) deadline(node int) (read func() int64) {
 	b.t.Helper()
-	m, err := b.Lab.Node(node).FenceMap(0, "deadlines")
+	m, err := netns.FenceMap(b.Lab.Node(node), 0, "deadlines")
 	if errors.Is(err, netns.ErrNoFence) {
 		return func() int64 { return b.nftDeadline(node) }
 	}

@@ -27,7 +27,7 @@ func (w *World) stray(name, havip, where string) {
 		if _, up := h.kernel.addrs[ip]; !up && h.powered {
 			h.kernel.strays[ip] = index
 			h.kernel.changed |= edge.Addresses
-			w.stats.Strays++
+			w.stats.Foreign++
 		}
 		w.look()
 	})

@@ -45,7 +45,7 @@ type Stats struct {
 	EdgeFailures  int
 	// ProbesAnswered counts the looks at which a host would have answered a load balancer.
 	ProbesAnswered int
-	Strays         int // addresses that another program put on a host
+	Foreign        int // addresses that another program put on a host
 	Unfenced       int // fences that another program took away
 	Joined         int
 	Removed        int

@@ -26,6 +26,20 @@ func Read(t *testing.T, name string) manifest.Source {
 	return manifest.Source{Name: name, Data: data}
 }
 
+// Sources reads the files of a case, those of a pattern such as *.conf, in the order of their names.
+func Sources(t *testing.T, dir, pattern string) []manifest.Source {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no input in %s: %v", dir, err)
+	}
+	var out []manifest.Source
+	for _, name := range names {
+		out = append(out, Read(t, name))
+	}
+	return out
+}
+
 // Same compares with a golden file, or writes it under -update.
 func Same(t *testing.T, name, got string) {
 	t.Helper()

@@ -1,7 +1,6 @@
 package heartbeat
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,26 +10,11 @@ import (
 	"havip-cluster/manifest/goldens"
 )
 
-func sourcesOf(t *testing.T, dir string) []manifest.Source {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []manifest.Source
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "ha") {
-			out = append(out, goldens.Read(t, filepath.Join(dir, e.Name())))
-		}
-	}
-	return out
-}
-
 // TestGolden imports configurations as they are found in the world.
 func TestGolden(t *testing.T) {
 	for _, dir := range goldens.Cases(t, "testdata/golden/*") {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
-			got, err := Import(sourcesOf(t, dir))
+			got, err := Import(goldens.Sources(t, dir, "ha*"))
 			goldens.Check(t, got, err, dir+"/")
 		})
 	}
@@ -40,7 +24,7 @@ func TestGolden(t *testing.T) {
 func TestNothingIsDropped(t *testing.T) {
 	looked := 0
 	for _, dir := range goldens.Cases(t, "testdata/golden/*") {
-		sources := sourcesOf(t, dir)
+		sources := goldens.Sources(t, dir, "ha*")
 		got, err := Import(sources)
 		if err != nil {
 			t.Fatal(err)

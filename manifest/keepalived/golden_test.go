@@ -21,24 +21,11 @@ func (disk) Glob(pattern string) ([]string, error) {
 }
 func (disk) ReadFile(name string) ([]byte, error) { return os.ReadFile(name) }
 
-func sourcesOf(t *testing.T, dir string) []manifest.Source {
-	t.Helper()
-	names, err := filepath.Glob(filepath.Join(dir, "*.conf"))
-	if err != nil || len(names) == 0 {
-		t.Fatalf("no input in %s: %v", dir, err)
-	}
-	var out []manifest.Source
-	for _, name := range names {
-		out = append(out, goldens.Read(t, name))
-	}
-	return out
-}
-
 // TestGolden imports configurations as they are found in the world.
 func TestGolden(t *testing.T) {
 	for _, dir := range goldens.Cases(t, "testdata/golden/*") {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
-			got, err := Import(sourcesOf(t, dir), Options{Files: disk{}})
+			got, err := Import(goldens.Sources(t, dir, "*.conf"), Options{Files: disk{}})
 			goldens.Check(t, got, err, dir+"/")
 		})
 	}
@@ -49,7 +36,7 @@ func TestGolden(t *testing.T) {
 func TestNothingIsDropped(t *testing.T) {
 	options := 0
 	for _, dir := range goldens.Cases(t, "testdata/golden/*") {
-		got, err := Import(sourcesOf(t, dir), Options{Files: disk{}})
+		got, err := Import(goldens.Sources(t, dir, "*.conf"), Options{Files: disk{}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +44,7 @@ func TestNothingIsDropped(t *testing.T) {
 		for _, f := range got.Findings {
 			reported[place{f.File, f.Line}] = true
 		}
-		for _, src := range sourcesOf(t, dir) {
+		for _, src := range goldens.Sources(t, dir, "*.conf") {
 			var ignored manifest.Import
 			tree, err := newParser(disk{}, "main", &ignored).parse(src)
 			if err != nil {
@@ -91,7 +78,7 @@ func accounted(s *statement, reported map[place]bool) bool {
 
 // TestVendorFaults: what DOMAIN.md section 4.1 says about the vendor's example.
 func TestVendorFaults(t *testing.T) {
-	got, err := Import(sourcesOf(t, "testdata/golden/vendor-example"), Options{})
+	got, err := Import(goldens.Sources(t, "testdata/golden/vendor-example", "*.conf"), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

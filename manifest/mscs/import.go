@@ -83,7 +83,7 @@ func Import(sources []manifest.Source) (manifest.Import, error) {
 	for _, g := range i.groups {
 		i.group(g)
 	}
-	i.strays()
+	i.withoutGroup()
 	i.apart()
 	i.report.Finish()
 	return *i.report, manifest.CheckImport(*i.report, sources[0].Name, "no resource of the types IP Address and IPv6 Address was given that can be taken")
@@ -205,8 +205,8 @@ func (i *importer) inGroup(name string) (out []object) {
 	return out
 }
 
-// strays are resources whose group was not given.
-func (i *importer) strays() {
+// withoutGroup finds resources whose group was not given.
+func (i *importer) withoutGroup() {
 	for _, r := range i.resources {
 		name := r.str("OwnerGroup")
 		if !slices.ContainsFunc(i.groups, func(g object) bool { return g.str("Name") == name }) {

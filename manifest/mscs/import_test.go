@@ -12,26 +12,11 @@ import (
 	"havip-cluster/manifest/goldens"
 )
 
-func sourcesOf(t *testing.T, dir string) []manifest.Source {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []manifest.Source
-	for _, e := range entries {
-		if filepath.Ext(e.Name()) == ".json" {
-			out = append(out, goldens.Read(t, filepath.Join(dir, e.Name())))
-		}
-	}
-	return out
-}
-
 // TestGolden imports what the cmdlets print.
 func TestGolden(t *testing.T) {
 	for _, dir := range goldens.Cases(t, "testdata/golden/*") {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
-			got, err := Import(sourcesOf(t, dir))
+			got, err := Import(goldens.Sources(t, dir, "*.json"))
 			goldens.Check(t, got, err, dir+"/")
 		})
 	}
@@ -41,7 +26,7 @@ func TestGolden(t *testing.T) {
 func TestNothingIsDropped(t *testing.T) {
 	looked := 0
 	for _, dir := range goldens.Cases(t, "testdata/golden/*") {
-		sources := sourcesOf(t, dir)
+		sources := goldens.Sources(t, dir, "*.json")
 		got, err := Import(sources)
 		if err != nil {
 			t.Fatal(err)

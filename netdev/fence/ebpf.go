@@ -46,7 +46,7 @@ type bpfFence struct {
 	id    ebpf.MapID // of maps.Havips: programs on it are this fence's
 
 	attaching  sync.Mutex // guards what follows, and is held while lines are changed
-	look       looker
+	look       programCache
 	stand      map[int][2][]slot // attached devices: the lines as last found good, nil: not yet
 	anchorLine []slot
 	loaded     bool
@@ -99,7 +99,7 @@ func installBPF(cfg Config, h hook) (_ *bpfFence, err error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &bpfFence{cfg: cfg, owner: idOf(cfg.Owner), hook: h, look: looker{}, stand: map[int][2][]slot{}}
+	f := &bpfFence{cfg: cfg, owner: idOf(cfg.Owner), hook: h, look: programCache{}, stand: map[int][2][]slot{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.Close())
@@ -205,7 +205,7 @@ func openGroup(cfg Config, g *group) (kernelSide, error) {
 	if len(g.at) > 0 {
 		h = g.at[0].hook
 	}
-	f := &bpfFence{cfg: cfg, owner: g.owner, hook: h, look: looker{}, stand: map[int][2][]slot{}}
+	f := &bpfFence{cfg: cfg, owner: g.owner, hook: h, look: programCache{}, stand: map[int][2][]slot{}}
 	err := f.open(g, false)
 	if err == nil {
 		err = f.mapPage()

@@ -41,15 +41,15 @@ func (p *program) fence() bool {
 	return slices.Contains(programNames[:], p.name) && havips && deadlines
 }
 
-// lookMax bounds the memory of a looker: many more programs than a host has.
-const lookMax = 4096
+// programCacheMax bounds the memory of a programCache: many more programs than a host has.
+const programCacheMax = 4096
 
-// looker tells programs by their id and remembers them; one never changes.
-type looker map[ebpf.ProgramID]*program
+// programCache tells programs by their id and remembers them; one never changes.
+type programCache map[ebpf.ProgramID]*program
 
 // at returns the program; os.ErrNotExist if it has gone. Asking for a program or
 // a map by its id needs CAP_SYS_ADMIN.
-func (l looker) at(id ebpf.ProgramID) (*program, error) {
+func (l programCache) at(id ebpf.ProgramID) (*program, error) {
 	if p := l[id]; p != nil {
 		return p, nil
 	}
@@ -71,7 +71,7 @@ func (l looker) at(id ebpf.ProgramID) (*program, error) {
 			}
 		}
 	}
-	if len(l) >= lookMax {
+	if len(l) >= programCacheMax {
 		clear(l)
 	}
 	l[id] = p
@@ -139,7 +139,7 @@ func groups(cfg Config) ([]*group, error) {
 	if err != nil {
 		return nil, err
 	}
-	look, found := looker{}, map[ebpf.MapID]*group{}
+	look, found := programCache{}, map[ebpf.MapID]*group{}
 	for _, l := range links {
 		for _, h := range hooks(cfg) {
 			for _, dir := range []direction{ingress, egress} {
@@ -167,7 +167,7 @@ func groups(cfg Config) ([]*group, error) {
 	return all, nil
 }
 
-func (l looker) collect(h hook, index int, dir direction, found map[ebpf.MapID]*group) error {
+func (l programCache) collect(h hook, index int, dir direction, found map[ebpf.MapID]*group) error {
 	line, _, err := h.list(index, dir)
 	if errors.Is(err, ErrNoDevice) {
 		return nil // gone since it was listed
@@ -206,7 +206,7 @@ func (l looker) collect(h hook, index int, dir direction, found map[ebpf.MapID]*
 func leftoverHook(cfg Config) string {
 	for _, h := range hooks(cfg) {
 		found := map[ebpf.MapID]*group{}
-		if err := (looker{}).collect(h, lo, ingress, found); err != nil {
+		if err := (programCache{}).collect(h, lo, ingress, found); err != nil {
 			return ""
 		}
 		for _, g := range found {

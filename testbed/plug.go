@@ -1,4 +1,4 @@
-package netns
+package testbed
 
 import (
 	"fmt"
@@ -80,7 +80,7 @@ func (h *Host) Unplug(eni int) error {
 		return netlink.LinkDel(port)
 	})
 	if err != nil {
-		return fmt.Errorf("netns: unplug %s of %s: %w", h.Device(eni), h.Name, err)
+		return fmt.Errorf("testbed: unplug %s of %s: %w", h.Device(eni), h.Name, err)
 	}
 	return nil
 }
@@ -97,7 +97,7 @@ func (h *Host) Plug(eni int, device string) error {
 		err = h.Do(func() error { return h.configureOne(eni) })
 	}
 	if err != nil {
-		return fmt.Errorf("netns: plug %s into %s: %w", h.Device(eni), h.Name, err)
+		return fmt.Errorf("testbed: plug %s into %s: %w", h.Device(eni), h.Name, err)
 	}
 	return h.waitCarrier(eni, true)
 }

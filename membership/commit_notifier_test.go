@@ -12,13 +12,13 @@ import (
 
 // What is committed is told to each other server, one word at a time, the newest last; who has not got
 // the entry is told again, a few times, and one that hangs holds nobody else up.
-func TestTeller(t *testing.T) {
+func TestCommitNotifier(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		said := map[raft.ServerID][]uint64{}
 		under := map[raft.ServerID]int{}
 		done := make(chan struct{})
-		tell := &teller{
+		tell := &commitNotifier{
 			self: "a", done: done, lanes: map[raft.ServerID]*tellLane{},
 			servers: func() []raft.Server {
 				return []raft.Server{{ID: "a"}, {ID: "b"}, {ID: "late"}, {ID: "dead"}, {ID: "never"}}
@@ -86,7 +86,7 @@ func (r *recording) AppendEntries(_ raft.ServerID, _ raft.ServerAddress, req *ra
 func TestTheWordOfACommit(t *testing.T) {
 	_, inner := raft.NewInmemTransport("a")
 	trans := &recording{Transport: inner}
-	tell := newTeller("a", raft.ProtocolVersionMax, trans, make(chan struct{}))
+	tell := newCommitNotifier("a", raft.ProtocolVersionMax, trans, make(chan struct{}))
 	taken, err := tell.say(raft.Server{ID: "b", Address: "b"}, committed{term: 7, index: 42})
 	if err != nil || !taken || len(trans.sent) != 1 {
 		t.Fatalf("%v %v %+v", taken, err, trans.sent)

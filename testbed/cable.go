@@ -1,4 +1,4 @@
-package netns
+package testbed
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ const cablesMax = 250
 
 // Cable gives a host one more NIC while it runs, with a link that carries frames. lan names the
 // switch at the other end: "" is the LAN of the lab, and the NIC is one more ENI of the host, which
-// observers ask too; any other name (at most 15 bytes) is a switch of its own, made when first
+// instruments ask too; any other name (at most 15 bytes) is a switch of its own, made when first
 // named. address may be invalid: none. No instrument may be started meanwhile.
 func (h *Host) Cable(device, lan string, address netip.Prefix) error {
 	l := h.lab
@@ -23,7 +23,7 @@ func (h *Host) Cable(device, lan string, address netip.Prefix) error {
 	number := l.cables
 	l.mu.Unlock()
 	if number > cablesMax {
-		return fmt.Errorf("netns: no more than %d cables", cablesMax)
+		return fmt.Errorf("testbed: no more than %d cables", cablesMax)
 	}
 	e := eni{ip: address.Addr(), mac: net.HardwareAddr{0x02, 0x77, 1, 0, 0, byte(number)}, port: fmt.Sprintf("cable-%d", number), device: device}
 	bridge := bridgeName
@@ -45,7 +45,7 @@ func (h *Host) Cable(device, lan string, address netip.Prefix) error {
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("netns: cable %s of %s: %w", device, h.Name, err)
+		return fmt.Errorf("testbed: cable %s of %s: %w", device, h.Name, err)
 	}
 	if lan == "" {
 		h.enis = append(h.enis, e)

@@ -1,4 +1,4 @@
-package netns
+package testbed
 
 import (
 	"errors"
@@ -17,19 +17,14 @@ const isolatedEnv = "HAVIP_ISOLATED"
 // is not root gets a user namespace as well, in which he is.
 //
 // In the outer process it returns done and the exit code, when the inner one has ended.
-// In the inner one it returns at once, not done. In a process that Cluster.Start made on the way to a
-// command it does not return at all, but for an error.
+// In the inner one it returns at once, not done.
 func Isolate() (code int, done bool, err error) {
-	if text := os.Getenv(enterEnv); text != "" {
-		return 1, true, enter(text)
-	}
 	if os.Getenv(isolatedEnv) != "" {
-		reenters.Store(true)
 		return 0, false, nil
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return 0, false, fmt.Errorf("netns: %w", err)
+		return 0, false, fmt.Errorf("testbed: %w", err)
 	}
 	cmd := exec.Command(self, os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -46,9 +41,9 @@ func Isolate() (code int, done bool, err error) {
 	defer signal.Stop(signals)
 	if err := cmd.Start(); err != nil {
 		if os.Getuid() != 0 {
-			return 0, false, fmt.Errorf("netns: this needs root, or user namespaces for ordinary users, which this host does not allow: %w", err)
+			return 0, false, fmt.Errorf("testbed: this needs root, or user namespaces for ordinary users, which this host does not allow: %w", err)
 		}
-		return 0, false, fmt.Errorf("netns: %w", err)
+		return 0, false, fmt.Errorf("testbed: %w", err)
 	}
 	go func() {
 		for sig := range signals {

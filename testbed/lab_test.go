@@ -1,4 +1,4 @@
-package netns
+package testbed
 
 import (
 	"bufio"
@@ -123,89 +123,6 @@ func TestLinkCut(t *testing.T) {
 	}
 }
 
-func TestPartition(t *testing.T) {
-	l := newLab(t, Options{Nodes: 3, ENIs: 2})
-	n, client := l.Nodes(), l.Client()
-	check := func(when string, from, to *Host, want bool) {
-		t.Helper()
-		patience := patienceCut
-		if want {
-			patience = patienceOpen
-		}
-		if got := reaches(t, from, to.IP(0), patience); got != want {
-			t.Errorf("%s: %s reaches %s: %v, want %v", when, from.Name, to.Name, got, want)
-		}
-	}
-	must(t, l.Partition([]*Host{n[0], client}, []*Host{n[1], n[2], client}))
-	check("client in both groups", n[0], n[1], false)
-	check("client in both groups", n[2], n[0], false)
-	check("client in both groups", n[1], n[2], true)
-	check("client in both groups", client, n[0], true)
-	check("client in both groups", client, n[2], true)
-
-	must(t, l.Partition([]*Host{n[0]}, []*Host{n[1]}))
-	check("node 3 in no group", n[0], n[1], false)
-	check("node 3 in no group", n[0], n[2], true)
-	check("node 3 in no group", client, n[1], true)
-
-	must(t, l.Heal())
-	check("healed", n[0], n[1], true)
-}
-
-// TestOneWay: what is dropped in one direction arrives in the other.
-func TestOneWay(t *testing.T) {
-	l := newLab(t, Options{Nodes: 2})
-	a, b := l.Node(1), l.Node(2)
-	if !reaches(t, a, b.IP(0), patienceOpen) { // both now know each other's MAC
-		t.Fatal("no connection to begin with")
-	}
-	must(t, l.OneWay(a, b))
-	listen := func(h *Host) *net.UDPConn {
-		return try(t, func() (s *net.UDPConn, err error) {
-			err = h.Do(func() (err error) { s, err = net.ListenUDP("udp4", &net.UDPAddr{Port: 9}); return err })
-			return s, err
-		})
-	}
-	socketA, socketB := listen(a), listen(b)
-	defer socketA.Close()
-	defer socketB.Close()
-	arrives := func(from, to *net.UDPConn, at netip.Addr) bool {
-		_, err := from.WriteToUDPAddrPort([]byte("x"), netip.AddrPortFrom(at, 9))
-		must(t, err)
-		_ = to.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-		_, _, err = to.ReadFromUDP(make([]byte, 1))
-		return err == nil
-	}
-	if arrives(socketA, socketB, b.IP(0)) {
-		t.Error("the cut direction is open")
-	}
-	if !arrives(socketB, socketA, a.IP(0)) {
-		t.Error("the open direction is cut")
-	}
-	must(t, l.Heal())
-	if !arrives(socketA, socketB, b.IP(0)) {
-		t.Error("not healed")
-	}
-}
-
-func TestLoss(t *testing.T) {
-	l := newLab(t, Options{Nodes: 1})
-	if l.Loss(101) == nil || l.Loss(-1) == nil {
-		t.Error("impossible loss accepted")
-	}
-	p := probe(t, l, l.Node(1).IP(0))
-	time.Sleep(50 * time.Millisecond) // resolve the MAC address first
-	must(t, l.Loss(30))
-	time.Sleep(time.Second)
-	p.Stop()
-	r := p.Report(0)
-	t.Logf("%d of %d probes answered", r.Answered, r.Sent)
-	// Each round trip crosses the switch twice: 49 % arrive.
-	if share := float64(r.Answered) / float64(r.Sent); r.Sent < 300 || share < 0.35 || share > 0.7 {
-		t.Errorf("%d of %d answered under 30 %% loss", r.Answered, r.Sent)
-	}
-}
-
 func TestChildEndsWithLab(t *testing.T) {
 	l := newLab(t, Options{Nodes: 1})
 	cmd := l.Node(1).Command("sleep", "1000")
@@ -237,14 +154,14 @@ func TestCloseLeavesNothing(t *testing.T) {
 	must(t, err)
 	stop, err := l.Node(1).Respond(DefaultPort)
 	must(t, err)
-	must(t, l.Partition([]*Host{l.Node(1)}, []*Host{l.Node(2)}))
-	p, o := probe(t, l, l.Node(1).IP(0)), observe(t, l, l.Address(100))
+	p := try(t, func() (*Prober, error) { return l.Probe(t.Context(), l.Client(), l.Node(1).IP(0), DefaultPort, 0) })
+	_, err = l.Attach("guest-1", 2, 1, 241)
+	must(t, err)
 	all := inodes(l)
 	if len(holders(t, all, "fd")) == 0 {
 		t.Fatal("the search does not even find the open lab")
 	}
 	p.Stop()
-	o.Stop()
 	stop()
 	must(t, l.Close())
 	must(t, l.Close())

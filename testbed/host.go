@@ -1,4 +1,4 @@
-package netns
+package testbed
 
 import (
 	"errors"
@@ -33,13 +33,22 @@ type eni struct {
 }
 
 // errExited is what Do returns if its function ended the goroutine instead of returning.
-var errExited = errors.New("netns: function did not return")
+var errExited = errors.New("testbed: function did not return")
 
 // IP is the own address of an ENI, counted from 0.
 func (h *Host) IP(eni int) netip.Addr { return h.enis[eni].ip }
 
 // MAC is the hardware address of an ENI, counted from 0.
 func (h *Host) MAC(eni int) net.HardwareAddr { return h.enis[eni].mac }
+
+// ENIs is how many ENIs the host has, those of Cable on the LAN among them.
+func (h *Host) ENIs() int { return len(h.enis) }
+
+// Port is the link name, in the switch, of the other end of an ENI's cable.
+func (h *Host) Port(eni int) string { return h.enis[eni].port }
+
+// Namespace is the descriptor of the host's network namespace; it is the lab's, to be used and not closed.
+func (h *Host) Namespace() int { return int(h.ns) }
 
 // Device is the link name of an ENI within the host.
 func (h *Host) Device(eni int) string {
@@ -78,7 +87,7 @@ func (h *Host) enter() error {
 		return ErrClosed
 	}
 	if err := ns.Set(h.ns); err != nil {
-		return fmt.Errorf("netns: enter %s: %w", h.Name, err)
+		return fmt.Errorf("testbed: enter %s: %w", h.Name, err)
 	}
 	return nil
 }
@@ -125,7 +134,7 @@ func (h *Host) Start(cmd *exec.Cmd) error {
 		err := cmd.Start()
 		ordinary(false)
 		if err == nil && pidfd < 0 {
-			err = errors.Join(errors.New("netns: kernel without pidfd"), cmd.Process.Kill())
+			err = errors.Join(errors.New("testbed: kernel without pidfd"), cmd.Process.Kill())
 		}
 		if err != nil {
 			started <- err
@@ -134,7 +143,7 @@ func (h *Host) Start(cmd *exec.Cmd) error {
 		pid := cmd.Process.Pid
 		h.lab.setChild(pid, cmd)
 		started <- nil
-		awaitExit(pidfd)
+		AwaitExit(pidfd)
 		h.lab.setChild(pid, nil)
 	}()
 	return <-started
@@ -154,8 +163,8 @@ func (l *Lab) setChild(pid int, cmd *exec.Cmd) {
 	}
 }
 
-// awaitExit blocks the calling thread until the process has exited, waited for or not.
-func awaitExit(pidfd int) {
+// AwaitExit blocks the calling thread until the process of a pidfd has exited, waited for or not, and closes it.
+func AwaitExit(pidfd int) {
 	defer unix.Close(pidfd)
 	for {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, -1)
@@ -179,7 +188,7 @@ func (h *Host) SetLink(eni int, up bool) error {
 		return netlink.LinkSetDown(port)
 	})
 	if err != nil {
-		return fmt.Errorf("netns: link of %s: %w", h.Name, err)
+		return fmt.Errorf("testbed: link of %s: %w", h.Name, err)
 	}
 	return h.waitCarrier(eni, up)
 }
@@ -220,7 +229,7 @@ func (h *Host) waitCarrier(eni int, up bool) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("netns: link of %s: carrier %v, port %v after %v, want %v", h.Name, carrier, port, carrierWait, up)
+			return fmt.Errorf("testbed: link of %s: carrier %v, port %v after %v, want %v", h.Name, carrier, port, carrierWait, up)
 		}
 		time.Sleep(time.Millisecond)
 	}

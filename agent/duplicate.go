@@ -14,9 +14,9 @@ import (
 	"havip-cluster/netdev"
 )
 
-// twinWait is how long another host has to answer for this node's own address. It delays
+// duplicateWait is how long another host has to answer for this node's own address. It delays
 // each start by as much.
-const twinWait = 150 * time.Millisecond
+const duplicateWait = 150 * time.Millisecond
 
 // answeredElsewhere asks the LAN whether another host has this node's own address, and says
 // so in a sentence; "" is nobody. It is a warning and no more: some hosts and fabrics answer
@@ -37,7 +37,7 @@ func answeredElsewhere(id *identity.Identity) (string, error) {
 			if p.Addr() != id.Advertise || !e.Up {
 				continue
 			}
-			answers, err := netdev.Probe(context.Background(), e.Index, id.Advertise, twinWait)
+			answers, err := netdev.Probe(context.Background(), e.Index, id.Advertise, duplicateWait)
 			if err != nil {
 				return "", fmt.Errorf("ask whether another host has %s: %w", id.Advertise, err)
 			}

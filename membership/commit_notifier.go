@@ -17,14 +17,14 @@ const (
 // committed is an entry of this node's term as its leader, and known to be committed.
 type committed struct{ term, index uint64 }
 
-// teller tells the other servers what is committed, at once.
+// commitNotifier tells the other servers what is committed, at once.
 //
 // In hashicorp/raft a follower learns of a commit with the next message (v1.8.0, replication.go). The
 // word is what Raft itself says when nothing new is to be appended: no entries, the entry before them,
 // and the commit index, which are one and the same here. By log matching a server that has that entry
 // has all before it, so it may commit up to there and no further; one that has not got it refuses.
 // Nothing is written for it, on no disk.
-type teller struct {
+type commitNotifier struct {
 	self    raft.ServerID
 	servers func() []raft.Server
 	// say sends one word; taken: the server has the entry.
@@ -39,7 +39,7 @@ type teller struct {
 type tellLane struct{ want committed } // the newest; zero: nothing is wanted after the present word
 
 // tell says that an entry is committed, and so are those before it.
-func (t *teller) tell(c committed) {
+func (t *commitNotifier) tell(c committed) {
 	for _, s := range t.servers() {
 		if s.ID == t.self {
 			continue
@@ -59,7 +59,7 @@ func (t *teller) tell(c committed) {
 }
 
 // travel says what is wanted on a lane, until nothing is.
-func (t *teller) travel(lane *tellLane, to raft.Server) {
+func (t *commitNotifier) travel(lane *tellLane, to raft.Server) {
 	pause, tries := tellAgain, 0
 	for {
 		t.mu.Lock()
@@ -93,11 +93,11 @@ func (t *teller) travel(lane *tellLane, to raft.Server) {
 	}
 }
 
-// newTeller speaks over a transport, past the pace of Raft's own heartbeats.
-func newTeller(self string, protocol raft.ProtocolVersion, trans raft.Transport, done <-chan struct{}) *teller {
+// newCommitNotifier speaks over a transport, past the pace of Raft's own heartbeats.
+func newCommitNotifier(self string, protocol raft.ProtocolVersion, trans raft.Transport, done <-chan struct{}) *commitNotifier {
 	id := raft.ServerID(self)
 	address := trans.EncodePeer(id, trans.LocalAddr())
-	return &teller{
+	return &commitNotifier{
 		self: id, done: done, lanes: map[raft.ServerID]*tellLane{},
 		say: func(to raft.Server, c committed) (bool, error) {
 			req := raft.AppendEntriesRequest{
