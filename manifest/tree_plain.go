@@ -46,7 +46,7 @@ const keyMax = 256
 // advance goes to the next line with content; false: there is none, or one that is not plain.
 func (r *plainReader) advance() bool {
 	for r.next < len(r.data) {
-		if r.next-r.looked >= bytesBetweenLooks {
+		if r.next-r.looked >= bytesBetweenChecks {
 			if r.looked, r.err = r.next, r.look(); r.err != nil {
 				return false
 			}
