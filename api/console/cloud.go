@@ -11,6 +11,9 @@ import (
 // What a cloud says beside the log and the leases. The answers are read here with fields of their own: a
 // cluster may have no provider, or a program that asks none, and then there is no such route.
 
+// cloudEvery is how often the page of the cloud asks for itself: what a cloud shows is in no log.
+const cloudEvery = "10s"
+
 // cloudWarning is a difference between log and cloud, with the command that mends it.
 type cloudWarning struct {
 	Code    string `json:"code"`
@@ -96,7 +99,7 @@ func noCloud(err error) string {
 // cloudPage compares log, lease and cloud for all HAVIPs. The leader answers: it is the one that looks.
 func cloudPage(v *visit) (*page, error) {
 	d := cloudData{}
-	p := &page{Title: "Cloud", Tab: "cloud", Name: "cloud", Data: &d, Topics: []string{topicClock}, Form: true}
+	p := &page{Title: "Cloud", Tab: "cloud", Name: "cloud", Data: &d, Topics: []string{topicHAVIPs, topicEvents}, Every: cloudEvery}
 	err := v.get(v.ctx, "/v1/provider", nil, &d.Provider)
 	if err == nil {
 		err = v.get(v.ctx, "/v1/observed", nil, &d.All)

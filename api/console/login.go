@@ -18,18 +18,25 @@ func (c *Console) OneTime() string { return c.Base + "/open?once=" + c.once.make
 
 // session is that of the request's cookie.
 func (c *Console) session(r *http.Request) (session, bool) {
-	k, err := r.Cookie(c.cookieName())
-	if err != nil {
+	secret := c.secret(r)
+	if secret == "" {
 		return session{}, false
 	}
-	return c.sessions.of(k.Value, time.Now())
+	return c.sessions.of(secret, time.Now())
+}
+
+// secret is the value of a request's cookie, "" without one.
+func (c *Console) secret(r *http.Request) string {
+	k, err := r.Cookie(c.cookieName())
+	if err != nil {
+		return ""
+	}
+	return k.Value
 }
 
 // end ends the session of a request.
 func (c *Console) end(w http.ResponseWriter, r *http.Request) {
-	if k, err := r.Cookie(c.cookieName()); err == nil {
-		c.sessions.end(k.Value)
-	}
+	c.sessions.end(c.secret(r))
 	http.SetCookie(w, c.cookie(""))
 }
 

@@ -34,6 +34,8 @@ type page struct {
 	Data  any
 	// Topics are those whose change makes the page ask for itself again; see topicsOf.
 	Topics []string
+	// Every is after which time it asks for itself in any case, such as "10s": for what the log does not tell. "" = never.
+	Every  string
 	Status int // 0 = 200
 	// Problem is why what was asked for was not done.
 	Problem *api.Problem

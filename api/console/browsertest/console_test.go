@@ -25,7 +25,7 @@ func TestConsole(t *testing.T) {
 		name string
 		run  func(*browser)
 	}{
-		{"dialog", dialog}, {"changes", changes}, {"pages", everyPage}, {"narrow", narrowAndDark}, {"cut off", cutOff}, {"no scripts", noScripts},
+		{"dialog", dialog}, {"changes", changes}, {"pages", everyPage}, {"narrow", narrowAndDark}, {"late scripts", lateScripts}, {"cut off", cutOff}, {"no scripts", noScripts},
 	} {
 		if !t.Run(part.name, func(t *testing.T) {
 			in := *b
@@ -157,7 +157,7 @@ func everyPage(w *browser) {
 	}
 	for _, path := range []string{
 		"/", "/havips", "/havips/new", "/havips/web", "/havips/web/edit", "/havips/web/move", "/havips/web/delete", "/nodes", "/nodes/node-1", "/failovers", "/plan", "/plan?n-node-1=down&each=yes", "/events", "/audit",
-		"/cluster", "/subnets", "/groups", "/checks", "/webhooks", "/tokens", "/keys", "/keys/rotate?what=ca", "/snapshots", "/nothing",
+		"/cluster", "/cloud", "/subnets", "/groups", "/checks", "/webhooks", "/tokens", "/keys", "/keys/rotate?what=ca", "/snapshots", "/nothing",
 	} {
 		w.weight()
 		w.at(1, path)
@@ -210,6 +210,9 @@ func cutOff(w *browser) {
 	w.do(network.SetBlockedURLs([]string{"*/console/live*"}))
 	w.at(1, "/havips")
 	w.eventually("#live-word", "Cut off for")
+	w.cli(1, "havip", "create", "unheard", "--ip", w.lab.Address(130).String(), "--range", "cvm:node-1")
+	w.eventually("#region", "unheard") // it looks by itself
+	w.eventually("#live-word", "looks again every 8 s")
 	w.do(network.SetBlockedURLs([]string{}))
 	w.eventually("#live-word", "Live")
 	w.faults(nil) // the blocked requests
@@ -217,6 +220,7 @@ func cutOff(w *browser) {
 
 // noScripts works with links and forms alone.
 func noScripts(w *browser) {
+	w.do(chromedp.Navigate("about:blank")) // scripts that run when they are switched off complain
 	w.do(emulation.SetScriptExecutionDisabled(true))
 	defer w.do(emulation.SetScriptExecutionDisabled(false))
 	w.at(1, "/havips")
