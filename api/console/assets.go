@@ -99,6 +99,6 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 
 // pageNames are the pages that there are.
 var pageNames = []string{
-	"failed", "login", "opened", "overview", "havips", "havip", "havip-new", "havip-edit", "havip-move", "havip-delete", "nodes", "node",
-	"failovers", "plan", "events", "audit", "cloud", "havip-cloud", "subnets", "groups", "checks", "webhooks", "tokens", "token-made", "keys", "keys-sure", "snapshots", "cluster",
+	"failed", "login", "opened", "overview", "havips", "havip", "havip-new", "havip-edit", "havip-move", "havip-delete", "nodes", "node", "node-remove", "eni",
+	"failovers", "plan", "events", "audit", "cloud", "cloud-sync", "havip-cloud", "subnets", "groups", "checks", "webhooks", "tokens", "token-made", "keys", "keys-sure", "snapshots", "cluster",
 }

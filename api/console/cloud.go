@@ -55,8 +55,8 @@ type threeWay struct {
 	Drift []cloudWarning `json:"drift"`
 }
 
-// provider is the cloud as the leader sees it.
-type provider struct {
+// cloudView is the cloud as the leader sees it.
+type cloudView struct {
 	Kind   string         `json:"kind"`
 	Node   string         `json:"node"`
 	PollMS int64          `json:"poll_ms"`
@@ -78,7 +78,7 @@ type provider struct {
 // cloudData is the page of a cloud, or of one HAVIP there.
 type cloudData struct {
 	None     string // why there is nothing to show; "" = there is
-	Provider provider
+	Provider cloudView
 	All      []threeWay
 	One      *threeWay
 	Name     string

@@ -180,7 +180,7 @@ func TestLiveLeavesConnections(t *testing.T) {
 	l := newLab(t)
 	b := l.login("watcher", fsm.RightViewer)
 	server := httptest.NewTLSServer(l.handler)
-	defer server.Close()
+	t.Cleanup(server.Close) // after the streams below
 	client := server.Client()
 	client.Transport.(*http.Transport).MaxConnsPerHost = connections
 	ask := func(path string) *http.Response {

@@ -226,9 +226,9 @@ func cleanPath(r *http.Request) string {
 // sentences are what a page says after a change. Their names travel in the address, so nobody can make a page
 // say what he likes.
 var sentences = map[string]string{
-	"created": "It was created.", "changed": "It was changed.", "deleted": "It was deleted.", "moved": "The move was decided. The page shows it as it is carried out.",
+	"created": "It was created.", "changed": "It was changed.", "deleted": "It was deleted.", "removed": "The node is removed: nobody in the cluster talks to it any more.", "moved": "The move was decided. The page shows it as it is carried out.",
 	"enabled": "It is enabled: it gets an owner.", "disabled": "It is disabled: its owner releases it.", "bound": "The EIP was bound.", "unbound": "The EIP was unbound.",
 	"standby": "The node is in standby: what it owns goes to others.", "active": "The node is active again.", "drain": "The drain has begun.",
 	"maintenance": "Maintenance was changed.", "revoked": "The token is worth nothing any more.", "rotating": "The replacement has begun; it goes on by itself.",
-	"tested": "The receiver took the test message.", "cleared": "The failures are forgotten.",
+	"answered": "The cloud answered this node's question.", "tested": "The receiver took the test message.", "cleared": "The failures are forgotten.",
 }

@@ -13,7 +13,7 @@ import (
 
 // allPages are those without a name in their path; the tests add these.
 var allPages = []string{
-	"/", "/havips", "/havips/new", "/nodes", "/nodes/node-1", "/failovers", "/plan", "/plan?n-node-1=down&each=yes", "/events", "/audit", "/cluster", "/cloud",
+	"/", "/havips", "/havips/new", "/nodes", "/nodes/node-1", "/failovers", "/plan", "/plan?n-node-1=down&each=yes", "/events", "/audit", "/cluster", "/cloud", "/nodes/node-2/remove", "/enis/node-1%2Feth1",
 	"/subnets", "/groups", "/checks", "/webhooks", "/tokens", "/keys", "/keys/rotate?what=ca", "/snapshots",
 }
 
