@@ -118,6 +118,9 @@ func (s *Server) syncProvider(ctx context.Context, in *syncInput) ([]provider.Ou
 	if err != nil {
 		return nil, err
 	}
+	if in.Body.Direction == "to-cloud" && !p.Caps().Keep && !p.Caps().EIP {
+		return nil, problem(http.StatusConflict, CodeNoProvider, "provider %s keeps no HAVIPs, ranges or EIPs in the cloud, so nothing is to be made there: the owner's own call moves an address. An EIP is bound by the cloud's own means, and `provider sync --from-cloud` notes it here", p.Kind())
+	}
 	ctx, cancel := context.WithTimeout(ctx, syncWait)
 	defer cancel()
 	last, err := s.Cloud.Look(ctx)
