@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"havip-cluster/api"
+	"havip-cluster/fsm"
 )
 
 // Limits of a question to the API.
@@ -176,7 +177,14 @@ func unreachable(err error) *api.Problem {
 }
 
 func problemf(status int, format string, args ...any) *api.Problem {
-	return &api.Problem{Status: status, Title: http.StatusText(status), Code: api.CodeInternal, Detail: fmt.Sprintf(format, args...)}
+	code := api.CodeInternal
+	switch status {
+	case http.StatusBadRequest:
+		code = string(fsm.CodeParameter)
+	case http.StatusConflict:
+		code = string(fsm.CodeConflict)
+	}
+	return &api.Problem{Status: status, Title: http.StatusText(status), Code: code, Detail: fmt.Sprintf(format, args...)}
 }
 
 // pathTo is a path of the API with names in it, each escaped.

@@ -3,6 +3,8 @@ package console
 import (
 	"errors"
 	"net/http"
+	"net/url"
+	"strconv"
 	"time"
 
 	"havip-cluster/api"
@@ -13,6 +15,9 @@ import (
 
 // cloudEvery is how often the page of the cloud asks for itself: what a cloud shows is in no log.
 const cloudEvery = "10s"
+
+// cloudRows is how many HAVIPs, and how many differences, a page shows.
+const cloudRows = 200
 
 // cloudWarning is a difference between log and cloud, with the command that mends it.
 type cloudWarning struct {
@@ -80,6 +85,8 @@ type cloudData struct {
 	None     string // why there is nothing to show; "" = there is
 	Provider cloudView
 	All      []threeWay
+	More     int // HAVIPs that are not in All
+	Quiet    int // differences that are not in Provider.Drift
 	One      *threeWay
 	Name     string
 }
@@ -102,10 +109,16 @@ func cloudPage(v *visit) (*page, error) {
 	p := &page{Title: "Cloud", Tab: "cloud", Name: "cloud", Data: &d, Topics: []string{topicHAVIPs, topicEvents}, Every: cloudEvery}
 	err := v.get(v.ctx, "/v1/provider", nil, &d.Provider)
 	if err == nil {
-		err = v.get(v.ctx, "/v1/observed", nil, &d.All)
+		err = v.get(v.ctx, "/v1/observed", url.Values{"limit": {strconv.Itoa(cloudRows)}}, &d.All)
+	}
+	var cluster api.Cluster
+	if err == nil {
+		err = v.get(v.ctx, "/v1/cluster", nil, &cluster)
 	}
 	if err == nil {
-		d.All = d.All[:min(len(d.All), perPage*4)]
+		d.More = max(0, cluster.HAVIPs-len(d.All))
+		d.Quiet = max(0, len(d.Provider.Drift)-cloudRows)
+		d.Provider.Drift = d.Provider.Drift[:min(len(d.Provider.Drift), cloudRows)]
 		return p, nil
 	}
 	if d.None = noCloud(err); d.None != "" {

@@ -39,6 +39,7 @@ type Console struct {
 	mux      *http.ServeMux
 	sessions sessions
 	once     onces
+	forms    []string // patterns of the changes, as they were registered
 }
 
 // New makes a Console.

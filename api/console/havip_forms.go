@@ -281,6 +281,7 @@ type editData struct {
 	RangeType       string
 	Prefer          string
 	Evict           bool
+	Was             string // see shownHAVIP
 }
 
 func editPage(v *visit) (*page, error) {
@@ -289,6 +290,7 @@ func editPage(v *visit) (*page, error) {
 	if d.HAVIP, err = v.one(); err != nil {
 		return nil, err
 	}
+	d.Was = asText(shownOf(d.HAVIP))
 	return v.editForm(&d)
 }
 
@@ -348,14 +350,18 @@ func editHAVIP(v *visit) (outcome, error) {
 	if err != nil {
 		return outcome{To: "/havips"}, err
 	}
-	body, err := changeFrom(old, f)
+	shown := was(f.Get("was"), shownOf(old))
+	body, err := changeFrom(shown.over(old), f)
+	if err == nil {
+		err = contested(shown, shownOf(old), body)
+	}
 	if err == nil {
 		err = v.send(v.ctx, http.MethodPatch, pathTo("v1", "havips", old.ID), nil, body, nil, v.key)
 	}
 	if err == nil {
 		return outcome{To: pathTo("havips", old.ID), Did: "changed"}, nil
 	}
-	d := editData{HAVIP: old, Prefer: f.Get("prefer"), Evict: f.Get("evict") == "yes"}
+	d := editData{HAVIP: old, Prefer: f.Get("prefer"), Evict: f.Get("evict") == "yes", Was: asText(shown)}
 	d.Name, d.Description, d.Failback = f.Get("name"), f.Get("description"), f.Get("failback")
 	if r := rangeFrom(f); r != nil {
 		d.Range = api.Range{Type: f.Get("range_type"), Members: r.Members, Limit: *r.Limit}
@@ -367,7 +373,7 @@ func editHAVIP(v *visit) (outcome, error) {
 	return outcome{Page: form}, err
 }
 
-// changeFrom is what a form says otherwise than things are: what is the same is not said, so that who may
+// changeFrom is what a form says otherwise than it was shown: what is the same is not said, so that who may
 // change one thing alone may use the form.
 func changeFrom(old api.HAVIP, f url.Values) (api.HAVIPChange, error) {
 	out := api.HAVIPChange{Evict: f.Get("evict") == "yes"}

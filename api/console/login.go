@@ -3,6 +3,7 @@ package console
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -11,6 +12,9 @@ import (
 
 // tokenMax is the most bytes of a token that is tried.
 const tokenMax = 1024
+
+// backMax is the most bytes of an address to which a login leads back.
+const backMax = 200
 
 // OneTime gives an address below the console's host that opens it once, within a minute. It is for a
 // console whose API has a credential by itself.
@@ -47,7 +51,18 @@ func (c *Console) toLogin(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	http.Redirect(w, r, c.Base+"/login", http.StatusSeeOther)
+	q := url.Values{}
+	switch {
+	case r.Method != http.MethodGet:
+		q.Set("did", "ended")
+	case r.URL.Path != "/" && r.URL.Path != "/live" && len(cleanPath(r)) <= backMax:
+		q.Set("back", cleanPath(r))
+	}
+	to := c.Base + "/login"
+	if len(q) > 0 {
+		to += "?" + q.Encode()
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
 }
 
 func (c *Console) showLogin(w http.ResponseWriter, r *http.Request) {
@@ -64,7 +79,7 @@ func (c *Console) renderLogin(w http.ResponseWriter, r *http.Request, p *api.Pro
 		status = p.Status
 	}
 	v := &visit{asker: &asker{}, r: r, base: c.Base}
-	c.render(w, v, &page{Title: "Log in", Name: "login", Status: status, Problem: p, Form: true})
+	c.render(w, v, &page{Title: "Log in", Name: "login", Status: status, Problem: p, Form: true, Data: r.FormValue("back")})
 }
 
 // login asks the API whether a token is one. The API counts those that are not, by the address of who
@@ -90,7 +105,11 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	}
 	c.Log.Info("console: login", "principal", self.Principal, "source", hostOf(r.RemoteAddr))
 	http.SetCookie(w, c.cookie(c.sessions.open(token, self.Principal, time.Now())))
-	http.Redirect(w, r, c.Base+"/", http.StatusSeeOther)
+	back := r.PostFormValue("back") // below Base whatever is in it, so that nobody is led elsewhere
+	if !strings.HasPrefix(back, "/") || strings.ContainsAny(back, "\\\r\n") {
+		back = "/"
+	}
+	http.Redirect(w, r, c.Base+"/"+strings.TrimLeft(back, "/"), http.StatusSeeOther)
 }
 
 func (c *Console) logout(w http.ResponseWriter, r *http.Request) {
