@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"havip-cluster/api"
-	"havip-cluster/fsm"
 )
 
 // Limits of a question to the API.
@@ -176,13 +175,19 @@ func unreachable(err error) *api.Problem {
 	return problemf(http.StatusServiceUnavailable, "the agent does not answer: %v", err)
 }
 
+// Codes of docs/errors.md for what the console itself refuses.
+const (
+	codeParameter = "InvalidParameterValue"
+	codeChanged   = "UnsupportedOperation.RevisionConflict"
+)
+
 func problemf(status int, format string, args ...any) *api.Problem {
 	code := api.CodeInternal
 	switch status {
 	case http.StatusBadRequest:
-		code = string(fsm.CodeParameter)
+		code = codeParameter
 	case http.StatusConflict:
-		code = string(fsm.CodeConflict)
+		code = codeChanged
 	}
 	return &api.Problem{Status: status, Title: http.StatusText(status), Code: code, Detail: fmt.Sprintf(format, args...)}
 }

@@ -4,8 +4,16 @@ import (
 	"net/http"
 
 	"havip-cluster/api"
-	"havip-cluster/provider"
 )
+
+// syncStep is one thing that would be done, or was, with what became of it.
+type syncStep struct {
+	HAVIP   string `json:"havip"`
+	Address string `json:"address"`
+	Text    string `json:"text"`
+	Result  string `json:"result"`
+	Error   string `json:"error"`
+}
 
 // syncData is what would be done so that log and cloud agree, or what was.
 type syncData struct {
@@ -13,7 +21,7 @@ type syncData struct {
 	Direction string
 	Prune     bool
 	Done      bool // carried out, not planned
-	Steps     []provider.Outcome
+	Steps     []syncStep
 }
 
 // syncPage says what would be done. It changes nothing, but the cloud is asked.
