@@ -125,6 +125,13 @@ func TestSessionEndsInAForm(t *testing.T) {
 	if a.location != "/console/login?back="+url.QueryEscape("/havips?offset=0&search=we") {
 		t.Errorf("a page: %s", a.location)
 	}
+	for _, row := range []struct{ at, to string }{
+		{"https://node-1:7400/console/havips/web?did=changed&x=1", "/console/login?back=" + url.QueryEscape("/havips/web?x=1")}, {"https://evil.example/x", "/console/login"}, {"%", "/console/login"}, {"", "/console/login"},
+	} {
+		if got := b.ask(http.MethodGet, "/console/havips/web", nil, "HX-Request", "true", "HX-Current-URL", row.at).header.Get("HX-Redirect"); got != row.to {
+			t.Errorf("a script at %q is led to %q, want %q", row.at, got, row.to)
+		}
+	}
 	back := field(t, b.get(a.location).text, "back")
 	for _, row := range []struct{ back, to string }{
 		{back, "/console/havips?offset=0&search=we"}, {"", "/console/"}, {"https://evil.example/", "/console/"}, {"//evil.example/", "/console/evil.example/"}, {`/\evil.example`, "/console/"}, {"/x\r\nSet-Cookie: a=b", "/console/"},

@@ -46,23 +46,46 @@ func (c *Console) end(w http.ResponseWriter, r *http.Request) {
 
 // toLogin sends who has no session where he gets one. A script that asks again is told, not sent.
 func (c *Console) toLogin(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("HX-Request") == "true" {
-		w.Header().Set("HX-Redirect", c.Base+"/login")
-		w.WriteHeader(http.StatusNoContent)
-		return
-	}
 	q := url.Values{}
+	back := cleanPath(r)
+	script := r.Header.Get("HX-Request") == "true"
+	if script { // it asks for a part of a page
+		back = c.pageOf(r.Header.Get("HX-Current-URL"))
+	}
 	switch {
 	case r.Method != http.MethodGet:
 		q.Set("did", "ended")
-	case r.URL.Path != "/" && r.URL.Path != "/live" && len(cleanPath(r)) <= backMax:
-		q.Set("back", cleanPath(r))
+	case back != "/" && !strings.HasPrefix(back, "/live") && len(back) <= backMax:
+		q.Set("back", back)
 	}
 	to := c.Base + "/login"
 	if len(q) > 0 {
 		to += "?" + q.Encode()
 	}
+	if script {
+		w.Header().Set("HX-Redirect", to)
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
 	http.Redirect(w, r, to, http.StatusSeeOther)
+}
+
+// pageOf is the page of this console at an address, below Base; "/" for any other.
+func (c *Console) pageOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "/"
+	}
+	path, ok := strings.CutPrefix(u.EscapedPath(), c.Base)
+	if !ok || !strings.HasPrefix(path, "/") {
+		return "/"
+	}
+	q := u.Query()
+	q.Del("did")
+	if len(q) > 0 {
+		path += "?" + q.Encode()
+	}
+	return path
 }
 
 func (c *Console) showLogin(w http.ResponseWriter, r *http.Request) {
