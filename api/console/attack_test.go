@@ -1,14 +1,19 @@
 package console
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"html"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"havip-cluster/fsm"
 )
@@ -185,5 +190,59 @@ func TestScriptInEveryField(t *testing.T) {
 	}
 	if sent < 80 {
 		t.Errorf("only %d fields were tried", sent)
+	}
+}
+
+// An answer whose reader waits no longer, as on a host that is too slow, costs that answer and not the agent: the API's
+// library panics when a deadline has passed while it writes.
+func TestReaderWaitsNoLonger(t *testing.T) {
+	l := newLab(t)
+	token := "Bearer " + l.token("reader", fsm.RightViewer, "")
+	api := InProcess(l.handler)
+	for _, path := range []string{"/v1/status", "/v1/nodes", "/v1/enis"} {
+		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), sourceKey{}, "192.0.2.7:4711"), 300*time.Millisecond)
+		defer cancel()
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://api"+path, nil)
+		l.must(err)
+		r.Header.Set("Authorization", token)
+		resp, err := api.RoundTrip(r)
+		l.must(err)
+		if _, err := resp.Body.Read(make([]byte, 10)); err != nil {
+			t.Fatal(err)
+		}
+		<-ctx.Done()
+		l.must(resp.Body.Close())
+	}
+	if a := l.login("watcher", fsm.RightViewer).get("/console/nodes"); a.status != http.StatusOK {
+		t.Errorf("afterwards: %d", a.status)
+	}
+}
+
+// A handler that panics ends its own answer, before or after it began, and its cause is in the log.
+func TestHandlerPanics(t *testing.T) {
+	for _, begun := range []bool{false, true} {
+		var log bytes.Buffer
+		api := inProcess{http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if begun {
+				_, _ = w.Write([]byte("half an answer"))
+			}
+			panic("as the test says")
+		}), slog.New(slog.NewTextHandler(&log, nil))}
+		ctx := context.WithValue(t.Context(), sourceKey{}, "192.0.2.7:4711")
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://api/v1/havips", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := api.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.ReadAll(resp.Body)
+		if err == nil || !begun && resp.StatusCode != http.StatusInternalServerError {
+			t.Errorf("begun %t: %d, %v", begun, resp.StatusCode, err)
+		}
+		if err := resp.Body.Close(); err != nil || !strings.Contains(log.String(), "as the test says") {
+			t.Errorf("begun %t: the log says %q, %v", begun, log.String(), err)
+		}
 	}
 }

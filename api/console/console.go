@@ -55,7 +55,10 @@ func New(c Config) *Console {
 // Mount gives what api.Config.Console wants: the console of the API that serves it.
 func Mount(log *slog.Logger) func(http.Handler) http.Handler {
 	return func(api http.Handler) http.Handler {
-		return New(Config{API: InProcess(api), Base: "/console", Log: log})
+		if log == nil {
+			log = slog.New(slog.DiscardHandler)
+		}
+		return New(Config{API: inProcess{api, log}, Base: "/console", Log: log})
 	}
 }
 
