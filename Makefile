@@ -145,7 +145,7 @@ model: ## the lease protocol and each of its rules left out, explored with spin 
 	jepsen/model/run.sh
 
 .PHONY: bench
-bench: ## Keepalived and havip-cluster in one run: gaps, cost, plots, and gates on ratios; SET=quick|standard|rest|full, RUNS=5 (root, a quiet machine)
+bench: ## Keepalived and havip-cluster in one run: gaps, cost, plots, and gates on ratios; SET=quick|load|standard|rest|full, RUNS=5 (root, a quiet machine)
 	$(call install,keepalived)
 	$(GO) run ./jepsen/cmd bench -set $(or $(SET),standard) -runs $(or $(RUNS),5) -out $(or $(OUT),$(BIN)/bench) -only '$(ONLY)'
 
