@@ -10,8 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,13 +45,7 @@ import (
 const (
 	handOverWait = 10 * time.Second // for all HAVIPs to leave, at SIGTERM
 	agentScore   = -900             // oom_score_adj: after the guard, before the host is lost
-	watchdogTick = 200 * time.Millisecond
-	// spareProcessors are what Go's scheduler has beyond the cores, for the threads that renew and answer:
-	// back from the kernel, each goes on at once, and does not wait for a goroutine to give its place up.
-	spareProcessors = 2
-	// gcPercent keeps the resident memory of an idle node small: it allocates little, so collections
-	// are seldom, and the memory between them is all the same resident. GOGC wins over it.
-	gcPercent = 50
+	watchdogTick = time.Second
 )
 
 // Options say how a node runs.
@@ -86,12 +78,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcessors)
-	}
+	tuneRuntime(o.Log)
 	a := &node{options: o, log: o.Log, plane: realtime.New(), figures: newFigures()}
 	return a.start(ctx, config)
 }
@@ -448,14 +435,17 @@ func (a *node) atOnce(sig os.Signal) bool {
 }
 
 // watch ends the agent when its state machine or Raft has stopped: a node that cannot
-// follow the log must not look alive.
+// follow the log must not look alive. The first wakes it, the second is looked for.
 func (a *node) watch(ctx context.Context) error {
+	changed, stop := a.node.Watch()
+	defer stop()
 	tick := time.NewTicker(watchdogTick)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-changed:
 		case <-tick.C:
 		}
 		if err := a.node.Halted(); err != nil {

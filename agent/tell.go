@@ -12,7 +12,10 @@ import (
 	"havip-cluster/membership"
 )
 
-const tellEvery = 100 * time.Millisecond
+const (
+	tellEvery = 100 * time.Millisecond
+	tellCalm  = time.Second // while the own session is the one that the log has
+)
 
 // tellGuard tells the guard, until ctx ends, what changes.
 func (a *node) tellGuard(ctx context.Context) error {
@@ -21,8 +24,8 @@ func (a *node) tellGuard(ctx context.Context) error {
 	}
 	watch, stop := a.node.Watch()
 	defer stop()
-	tick := time.NewTicker(tellEvery) // a session begins shortly after the log has it
-	defer tick.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	var session uint64
 	for {
 		if a.member.Keeper != nil {
@@ -38,10 +41,15 @@ func (a *node) tellGuard(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		pause := tellCalm
+		if own, open := s.SessionOf(a.id.NodeID); open && own.Number != session {
+			pause = tellEvery // it begins shortly after the log has it
+		}
+		timer.Reset(pause)
 		select {
 		case <-ctx.Done(): // and once more, for the last word
 		case <-watch:
-		case <-tick.C:
+		case <-timer.C:
 		}
 	}
 }

@@ -109,6 +109,22 @@ func (m *Machine) Next(draw float64) time.Duration {
 	return m.check.Interval - time.Duration(float64(m.check.Interval/10)*draw)
 }
 
+// Due is when the next run begins, after one that began at an instant. Runs begin at common instants,
+// those of a check of one interval a stepShare of it apart, so that a process with many checks wakes once for
+// some of them. So it may be sooner by another stepShare than Next says, never later.
+func (m *Machine) Due(began Instant, draw float64) Instant {
+	next := began + m.Next(draw)
+	if step := min(m.check.Interval/stepShare, stepMost); step > 0 {
+		next -= next % step
+	}
+	return next
+}
+
+const (
+	stepShare = 50
+	stepMost  = 100 * time.Millisecond
+)
+
 // First is how long to wait before the first run.
 func (m *Machine) First(draw float64) time.Duration {
 	return time.Duration(float64(min(m.check.Interval, firstRun)) * draw)

@@ -204,13 +204,16 @@ func (r *Runner) work(ctx context.Context, t *task) {
 		if changed {
 			token(r.changed)
 		}
-		timer.Reset(max(0, t.machine.Next(rand.Float64())-time.Since(begin)))
+		timer.Reset(max(0, t.machine.Due(r.now()-time.Since(begin), rand.Float64())-r.now()))
 	}
 }
 
 // once makes one run. What has not ended by its time-out has failed; a probe that does not even
 // end then, such as a read of a dead file server, is left alone and not started a second time.
 func (t *task) once(ctx context.Context, probe Probe, stuck chan Outcome) (Outcome, chan Outcome) {
+	if endsByItself(t.check.Type) {
+		return t.run(ctx, probe), nil
+	}
 	limit := time.NewTimer(t.check.Timeout + stuckAfter)
 	defer limit.Stop()
 	if stuck != nil {
@@ -221,12 +224,7 @@ func (t *task) once(ctx context.Context, probe Probe, stuck chan Outcome) (Outco
 		}
 	}
 	answer := make(chan Outcome, 1)
-	go func() {
-		run, cancel := context.WithTimeout(ctx, t.check.Timeout)
-		defer cancel()
-		output, err := probe(run)
-		answer <- outcomeOf(run, t.check.Timeout, output, err)
-	}()
+	go func() { answer <- t.run(ctx, probe) }()
 	select {
 	case o := <-answer:
 		return o, nil
@@ -239,6 +237,20 @@ func (t *task) once(ctx context.Context, probe Probe, stuck chan Outcome) (Outco
 	case <-limit.C:
 		return Outcome{Output: fmt.Sprintf("no answer within %s, and it cannot be stopped", t.check.Timeout)}, answer
 	}
+}
+
+// run is one run, which ends with its time-out if the probe does.
+func (t *task) run(ctx context.Context, probe Probe) Outcome {
+	ctx, cancel := context.WithTimeout(ctx, t.check.Timeout)
+	defer cancel()
+	output, err := probe(ctx)
+	return outcomeOf(ctx, t.check.Timeout, output, err)
+}
+
+// endsByItself says of a type of checks that its probe waits for sockets alone, and so for nothing that
+// the kernel would not let go.
+func endsByItself(of fsm.CheckType) bool {
+	return of == fsm.CheckTCP || of == fsm.CheckHTTP || of == fsm.CheckPing
 }
 
 // stuckAfter is how long after its time-out a probe may take to end.

@@ -29,6 +29,7 @@ var doors = map[string]string{
 	"cmd/havip-cluster/bundle_host.go": "none: it asks the kernel for the driver",
 	"netdev/claim.go":                  "FuzzParseARP FuzzParseStation",
 	"agent/preflight/network.go":       "FuzzVRRPSpeaker",
+	"health/connect.go":                "none: it reads nothing from whom it connects to",
 	"netdev/announce.go":               "none: it only sends",
 	"netdev/responder.go":              "FuzzProbe",
 	"netdev/conn.go":                   "none: the kernel's answers (FuzzMessages)",

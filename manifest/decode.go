@@ -16,7 +16,8 @@ import (
 // File is a manifest with the places of its values.
 type File struct {
 	Manifest Manifest
-	places   map[string]Place
+	root     *tree
+	places   map[string]Place // nil: nobody has asked yet
 }
 
 // Read decodes a file, YAML or JSON, and checks its form, not its sense. The error is a
@@ -32,9 +33,9 @@ func read(p *pacer, data []byte) (*File, error) {
 		}
 		return nil, err
 	}
-	d := &decoder{places: map[string]Place{}, limit: root.size + MaxAliased}
-	file := &File{Manifest: Manifest{}, places: d.places}
-	d.value(root, reflect.ValueOf(&file.Manifest).Elem(), "")
+	d := &decoder{limit: root.size + MaxAliased}
+	file := &File{root: root}
+	d.value(root, reflect.ValueOf(&file.Manifest).Elem(), nil)
 	if len(d.faults) == 0 {
 		d.version(root, file.Manifest.Version)
 	}
@@ -73,6 +74,10 @@ func checked(file *File, err error) (Manifest, Faults, error) {
 
 // At is the place of a path, or of the nearest value around it.
 func (f *File) At(path string) Place {
+	if f.places == nil { // most files are asked for none
+		f.places = map[string]Place{}
+		f.locate(f.root, "")
+	}
 	for {
 		if p, ok := f.places[path]; ok || path == "" {
 			return p
@@ -81,38 +86,71 @@ func (f *File) At(path string) Place {
 	}
 }
 
+// locate notes the place of a value and of what is in it. What aliases add has been bounded by Read.
+func (f *File) locate(n *tree, path string) {
+	f.places[path] = n.Place
+	for i, item := range n.items {
+		if n.shape == shapeList {
+			f.locate(item, at(path, i))
+		} else {
+			f.locate(item, at(path, n.keys[i].text))
+		}
+	}
+}
+
 type decoder struct {
 	faults Faults
 	visits int
 	limit  int // of visits
-	places map[string]Place
 }
 
-func (d *decoder) refuse(p Place, path string, code fsm.Code, format string, args ...any) {
+// step is a part of a path, which becomes text when somebody reads it.
+type step struct {
+	up    *step
+	key   string // of a mapping, where index is -1
+	index int
+}
+
+func (s *step) String() string {
+	switch {
+	case s == nil:
+		return ""
+	case s.index < 0:
+		return at(s.up.String(), s.key)
+	}
+	return at(s.up.String(), s.index)
+}
+
+func (d *decoder) refuse(p Place, path *step, code fsm.Code, format string, args ...any) {
 	if len(d.faults) < MaxFaults {
-		d.faults = append(d.faults, fault(p, path, code, format, args...))
+		d.faults = append(d.faults, fault(p, path.String(), code, format, args...))
 	}
 }
 
 func (d *decoder) version(root *tree, got int) {
-	p, given := d.places["version"]
+	p, given := root.Place, false
+	for i, k := range root.keys {
+		if k.text == "version" {
+			p, given = root.items[i].Place, true
+		}
+	}
+	path := &step{key: "version", index: -1}
 	switch {
 	case !given:
-		d.refuse(root.Place, "version", fsm.CodeMissing, "the file does not say its version; write `version: %d`", Version)
+		d.refuse(root.Place, path, fsm.CodeMissing, "the file does not say its version; write `version: %d`", Version)
 	case got != Version:
-		d.refuse(p, "version", fsm.CodeUnsupported, "version %d of the form; this program knows %d", got, Version)
+		d.refuse(p, path, fsm.CodeUnsupported, "version %d of the form; this program knows %d", got, Version)
 	}
 }
 
 // value decodes one tree into one field and goes on after a fault.
-func (d *decoder) value(n *tree, v reflect.Value, path string) {
+func (d *decoder) value(n *tree, v reflect.Value, path *step) {
 	if d.visits++; d.visits > d.limit {
 		if d.visits == d.limit+1 {
 			d.refuse(n.Place, path, fsm.CodeLimit, "aliases blow the file up by more than %d values", MaxAliased)
 		}
 		return
 	}
-	d.places[path] = n.Place
 	if v.Kind() == reflect.Pointer {
 		if n.shape == shapeNull {
 			return
@@ -171,9 +209,9 @@ func wanted(v reflect.Value) shape {
 	panic("manifest: a field of kind " + v.Kind().String() + " has no form")
 }
 
-func (d *decoder) wrongType(n *tree, want shape, path string) {
+func (d *decoder) wrongType(n *tree, want shape, path *step) {
 	got, hint := string(n.shape), ""
-	if n.text != "" && !strings.HasSuffix(path, ".secret") { // which no message repeats
+	if n.text != "" && (path == nil || path.key != "secret") { // which no message repeats
 		got += " (" + clip(n.text, 60) + ")"
 	}
 	if _, err := strconv.ParseInt(n.text, 10, 64); want == shapeInt && n.shape == shapeText && errors.Is(err, strconv.ErrRange) {
@@ -198,17 +236,17 @@ func clip(s string, limit int) string {
 	return s
 }
 
-func (d *decoder) list(n *tree, v reflect.Value, path string) {
+func (d *decoder) list(n *tree, v reflect.Value, path *step) {
 	out := reflect.MakeSlice(v.Type(), len(n.items), len(n.items))
 	for i, item := range n.items {
 		setDefaults(out.Index(i))
-		d.value(item, out.Index(i), at(path, i))
+		d.value(item, out.Index(i), &step{path, "", i})
 	}
 	v.Set(out)
 }
 
 // keysOf yields the keys of a mapping that are text and not there twice.
-func (d *decoder) keysOf(n *tree, path string, each func(key string, i int)) {
+func (d *decoder) keysOf(n *tree, path *step, each func(key string, i int)) {
 	seen := map[string]Place{}
 	for i, k := range n.keys {
 		if k.shape == shapeList || k.shape == shapeMapping || k.text == "" && k.shape != shapeText {
@@ -216,7 +254,7 @@ func (d *decoder) keysOf(n *tree, path string, each func(key string, i int)) {
 			continue
 		}
 		if first, twice := seen[k.text]; twice {
-			d.refuse(k.Place, at(path, k.text), fsm.CodeDuplicate, "the key %q is here twice; first at %d:%d", clip(k.text, 60), first.Line, first.Col)
+			d.refuse(k.Place, &step{path, k.text, -1}, fsm.CodeDuplicate, "the key %q is here twice; first at %d:%d", clip(k.text, 60), first.Line, first.Col)
 			continue
 		}
 		seen[k.text] = k.Place
@@ -224,11 +262,11 @@ func (d *decoder) keysOf(n *tree, path string, each func(key string, i int)) {
 	}
 }
 
-func (d *decoder) table(n *tree, v reflect.Value, path string) {
+func (d *decoder) table(n *tree, v reflect.Value, path *step) {
 	out := reflect.MakeMapWithSize(v.Type(), len(n.keys))
 	d.keysOf(n, path, func(key string, i int) {
 		item := reflect.New(v.Type().Elem()).Elem()
-		d.value(n.items[i], item, at(path, key))
+		d.value(n.items[i], item, &step{path, key, -1})
 		out.SetMapIndex(reflect.ValueOf(key), item)
 	})
 	if out.Len() > 0 {
@@ -236,20 +274,20 @@ func (d *decoder) table(n *tree, v reflect.Value, path string) {
 	}
 }
 
-func (d *decoder) record(n *tree, v reflect.Value, path string) {
+func (d *decoder) record(n *tree, v reflect.Value, path *step) {
 	fields := fieldsOf(v.Type())
 	setDefaults(v)
 	d.keysOf(n, path, func(key string, i int) {
 		at1 := slices.IndexFunc(fields, func(f field) bool { return f.name == key })
 		if at1 < 0 {
 			if len(d.faults) < MaxFaults { // a hint costs more than the fault
-				d.refuse(n.keys[i].Place, at(path, clip(key, 60)), CodeUnknownKey, "there is no key %q here%s", clip(key, 60), nearest(key, fields))
+				d.refuse(n.keys[i].Place, &step{path, clip(key, 60), -1}, CodeUnknownKey, "there is no key %q here%s", clip(key, 60), nearest(key, fields))
 			}
 			return
 		}
 		f := fields[at1]
 		target := v.FieldByIndex(f.index)
-		d.value(n.items[i], target, at(path, key))
+		d.value(n.items[i], target, &step{path, key, -1})
 		if f.omit && target.Kind() == reflect.Slice && target.Len() == 0 {
 			target.SetZero() // empty and absent mean the same, so they are the same
 		}

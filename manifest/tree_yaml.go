@@ -19,6 +19,14 @@ func parseYAML(p *pacer, data []byte) (*tree, error) {
 	if f := prescan(data); f != nil {
 		return nil, *f
 	}
+	if root, ok, err := plainYAML(p, data); ok || err != nil {
+		return root, err
+	}
+	return libraryYAML(p, data)
+}
+
+// libraryYAML reads whatever YAML has.
+func libraryYAML(p *pacer, data []byte) (*tree, error) {
 	dec := yaml.NewDecoder(paced{p, bytes.NewReader(data)})
 	var doc yaml.Node
 	switch err := dec.Decode(&doc); {

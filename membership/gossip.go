@@ -26,10 +26,12 @@ const (
 	// rejoinEvery is how often a node tries the peers that it does not see alive:
 	// memberlist never heals a split by itself after 30 s (memberlist#222).
 	rejoinEvery   = 5 * time.Second
-	meetEvery     = 250 * time.Millisecond
-	reclaimAfter  = 30 * time.Second // a name may come back from another address
+	meetEvery     = 250 * time.Millisecond // between two looks, while a node was never heard of
+	calmEvery     = time.Second            // and while each one was
+	reclaimAfter  = 30 * time.Second       // a name may come back from another address
 	leaveTimeout  = 500 * time.Millisecond
 	gossipTCPWait = 2 * time.Second
+	gossipEvery   = 500 * time.Millisecond // between two rounds of news; each wakes the process, news or not
 	// MaxDatagram is the longest message that Send takes, in bytes: with memberlist's
 	// overhead it fits into one Ethernet frame.
 	MaxDatagram = 1200
@@ -117,6 +119,7 @@ func OpenGossip(cfg GossipConfig) (*Gossip, error) {
 	}
 	c.DeadNodeReclaimTime = reclaimAfter
 	c.TCPTimeout = gossipTCPWait
+	c.GossipInterval = gossipEvery
 	c.EnableCompression = false // a datagram of leases is shorter than its dictionary
 	if cfg.tune != nil {
 		cfg.tune(c)
@@ -192,13 +195,14 @@ func (g *Gossip) Alive(node string) bool {
 }
 
 // RunRejoin tries, until ctx ends, every node of the state that is not seen alive: one
-// that was never heard of soon, one that was lost every rejoinEvery.
+// that was never heard of soon (a new one comes by itself), one that was lost every rejoinEvery.
 func (g *Gossip) RunRejoin(ctx context.Context, state func() *fsm.State) {
-	tick := time.NewTicker(meetEvery)
-	defer tick.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	var last time.Time
 	for {
 		again := time.Since(last) >= rejoinEvery
+		pause := calmEvery
 		g.forget(state())
 		for _, n := range state().NodeList() {
 			// One at a time: a peer that does not answer takes up to gossipTCPWait, and one
@@ -206,14 +210,18 @@ func (g *Gossip) RunRejoin(ctx context.Context, state func() *fsm.State) {
 			if ctx.Err() == nil && !g.Alive(n.ID) && (again || g.Status(n.ID) == "") {
 				g.Join([]string{n.ID + "/" + hostPort(n.Address, n.GossipPort)})
 			}
+			if !g.Alive(n.ID) && g.Status(n.ID) == "" {
+				pause = meetEvery
+			}
 		}
 		if again {
 			last = time.Now()
 		}
+		timer.Reset(pause)
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-timer.C:
 		}
 	}
 }

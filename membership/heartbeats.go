@@ -15,10 +15,12 @@ import (
 const heartbeatPart = 4
 
 // pacedHeartbeats is Raft's transport with fewer heartbeats. Those of a new term, and all that
-// says something, go at once.
+// says something, go at once. The others go to all servers at the same instants, so that this
+// process wakes once for all of them.
 type pacedHeartbeats struct {
 	votingTransport
-	done <-chan struct{}
+	done   <-chan struct{}
+	origin time.Time // of the instants
 
 	mu    sync.Mutex
 	every time.Duration
@@ -32,7 +34,7 @@ type heartbeat struct {
 }
 
 func newPacedHeartbeats(t votingTransport, timeout time.Duration, done <-chan struct{}) *pacedHeartbeats {
-	return &pacedHeartbeats{votingTransport: t, every: timeout / heartbeatPart, anew: make(chan struct{}), done: done, last: map[raft.ServerID]heartbeat{}}
+	return &pacedHeartbeats{votingTransport: t, every: timeout / heartbeatPart, anew: make(chan struct{}), done: done, last: map[raft.ServerID]heartbeat{}, origin: time.Now()}
 }
 
 // AppendEntries implements raft.Transport.
@@ -60,7 +62,7 @@ func (p *pacedHeartbeats) wait(id raft.ServerID, term uint64) (again bool) {
 	p.mu.Lock()
 	last, every, anew := p.last[id], p.every, p.anew
 	p.mu.Unlock()
-	wait := every - time.Since(last.at)
+	wait := p.untilDue(last.at, every)
 	if last.term != term || wait <= 0 {
 		return false
 	}
@@ -82,4 +84,14 @@ func (p *pacedHeartbeats) follow(timeout time.Duration) {
 	p.every = timeout / heartbeatPart
 	close(p.anew)
 	p.anew = make(chan struct{})
+}
+
+// untilDue is how long until the heartbeat after one at last: at the last of the common instants that
+// is not more than every after it.
+func (p *pacedHeartbeats) untilDue(last time.Time, every time.Duration) time.Duration {
+	due := last.Add(every)
+	if every > 0 {
+		due = due.Add(-(due.Sub(p.origin) % every))
+	}
+	return time.Until(due)
 }

@@ -60,3 +60,41 @@ func TestHeartbeatsArePaced(t *testing.T) {
 		}
 	})
 }
+
+// Raft asks for heartbeats to each server at moments of its own: they leave together.
+func TestHeartbeatsToAllLeaveTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wire := map[raft.ServerID]*sentAt{"a": {from: time.Now()}, "b": {from: time.Now()}}
+		p := newPacedHeartbeats(nil, 400*time.Millisecond, t.Context().Done())
+		var both sync.WaitGroup
+		for id, pause := range map[raft.ServerID]time.Duration{"a": 40 * time.Millisecond, "b": 70 * time.Millisecond} {
+			own := &pacedHeartbeats{done: p.done, every: p.every, anew: p.anew, last: map[raft.ServerID]heartbeat{}, origin: p.origin}
+			own.votingTransport = wire[id]
+			both.Go(func() {
+				for range 9 {
+					check(t, own.AppendEntries(id, "", &raft.AppendEntriesRequest{Term: 1}, nil))
+					time.Sleep(pause)
+				}
+			})
+		}
+		both.Wait()
+		for id, w := range wire {
+			for i, at := range w.when {
+				if want := time.Duration(i) * 100 * time.Millisecond; at != want {
+					t.Errorf("heartbeat %d to %s left at %v, want %v", i, id, at, want)
+				}
+			}
+		}
+		// One that was late brings the next one nearer: never more than a quarter of the time-out apart.
+		time.Sleep(130 * time.Millisecond)
+		start := time.Now()
+		late := &pacedHeartbeats{done: p.done, every: p.every, anew: p.anew, last: map[raft.ServerID]heartbeat{}, origin: p.origin}
+		late.votingTransport = wire["a"]
+		for range 2 {
+			check(t, late.AppendEntries("a", "", &raft.AppendEntriesRequest{Term: 1}, nil))
+		}
+		if took := time.Since(start); took <= 0 || took > 100*time.Millisecond {
+			t.Errorf("the heartbeat after a late one left %v later", took)
+		}
+	})
+}

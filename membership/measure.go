@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"os"
 	"time"
 
 	"havip-cluster/fsm"
@@ -25,4 +26,21 @@ func (n *Node) followApplied() {
 			n.cfg.Applied(before, after, c)
 		}
 	}
+}
+
+// Disk tells about the log's file: its size in bytes, the longest write so far, and
+// whether one hangs now.
+type Disk struct {
+	Bytes   int64
+	Worst   time.Duration
+	Stalled bool
+}
+
+// Disk returns the present figures.
+func (n *Node) Disk() Disk {
+	d := Disk{Worst: time.Duration(n.guard.longest.Load()), Stalled: n.guard.Stalled()}
+	if st, err := os.Stat(n.path); err == nil {
+		d.Bytes = st.Size()
+	}
+	return d
 }

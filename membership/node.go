@@ -70,6 +70,7 @@ const (
 	leadPause      = 20 * time.Millisecond // between two tries to begin to lead
 	closeWait      = 15 * time.Second      // for Raft's calls to others, and for the disk
 	readyLag       = 64                    // entries that a future voter may be behind
+	commitEvery    = 4                     // heartbeat time-outs between two words of what is committed, at least
 )
 
 // Node is a running Raft node. All methods may be called from any goroutine.
@@ -197,9 +198,9 @@ func (n *Node) start() (err error) {
 	conf.LocalID = raft.ServerID(n.cfg.Node)
 	conf.HeartbeatTimeout, conf.ElectionTimeout = n.cfg.Heartbeat, n.cfg.Heartbeat
 	conf.LeaderLeaseTimeout = n.cfg.LeaderLease
-	// How often an idle leader tells its followers how far it has committed, beside its heartbeats.
-	// Nobody waits for that: Propose tells it at once (teller).
-	conf.CommitTimeout = n.cfg.Heartbeat
+	// How often an idle leader tells its followers how far it has committed, beside its heartbeats. Nobody
+	// waits for that: what is proposed, changed or begun is told at once (teller).
+	conf.CommitTimeout = commitEvery * n.cfg.Heartbeat
 	conf.NotifyCh = n.notify
 	conf.Logger = logger
 	conf.NoLegacyTelemetry = true
@@ -308,8 +309,12 @@ func (n *Node) begin(leadership, term uint64) bool {
 func (n *Node) becomeLeader(leadership uint64) {
 	for n.raft.State() == raft.Leader {
 		term := n.raft.CurrentTerm()
-		err := n.raft.Barrier(barrierTimeout).Error()
+		barrier := n.raft.Barrier(barrierTimeout)
+		err := barrier.Error()
 		if err == nil && n.begin(leadership, term) {
+			if b, known := barrier.(interface{ Index() uint64 }); known { // an entry of this term
+				n.tellCommit(b.Index())
+			}
 			n.cfg.Logger.Info("this node leads the cluster", "term", term)
 			n.wake()
 			return
@@ -416,9 +421,11 @@ func (n *Node) Change(ctx context.Context, c Change) error {
 	default:
 		return fmt.Errorf("membership: unknown change %q", c.Kind)
 	}
-	if _, err := wait(ctx, f); err != nil {
+	index, err := wait(ctx, f)
+	if err != nil {
 		return fmt.Errorf("membership: %s %s: %w", c.Kind, c.Node, err)
 	}
+	n.tellCommit(index.Index())
 	return nil
 }
 
@@ -439,23 +446,6 @@ func (n *Node) TransferLeadership() error {
 
 // Stopped reports whether Raft ended by itself, as it does on a node that was removed.
 func (n *Node) Stopped() bool { return n.raft.State() == raft.Shutdown }
-
-// Disk tells about the log's file: its size in bytes, the longest write so far, and
-// whether one hangs now.
-type Disk struct {
-	Bytes   int64
-	Worst   time.Duration
-	Stalled bool
-}
-
-// Disk returns the present figures.
-func (n *Node) Disk() Disk {
-	d := Disk{Worst: time.Duration(n.guard.longest.Load()), Stalled: n.guard.Stalled()}
-	if st, err := os.Stat(n.path); err == nil {
-		d.Bytes = st.Size()
-	}
-	return d
-}
 
 // Close stops the node. It gives up after a while, because a disk that hangs would hold
 // it; then ErrDiskStalled says so, and only the end of the process frees the log's file.

@@ -9,7 +9,12 @@ import (
 	"havip-cluster/fsm"
 )
 
-const reconcileEvery = 250 * time.Millisecond
+const (
+	reconcileEvery = 250 * time.Millisecond
+	// reconcileCalm is the pause where nothing waits for what the state does not tell: at a node that does
+	// not lead, and while every server is what it should be.
+	reconcileCalm = time.Second
+)
 
 // Reconciler is the leader's loop that makes Raft's servers follow the cluster's nodes.
 // In a node that does not lead it does nothing.
@@ -32,19 +37,38 @@ type Reconciler struct {
 func (r *Reconciler) Run(ctx context.Context) {
 	watch, stop := r.Node.Watch()
 	defer stop()
-	tick := time.NewTicker(reconcileEvery)
-	defer tick.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-watch:
-		case <-tick.C:
+		case <-timer.C:
 		}
-		if err := r.step(ctx); err != nil {
+		err := r.step(ctx)
+		if err != nil {
 			r.Node.cfg.Logger.Info("membership change failed, trying again", "err", err)
 		}
+		pause := reconcileEvery
+		if err == nil && r.settled() {
+			pause = reconcileCalm
+		}
+		timer.Reset(pause)
 	}
+}
+
+// settled reports whether no change of the servers is outstanding: whoever may vote does.
+func (r *Reconciler) settled() bool {
+	if _, leads := r.Node.Leading(); !leads {
+		return true
+	}
+	s := r.Node.State()
+	if s.Cluster.ID == "" {
+		return false
+	}
+	_, due := NextChange(s, r.Node.Servers(), func(string) bool { return true })
+	return !due
 }
 
 // step does at most one thing: gather, decide, act.

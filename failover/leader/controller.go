@@ -17,6 +17,7 @@ import (
 const (
 	hearPending = 2 * limits.HAVIPs      // messages to the leader that wait; more are dropped, senders repeat
 	controlTick = 250 * time.Millisecond // a turn without an event, at the latest
+	followTick  = time.Second            // the same at a node that does not lead; the log tells it of a change
 	retryPause  = 20 * time.Millisecond  // after a proposal that failed
 	proposeWait = 3 * time.Second
 )
@@ -46,7 +47,7 @@ type Promises interface {
 // functions, and proposes. In a node that does not lead it only forgets what it hears.
 type Controller struct {
 	cfg   Config
-	inbox chan wire.Message
+	inbox chan *wire.Message // most of its places are always empty
 
 	mu      sync.Mutex
 	applied map[string]appliedAt // by node, from status words
@@ -78,7 +79,7 @@ type leadership struct {
 
 // New returns a Controller. Nothing runs before Run.
 func New(cfg Config) *Controller {
-	return &Controller{cfg: cfg, inbox: make(chan wire.Message, hearPending), applied: map[string]appliedAt{}, timeline: newTimeline()}
+	return &Controller{cfg: cfg, inbox: make(chan *wire.Message, hearPending), applied: map[string]appliedAt{}, timeline: newTimeline()}
 }
 
 // Hear takes a message for the leader. It does not block.
@@ -86,8 +87,9 @@ func (c *Controller) Hear(m wire.Message) {
 	if _, leads := c.cfg.Log.Leading(); !leads {
 		return
 	}
+	kept := m
 	select {
-	case c.inbox <- m:
+	case c.inbox <- &kept:
 	default:
 	}
 }
@@ -105,7 +107,7 @@ func (c *Controller) Run(ctx context.Context) {
 		case <-watch:
 		case <-timer.C:
 		case m := <-c.inbox:
-			c.take(m)
+			c.take(*m)
 			c.drain()
 		}
 		timer.Reset(c.turn(ctx))
@@ -117,7 +119,7 @@ func (c *Controller) drain() {
 	for range hearPending {
 		select {
 		case m := <-c.inbox:
-			c.take(m)
+			c.take(*m)
 		default:
 			return
 		}
@@ -177,7 +179,7 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 		c.leadership = nil
 		clear(c.timeline.sessions)
 		c.watch()
-		return controlTick
+		return followTick
 	}
 	if c.leadership == nil || c.leadership.term != term {
 		c.leadership = &leadership{

@@ -23,6 +23,7 @@ const (
 	lookTimeout = 20 * time.Second
 	// leadPoll is how often a node looks whether it leads.
 	leadPoll = 500 * time.Millisecond
+	nonePoll = 5 * time.Second // and whether it has a provider, while it has none
 	// eniEvery is how long the cloud's answer about network interfaces is good, unless a MAC is new.
 	eniEvery = time.Minute
 	// eventsMax bounds the events of one look, and toldMax the differences that events tell of at one time: a
@@ -95,8 +96,12 @@ func (o *Observer) Counts() (looks, failed uint64) {
 // Run looks at the cloud while this node leads, until ctx ends.
 func (o *Observer) Run(ctx context.Context) {
 	next := time.Time{}
-	for wait(ctx, leadPoll) {
+	for pause := leadPoll; wait(ctx, pause); {
 		p, cfg := o.cfg.Provider()
+		pause = leadPoll
+		if p == nil {
+			pause = nonePoll
+		}
 		if p == nil || !p.Caps().Describe || !o.cfg.Leading() {
 			o.forget()
 			next = time.Time{}
