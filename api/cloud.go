@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"havip-cluster/fsm"
@@ -256,4 +258,36 @@ func (s *Server) named(texts []string) []string {
 		out = append(out, cloudNamed(st, t))
 	}
 	return out
+}
+
+// eipsNamed is how many HAVIPs a sentence about EIPs names.
+const eipsNamed = 8
+
+// unboundInCloud warns of EIPs that a configuration changes: such a change is carried to no cloud by itself, because it may
+// be of hundreds, and a file that was rolled back would undo what is bound there.
+func (s *Server) unboundInCloud(before, next *fsm.State) []string {
+	if s.Cloud == nil {
+		return nil
+	}
+	p, _ := s.Cloud.Provider()
+	if p == nil || !p.Caps().EIP && !p.Caps().Describe {
+		return nil
+	}
+	var names []string
+	for _, v := range next.HAVIPList() {
+		if !v.Deleting && before.HAVIPs[v.ID].EIP != v.EIP {
+			names = append(names, v.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	of := strings.Join(names[:min(len(names), eipsNamed)], ", ")
+	if more := len(names) - eipsNamed; more > 0 {
+		of += fmt.Sprintf(" and %d more", more)
+	}
+	if !p.Caps().EIP {
+		return []string{fmt.Sprintf("EIPs of %s: provider %s binds none, so associate them by the cloud's own means; `havip-cluster havip observed` shows which the cloud has", of, p.Kind())}
+	}
+	return []string{fmt.Sprintf("EIPs of %s are changed in the log alone; to have the cloud follow: `havip-cluster provider sync --to-cloud` (with --prune, if one is taken away)", of)}
 }

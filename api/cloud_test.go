@@ -224,3 +224,45 @@ func TestCloudNames(t *testing.T) {
 		t.Errorf("%v, %v", v.Bans, err)
 	}
 }
+
+// An EIP that comes or goes by a file is carried to no cloud by itself: the summary says so, with the command, and that
+// command does it.
+func TestApplyWithEIP(t *testing.T) {
+	w := newWorld(t)
+	tc, cloud := inCloud(t, w)
+	apply := func(query, eip string) Applied {
+		t.Helper()
+		v, _ := show[Applied](t, w, 1, http.MethodPost, "/v1/apply"+query, "version: 1\nhavips:\n- {name: web, ip: 10.77.0.100, range: {type: cvm, members: [node-1, node-2]}"+eip+"}")
+		return v
+	}
+	warned := func(a Applied, has ...string) {
+		t.Helper()
+		text := strings.Join(a.Warnings, "\n")
+		for _, part := range has {
+			if !strings.Contains(text, part) {
+				t.Errorf("the warnings do not say %q: %q", part, text)
+			}
+		}
+		if len(has) == 0 && strings.Contains(text, "EIP") {
+			t.Errorf("warned of an EIP that does not change: %q", text)
+		}
+	}
+	warned(apply("", ""))
+	_, _ = show[[]provider.Outcome](t, w, 1, http.MethodPost, "/v1/provider/sync", `{"direction": "to-cloud"}`)
+	warned(apply("?dry_run=true", ", eip: 198.51.100.7"), "web", "provider sync --to-cloud")
+	warned(apply("", ", eip: 198.51.100.7"), "web", "provider sync --to-cloud")
+	warned(apply("", ", eip: 198.51.100.7"))
+	if v := cloud.HAVIPs(); v[0].AddressIp != "" || len(tc.eips) != 0 {
+		t.Errorf("the cloud was changed by a file: %+v, %v", v, tc.eips)
+	}
+	_, err := tc.Look(t.Context())
+	must(t, err)
+	if d := tc.Drift(); len(d) != 1 || d[0].Code != provider.EIPDiffers || !strings.Contains(d[0].Command, "--to-cloud") {
+		t.Errorf("what status says of it: %+v", d)
+	}
+	_, _ = show[[]provider.Outcome](t, w, 1, http.MethodPost, "/v1/provider/sync", `{"direction": "to-cloud"}`)
+	if v := cloud.HAVIPs(); v[0].AddressIp != "198.51.100.7" {
+		t.Errorf("after the sync: %+v", v)
+	}
+	warned(apply("", ""), "web", "--prune")
+}

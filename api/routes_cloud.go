@@ -28,6 +28,11 @@ type observedPath struct {
 	ID string `path:"id" doc:"Id or name"`
 }
 
+type observedQuery struct {
+	Consistency
+	Limit int `query:"limit" minimum:"0" maximum:"10000" doc:"The first so many alone; 0 or absent: all"`
+}
+
 type syncInput struct {
 	Key
 	Body SyncRequest
@@ -41,8 +46,12 @@ func (s *Server) cloudRoutes() {
 	looking(s, "/v1/provider", "show-provider", "The provider, what it can do, and how log and cloud differ", func(st *fsm.State, _ *Consistency, p provider.Provider, c provider.Config, last observer.Snapshot) (ProviderView, error) {
 		return s.providerView(st, p, c, last), nil
 	})
-	looking(s, "/v1/observed", "list-observed", "What log, lease and cloud say of each HAVIP", func(st *fsm.State, _ *Consistency, _ provider.Provider, _ provider.Config, last observer.Snapshot) ([]ObservedHAVIP, error) {
-		return s.observedViews(st, st.HAVIPList(), last), nil
+	looking(s, "/v1/observed", "list-observed", "What log, lease and cloud say of each HAVIP", func(st *fsm.State, in *observedQuery, _ provider.Provider, _ provider.Config, last observer.Snapshot) ([]ObservedHAVIP, error) {
+		all := st.HAVIPList()
+		if in.Limit > 0 {
+			all = all[:min(len(all), in.Limit)]
+		}
+		return s.observedViews(st, all, last), nil
 	})
 	looking(s, "/v1/observed/{id}", "show-observed", "What log, lease and cloud say of one HAVIP", func(st *fsm.State, in *observedPath, _ provider.Provider, _ provider.Config, last observer.Snapshot) (ObservedHAVIP, error) {
 		v, refusal := st.HAVIPNamed(in.ID)
@@ -117,6 +126,9 @@ func (s *Server) syncProvider(ctx context.Context, in *syncInput) ([]provider.Ou
 	p, _, err := s.provider()
 	if err != nil {
 		return nil, err
+	}
+	if in.Body.Direction == "to-cloud" && !p.Caps().Keep && !p.Caps().EIP {
+		return nil, problem(http.StatusConflict, CodeNoProvider, "provider %s keeps no HAVIPs, ranges or EIPs in the cloud, so nothing is to be made there: the owner's own call moves an address. An EIP is bound by the cloud's own means, and `provider sync --from-cloud` notes it here", p.Kind())
 	}
 	ctx, cancel := context.WithTimeout(ctx, syncWait)
 	defer cancel()

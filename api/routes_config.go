@@ -314,6 +314,7 @@ func (s *Server) configure(ctx context.Context, key string, cmd fsm.Body, dry bo
 	}
 	out.Changes = list(manifest.Diff(configured(before), configured(next)))
 	out.Changed = before.Cluster.Revision != next.Cluster.Revision
+	out.Warnings = append(out.Warnings, s.unboundInCloud(before, next)...)
 	if dry {
 		out.Revision, out.Index = before.Cluster.Revision, before.Index
 		return answer(before, out), nil

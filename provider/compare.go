@@ -59,10 +59,18 @@ const (
 // follow a change of owner. It is pure: the same arguments give the same answer.
 func Compare(c Cluster, seen []Observed, now time.Time, settle time.Duration) []Warning {
 	byAddress := index(seen)
-	d := diff{now: now, settle: settle, instances: c.instances()}
+	d := diff{now: now, settle: settle, instances: c.instances(), byCall: c.Caps.ClaimByAPI}
 	missing := 0
 	for _, w := range c.Wants {
 		o, there := byAddress[w.Address]
+		if d.byCall {
+			if there { // else it was not asked about
+				delete(byAddress, w.Address)
+				d.owner(w, o)
+				d.eip(w, o)
+			}
+			continue
+		}
 		if !there {
 			missing++
 			d.add(w, VIPMissing, "", cmdToCloud, "the cloud has no HAVIP with the address %s: it carries no traffic for it to anybody", w.Address)
@@ -86,7 +94,7 @@ func Compare(c Cluster, seen []Observed, now time.Time, settle time.Duration) []
 		if e.Cloud.ID == "" && e.Carries {
 			d.out = append(d.out, Warning{
 				Code: ENIUnknown, Subject: e.ENI, Command: "havip-cluster eni show " + e.ENI,
-				Message: fmt.Sprintf("the VPC has no network interface with the MAC of ENI %s: the cloud will not take its announcements", e.ENI),
+				Message: fmt.Sprintf("the VPC has no network interface with the MAC of ENI %s: the cloud will not take its %s", e.ENI, d.words("announcements", "claims")),
 			})
 		}
 	}
@@ -129,7 +137,15 @@ type diff struct {
 	now       time.Time
 	settle    time.Duration
 	instances map[string]bool
+	byCall    bool // a call, not an announcement, moves an address; there are no HAVIPs to keep then
 	out       []Warning
+}
+
+func (d *diff) words(announced, called string) string {
+	if d.byCall {
+		return called
+	}
+	return announced
 }
 
 func (d *diff) add(w Want, code Code, subject, command, format string, args ...any) {
@@ -203,32 +219,47 @@ func (d *diff) owner(w Want, o Observed) {
 	}
 	switch is := w.Owner.Cloud; {
 	case !bound:
-		d.add(w, OwnerMissing, "", "", "%s on node %s serves it, and the cloud sends its traffic to nobody: the cloud has taken none of its announcements; is it in the range there, and in the right subnet?", w.Owner.ENI, w.Owner.Node)
+		d.add(w, OwnerMissing, "", "", "%s on node %s serves it, and the cloud sends its traffic to nobody: %s", w.Owner.ENI, w.Owner.Node,
+			d.words("the cloud has taken none of its announcements; is it in the range there, and in the right subnet?", "somebody took the address away there; the owner claims it again at its next look, and `status` says why when that fails"))
 	case is.ID == "" && is.Instance == "":
 		return // it cannot be told; eni-unknown says so
 	case o.Instance != "" && o.Instance != is.Instance && !d.instances[o.Instance]:
 		d.stranger(w, o)
 	case o.ENI != "" && is.ID != "" && o.ENI != is.ID, o.Instance != "" && is.Instance != "" && o.Instance != is.Instance:
-		d.add(w, OwnerDiffers, "", "", "%s on node %s serves it, and the cloud sends its traffic to %s of %s since %s; it follows the next announcement that it takes", w.Owner.ENI, w.Owner.Node, cmp.Or(o.ENI, "-"), cmp.Or(o.Instance, "-"), cmp.Or(o.Flushed, "never"))
+		d.add(w, OwnerDiffers, "", "", "%s on node %s serves it, and the cloud sends its traffic to %s of %s%s", w.Owner.ENI, w.Owner.Node, cmp.Or(o.ENI, "-"), cmp.Or(o.Instance, "-"),
+			d.words(" since "+cmp.Or(o.Flushed, "never")+"; it follows the next announcement that it takes", "; the owner claims it again at its next look, and `status` says why when that fails"))
 	}
 }
 
 // stranger is an owner in the cloud that is no node of the cluster.
 func (d *diff) stranger(w Want, o Observed) {
+	if d.byCall {
+		d.add(w, OwnerDiffers, "", "", "the cloud sends its traffic to %s of %s, which is no node of this cluster: whoever claims it there has to stop, or the address has to be another one", cmp.Or(o.ENI, "-"), o.Instance)
+		return
+	}
 	d.add(w, OwnerDiffers, "", cmdPrune, "the cloud sends its traffic to %s of %s, which is no node of this cluster, since %s: stop what announces it there, or take it out of the range", cmp.Or(o.ENI, "-"), o.Instance, cmp.Or(o.Flushed, "never"))
 }
 
 func (d *diff) rest(w Want, o Observed) {
-	if w.EIP != o.EIP {
-		command := cmdFromCloud
-		if w.EIP.IsValid() && !o.EIP.IsValid() {
-			command = cmdToCloud
-		}
-		d.add(w, EIPDiffers, "", command, "here it has %s, in the cloud %s", eipText(w.EIP), eipText(o.EIP))
-	}
+	d.eip(w, o)
 	if o.Name != "" && w.Name != o.Name {
 		d.add(w, NameDiffers, "", cmdToCloud, "in the cloud it is called %q", o.Name)
 	}
+}
+
+func (d *diff) eip(w Want, o Observed) {
+	if w.EIP == o.EIP {
+		return
+	}
+	command := cmdFromCloud
+	switch missing := w.EIP.IsValid() && !o.EIP.IsValid(); {
+	case missing && d.byCall:
+		d.add(w, EIPDiffers, "", "", "here it has %s, in the cloud none; this provider binds none: associate it with the address %s by the cloud's own means", eipText(w.EIP), w.Address)
+		return
+	case missing:
+		command = cmdToCloud
+	}
+	d.add(w, EIPDiffers, "", command, "here it has %s, in the cloud %s", eipText(w.EIP), eipText(o.EIP))
 }
 
 func eipText(a netip.Addr) string {

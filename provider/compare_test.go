@@ -230,3 +230,43 @@ func TestConfig(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Where a call moves addresses there are no HAVIPs to keep: neither range nor subnet nor name is compared, what was not asked
+// about is not missing, and no difference names a command that such a provider cannot carry out.
+func TestCompareWhereACallMoves(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		make func(c *Cluster, o *Observed)
+		code Code
+		says string
+	}{
+		{"agreed", func(*Cluster, *Observed) {}, "", ""},
+		{"nobody has it", func(_ *Cluster, o *Observed) { o.State, o.ENI, o.Instance = Unbound, "", "" }, OwnerMissing, "claims it again"},
+		{"another node has it", func(_ *Cluster, o *Observed) { o.ENI, o.Instance = "eni-2", "ins-2" }, OwnerDiffers, "claims it again"},
+		{"a stranger has it", func(_ *Cluster, o *Observed) { o.ENI, o.Instance = "eni-9", "ins-9" }, OwnerDiffers, "no node of this cluster"},
+		{"no EIP there", func(_ *Cluster, o *Observed) { o.EIP = netip.Addr{} }, EIPDiffers, "by the cloud's own means"},
+		{"an EIP there alone", func(c *Cluster, _ *Observed) { c.Wants[0].EIP = netip.Addr{} }, EIPDiffers, "no EIP"},
+		{"an interface that is not known", func(c *Cluster, _ *Observed) { c.ENIs[1].Cloud = ENI{} }, ENIUnknown, "claims"},
+		{"moved a moment ago", func(c *Cluster, o *Observed) {
+			o.ENI, o.Instance, c.Wants[0].Owner.Since = "eni-2", "ins-2", now.Add(-time.Second)
+		}, "", ""},
+	} {
+		c, seen := agreed()
+		c.Caps, c.Quota = Capabilities{Describe: true, ClaimByAPI: true}, 1
+		o := Observed{ID: "eni-1", Address: c.Wants[0].Address, VPC: "vpc-1", Subnet: "subnet-other", State: Available, ENI: "eni-1", Instance: "ins-1", EIP: seen[0].EIP}
+		row.make(&c, &o)
+		got := Compare(c, []Observed{o}, now, 10*time.Second)
+		switch {
+		case row.code == "" && len(got) == 0:
+		case row.code == "" || len(got) != 1 || got[0].Code != row.code || !strings.Contains(got[0].Message, row.says):
+			t.Errorf("%s: %+v", row.name, got)
+		case strings.Contains(got[0].Command, "--to-cloud") || strings.Contains(got[0].Message, "announce"):
+			t.Errorf("%s: %+v", row.name, got[0])
+		}
+	}
+	c, _ := agreed()
+	c.Caps = Capabilities{ClaimByAPI: true}
+	if got := Compare(c, nil, now, 0); len(got) != 0 {
+		t.Errorf("what was not asked about: %+v", got)
+	}
+}

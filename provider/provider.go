@@ -123,6 +123,12 @@ type Describer interface {
 	Describe(ctx context.Context) ([]Observed, error)
 }
 
+// Finder says where addresses are: for clouds in which a HAVIP is no object of its own.
+type Finder interface {
+	// Find gives one answer for each address that it looked for, sorted by address; one that nothing has is Unbound.
+	Find(ctx context.Context, addresses []netip.Addr) ([]Observed, error)
+}
+
 // Inventory says what interfaces a cloud has.
 type Inventory interface {
 	// ENIs lists the interfaces of this host's VPC that have one of the MACs, sorted by id. MACs

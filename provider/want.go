@@ -20,6 +20,8 @@ type Want struct {
 	// Candidates are the ENIs that may own it by range and subnet, sorted by ENI.
 	Candidates []Candidate
 	Owner      *Owner // desired; nil without one
+	// Near are all ENIs of its subnet, sorted: they tell where it belongs while nobody may own it.
+	Near []Candidate
 }
 
 // Candidate is an ENI of the cluster.
@@ -44,6 +46,8 @@ type Cluster struct {
 	ENIs []Candidate
 	// Quota is how many HAVIPs a VPC may have; 0 = none is known.
 	Quota int
+	// Caps are those of the cloud. ClusterOf leaves them as those of one that keeps HAVIPs and moves them by announcement.
+	Caps Capabilities
 }
 
 // ClusterOf reads the log's state. cloud are the ENIs that the cloud has named by MAC; where it has none, what the
@@ -77,6 +81,7 @@ func ClusterOf(s *fsm.State, cloud []ENI) Cluster {
 			ID: v.ID, Name: v.Name, Address: v.IP, Subnet: v.Subnet, EIP: v.EIP, Limited: v.Range.Limit, Primary: v.Range.Type != fsm.RangeENI || !v.Range.Limit,
 		}
 		for _, e := range at[v.Subnet] {
+			w.Near = append(w.Near, named(e))
 			if v.Range.Denies(s.NodeName(e.Node), e.ID, e.IsPrimary()) == "" {
 				w.Candidates = append(w.Candidates, named(e))
 			}
@@ -115,10 +120,14 @@ func (w Want) members() (in []Member, unknown []string) {
 	return slices.Compact(in), unknown
 }
 
-// place is where in the cloud the HAVIP belongs: the subnet of its candidates. ok is false while it is not known, or
-// not one.
+// place is where in the cloud the HAVIP belongs: the subnet of its candidates, or of the ENIs near it while it has none.
+// ok is false while it is not known, or not one.
 func (w Want) place() (vpc, subnet string, ok bool) {
-	for _, c := range w.Candidates {
+	list := w.Candidates
+	if len(list) == 0 {
+		list = w.Near
+	}
+	for _, c := range list {
 		if c.Cloud.Subnet == "" {
 			continue
 		}

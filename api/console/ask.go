@@ -175,8 +175,21 @@ func unreachable(err error) *api.Problem {
 	return problemf(http.StatusServiceUnavailable, "the agent does not answer: %v", err)
 }
 
+// Codes of docs/errors.md for what the console itself refuses.
+const (
+	codeParameter = "InvalidParameterValue"
+	codeChanged   = "UnsupportedOperation.RevisionConflict"
+)
+
 func problemf(status int, format string, args ...any) *api.Problem {
-	return &api.Problem{Status: status, Title: http.StatusText(status), Code: api.CodeInternal, Detail: fmt.Sprintf(format, args...)}
+	code := api.CodeInternal
+	switch status {
+	case http.StatusBadRequest:
+		code = codeParameter
+	case http.StatusConflict:
+		code = codeChanged
+	}
+	return &api.Problem{Status: status, Title: http.StatusText(status), Code: code, Detail: fmt.Sprintf(format, args...)}
 }
 
 // pathTo is a path of the API with names in it, each escaped.

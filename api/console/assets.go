@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"net/http"
 	"path"
+	"slices"
 	"sync"
 )
 
@@ -33,16 +34,37 @@ var assets = sync.OnceValue(func() map[string]asset {
 	if err != nil {
 		panic("console: " + err.Error())
 	}
-	for _, e := range entries {
-		body, err := staticFiles.ReadFile("static/" + e.Name())
-		if err != nil {
-			panic("console: " + err.Error())
-		}
+	add := func(name string, body []byte) {
 		sum := sha256.Sum256(body)
-		out[e.Name()] = asset{body, kinds[path.Ext(e.Name())], hex.EncodeToString(sum[:6])}
+		out[name] = asset{body, kinds[path.Ext(name)], hex.EncodeToString(sum[:6])}
+	}
+	var together []byte
+	for _, part := range htmxParts {
+		together = append(append(together, read(part)...), ";\n"...)
+	}
+	add(htmxName, together)
+	for _, e := range entries {
+		if !slices.Contains(htmxParts, e.Name()) {
+			add(e.Name(), read(e.Name()))
+		}
 	}
 	return out
 })
+
+func read(name string) []byte {
+	body, err := staticFiles.ReadFile("static/" + name)
+	if err != nil {
+		panic("console: " + err.Error())
+	}
+	return body
+}
+
+// htmxName is htmx with its parts, as one script. Loaded one after the other they are a race: htmx sets out by a timer,
+// which may run before a deferred script that is still on its way (HTML standard, "the end" of parsing, step 5). What
+// a part then takes no notice of it never does: a page without its stream, elements whose nonce nobody looks at.
+const htmxName = "htmx-4.0.1.js"
+
+var htmxParts = []string{"htmx-4.0.1.min.js", "hx-csp-4.0.1.min.js", "hx-sse-4.0.1.min.js"}
 
 // assetPath is the address of a file below Base.
 func assetPath(name string) string { return "/static/" + name + "?v=" + assets()[name].hash }
@@ -77,6 +99,6 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 
 // pageNames are the pages that there are.
 var pageNames = []string{
-	"failed", "login", "opened", "overview", "havips", "havip", "havip-new", "havip-edit", "havip-move", "havip-delete", "nodes", "node",
-	"failovers", "plan", "events", "audit", "cloud", "havip-cloud", "subnets", "groups", "checks", "webhooks", "tokens", "token-made", "keys", "keys-sure", "snapshots", "cluster",
+	"failed", "login", "opened", "overview", "havips", "havip", "havip-new", "havip-edit", "havip-move", "havip-delete", "nodes", "node", "node-remove", "eni",
+	"failovers", "plan", "events", "audit", "cloud", "cloud-sync", "havip-cloud", "subnets", "groups", "checks", "webhooks", "tokens", "token-made", "keys", "keys-sure", "snapshots", "cluster",
 }

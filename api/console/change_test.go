@@ -106,6 +106,11 @@ func TestForms(t *testing.T) {
 		{"/nodes/node-2/activate", nil, func() bool { return !node().Standby }},
 		{"/nodes/node-2/maintenance", url.Values{"on": {"yes"}}, func() bool { return node().Maintenance }},
 		{"/nodes/node-2/maintenance", url.Values{"on": {"no"}}, func() bool { return !node().Maintenance }},
+		{"/nodes/node-2/settings", url.Values{"capacity": {"40"}, "score": {"-3"}}, func() bool { return node().Score == -3 && *node().Capacity == 40 }},
+		{"/nodes/node-2/settings", url.Values{"capacity": {""}, "score": {"-3"}}, func() bool { return node().Score == -3 && node().Capacity == nil }},
+		{"/enis/node-2%2Feth1", url.Values{"subnet": {""}, "primary": {"yes"}}, func() bool {
+			return *l.now().ENIs["node-2/eth1"].SetPrimary && l.now().ENIs["node-2/eth1"].SetSubnet == ""
+		}},
 		{"/nodes/node-2/drain", url.Values{"deadline": {"5m"}}, func() bool { return node().Draining }},
 		{"/cluster", url.Values{"form": {"maintenance"}, "on": {"yes"}}, func() bool { return l.now().Cluster.Maintenance }},
 		{"/cluster", url.Values{"form": {"maintenance"}, "on": {"no"}}, func() bool { return !l.now().Cluster.Maintenance }},
@@ -145,6 +150,11 @@ func TestFormsThatAreWrong(t *testing.T) {
 		{"/cluster", rulesForm(map[string]string{"per_eni": "many"}), `per_eni "many"`},
 		{"/cluster", rulesForm(map[string]string{"certificate_life": "long"}), `certificate_life "long"`},
 		{"/nodes/node-1/drain", url.Values{"deadline": {"never"}}, `deadline "never"`},
+		{"/nodes/node-1/settings", url.Values{"capacity": {"much"}, "score": {"0"}}, `capacity "much"`},
+		{"/nodes/node-1/settings", url.Values{"capacity": {""}, "score": {"0"}}, "Nothing is otherwise"},
+		{"/nodes/node-1/remove", url.Values{"sure": {"node-2"}}, "so that it is this one"},
+		{"/enis/node-1%2Feth1", url.Values{"subnet": {""}, "primary": {"perhaps"}}, `not "perhaps"`},
+		{"/enis/node-1%2Feth1", url.Values{"subnet": {""}, "primary": {"no"}}, "Nothing is otherwise"},
 		{"/checks", url.Values{"name": {"c"}, "rise": {"x"}}, `rise "x"`},
 		{"/tokens", url.Values{"name": {"t"}, "role": {"viewer"}, "ttl": {"1s"}}, `the life "1s"`},
 		{"/keys/rotate", url.Values{"what": {"ca"}}, "Say that you are sure"},

@@ -3,6 +3,8 @@ package console
 import (
 	"errors"
 	"net/http"
+	"net/url"
+	"strconv"
 	"time"
 
 	"havip-cluster/api"
@@ -10,6 +12,12 @@ import (
 
 // What a cloud says beside the log and the leases. The answers are read here with fields of their own: a
 // cluster may have no provider, or a program that asks none, and then there is no such route.
+
+// cloudEvery is how often the page of the cloud asks for itself: what a cloud shows is in no log.
+const cloudEvery = "10s"
+
+// cloudRows is how many HAVIPs, and how many differences, a page shows.
+const cloudRows = 200
 
 // cloudWarning is a difference between log and cloud, with the command that mends it.
 type cloudWarning struct {
@@ -52,8 +60,8 @@ type threeWay struct {
 	Drift []cloudWarning `json:"drift"`
 }
 
-// provider is the cloud as the leader sees it.
-type provider struct {
+// cloudView is the cloud as the leader sees it.
+type cloudView struct {
 	Kind   string         `json:"kind"`
 	Node   string         `json:"node"`
 	PollMS int64          `json:"poll_ms"`
@@ -75,8 +83,10 @@ type provider struct {
 // cloudData is the page of a cloud, or of one HAVIP there.
 type cloudData struct {
 	None     string // why there is nothing to show; "" = there is
-	Provider provider
+	Provider cloudView
 	All      []threeWay
+	More     int // HAVIPs that are not in All
+	Quiet    int // differences that are not in Provider.Drift
 	One      *threeWay
 	Name     string
 }
@@ -96,13 +106,19 @@ func noCloud(err error) string {
 // cloudPage compares log, lease and cloud for all HAVIPs. The leader answers: it is the one that looks.
 func cloudPage(v *visit) (*page, error) {
 	d := cloudData{}
-	p := &page{Title: "Cloud", Tab: "cloud", Name: "cloud", Data: &d, Topics: []string{topicClock}, Form: true}
+	p := &page{Title: "Cloud", Tab: "cloud", Name: "cloud", Data: &d, Topics: []string{topicHAVIPs, topicEvents}, Every: cloudEvery}
 	err := v.get(v.ctx, "/v1/provider", nil, &d.Provider)
 	if err == nil {
-		err = v.get(v.ctx, "/v1/observed", nil, &d.All)
+		err = v.get(v.ctx, "/v1/observed", url.Values{"limit": {strconv.Itoa(cloudRows)}}, &d.All)
+	}
+	var cluster api.Cluster
+	if err == nil {
+		err = v.get(v.ctx, "/v1/cluster", nil, &cluster)
 	}
 	if err == nil {
-		d.All = d.All[:min(len(d.All), perPage*4)]
+		d.More = max(0, cluster.HAVIPs-len(d.All))
+		d.Quiet = max(0, len(d.Provider.Drift)-cloudRows)
+		d.Provider.Drift = d.Provider.Drift[:min(len(d.Provider.Drift), cloudRows)]
 		return p, nil
 	}
 	if d.None = noCloud(err); d.None != "" {

@@ -17,6 +17,7 @@ type clusterData struct {
 	HostLoss  string // about how long the loss of a host takes with this lease
 	CertLife  string
 	SnapEvery string
+	Was       string // see shownCluster
 }
 
 // hostLoss is about how long it takes until another node serves after a host is lost: by the time that the
@@ -37,7 +38,7 @@ func clusterPage(v *visit) (*page, error) {
 
 func clusterForm(d clusterData) *page {
 	d.HostLoss = hostLoss(d.LeaseMS)
-	d.CertLife, d.SnapEvery = "", ""
+	d.CertLife, d.SnapEvery, d.Was = "", "", asText(shownClusterOf(d.Cluster))
 	if d.CertificateLifeS > 0 {
 		d.CertLife = (time.Duration(d.CertificateLifeS) * time.Second).String()
 	}
@@ -54,7 +55,11 @@ func changeCluster(v *visit) (outcome, error) {
 	if err := v.get(v.ctx, "/v1/cluster", nil, &d.Cluster); err != nil {
 		return outcome{To: "/cluster"}, err
 	}
-	body, query, err := clusterChange(d.Cluster, v.r.PostForm)
+	shown := was(v.r.PostForm.Get("was"), shownClusterOf(d.Cluster))
+	body, query, err := clusterChange(shown.over(d.Cluster), v.r.PostForm)
+	if err == nil {
+		err = contested(shown, shownClusterOf(d.Cluster), body)
+	}
 	if err == nil {
 		err = v.send(v.ctx, http.MethodPatch, "/v1/cluster", query, body, nil, v.key)
 	}

@@ -39,6 +39,7 @@ type Console struct {
 	mux      *http.ServeMux
 	sessions sessions
 	once     onces
+	forms    []string // patterns of the changes, as they were registered
 }
 
 // New makes a Console.
@@ -54,7 +55,10 @@ func New(c Config) *Console {
 // Mount gives what api.Config.Console wants: the console of the API that serves it.
 func Mount(log *slog.Logger) func(http.Handler) http.Handler {
 	return func(api http.Handler) http.Handler {
-		return New(Config{API: InProcess(api), Base: "/console", Log: log})
+		if log == nil {
+			log = slog.New(slog.DiscardHandler)
+		}
+		return New(Config{API: inProcess{api, log}, Base: "/console", Log: log})
 	}
 }
 
@@ -77,6 +81,9 @@ func (c *Console) routes() {
 	c.page("/events", eventsPage)
 	c.page("/audit", auditPage)
 	c.page("/cloud", cloudPage)
+	c.page("/cloud/sync", syncPage)
+	c.change("/cloud/sync", carrySync)
+	c.change("/cloud/test", testCloud)
 	c.page("/cluster", clusterPage)
 	c.change("/cluster", changeCluster)
 	c.page("/", notFound)

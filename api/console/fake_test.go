@@ -34,6 +34,7 @@ type lab struct {
 	id      *identity.Identity
 	server  *api.Server
 	handler http.Handler
+	heard   func(*http.Request) // what the console asks the API for; nil: nobody wants to know
 }
 
 func (l *lab) must(err error) {
@@ -182,7 +183,14 @@ func newLab(t *testing.T) *lab {
 			t.Fatalf("%T: %v", b, res.Refusal)
 		}
 	}
-	l.server = api.New(api.Config{Backend: l, Identity: l.id, Version: "v1.2.3", Console: Mount(nil)})
+	l.server = api.New(api.Config{Backend: l, Identity: l.id, Version: "v1.2.3", Console: func(next http.Handler) http.Handler {
+		return Mount(nil)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if l.heard != nil {
+				l.heard(r)
+			}
+			next.ServeHTTP(w, r)
+		}))
+	}})
 	l.handler = l.server.Handler()
 	return l
 }

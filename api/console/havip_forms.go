@@ -28,6 +28,17 @@ type dialog struct {
 	Chosen              *subnetInfo
 	Instances, ENIs     []member
 	ReuseNow, ForceTake bool
+	Quota               quota
+}
+
+// quota is what the rules of the network leave for one HAVIP more; docs/rules.md.
+type quota struct {
+	Rules       string // whose: lan or tencent
+	Used, Most  int    // HAVIPs in the VPC; Most 0: no bound
+	Left        int    // of Most
+	Members     int    // at most in one range
+	ENIAdvice   int    // HAVIPs that one ENI should own at most; 0: no advice
+	AddressLeft int    // addresses of the subnet that may still be given to a HAVIP; -1: more than can be said
 }
 
 // subnetInfo is what a person has to know to choose an address by hand.
@@ -69,7 +80,8 @@ func (v *visit) dialog(in url.Values) (*dialog, error) {
 	}
 	var subnets []api.Subnet
 	var enis []api.ENI
-	if err := errors.Join(v.get(v.ctx, "/v1/subnets", nil, &subnets), v.get(v.ctx, "/v1/enis", nil, &enis)); err != nil {
+	var cluster api.Cluster
+	if err := errors.Join(v.get(v.ctx, "/v1/subnets", nil, &subnets), v.get(v.ctx, "/v1/enis", nil, &enis), v.get(v.ctx, "/v1/cluster", nil, &cluster)); err != nil {
 		return nil, err
 	}
 	for _, s := range subnets {
@@ -105,7 +117,31 @@ func (v *visit) dialog(in url.Values) (*dialog, error) {
 		}
 	}
 	d.candidates(enis)
+	d.Quota = quotaOf(cluster.Provider, d)
 	return d, nil
+}
+
+// quotaOf is what the rules leave in the chosen VPC and subnet. The API counts again when the HAVIP is made.
+func quotaOf(rules api.Provider, d *dialog) quota {
+	q := quota{Rules: rules.Name, Most: rules.HAVIPsPerVPC, Members: rules.RangeMembers, ENIAdvice: rules.HAVIPsPerENI, AddressLeft: -1}
+	for _, s := range d.Subnets {
+		q.Used += s.HAVIPs
+	}
+	q.Left = max(0, q.Most-q.Used)
+	if d.Chosen != nil {
+		q.AddressLeft = d.Chosen.left()
+	}
+	return q
+}
+
+// left is how many addresses of an IPv4 subnet nobody uses and nothing keeps back, -1 for IPv6. It does not know of those in
+// quarantine.
+func (out *subnetInfo) left() int {
+	prefix, err := netip.ParsePrefix(out.CIDR)
+	if err != nil || !prefix.Addr().Is4() {
+		return -1
+	}
+	return max(0, 1<<(32-prefix.Bits())-len(out.Reserved)-out.UsedCount)
 }
 
 // inSubnet reports whether any ENI is in a subnet.
@@ -245,6 +281,7 @@ type editData struct {
 	RangeType       string
 	Prefer          string
 	Evict           bool
+	Was             string // see shownHAVIP
 }
 
 func editPage(v *visit) (*page, error) {
@@ -253,6 +290,7 @@ func editPage(v *visit) (*page, error) {
 	if d.HAVIP, err = v.one(); err != nil {
 		return nil, err
 	}
+	d.Was = asText(shownOf(d.HAVIP))
 	return v.editForm(&d)
 }
 
@@ -312,14 +350,18 @@ func editHAVIP(v *visit) (outcome, error) {
 	if err != nil {
 		return outcome{To: "/havips"}, err
 	}
-	body, err := changeFrom(old, f)
+	shown := was(f.Get("was"), shownOf(old))
+	body, err := changeFrom(shown.over(old), f)
+	if err == nil {
+		err = contested(shown, shownOf(old), body)
+	}
 	if err == nil {
 		err = v.send(v.ctx, http.MethodPatch, pathTo("v1", "havips", old.ID), nil, body, nil, v.key)
 	}
 	if err == nil {
 		return outcome{To: pathTo("havips", old.ID), Did: "changed"}, nil
 	}
-	d := editData{HAVIP: old, Prefer: f.Get("prefer"), Evict: f.Get("evict") == "yes"}
+	d := editData{HAVIP: old, Prefer: f.Get("prefer"), Evict: f.Get("evict") == "yes", Was: asText(shown)}
 	d.Name, d.Description, d.Failback = f.Get("name"), f.Get("description"), f.Get("failback")
 	if r := rangeFrom(f); r != nil {
 		d.Range = api.Range{Type: f.Get("range_type"), Members: r.Members, Limit: *r.Limit}
@@ -331,7 +373,7 @@ func editHAVIP(v *visit) (outcome, error) {
 	return outcome{Page: form}, err
 }
 
-// changeFrom is what a form says otherwise than things are: what is the same is not said, so that who may
+// changeFrom is what a form says otherwise than it was shown: what is the same is not said, so that who may
 // change one thing alone may use the form.
 func changeFrom(old api.HAVIP, f url.Values) (api.HAVIPChange, error) {
 	out := api.HAVIPChange{Evict: f.Get("evict") == "yes"}

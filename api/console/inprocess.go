@@ -4,17 +4,31 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"sync"
 )
 
 // InProcess carries requests to a handler in this process, as if they had come over TLS without a
 // certificate from the address of the browser: what counts is the token that they show, and the API's
 // bounds on wrong ones count for whoever sent it.
-func InProcess(h http.Handler) http.RoundTripper { return inProcess{h} }
+//
+// A handler that panics ends its own answer and nothing else, as in a server of net/http: the API's library panics when
+// the reader of an answer has gone, which every closed page is.
+func InProcess(h http.Handler) http.RoundTripper {
+	return inProcess{h, slog.New(slog.DiscardHandler)}
+}
 
-type inProcess struct{ handler http.Handler }
+type inProcess struct {
+	handler http.Handler
+	log     *slog.Logger
+}
+
+// stackMax is the most bytes of a stack in the log.
+const stackMax = 4 << 10
 
 // bare is a context without what the outer request has in it: who that one is taken for must not leak
 // into this one.
@@ -40,11 +54,17 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 		defer cancel()
 		defer answer.WriteHeader(http.StatusOK)
 		defer func() {
-			if p := recover(); p != nil {
-				_ = writer.CloseWithError(errors.New("console: the handler panicked"))
-				panic(p)
+			p := recover()
+			if p == nil {
+				_ = writer.Close()
+				return
 			}
-			_ = writer.Close()
+			if ctx.Err() == nil && p != http.ErrAbortHandler {
+				stack := debug.Stack()
+				t.log.Error("console: a handler of the API panicked", "path", clip(r.URL.Path), "why", p, "stack", string(stack[:min(len(stack), stackMax)]))
+			}
+			_ = writer.CloseWithError(fmt.Errorf("console: the handler panicked: %v", p))
+			answer.WriteHeader(http.StatusInternalServerError)
 		}()
 		t.handler.ServeHTTP(answer, in)
 	}()

@@ -25,6 +25,10 @@ const (
 	liveWrite = 10 * time.Second      // for one word to be taken
 	liveSays  = 200                   // characters of what is read out
 	liveQueue = 64                    // events that wait to be told; the stream's reader waits beyond that
+	// liveOld is how many streams a session has over HTTP/1.1, where a browser opens six connections to a host and a
+	// stream keeps one: a seventh page would not even be asked for. Pages beyond it look every 8 s.
+	liveOld  = 4
+	liveRoom = time.Second // for a place among them
 )
 
 // Topics of a page.
@@ -68,6 +72,14 @@ func (c *Console) live(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		c.toLogin(w, r)
 		return
+	}
+	if r.ProtoMajor < 2 {
+		leave, ok := c.sessions.stream(r.Context(), c.secret(r))
+		if !ok {
+			http.Error(w, "this browser has as many pages open that are told of changes as it has connections for", http.StatusTooManyRequests)
+			return
+		}
+		defer leave()
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -168,6 +169,48 @@ func TestTimeline(t *testing.T) {
 				t.Errorf("%+v is outside of its frame, %d high", r, d.Height)
 			}
 		}
+	}
+}
+
+// Over HTTP/1.1 a browser has six connections to a host, and a stream keeps one for itself: six pages that are all told
+// of changes would be the last that it can open. The streams of one session leave room, and a page without one looks by
+// itself.
+func TestLiveLeavesConnections(t *testing.T) {
+	const connections = 6 // of Chromium and Firefox, to one host
+	l := newLab(t)
+	b := l.login("watcher", fsm.RightViewer)
+	server := httptest.NewTLSServer(l.handler)
+	t.Cleanup(server.Close) // after the streams below
+	client := server.Client()
+	client.Transport.(*http.Transport).MaxConnsPerHost = connections
+	ask := func(path string) *http.Response {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		t.Cleanup(cancel)
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/console"+path, nil)
+		l.must(err)
+		r.AddCookie(&http.Cookie{Name: "__Host-havip-console", Value: b.cookie})
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatalf("%s is never answered: %v", path, err)
+		}
+		t.Cleanup(func() { _ = resp.Body.Close() })
+		return resp
+	}
+	told := 0
+	for range connections + 1 {
+		resp := ask("/live?since=1")
+		if resp.StatusCode == http.StatusOK {
+			told++
+			continue
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+	}
+	if told != liveOld {
+		t.Errorf("%d pages are told of changes, want %d", told, liveOld)
+	}
+	if resp := ask("/havips"); resp.StatusCode != http.StatusOK {
+		t.Errorf("one page more: %s", resp.Status)
 	}
 }
 

@@ -3,6 +3,7 @@ package console
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -12,35 +13,79 @@ import (
 // tokenMax is the most bytes of a token that is tried.
 const tokenMax = 1024
 
+// backMax is the most bytes of an address to which a login leads back.
+const backMax = 200
+
 // OneTime gives an address below the console's host that opens it once, within a minute. It is for a
 // console whose API has a credential by itself.
 func (c *Console) OneTime() string { return c.Base + "/open?once=" + c.once.make(time.Now()) }
 
 // session is that of the request's cookie.
 func (c *Console) session(r *http.Request) (session, bool) {
-	k, err := r.Cookie(c.cookieName())
-	if err != nil {
+	secret := c.secret(r)
+	if secret == "" {
 		return session{}, false
 	}
-	return c.sessions.of(k.Value, time.Now())
+	return c.sessions.of(secret, time.Now())
+}
+
+// secret is the value of a request's cookie, "" without one.
+func (c *Console) secret(r *http.Request) string {
+	k, err := r.Cookie(c.cookieName())
+	if err != nil {
+		return ""
+	}
+	return k.Value
 }
 
 // end ends the session of a request.
 func (c *Console) end(w http.ResponseWriter, r *http.Request) {
-	if k, err := r.Cookie(c.cookieName()); err == nil {
-		c.sessions.end(k.Value)
-	}
+	c.sessions.end(c.secret(r))
 	http.SetCookie(w, c.cookie(""))
 }
 
 // toLogin sends who has no session where he gets one. A script that asks again is told, not sent.
 func (c *Console) toLogin(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("HX-Request") == "true" {
-		w.Header().Set("HX-Redirect", c.Base+"/login")
+	q := url.Values{}
+	back := cleanPath(r)
+	script := r.Header.Get("HX-Request") == "true"
+	if script { // it asks for a part of a page
+		back = c.pageOf(r.Header.Get("HX-Current-URL"))
+	}
+	switch {
+	case r.Method != http.MethodGet:
+		q.Set("did", "ended")
+	case back != "/" && !strings.HasPrefix(back, "/live") && len(back) <= backMax:
+		q.Set("back", back)
+	}
+	to := c.Base + "/login"
+	if len(q) > 0 {
+		to += "?" + q.Encode()
+	}
+	if script {
+		w.Header().Set("HX-Redirect", to)
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	http.Redirect(w, r, c.Base+"/login", http.StatusSeeOther)
+	http.Redirect(w, r, to, http.StatusSeeOther)
+}
+
+// pageOf is the page of this console at an address, below Base; "/" for any other.
+func (c *Console) pageOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "/"
+	}
+	path, ok := strings.CutPrefix(u.EscapedPath(), c.Base)
+	if !ok || !strings.HasPrefix(path, "/") {
+		return "/"
+	}
+	q := u.Query()
+	q.Del("did")
+	if len(q) > 0 {
+		path += "?" + q.Encode()
+	}
+	return path
 }
 
 func (c *Console) showLogin(w http.ResponseWriter, r *http.Request) {
@@ -57,7 +102,7 @@ func (c *Console) renderLogin(w http.ResponseWriter, r *http.Request, p *api.Pro
 		status = p.Status
 	}
 	v := &visit{asker: &asker{}, r: r, base: c.Base}
-	c.render(w, v, &page{Title: "Log in", Name: "login", Status: status, Problem: p, Form: true})
+	c.render(w, v, &page{Title: "Log in", Name: "login", Status: status, Problem: p, Form: true, Data: r.FormValue("back")})
 }
 
 // login asks the API whether a token is one. The API counts those that are not, by the address of who
@@ -83,7 +128,11 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	}
 	c.Log.Info("console: login", "principal", self.Principal, "source", hostOf(r.RemoteAddr))
 	http.SetCookie(w, c.cookie(c.sessions.open(token, self.Principal, time.Now())))
-	http.Redirect(w, r, c.Base+"/", http.StatusSeeOther)
+	back := r.PostFormValue("back") // below Base whatever is in it, so that nobody is led elsewhere
+	if !strings.HasPrefix(back, "/") || strings.ContainsAny(back, "\\\r\n") {
+		back = "/"
+	}
+	http.Redirect(w, r, c.Base+"/"+strings.TrimLeft(back, "/"), http.StatusSeeOther)
 }
 
 func (c *Console) logout(w http.ResponseWriter, r *http.Request) {

@@ -27,6 +27,11 @@ func (c *Console) nodePages() {
 		return outcome{To: v.atNode(), Did: "active"}, err
 	})
 	c.change("/nodes/{name}/drain", drainNode)
+	c.change("/nodes/{name}/settings", setNode)
+	c.page("/nodes/{name}/remove", removalPage)
+	c.change("/nodes/{name}/remove", removeNode)
+	c.page("/enis/{id}", eniPage)
+	c.change("/enis/{id}", setENI)
 }
 
 // nodesData is all nodes with their ENIs.

@@ -34,6 +34,8 @@ type page struct {
 	Data  any
 	// Topics are those whose change makes the page ask for itself again; see topicsOf.
 	Topics []string
+	// Every is after which time it asks for itself in any case, such as "10s": for what the log does not tell. "" = never.
+	Every  string
 	Status int // 0 = 200
 	// Problem is why what was asked for was not done.
 	Problem *api.Problem
@@ -91,6 +93,7 @@ type outcome struct {
 
 // change registers a form's target.
 func (c *Console) change(pattern string, do func(*visit) (outcome, error)) {
+	c.forms = append(c.forms, pattern)
 	c.mux.HandleFunc("POST "+pattern, func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, formMax)
 		v, ok := c.visitor(w, r)
@@ -224,9 +227,9 @@ func cleanPath(r *http.Request) string {
 // sentences are what a page says after a change. Their names travel in the address, so nobody can make a page
 // say what he likes.
 var sentences = map[string]string{
-	"created": "It was created.", "changed": "It was changed.", "deleted": "It was deleted.", "moved": "The move was decided. The page shows it as it is carried out.",
+	"created": "It was created.", "changed": "It was changed.", "deleted": "It was deleted.", "ended": "Your session had ended, so nothing was changed. Log in; what you typed is in your browser's page before this one.", "removed": "The node is removed: nobody in the cluster talks to it any more.", "moved": "The move was decided. The page shows it as it is carried out.",
 	"enabled": "It is enabled: it gets an owner.", "disabled": "It is disabled: its owner releases it.", "bound": "The EIP was bound.", "unbound": "The EIP was unbound.",
 	"standby": "The node is in standby: what it owns goes to others.", "active": "The node is active again.", "drain": "The drain has begun.",
 	"maintenance": "Maintenance was changed.", "revoked": "The token is worth nothing any more.", "rotating": "The replacement has begun; it goes on by itself.",
-	"tested": "The receiver took the test message.", "cleared": "The failures are forgotten.",
+	"answered": "The cloud answered this node's question.", "tested": "The receiver took the test message.", "cleared": "The failures are forgotten.",
 }

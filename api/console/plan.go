@@ -68,16 +68,24 @@ func planPage(v *visit) (*page, error) {
 	if !d.Asked {
 		return p, nil
 	}
-	if _, err := v.do(v.ctx, question{method: http.MethodPost, path: "/v1/plan", body: spec, into: &d.Plan, wait: planWait}); err != nil {
+	if err := v.suppose(spec, &d); err != nil {
 		p.Problem = asProblem(err)
 		p.Status, d.Asked = p.Problem.Status, false
-		return p, nil
 	}
+	return p, nil
+}
+
+// suppose asks the placement what it would do, and reads the answer for a person. Nothing is changed by it.
+func (v *visit) suppose(spec api.PlanSpec, d *planData) error {
+	if _, err := v.do(v.ctx, question{method: http.MethodPost, path: "/v1/plan", body: spec, into: &d.Plan, wait: planWait}); err != nil {
+		return err
+	}
+	d.Asked = true
 	d.More = max(0, len(d.Plan.Moves)-movesMax)
 	d.Moves, d.Losses = d.Plan.Moves[:len(d.Plan.Moves)-d.More], d.Plan.NMinusOne
 	var off []string
 	if err := v.disabled(&off); err != nil {
-		return nil, err
+		return err
 	}
 	for _, u := range d.Plan.Unplaced {
 		if slices.Contains(off, u.HAVIP) {
@@ -88,7 +96,7 @@ func planPage(v *visit) (*page, error) {
 	}
 	d.More += max(0, len(d.Left)-movesMax)
 	d.Left = d.Left[:min(len(d.Left), movesMax)]
-	return p, nil
+	return nil
 }
 
 // disabled are the names and ids of HAVIPs that are to have no owner.

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"sync"
@@ -26,6 +27,7 @@ type session struct {
 	principal string
 	began     time.Time
 	used      time.Time
+	streams   chan struct{} // a place for each stream over HTTP/1.1, see liveOld
 }
 
 // sessions are those who are logged in at this node. They end with the process.
@@ -47,7 +49,7 @@ func (s *sessions) open(token, principal string, now time.Time) string {
 		s.makeRoom(sessionsOwner, func(one *session) bool { return one.token == token })
 	}
 	s.makeRoom(sessionsMax, func(*session) bool { return true })
-	s.all[sha256.Sum256([]byte(secret))] = &session{token: token, principal: principal, began: now, used: now}
+	s.all[sha256.Sum256([]byte(secret))] = &session{token: token, principal: principal, began: now, used: now, streams: make(chan struct{}, liveOld)}
 	return secret
 }
 
@@ -97,6 +99,25 @@ func (s *sessions) of(secret string, now time.Time) (session, bool) {
 	}
 	one.used = now
 	return *one, true
+}
+
+// stream takes one of a session's places for streams, and waits a moment for it: a page that was left a moment ago may
+// still have it. leave gives it back.
+func (s *sessions) stream(ctx context.Context, secret string) (leave func(), ok bool) {
+	s.mu.Lock()
+	one := s.all[sha256.Sum256([]byte(secret))]
+	s.mu.Unlock()
+	if one == nil {
+		return nil, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, liveRoom)
+	defer cancel()
+	select {
+	case one.streams <- struct{}{}:
+		return func() { <-one.streams }, true
+	case <-ctx.Done():
+		return nil, false
+	}
 }
 
 // end ends the session of a secret.

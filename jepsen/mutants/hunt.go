@@ -76,6 +76,7 @@ var (
 	history      = regexp.MustCompile(`(history \d+: .*)`)
 	reason       = regexp.MustCompile(`(?m)^\s+\w+_test\.go:\d+: (.*)$`)
 	simCaught    = regexp.MustCompile(`(?m)^caught: (.*)$`)
+	crashed      = regexp.MustCompile(`(?m)^panic: (.*)$`)
 	ran          = regexp.MustCompile(`(?m)^\s*--- (PASS|FAIL): \S+/\S+`)
 )
 
@@ -101,6 +102,9 @@ func catch(binary, name string, c catcher) (string, error) {
 	case fails:
 		if m := firstFailure.FindStringSubmatch(text); err != nil && m != nil {
 			return m[1] + " fails", nil
+		}
+		if m := crashed.FindStringSubmatch(text); err != nil && m != nil { // another goroutine than the test's: no test is named
+			return short("the process ends: " + m[1]), nil
 		}
 	case passes:
 		if err == nil && ran.MatchString(text) {

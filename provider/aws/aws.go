@@ -46,7 +46,7 @@ func (p *Provider) Kind() string { return provider.KindAWS }
 
 // Caps implements provider.Provider.
 func (p *Provider) Caps() provider.Capabilities {
-	return provider.Capabilities{ClaimByAPI: true, Async: true}
+	return provider.Capabilities{Describe: true, ClaimByAPI: true, Async: true}
 }
 
 // region is that of the configuration, else of this instance.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -30,7 +31,9 @@ type fake struct {
 	tokens  map[string]bool
 	secret  string
 	expires time.Time
-	keys    int // how often credentials were given
+	keys    int               // how often credentials were given
+	publics map[string]string // elastic addresses, by private one
+	perPage int               // interfaces of a page; 0: all
 
 	api, meta *httptest.Server
 }
@@ -93,7 +96,7 @@ func (f *fake) ec2(w http.ResponseWriter, r *http.Request) {
 	case "AssignPrivateIpAddresses":
 		f.assign(w, q, refuse)
 	case "DescribeNetworkInterfaces":
-		_, _ = io.WriteString(w, `<DescribeNetworkInterfacesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>req-2</requestId></DescribeNetworkInterfacesResponse>`)
+		f.describe(w, q, refuse)
 	default:
 		refuse("InvalidAction", q.Get("Action"))
 	}
@@ -123,6 +126,65 @@ func (f *fake) assign(w http.ResponseWriter, q url.Values, refuse func(code, mes
 		time.AfterFunc(f.delay, func() { f.mu.Lock(); defer f.mu.Unlock(); move() })
 	}
 	fmt.Fprintf(w, `<AssignPrivateIpAddressesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>req-3</requestId><networkInterfaceId>%s</networkInterfaceId><return>true</return></AssignPrivateIpAddressesResponse>`, eni)
+}
+
+// describe answers about interfaces: by id, or by filters, of which all have to hold.
+func (f *fake) describe(w http.ResponseWriter, q url.Values, refuse func(code, message string)) {
+	var match []string
+	for _, id := range slices.Sorted(maps.Keys(f.enis)) {
+		mac := ""
+		for m, of := range f.macs {
+			if of == id {
+				mac = m
+			}
+		}
+		is := map[string][]string{"vpc-id": {"vpc-1"}, "mac-address": {mac}, "addresses.private-ip-address": f.enis[id]}
+		take := q.Get("NetworkInterfaceId.1") == "" || q.Get("NetworkInterfaceId.1") == id
+		for n := 1; q.Get(fmt.Sprintf("Filter.%d.Name", n)) != ""; n++ {
+			has, known := is[q.Get(fmt.Sprintf("Filter.%d.Name", n))]
+			if !known {
+				refuse("InvalidParameterValue", "filter")
+				return
+			}
+			hit := false
+			for v := 1; q.Get(fmt.Sprintf("Filter.%d.Value.%d", n, v)) != ""; v++ {
+				if v > 200 {
+					refuse("FilterLimitExceeded", "200 values")
+					return
+				}
+				hit = hit || slices.Contains(has, q.Get(fmt.Sprintf("Filter.%d.Value.%d", n, v)))
+			}
+			take = take && hit
+		}
+		if take {
+			match = append(match, id)
+		}
+	}
+	from, next := 0, ""
+	fmt.Sscan(q.Get("NextToken"), &from)
+	if f.perPage > 0 && from+f.perPage < len(match) {
+		next = fmt.Sprintf("<nextToken>%d</nextToken>", from+f.perPage)
+		match = match[:from+f.perPage]
+	}
+	var items strings.Builder
+	for _, id := range match[from:] {
+		mac, instance := "", "i-"+id[len("eni-"):]
+		for m, of := range f.macs {
+			if of == id {
+				mac = m
+			}
+		}
+		fmt.Fprintf(&items, "<item><networkInterfaceId>%s</networkInterfaceId><subnetId>subnet-1</subnetId><vpcId>vpc-1</vpcId><availabilityZone>%sa</availabilityZone><macAddress>%s</macAddress><status>in-use</status><attachment><instanceId>%s</instanceId><deviceIndex>0</deviceIndex></attachment><privateIpAddressesSet>", id, region, mac, instance)
+		for i, a := range f.enis[id] {
+			public := ""
+			if p := f.publics[a]; p != "" {
+				public = "<association><publicIp>" + p + "</publicIp></association>"
+			}
+			fmt.Fprintf(&items, "<item><privateIpAddress>%s</privateIpAddress><primary>%t</primary>%s</item>", a, i == 0, public)
+		}
+		items.WriteString("</privateIpAddressesSet></item>")
+	}
+	fmt.Fprintf(w, `<DescribeNetworkInterfacesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>req-2</requestId><networkInterfaceSet>%s</networkInterfaceSet>%s</DescribeNetworkInterfacesResponse>`, items.String(), next)
 }
 
 // signed says what is wrong with the signature of a request (AWS "Signature Version 4", by its own steps).

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -133,8 +134,8 @@ func (o *Observer) Look(ctx context.Context) (Snapshot, error) {
 	if p == nil {
 		return Snapshot{}, ErrNone
 	}
-	describer, ok := p.(provider.Describer)
-	if !ok || !p.Caps().Describe {
+	describe := o.describe(p)
+	if describe == nil {
 		return Snapshot{}, fmt.Errorf("provider %s cannot say who owns a HAVIP", p.Kind())
 	}
 	select {
@@ -146,7 +147,7 @@ func (o *Observer) Look(ctx context.Context) (Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	began := time.Now()
-	seen, err := describer.Describe(ctx)
+	seen, err := describe(ctx)
 	var enis []provider.ENI
 	fresh := false
 	if err == nil {
@@ -170,6 +171,28 @@ func (o *Observer) Look(ctx context.Context) (Snapshot, error) {
 	o.inVain = 0
 	o.last = Snapshot{At: began, Observed: seen, ENIs: enis}
 	return o.last, nil
+}
+
+// describe is how a provider says who owns the HAVIPs, nil if it cannot.
+func (o *Observer) describe(p provider.Provider) func(context.Context) ([]provider.Observed, error) {
+	if !p.Caps().Describe {
+		return nil
+	}
+	switch p := p.(type) {
+	case provider.Describer:
+		return p.Describe
+	case provider.Finder:
+		return func(ctx context.Context) ([]provider.Observed, error) {
+			var addresses []netip.Addr
+			for _, v := range o.cfg.State().HAVIPList() {
+				if !v.Deleting {
+					addresses = append(addresses, v.IP)
+				}
+			}
+			return p.Find(ctx, addresses)
+		}
+	}
+	return nil
 }
 
 // enis are the cloud's interfaces of the cluster's nodes; fresh says that it was asked now.
@@ -207,7 +230,9 @@ func (o *Observer) Drift() []provider.Warning {
 	if p == nil || last.At.IsZero() {
 		return nil
 	}
-	return provider.Compare(provider.ClusterOf(o.cfg.State(), last.ENIs), last.Observed, last.At, cfg.SettleFor())
+	cluster := provider.ClusterOf(o.cfg.State(), last.ENIs)
+	cluster.Caps = p.Caps()
+	return provider.Compare(cluster, last.Observed, last.At, cfg.SettleFor())
 }
 
 // tell has events written for what began and ended.

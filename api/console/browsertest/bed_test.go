@@ -42,7 +42,8 @@ func (b *bed) must(err error) {
 	}
 }
 
-func newBed(t *testing.T) *bed {
+// newBed forms it. before is called when the hosts are there and no agent runs yet.
+func newBed(t *testing.T, before ...func(*bed)) *bed {
 	t.Helper()
 	dir := t.TempDir()
 	binary := filepath.Join(dir, "havip-cluster")
@@ -59,6 +60,9 @@ func newBed(t *testing.T) *bed {
 	b := &bed{t: t, lab: lab, cluster: netns.NewCluster(lab, binary, filepath.Join(dir, "nodes")), doors: map[int]string{}}
 	b.must(os.Mkdir(filepath.Join(dir, "nodes"), 0o700))
 	b.cluster.LogOnFailure(t)
+	for _, f := range before {
+		f(b)
+	}
 	b.must(b.cluster.Bootstrap())
 	for i := 2; i <= 3; i++ {
 		b.must(b.cluster.Join(i, "voter"))

@@ -25,7 +25,7 @@ func TestConsole(t *testing.T) {
 		name string
 		run  func(*browser)
 	}{
-		{"dialog", dialog}, {"changes", changes}, {"pages", everyPage}, {"narrow", narrowAndDark}, {"cut off", cutOff}, {"no scripts", noScripts},
+		{"dialog", dialog}, {"changes", changes}, {"pages", everyPage}, {"narrow", narrowAndDark}, {"late scripts", lateScripts}, {"back", backButton}, {"two browsers", twoBrowsers}, {"cut off", cutOff}, {"no scripts", noScripts},
 	} {
 		if !t.Run(part.name, func(t *testing.T) {
 			in := *b
@@ -134,6 +134,15 @@ func changes(w *browser) {
 	w.eventually("#region", "done")
 	w.press("/node-3/activate", "active")
 
+	w.at(1, "/nodes/node-3")
+	w.do(chromedp.SetValue("#score", "3", chromedp.ByQuery), chromedp.SetValue("#capacity", "70", chromedp.ByQuery))
+	w.press("/node-3/settings", "changed")
+	w.at(1, "/enis/"+w.eniPath(3, 1))
+	w.do(chromedp.Click("input[name=primary]:not(:checked)", chromedp.ByQuery), chromedp.Click("#region form button.main", chromedp.ByQuery))
+	w.eventually(".note.good", "changed")
+	w.do(chromedp.Click("input[name=primary]:not(:checked)", chromedp.ByQuery), chromedp.Click("#region form button.main", chromedp.ByQuery))
+	w.eventually(".note.good", "changed")
+
 	w.at(1, "/cluster")
 	w.do(chromedp.SetValue("#per_eni", "50", chromedp.ByQuery), chromedp.Click(`form:has(input[value=rules]) button`, chromedp.ByQuery), chromedp.WaitVisible(".note.good", chromedp.ByQuery))
 	w.at(1, "/keys/rotate?what=gossip")
@@ -156,8 +165,8 @@ func everyPage(w *browser) {
 		"/": "overview", "/havips": "havips", "/havips/web": "havip", "/nodes": "nodes", "/failovers": "failovers", "/plan?n-node-1=down&each=yes": "plan", "/cluster": "cluster", "/events": "events",
 	}
 	for _, path := range []string{
-		"/", "/havips", "/havips/new", "/havips/web", "/havips/web/edit", "/havips/web/move", "/havips/web/delete", "/nodes", "/nodes/node-1", "/failovers", "/plan", "/plan?n-node-1=down&each=yes", "/events", "/audit",
-		"/cluster", "/subnets", "/groups", "/checks", "/webhooks", "/tokens", "/keys", "/keys/rotate?what=ca", "/snapshots", "/nothing",
+		"/", "/havips", "/havips/new", "/havips/web", "/havips/web/edit", "/havips/web/move", "/havips/web/delete", "/nodes", "/nodes/node-1", "/nodes/node-3/remove", "/enis/" + w.eniPath(2, 1), "/failovers", "/plan", "/plan?n-node-1=down&each=yes", "/events", "/audit",
+		"/cluster", "/cloud", "/subnets", "/groups", "/checks", "/webhooks", "/tokens", "/keys", "/keys/rotate?what=ca", "/snapshots", "/nothing",
 	} {
 		w.weight()
 		w.at(1, path)
@@ -181,7 +190,7 @@ func everyPage(w *browser) {
 func narrowAndDark(w *browser) {
 	dark := []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}
 	w.do(emulation.SetEmulatedMedia().WithFeatures(dark), emulation.SetDeviceMetricsOverride(390, 844, 1, true))
-	for _, path := range []string{"/", "/havips", "/havips/web", "/failovers"} {
+	for _, path := range []string{"/", "/havips", "/havips/new", "/havips/web", "/havips/web/edit", "/nodes", "/nodes/node-1", "/nodes/node-3/remove", "/enis/" + w.eniPath(2, 1), "/failovers", "/plan?n-node-1=down&each=yes", "/cloud", "/cluster", "/checks", "/events"} {
 		w.at(1, path)
 		w.axe("dark, narrow " + path)
 		var over int
@@ -210,6 +219,9 @@ func cutOff(w *browser) {
 	w.do(network.SetBlockedURLs([]string{"*/console/live*"}))
 	w.at(1, "/havips")
 	w.eventually("#live-word", "Cut off for")
+	w.cli(1, "havip", "create", "unheard", "--ip", w.lab.Address(130).String(), "--range", "cvm:node-1")
+	w.eventually("#region", "unheard") // it looks by itself
+	w.eventually("#live-word", "looks again every 8 s")
 	w.do(network.SetBlockedURLs([]string{}))
 	w.eventually("#live-word", "Live")
 	w.faults(nil) // the blocked requests
@@ -217,6 +229,7 @@ func cutOff(w *browser) {
 
 // noScripts works with links and forms alone.
 func noScripts(w *browser) {
+	w.do(chromedp.Navigate("about:blank")) // scripts that run when they are switched off complain
 	w.do(emulation.SetScriptExecutionDisabled(true))
 	defer w.do(emulation.SetScriptExecutionDisabled(false))
 	w.at(1, "/havips")

@@ -6,7 +6,7 @@
   var word = document.getElementById("live-word");
   var said = document.getElementById("said");
   var lastWord = Date.now(), connected = false, lost = 0, busy = false, dirty = false, refreshed = Date.now();
-  var tried = Date.now();
+  var tried = Date.now(), asked = Date.now(), got = 0; // got: the page came while there was no stream
   var SILENT = 8000; // ms without a word, which comes every 2 s: then nobody knows
 
   // Dates in the viewer's own zone and form; the server writes UTC.
@@ -31,7 +31,7 @@
 
   function refresh() {
     var r = region();
-    if (!r || !window.htmx) return;
+    if (!r || !window.htmx || !r.hasAttribute("hx-get")) return;
     if (busy) { dirty = true; return; }
     busy = true; dirty = false;
     window.htmx.trigger(r, "refresh");
@@ -49,10 +49,12 @@
     if (!connected || silent > SILENT) {
       if (!lost) lost = lastWord;
       again();
+      if (!document.hidden && Date.now() - asked > SILENT) { asked = Date.now(); refresh(); }
+      if (Date.now() - got < 2 * SILENT) { show("behind", "Not told of changes; looks again every " + SILENT / 1000 + " s."); return; }
       show("lost", "Cut off for " + Math.round((Date.now() - lost) / 1000) + " s; trying again. What you see is old.");
       return;
     }
-    lost = 0;
+    lost = 0; got = 0;
     if (dirty || (busy && Date.now() - refreshed > 3000)) { show("behind", "Behind: waiting for the page."); return; }
     show("live", "Live");
   }
@@ -83,6 +85,7 @@
   });
   document.addEventListener("htmx:after:swap", function () {
     dates(document); refreshed = Date.now();
+    if (lost) got = refreshed;
   });
   document.addEventListener("htmx:finally:request", function (e) {
     var el = e.target;
