@@ -156,6 +156,7 @@ type node struct {
 	saver        *autosave.Saver
 	// handedOver: its session was closed by its own word.
 	handedOver atomic.Bool
+	stopping   atomic.Bool // it hands its vote over, or has
 }
 
 // start runs the agent of a data directory until it ends.
@@ -350,6 +351,7 @@ func (a *node) run(parent context.Context) error {
 		})
 	}
 	a.speak(part)
+	part("vote", a.takeVoteBack)
 	part("membership", func(ctx context.Context) error {
 		r := membership.Reconciler{Node: a.node, Founder: a.founding, Alive: a.gossip.Alive, Applied: a.member.Controller.Applied, Version: a.versionOf}
 		r.Run(ctx)
@@ -399,7 +401,7 @@ func (a *node) awaitEnd(ctx context.Context, signals <-chan os.Signal) {
 	}
 }
 
-// handOver gives the HAVIPs away, then leadership: in this order, because the hand-over
+// handOver gives the HAVIPs away, then the vote and leadership: in this order, because the hand-over
 // needs a leader. Each step has a limit, and a second signal ends the wait.
 func (a *node) handOver(ctx context.Context, signals <-chan os.Signal) {
 	ctx, cancel := context.WithTimeout(ctx, handOverWait)
@@ -414,11 +416,7 @@ func (a *node) handOver(ctx context.Context, signals <-chan os.Signal) {
 				a.log.Warn("not everything could be handed over; what is left fails over when the lease ends", "err", err)
 			}
 		}
-		if _, leads := a.node.Leading(); leads && len(a.node.Servers()) > 1 {
-			if err := a.node.TransferLeadership(); err != nil {
-				a.log.Warn("leadership could not be handed over", "err", err)
-			}
-		}
+		a.handOverVote(ctx)
 	}()
 	for {
 		select {

@@ -179,6 +179,8 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 		object, refusal = s.revokeCredential(c, *b)
 	case *ReportBehind:
 		refusal = s.reportBehind(c, *b)
+	case *RestVote:
+		refusal = s.restVote(c, *b)
 	default:
 		var known bool
 		if object, refusal, known = s.doWebhooks(c); !known {
