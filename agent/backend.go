@@ -349,6 +349,7 @@ func (b *backend) isLate(n fsm.Node, voter bool) bool {
 func (b *backend) Local() api.Local {
 	disk := b.node.Disk()
 	out := api.Local{Fence: b.fence, FenceHook: b.hook, FenceProved: b.proved, LogBytes: disk.Bytes}
+	out.Voters, out.Votes = b.otherVoters()
 	plane := b.plane.Report()
 	out.Plane = api.Plane{RealTime: plane.RealTime, MemoryLocked: plane.Locked, Refused: plane.Refused, Throttled: plane.Throttled}
 	if disk.Stalled {
