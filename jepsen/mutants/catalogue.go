@@ -140,6 +140,8 @@ var catalogue = []bug{
 	{"shell-ended-lagging", "3: a voter calls a session ended that its log has closed, and no other", []catcher{{"failover/lease/shell", "^TestWhatIsClosed$", fails}}},
 	{"membership-commit-beyond", "a server is told of what is committed, and of no more", []catcher{{"membership", "^TestTheWordOfACommit$", fails}}},
 	{"membership-term-voter", "a term counts only when a voter says it", []catcher{{"membership", "^TestWhoseTermCounts$", fails}}},
+	{"vote-comes-back-at-once", "A vote that was handed over stays away while its node is stopped", []catcher{{"membership", "^TestNextChange$", fails}}},
+	{"vote-taken-of-both", "Of two voters that both stop, both keep their votes", []catcher{{"membership", "^TestNextChange$", fails}}},
 	inFSM("register-key", "a node registers its own key alone", "^TestOwnCommandsOfLevel4$"),
 	{"membership-barrier", "a leader is up to date", []catcher{{"membership", "^TestTheFounderInitialisesOnce$", fails}}},
 	inWorld("failover-sender", "words are bound to their sender", directed),
