@@ -93,7 +93,7 @@ func Run(ctx context.Context, o Options) error {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcessors)
 	}
 	a := &node{options: o, log: o.Log, plane: realtime.New(), figures: newFigures()}
-	return a.start(ctx, config)
+	return identity.Explain(o.Dir, a.start(ctx, config))
 }
 
 // Bootstrap writes the first Raft configuration of a cluster into a data directory, with its node

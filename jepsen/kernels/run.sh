@@ -52,7 +52,7 @@ initramfs() {
 
 boot() {
 	dir=$bin/$1
-	timeout "$limit" nice -n 19 qemu-system-x86_64 -accel tcg -cpu max -smp 2 -m 1536 -nographic -no-reboot -nic none \
+	timeout "$limit" nice -n 19 qemu-system-x86_64 -accel tcg -cpu max -smp 1 -m 1536 -nographic -no-reboot -nic none \
 		-kernel "$(ls "$dir"/boot/vmlinuz-*)" -initrd "$bin/initramfs-$1" -append "console=ttyS0 panic=-1 quiet" </dev/null >"$bin/$1.log" 2>&1 || true
 	sed -i 's/\r//g' "$bin/$1.log"
 }
