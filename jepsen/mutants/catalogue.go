@@ -141,6 +141,7 @@ var catalogue = []bug{
 	{"membership-commit-beyond", "a server is told of what is committed, and of no more", []catcher{{"membership", "^TestTheWordOfACommit$", fails}}},
 	{"membership-term-voter", "a term counts only when a voter says it", []catcher{{"membership", "^TestWhoseTermCounts$", fails}}},
 	{"vote-comes-back-at-once", "A vote that was handed over stays away while its node is stopped", []catcher{{"membership", "^TestNextChange$", fails}}},
+	{"snapshot-other-cluster", "The snapshot of another cluster is taken by its id alone", []catcher{{"cmd/havip-cluster", "^TestSnapshotOfAnotherCluster$", fails}}},
 	{"vote-taken-of-both", "Of two voters that both stop, both keep their votes", []catcher{{"membership", "^TestNextChange$", fails}}},
 	inFSM("register-key", "a node registers its own key alone", "^TestOwnCommandsOfLevel4$"),
 	{"membership-barrier", "a leader is up to date", []catcher{{"membership", "^TestTheFounderInitialisesOnce$", fails}}},
