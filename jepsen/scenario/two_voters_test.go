@@ -97,3 +97,32 @@ func TestTwoVotersBothStop(t *testing.T) {
 	b.WaitSessions(2)
 	b.Eventually("it is served again", func() bool { return b.has(b.Owner()) })
 }
+
+// A kill hands nothing over: the other one of two falls silent within a lease, and its status says in red what it can
+// know, and who has to be there. When the killed one is back, both serve again (FIELD N5).
+func TestTwoVotersOneIsKilled(t *testing.T) {
+	long(t)
+	b := NewBed(t, 2)
+	b.Place(1)
+	b.must(b.Cluster.Kill(2, syscall.SIGKILL))
+	b.must(b.Lab.Node(2).SetLink(0, false)) // whatever would start it again
+	time.Sleep(4 * Lease)
+	if b.has(1) {
+		t.Error("node-1 goes on without a majority")
+	}
+	out, _ := b.Cluster.CLI(1, "status")
+	for _, text := range []string{"RED", "two vote, this node and node-2, and both have to be there"} {
+		if !contains(out, text) {
+			t.Errorf("status does not say %q:\n%s", text, out)
+		}
+	}
+	if contains(out, "1 with an owner") {
+		t.Errorf("status calls it owned, and nobody serves it:\n%s", out)
+	}
+	b.must(b.Lab.Node(2).SetLink(0, true))
+	if !b.Cluster.Running(2) {
+		b.must(b.Cluster.Start(2))
+	}
+	b.WaitSessions(2)
+	b.Eventually("it is served again", func() bool { return b.has(b.Owner()) })
+}
