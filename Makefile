@@ -144,6 +144,11 @@ model: ## the lease protocol and each of its rules left out, explored with spin 
 	$(call install,spin gcc libc6-dev)
 	jepsen/model/run.sh
 
+.PHONY: kernels
+kernels: ## the fence's and the lease's tests, and preflight, on Debian's kernels 5.10, 6.1, 6.12 under qemu without KVM; KERNELS="6.1" for some (root, an hour)
+	$(call install,qemu-system-x86 busybox-static kmod cpio)
+	jepsen/kernels/run.sh $(KERNELS)
+
 .PHONY: bench
 bench: ## Keepalived and havip-cluster in one run: gaps, cost, plots, and gates on ratios; SET=quick|standard|rest|full, RUNS=5 (root, a quiet machine)
 	$(call install,keepalived)

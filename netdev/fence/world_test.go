@@ -92,7 +92,22 @@ func (w *world) must(what string, err error) {
 }
 
 func (w *world) config() Config {
+	w.kernelHas()
 	return Config{Owner: w.owner, Prefer: w.kind, Hook: w.hook, Clock: w.clock}
+}
+
+// kernelHas skips what this kernel is too old for, by its version alone: whatever else is missing is a failure.
+func (w *world) kernelHas() {
+	var name unix.Utsname
+	w.must("uname", unix.Uname(&name))
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil {
+		w.t.Fatalf("release %q: %v", name.Release, err)
+	}
+	need := map[string][2]int{"tcx": {6, 6}, "nftables": {5, 16}}[w.name]
+	if major < need[0] || major == need[0] && minor < need[1] {
+		w.t.Skipf("%s needs Linux %d.%d, this is %d.%d", w.name, need[0], need[1], major, minor)
+	}
 }
 
 // atOnce calls f n times at the same time, each on a thread in this world's namespaces.
