@@ -98,16 +98,25 @@ func (w *world) config() Config {
 
 // kernelHas skips what this kernel is too old for, by its version alone: whatever else is missing is a failure.
 func (w *world) kernelHas() {
-	var name unix.Utsname
-	w.must("uname", unix.Uname(&name))
-	var major, minor int
-	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil {
-		w.t.Fatalf("release %q: %v", name.Release, err)
-	}
 	need := map[string][2]int{"tcx": {6, 6}, "nftables": {5, 16}}[w.name]
-	if major < need[0] || major == need[0] && minor < need[1] {
-		w.t.Skipf("%s needs Linux %d.%d, this is %d.%d", w.name, need[0], need[1], major, minor)
+	if !kernelFrom(need) {
+		w.t.Skipf("%s needs Linux %d.%d", w.name, need[0], need[1])
 	}
+}
+
+// haveTCX reports whether this kernel is new enough for TCX.
+func haveTCX() bool { return kernelFrom([2]int{6, 6}) }
+
+func kernelFrom(need [2]int) bool {
+	var name unix.Utsname
+	var have [2]int
+	if err := unix.Uname(&name); err != nil {
+		panic(err)
+	}
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &have[0], &have[1]); err != nil {
+		panic(err)
+	}
+	return have[0] > need[0] || have[0] == need[0] && have[1] >= need[1]
 }
 
 // atOnce calls f n times at the same time, each on a thread in this world's namespaces.
