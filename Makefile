@@ -153,7 +153,7 @@ kernels: ## the fence's and the lease's tests, and preflight, on Debian's kernel
 	jepsen/kernels/run.sh $(KERNELS)
 
 .PHONY: bench
-bench: ## Keepalived and havip-cluster in one run: gaps, cost, plots, and gates on ratios; SET=quick|standard|rest|full, RUNS=5 (root, a quiet machine)
+bench: ## Keepalived and havip-cluster in one run: gaps, cost, plots, and gates on ratios; SET=quick|load|standard|rest|full, RUNS=5 (root, a quiet machine)
 	$(call install,keepalived)
 	$(GO) run ./jepsen/cmd bench -set $(or $(SET),standard) -runs $(or $(RUNS),5) -out $(or $(OUT),$(BIN)/bench) -only '$(ONLY)'
 

@@ -25,7 +25,6 @@ import (
 	"havip-cluster/membership"
 	"havip-cluster/membership/identity"
 	"havip-cluster/membership/reach"
-	"havip-cluster/membership/words"
 )
 
 const (
@@ -44,7 +43,7 @@ type backend struct {
 	version string // of the program
 	node    *membership.Node
 	gossip  *membership.Gossip
-	words   *words.Socket
+	words   carrier
 	member  *failover.Member
 	// running is the same Member for datagrams, which may come before it is made.
 	running atomic.Pointer[failover.Member]
@@ -52,7 +51,8 @@ type backend struct {
 	fence   string
 	hook    string // of the fence; "": none
 	proved  bool   // at the start
-	plane   *realtime.Plane
+	// plane says what renews and answers has of its host.
+	plane func() (process string, r realtime.Report)
 	// elsewhere says who else answered for this node's address at the start; "" is nobody.
 	elsewhere string
 	prober    *reach.Prober
@@ -75,34 +75,6 @@ type connection struct {
 }
 
 var _ api.Backend = (*backend)(nil)
-
-// raftLog is the log as the failover package sees it.
-type raftLog struct {
-	*membership.Node
-	set atomic.Pointer[voterSetOf]
-}
-
-// voterSetOf is the set that was made of a list of voters.
-type voterSetOf struct {
-	ids []string
-	lease.VoterSet
-}
-
-// VoterSet implements ports.Log. It is asked for with each word of the lease, so the set is made
-// anew only when the voters are others.
-func (l *raftLog) VoterSet() lease.VoterSet {
-	ids, index := l.Voters()
-	if known := l.set.Load(); known != nil && known.Index == index && same(known.ids, ids) {
-		return known.VoterSet
-	}
-	set := lease.NewVoterSet(ids)
-	set.Index = index
-	l.set.Store(&voterSetOf{ids, set})
-	return set
-}
-
-// same reports whether two lists are one.
-func same(a, b []string) bool { return len(a) == len(b) && len(a) > 0 && &a[0] == &b[0] }
 
 func (b *backend) Self() string      { return b.id.NodeID }
 func (b *backend) State() *fsm.State { return b.node.State() }
@@ -350,8 +322,8 @@ func (b *backend) Local() api.Local {
 	disk := b.node.Disk()
 	out := api.Local{Fence: b.fence, FenceHook: b.hook, FenceProved: b.proved, LogBytes: disk.Bytes}
 	out.Voters, out.Votes = b.otherVoters()
-	plane := b.plane.Report()
-	out.Plane = api.Plane{RealTime: plane.RealTime, MemoryLocked: plane.Locked, Refused: plane.Refused, Throttled: plane.Throttled}
+	where, plane := b.plane()
+	out.Plane = api.Plane{Process: where, RealTime: plane.RealTime, MemoryLocked: plane.Locked, Refused: plane.Refused, Throttled: plane.Throttled}
 	if disk.Stalled {
 		out.Conditions = append(out.Conditions, "its disk does not take the log's writes; it does not lead while that lasts")
 	}

@@ -33,13 +33,13 @@ import (
 	"havip-cluster/api/console"
 	"havip-cluster/failover"
 	"havip-cluster/failover/lease/shell"
+	"havip-cluster/failover/plane"
 	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
 	"havip-cluster/health"
 	"havip-cluster/internal/realtime"
 	"havip-cluster/membership"
 	"havip-cluster/membership/identity"
-	"havip-cluster/membership/words"
 	"havip-cluster/netdev/fence"
 	"havip-cluster/provider/claimer"
 )
@@ -137,7 +137,9 @@ type node struct {
 	edge     *Edge       // nil in a witness
 	node     *membership.Node
 	gossip   *membership.Gossip
-	words    *words.Socket
+	replica  *raftLog
+	words    carrier
+	apart    *plane.Client // the lease plane in the guard; nil: this process renews and answers
 	member   *failover.Member
 	backend  *backend
 	hooks    *hooks.Hooks
@@ -230,7 +232,8 @@ func (a *node) open(dir string) error {
 	if err != nil {
 		return err
 	}
-	a.backend = &backend{id: a.id, version: a.options.Version, node: a.node, edge: a.edge, fence: a.fenceName(), hook: a.fenceHook(), proved: a.proved, plane: a.plane, elsewhere: elsewhere, clients: map[string]connection{}}
+	a.replica = &raftLog{Node: a.node}
+	a.backend = &backend{id: a.id, version: a.options.Version, node: a.node, edge: a.edge, fence: a.fenceName(), hook: a.fenceHook(), proved: a.proved, plane: a.ownPlane, elsewhere: elsewhere, clients: map[string]connection{}}
 	if err := errors.Join(a.openGossip(), a.openWords()); err != nil {
 		return err
 	}
@@ -265,12 +268,13 @@ func (a *node) openEdge(dir string) error {
 // openMember makes the part that owns HAVIPs.
 func (a *node) openMember() {
 	cfg := failover.Config{
-		Node: a.id.NodeID, Log: &raftLog{Node: a.node}, Submit: a.backend.submit, Post: a.words, Gossip: a.gossip, Clock: ports.Boot,
+		Node: a.id.NodeID, Log: a.replica, Submit: a.backend.submit, Post: a.words, Gossip: a.gossip, Clock: ports.Boot,
 		Logger: a.log, Owner: a.edge != nil, Lease: a.id.Lease, Plane: a.plane,
 		Stand: a.node.Stand, Yield: a.node.YieldTo,
 		Changed: a.changed, Sent: a.sent,
 		Measure: a.figures.measure(), Claimed: a.figures.claims.Inc,
 	}
+	a.setApart(&cfg)
 	if a.edge != nil {
 		cfg.Edge = a.edge
 		a.health = health.NewRunner(health.Config{Neighbour: askNeighbour, Log: a.log})
@@ -338,7 +342,7 @@ func (a *node) run(parent context.Context) error {
 	part("guard", a.tellGuard)
 	part("claims", func(ctx context.Context) error { a.claims.Run(ctx); return nil })
 	part("cloud", func(ctx context.Context) error { a.cloud.run(ctx); return nil })
-	part("memory", func(ctx context.Context) error { a.plane.KeepMemory(ctx); return nil })
+	part("memory", a.keepMemory)
 	part("snapshots", func(ctx context.Context) error { a.saver.Run(ctx); return nil })
 	if a.edge != nil {
 		part("edge", func(ctx context.Context) error { a.edge.Run(ctx, a.member.Agent); return nil })

@@ -33,9 +33,22 @@ func (a *node) openGossip() (err error) {
 	return err
 }
 
-// openWords starts to listen for the sealed words of the lease.
+// carrier takes the words of the lease to other nodes: the socket, or the lease plane in the guard.
+type carrier interface {
+	ports.Post
+	Run(ctx context.Context) error
+	Silent() []string
+	Dropped() map[string]uint64
+	Close() error
+}
+
+// openWords starts to listen for the sealed words of the lease: in the guard, where that can set the
+// fence's deadline, else here.
 func (a *node) openWords() (err error) {
-	a.words, err = words.Open(words.Config{
+	if a.openPlane() {
+		return nil
+	}
+	socket, err := words.Open(words.Config{
 		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Lease),
 		State: a.node.State, Keys: a.id.SpeechKeys, Logger: a.log, Plane: a.plane,
 		Receive: func(from string, word []byte) {
@@ -44,6 +57,9 @@ func (a *node) openWords() (err error) {
 			}
 		},
 	})
+	if err == nil {
+		a.words = socket
+	}
 	return err
 }
 

@@ -135,6 +135,7 @@ type LocalCheck struct {
 
 // Plane is what the threads that renew and answer have of the host.
 type Plane struct {
+	Process      string `json:"process" enum:"guard,agent" doc:"Which process renews and answers: the guard, which does little else, or the agent itself"`
 	RealTime     bool   `json:"realtime" doc:"They have real-time priority (SCHED_RR)"`
 	MemoryLocked bool   `json:"memory_locked" doc:"Their memory is not taken away"`
 	Refused      string `json:"refused,omitempty" doc:"What the host refuses, and the way out"`

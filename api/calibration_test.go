@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"havip-cluster/internal/limits"
 )
 
 func second(at, late, trip, least int64) CalibrationSecond {
@@ -30,7 +32,7 @@ func TestPropose(t *testing.T) {
 	if _, _, known := Propose([]NodeCalibration{{Node: "away"}}); known {
 		t.Error("a proposal from nothing")
 	}
-	if p, _, _ := Propose([]NodeCalibration{{Node: "a", LeaseMS: 500, Seconds: []CalibrationSecond{second(1, 10, 100, 0)}}}); p.LeaseMS != 50 {
+	if p, _, _ := Propose([]NodeCalibration{{Node: "a", LeaseMS: 500, Seconds: []CalibrationSecond{second(1, 10, 100, 0)}}}); p.LeaseMS != limits.LeaseShortest.Milliseconds() {
 		t.Errorf("below the floor: %+v", p)
 	}
 }

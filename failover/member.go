@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"havip-cluster/failover/leader"
+	"havip-cluster/failover/lease"
 	"havip-cluster/failover/lease/shell"
 	"havip-cluster/failover/owner"
 	"havip-cluster/failover/ports"
@@ -39,6 +40,8 @@ type Config struct {
 	Owner bool
 	// Lease is the length in force until the log tells another one.
 	Lease time.Duration
+	// Apart is where holder and acceptor run; nil: in this process.
+	Apart Apart
 	// Plane gives what renews a thread of its own, by the real clock; nil: a goroutine does.
 	Plane *realtime.Plane
 	// Stand has this node stand for election in place of a leader whose lease has ended, unless it hears
@@ -61,13 +64,40 @@ type Config struct {
 // Member is this node's part in the cluster. The rooms know nothing of each other: they are joined
 // here alone.
 type Member struct {
-	Voter      *shell.Voter
+	Voter      Voter
 	Keeper     *shell.Keeper // nil in a witness
 	Agent      *owner.Agent  // nil in a witness
 	Controller *leader.Controller
 
-	mail  *wire.Mail
-	clock ports.Clock
+	apart   Apart          // nil: what follows is here
+	voter   *shell.Voter   // nil: apart
+	renewer *shell.Renewer // nil in a witness, or apart
+	heir    *shell.Succession
+	log     ports.Log
+	mail    *wire.Mail
+	clock   ports.Clock
+}
+
+// Voter is what this node's voter can be asked, wherever it runs.
+type Voter interface {
+	shell.Heard
+	// Promised returns for how long this node's own promise to a session still runs.
+	Promised(s lease.Session) (time.Duration, bool)
+	// Refuses reports whether this voter has endorsed the end of a session.
+	Refuses(s lease.Session) bool
+	// Figures returns how many renewals this voter acknowledged and, by reason, refused.
+	Figures() (granted uint64, refused map[string]uint64)
+}
+
+// Apart is a lease plane in another process: the shells of acceptor and holder, and the socket of the
+// words (package plane).
+type Apart interface {
+	Voter
+	shell.Leaseholder
+	// Hear takes a word that is for a part over there: of a node, or with "" by gossip. It does not block.
+	Hear(from string, word []byte)
+	// RefusedWords are those that were not heard over there.
+	RefusedWords() []wire.RefusedWords
 }
 
 // New builds a Member. Nothing runs before Run; but what Receive and ReceiveGossip are given from now
@@ -77,12 +107,16 @@ func New(cfg Config) *Member {
 		cfg.Wall = func() int64 { return time.Now().UnixNano() }
 	}
 	boot := shell.DrawBoot()
-	m := &Member{clock: cfg.Clock}
+	m := &Member{clock: cfg.Clock, log: cfg.Log, apart: cfg.Apart}
 	m.mail = wire.NewMail(wire.Config{Node: cfg.Node, Log: cfg.Log, Post: cfg.Post, Gossip: cfg.Gossip, Boot: boot}, m.deliver)
 	cores := shell.Config{
 		Node: cfg.Node, Log: cfg.Log, Submit: cfg.Submit, Mail: m.mail, Clock: cfg.Clock, Logger: cfg.Logger, Boot: boot, Lease: cfg.Lease, Plane: cfg.Plane, Stand: cfg.Stand, Measure: cfg.Measure,
 	}
-	m.Voter = shell.NewVoter(cores)
+	m.heir = shell.NewSuccession(cores)
+	if m.Voter = cfg.Apart; cfg.Apart == nil {
+		m.voter = shell.NewVoter(cores)
+		m.Voter = m.voter
+	}
 	m.Controller = leader.New(leader.Config{
 		Node: cfg.Node, Log: cfg.Log, Mail: m.mail, Voter: m.Voter, Clock: cfg.Clock, Logger: cfg.Logger, Wall: cfg.Wall, Yield: cfg.Yield,
 	})
@@ -90,7 +124,12 @@ func New(cfg Config) *Member {
 		m.Agent = owner.New(owner.Config{
 			Node: cfg.Node, Log: cfg.Log, Submit: cfg.Submit, Mail: m.mail, Edge: cfg.Edge, Clock: cfg.Clock, Logger: cfg.Logger, Changed: cfg.Changed, Sent: cfg.Sent, Claimed: cfg.Claimed,
 		})
-		m.Keeper = shell.NewKeeper(cores, m.Agent, cfg.Edge)
+		var holder shell.Leaseholder = cfg.Apart
+		if cfg.Apart == nil {
+			m.renewer = shell.NewRenewer(cores, m.Agent, cfg.Edge)
+			holder = m.renewer
+		}
+		m.Keeper = shell.NewKeeper(cores, m.Agent, holder)
 	}
 	return m
 }
@@ -101,7 +140,10 @@ func (m *Member) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
-	wg.Go(func() { m.Voter.Run(ctx) })
+	if m.voter != nil {
+		wg.Go(func() { m.voter.Run(ctx) })
+	}
+	wg.Go(func() { m.heir.Run(ctx) })
 	wg.Go(func() { m.Controller.Run(ctx) })
 	var err error
 	if m.Keeper != nil {
@@ -122,26 +164,41 @@ func (m *Member) Receive(from string, b []byte) { m.mail.Receive(from, b) }
 
 // ReceiveGossip takes one word that came by gossip, where anybody with the cluster's gossip key
 // could have said it. It does not block, and does not keep b.
-func (m *Member) ReceiveGossip(b []byte) { m.mail.ReceiveGossip(b) }
+func (m *Member) ReceiveGossip(b []byte) {
+	if m.apart != nil && wire.OfCores(b) {
+		m.apart.Hear("", b)
+		return
+	}
+	m.mail.ReceiveGossip(b)
+}
 
 // Refused returns how many words were not heard, sorted by kind and reason.
-func (m *Member) Refused() []wire.RefusedWords { return m.mail.Refused() }
+func (m *Member) Refused() []wire.RefusedWords {
+	if m.apart == nil {
+		return m.mail.Refused()
+	}
+	return wire.JoinRefused(m.mail.Refused(), m.apart.RefusedWords())
+}
 
 // MayOpen is the leader's word on a request for a session, beside what Apply checks: nil, or
 // that another process still renews the node's last one.
-func (m *Member) MayOpen(b fsm.OpenSession) *fsm.Refusal { return m.Voter.MayOpen(b) }
+func (m *Member) MayOpen(b fsm.OpenSession) *fsm.Refusal {
+	return shell.MayOpen(m.log.State(), m.Voter, b)
+}
 
 // deliver hands a message on. Of a renewal and an acknowledgement everybody takes a copy:
 // their memory is used again.
 func (m *Member) deliver(msg wire.Message) {
 	switch {
-	case msg.Renewal != nil:
-		m.Voter.Renewal(*msg.Renewal)
+	case m.apart != nil && msg.Question != nil: // this node's own, as leader
+		m.apart.Hear(msg.From, wire.EncodeAs(nil, wire.VersionSealed, msg))
+	case msg.Renewal != nil && m.voter != nil:
+		m.voter.Renewal(*msg.Renewal)
 	case msg.Question != nil:
-		m.Voter.Question(msg.From, *msg.Question)
+		m.voter.Question(msg.From, *msg.Question)
 	case msg.Hint != nil:
 		m.Controller.Hear(msg)
-		m.Voter.Hinted(msg.From, msg.Hint)
+		m.heir.Hinted(msg.From, msg.Hint)
 	case msg.Endorsement != nil, msg.Activated != nil, msg.Status != nil:
 		m.Controller.Hear(msg)
 	case msg.Clock != nil && msg.Clock.Answered == 0:
@@ -152,12 +209,12 @@ func (m *Member) deliver(msg wire.Message) {
 	case msg.Steps != nil:
 		msg.Steps.Heard = m.clock()
 		m.Controller.Hear(msg)
-	case msg.Ack != nil && m.Keeper != nil:
-		m.Keeper.Ack(*msg.Ack)
-	case msg.Ended != nil && m.Keeper != nil:
-		m.Keeper.Ended(*msg.Ended)
-	case msg.Correction != nil && m.Keeper != nil:
-		m.Keeper.Corrected(*msg.Correction)
+	case msg.Ack != nil && m.renewer != nil:
+		m.renewer.Ack(*msg.Ack)
+	case msg.Ended != nil && m.renewer != nil:
+		m.renewer.Ended(*msg.Ended)
+	case msg.Correction != nil && m.renewer != nil:
+		m.renewer.Corrected(*msg.Correction)
 	case (msg.Ready != nil || msg.Recall != nil) && m.Agent != nil:
 		m.Agent.Hear(msg)
 	case msg.Released != nil:

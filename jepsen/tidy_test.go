@@ -47,6 +47,7 @@ var arrows = map[string][]string{
 	"failover/ports":       {"fsm", "failover/lease"},
 	"failover/wire":        {"fsm", "failover/lease", "failover/ports"},
 	"failover/lease/shell": {"fsm", "failover/lease", "failover/ports", "failover/wire"},
+	"failover/plane":       {"fsm", "failover/lease", "failover/lease/shell", "failover/ports", "failover/wire"},
 	"failover/owner":       {"fsm", "failover/lease", "failover/ports", "failover/wire"},
 	"failover/leader":      {"fsm", "fsm/placement", "failover/lease", "failover/ports", "failover/wire"},
 	"health":               {"fsm"},
@@ -57,10 +58,10 @@ var arrows = map[string][]string{
 	"provider/exec":        {"provider"},
 	"provider/claimer":     {"provider"},
 	"agent": {
-		"agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "api", "api/console", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "fsm", "health", "provider", "provider/aws", "provider/claimer", "provider/exec", "provider/observer", "provider/tencent",
+		"agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "api", "api/console", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/plane", "failover/ports", "fsm", "health", "provider", "provider/aws", "provider/claimer", "provider/exec", "provider/observer", "provider/tencent",
 		"membership", "membership/identity", "membership/reach", "membership/words", "netdev", "netdev/fence",
 	},
-	"agent/guard":         {"api", "fsm", "membership/identity", "netdev", "netdev/fence"},
+	"agent/guard":         {"api", "failover/lease", "failover/lease/shell", "failover/plane", "failover/ports", "fsm", "membership/identity", "membership/words", "netdev", "netdev/fence"},
 	"agent/hooks":         {"failover/owner"},
 	"agent/chronicle":     {"fsm"},
 	"agent/webhook":       {"fsm"},
@@ -104,7 +105,7 @@ var clockFunctions = []string{"Now", "Since", "Until", "After", "AfterFunc", "Ne
 // house lists the folders that explain themselves in a DESIGN.md once they hold Go code.
 var house = []string{
 	"cmd/havip-cluster", "api", "api/console", "havip", "fsm", "fsm/placement", "membership", "membership/identity",
-	"failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/ports", "failover/wire", "edge", "agent", "agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "manifest", "netdev", "provider", "provider/observer", "provider/tencent", "jepsen", "jepsen/sim", "jepsen/mutants",
+	"failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/plane", "failover/ports", "failover/wire", "edge", "agent", "agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "manifest", "netdev", "provider", "provider/observer", "provider/tencent", "jepsen", "jepsen/sim", "jepsen/mutants",
 }
 
 // allowance lets one file ("dir/file.go") or function ("dir/file.go:Name") exceed its

@@ -33,6 +33,30 @@ type ledger struct {
 	last, start uint64
 	moved       chan struct{} // gets a token when the configurations change; see latest
 	changes     atomic.Uint64 // of the configurations
+	// writing is how many changes of the configurations are under way; before is called before each.
+	writing atomic.Int32
+	before  atomic.Pointer[func()]
+}
+
+// changing is called before the log's configurations change, and its result afterwards.
+func (l *ledger) changing() (done func()) {
+	l.writing.Add(1) // before the look at before: Reconfiguring is the other way round
+	if f := l.before.Load(); f != nil {
+		(*f)()
+	}
+	return func() { l.writing.Add(-1) }
+}
+
+// from reports whether there is a configuration at an index or after it.
+func (l *ledger) from(index uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.configs {
+		if i >= index {
+			return true
+		}
+	}
+	return false
 }
 
 // newLedger reads the end of a log.
@@ -135,6 +159,12 @@ func (l *ledger) latest() ([]raft.Server, uint64) {
 
 // snapshot takes note of the configuration that a snapshot carries.
 func (l *ledger) snapshot(index uint64, servers []raft.Server) {
+	l.mu.Lock()
+	known, there := l.configs[index]
+	l.mu.Unlock()
+	if !there || !slices.Equal(known, servers) {
+		defer l.changing()()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.put(index, servers)

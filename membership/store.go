@@ -116,6 +116,10 @@ func (g *guardedLog) StoreLogs(logs []*raft.Log) error {
 	if len(logs) == 0 {
 		return nil
 	}
+	isConfig := func(l *raft.Log) bool { return l.Type == raft.LogConfiguration }
+	if slices.ContainsFunc(logs, isConfig) {
+		defer g.book.changing()()
+	}
 	leads := g.leads()
 	var err error
 	if leads {
@@ -128,7 +132,6 @@ func (g *guardedLog) StoreLogs(logs []*raft.Log) error {
 		g.book.stored(logs...)
 		return nil
 	}
-	isConfig := func(l *raft.Log) bool { return l.Type == raft.LogConfiguration }
 	switch {
 	case leads && slices.ContainsFunc(logs, isConfig):
 		g.broken(fmt.Errorf("%w: the voters of entry %d count in memory only: %w", ErrContradiction, logs[0].Index, err))
@@ -225,6 +228,9 @@ func (g *guardedLog) writeInTime(logs []*raft.Log) error {
 // it conflicts with the leader's. The latter were never applied.
 func (g *guardedLog) DeleteRange(lo, hi uint64) error {
 	end := lo > g.applied()
+	if end && g.book.from(lo) {
+		defer g.book.changing()()
+	}
 	err := g.LogStore.DeleteRange(lo, hi)
 	if !end {
 		return err

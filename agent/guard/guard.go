@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"havip-cluster/failover/plane"
 	"havip-cluster/membership/identity"
 	"havip-cluster/netdev/fence"
 )
@@ -49,6 +50,8 @@ type guard struct {
 	last  Word
 	fence fence.Fence // opened at the first word; nil: none, or not yet
 	asked int         // signals to stop that came, at most 2
+
+	prepared chan struct{} // closed after the first word, when the fence is open if there is one
 }
 
 // End is the exit code of an agent that has said itself what was wrong.
@@ -65,7 +68,7 @@ func Run(dir string, choice fence.Choice, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	g := &guard{dir: dir, choice: choice, log: log.With("node", id.Name, "part", "guard"), id: id}
+	g := &guard{dir: dir, choice: choice, log: log.With("node", id.Name, "part", "guard"), id: id, prepared: make(chan struct{})}
 	defer g.close()
 	return g.run()
 }
@@ -83,12 +86,22 @@ func (g *guard) run() error {
 		return err
 	}
 	defer words.Close()
-	cmd, err := startAgent(pipe)
+	ends, ours, err := plane.Pair()
 	if err != nil {
+		return err
+	}
+	cmd, err := startAgent(pipe, ends)
+	if err != nil {
+		ours.Close()
 		return err
 	}
 	if err := errors.Join(RaisePriority(), SetOOMScore(guardScore)); err != nil {
 		g.log.Debug("the guard is not shielded as it should be", "err", err)
+	}
+	stopPlane, err := g.serve(ours) // after the agent was started: it inherits no priority
+	if err != nil {
+		g.log.Warn("no lease plane in the guard; the agent renews by itself", "err", err)
+		stopPlane = func() {}
 	}
 	go g.forward(signals, cmd.Process)
 	read := make(chan struct{})
@@ -100,6 +113,7 @@ func (g *guard) run() error {
 	// proof: it comes early when the agent closes it, late when a child of it holds it.
 	waitErr := cmd.Wait()
 	died := time.Now()
+	stopPlane() // from here on nobody but this function touches the fence
 	_ = words.SetReadDeadline(died.Add(lastWordWait))
 	<-read
 	if _, exited := errors.AsType[*exec.ExitError](waitErr); waitErr != nil && !exited {
@@ -108,9 +122,11 @@ func (g *guard) run() error {
 	return g.after(cmd.ProcessState, died)
 }
 
-// startAgent starts the agent and gives it the writing end of the pipe, which it closes here.
-func startAgent(pipe *os.File) (*exec.Cmd, error) {
+// startAgent starts the agent and gives it the writing end of the pipe and its ends of the lease plane,
+// which it closes here.
+func startAgent(pipe *os.File, ends plane.Ends) (*exec.Cmd, error) {
 	defer pipe.Close()
+	defer ends.Close()
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -118,7 +134,7 @@ func startAgent(pipe *os.File) (*exec.Cmd, error) {
 	cmd := exec.Command(self, os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{pipe}
+	cmd.ExtraFiles = append([]*os.File{pipe}, ends.Files()...)
 	cmd.Env = append(os.Environ(), ChildEnv+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	return cmd, cmd.Start()
@@ -154,6 +170,7 @@ func (g *guard) listen(lines *bufio.Scanner) {
 		g.mu.Unlock()
 		if first {
 			g.prepare(w)
+			close(g.prepared)
 		}
 	}
 }

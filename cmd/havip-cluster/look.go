@@ -258,6 +258,9 @@ func planeText(p api.Plane) string {
 		memory = "memory locked"
 	}
 	text := priority + ", " + memory
+	if p.Process != "" { // a version before does not say it
+		text = "in the " + oneLine(p.Process) + ", " + text
+	}
 	if p.Refused != "" {
 		text += ": " + oneLine(p.Refused)
 	}

@@ -148,5 +148,21 @@ func (m *Mail) Refused() []RefusedWords {
 	return out
 }
 
+// JoinRefused adds two counts.
+func JoinRefused(a, b []RefusedWords) []RefusedWords {
+	for _, r := range b {
+		i := slices.IndexFunc(a, func(o RefusedWords) bool { return o.Kind == r.Kind && o.Reason == r.Reason })
+		if i < 0 {
+			a = append(a, r)
+			continue
+		}
+		a[i].Count += r.Count
+	}
+	slices.SortFunc(a, func(x, y RefusedWords) int {
+		return cmp.Or(cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Reason, y.Reason))
+	})
+	return a
+}
+
 // String is for logs.
 func (r RefusedWords) String() string { return fmt.Sprintf("%s, %s: %d", r.Kind, r.Reason, r.Count) }

@@ -61,6 +61,18 @@ const (
 	claimsMost = MaxDatagram / (1 + 8 + 8 + 1) // no datagram can hold more
 )
 
+// OfCores reports whether a word is for the acceptor or the holder of a lease: what the lease plane runs.
+func OfCores(b []byte) bool {
+	if len(b) < 2 {
+		return false
+	}
+	switch Kind(b[1]) {
+	case KindRenewal, KindQuestion, KindAck, KindCorrection, KindEnded:
+		return true
+	}
+	return false
+}
+
 // errDatagram is returned by Decode for what is no datagram of ours.
 var errDatagram = errors.New("failover: malformed datagram")
 

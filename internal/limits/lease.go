@@ -2,10 +2,10 @@ package limits
 
 import "time"
 
-// Limits of a lease's length. Below the shortest, what a promise adds to it and the jitter of an
-// ordinary scheduler eat the lease; above the longest, a failover takes longer than an operator with
+// Limits of a lease's length. Below the shortest a session is over before it is opened: the
+// lease counts from before the request, and a commit and the way to the plane come after it. Above the longest, a failover takes longer than an operator with
 // a pager. The log refuses others, and so does failover/lease.
 const (
-	LeaseShortest = 50 * time.Millisecond
+	LeaseShortest = 20 * time.Millisecond
 	LeaseLongest  = time.Minute
 )

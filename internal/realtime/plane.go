@@ -14,6 +14,7 @@ type Plane struct {
 	mu      sync.Mutex
 	threads map[string]error // those that run now; nil: with real-time priority
 	last    error            // of the newest thread
+	process error            // of RaiseProcess
 	asked   bool
 	memory  error
 	locked  uint64 // bytes of address space
@@ -76,6 +77,9 @@ func (p *Plane) Report() Report {
 	var said []string
 	if why != nil {
 		said = append(said, fmt.Sprintf("no real-time priority for what renews and answers: %v", why))
+	}
+	if why == nil && p.process != nil {
+		said = append(said, fmt.Sprintf("no real-time priority for the other threads beside what renews and answers: %v", p.process))
 	}
 	if p.memory != nil {
 		said = append(said, fmt.Sprintf("memory is not locked: %v", p.memory))

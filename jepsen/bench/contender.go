@@ -55,6 +55,7 @@ var (
 	lease500 = kind{"havip-cluster, lease 500 ms", 3, newHAVIP("500ms")}
 	lease150 = kind{"havip-cluster, lease 150 ms", 2, newHAVIP("150ms")}
 	lease50  = kind{"havip-cluster, lease 50 ms", 2, newHAVIP("50ms")}
+	lease30  = kind{"havip-cluster, lease 30 ms", 2, newHAVIP("30ms")}
 	lease20  = kind{"havip-cluster, lease 20 ms", 2, newHAVIP("20ms")}
 	lease10  = kind{"havip-cluster, lease 10 ms", 2, newHAVIP("10ms")}
 )

@@ -52,7 +52,7 @@ func judge(r *results) (list []verdict) {
 			continue
 		}
 		ours, two = true, max(two, w.TwoMS)
-		if w.Fault == busyLoops && slices.Contains([]string{lease500.name, lease150.name}, w.Contender) {
+		if w.Fault == busyLoops && slices.Contains([]string{lease500.name, lease150.name, lease50.name, lease30.name}, w.Contender) {
 			busy, changes = true, max(changes, w.Changes)
 		}
 	}
@@ -60,7 +60,7 @@ func judge(r *results) (list []verdict) {
 		list = append(list, limit("two owners of havip-cluster in any run, ms", two, 0))
 	}
 	if busy {
-		list = append(list, limit("changes of the owner under eight busy loops, lease 150 ms and more", float64(changes), 0))
+		list = append(list, limit("changes of the owner under eight busy loops, lease 30 ms and more", float64(changes), 0))
 	}
 	return list
 }

@@ -18,6 +18,7 @@ var sets = map[string]func() []scene{
 	"standard": standard,
 	"full":     full,
 	"rest":     rest,
+	"load":     load,
 }
 
 func setNames() []string { return slices.Sorted(maps.Keys(sets)) }
@@ -40,7 +41,7 @@ func standard() []scene {
 		{contender: lease500, voters: 3, havips: 1, cost: true, faults: both},
 		{contender: lease150, voters: 3, havips: 1, cost: true, faults: append(slices.Clone(both), busyLoops)},
 		{contender: lease50, voters: 3, havips: 1, cost: true, faults: append(slices.Clone(both), busyLoops)},
-		{contender: lease20, voters: 3, havips: 1, faults: both},
+		{contender: lease20, voters: 3, havips: 1, cost: true, faults: append(slices.Clone(both), busyLoops)},
 		{contender: lease150, voters: 5, havips: 1, cost: true, faults: []string{hostLoss, hostLossLeader}},
 		{contender: vrrpTuned, voters: 3, havips: 100, faults: []string{hostLoss}},
 		{contender: lease150, voters: 3, havips: 100, cost: true, faults: []string{hostLoss, cleanStop}},
@@ -82,4 +83,13 @@ func rest() []scene {
 		list = append(list, scene{contender: c, voters: 3, havips: 1, cost: true})
 	}
 	return append(list, scene{contender: lease500, voters: 3, havips: 1000, cost: true})
+}
+
+// load is what holds while every core is busy, and for how long a lost host is missed then.
+func load() []scene {
+	var list []scene
+	for _, c := range []kind{vrrpRealTime, lease150, lease50, lease30, lease20} {
+		list = append(list, scene{contender: c, voters: 3, havips: 1, faults: []string{busyLoops, hostLoss}})
+	}
+	return list
 }

@@ -52,6 +52,10 @@ func inAPI(name, rule, test string) bug {
 	return bug{"api-" + name, rule, []catcher{{"api", test, fails}}}
 }
 
+func inPlane(name, rule, test string) bug {
+	return bug{"plane-" + name, rule, []catcher{{"failover/plane", test, fails}}}
+}
+
 func inDoors(name, rule, test string) bug {
 	return bug{"membership-door-" + name, rule, []catcher{{"membership", test, fails}}}
 }
@@ -74,6 +78,11 @@ var catalogue = []bug{
 	lease("first-promise", "1: opening is the first promise", leaseSearch()),
 	{"keeper-answer-time", "1: the first deadline counts from the request", []catcher{directed}},
 	{"keeper-ended", "4: a voter's word ends a session that the log has closed", []catcher{directed}},
+	inPlane("authorised", "W: the plane renews only what the agent authorises", "^TestAStoppedAgentLosesItsLeaseLater$"),
+	inPlane("suspended", "4, 9: no voters while the configuration changes", "^TestNoVotersWhileTheConfigurationChanges$"),
+	inPlane("unsettled", "4, 9: the voters of the newest configuration in the log", "^TestNoVotersWhileTheConfigurationChanges$"),
+	inPlane("abandoned", "the fence of a dead agent is nobody's but the guard's", "^TestStopLeavesTheFence$"),
+	{"membership-reconfiguring", "9: who counts voters elsewhere is told before the configuration changes", []catcher{{"membership", "^TestReconfiguringComesFirst$", fails}}},
 	{"agent-unclean", "1: the own side is clean before a new session", []catcher{sim}},
 	inFSM("last-session", "1: the request names the last session", "^TestRefusals$"),
 	inFSM("address-beside-session", "1: a node with a session is not taken for one at another address", "^TestSetAddressRefusals$"),

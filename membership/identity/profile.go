@@ -3,6 +3,8 @@ package identity
 import (
 	"fmt"
 	"time"
+
+	"havip-cluster/internal/limits"
 )
 
 // Profile names a set of timers for one kind of network.
@@ -24,28 +26,30 @@ const (
 //
 // Invariant: 0 < Renew < Lease, and 0 < RaftLeaderLease <= RaftHeartbeat <= RaftElection.
 type Timers struct {
-	Lease           time.Duration // how long a session lives without renewal, 50ms..60s
+	Lease           time.Duration // how long a session lives without renewal, 20ms..60s
 	Renew           time.Duration // between two renewals
 	RaftHeartbeat   time.Duration // a follower that heard nothing for this long becomes a candidate
 	RaftElection    time.Duration // a candidate that won nothing for this long tries again
 	RaftLeaderLease time.Duration // a leader without a majority for this long steps down; no licence to own
 }
 
-// profileEntry is one row of the table of profiles. leaseMin is also the shortest Raft
-// heartbeat: the pauses that hosts of this kind have anyway must not start elections.
+// profileEntry is one row of the table of profiles. raftMin is the shortest Raft heartbeat: Raft's part
+// is an ordinary program, and the pauses that hosts of this kind have anyway must not start elections.
+// The lease may be shorter: real-time threads renew it.
 type profileEntry struct {
 	name     Profile
 	meant    string
 	leaseMin time.Duration
+	raftMin  time.Duration
 	timers   Timers
 }
 
 const ms = time.Millisecond
 
 var profiles = []profileEntry{
-	{ProfileFast, "quiet hosts on one LAN", 50 * ms, Timers{150 * ms, 30 * ms, 100 * ms, 100 * ms, 75 * ms}},
-	{ProfileLAN, "hosts in one zone", 100 * ms, Timers{500 * ms, 100 * ms, 250 * ms, 250 * ms, 200 * ms}},
-	{ProfileWAN, "several zones", 500 * ms, Timers{3000 * ms, 600 * ms, 1500 * ms, 1500 * ms, 1000 * ms}},
+	{ProfileFast, "quiet hosts on one LAN", limits.LeaseShortest, 50 * ms, Timers{50 * ms, 10 * ms, 100 * ms, 100 * ms, 75 * ms}},
+	{ProfileLAN, "hosts in one zone", limits.LeaseShortest, 100 * ms, Timers{500 * ms, 100 * ms, 250 * ms, 250 * ms, 200 * ms}},
+	{ProfileWAN, "several zones", 500 * ms, 500 * ms, Timers{3000 * ms, 600 * ms, 1500 * ms, 1500 * ms, 1000 * ms}},
 }
 
 func findProfile(s string) (profileEntry, error) {
@@ -78,7 +82,7 @@ func TimersFor(profile Profile, lease time.Duration) (Timers, error) {
 	case lease == 0 || lease == p.timers.Lease:
 		return p.timers, nil
 	case lease < profiles[0].leaseMin:
-		return Timers{}, fmt.Errorf("%w: lease %v is shorter than %v, which ordinary scheduling delays would break all the time",
+		return Timers{}, fmt.Errorf("%w: lease %v is shorter than %v, in which no session can be opened reliably",
 			ErrInvalid, lease, profiles[0].leaseMin)
 	case lease < p.leaseMin:
 		return Timers{}, fmt.Errorf("%w: lease %v is too short for profile %s (%s), which needs %v or more; lengthen it or choose a faster profile",
@@ -87,7 +91,7 @@ func TimersFor(profile Profile, lease time.Duration) (Timers, error) {
 		return Timers{}, fmt.Errorf("%w: lease %v is longer than %v: a crash would leave its HAVIPs silent for that long",
 			ErrInvalid, lease, leaseMax)
 	}
-	heartbeat := min(max(lease/2, p.leaseMin), raftMax)
+	heartbeat := min(max(lease/2, p.raftMin), raftMax)
 	return Timers{
 		Lease:           lease,
 		Renew:           lease / renewShare,

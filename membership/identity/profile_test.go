@@ -11,11 +11,11 @@ func TestTimersFor(t *testing.T) {
 		lease   time.Duration
 		want    Timers
 	}{
-		{ProfileFast, 0, Timers{150 * ms, 30 * ms, 100 * ms, 100 * ms, 75 * ms}},
+		{ProfileFast, 0, Timers{50 * ms, 10 * ms, 100 * ms, 100 * ms, 75 * ms}},
 		{ProfileLAN, 0, Timers{500 * ms, 100 * ms, 250 * ms, 250 * ms, 200 * ms}},
 		{ProfileWAN, 0, Timers{3000 * ms, 600 * ms, 1500 * ms, 1500 * ms, 1000 * ms}},
-		{ProfileFast, 150 * ms, Timers{150 * ms, 30 * ms, 100 * ms, 100 * ms, 75 * ms}},
-		{ProfileFast, 50 * ms, Timers{50 * ms, 10 * ms, 50 * ms, 50 * ms, 40 * ms}},
+		{ProfileFast, 150 * ms, Timers{150 * ms, 30 * ms, 75 * ms, 75 * ms, 60 * ms}},
+		{ProfileFast, 20 * ms, Timers{20 * ms, 4 * ms, 50 * ms, 50 * ms, 40 * ms}},
 		{ProfileLAN, 150 * ms, Timers{150 * ms, 30 * ms, 100 * ms, 100 * ms, 80 * ms}},
 		{ProfileLAN, 2000 * ms, Timers{2000 * ms, 400 * ms, 1000 * ms, 1000 * ms, 800 * ms}},
 		{ProfileWAN, 60 * time.Second, Timers{60 * time.Second, 12 * time.Second, 5000 * ms, 5000 * ms, 4000 * ms}},
@@ -34,9 +34,9 @@ func TestTimersForRefuses(t *testing.T) {
 	}{
 		{"", 0, `profile "": choose fast, lan or wan`},
 		{"LAN", 0, `profile "LAN": choose`},
-		{ProfileLAN, -ms, "lease -1ms is shorter than 50ms"},
-		{ProfileFast, 50*ms - 1, "is shorter than 50ms"},
-		{ProfileLAN, 99 * ms, "lease 99ms is too short for profile lan (hosts in one zone), which needs 100ms"},
+		{ProfileLAN, -ms, "lease -1ms is shorter than 20ms"},
+		{ProfileFast, 20*ms - 1, "is shorter than 20ms"},
+		{ProfileWAN, 499 * ms, "lease 499ms is too short for profile wan (several zones), which needs 500ms"},
 		{ProfileWAN, 100 * ms, "too short for profile wan"},
 		{ProfileFast, 60*time.Second + 1, "is longer than 1m0s"},
 	} {

@@ -14,7 +14,7 @@ import (
 // ends with the session.
 func TestTheThreadRenews(t *testing.T) {
 	r := newRenewing(t, 1)
-	k := r.keeper
+	k := r.renewer
 	k.cfg.Clock = ports.Boot
 	for _, v := range r.voters {
 		v.cfg.Clock = ports.Boot
@@ -22,8 +22,8 @@ func TestTheThreadRenews(t *testing.T) {
 		v.fed = fsm.New()
 		v.prepare()
 	}
-	h := lease.NewHolder(lease.Session{Node: "n-1", Number: 7}, ports.Boot(), 500*time.Millisecond)
-	k.begin(h)
+	k.Begin(lease.Session{Node: "n-1", Number: 7}, ports.Boot(), 500*time.Millisecond)
+	h := k.holder
 	k.cfg.Plane = realtime.New()
 	over, ended := make(chan struct{}), make(chan struct{})
 	go func() { defer close(ended); k.beat(h, over) }()
@@ -54,7 +54,7 @@ func TestGrace(t *testing.T) {
 	}{{pause, 0}, {pause + pause/graceShare - 1, 0}, {pause + pause/graceShare, 2}} {
 		r.now = sent.Add(c.after)
 		var out lease.Renewal
-		if _, alive := r.keeper.round(r.keeper.holder, &out, graceShare); !alive || out.Round != c.round {
+		if _, alive := r.renewer.round(r.renewer.holder, &out, graceShare); !alive || out.Round != c.round {
 			t.Errorf("after %v: round %d, alive %v", c.after, out.Round, alive)
 		}
 	}

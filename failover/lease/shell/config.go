@@ -29,6 +29,8 @@ type Config struct {
 	Lease time.Duration
 	// Plane gives the Keeper a thread of its own that renews, by the real clock; nil: a goroutine does.
 	Plane *realtime.Plane
+	// Authorised is asked before each renewal is sent: whether the node still wants its session. nil: it does.
+	Authorised func(now lease.Instant) bool
 	// Stand has this node stand for election in place of a leader whose lease has ended at a majority;
 	// false: it does not, because it hears that leader. It does not block for long. nil: nobody stands.
 	Stand func(leader string) bool

@@ -64,13 +64,13 @@ func (c *course) answered(now lease.Instant, trip, left time.Duration) {
 
 // Course returns how the renewals of the seconds from a time on went, oldest first: at most the last
 // courseSeconds, without those in which nothing was renewed, and without the present one.
-func (k *Keeper) Course(from int64) []Second {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	present := int64(k.cfg.Clock()) / int64(time.Second)
+func (r *Renewer) Course(from int64) []Second {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	present := int64(r.cfg.Clock()) / int64(time.Second)
 	var out []Second
 	for sec := max(from, present-courseSeconds+1); sec < present; sec++ {
-		if s := k.course.ring[((sec%courseSeconds)+courseSeconds)%courseSeconds]; s.At == sec && sec > 0 {
+		if s := r.course.ring[((sec%courseSeconds)+courseSeconds)%courseSeconds]; s.At == sec && sec > 0 {
 			out = append(out, s)
 		}
 	}

@@ -15,7 +15,7 @@ func TestCourse(t *testing.T) {
 			r.now = r.now.Add(40 * time.Millisecond)
 		}
 	}
-	all := r.keeper.Course(start)
+	all := r.renewer.Course(start)
 	if len(all) < 2 {
 		t.Fatalf("%+v", all)
 	}
@@ -26,11 +26,11 @@ func TestCourse(t *testing.T) {
 	if s.Least <= 0 || s.Least > 400*time.Millisecond {
 		t.Errorf("what was left: %v", s.Least)
 	}
-	if again := r.keeper.Course(s.At + 1); len(again) != len(all)-2 {
+	if again := r.renewer.Course(s.At + 1); len(again) != len(all)-2 {
 		t.Errorf("from %d on: %+v", s.At+1, again)
 	}
 	r.now = r.now.Add(courseSeconds * time.Second)
-	if old := r.keeper.Course(0); len(old) != 0 {
+	if old := r.renewer.Course(0); len(old) != 0 {
 		t.Errorf("what is too old: %+v", old)
 	}
 }

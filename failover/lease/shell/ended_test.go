@@ -22,7 +22,7 @@ func (*looking) AnnounceAgain(string)              {}
 func TestAPausedGuestEndsWithItsFirstRenewal(t *testing.T) {
 	r := newRenewing(t, 1)
 	owner := &looking{}
-	r.keeper.owner = owner
+	r.renewer.owner = owner
 	r.renew()
 	others := *r.log.state
 	others.Sessions, others.Nodes = map[uint64]fsm.Session{}, map[string]fsm.Node{}
@@ -42,11 +42,11 @@ func TestAPausedGuestEndsWithItsFirstRenewal(t *testing.T) {
 		t.Fatal("it did not answer before")
 	}
 	r.now = r.now.Add(time.Millisecond) // its clock has hardly moved
-	if _, deadline := r.keeper.Lease(); deadline == 0 {
+	if _, deadline := r.renewer.Lease(); deadline == 0 {
 		t.Fatal("it knew without a renewal")
 	}
 	r.renew()
-	if session, _ := r.keeper.Lease(); session != 0 || r.fence.deadline.Load() != 0 || owner.looked != 1 {
+	if session, _ := r.renewer.Lease(); session != 0 || r.fence.deadline.Load() != 0 || owner.looked != 1 {
 		t.Errorf("session %d, deadline %d, looked %d times", session, r.fence.deadline.Load(), owner.looked)
 	}
 }
@@ -70,16 +70,16 @@ func TestWhatIsClosed(t *testing.T) {
 func TestEndedIsForOneSession(t *testing.T) {
 	r := newRenewing(t, 1)
 	owner := &looking{}
-	r.keeper.owner = owner
+	r.renewer.owner = owner
 	r.renew()
-	r.keeper.Ended(lease.Ended{Session: lease.Session{Node: "n-1", Number: 6}, From: "n-2"})
-	if session, _ := r.keeper.Lease(); session != 7 || owner.looked != 0 {
+	r.renewer.Ended(lease.Ended{Session: lease.Session{Node: "n-1", Number: 6}, From: "n-2"})
+	if session, _ := r.renewer.Lease(); session != 7 || owner.looked != 0 {
 		t.Fatalf("session %d", session)
 	}
 	for range 2 {
-		r.keeper.Ended(lease.Ended{Session: lease.Session{Node: "n-1", Number: 7}, From: "n-2"})
+		r.renewer.Ended(lease.Ended{Session: lease.Session{Node: "n-1", Number: 7}, From: "n-2"})
 	}
-	if session, _ := r.keeper.Lease(); session != 0 || owner.looked != 1 {
+	if session, _ := r.renewer.Lease(); session != 0 || owner.looked != 1 {
 		t.Errorf("session %d, looked %d times", session, owner.looked)
 	}
 }

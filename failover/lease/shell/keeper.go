@@ -5,13 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"maps"
 	"sync"
 	"time"
 
 	"havip-cluster/failover/lease"
 	"havip-cluster/failover/ports"
-	"havip-cluster/failover/wire"
 	"havip-cluster/fsm"
 )
 
@@ -43,29 +41,35 @@ type Owner interface {
 	AnnounceAgain(why string)
 }
 
-// Fence is told until when anything may answer: one memory store.
-type Fence interface {
-	SetDeadline(t lease.Instant)
+// Leaseholder renews a session with the voters, and shuts the fence when that ends. It may be in
+// another process.
+type Leaseholder interface {
+	// Begin takes over a session that was asked for at sent, for Renew. False: it is over already.
+	Begin(s lease.Session, sent lease.Instant, length time.Duration) bool
+	// Renew keeps the session that was begun until it is over or ctx ends, or leave, which is asked at every
+	// change of the log, has ended it.
+	Renew(ctx context.Context, leave func(context.Context) bool)
+	// Lease returns the present session and its deadline; session 0 when there is none. The
+	// caller compares the deadline with its own reading of the clock.
+	Lease() (session uint64, deadline lease.Instant)
+	// Release ends the session by this node's own will: the fence is shut when it returns.
+	Release()
+	// Course returns how the renewals of the seconds from a time on went (Renewer.Course).
+	Course(from int64) []Second
 }
 
-// Keeper is the shell around the lease's Holder. It has a session opened, renews it with
-// the voters every fifth of a lease, and stores the deadline into the fence.
+// Keeper has a session opened, and gives it to the Leaseholder.
 //
 // It never opens a session before the owner has confirmed that this node's own side is
 // clean (rule 1).
 type Keeper struct {
-	cfg   Config
-	owner Owner
-	fence Fence
+	cfg    Config
+	owner  Owner
+	holder Leaseholder
 
-	mu      sync.Mutex // never held across a send
-	holder  *lease.Holder
-	newest  lease.Renewal            // the newest round, without a boot id
-	boots   lease.Boots              // of the voters
-	lastAck map[string]lease.Instant // by voter
-	course  course                   // what renewing was like of late
-	ending  bool                     // Release was called; nothing is opened any more
-	member  bool                     // the log knew this node once
+	mu     sync.Mutex
+	ending bool // Release was called; nothing is opened any more
+	member bool // the log knew this node once
 
 	// Below: only the goroutine of Run.
 	attempt     string        // of the session that this process had last
@@ -74,20 +78,22 @@ type Keeper struct {
 }
 
 // NewKeeper returns a Keeper without a session. Nothing runs before Run.
-func NewKeeper(cfg Config, o Owner, f Fence) *Keeper {
-	return &Keeper{cfg: cfg, owner: o, fence: f, lastAck: map[string]lease.Instant{}, boots: lease.Boots{}}
+func NewKeeper(cfg Config, o Owner, h Leaseholder) *Keeper {
+	return &Keeper{cfg: cfg, owner: o, holder: h}
 }
 
-// Lease returns the present session and its deadline; session 0 when there is none. The
-// caller compares the deadline with its own reading of the clock.
-func (k *Keeper) Lease() (session uint64, deadline lease.Instant) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.holder == nil || !k.holder.Alive(k.cfg.Clock()) {
-		return 0, 0
-	}
-	return k.holder.Session().Number, k.holder.Deadline()
+// Lease returns the present session and its deadline, as the Leaseholder has it.
+func (k *Keeper) Lease() (session uint64, deadline lease.Instant) { return k.holder.Lease() }
+
+// Release ends the session by this node's own will. The owner has taken everything down before, or
+// does so now.
+func (k *Keeper) Release() {
+	k.holder.Release()
+	k.owner.Look()
 }
+
+// Course returns how the renewals of the seconds from a time on went.
+func (k *Keeper) Course(from int64) []Second { return k.holder.Course(from) }
 
 // Run opens and keeps sessions until ctx ends. The error is ErrRemoved or ErrTwin.
 func (k *Keeper) Run(ctx context.Context) error {
@@ -103,7 +109,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		}
 		if opened {
 			pause = openPauseMin
-			k.renew(ctx)
+			k.holder.Renew(ctx, k.leave)
 			k.owner.Look()
 		}
 		if !k.rest(ctx, pause, leader) {
@@ -179,12 +185,8 @@ func (k *Keeper) open(ctx context.Context) (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	h := lease.NewHolder(lease.Session{Node: sess.Node, Number: sess.Number}, sent, sess.Lease)
-	if !h.Alive(k.cfg.Clock()) {
+	if !k.begin(lease.Session{Node: sess.Node, Number: sess.Number}, sent, sess.Lease) {
 		k.cfg.Logger.Info("the session came too late", "session", sess.Number)
-		return false, nil
-	}
-	if !k.begin(h) {
 		return false, nil
 	}
 	k.attempt, k.occupied, k.saidRefusal = attempt, 0, ""
@@ -217,17 +219,11 @@ func (k *Keeper) refused(r *fsm.Refusal) error {
 	return fmt.Errorf("%w: %w", ErrTwin, r)
 }
 
-// begin makes h the present lease, unless the node is about to end.
-func (k *Keeper) begin(h *lease.Holder) bool {
+// begin gives the session to the holder, unless the node is about to end.
+func (k *Keeper) begin(s lease.Session, sent lease.Instant, length time.Duration) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.ending {
-		return false
-	}
-	k.holder = h
-	k.course.end = h.Deadline()
-	k.fence.SetDeadline(h.Deadline()) // under the lock, as everywhere: see Ack
-	return true
+	return !k.ending && k.holder.Begin(s, sent, length)
 }
 
 // await waits until the log shows the session of an attempt, at most one lease long, or
@@ -271,99 +267,6 @@ func (k *Keeper) leave(ctx context.Context) bool {
 	k.ending = false // open finds out whether the removal is complete
 	k.mu.Unlock()
 	return true
-}
-
-// Corrected takes a voter's word that a renewal was for another process of it, and sends it
-// again if it is still the newest.
-func (k *Keeper) Corrected(c lease.Correction) {
-	k.mu.Lock()
-	k.forgetVoters()
-	again := k.boots.Learn(c.From, c.Boot) && k.holder != nil && k.holder.Alive(k.cfg.Clock()) &&
-		c.Session == k.newest.Session && c.Round == k.newest.Round
-	out := k.newest
-	k.mu.Unlock()
-	if again {
-		out.Boot = c.Boot
-		k.cfg.Mail.Send(c.From, wire.Message{Renewal: &out})
-	}
-}
-
-// Ended takes a voter's word that the log has closed a session. To end one's own lease early is
-// always safe; that it is over for good, the voter's log says.
-func (k *Keeper) Ended(e lease.Ended) {
-	k.mu.Lock()
-	ends := k.holder != nil && e.Session == k.holder.Session() && k.holder.Alive(k.cfg.Clock())
-	if ends {
-		k.holder.Release()
-		k.fence.SetDeadline(0) // under the lock, as everywhere
-	}
-	k.mu.Unlock()
-	if ends {
-		k.cfg.Logger.Warn("a voter says that the log has closed this session: it ends at once", "session", e.Session.Number, "voter", e.From)
-		k.owner.Look()
-	}
-}
-
-// forgetVoters makes room for the words of new voters once as many are known as there may be nodes:
-// those that vote no more go. Call with mu held.
-func (k *Keeper) forgetVoters() {
-	if len(k.boots) < lease.NodesMax && len(k.lastAck) < lease.NodesMax {
-		return
-	}
-	set := k.cfg.Log.VoterSet()
-	maps.DeleteFunc(k.boots, func(voter string, _ lease.BootID) bool { return !set.Has(voter) })
-	maps.DeleteFunc(k.lastAck, func(voter string, _ lease.Instant) bool { return !set.Has(voter) })
-}
-
-// Ack takes a voter's acknowledgement.
-func (k *Keeper) Ack(a lease.Ack) {
-	now := k.cfg.Clock()
-	k.mu.Lock()
-	k.forgetVoters()
-	if a.Boot != 0 { // a program below level 4 does not say it
-		k.boots.Learn(a.From, a.Boot)
-	}
-	if k.holder == nil {
-		k.mu.Unlock()
-		return
-	}
-	left := k.holder.Deadline().Sub(now)
-	deadline, moved := k.holder.Ack(now, a)
-	rtt, mine := now.Sub(a.Sent), a.Session == k.holder.Session()
-	last, known := k.lastAck[a.From]
-	back := known && now.Sub(last) > 2*k.holder.Length()
-	if a.Session == k.holder.Session() && len(k.lastAck) < lease.NodesMax {
-		k.lastAck[a.From] = now
-	}
-	if moved {
-		// In the same critical section as the decision, so that a later, longer
-		// deadline is never overwritten by an earlier one.
-		k.fence.SetDeadline(deadline)
-		k.course.answered(now, now.Sub(a.Sent), deadline.Sub(now))
-	}
-	k.mu.Unlock()
-	if k.cfg.Renewed != nil && mine && a.From != k.cfg.Node && rtt >= 0 && rtt <= a.Length {
-		k.cfg.Renewed(rtt)
-	}
-	if k.cfg.Extended != nil && moved {
-		k.cfg.Extended(left)
-	}
-	if back {
-		k.owner.AnnounceAgain("a voter is reachable again")
-	}
-}
-
-// Release ends the session by this node's own will, for good when the process ends. The
-// owner has taken everything down before, or does so now.
-func (k *Keeper) Release() {
-	k.mu.Lock()
-	if k.holder != nil {
-		k.holder.Release()
-	}
-	// Under the lock: a late acknowledgement finds the holder dead, or came before this.
-	k.fence.SetDeadline(0)
-	k.mu.Unlock()
-	k.owner.Look()
 }
 
 // Close hands over and ends the session: the leader moves every HAVIP away, one trip

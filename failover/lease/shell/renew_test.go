@@ -46,14 +46,14 @@ func (w wiresOf) Send(to fsm.Node, msg []byte) error {
 	return nil
 }
 
-// renewing is three nodes with real voters, the first with a Keeper too, without their loops.
+// renewing is three nodes with real voters, the first with a Renewer too, without their loops.
 type renewing struct {
-	out    lease.Renewal
-	log    *still
-	voters []*Voter
-	keeper *Keeper
-	fence  *storing
-	now    lease.Instant
+	out     lease.Renewal
+	log     *still
+	voters  []*Voter
+	renewer *Renewer
+	fence   *storing
+	now     lease.Instant
 }
 
 // storing is a Fence that takes deadlines, as the page of the real fence does: one memory
@@ -67,7 +67,7 @@ func (r *renewing) clock() lease.Instant { return r.now }
 // renew sends a round to the three voters and takes their acknowledgements.
 func (r *renewing) renew() {
 	r.now = r.now.Add(100 * time.Millisecond)
-	r.keeper.round(r.keeper.holder, &r.out, 0)
+	r.renewer.round(r.renewer.holder, &r.out, 0)
 }
 
 func newRenewing(t testing.TB, havips int) *renewing {
@@ -91,29 +91,29 @@ func newRenewing(t testing.TB, havips int) *renewing {
 	for id := range state.Nodes {
 		cfg := Config{Node: id, Log: log, Clock: r.clock, Logger: slog.New(slog.DiscardHandler), Boot: DrawBoot(), Lease: length}
 		var voter *Voter
-		var keeper *Keeper
+		var renewer *Renewer
 		cfg.Mail = wire.NewMail(wire.Config{Node: id, Log: log, Post: wiresOf{mails, id}, Boot: cfg.Boot}, func(m wire.Message) {
 			switch {
 			case m.Renewal != nil:
 				voter.Renewal(*m.Renewal)
 			case m.Ack != nil:
-				keeper.Ack(*m.Ack)
+				renewer.Ack(*m.Ack)
 			case m.Correction != nil:
-				keeper.Corrected(*m.Correction)
+				renewer.Corrected(*m.Correction)
 			case m.Ended != nil:
-				keeper.Ended(*m.Ended)
+				renewer.Ended(*m.Ended)
 			}
 		})
 		mails[id], voter = cfg.Mail, NewVoter(cfg)
 		r.voters = append(r.voters, voter)
 		voter.prepare()
 		if id == "n-1" {
-			keeper = NewKeeper(cfg, nil, r.fence)
-			r.keeper = keeper
+			renewer = NewRenewer(cfg, nil, r.fence)
+			r.renewer = renewer
 		}
 	}
 	r.now = r.now.Add(time.Second) // the voters' silence is over
-	r.keeper.begin(lease.NewHolder(lease.Session{Node: "n-1", Number: 7}, r.now, length))
+	r.renewer.Begin(lease.Session{Node: "n-1", Number: 7}, r.now, length)
 	return r
 }
 

@@ -16,7 +16,7 @@ const manyNodes = 10_000
 // TestAHolderLearnsOfEveryNewVoter: also when more voters than there may be nodes have come and gone.
 func TestAHolderLearnsOfEveryNewVoter(t *testing.T) {
 	now, log := lease.Instant(time.Hour), &still{state: fsm.New(), set: lease.NewVoterSet([]string{"n-n1", "n-n2", "n-n3"})}
-	k := NewKeeper(Config{
+	k := NewRenewer(Config{
 		Node: "n-n3", Log: log, Clock: func() lease.Instant { return now },
 		Mail: wire.NewMail(wire.Config{Node: "n-n3", Log: log}, func(wire.Message) {}),
 	}, nil, &storing{})

@@ -1,7 +1,9 @@
 package shell
 
 import (
+	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"havip-cluster/failover/lease"
@@ -21,8 +23,50 @@ const (
 	standLeast = 10 * time.Millisecond
 )
 
-// succession is what a voter has heard about the end of the leader's session.
-type succession struct {
+// Succession has this node stand for election when the lease of the leader has ended at a majority of
+// the voters.
+type Succession struct {
+	cfg  Config
+	mu   sync.Mutex
+	told told
+	wake chan struct{} // Run has something new to wait for
+}
+
+// NewSuccession returns a Succession. Nothing runs before Run.
+func NewSuccession(cfg Config) *Succession {
+	return &Succession{cfg: cfg, wake: make(chan struct{}, 1)}
+}
+
+// Run stands when it is time to, until ctx ends. It also tells the leader how far this node has applied
+// the log.
+func (c *Succession) Run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var lastStatus lease.Instant
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-c.wake:
+		}
+		now := c.cfg.Clock()
+		pause := wire.StatusEvery
+		if stand := c.standDue(now); stand > 0 {
+			pause = min(pause, stand)
+		}
+		if since := now.Sub(lastStatus); since >= wire.StatusEvery {
+			lastStatus = now
+			c.cfg.Mail.TellLeader(wire.Message{Status: &wire.StatusWord{Applied: c.cfg.Log.Applied()}})
+		} else {
+			pause = min(pause, wire.StatusEvery-since)
+		}
+		timer.Reset(pause)
+	}
+}
+
+// told is what was heard about the end of the leader's session.
+type told struct {
 	leader  string
 	session lease.Session
 	hints   *lease.Inquiry
@@ -31,38 +75,38 @@ type succession struct {
 }
 
 // Hinted takes another voter's hint, or this one's own. It does not block.
-func (v *Voter) Hinted(from string, sessions []lease.Session) {
-	if v.cfg.Stand == nil {
+func (c *Succession) Hinted(from string, sessions []lease.Session) {
+	if c.cfg.Stand == nil {
 		return
 	}
-	leader := v.cfg.Log.LeaderID()
-	s := v.cfg.Log.State()
+	leader := c.cfg.Log.LeaderID()
+	s := c.cfg.Log.State()
 	sess, open := s.SessionOf(leader)
-	if leader == "" || leader == v.cfg.Node || !open {
+	if leader == "" || leader == c.cfg.Node || !open {
 		return
 	}
 	session := lease.Session{Node: leader, Number: sess.Number}
 	if !slices.Contains(sessions, session) {
 		return
 	}
-	set := v.cfg.Log.VoterSet()
-	v.mu.Lock()
-	now := v.cfg.Clock()
-	c := &v.succession
-	if c.session != session || c.leader != leader {
-		*c = succession{leader: leader, session: session, hints: lease.NewInquiry(now)}
+	set := c.cfg.Log.VoterSet()
+	c.mu.Lock()
+	now := c.cfg.Clock()
+	t := &c.told
+	if t.session != session || t.leader != leader {
+		*t = told{leader: leader, session: session, hints: lease.NewInquiry(now)}
 	}
-	c.hints.Hint(now, from, set)
+	t.hints.Hint(now, from, set)
 	stands := false
-	if ask, _ := c.hints.Due(now, set, s.Cluster.LeaseMax); ask && !c.stood && c.due == 0 {
-		if rank, votes := standRank(s, set, leader, v.cfg.Node); votes {
-			c.due, stands = now.Add(time.Duration(rank)*max(s.Cluster.LeaseMax/standShare, standLeast)), true
+	if ask, _ := t.hints.Due(now, set, s.Cluster.LeaseMax); ask && !t.stood && t.due == 0 {
+		if rank, votes := standRank(s, set, leader, c.cfg.Node); votes {
+			t.due, stands = now.Add(time.Duration(rank)*max(s.Cluster.LeaseMax/standShare, standLeast)), true
 		}
 	}
-	v.mu.Unlock()
+	c.mu.Unlock()
 	if stands {
 		select {
-		case v.wake <- struct{}{}:
+		case c.wake <- struct{}{}:
 		default:
 		}
 	}
@@ -90,40 +134,21 @@ func standRank(s *fsm.State, set lease.VoterSet, leader, self string) (rank int,
 
 // standDue stands if it is time to and the leader is still the same, and says how long to wait, 0
 // for nothing to wait for.
-func (v *Voter) standDue(now lease.Instant) time.Duration {
-	v.mu.Lock()
-	c := &v.succession
+func (c *Succession) standDue(now lease.Instant) time.Duration {
+	c.mu.Lock()
+	t := &c.told
 	wait := time.Duration(0)
-	if c.due != 0 {
-		wait = c.due.Sub(now)
+	if t.due != 0 {
+		wait = t.due.Sub(now)
 	}
-	stand := c.due != 0 && wait <= 0
+	stand := t.due != 0 && wait <= 0
 	if stand {
-		c.due, c.stood, wait = 0, true, 0
+		t.due, t.stood, wait = 0, true, 0
 	}
-	leader := c.leader
-	v.mu.Unlock()
-	if stand && v.cfg.Log.LeaderID() == leader && v.cfg.Stand(leader) {
-		v.cfg.Logger.Info("the leader's lease has ended at a majority of the voters: standing for election", "leader", v.cfg.Log.State().NodeName(leader))
+	leader := t.leader
+	c.mu.Unlock()
+	if stand && c.cfg.Log.LeaderID() == leader && c.cfg.Stand(leader) {
+		c.cfg.Logger.Info("the leader's lease has ended at a majority of the voters: standing for election", "leader", c.cfg.Log.State().NodeName(leader))
 	}
 	return wait
-}
-
-// tellVoters gives a hint about the leader's own session to all voters, this one included.
-func (v *Voter) tellVoters(expired []lease.Session) {
-	leader := v.cfg.Log.LeaderID()
-	if v.cfg.Stand == nil || leader == "" || leader == v.cfg.Node {
-		return
-	}
-	for _, s := range expired {
-		if s.Node != leader {
-			continue
-		}
-		hint := []lease.Session{s}
-		for _, voter := range v.cfg.Log.VoterSet().Voters {
-			if voter != leader { // it was told as the leader
-				v.cfg.Mail.Send(voter, wire.Message{Hint: hint})
-			}
-		}
-	}
 }

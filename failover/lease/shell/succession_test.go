@@ -23,6 +23,7 @@ type succeeding struct {
 	now    lease.Instant
 	log    *led
 	voters map[string]*Voter
+	heirs  map[string]*Succession
 	stood  []string
 	refuse bool
 }
@@ -38,7 +39,7 @@ func newSucceeding(t *testing.T) *succeeding {
 		state.Nodes[id] = fsm.Node{ID: id, Name: id, LeasePort: 1, Keys: make([]fsm.NodeKey, 1), LastSession: uint64(i + 1)}
 		state.Sessions[uint64(i+1)] = fsm.Session{Number: uint64(i + 1), Node: id, Lease: succeedingLease}
 	}
-	f := &succeeding{now: lease.Instant(time.Hour), log: &led{still{state: state, set: lease.NewVoterSet(ids)}, "n-1"}, voters: map[string]*Voter{}}
+	f := &succeeding{now: lease.Instant(time.Hour), log: &led{still{state: state, set: lease.NewVoterSet(ids)}, "n-1"}, voters: map[string]*Voter{}, heirs: map[string]*Succession{}}
 	mails := wires{}
 	for _, id := range ids {
 		cfg := Config{
@@ -53,10 +54,10 @@ func newSucceeding(t *testing.T) *succeeding {
 		}
 		cfg.Mail = wire.NewMail(wire.Config{Node: id, Log: f.log, Post: wiresOf{mails, id}, Boot: cfg.Boot}, func(m wire.Message) {
 			if m.Hint != nil {
-				f.voters[id].Hinted(m.From, m.Hint)
+				f.heirs[id].Hinted(m.From, m.Hint)
 			}
 		})
-		mails[id], f.voters[id] = cfg.Mail, NewVoter(cfg)
+		mails[id], f.voters[id], f.heirs[id] = cfg.Mail, NewVoter(cfg), NewSuccession(cfg)
 		f.voters[id].prepare()
 	}
 	return f
@@ -69,7 +70,7 @@ func (f *succeeding) hint(voter string) {
 
 func (f *succeeding) turn() {
 	for _, id := range []string{"n-2", "n-3"} {
-		f.voters[id].standDue(f.now)
+		f.heirs[id].standDue(f.now)
 	}
 }
 
@@ -83,7 +84,7 @@ func TestTheFirstStandsAtOnce(t *testing.T) {
 		t.Fatalf("one voter's word: %v", f.stood)
 	}
 	f.hint("n-3")
-	if len(f.voters["n-2"].wake) != 1 {
+	if len(f.heirs["n-2"].wake) != 1 {
 		t.Error("nobody wakes the one that is due")
 	}
 	f.turn()
@@ -126,8 +127,8 @@ func TestNobodyStandsWithoutReason(t *testing.T) {
 	f.now = f.now.Add(succeedingLease)
 	f.hint("n-3") // the first one is old by now
 	f.turn()
-	f.voters["n-2"].Hinted("n-2", []lease.Session{{Node: "n-3", Number: 3}})
-	f.voters["n-2"].Hinted("n-3", []lease.Session{{Node: "n-3", Number: 3}})
+	f.heirs["n-2"].Hinted("n-2", []lease.Session{{Node: "n-3", Number: 3}})
+	f.heirs["n-2"].Hinted("n-3", []lease.Session{{Node: "n-3", Number: 3}})
 	f.turn()
 	if len(f.stood) != 0 {
 		t.Fatalf("%v", f.stood)

@@ -20,10 +20,10 @@ type Voter struct {
 	fed      *fsm.State // what the acceptor knows
 	refusals map[lease.Refusal]uint64
 	granted  uint64
-
-	succession succession
-	wake       chan struct{} // Run has something new to wait for
 }
+
+// idlePause is how long a voter with no promise to wait for sleeps at most.
+const idlePause = time.Second
 
 // NewVoter returns the voter of this process, which starts now.
 func NewVoter(cfg Config) *Voter {
@@ -32,7 +32,6 @@ func NewVoter(cfg Config) *Voter {
 		acceptor: lease.NewAcceptor(cfg.Node, cfg.Boot, cfg.Clock(), cfg.Lease),
 		fed:      fsm.New(),
 		refusals: map[lease.Refusal]uint64{},
-		wake:     make(chan struct{}, 1),
 	}
 }
 
@@ -128,14 +127,12 @@ func (v *Voter) Run(ctx context.Context) {
 	defer stop()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var lastStatus lease.Instant
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-watch:
 		case <-timer.C:
-		case <-v.wake:
 		}
 		v.mu.Lock()
 		now := v.prepare()
@@ -147,17 +144,9 @@ func (v *Voter) Run(ctx context.Context) {
 			v.cfg.Mail.SendLeader(wire.Message{Hint: some})
 		}
 		v.tellVoters(expired)
-		stand := v.standDue(now)
-		if now.Sub(lastStatus) >= wire.StatusEvery {
-			lastStatus = now
-			v.cfg.Mail.TellLeader(wire.Message{Status: &wire.StatusWord{Applied: v.cfg.Log.Applied()}})
-		}
-		pause := wire.StatusEvery
+		pause := idlePause
 		if waiting {
 			pause = min(pause, max(next.Sub(now), 0))
-		}
-		if stand > 0 {
-			pause = min(pause, stand)
 		}
 		if len(expired) > 0 {
 			pause = min(pause, max(again, time.Millisecond))
@@ -201,11 +190,34 @@ func (v *Voter) Figures() (granted uint64, refused map[string]uint64) {
 	return v.granted, refused
 }
 
+// tellVoters gives a hint about the leader's own session to all voters, this one included.
+func (v *Voter) tellVoters(expired []lease.Session) {
+	leader := v.cfg.Log.LeaderID()
+	if leader == "" || leader == v.cfg.Node {
+		return
+	}
+	for _, s := range expired {
+		if s.Node != leader {
+			continue
+		}
+		hint := []lease.Session{s}
+		for _, voter := range v.cfg.Log.VoterSet().Voters {
+			if voter != leader { // it was told as the leader
+				v.cfg.Mail.Send(voter, wire.Message{Hint: hint})
+			}
+		}
+	}
+}
+
+// Heard is what a voter knows of a session that is open (Voter.Heard).
+type Heard interface {
+	Heard(s lease.Session) (ago, left time.Duration, known bool)
+}
+
 // MayOpen is the leader's word on a request for a session, beside what Apply checks: nil, or
 // that another process still renews the node's last one. The request may come from a copy of
 // that node's disk on another host, whose clean interfaces say nothing of the first one's.
-func (v *Voter) MayOpen(b fsm.OpenSession) *fsm.Refusal {
-	s := v.cfg.Log.State()
+func MayOpen(s *fsm.State, v Heard, b fsm.OpenSession) *fsm.Refusal {
 	sess, open := s.SessionOf(b.Node)
 	if s.Level() < 3 || !open || sess.Number != b.Last || b.Held == sess.Attempt {
 		return nil

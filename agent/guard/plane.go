@@ -1,0 +1,125 @@
+package guard
+
+import (
+	"crypto/ecdh"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/failover/lease/shell"
+	"havip-cluster/failover/plane"
+	"havip-cluster/failover/ports"
+	"havip-cluster/fsm"
+	"havip-cluster/internal/realtime"
+	"havip-cluster/membership/identity"
+	"havip-cluster/membership/words"
+	"havip-cluster/netdev/fence"
+)
+
+const (
+	// fenceWait is how long the plane waits for the fence that the guard opens at the agent's first word.
+	fenceWait = time.Second
+	// spareProcessors, as in the agent: a thread of the plane finds a place in Go's scheduler.
+	spareProcessors = 2
+)
+
+// planeFD is the first of the three files of the lease plane that the agent inherits after the pipe.
+const planeFD = childFD + 1
+
+// PlaneEnds takes over what joins this agent and the lease plane in its guard; false: there is none.
+// After NewTeller.
+func PlaneEnds() (plane.Ends, bool) {
+	var files [3]*os.File
+	for i, name := range []string{"control of the lease plane", "words of the lease plane", "lease page"} {
+		fd := planeFD + i
+		unix.CloseOnExec(fd)
+		files[i] = os.NewFile(uintptr(fd), name)
+	}
+	e := plane.Ends{Control: files[0], Words: files[1], Page: files[2]}
+	return e, files[0] != nil && files[1] != nil && files[2] != nil
+}
+
+// serve runs the lease plane for the agent until stop is called.
+func (g *guard) serve(ends plane.Ends) (stop func(), err error) {
+	p := realtime.New()
+	server, err := plane.NewServer(ends, plane.Host{
+		Open: openWords(g), Fence: g.planeFence, Logger: g.log, Plane: p, Clock: ports.Boot,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcessors)
+	}
+	p.RaiseProcess()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		server.Run()
+	}()
+	return func() { server.Stop(); <-done }, nil
+}
+
+// openWords opens the socket of the words of the lease.
+func openWords(g *guard) func(plane.Start, func() *fsm.State, func() []plane.Key, func(string, []byte), *realtime.Plane) (plane.Carrier, error) {
+	return func(s plane.Start, state func() *fsm.State, keys func() []plane.Key, receive func(string, []byte), p *realtime.Plane) (plane.Carrier, error) {
+		var known speech
+		return words.Open(words.Config{
+			Cluster: s.Cluster, Node: s.Node, Listen: s.Listen, State: state, Logger: g.log, Plane: p, Receive: receive,
+			Keys: func() ([]identity.SpeechKey, error) { return known.of(keys()) },
+		})
+	}
+}
+
+// speech makes the node's keys of what the agent has told of them.
+type speech struct {
+	told []plane.Key
+	keys []identity.SpeechKey
+}
+
+func (s *speech) of(told []plane.Key) ([]identity.SpeechKey, error) {
+	if len(told) == len(s.told) && (len(told) == 0 || &told[0] == &s.told[0]) {
+		return s.keys, nil
+	}
+	var keys []identity.SpeechKey
+	for _, k := range told {
+		secret, err := ecdh.P256().NewPrivateKey(k.Secret)
+		if err != nil {
+			return nil, fmt.Errorf("guard: the key of certificate %s: %w", k.Certificate, err)
+		}
+		keys = append(keys, identity.NewSpeechKey(k.Certificate, secret))
+	}
+	s.told, s.keys = told, keys
+	return keys, nil
+}
+
+// errNoFence is of an agent without a fence, or with one for which a deadline is a transaction.
+var errNoFence = errors.New("guard: the lease plane needs a fence of the kind ebpf")
+
+// planeFence is the fence that the agent installed, once it is open here.
+func (g *guard) planeFence() (shell.Fence, error) {
+	select {
+	case <-g.prepared:
+	case <-time.After(fenceWait):
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.fence == nil || g.fence.Kind() != fence.EBPF {
+		return nil, errNoFence
+	}
+	return deadlineOf{g}, nil
+}
+
+// deadlineOf stores the deadline: one memory store.
+type deadlineOf struct{ g *guard }
+
+func (d deadlineOf) SetDeadline(t lease.Instant) {
+	if err := d.g.fence.SetDeadline(int64(t)); err != nil {
+		d.g.log.Error("the fence did not take the deadline", "err", err)
+	}
+}

@@ -1,0 +1,116 @@
+package agent
+
+import (
+	"context"
+	"sync/atomic"
+
+	"havip-cluster/agent/guard"
+	"havip-cluster/failover"
+	"havip-cluster/failover/lease"
+	"havip-cluster/failover/lease/shell"
+	"havip-cluster/failover/plane"
+	"havip-cluster/failover/ports"
+	"havip-cluster/fsm"
+	"havip-cluster/internal/realtime"
+	"havip-cluster/membership"
+	"havip-cluster/netdev/fence"
+)
+
+// openPlane has the guard renew and answer. False: it cannot.
+func (a *node) openPlane() bool {
+	if a.teller == nil || a.edge != nil && a.fenceKind() != fence.EBPF {
+		return false
+	}
+	ends, ok := guard.PlaneEnds()
+	if !ok {
+		return false
+	}
+	running := func() *failover.Member { return a.backend.running.Load() }
+	client, err := plane.NewClient(ends, plane.ClientConfig{
+		Log: a.replica, Clock: ports.Boot, Logger: a.log, Keys: a.planeKeys, Measure: a.figures.measure(),
+		Word: func(from string, word []byte) {
+			if m := running(); m != nil {
+				m.Receive(from, word)
+			}
+		},
+		WordOut: func(to fsm.Node, word []byte) { _ = a.gossip.Send(to, word) }, // a lost word is ordinary
+		Owner: func() shell.Listener {
+			if m := running(); m != nil && m.Agent != nil {
+				return m.Agent
+			}
+			return nil
+		},
+	})
+	if err == nil {
+		a.node.Reconfiguring(client.Reconfiguring)
+		if err = client.Start(plane.Start{Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Lease), Lease: a.id.Lease, Owner: a.edge != nil}); err != nil {
+			_ = client.Close()
+		}
+	}
+	if err != nil {
+		a.log.Warn("the guard does not renew and answer for this agent, which does it itself: a lease below 100 ms may end on a busy host", "err", err)
+		return false
+	}
+	a.apart, a.words = client, client
+	return true
+}
+
+// planeKeys are this node's keys for words; none, while they cannot be read.
+func (a *node) planeKeys() (out []plane.Key) {
+	keys, err := a.id.SpeechKeys()
+	if err != nil {
+		return nil
+	}
+	for _, k := range keys {
+		out = append(out, plane.Key{Certificate: k.Certificate, Secret: k.Secret.Bytes()})
+	}
+	return out
+}
+
+// setApart gives the parts over there to the member.
+func (a *node) setApart(cfg *failover.Config) {
+	if a.apart == nil {
+		return // a nil *plane.Client would be no nil failover.Apart
+	}
+	cfg.Apart = a.apart
+	a.backend.plane = func() (string, realtime.Report) { return "guard", a.apart.Report() }
+}
+
+// ownPlane is what this process has of its host, where it renews and answers itself.
+func (a *node) ownPlane() (string, realtime.Report) { return "agent", a.plane.Report() }
+
+// keepMemory locks the memory of what renews, where that is this process.
+func (a *node) keepMemory(ctx context.Context) error {
+	if a.apart == nil {
+		a.plane.KeepMemory(ctx)
+	}
+	return nil
+}
+
+// raftLog is the log as the failover package sees it.
+type raftLog struct {
+	*membership.Node
+	set atomic.Pointer[voterSetOf]
+}
+
+// voterSetOf is the set that was made of a list of voters.
+type voterSetOf struct {
+	ids []string
+	lease.VoterSet
+}
+
+// VoterSet implements ports.Log. It is asked for with each word of the lease, so the set is made
+// anew only when the voters are others.
+func (l *raftLog) VoterSet() lease.VoterSet {
+	ids, index := l.Voters()
+	if known := l.set.Load(); known != nil && known.Index == index && same(known.ids, ids) {
+		return known.VoterSet
+	}
+	set := lease.NewVoterSet(ids)
+	set.Index = index
+	l.set.Store(&voterSetOf{ids, set})
+	return set
+}
+
+// same reports whether two lists are one.
+func same(a, b []string) bool { return len(a) == len(b) && len(a) > 0 && &a[0] == &b[0] }

@@ -1,0 +1,107 @@
+package plane
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"havip-cluster/failover/lease"
+)
+
+// Page is memory that agent and plane share. Each word has one writer. What is read is as old as the
+// last store: nothing waits for anybody.
+type Page struct {
+	memory []byte
+}
+
+// The words of the page, 8 bytes each.
+const (
+	wordAuthorised = iota // written by the agent: until when the plane may renew
+	wordSession           // written by the plane
+	wordDeadline          // written by the plane; 0 while session changes
+	wordSuspended         // written by the agent: how often the voters were suspended
+)
+
+const pageBytes = 4096
+
+// NewPage makes a page, and the file by which another process opens it.
+func NewPage() (*Page, *os.File, error) {
+	fd, err := unix.MemfdCreate("havip-lease", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "lease page")
+	if err := unix.Ftruncate(fd, pageBytes); err != nil {
+		_ = f.Close()
+		return nil, nil, os.NewSyscallError("ftruncate", err)
+	}
+	// Nobody makes it shorter: a read beyond its end would kill the reader (SIGBUS).
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL); err != nil {
+		_ = f.Close()
+		return nil, nil, os.NewSyscallError("fcntl", err)
+	}
+	p, err := OpenPage(f)
+	if err != nil {
+		_ = f.Close()
+		return nil, nil, err
+	}
+	return p, f, nil
+}
+
+// OpenPage maps the page of a file, which may be closed afterwards.
+func OpenPage(f *os.File) (*Page, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Size != pageBytes {
+		return nil, fmt.Errorf("plane: %s is not the page of a lease", f.Name())
+	}
+	memory, err := unix.Mmap(int(f.Fd()), 0, pageBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, os.NewSyscallError("mmap", err)
+	}
+	return &Page{memory}, nil
+}
+
+func (p *Page) word(i int) *int64 { return (*int64)(unsafe.Pointer(&p.memory[8*i])) }
+
+// Authorise lets the plane renew until an instant. The agent's.
+func (p *Page) Authorise(until lease.Instant) {
+	atomic.StoreInt64(p.word(wordAuthorised), int64(until))
+}
+
+// Authorised returns until when the plane may renew.
+func (p *Page) Authorised() lease.Instant {
+	return lease.Instant(atomic.LoadInt64(p.word(wordAuthorised)))
+}
+
+// Suspend has the plane promise and count by no voters, until it is told of those that are sure as of now.
+// It counts from the next message on that the plane takes. The agent's.
+func (p *Page) Suspend() { atomic.AddInt64(p.word(wordSuspended), 1) }
+
+// Suspended is how often Suspend was called.
+func (p *Page) Suspended() int64 { return atomic.LoadInt64(p.word(wordSuspended)) }
+
+// begin stores another session. The plane's, with put never at once.
+func (p *Page) begin(session uint64, deadline lease.Instant) {
+	p.put(0)
+	atomic.StoreInt64(p.word(wordSession), int64(session))
+	p.put(deadline)
+}
+
+// put stores the present session's deadline.
+func (p *Page) put(deadline lease.Instant) {
+	atomic.StoreInt64(p.word(wordDeadline), int64(deadline))
+}
+
+// Lease returns the session and its deadline, which may have passed.
+func (p *Page) Lease() (session uint64, deadline lease.Instant) {
+	for {
+		before := atomic.LoadInt64(p.word(wordSession))
+		d := atomic.LoadInt64(p.word(wordDeadline))
+		if atomic.LoadInt64(p.word(wordSession)) == before {
+			return uint64(before), lease.Instant(d)
+		}
+	}
+}

@@ -1,0 +1,368 @@
+package plane
+
+import (
+	"context"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/failover/lease/shell"
+	"havip-cluster/failover/ports"
+	"havip-cluster/failover/wire"
+	"havip-cluster/fsm"
+	"havip-cluster/internal/realtime"
+)
+
+// Carrier is the socket of the words (membership/words).
+type Carrier interface {
+	ports.Post
+	Run(ctx context.Context) error
+	Close() error
+	Silent() []string
+	Dropped() map[string]uint64
+}
+
+// Host is what a Server needs of the process that it is in.
+type Host struct {
+	// Open opens the socket of the words. keys may change with the state; receive must not block.
+	Open func(s Start, state func() *fsm.State, keys func() []Key, receive func(from string, word []byte), p *realtime.Plane) (Carrier, error)
+	// Fence returns the fence that the agent has installed, once it is open here. It may wait.
+	Fence  func() (shell.Fence, error)
+	Logger *slog.Logger
+	Plane  *realtime.Plane
+	Clock  ports.Clock
+}
+
+const (
+	seenEvery = time.Second // between two reports of how renewals did
+	seenMost  = 1024        // figures of each kind that wait for it; more are dropped
+	tellWait  = time.Second // for an agent that does not read: then it is not told
+)
+
+// Server is the lease plane in the guard: acceptor, holder and the socket of their words.
+type Server struct {
+	host    Host
+	page    *Page
+	control net.Conn
+	words   *packets
+	view    *view
+	keys    atomic.Pointer[[]Key]
+
+	tell sync.Mutex // held while the agent is told something
+	enc  *gob.Encoder
+
+	mu      sync.Mutex
+	seen    seen
+	core    *core // nil before Start
+	stopped bool
+}
+
+// core is what runs from Start on.
+type core struct {
+	start   Start
+	carrier Carrier
+	mail    *wire.Mail
+	voter   *shell.Voter
+	renewer *shell.Renewer // nil: the node keeps no session
+	cancel  context.CancelFunc
+}
+
+// NewServer takes over the plane's ends.
+func NewServer(e Ends, h Host) (*Server, error) {
+	defer e.Close()
+	page, err := OpenPage(e.Page)
+	if err != nil {
+		return nil, err
+	}
+	control, err := net.FileConn(e.Control)
+	if err != nil {
+		return nil, fmt.Errorf("plane: %w", err)
+	}
+	words, err := newPackets(e.Words)
+	if err != nil {
+		return nil, errors.Join(err, control.Close())
+	}
+	return &Server{host: h, page: page, control: control, words: words, view: newView(page.Suspended), enc: gob.NewEncoder(control)}, nil
+}
+
+// Run does what the agent wants until that has ended or Stop is called.
+func (s *Server) Run() {
+	dec := gob.NewDecoder(s.control)
+	for {
+		var o order
+		if err := dec.Decode(&o); err != nil {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+				s.host.Logger.Debug("the agent's orders end", "err", err)
+			}
+			break
+		}
+		a := s.do(&o)
+		if a.ID = o.ID; a.ID != 0 {
+			s.say(a)
+		}
+	}
+	s.Stop()
+}
+
+// Stop ends renewing and answering. The fence stays as it is: what stands until the deadline, stands.
+// Afterwards nobody here touches the fence any more.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	c, before := s.core, s.stopped
+	s.stopped = true
+	s.mu.Unlock()
+	if before {
+		return
+	}
+	_ = s.control.Close()
+	s.words.stop()
+	if c == nil {
+		return
+	}
+	if c.renewer != nil {
+		c.renewer.Abandon()
+	}
+	c.cancel()
+	_ = c.carrier.Close() // the rest ends soon, and touches nothing
+}
+
+func (s *Server) do(o *order) (a answer) {
+	c := s.core // written by this goroutine alone
+	switch {
+	case o.Start != nil:
+		if err := s.start(*o.Start); err != nil {
+			a.Error = err.Error()
+		}
+	case c == nil:
+		a.Error = "the lease plane has not been started"
+	case o.View != nil:
+		s.view.follow(o.View)
+	case o.Keys != nil:
+		s.keys.Store(&o.Keys)
+	case o.Begin != nil:
+		a.OK = s.begin(c, o.Begin)
+	case o.Release:
+		if c.renewer != nil {
+			c.renewer.Release()
+		}
+	case o.Ask == askHeard:
+		a.Ago, a.Left, a.Known = c.voter.Heard(o.Session)
+		a.Revoked = c.voter.Refuses(o.Session)
+	case o.Ask == askFigures:
+		a.Figures = s.figures(c)
+	case o.Ask == askCourse && c.renewer != nil:
+		a.Course = c.renewer.Course(o.From)
+	case o.Ask == askReport:
+		r := s.host.Plane.Report()
+		a.Report = &r
+	}
+	return a
+}
+
+func (s *Server) figures(c *core) *Figures {
+	f := &Figures{Dropped: c.carrier.Dropped(), Silent: c.carrier.Silent()}
+	f.Granted, f.Refused = c.voter.Figures()
+	for _, r := range c.mail.Refused() {
+		f.Words = append(f.Words, RefusedWords{Kind: r.Kind, Reason: r.Reason, Count: r.Count})
+	}
+	return f
+}
+
+// start makes the parts and runs them.
+func (s *Server) start(o Start) error {
+	if s.core != nil {
+		return errors.New("the lease plane runs already")
+	}
+	var fence shell.Fence
+	if o.Owner {
+		var err error
+		if fence, err = s.host.Fence(); err != nil {
+			return fmt.Errorf("the guard has no fence: %w", err)
+		}
+	}
+	s.view.follow(&o.View)
+	s.keys.Store(&o.Keys)
+	c := &core{start: o}
+	carrier, err := s.host.Open(o, s.view.State, func() []Key { return *s.keys.Load() }, func(from string, word []byte) { s.receive(c, from, word) }, s.host.Plane)
+	if err != nil {
+		return err
+	}
+	boot := shell.DrawBoot()
+	c.carrier = carrier
+	c.mail = wire.NewMail(wire.Config{Node: o.Node, Log: s.view, Post: carrier, Gossip: gossip{s}, Boot: boot}, func(m wire.Message) { s.deliver(c, m) })
+	cfg := shell.Config{
+		Node: o.Node, Log: s.view, Mail: c.mail, Clock: s.host.Clock, Logger: s.host.Logger, Boot: boot, Lease: o.Lease, Plane: s.host.Plane,
+		Authorised: s.authorised,
+		Measure:    shell.Measure{Renewed: s.renewed, Extended: s.extended},
+	}
+	c.voter = shell.NewVoter(cfg)
+	if o.Owner {
+		c.renewer = shell.NewRenewer(cfg, listener{s}, paged{fence, s.page})
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c.cancel = cancel
+	s.mu.Lock()
+	stopped := s.stopped
+	if !stopped {
+		s.core = c
+	}
+	s.mu.Unlock()
+	if stopped { // the agent died meanwhile
+		cancel()
+		return errors.Join(errors.New("the lease plane was stopped"), carrier.Close())
+	}
+	go c.voter.Run(ctx)
+	go func() {
+		if err := carrier.Run(ctx); err != nil {
+			s.host.Logger.Error("the words of the lease end", "err", err)
+		}
+	}()
+	go s.words.run(func(kind byte, node, word []byte) { s.fromAgent(c, kind, node, word) })
+	go s.report(ctx)
+	go s.host.Plane.KeepMemory(ctx)
+	return nil
+}
+
+// authorised reports whether the agent still wants its session.
+func (s *Server) authorised(now lease.Instant) bool {
+	return now.Before(s.page.Authorised())
+}
+
+// begin renews a session from now on.
+func (s *Server) begin(c *core, b *begin) bool {
+	if c.renewer == nil {
+		return false
+	}
+	s.page.begin(b.Session.Number, 0)
+	if !c.renewer.Begin(b.Session, b.Sent, b.Length) {
+		return false
+	}
+	go func() {
+		// It ends with the session: at Stop Abandon has ended that.
+		c.renewer.Renew(context.Background(), func(context.Context) bool { return false })
+		listener{s}.Look()
+	}()
+	return true
+}
+
+// receive takes a word from the network. What is not for acceptor or holder is the agent's.
+func (s *Server) receive(c *core, from string, word []byte) {
+	if wire.OfCores(word) {
+		c.mail.Receive(from, word)
+		return
+	}
+	_ = s.words.send(packetWord, from, word) // a lost word is ordinary; senders repeat
+}
+
+// deliver takes a message of Mail: for acceptor or holder, or what this node says to itself.
+func (s *Server) deliver(c *core, m wire.Message) {
+	switch {
+	case m.Renewal != nil:
+		c.voter.Renewal(*m.Renewal)
+	case m.Question != nil:
+		c.voter.Question(m.From, *m.Question)
+	case m.Ack != nil && c.renewer != nil:
+		c.renewer.Ack(*m.Ack)
+	case m.Ended != nil && c.renewer != nil:
+		c.renewer.Ended(*m.Ended)
+	case m.Correction != nil && c.renewer != nil:
+		c.renewer.Corrected(*m.Correction)
+	case m.Endorsement != nil, m.Hint != nil:
+		var room [256]byte
+		_ = s.words.send(packetWord, c.start.Node, wire.EncodeAs(room[:0], wire.VersionSealed, m))
+	}
+}
+
+// fromAgent takes a packet of the agent.
+func (s *Server) fromAgent(c *core, kind byte, node, word []byte) {
+	switch {
+	case kind == packetGossip:
+		c.mail.ReceiveGossip(word)
+	case kind == packetWord && string(node) == c.start.Node:
+		c.mail.Receive(c.start.Node, word)
+	case kind == packetWord:
+		if n, known := s.view.State().Nodes[string(node)]; known {
+			_ = c.carrier.Send(n, word)
+		}
+	}
+}
+
+// gossip has the agent send a word by gossip.
+type gossip struct{ s *Server }
+
+func (g gossip) Send(to fsm.Node, word []byte) error {
+	return g.s.words.send(packetGossip, to.ID, word)
+}
+
+// listener tells the agent what its owner's part listens for.
+type listener struct{ s *Server }
+
+// Look does not wait for the agent: it is called by what renews.
+func (l listener) Look()                    { go l.s.say(answer{Look: true}) }
+func (l listener) AnnounceAgain(why string) { go l.s.say(answer{Again: why}) }
+
+// paged stores a deadline into the fence and, for the agent, into the page.
+type paged struct {
+	fence shell.Fence
+	page  *Page
+}
+
+func (p paged) SetDeadline(t lease.Instant) {
+	p.fence.SetDeadline(t)
+	p.page.put(t)
+}
+
+// say tells the agent something. One that does not read for tellWait has lost its control: it is told
+// nothing more, and the session ends when its authorisation does.
+func (s *Server) say(a answer) {
+	s.tell.Lock()
+	defer s.tell.Unlock()
+	_ = s.control.SetWriteDeadline(time.Now().Add(tellWait))
+	if err := s.enc.Encode(&a); err != nil && !errors.Is(err, net.ErrClosed) {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			s.host.Logger.Warn("the agent does not read what its lease plane says")
+		}
+		_ = s.control.Close() // half a message may have been written
+	}
+}
+
+func (s *Server) renewed(trip time.Duration)  { s.note(&s.seen.Trips, trip) }
+func (s *Server) extended(left time.Duration) { s.note(&s.seen.Left, left) }
+
+func (s *Server) note(list *[]time.Duration, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(*list) < seenMost {
+		*list = append(*list, d)
+	}
+}
+
+// report tells the agent once in a while how renewals did.
+func (s *Server) report(ctx context.Context) {
+	tick := time.NewTicker(seenEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s.mu.Lock()
+		out := seen{slices.Clone(s.seen.Trips), slices.Clone(s.seen.Left)}
+		s.seen.Trips, s.seen.Left = s.seen.Trips[:0], s.seen.Left[:0]
+		s.mu.Unlock()
+		// An agent that is stopped does not read, and is told nothing that could fill the way to it.
+		if len(out.Trips)+len(out.Left) > 0 && s.authorised(s.host.Clock()) {
+			s.say(answer{Seen: &out})
+		}
+	}
+}
