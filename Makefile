@@ -54,7 +54,8 @@ install: build ## put program, unit, manual and completions below DESTDIR (defau
 	$(BIN)/havip-cluster completion zsh > $(DESTDIR)/usr/share/zsh/vendor-completions/_havip-cluster
 	$(BIN)/havip-cluster completion fish > $(DESTDIR)/usr/share/fish/vendor_completions.d/havip-cluster.fish
 	install -m 0644 README.md CHANGELOG.md docs/operating.md docs/security.md docs/keys.md $(DESTDIR)/usr/share/doc/havip-cluster/
-	install -m 0644 LICENSE $(DESTDIR)/usr/share/doc/havip-cluster/copyright
+	install -m 0644 packaging/copyright $(DESTDIR)/usr/share/doc/havip-cluster/copyright
+	install -D -m 0644 LICENSE $(DESTDIR)/usr/share/licenses/havip-cluster/LICENSE
 	cp -r docs/monitoring docs/runbooks $(DESTDIR)/usr/share/doc/havip-cluster/
 
 # deb and rpm have no time but that of the commit, so the same commit gives the same bytes. A version
@@ -65,6 +66,8 @@ PACKAGE_TIME    ?= $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%Y
 packages: ## deb and rpm in bin/packages
 	@rm -rf $(BIN)/stage $(BIN)/packages && mkdir -p $(BIN)/stage $(BIN)/packages
 	umask 022 && $(MAKE) install DESTDIR=$(BIN)/stage >/dev/null
+	@install -D -m 0644 packaging/lintian-overrides $(BIN)/stage/usr/share/lintian/overrides/havip-cluster
+	@printf 'havip-cluster (%s) unstable; urgency=medium\n\n  * What changed is in CHANGELOG.md beside this file.\n\n -- havip-cluster <havip-cluster@localhost>  %s\n' '$(PACKAGE_VERSION)' "$$(LC_ALL=C date -u -R -d $(PACKAGE_TIME))" | gzip -9n > $(BIN)/stage/usr/share/doc/havip-cluster/changelog.gz && chmod 0644 $(BIN)/stage/usr/share/doc/havip-cluster/changelog.gz
 	@sed 's|$${STAGE}|$(BIN)/stage|; s|$${ARCH}|$(ARCH)|; s|$${PACKAGE_VERSION}|$(PACKAGE_VERSION)|; s|$${PACKAGE_TIME}|$(PACKAGE_TIME)|' packaging/nfpm.yaml > $(BIN)/nfpm.yaml
 	@find $(BIN)/stage -exec touch -h -d $(PACKAGE_TIME) {} +
 	@for kind in deb rpm; do \
@@ -74,7 +77,7 @@ packages: ## deb and rpm in bin/packages
 
 .PHONY: packages-test
 packages-test: ## packages twice the same, then installed, upgraded, removed and purged in a clean root (root, debootstrap)
-	$(call install,debootstrap lintian rpm)
+	$(call install,debootstrap lintian rpm rpmlint)
 	packaging/test.sh
 
 .PHONY: image
@@ -143,6 +146,11 @@ sim: ## search for two owners in virtual time: whole clusters (SEEDS, SEED0), an
 model: ## the lease protocol and each of its rules left out, explored with spin (gcc, 4 GB, 10 min)
 	$(call install,spin gcc libc6-dev)
 	jepsen/model/run.sh
+
+.PHONY: kernels
+kernels: ## the fence's and the lease's tests, and preflight, on Debian's kernels 5.10, 6.1, 6.12 under qemu without KVM; KERNELS="6.1" for some (root, an hour)
+	$(call install,qemu-system-x86 busybox-static kmod cpio)
+	jepsen/kernels/run.sh $(KERNELS)
 
 .PHONY: bench
 bench: ## Keepalived and havip-cluster in one run: gaps, cost, plots, and gates on ratios; SET=quick|load|standard|rest|full, RUNS=5 (root, a quiet machine)

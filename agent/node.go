@@ -80,7 +80,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	tuneRuntime(o.Log)
 	a := &node{options: o, log: o.Log, plane: realtime.New(), figures: newFigures()}
-	return a.start(ctx, config)
+	return identity.Explain(o.Dir, a.start(ctx, config))
 }
 
 // Bootstrap writes the first Raft configuration of a cluster into a data directory, with its node
@@ -145,6 +145,7 @@ type node struct {
 	saver        *autosave.Saver
 	// handedOver: its session was closed by its own word.
 	handedOver atomic.Bool
+	stopping   atomic.Bool // it hands its vote over, or has
 }
 
 // start runs the agent of a data directory until it ends.
@@ -341,6 +342,7 @@ func (a *node) run(parent context.Context) error {
 		})
 	}
 	a.speak(part)
+	part("vote", a.takeVoteBack)
 	part("membership", func(ctx context.Context) error {
 		r := membership.Reconciler{Node: a.node, Founder: a.founding, Alive: a.gossip.Alive, Applied: a.member.Controller.Applied, Version: a.versionOf}
 		r.Run(ctx)
@@ -390,7 +392,7 @@ func (a *node) awaitEnd(ctx context.Context, signals <-chan os.Signal) {
 	}
 }
 
-// handOver gives the HAVIPs away, then leadership: in this order, because the hand-over
+// handOver gives the HAVIPs away, then the vote and leadership: in this order, because the hand-over
 // needs a leader. Each step has a limit, and a second signal ends the wait.
 func (a *node) handOver(ctx context.Context, signals <-chan os.Signal) {
 	ctx, cancel := context.WithTimeout(ctx, handOverWait)
@@ -405,11 +407,7 @@ func (a *node) handOver(ctx context.Context, signals <-chan os.Signal) {
 				a.log.Warn("not everything could be handed over; what is left fails over when the lease ends", "err", err)
 			}
 		}
-		if _, leads := a.node.Leading(); leads && len(a.node.Servers()) > 1 {
-			if err := a.node.TransferLeadership(); err != nil {
-				a.log.Warn("leadership could not be handed over", "err", err)
-			}
-		}
+		a.handOverVote(ctx)
 	}()
 	for {
 		select {

@@ -116,6 +116,10 @@ type Local struct {
 	LogBytes       int64         // size of the log's file
 	Conditions     []string      // what is wrong with this node, a sentence each
 	Checks         []LocalCheck  // sorted by name
+	// Voters are the others who vote by the newest configuration in this node's log, sorted: names, or addresses
+	// where the state is not there yet. Votes: this node votes, too.
+	Voters []string
+	Votes  bool
 }
 
 // LocalCheck is what the node itself knows of one of its checks: newer than the log, which only

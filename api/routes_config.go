@@ -55,6 +55,9 @@ type Plan struct {
 	NMinusOne []placement.Loss `json:"n_minus_one,omitzero" doc:"Absent unless it was asked for"`
 	// Index is that of the state that was asked; 0 for a file.
 	Index uint64 `json:"index"`
+	// Of the running cluster alone: a file does not say who votes.
+	NoMajority string   `json:"no_majority,omitempty" doc:"What follows for everything when too few voters would be there"`
+	LastVoters []string `json:"last_voters,omitempty" doc:"With n_minus_one: nodes without any of which no majority would be left"`
 }
 
 // supposed are the changes of a spec beside its configuration.
@@ -222,6 +225,7 @@ func (s *Server) plan(ctx context.Context, in *planInput) (*reply[Plan], error) 
 		return nil, problemOf(err)
 	}
 	out.Index = st.Index
+	planMajority(&out, st, s.Backend.Live(), in.Body)
 	return answer(st, out), nil
 }
 

@@ -102,7 +102,7 @@ func (s *Server) status(st *fsm.State) Status {
 	h, at := &health{&out, map[string]int{}}, time.Now().UnixNano()
 	h.gaveUp(st, at)
 	if out.Leader == nil {
-		h.worse(HealthRed, "no leader is known; running HAVIPs keep running while a majority of the voters answers, and nothing can be changed")
+		h.leaderless(l)
 	}
 	h.members(out.Members)
 	h.unreached(st, s.Backend.Live(), time.Unix(0, at))
@@ -114,9 +114,7 @@ func (s *Server) status(st *fsm.State) Status {
 	if out.Maintenance {
 		h.worse(HealthYellow, "the cluster is in maintenance: nothing is placed or moved, no failover included; `cluster maintenance off`")
 	}
-	if out.Voters > 0 && out.Voters < 3 {
-		h.worse(HealthYellow, "%d voters: the loss of one stops the cluster; add nodes until there are 3 (`havip-cluster node add NAME`, `--role witness` for one that owns nothing)", out.Voters)
-	}
+	h.fewVoters(st)
 	for _, c := range l.Conditions {
 		h.worse(HealthYellow, "this node: %s", c)
 	}

@@ -190,8 +190,11 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 
 // doRest is do for the commands about keys and of level 2.
 func (s *State) doRest(c Command) (object string, refusal *Refusal) {
-	if b, is := c.body.(*SetAddress); is {
+	switch b := c.body.(type) {
+	case *SetAddress:
 		return s.setAddress(c, *b)
+	case *RestVote:
+		return "", s.restVote(c, *b)
 	}
 	if refusal, known := s.doKeys(c); known {
 		return "", refusal

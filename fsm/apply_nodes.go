@@ -137,7 +137,7 @@ func (s *State) admit(c Command, n Node) *Refusal {
 	}
 	n.LastSession, n.Removing, n.Joined, n.Version = 0, false, c.At, clip(n.Version, MaxNameRunes)
 	n.Capacity, n.Score, n.Health, n.HealthReason, n.Draining, n.Drain, n.Flaps = nil, 0, "", "", false, Drain{}, FailCount{}
-	n.Leftout = ""
+	n.Leftout, n.Resting = "", false
 	if r := s.checkKeys(n); r != nil {
 		return r
 	}

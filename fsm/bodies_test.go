@@ -27,7 +27,7 @@ var kindsOfLevel2 = []string{
 
 var kindsOfLevel3 = []string{"report-guarded", "confirm", "close-sessions", "record-failovers"}
 
-var kindsOfLevel4 = []string{"register-key", "report-behind"}
+var kindsOfLevel4 = []string{"register-key", "report-behind", "rest-vote"}
 
 // kindsOfKeys are those of level 4 about certificates and keys.
 var kindsOfKeys = []string{"report-keys", "rotate-keys", "offer-key", "advance-keys"}

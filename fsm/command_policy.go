@@ -162,7 +162,7 @@ func addedAt(kind string) int {
 			return 3
 		}
 	}
-	for _, b := range slices.Concat(rightsBodies(), keyBodies(), doorBodies(), webhookBodies(), checkBodies(), addressBodies()) {
+	for _, b := range slices.Concat(rightsBodies(), keyBodies(), doorBodies(), voteBodies(), webhookBodies(), checkBodies(), addressBodies()) {
 		if b.kind() == kind {
 			return 4
 		}

@@ -166,6 +166,9 @@ func doorsStory(t testing.TB) *world {
 	w.must(RegisterKey{Node: nodeID("n1"), Key: nodeKey(3), LeasePort: 7403})
 	w.must(RegisterKey{Node: nodeID("n1"), Key: nodeKey(3), LeasePort: 7404, Alone: true})
 	w.must(ReportBehind{Session: w.session("n3"), Behind: w.state.Index - 1})
+	w.must(RestVote{Node: nodeID("n1")})
+	w.must(RestVote{Node: nodeID("n1"), Back: true})
+	w.must(RestVote{Node: nodeID("n2")})
 	w.must(CreateToken{w.token("n5", RoleAgent)})
 	n := newNode("n5", 5)
 	n.Version, n.LeasePort, n.Keys = "v4+level.4", 7403, []NodeKey{nodeKey(4)}

@@ -33,6 +33,8 @@ func OwnCommand(s *State, node, kind string, raw json.RawMessage) (Body, *Refusa
 		owner = b.Node
 	case *RecordFailure:
 		owner = b.Node
+	case *RestVote:
+		owner = b.Node
 	case *UpdateNode:
 		// A node says which program it runs, and nothing else of itself.
 		if *b == (UpdateNode{ID: b.ID, Version: b.Version}) && b.Version != nil {

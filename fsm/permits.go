@@ -60,7 +60,7 @@ func needs(b Body) (right Right, may bool) {
 		return "", true // the join token is the right
 	case *OpenSession, *DrainSession, *CloseSession, *CloseSessions, *Release, *ReportENIs, *ReportEvent, *ReportGuarded, *Confirm,
 		*RecordFailover, *RecordFailovers, *RecordFailure, *EndDrain, *SettleLease, *InitCluster, *RemoveNode,
-		*ReportKeys, *OfferKey, *RegisterKey, *ReportBehind, *AdvanceWebhook, *ReportChecks:
+		*ReportKeys, *OfferKey, *RegisterKey, *ReportBehind, *RestVote, *AdvanceWebhook, *ReportChecks:
 		return "", false
 	}
 	return RightAdmin, true

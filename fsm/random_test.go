@@ -255,6 +255,7 @@ func (c chooser) body() Body {
 	draws["register-key"] = func() Body {
 		return RegisterKey{Node: node, Key: nodeKey(byte(c.number("key", 1, 9))), LeasePort: c.number("lease port", 0, 3), Alone: c.flag()}
 	}
+	draws["rest-vote"] = func() Body { return RestVote{node, c.flag()} }
 	draws["report-behind"] = func() Body { return ReportBehind{session, uint64(c.number("behind", 0, 2))} }
 	maps.Copy(draws, c.rightsDraws())
 	maps.Copy(draws, c.checkDraws(node, session))

@@ -243,6 +243,14 @@ var nodeRefusals = []refusal{
 	{"behind below level 4", (*world).upgrade3, does(ReportBehind{Session: 1}), CodeLevel, "upgrade it first"},
 	{"behind in no session", (*world).upgrade4, does(ReportBehind{Session: 9999}), CodeStale, "session 9999 is not open"},
 	{"behind beyond the log", (*world).upgrade4, func(w *world) Body { return ReportBehind{w.session("n1"), 1 << 40} }, CodeRange, "cannot have applied entry 1099511627776"},
+	{"vote below level 4", (*world).upgrade3, does(RestVote{Node: "n-n1"}), CodeLevel, "upgrade it first"},
+	{"vote of nobody", (*world).upgrade4, does(RestVote{Node: "n-none"}), CodeNotFound, "n-none is not a member"},
+	{"vote of an agent", func(w *world) {
+		w.upgrade4()
+		n := w.state.Nodes["n-n1"]
+		n.Role = RoleAgent
+		w.state.Nodes["n-n1"] = n
+	}, does(RestVote{Node: "n-n1"}), CodeUnsupported, "node n1 is an agent and has no vote"},
 	{"key of another node", func(w *world) {
 		w.upgrade4()
 		w.must(RegisterKey{Node: "n-n2", Key: nodeKey(1), LeasePort: 7403})

@@ -82,7 +82,7 @@ func TestPermits(t *testing.T) {
 		}
 	}
 	own := []string{"open-session", "drain-session", "close-session", "close-sessions", "release", "report-enis", "report-event", "report-guarded", "confirm",
-		"record-failover", "record-failovers", "record-failure", "end-drain", "settle-lease", "init-cluster", "remove-node", "register-key", "report-behind", "report-keys", "offer-key", "advance-webhook", "report-checks"}
+		"record-failover", "record-failovers", "record-failure", "end-drain", "settle-lease", "init-cluster", "remove-node", "register-key", "report-behind", "rest-vote", "report-keys", "offer-key", "advance-webhook", "report-checks"}
 	for _, b := range everyBody() {
 		if refusal := w.state.Permits(root, b); (refusal != nil) != strings.Contains(strings.Join(own, " ")+" ", b.kind()+" ") {
 			t.Errorf("%s by an admin: %v", b.kind(), refusal)

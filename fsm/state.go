@@ -99,7 +99,7 @@ func (s *State) clone() *State {
 // that change no HAVIP, share the two large maps with the state before.
 func (s *State) cloneFor(b Body) *State {
 	switch b.(type) {
-	case *ReportGuarded, *ReportBehind, *RegisterKey, *ReportKeys, *RotateKeys, *OfferKey, *AdvanceKeys, *ReportEvent, *ReportENIs, *ReportHealth, *UpdateNode, *DrainSession, *SetLease, *SettleLease, *RecordFailover, *RecordFailovers, *CreateToken,
+	case *ReportGuarded, *ReportBehind, *RestVote, *RegisterKey, *ReportKeys, *RotateKeys, *OfferKey, *AdvanceKeys, *ReportEvent, *ReportENIs, *ReportHealth, *UpdateNode, *DrainSession, *SetLease, *SettleLease, *RecordFailover, *RecordFailovers, *CreateToken,
 		*CreateCredential, *RevokeCredential, *CreateWebhook, *DeleteWebhook, *AdvanceWebhook, *CreateCheck, *UpdateCheck, *ReportChecks:
 		few := *s
 		few.HAVIPs, few.Quarantine = nil, nil

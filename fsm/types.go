@@ -107,6 +107,9 @@ type Node struct {
 	// Keys are the keys with which the node speaks, the newest first, at most MaxNodeKeys. A
 	// word in its name counts only if it was sealed with one of them; none = not registered yet.
 	Keys []NodeKey `json:"keys,omitempty" level:"4"`
+	// Resting: the node was stopped in order and has not started again; as one of two voters it
+	// has handed its vote over.
+	Resting bool `json:"resting,omitempty" level:"4"`
 }
 
 // NodeKey is the public half of a key by which a node proves its words: the key of one of its

@@ -416,6 +416,8 @@ func (n *Node) Change(ctx context.Context, c Change) error {
 		f = func() raft.IndexFuture { return n.raft.AddNonvoter(id, c.Address, 0, applyTimeout) }
 	case Promote:
 		f = func() raft.IndexFuture { return n.raft.AddVoter(id, c.Address, 0, applyTimeout) }
+	case Demote:
+		f = func() raft.IndexFuture { return n.raft.DemoteVoter(id, 0, applyTimeout) }
 	case Remove:
 		f = func() raft.IndexFuture { return n.raft.RemoveServer(id, 0, applyTimeout) }
 	default:

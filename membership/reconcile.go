@@ -155,7 +155,7 @@ func silence(leaseMax time.Duration) time.Duration {
 }
 
 func (r *Reconciler) act(ctx context.Context, s *fsm.State, c Change) error {
-	if c.Kind == Remove && c.Node == r.Node.Self() {
+	if (c.Kind == Remove || c.Kind == Demote) && c.Node == r.Node.Self() {
 		// A leader that removes itself leaves the others without one for an election.
 		return r.Node.TransferLeadership()
 	}

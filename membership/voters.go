@@ -16,6 +16,7 @@ type ChangeKind string
 const (
 	AddReplica ChangeKind = "add as non-voter"
 	Promote    ChangeKind = "make a voter"
+	Demote     ChangeKind = "take the vote of"
 	Readdress  ChangeKind = "correct the address"
 	Remove     ChangeKind = "remove from Raft"
 )
@@ -80,7 +81,31 @@ func NextChange(s *fsm.State, servers []raft.Server, ready func(node string) boo
 			return Change{Readdress, n.ID, address, "its address changed"}, true
 		}
 	}
+	if change, due := resting(s, servers); due {
+		return change, true
+	}
 	return promotion(s, have, voters, ready)
+}
+
+// resting takes the vote of the one of two voters that stops in order, so that the other goes on alone. Nobody's
+// vote is taken for being away: only who said so itself, while it was there. When both stop, both keep their votes.
+func resting(s *fsm.State, servers []raft.Server) (Change, bool) {
+	var rests, stays []raft.Server
+	for _, srv := range servers {
+		switch n, member := s.Nodes[string(srv.ID)]; {
+		case srv.Suffrage != raft.Voter:
+		case member && n.Resting:
+			rests = append(rests, srv)
+		case member && !n.Removing:
+			stays = append(stays, srv)
+		default:
+			return Change{}, false
+		}
+	}
+	if len(rests) != 1 || len(stays) != 1 {
+		return Change{}, false
+	}
+	return Change{Demote, string(rests[0].ID), rests[0].Address, "it stops in order, and of two voters the other one goes on alone until it is back"}, true
 }
 
 // promotion picks the next voter: the node that has been a member for the longest time.
@@ -90,7 +115,7 @@ func promotion(s *fsm.State, have map[string]raft.Server, voters int, ready func
 	}
 	nodes := slices.DeleteFunc(s.NodeList(), func(n fsm.Node) bool {
 		srv, known := have[n.ID]
-		return !known || srv.Suffrage == raft.Voter || n.Role == fsm.RoleAgent || n.Removing || !ready(n.ID)
+		return !known || srv.Suffrage == raft.Voter || n.Role == fsm.RoleAgent || n.Removing || n.Resting || !ready(n.ID)
 	})
 	if len(nodes) == 0 {
 		return Change{}, false

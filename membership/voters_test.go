@@ -60,6 +60,15 @@ func (x *situation) removing(id string, session bool) *situation {
 	return x
 }
 
+func (x *situation) resting(ids ...string) *situation {
+	for _, id := range ids {
+		n := x.s.Nodes[id]
+		n.Resting = true
+		x.s.Nodes[id] = n
+	}
+	return x
+}
+
 func (x *situation) lost(ids ...string) *situation {
 	for _, id := range ids {
 		x.dead[id] = true
@@ -114,6 +123,13 @@ func TestNextChange(t *testing.T) {
 		{"dead voters stay", newSituation().voters("n1", "n2", "n3").lost("n2", "n3"), "", ""},
 		{"a server without a node goes", newSituation().voters("n1").in(raft.Voter, "n9"), Remove, "n9"},
 		{"an address changed", moved, Readdress, "n2"},
+		{"one of two stops in order", newSituation().voters("n1", "n2").resting("n2"), Demote, "n2"},
+		{"one of two stops, the other is being removed", newSituation().voters("n1", "n2").resting("n2").removing("n1", true), "", ""},
+		{"both of two stop: both keep their votes", newSituation().voters("n1", "n2").resting("n1", "n2"), "", ""},
+		{"one of three stops: two votes are no better than three", newSituation().voters("n1", "n2", "n3").resting("n2"), "", ""},
+		{"the last voter stops: it stays the one", newSituation().voters("n1").node("n2", fsm.RoleVoter).in(raft.Nonvoter, "n2").resting("n1", "n2"), "", ""},
+		{"who stops is not promoted, though it is there", newSituation().voters("n1").node("n2", fsm.RoleVoter).in(raft.Nonvoter, "n2").resting("n2"), "", ""},
+		{"who runs again is", newSituation().voters("n1").node("n2", fsm.RoleVoter).in(raft.Nonvoter, "n2"), Promote, "n2"},
 		{
 			"leaving comes before joining: never two at a time",
 			newSituation().voters("n1", "n2").removing("n2", false).node("n3", fsm.RoleVoter),
@@ -146,6 +162,8 @@ func carryOut(servers []raft.Server, c Change) []raft.Server {
 		return append(out, raft.Server{Suffrage: raft.Nonvoter, ID: raft.ServerID(c.Node), Address: c.Address})
 	case c.Kind == Promote:
 		out[i].Suffrage = raft.Voter
+	case c.Kind == Demote:
+		out[i].Suffrage = raft.Nonvoter
 	}
 	out[i].Address = c.Address
 	return out
@@ -185,6 +203,9 @@ func drawSituation(t *rapid.T) *situation {
 			x.joined(id, rapid.Int64Range(1, 3).Draw(t, id+" joined"))
 			if rapid.IntRange(0, 3).Draw(t, id+" removing") == 0 {
 				x.removing(id, rapid.Bool().Draw(t, id+" session"))
+			}
+			if rapid.IntRange(0, 3).Draw(t, id+" rests") == 0 {
+				x.resting(id)
 			}
 		}
 		switch rapid.IntRange(0, 2).Draw(t, id+" server") {
@@ -229,8 +250,10 @@ func TestChangesConverge(t *testing.T) {
 				t.Fatalf("%+v leaves %d voters", c, len(after))
 			case c.Kind == Remove && member && (!n.Removing || open):
 				t.Fatalf("%+v, but the node was not removed, or has a session", c)
-			case c.Kind == Promote && (x.dead[c.Node] || n.Role == fsm.RoleAgent):
-				t.Fatalf("%+v, but it is dead or an agent", c)
+			case c.Kind == Promote && (x.dead[c.Node] || n.Role == fsm.RoleAgent || n.Resting):
+				t.Fatalf("%+v, but it is dead, stopped or an agent", c)
+			case c.Kind == Demote && (!n.Resting || len(before) != 2):
+				t.Fatalf("%+v of %v, but it has not stopped, or there are others", c, before)
 			}
 			x.servers = next
 		}

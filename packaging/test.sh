@@ -55,8 +55,9 @@ inside dpkg -P havip-cluster
 for f in /var/lib/havip-cluster /etc/havip-cluster/agent.yaml /usr/share/man/man8/havip-cluster.8.gz; do
 	[ ! -e "$root$f" ] || fail "$f is left"
 done
-say "lintian"
-if command -v lintian >/dev/null; then
-	lintian --tag-display-limit 0 --suppress-tags statically-linked-binary,embedded-library,no-changelog,maintainer-script-calls-systemctl,initial-upload-closes-no-bugs "$deb" || fail "lintian"
-fi
+say "lintian, rpmlint: what they say and is meant so is in packaging/lintian-overrides and packaging/rpmlint.toml"
+said=$(lintian --tag-display-limit 0 --fail-on none "$deb" 2>/dev/null | grep '^[EW]:' || true)
+[ -z "$said" ] || fail "lintian: $said"
+said=$(rpmlint -c packaging/rpmlint.toml "$rpm" 2>&1 | grep -E ': [EW]: ' || true)
+[ -z "$said" ] || fail "rpmlint: $said"
 say "all well"

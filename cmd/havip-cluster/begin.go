@@ -109,10 +109,10 @@ func newBootstrapCommand(g *globals) *cobra.Command {
 // held in between, because nothing runs from it yet.
 func makeNode(dir string, spec identity.Spec, raft func() error) error {
 	if err := identity.Create(dir, spec); err != nil {
-		return asUsage(err)
+		return asUsage(identity.Explain(dir, err))
 	}
 	if err := raft(); err != nil {
-		return errors.Join(fmt.Errorf("the log of the new node cannot be made: %w", err), removeNode(dir))
+		return errors.Join(fmt.Errorf("the log of the new node cannot be made: %w", identity.Explain(dir, err)), removeNode(dir))
 	}
 	return nil
 }

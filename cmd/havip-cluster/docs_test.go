@@ -64,7 +64,7 @@ func TestErrorTable(t *testing.T) {
 
 // TestDocsCanBeTyped: each command of these pages can be typed as it stands there.
 func TestDocsCanBeTyped(t *testing.T) {
-	for _, name := range []string{"concepts.md", "tuning.md", "two-hosts.md", "clouds.md", "from-mscs.md", "deploy/README.md"} {
+	for _, name := range []string{"concepts.md", "tuning.md", "two-hosts.md", "kernels.md", "clouds.md", "from-mscs.md", "deploy/README.md"} {
 		raw, err := os.ReadFile("../../docs/" + name)
 		if err != nil {
 			t.Fatal(err)

@@ -93,6 +93,12 @@ func (g *globals) planOffline(file, changes string, spec api.PlanSpec, at time.T
 // printPlan prints what moves, what is left without an owner, and what each node's failure
 // would cost.
 func (g *globals) printPlan(w io.Writer, p api.Plan) {
+	if p.NoMajority != "" {
+		fmt.Fprintf(w, "! %s\n", oneLine(p.NoMajority))
+	}
+	for _, n := range p.LastVoters {
+		fmt.Fprintf(w, "! without node %s no majority of the voters is left: everything falls silent within one lease\n", oneLine(n))
+	}
 	if len(p.Moves)+len(p.Unplaced) == 0 {
 		fmt.Fprintf(g.stderr, "Nothing moves: %s.\n", plural(len(p.Owners), "HAVIP"))
 	}

@@ -75,10 +75,13 @@ func newSnapshotCommand(g *globals) *cobra.Command {
 func newSnapshotRestoreCommand(g *globals) *cobra.Command {
 	var o api.ApplyOptions
 	var show showing
-	var revision string
+	var revision, from string
 	c := verb("restore", "Make the configuration what it was in a snapshot", []string{"FILE"}, g.ask(func(ctx context.Context, c *api.Client, args []string) error {
 		_, s, err := readSnapshot(args[0])
 		if err != nil {
+			return err
+		}
+		if err := sameCluster(ctx, c, s.Cluster.ID, from); err != nil {
 			return err
 		}
 		file, err := g.restorable(ctx, c, s)
@@ -94,8 +97,24 @@ func newSnapshotRestoreCommand(g *globals) *cobra.Command {
 	show.register(c)
 	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "only say what would change")
 	c.Flags().StringVar(&revision, "expect", "", "refuse unless this is the present revision")
+	c.Flags().StringVar(&from, "from-cluster", "", "take it although it is of this other cluster (its id), as after `recover`")
 	c.PreRunE = func(*cobra.Command, []string) error { return expect(&o, revision) }
 	return c
+}
+
+// sameCluster refuses the snapshot of another cluster, which would delete all that this one has, unless its id was typed.
+func sameCluster(ctx context.Context, c *api.Client, of, from string) error {
+	if from != "" && from != of {
+		return usage("--from-cluster %s: the snapshot is of cluster %s", from, of)
+	}
+	here, err := c.Cluster(ctx)
+	if err != nil {
+		return err
+	}
+	if of != here.ID && from == "" {
+		return fmt.Errorf("the snapshot is of cluster %s, and this is %s: what this one has would be deleted. If that is meant, as after `recover`, say --from-cluster %[1]s; --dry-run with it shows what would change", of, here.ID)
+	}
+	return nil
 }
 
 // restorable is the configuration of a state, fit for the cluster of today: nodes that have

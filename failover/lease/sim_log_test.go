@@ -276,7 +276,8 @@ func (n *simNode) tryVoterChange() {
 	}
 	n.wantChanges--
 	voters := slices.Clone(n.voters.Voters)
-	if grow := n.wantGrow; grow && len(voters) < simNodes || len(voters) <= 3 {
+	least, most := n.sim.sizes()
+	if grow := n.wantGrow; grow && len(voters) < most || len(voters) <= least {
 		for _, i := range n.sim.rng.Perm(simNodes) {
 			if !n.voters.Has(simNames[i]) {
 				voters = append(voters, simNames[i])
@@ -286,6 +287,9 @@ func (n *simNode) tryVoterChange() {
 		}
 	} else {
 		i := n.sim.rng.IntN(len(voters))
+		if n.sim.few && voters[i] == n.name {
+			return // of two, the log of the one that is left could lack that it is alone, and nobody could lead
+		}
 		voters = slices.Delete(voters, i, i+1)
 	}
 	n.sim.logf("%s appends voters %v", n.name, voters)

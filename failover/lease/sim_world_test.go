@@ -99,6 +99,7 @@ type sim struct {
 	truth     simState    // and the state it leads to
 	closed    map[Session]bool
 	captured  []simRenewal
+	few       bool                  // one to three vote
 	acked     map[simCounted]uint64 // the newest round
 
 	stats     simStats
@@ -108,8 +109,11 @@ type sim struct {
 	trace     []string
 }
 
-func newSim(seed uint64, tracing bool) *sim {
+func newSim(seed uint64, tracing bool) *sim { return newSimOf(seed, tracing, false) }
+
+func newSimOf(seed uint64, tracing, few bool) *sim {
 	s := &sim{
+		few:     few,
 		rng:     rand.New(rand.NewPCG(seed, 0x1ea5e)),
 		closed:  map[Session]bool{},
 		acked:   map[simCounted]uint64{},
@@ -154,7 +158,18 @@ func (s *sim) drawProfile() simProfile {
 func (s *sim) firstVoters() []string {
 	voters := slices.Clone(simNames[:])
 	s.rng.Shuffle(simNodes, func(i, j int) { voters[i], voters[j] = voters[j], voters[i] })
+	if s.few {
+		return voters[:pick(s, 1, 2, 2, 2)]
+	}
 	return voters[:pick(s, 3, 3, 4, 5)]
+}
+
+// sizes are how many vote, at least and at most.
+func (s *sim) sizes() (least, most int) {
+	if s.few {
+		return 1, 3
+	}
+	return 3, simNodes
 }
 
 func pick[T any](s *sim, choices ...T) T { return choices[s.rng.IntN(len(choices))] }

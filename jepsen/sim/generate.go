@@ -9,7 +9,16 @@ import (
 // Generate makes the schedule of a seed: a cluster, and a swarm of faults. Each seed uses
 // only some kinds of fault, so that a rare one is not always drowned by the others.
 func Generate(seed uint64, duration time.Duration) Schedule {
-	g := &generator{dice: newDice(seed, 42)}
+	return (&generator{dice: newDice(seed, 42)}).schedule(seed, duration)
+}
+
+// GenerateTwo is Generate for clusters of two voters, sometimes with an agent. Their hosts are stopped in order
+// more often than by anything else, so that stops meet each other and every fault in all of their steps.
+func GenerateTwo(seed uint64, duration time.Duration) Schedule {
+	return (&generator{dice: newDice(seed, 43), two: true}).schedule(seed, duration)
+}
+
+func (g *generator) schedule(seed uint64, duration time.Duration) Schedule {
 	// An hour of a slow cluster costs the least to play: each profile gets about the same
 	// real time.
 	name := []string{"wan", "wan", "wan", "wan", "wan", "wan", "wan", "wan", "lan", "lan", "lan", "fast"}[g.IntN(12)]
@@ -48,6 +57,7 @@ type generator struct {
 	at   time.Duration
 	uses []choice
 	sum  int
+	two  bool // hosts vote
 }
 
 // choice is one kind of fault, how often it comes, and what makes one.
@@ -63,12 +73,12 @@ var choices = []choice{
 	{8, func(g *generator) { g.add("freeze", g.host(), g.last()) }},
 	{8, func(g *generator) { g.add("freeze-at", g.host(), g.seam(), g.last()) }},
 	{6, func(g *generator) { g.add("isolate", g.host(), g.last()) }},
-	{6, func(g *generator) { a, b := g.two(); g.add("cut", a, b, g.last()) }},
-	{6, func(g *generator) { a, b := g.two(); g.add("oneway", a, b, g.last()) }},
+	{6, func(g *generator) { a, b := g.pair(); g.add("cut", a, b, g.last()) }},
+	{6, func(g *generator) { a, b := g.pair(); g.add("oneway", a, b, g.last()) }},
 	{4, func(g *generator) { g.add("shut", g.door(), g.host(), g.last()) }},
-	{3, func(g *generator) { a, b := g.two(); g.add("shut-to", g.door(), a, b, g.last()) }},
+	{3, func(g *generator) { a, b := g.pair(); g.add("shut-to", g.door(), a, b, g.last()) }},
 	{6, func(g *generator) { // a node does not hear of what it is given when another one, which still votes, is lost
-		a, b := g.two()
+		a, b := g.pair()
 		g.add("shut", "raft", a, g.long())
 		g.at += g.between(0, g.s.Lease)
 		g.add("shut", "words", b, g.long())
@@ -112,7 +122,7 @@ var choices = []choice{
 			g.add("forge", g.host(), g.last())
 		}
 	}},
-	{3, func(g *generator) { a, b := g.two(); g.add("replay", a, b, g.last()) }},
+	{3, func(g *generator) { a, b := g.pair(); g.add("replay", a, b, g.last()) }},
 	{10, func(g *generator) { g.add("move", g.havip(), g.host()) }},
 	{4, func(g *generator) { g.add("standby", g.host(), g.last()) }},
 	{2, func(g *generator) { g.add("maintenance", g.host(), g.last()) }},
@@ -131,6 +141,9 @@ var choices = []choice{
 }
 
 func (g *generator) roles() []string {
+	if g.two {
+		return []string{"voter", "voter", "agent"}[:2+g.IntN(2)]
+	}
 	n := []int{3, 3, 3, 4, 4, 5, 5, 7}[g.IntN(8)]
 	out := []string{}
 	for range n {
@@ -159,6 +172,10 @@ func (g *generator) swarm() {
 }
 
 func (g *generator) fault() {
+	if g.two && g.percent(40) {
+		g.add("stop", g.host(), g.last())
+		return
+	}
 	n := g.IntN(g.sum)
 	for _, c := range g.uses {
 		if n -= c.weight; n < 0 {
@@ -175,7 +192,7 @@ func (g *generator) add(op string, args ...string) {
 
 func (g *generator) host() string { return string(rune('a' + g.IntN(len(g.s.Roles)))) }
 
-func (g *generator) two() (a, b string) {
+func (g *generator) pair() (a, b string) {
 	for a == b {
 		a, b = g.host(), g.host()
 	}

@@ -288,7 +288,8 @@ func (p *process) parts(ctx context.Context, node *membership.Node, member *fail
 	part(func(ctx context.Context) error { return p.watchdog(ctx, node) })
 	part(func(ctx context.Context) error { p.register(ctx, node); return nil })
 	part(func(ctx context.Context) error { p.h.w.follow(ctx, p, node); return nil })
-	for range 5 {
+	part(func(ctx context.Context) error { p.takeVoteBack(ctx, node); return nil })
+	for range 6 {
 		<-done
 	}
 	return context.Cause(ctx)
@@ -305,6 +306,16 @@ func (p *process) register(ctx context.Context, node *membership.Node) {
 		Key: func() (fsm.NodeKey, int, error) { return nodeKey(p.node), leasePort, nil },
 	}
 	r.Run(ctx)
+}
+
+// takeVoteBack is what the agent does: from its start to its stop.
+func (p *process) takeVoteBack(ctx context.Context, node *membership.Node) {
+	node.TakeVoteBack(ctx, func(ctx context.Context, body fsm.Body) (fsm.Result, error) {
+		if p.stopping.Load() {
+			return fsm.Result{}, errDead
+		}
+		return p.submit(ctx, body)
+	})
 }
 
 func (p *process) watchdog(ctx context.Context, node *membership.Node) error {

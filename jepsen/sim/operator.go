@@ -276,11 +276,23 @@ func (p *process) handOver() {
 		}
 	}
 	if n := p.raft.Load(); n != nil {
-		if _, leads := n.Leading(); leads && len(n.Servers()) > 1 {
-			_ = n.TransferLeadership()
-		}
+		p.handOverVote(ctx, n)
 	}
 	p.cancel()
+}
+
+// handOverVote is what the agent does with its vote then.
+func (p *process) handOverVote(ctx context.Context, n *membership.Node) {
+	to, err := n.HandOverVote(ctx, p.submit, p.alive)
+	if to != "" || err != nil {
+		p.h.w.notef("%s: its vote goes to %q: %v", p.h.name, to, err)
+	}
+	if voters, _ := n.Voters(); len(voters) < 2 {
+		return
+	}
+	if _, leads := n.Leading(); leads {
+		_ = n.TransferLeadership()
+	}
 }
 
 // repeatCommand proposes an old command of the log again, word for word: a delayed

@@ -143,6 +143,7 @@ func (w *world) child(role, mount string) *exec.Cmd {
 
 func (w *world) hold(ip netip.Addr, mount string) *owner {
 	w.t.Helper()
+	w.kernelHas()
 	cmd := w.child("hold", mount)
 	cmd.Env = append(cmd.Env, "FENCE_KIND="+string(w.kind),
 		"FENCE_HOOK="+w.hook, "FENCE_IP="+ip.String(), "FENCE_INDEX="+strconv.Itoa(index(w.eni)))

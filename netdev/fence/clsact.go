@@ -55,6 +55,12 @@ func (c clsact) list(index int, dir direction) (line []slot, revision uint64, er
 	case err != nil:
 		return nil, 0, fmt.Errorf("fence: filters of device %d: %w", index, err)
 	}
+	if len(filters) == 0 && !c.tcx { // kernels without TCX list nothing for a device that is gone, and say no more
+		if err := device(index); errors.Is(err, ErrNoDevice) {
+			return nil, 0, err
+		}
+		return line, 0, nil
+	}
 	for _, f := range filters {
 		if b, ok := f.(*netlink.BpfFilter); ok {
 			line = append(line, slot{prog: ebpf.ProgramID(b.Id), handle: b.Handle})

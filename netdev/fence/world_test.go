@@ -92,7 +92,31 @@ func (w *world) must(what string, err error) {
 }
 
 func (w *world) config() Config {
+	w.kernelHas()
 	return Config{Owner: w.owner, Prefer: w.kind, Hook: w.hook, Clock: w.clock}
+}
+
+// kernelHas skips what this kernel is too old for, by its version alone: whatever else is missing is a failure.
+func (w *world) kernelHas() {
+	need := map[string][2]int{"tcx": {6, 6}, "nftables": {5, 16}}[w.name]
+	if !kernelFrom(need) {
+		w.t.Skipf("%s needs Linux %d.%d", w.name, need[0], need[1])
+	}
+}
+
+// haveTCX reports whether this kernel is new enough for TCX.
+func haveTCX() bool { return kernelFrom([2]int{6, 6}) }
+
+func kernelFrom(need [2]int) bool {
+	var name unix.Utsname
+	var have [2]int
+	if err := unix.Uname(&name); err != nil {
+		panic(err)
+	}
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &have[0], &have[1]); err != nil {
+		panic(err)
+	}
+	return have[0] > need[0] || have[0] == need[0] && have[1] >= need[1]
 }
 
 // atOnce calls f n times at the same time, each on a thread in this world's namespaces.
