@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -165,7 +166,7 @@ func TestScriptInEveryField(t *testing.T) {
 			}
 		}
 	}
-	pages := append(allPages, "/havips/"+id, "/havips/"+id+"/edit", "/havips/"+id+"/move", "/havips/"+id+"/delete")
+	pages := append(slices.Clone(allPages), "/havips/"+id, "/havips/"+id+"/edit", "/havips/"+id+"/move", "/havips/"+id+"/delete")
 	for _, path := range pages {
 		for _, m := range forms.FindAllStringSubmatch(b.get("/console"+path).text, -1) {
 			if strings.HasSuffix(m[1], "/logout") {

@@ -59,7 +59,8 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 				_ = writer.Close()
 				return
 			}
-			if ctx.Err() == nil && p != http.ErrAbortHandler {
+			err, _ := p.(error) // http.ErrAbortHandler is how a handler ends its answer
+			if ctx.Err() == nil && !errors.Is(err, http.ErrAbortHandler) {
 				stack := debug.Stack()
 				t.log.Error("console: a handler of the API panicked", "path", clip(r.URL.Path), "why", p, "stack", string(stack[:min(len(stack), stackMax)]))
 			}
