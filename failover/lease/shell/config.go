@@ -34,6 +34,8 @@ type Config struct {
 	// Stand has this node stand for election in place of a leader whose lease has ended at a majority;
 	// false: it does not, because it hears that leader. It does not block for long. nil: nobody stands.
 	Stand func(leader string) bool
+	// Viewed is the index of the state that acceptor and holder know, where they are elsewhere; nil: the log's.
+	Viewed func() uint64
 	Measure
 }
 
