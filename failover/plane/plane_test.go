@@ -405,9 +405,10 @@ func TestTheOwnVoterIsAsked(t *testing.T) {
 // What the agent can ask.
 func TestQuestionsOfTheAgent(t *testing.T) {
 	b := newBed(t)
-	if left, known := b.client.Promised(lease.Session{Node: "n-1", Number: 7}); !known || left <= 0 {
-		t.Errorf("an open session is promised %v, %v", left, known)
-	}
+	b.within(slow, "an open session is promised", func() bool {
+		left, known := b.client.Promised(lease.Session{Node: "n-1", Number: 7})
+		return known && left > 0
+	})
 	if _, known := b.client.Promised(lease.Session{Node: "n-1", Number: 8}); known {
 		t.Error("a session that nobody opened is known")
 	}
@@ -432,9 +433,13 @@ func TestAPlaneThatDoesNotAnswer(t *testing.T) {
 	b := newBed(t)
 	b.log.change(func(l *replica) { l.state.Cluster.Level = 4 })
 	ask := fsm.OpenSession{Node: "n-1", Last: 7, Attempt: "copy", Held: "before"}
-	if r := shell.MayOpen(b.log.State(), b.client, ask); r == nil || r.Code != fsm.CodeInUse {
-		t.Fatalf("a session that was just opened: %v", r)
-	}
+	over := b.begin(t.Context())
+	b.within(slow, "a session that is renewed is another's", func() bool {
+		r := shell.MayOpen(b.log.State(), b.client, ask)
+		return r != nil && r.Code == fsm.CodeInUse
+	})
+	b.client.Release()
+	<-over
 	release := b.stall()
 	defer release()
 	begun := time.Now()
