@@ -1,50 +1,45 @@
 package membership
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/hashicorp/raft"
+
+	"havip-cluster/membership/identity"
 )
 
-// Whoever counts voters elsewhere is told when a configuration was stored or cut, or comes with a snapshot,
-// before Raft goes on; and in between no configuration is called settled. A slow disk is not waited for.
-func TestReconfiguringComesFirst(t *testing.T) {
-	b := newBench(t)
-	n := &Node{book: b.book}
-	told := 0
-	n.Reconfiguring(func() {
-		told++
-		if _, newest := b.book.latest(); n.Settled(newest) {
-			t.Error("it is settled while it changes")
-		}
-	})
-	step := func(what string, newest uint64, told0 int, do func()) {
+// TestVotersCostNothing: the list is made anew only when the log has another configuration, on every
+// member, and not before Raft counts by it.
+func TestVotersCostNothing(t *testing.T) {
+	c := startCluster(t, 2)
+	agree := func(want int) {
 		t.Helper()
-		told = 0
-		do()
-		if told != told0 || !n.Settled(newest) || newest > 0 && n.Settled(newest-1) {
-			t.Errorf("%s: told %d times, settled %v", what, told, n.Settled(newest))
+		for _, p := range c.all() {
+			eventually(t, "it knows all voters", func() bool { ids, _ := p.node.Voters(); return len(ids) == want })
+			ids, index := p.node.Voters()
+			_, newest := p.node.book.latest()
+			if n := testing.AllocsPerRun(100, func() { p.node.Voters() }); n != 0 || index != newest {
+				t.Errorf("%s: %v allocations, index %d of %d", p.id.Name, n, index, newest)
+			}
+			for _, s := range p.node.Servers() {
+				if slices.Contains(ids, string(s.ID)) != (s.Suffrage == raft.Voter) {
+					t.Errorf("%s says of %s: %v", p.id.Name, s.ID, ids)
+				}
+			}
 		}
 	}
-	after := func() { // what is stored is on disk when it is told
-		n.Reconfiguring(func() {
-			told++
-			if end := must[uint64](t)(b.disk.LastIndex()); end != 2 {
-				t.Errorf("told when the log ended at %d", end)
-			}
-		})
+	agree(2)
+	c.join("node-3", identity.RoleVoter)
+	agree(3)
+	// An entry is in the log, and Raft has not come to it: what it says next needs no change of the log.
+	node := c.leader().node
+	before, index := node.Voters()
+	node.book.stored(&raft.Log{Index: 1 << 40, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(raft.Configuration{})})
+	if ids, at := node.Voters(); !slices.Equal(ids, before) || at != index {
+		t.Errorf("voters %v of %d, want %v of %d", ids, at, before, index)
 	}
-	step("a configuration", 1, 1, func() { check(t, b.StoreLog(configuration(1, "n-1", "n-2", "n-3"))) })
-	after()
-	step("another", 2, 1, func() { check(t, b.StoreLogs([]*raft.Log{configuration(2, "n-1", "n-2")})) })
-	n.Reconfiguring(func() { told++ })
-	step("commands", 2, 0, func() { check(t, b.StoreLogs(commands(3, 5))) })
-	step("a cut above it", 2, 0, func() { check(t, b.DeleteRange(4, 5)) })
-	step("a cut of it", 1, 1, func() { check(t, b.DeleteRange(2, 3)) })
-	step("a snapshot of the same", 1, 0, func() { b.book.snapshot(1, configuredServers("n-1", "n-2", "n-3")) })
-	step("a snapshot with another", 9, 1, func() { b.book.snapshot(9, configuredServers("n-1")) })
-}
-
-func configuredServers(ids ...string) []raft.Server {
-	return raft.DecodeConfiguration(configuration(1, ids...).Data).Servers
+	if node.voters.Load().changes == node.book.changes.Load() {
+		t.Error("it remembers what Raft is about to leave")
+	}
 }
