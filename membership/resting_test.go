@@ -83,14 +83,14 @@ func TestHandOverVote(t *testing.T) {
 		}, "n1", "", 1, 400 * time.Millisecond, time.Second},
 		{"a word that it is back comes late", []string{"n1"}, rest("n2"), func(n *stopping) { n.then = nil }, "", "", 1, 500 * time.Millisecond, time.Second},
 		{"not a voter, and nobody is there", []string{"n1"}, func(n *stopping) { n.refuse, n.alive = true, nil }, nil, "", "", 1, 0, 0},
-		{"not a voter, and nobody leads for now", []string{"n1"}, func(n *stopping) { n.refuse = true; time.AfterFunc(time.Second, func() { n.refuse = false }) }, nil, "", "", 22, time.Second, 2 * time.Second},
+		{"not a voter, and nobody leads for now", []string{"n1"}, func(n *stopping) { n.refuse = true; time.AfterFunc(1025*time.Millisecond, func() { n.refuse = false }) }, nil, "", "", 22, time.Second, 2 * time.Second},
 		{"not a voter of three", []string{"n1", "n3"}, nil, nil, "", "", 0, 0, 0},
 		{"an agent", []string{"n1"}, func(n *stopping) { n.change("n2", func(m *fsm.Node) { m.Role = fsm.RoleAgent }) }, nil, "", "", 0, 0, 0},
 		{"one that is removed", []string{"n1"}, func(n *stopping) { n.change("n2", func(m *fsm.Node) { m.Removing = true }) }, nil, "", "", 0, 0, 0},
 		{"a third one votes meanwhile", both, nil, func(n *stopping) { n.vote("n1", "n2", "n3") }, "", "", 1, 0, time.Second},
 		{"the other one was demoted first", both, rest("n1"), func(n *stopping) { n.vote("n2") }, "", "start it first", 1, 0, time.Second},
 		{"both keep their votes", both, rest("n1"), nil, "", "both have to be started again", 1, time.Second, 2 * time.Second},
-		{"nobody leads", both, func(n *stopping) { n.refuse = true }, nil, "", "in time", 201, 10 * time.Second, 10 * time.Second},
+		{"nobody leads", both, func(n *stopping) { n.refuse = true }, nil, "", "in time", 201, 10 * time.Second, 11 * time.Second},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -102,7 +102,7 @@ func TestHandOverVote(t *testing.T) {
 				if strings.HasPrefix(tc.name, "a word that it is back") {
 					time.AfterFunc(200*time.Millisecond, func() { n.change("n2", func(m *fsm.Node) { m.Resting = false }) })
 				}
-				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 10025*time.Millisecond)
 				defer cancel()
 				to, err := n.HandOverVote(ctx, n.submit, func(id string) bool { return n.alive[id] })
 				took := time.Since(n.began)

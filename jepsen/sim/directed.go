@@ -74,6 +74,26 @@ func (w *World) awaitRenewal(d direction) {
 	}
 }
 
+// awaitBack returns when the log of the leader has that a host that was stopped in order runs again. The times of a
+// directed schedule count from there, as if it had come when the event says.
+func (w *World) awaitBack(name string) {
+	w.mu.Lock()
+	id := w.named(name).node
+	w.mu.Unlock()
+	rests := func() bool {
+		lead := w.leader()
+		return lead == nil || lead.raft.Load().State().Nodes[id].Resting
+	}
+	if !rests() {
+		w.violate("schedule", "the vote of %s does not rest", name)
+	}
+	for end := time.Now().Add(formBound); rests() && !w.isBroken(); time.Sleep(ms) {
+		if time.Now().After(end) {
+			w.violate("schedule", "%s does not come back", name)
+		}
+	}
+}
+
 // mustStay demands that a HAVIP is answered all the time, in a directed schedule.
 func (w *World) mustStay(havip string, d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end) && !w.isBroken(); time.Sleep(ms) {
