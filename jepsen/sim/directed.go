@@ -74,24 +74,23 @@ func (w *World) awaitRenewal(d direction) {
 	}
 }
 
-// awaitBack returns when the log of the leader has that a host that was stopped in order runs again. The times of a
-// directed schedule count from there, as if it had come when the event says.
+// awaitBack returns when the log of the leader has that a host that was stopped runs again: its vote does not rest, and
+// it has a session. The times of a directed schedule count from there, as if it had come when the event says.
 func (w *World) awaitBack(name string) {
 	w.mu.Lock()
 	id := w.named(name).node
 	w.mu.Unlock()
-	rests := func() bool {
+	for end := time.Now().Add(formBound); time.Now().Before(end) && !w.isBroken(); time.Sleep(ms) {
 		lead := w.leader()
-		return lead == nil || lead.raft.Load().State().Nodes[id].Resting
-	}
-	if !rests() {
-		w.violate("schedule", "the vote of %s does not rest", name)
-	}
-	for end := time.Now().Add(formBound); rests() && !w.isBroken(); time.Sleep(ms) {
-		if time.Now().After(end) {
-			w.violate("schedule", "%s does not come back", name)
+		if lead == nil {
+			continue
+		}
+		s := lead.raft.Load().State()
+		if _, open := s.SessionOf(id); open && !s.Nodes[id].Resting {
+			return
 		}
 	}
+	w.violate("schedule", "%s does not come back", name)
 }
 
 // mustStay demands that a HAVIP is answered all the time, in a directed schedule.
