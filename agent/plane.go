@@ -18,11 +18,15 @@ import (
 
 // openPlane has the guard renew and answer. False: it cannot.
 func (a *node) openPlane() bool {
-	if a.teller == nil || a.edge != nil && a.fenceKind() != fence.EBPF {
+	if a.teller == nil {
 		return false
 	}
 	ends, ok := guard.PlaneEnds()
 	if !ok {
+		return false
+	}
+	if a.edge != nil && a.fenceKind() != fence.EBPF {
+		ends.Close()
 		return false
 	}
 	running := func() *failover.Member { return a.backend.running.Load() }

@@ -104,7 +104,7 @@ func TestEndpoints(t *testing.T) {
 		{"GET", "/v1/groups", "", 200, groupFields},
 		{"GET", "/v1/groups/g", "", 200, groupFields},
 		{"GET", "/v1/export?format=json", "", 200, exportFields},
-		{"POST", "/v1/plan", `{"down":["node-1"],"n_minus_one":true}`, 200, "index moves n_minus_one owners unplaced"},
+		{"POST", "/v1/plan", `{"down":["node-1"],"n_minus_one":true}`, 200, "index moves n_minus_one no_majority owners unplaced"},
 		{"POST", "/v1/plan", `{"changes":"version: 1\nhavips: [{name: web, ip: 10.77.0.100, enabled: false}]"}`, 200, "index moves owners unplaced"},
 		{"POST", "/v1/apply?dry_run=true", "version: 1\nrebalance: never", 200, appliedFields},
 		{"POST", "/v1/apply", "version: 1\nrebalance: never", 200, appliedFields},

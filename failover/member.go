@@ -96,6 +96,8 @@ type Apart interface {
 	shell.Leaseholder
 	// Hear takes a word that is for a part over there: of a node, or with "" by gossip. It does not block.
 	Hear(from string, word []byte)
+	// Viewed is the index of the state that is known over there.
+	Viewed() uint64
 	// RefusedWords are those that were not heard over there.
 	RefusedWords() []wire.RefusedWords
 }
@@ -111,6 +113,9 @@ func New(cfg Config) *Member {
 	m.mail = wire.NewMail(wire.Config{Node: cfg.Node, Log: cfg.Log, Post: cfg.Post, Gossip: cfg.Gossip, Boot: boot}, m.deliver)
 	cores := shell.Config{
 		Node: cfg.Node, Log: cfg.Log, Submit: cfg.Submit, Mail: m.mail, Clock: cfg.Clock, Logger: cfg.Logger, Boot: boot, Lease: cfg.Lease, Plane: cfg.Plane, Stand: cfg.Stand, Measure: cfg.Measure,
+	}
+	if cfg.Apart != nil {
+		cores.Viewed = cfg.Apart.Viewed
 	}
 	m.heir = shell.NewSuccession(cores)
 	if m.Voter = cfg.Apart; cfg.Apart == nil {

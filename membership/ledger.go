@@ -33,12 +33,13 @@ type ledger struct {
 	last, start uint64
 	moved       chan struct{} // gets a token when the configurations change; see latest
 	changes     atomic.Uint64 // of the configurations
-	// writing is how many changes of the configurations are under way; before is called before each.
+	// writing is how many changes of the configurations are being taken note of; before is called before each.
 	writing atomic.Int32
 	before  atomic.Pointer[func()]
 }
 
-// changing is called before the log's configurations change, and its result afterwards.
+// changing is called when the log's configurations have changed on disk and Raft does not act on it yet, and its
+// result when the ledger knows it.
 func (l *ledger) changing() (done func()) {
 	l.writing.Add(1) // before the look at before: Reconfiguring is the other way round
 	if f := l.before.Load(); f != nil {
@@ -225,12 +226,6 @@ func (l *ledger) atStart() uint64 {
 type notedSnapshots struct {
 	raft.SnapshotStore
 	book *ledger
-}
-
-// Create is called for a snapshot of our own, and for one that the leader sends.
-func (s notedSnapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, t raft.Transport) (raft.SnapshotSink, error) {
-	s.book.snapshot(ci, c.Servers)
-	return s.SnapshotStore.Create(v, index, term, c, ci, t)
 }
 
 // Open is called to restore a snapshot, and to send it.

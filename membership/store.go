@@ -117,9 +117,6 @@ func (g *guardedLog) StoreLogs(logs []*raft.Log) error {
 		return nil
 	}
 	isConfig := func(l *raft.Log) bool { return l.Type == raft.LogConfiguration }
-	if slices.ContainsFunc(logs, isConfig) {
-		defer g.book.changing()()
-	}
 	leads := g.leads()
 	var err error
 	if leads {
@@ -129,6 +126,10 @@ func (g *guardedLog) StoreLogs(logs []*raft.Log) error {
 	}
 	if err == nil {
 		g.cutOff.Store(false)
+		if slices.ContainsFunc(logs, isConfig) {
+			// After the write, however long that took, and before Raft counts or acknowledges it.
+			defer g.book.changing()()
+		}
 		g.book.stored(logs...)
 		return nil
 	}
@@ -228,9 +229,6 @@ func (g *guardedLog) writeInTime(logs []*raft.Log) error {
 // it conflicts with the leader's. The latter were never applied.
 func (g *guardedLog) DeleteRange(lo, hi uint64) error {
 	end := lo > g.applied()
-	if end && g.book.from(lo) {
-		defer g.book.changing()()
-	}
 	err := g.LogStore.DeleteRange(lo, hi)
 	if !end {
 		return err
@@ -245,6 +243,9 @@ func (g *guardedLog) DeleteRange(lo, hi uint64) error {
 		return err
 	}
 	g.cutOff.Store(true)
+	if g.book.from(lo) {
+		defer g.book.changing()()
+	}
 	g.book.cut(lo, newest)
 	return nil
 }

@@ -32,13 +32,12 @@ func (n *Node) Voters() (ids []string, index uint64) {
 	return ids, index
 }
 
-// Reconfiguring has f called before each change of the configurations in the log: of an entry that is
-// stored or cut, and of a snapshot. f must not block. Changes that are under way already are not told of,
-// and Settled is false until they end.
+// Reconfiguring has f called at each change of the configurations in the log: of an entry that was stored
+// or cut, and of a snapshot that is to be restored, before Raft counts, acknowledges or uses it. f must not
+// block.
 func (n *Node) Reconfiguring(f func()) { n.book.before.Store(&f) }
 
-// Settled reports whether the entry at index is the newest configuration in the log, and none is being
-// written.
+// Settled reports whether the entry at index is the newest configuration in the log.
 func (n *Node) Settled(index uint64) bool {
 	if n.book.writing.Load() > 0 {
 		return false

@@ -211,7 +211,7 @@ func TestWords(t *testing.T) {
 	_, _ = write.WriteString(`{"v":2,"session":9}` + "\n") // of a later version
 	_, _ = write.WriteString(`{"v":1,"session":9`)         // its last breath
 	_ = write.Close()
-	g := &guard{log: slog.New(slog.DiscardHandler)}
+	g := &guard{log: slog.New(slog.DiscardHandler), prepared: make(chan struct{})}
 	g.listen(bufio.NewScanner(read))
 	if !g.heard || g.last.Session != 4 || g.fence != nil {
 		t.Errorf("%+v", g.last)

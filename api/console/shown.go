@@ -71,8 +71,8 @@ func asText(shown any) string {
 
 // was reads the field. A form without it, or with one that cannot be read, was shown as things are now.
 func was[T any](text string, now T) T {
-	out := now
-	if json.Unmarshal([]byte(text), &out) != nil {
+	var out T // not now: maps and lists would be read into those of now, and change it
+	if text == "" || json.Unmarshal([]byte(text), &out) != nil {
 		return now
 	}
 	return out

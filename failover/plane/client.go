@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"havip-cluster/failover/lease"
@@ -24,11 +26,15 @@ const (
 	Authorisation = 500 * time.Millisecond
 	authoriseEach = Authorisation / 5
 
-	callWait = 2 * time.Second // for an answer; a plane that is that late lost its lease long ago
-	// heardWait is for what the leader asks on its way; one that was not answered in that time is not asked
-	// again for muteFor.
-	heardWait = 50 * time.Millisecond
-	muteFor   = time.Second
+	callWait  = 2 * time.Second  // for an answer
+	startWait = 10 * time.Second // for the fence and the socket
+	// askWait is for what is asked on the way of others. A plane that did not answer in that time is not
+	// asked again for muteFor, and what it has said last counts.
+	askWait = 50 * time.Millisecond
+	muteFor = time.Second
+	// How old an answer may be.
+	promisesAge = 20 * time.Millisecond
+	countedAge  = time.Second
 )
 
 // ErrGone is returned when the plane does not answer any more.
@@ -61,13 +67,30 @@ type Client struct {
 	again   chan struct{} // gets a token when the plane is to be told something
 	parts   sync.WaitGroup
 
-	mu      sync.Mutex // held while an order is sent
+	sending sync.Mutex // held while an order is sent
 	enc     *gob.Encoder
-	next    uint64
+
+	next    atomic.Uint64
+	mu      sync.Mutex
 	waiting map[uint64]chan answer
-	mute    time.Time // until then nothing is asked on the leader's way
+
+	// current is the session that this side takes for its own; 0: none. What is over here stays over, whatever
+	// a plane stores that was held up.
+	current atomic.Uint64
+	viewed  atomic.Uint64 // index of the state that the plane knows
+	mute    atomic.Int64  // unix nanoseconds: until then nothing is asked on the way of others
+
+	known    sync.Mutex // held while one of these is asked for
+	promises asked[[]promise]
+	counted  asked[Figures]
 
 	feed feeder
+}
+
+// asked is an answer, and when it came.
+type asked[T any] struct {
+	what T
+	at   time.Time
 }
 
 // NewClient takes over the agent's ends. Nothing is said before Start.
@@ -99,9 +122,10 @@ func (c *Client) Start(s Start) error {
 	defer c.feed.mu.Unlock()
 	s.View = *c.feed.view(c.cfg.Log, c.page)
 	s.Keys = c.feed.newKeys(c.cfg.Keys)
-	if _, err := c.call(order{Start: &s}); err != nil {
+	if _, err := c.callFor(startWait, order{Start: &s}); err != nil {
 		return err
 	}
+	c.feed.told = s.View
 	c.parts.Go(func() { c.words.run(c.packet) })
 	return nil
 }
@@ -147,6 +171,7 @@ func (c *Client) Close() error {
 // listen takes what the plane says, until it is gone.
 func (c *Client) listen() {
 	defer close(c.gone)
+	defer c.current.Store(0)
 	dec := gob.NewDecoder(c.control)
 	for {
 		var a answer
@@ -155,6 +180,9 @@ func (c *Client) listen() {
 		}
 		if a.ID == 0 {
 			c.heard(&a)
+			continue
+		}
+		if c.followed(a.ID) {
 			continue
 		}
 		c.mu.Lock()
@@ -209,8 +237,16 @@ func (c *Client) call(o order) (answer, error) { return c.callFor(callWait, o) }
 
 func (c *Client) callFor(wait time.Duration, o order) (answer, error) {
 	w := make(chan answer, 1)
-	id, err := c.send(o, w)
-	if err != nil {
+	o.ID = c.id()
+	c.mu.Lock()
+	c.waiting[o.ID] = w
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.waiting, o.ID)
+	}()
+	if err := c.send(o); err != nil {
 		return answer{}, err
 	}
 	limit := time.NewTimer(wait)
@@ -224,29 +260,24 @@ func (c *Client) callFor(wait time.Duration, o order) (answer, error) {
 	case <-c.gone:
 		return answer{}, ErrGone
 	case <-limit.C:
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.waiting, id)
-		c.mute = time.Now().Add(muteFor)
+		c.mute.Store(time.Now().Add(muteFor).UnixNano())
 		return answer{}, fmt.Errorf("%w for %v", ErrGone, wait)
 	}
 }
 
-// send sends an order; w gets the answer, nil: none is waited for.
-func (c *Client) send(o order, w chan answer) (id uint64, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if w != nil {
-		c.next++
-		o.ID = c.next
-		c.waiting[o.ID] = w
-	}
+// id is that of the next order that is answered.
+func (c *Client) id() uint64 { return c.next.Add(1) }
+
+// send sends an order.
+func (c *Client) send(o order) error {
+	c.sending.Lock()
+	defer c.sending.Unlock()
 	_ = c.control.SetWriteDeadline(time.Now().Add(callWait))
 	if err := c.enc.Encode(&o); err != nil {
 		_ = c.control.Close() // half an order may have been written
-		return o.ID, fmt.Errorf("%w: %w", ErrGone, err)
+		return fmt.Errorf("%w: %w", ErrGone, err)
 	}
-	return o.ID, nil
+	return nil
 }
 
 // packet takes a packet of the plane.
@@ -275,33 +306,40 @@ func (c *Client) Hear(from string, word []byte) {
 
 // Begin implements shell.Leaseholder.
 func (c *Client) Begin(s lease.Session, sent lease.Instant, length time.Duration) bool {
-	c.follow() // the plane must know the session before it renews it
 	c.page.Authorise(c.cfg.Clock().Add(Authorisation))
-	a, err := c.call(order{Begin: &begin{s, sent, length}})
-	return err == nil && a.OK
+	c.feed.mu.Lock()
+	v := c.feed.view(c.cfg.Log, c.page) // the plane must know the session before it renews it
+	c.feed.told = *v
+	c.feed.mu.Unlock()
+	a, err := c.call(order{Begin: &begin{s, sent, length}, View: v})
+	if err != nil || !a.OK {
+		c.page.Authorise(0)
+		_ = c.send(order{Release: true}) // an order that is late is followed by this one
+		return false
+	}
+	c.current.Store(s.Number)
+	return true
 }
 
 // Renew implements shell.Leaseholder: the plane renews, and this side lets it.
 func (c *Client) Renew(ctx context.Context, leave func(context.Context) bool) {
+	defer c.Release() // the plane takes it for over, too, before anything else begins
 	watch, stop := c.cfg.Log.Watch()
 	defer stop()
 	tick := time.NewTicker(authoriseEach)
 	defer tick.Stop()
-	begun, _ := c.page.Lease()
+	begun := c.current.Load()
 	for {
-		now := c.cfg.Clock()
-		session, deadline := c.page.Lease()
-		if session != begun || !now.Before(deadline) {
+		if session, _ := c.Lease(); session == 0 || session != begun {
 			c.cfg.Logger.Warn("the lease is over", "session", begun)
 			return
 		}
-		c.page.Authorise(now.Add(Authorisation))
+		c.page.Authorise(c.cfg.Clock().Add(Authorisation))
 		if leave(ctx) {
 			return
 		}
 		select {
 		case <-ctx.Done():
-			c.Release()
 			return
 		case <-c.gone: // its lease ends by itself
 			return
@@ -314,16 +352,25 @@ func (c *Client) Renew(ctx context.Context, leave func(context.Context) bool) {
 
 // Lease implements shell.Leaseholder.
 func (c *Client) Lease() (session uint64, deadline lease.Instant) {
+	current := c.current.Load()
+	if current == 0 {
+		return 0, 0
+	}
 	session, deadline = c.page.Lease()
+	if session != current {
+		return 0, 0
+	}
 	if !c.cfg.Clock().Before(deadline) {
+		c.current.CompareAndSwap(current, 0) // rule 3: over for good
 		return 0, 0
 	}
 	return session, deadline
 }
 
-// Release implements shell.Leaseholder. Where the plane does not answer, nothing is authorised any more, and
-// what stands is silenced one by one by the owner, whose word alone is reported.
+// Release implements shell.Leaseholder. A plane that does not answer is authorised to nothing any more, and for
+// this side the session is over at once; what it still lets answer ends with its deadline.
 func (c *Client) Release() {
+	c.current.Store(0)
 	c.page.Authorise(0)
 	if _, err := c.call(order{Release: true}); err != nil {
 		c.cfg.Logger.Warn("the lease could not be ended; it ends by itself", "err", err)
@@ -337,22 +384,51 @@ func (c *Client) Course(from int64) []shell.Second {
 	return a.Course
 }
 
-// Heard implements failover.Voter.
-func (c *Client) Heard(s lease.Session) (ago, left time.Duration, known bool) {
-	a, err := c.ask(s)
-	return a.Ago, a.Left, err == nil && a.Known
+// Ask implements shell.Heard.
+func (c *Client) Ask(s lease.Session) (ago, left time.Duration, known bool, err error) {
+	a, err := c.call(order{Ask: askPromises})
+	if err != nil {
+		return 0, 0, false, err
+	}
+	p, known := find(a.Promises, s)
+	return p.Ago, p.Left, known, nil
 }
 
-// ask asks about a session, on the leader's way: a plane that does not answer costs a moment, once in a
-// while.
-func (c *Client) ask(s lease.Session) (answer, error) {
-	c.mu.Lock()
-	muted := time.Now().Before(c.mute)
-	c.mu.Unlock()
-	if muted {
+// Heard implements failover.Voter. One question is for all sessions: a leader asks for each of many on its way.
+func (c *Client) Heard(s lease.Session) (ago, left time.Duration, known bool) {
+	p, since, known := c.promise(s)
+	return p.Ago + since, p.Left - since, known
+}
+
+func find(list []promise, s lease.Session) (promise, bool) {
+	i := slices.IndexFunc(list, func(p promise) bool { return p.Session == s })
+	if i < 0 {
+		return promise{}, false
+	}
+	return list[i], true
+}
+
+// promise is what the voter said of a session, and how long ago.
+func (c *Client) promise(s lease.Session) (p promise, since time.Duration, known bool) {
+	c.known.Lock()
+	defer c.known.Unlock()
+	if time.Since(c.promises.at) > promisesAge {
+		a, err := c.ask(order{Ask: askPromises})
+		if err != nil {
+			return promise{}, 0, false
+		}
+		c.promises = asked[[]promise]{a.Promises, time.Now()}
+	}
+	p, known = find(c.promises.what, s)
+	return p, time.Since(c.promises.at), known
+}
+
+// ask asks on the way of others: a plane that does not answer costs askWait, once in a while.
+func (c *Client) ask(o order) (answer, error) {
+	if time.Now().UnixNano() < c.mute.Load() {
 		return answer{}, ErrGone
 	}
-	return c.callFor(heardWait, order{Ask: askHeard, Session: s})
+	return c.callFor(askWait, o)
 }
 
 // Promised implements failover.Voter.
@@ -363,9 +439,12 @@ func (c *Client) Promised(s lease.Session) (time.Duration, bool) {
 
 // Refuses implements failover.Voter.
 func (c *Client) Refuses(s lease.Session) bool {
-	a, err := c.ask(s)
-	return err == nil && a.Revoked
+	p, _, known := c.promise(s)
+	return known && p.Revoked
 }
+
+// Viewed implements failover.Apart.
+func (c *Client) Viewed() uint64 { return c.viewed.Load() }
 
 // Figures implements failover.Voter.
 func (c *Client) Figures() (granted uint64, refused map[string]uint64) {
@@ -373,22 +452,25 @@ func (c *Client) Figures() (granted uint64, refused map[string]uint64) {
 	return f.Granted, f.Refused
 }
 
-// Counted returns what the plane has counted; nothing, where it does not answer.
+// Counted returns what the plane has counted, countedAge ago at most while it answers, else what it said last.
 func (c *Client) Counted() Figures {
-	a, err := c.call(order{Ask: askFigures})
-	if err != nil || a.Figures == nil {
-		return Figures{}
+	c.known.Lock()
+	defer c.known.Unlock()
+	if time.Since(c.counted.at) > countedAge {
+		if a, err := c.ask(order{Ask: askFigures}); err == nil && a.Figures != nil {
+			c.counted = asked[Figures]{*a.Figures, time.Now()}
+		}
 	}
-	return *a.Figures
+	return c.counted.what
 }
 
 // Report returns what the plane has of its host.
 func (c *Client) Report() realtime.Report {
-	a, err := c.call(order{Ask: askReport})
-	if err != nil || a.Report == nil {
-		return realtime.Report{Refused: ErrGone.Error()}
+	r := c.Counted().Report
+	if time.Now().UnixNano() < c.mute.Load() {
+		r.Refused = ErrGone.Error()
 	}
-	return *a.Report
+	return r
 }
 
 // Dropped is that of the plane's socket (membership/words).

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"havip-cluster/failover/lease"
@@ -24,6 +25,10 @@ type feeder struct {
 	mu   sync.Mutex // held from the look at the log until the plane was told
 	told View
 	keys []Key
+
+	// Read by who takes answers, while mu may be held by who waits for one.
+	pending atomic.Uint64 // id of the last view, while the plane has not answered it; 0: it has
+	index   atomic.Uint64 // of that view
 }
 
 // view is what the plane may know of the log now. Call it with mu held.
@@ -81,31 +86,57 @@ func sameMap[K comparable, V any](a, b map[K]V) bool {
 	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer() || reflect.DeepEqual(a, b)
 }
 
-// follow tells the plane what has changed. False: the voters are not known for sure, and it should be
-// called again soon.
+// follow tells the plane what has changed, unless it has not answered the last view: then it is told of what
+// is newest when it has, so that what waits for a plane that is slow stays little. False: the voters are not
+// known for sure, and it should be called again soon.
 func (c *Client) follow() bool {
 	f := &c.feed
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.pending.Load() != 0 {
+		return true // listen gives a token
+	}
 	// Where sending fails, the plane is gone, and Run ends.
 	if keys := f.newKeys(c.cfg.Keys); keys != nil {
-		_, _ = c.send(order{Keys: keys}, nil)
+		_ = c.send(order{Keys: keys})
 	}
 	v := f.view(c.cfg.Log, c.page)
 	if news := f.news(v); news != nil {
-		_, _ = c.send(order{View: news}, nil)
+		id := c.id()
+		f.index.Store(v.Index)
+		f.pending.Store(id)
+		_ = c.send(order{ID: id, View: news})
+	} else {
+		c.viewed.Store(v.Index)
 	}
 	return len(v.Voters) > 0 || len(c.cfg.Log.VoterSet().Voters) == 0
 }
 
-// Reconfiguring is called before an entry with a configuration is stored or cut. From then on the plane
-// promises and counts by no voters, until this node is sure of the latest ones: a voter that has stored a
-// configuration must not promise by the one before, or two changes later a majority that promises and one
-// that endorses may have no voter in common (lease rules 4 and 9). It does not block.
-func (c *Client) Reconfiguring() {
-	c.page.Suspend()
+// followed takes the plane's answer to a view; false: it was to something else.
+func (c *Client) followed(id uint64) bool {
+	f := &c.feed
+	index := f.index.Load()
+	if !f.pending.CompareAndSwap(id, 0) {
+		return false
+	}
+	c.viewed.Store(index)
+	c.look()
+	return true
+}
+
+// look has Run look at the log.
+func (c *Client) look() {
 	select {
 	case c.again <- struct{}{}:
 	default:
 	}
+}
+
+// Reconfiguring is called when an entry with a configuration was stored or cut, before Raft counts or
+// acknowledges it. From then on the plane's voter is none, until this node is sure of the latest voters: one
+// that has acknowledged a configuration must not promise by the one before, or two changes later a majority
+// that promises and one that endorses may have no voter in common (lease rules 4 and 9). It does not block.
+func (c *Client) Reconfiguring() {
+	c.page.Suspend()
+	c.look()
 }

@@ -14,22 +14,20 @@ import (
 type order struct {
 	ID      uint64 // of the answer that is waited for; 0: none
 	Start   *Start
-	View    *View
+	View    *View // with Begin: what it begins by
 	Keys    []Key
 	Begin   *begin
 	Release bool
 	Ask     question
-	Session lease.Session // that is asked about
-	From    int64         // seconds of CLOCK_BOOTTIME, of askCourse
+	From    int64 // seconds of CLOCK_BOOTTIME, of askCourse
 }
 
 type question uint8
 
 const (
-	askHeard question = 1 + iota
+	askPromises question = 1 + iota
 	askFigures
 	askCourse
-	askReport
 )
 
 // Start is what a plane needs to know before it can speak.
@@ -66,6 +64,13 @@ type View struct {
 	CaughtUp  bool
 }
 
+// promise is what the voter knows of an open session.
+type promise struct {
+	Session   lease.Session
+	Ago, Left time.Duration
+	Revoked   bool
+}
+
 type begin struct {
 	Session lease.Session
 	Sent    lease.Instant
@@ -78,13 +83,9 @@ type answer struct {
 	Error string
 	OK    bool
 
-	Ago, Left time.Duration
-	Known     bool
-	Revoked   bool
-
-	Figures *Figures
-	Course  []shell.Second
-	Report  *realtime.Report
+	Promises []promise
+	Figures  *Figures
+	Course   []shell.Second
 
 	Look  bool
 	Again string // why everything is announced once more
@@ -103,6 +104,7 @@ type Figures struct {
 	Words   []RefusedWords
 	Dropped map[string]uint64
 	Silent  []string
+	Report  realtime.Report
 }
 
 // RefusedWords are words of one kind that were not heard, for one reason.

@@ -275,25 +275,29 @@ func TestAStoppedAgentLosesItsLeaseLater(t *testing.T) {
 	}
 }
 
-// From Reconfiguring on the plane promises and counts by nobody, until the newest configuration is in force.
+// From Reconfiguring on the voter promises by no voters, until the newest configuration is in force; the holder
+// goes on by the old ones, which the others compare with theirs.
 func TestNoVotersWhileTheConfigurationChanges(t *testing.T) {
 	b := newBed(t)
 	over := b.begin(t.Context())
-	b.within(slow, "renewed", func() bool { return b.left() > 0 && len(b.server.view.VoterSet().Voters) == 3 })
+	b.within(slow, "renewed", func() bool { return b.left() > 0 && len(sureView{b.server.view}.VoterSet().Voters) == 3 })
 	b.log.change(func(l *replica) { l.newest = 2 }) // it is stored, and not in force yet
 	b.client.Reconfiguring()
-	if set := b.server.view.VoterSet(); len(set.Voters) != 0 {
+	if set := (sureView{b.server.view}).VoterSet(); len(set.Voters) != 0 {
 		t.Fatalf("it goes by %v", set.Voters)
 	}
 	time.Sleep(20 * time.Millisecond)
-	if set := b.server.view.VoterSet(); len(set.Voters) != 0 {
+	if set := (sureView{b.server.view}).VoterSet(); len(set.Voters) != 0 {
 		t.Fatalf("before the new one is in force it goes by %v", set.Voters)
+	}
+	if left, sent := b.left(), len(b.server.view.VoterSet().Voters); left <= 0 || sent != 3 {
+		t.Errorf("the holder goes by %d voters, %v left", sent, left)
 	}
 	b.log.change(func(l *replica) {
 		l.set = lease.NewVoterSet([]string{"n-1", "n-2", "n-3", "n-4"})
 		l.set.Index = 2
 	})
-	b.within(slow, "the new voters", func() bool { return len(b.server.view.VoterSet().Voters) == 4 })
+	b.within(slow, "the new voters", func() bool { return len(sureView{b.server.view}.VoterSet().Voters) == 4 })
 	select {
 	case <-over:
 		t.Error("the lease was lost")
@@ -395,17 +399,16 @@ func TestTheOwnVoterIsAsked(t *testing.T) {
 			}
 		}
 	})
-	if !b.client.Refuses(lease.Session{Node: "n-1", Number: 7}) {
-		t.Error("the agent does not learn of the revocation")
-	}
+	b.within(slow, "the agent learns of the revocation", func() bool { return b.client.Refuses(lease.Session{Node: "n-1", Number: 7}) })
 }
 
 // What the agent can ask.
 func TestQuestionsOfTheAgent(t *testing.T) {
 	b := newBed(t)
-	if left, known := b.client.Promised(lease.Session{Node: "n-1", Number: 7}); !known || left <= 0 {
-		t.Errorf("an open session is promised %v, %v", left, known)
-	}
+	b.within(slow, "an open session is promised", func() bool {
+		left, known := b.client.Promised(lease.Session{Node: "n-1", Number: 7})
+		return known && left > 0
+	})
 	if _, known := b.client.Promised(lease.Session{Node: "n-1", Number: 8}); known {
 		t.Error("a session that nobody opened is known")
 	}
@@ -416,4 +419,99 @@ func TestQuestionsOfTheAgent(t *testing.T) {
 	if err := b.client.Start(Start{Node: "n-1"}); err == nil {
 		t.Error("it starts twice")
 	}
+}
+
+// stall keeps the plane from answering, as a guard that is stopped, until the returned function is called.
+func (b *bed) stall() (release func()) {
+	b.server.tell.Lock()
+	return sync.OnceFunc(b.server.tell.Unlock)
+}
+
+// Whether a session is renewed by another process is not known while the plane does not answer: then nobody
+// may open a new one in its place, and the refusal does not count against who asks. Others are not held up.
+func TestAPlaneThatDoesNotAnswer(t *testing.T) {
+	b := newBed(t)
+	b.log.change(func(l *replica) { l.state.Cluster.Level = 4 })
+	ask := fsm.OpenSession{Node: "n-1", Last: 7, Attempt: "copy", Held: "before"}
+	over := b.begin(t.Context())
+	b.within(slow, "a session that is renewed is another's", func() bool {
+		r := shell.MayOpen(b.log.State(), b.client, ask)
+		return r != nil && r.Code == fsm.CodeInUse
+	})
+	b.client.Release()
+	<-over
+	release := b.stall()
+	defer release()
+	begun := time.Now()
+	if r := shell.MayOpen(b.log.State(), b.client, ask); r == nil || r.Code != fsm.CodeNotReady {
+		t.Errorf("nobody answers: %v", r)
+	}
+	if waited := time.Since(begun); waited < callWait {
+		t.Errorf("it was asked for %v only", waited)
+	}
+	begun = time.Now()
+	for range 100 {
+		b.client.Heard(lease.Session{Node: "n-1", Number: 7})
+	}
+	_ = b.client.Counted()
+	if waited := time.Since(begun); waited > muteFor+4*askWait {
+		t.Errorf("a hundred questions took %v", waited)
+	}
+	if r := b.client.Report(); r.Refused == "" {
+		t.Error("nobody says that it does not answer")
+	}
+}
+
+// What is over for the agent stays over, whatever is stored late; and an order to begin that came too late is
+// taken back.
+func TestOverIsFinal(t *testing.T) {
+	b := newBed(t)
+	over := b.begin(t.Context())
+	b.within(slow, "renewed", func() bool { return b.left() > length/2 })
+	b.client.Release()
+	b.server.page.put(ports.Boot().Add(time.Hour)) // held up since before the end
+	if session, _ := b.client.Lease(); session != 0 {
+		t.Errorf("session %d is back", session)
+	}
+	<-over
+	if until := b.client.page.Authorised(); until != 0 {
+		t.Errorf("it may be renewed until %v", until)
+	}
+	b.server.page.put(0)
+
+	release := b.stall()
+	if b.client.Begin(lease.Session{Node: "n-1", Number: 7}, ports.Boot().Add(time.Minute), length) {
+		t.Error("it begins without an answer")
+	}
+	release()
+	b.within(slow, "the late begin is taken back", func() bool { _, d := b.client.page.Lease(); return d == 0 && b.left() <= 0 })
+	if session, _ := b.client.Lease(); session != 0 {
+		t.Errorf("session %d began", session)
+	}
+}
+
+// A plane that is slow gets the newest view when it has answered the last one, and no queue of old ones.
+func TestViewsDoNotQueue(t *testing.T) {
+	b := newBed(t)
+	b.within(slow, "told", func() bool { return b.client.Viewed() == b.log.State().Index })
+	release := b.stall()
+	before := b.client.next.Load()
+	for i := range 200 {
+		b.log.change(func(l *replica) {
+			l.state.Index++
+			l.state.Sessions = map[uint64]fsm.Session{7: l.state.Sessions[7], uint64(100 + i): {Number: uint64(100 + i), Node: "n-2", Lease: length}}
+		})
+		time.Sleep(time.Millisecond)
+	}
+	if sent := b.client.next.Load() - before; sent > 2 {
+		t.Errorf("%d views wait for the plane", sent)
+	}
+	if viewed := b.client.Viewed(); viewed >= b.log.State().Index {
+		t.Errorf("it is said to know the state up to %d", viewed)
+	}
+	release()
+	b.within(slow, "the newest view", func() bool {
+		_, known := b.server.view.State().Sessions[299]
+		return known && b.client.Viewed() == b.log.State().Index
+	})
 }

@@ -144,32 +144,42 @@ func (s *Server) do(o *order) (a answer) {
 		}
 	case c == nil:
 		a.Error = "the lease plane has not been started"
-	case o.View != nil:
-		s.view.follow(o.View)
 	case o.Keys != nil:
 		s.keys.Store(&o.Keys)
 	case o.Begin != nil:
+		if o.View != nil {
+			s.view.follow(o.View)
+		}
 		a.OK = s.begin(c, o.Begin)
+	case o.View != nil:
+		s.view.follow(o.View)
 	case o.Release:
 		if c.renewer != nil {
 			c.renewer.Release()
 		}
-	case o.Ask == askHeard:
-		a.Ago, a.Left, a.Known = c.voter.Heard(o.Session)
-		a.Revoked = c.voter.Refuses(o.Session)
+	case o.Ask == askPromises:
+		a.Promises = s.promises(c)
 	case o.Ask == askFigures:
 		a.Figures = s.figures(c)
 	case o.Ask == askCourse && c.renewer != nil:
 		a.Course = c.renewer.Course(o.From)
-	case o.Ask == askReport:
-		r := s.host.Plane.Report()
-		a.Report = &r
 	}
 	return a
 }
 
+// promises are those of the voter to all open sessions, in the order of their numbers.
+func (s *Server) promises(c *core) (out []promise) {
+	for _, sess := range s.view.State().SessionList() {
+		session := lease.Session{Node: sess.Node, Number: sess.Number}
+		if ago, left, known := c.voter.Heard(session); known {
+			out = append(out, promise{session, ago, left, c.voter.Refuses(session)})
+		}
+	}
+	return out
+}
+
 func (s *Server) figures(c *core) *Figures {
-	f := &Figures{Dropped: c.carrier.Dropped(), Silent: c.carrier.Silent()}
+	f := &Figures{Dropped: c.carrier.Dropped(), Silent: c.carrier.Silent(), Report: s.host.Plane.Report()}
 	f.Granted, f.Refused = c.voter.Figures()
 	for _, r := range c.mail.Refused() {
 		f.Words = append(f.Words, RefusedWords{Kind: r.Kind, Reason: r.Reason, Count: r.Count})
@@ -204,7 +214,9 @@ func (s *Server) start(o Start) error {
 		Authorised: s.authorised,
 		Measure:    shell.Measure{Renewed: s.renewed, Extended: s.extended},
 	}
-	c.voter = shell.NewVoter(cfg)
+	voting := cfg
+	voting.Log = sureView{s.view}
+	c.voter = shell.NewVoter(voting)
 	if o.Owner {
 		c.renewer = shell.NewRenewer(cfg, listener{s}, paged{fence, s.page})
 	}
@@ -242,6 +254,7 @@ func (s *Server) begin(c *core, b *begin) bool {
 	if c.renewer == nil {
 		return false
 	}
+	c.renewer.Release() // of the one before: no late answer to it is stored under this one's number
 	s.page.begin(b.Session.Number, 0)
 	if !c.renewer.Begin(b.Session, b.Sent, b.Length) {
 		return false

@@ -17,6 +17,7 @@ type view struct {
 	asOf     int64      // of suspended: the voters count while it is the same
 	state    *fsm.State // never nil, never modified
 	voters   lease.VoterSet
+	unsure   bool // the agent did not know the latest voters
 	leader   string
 	caughtUp bool
 	watchers map[chan struct{}]bool
@@ -37,14 +38,14 @@ func (v *view) follow(w *View) {
 	if s.Sessions = w.Sessions; s.Sessions == nil {
 		s.Sessions = map[uint64]fsm.Session{}
 	}
-	set := lease.VoterSet{}
-	if len(w.Voters) > 0 {
+	set, unsure := v.VoterSet(), len(w.Voters) == 0
+	if !unsure && (set.Index != w.VotersAt || len(set.Voters) == 0) {
 		set = lease.NewVoterSet(w.Voters)
 		set.Index = w.VotersAt
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.state, v.voters, v.asOf, v.leader, v.caughtUp = s, set, w.Suspended, w.Leader, v.caughtUp || w.CaughtUp
+	v.state, v.voters, v.unsure, v.asOf, v.leader, v.caughtUp = s, set, unsure, w.Suspended, w.Leader, v.caughtUp || w.CaughtUp
 	v.signal()
 }
 
@@ -63,11 +64,22 @@ func (v *view) State() *fsm.State {
 	return v.state
 }
 
-// VoterSet implements ports.Log: no voters while the agent does not know for sure which are the latest.
+// VoterSet implements ports.Log: the voters that were known last. By these a holder may count, whose set may
+// be an older one: the voters compare it with their own.
 func (v *view) VoterSet() lease.VoterSet {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.asOf != v.suspended() {
+	return v.voters
+}
+
+// sureView is the log for a voter.
+type sureView struct{ *view }
+
+// VoterSet implements ports.Log: no voters while the agent does not know for sure which are the latest.
+func (v sureView) VoterSet() lease.VoterSet {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.asOf != v.suspended() || v.unsure {
 		return lease.VoterSet{}
 	}
 	return v.voters

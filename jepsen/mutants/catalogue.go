@@ -81,6 +81,8 @@ var catalogue = []bug{
 	inPlane("authorised", "W: the plane renews only what the agent authorises", "^TestAStoppedAgentLosesItsLeaseLater$"),
 	inPlane("suspended", "4, 9: no voters while the configuration changes", "^TestNoVotersWhileTheConfigurationChanges$"),
 	inPlane("unsettled", "4, 9: the voters of the newest configuration in the log", "^TestNoVotersWhileTheConfigurationChanges$"),
+	inPlane("unsure-twin", "1: a living session is not closed while nobody can say whether it is renewed", "^TestAPlaneThatDoesNotAnswer$"),
+	inPlane("over", "3: a missed deadline stays missed, at the agent too", "^TestOverIsFinal$"),
 	inPlane("abandoned", "the fence of a dead agent is nobody's but the guard's", "^TestStopLeavesTheFence$"),
 	{"membership-reconfiguring", "9: who counts voters elsewhere is told before the configuration changes", []catcher{{"membership", "^TestReconfiguringComesFirst$", fails}}},
 	{"agent-unclean", "1: the own side is clean before a new session", []catcher{sim}},

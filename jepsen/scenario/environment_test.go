@@ -39,6 +39,13 @@ func TestEnvironments(t *testing.T) {
 					if out, err := b.Cluster.Status(i); err != nil || !bytes.Contains(out, []byte(`"`+fence.kind)) {
 						t.Fatalf("node-%d does not show the fence %s: %v in %s", i, fence.kind, err, out)
 					}
+					plane := "guard"
+					if fence.kind == "nftables" { // a deadline is a transaction there
+						plane = "agent"
+					}
+					if out, err := b.Cluster.Status(i); err != nil || !bytes.Contains(out, []byte(`"process": "`+plane+`"`)) {
+						t.Errorf("node-%d does not renew in the %s: %v in %s", i, plane, err, out)
+					}
 				}
 				b.killedIn(name)
 				b.frozenIn(name)

@@ -1,5 +1,5 @@
-// Package shell runs the pure cores of failover/lease in a node: the Keeper around the holder of the
-// own session, the Voter around the acceptor. It moves messages and reads clocks; its duties are
+// Package shell runs the pure cores of failover/lease in a node: the Renewer around the holder of the
+// own session, the Voter around the acceptor; the Keeper opens sessions. It moves messages and reads clocks; its duties are
 // numbered in package lease, and who has a right to what is decided there.
 package shell
 
@@ -15,7 +15,7 @@ import (
 	"havip-cluster/internal/realtime"
 )
 
-// Config is what a Keeper and a Voter are made of.
+// Config is what the parts of this package are made of.
 type Config struct {
 	Node   string // id
 	Log    ports.Log
@@ -27,17 +27,19 @@ type Config struct {
 	Boot lease.BootID
 	// Lease is the length in force until the log tells another one.
 	Lease time.Duration
-	// Plane gives the Keeper a thread of its own that renews, by the real clock; nil: a goroutine does.
+	// Plane gives the Renewer a thread of its own, by the real clock; nil: a goroutine does.
 	Plane *realtime.Plane
 	// Authorised is asked before each renewal is sent: whether the node still wants its session. nil: it does.
 	Authorised func(now lease.Instant) bool
 	// Stand has this node stand for election in place of a leader whose lease has ended at a majority;
 	// false: it does not, because it hears that leader. It does not block for long. nil: nobody stands.
 	Stand func(leader string) bool
+	// Viewed is the index of the state that acceptor and holder know, where they are elsewhere; nil: the log's.
+	Viewed func() uint64
 	Measure
 }
 
-// Measure hears how the Keeper's renewals do. Each may be nil, and must not block.
+// Measure hears how the Renewer's renewals do. Each may be nil, and must not block.
 type Measure struct {
 	// Renewed hears how long another voter's acknowledgement took from the renewal's send time.
 	Renewed func(rtt time.Duration)

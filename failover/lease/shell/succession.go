@@ -57,12 +57,25 @@ func (c *Succession) Run(ctx context.Context) {
 		}
 		if since := now.Sub(lastStatus); since >= wire.StatusEvery {
 			lastStatus = now
-			c.cfg.Mail.TellLeader(wire.Message{Status: &wire.StatusWord{Applied: c.cfg.Log.Applied()}})
+			c.cfg.Mail.TellLeader(wire.Message{Status: &wire.StatusWord{Applied: c.applied()}})
 		} else {
 			pause = min(pause, wire.StatusEvery-since)
 		}
 		timer.Reset(pause)
 	}
+}
+
+// applied is how far this node has applied the log, its acceptor and holder too (duty 10).
+func (c *Succession) applied() uint64 {
+	applied := c.cfg.Log.Applied()
+	if c.cfg.Viewed == nil {
+		return applied
+	}
+	// The state stands still while entries come that change none.
+	if viewed := c.cfg.Viewed(); viewed < c.cfg.Log.State().Index {
+		return min(applied, viewed)
+	}
+	return applied
 }
 
 // told is what was heard about the end of the leader's session.

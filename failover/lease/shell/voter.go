@@ -171,6 +171,12 @@ func (v *Voter) Heard(s lease.Session) (ago, left time.Duration, known bool) {
 	return v.acceptor.Heard(v.cfg.Clock(), s)
 }
 
+// Ask is Heard; it always answers.
+func (v *Voter) Ask(s lease.Session) (ago, left time.Duration, known bool, err error) {
+	ago, left, known = v.Heard(s)
+	return ago, left, known, nil
+}
+
 // Refuses reports whether this voter has endorsed the end of a session: it does not know then
 // whether the session still renews with others.
 func (v *Voter) Refuses(s lease.Session) bool {
@@ -212,17 +218,22 @@ func (v *Voter) tellVoters(expired []lease.Session) {
 // Heard is what a voter knows of a session that is open (Voter.Heard).
 type Heard interface {
 	Heard(s lease.Session) (ago, left time.Duration, known bool)
+	// Ask is Heard for who must be sure. The error is that the voter does not answer.
+	Ask(s lease.Session) (ago, left time.Duration, known bool, err error)
 }
 
 // MayOpen is the leader's word on a request for a session, beside what Apply checks: nil, or
-// that another process still renews the node's last one. The request may come from a copy of
+// that another process still renews the node's last one, or may. The request may come from a copy of
 // that node's disk on another host, whose clean interfaces say nothing of the first one's.
 func MayOpen(s *fsm.State, v Heard, b fsm.OpenSession) *fsm.Refusal {
 	sess, open := s.SessionOf(b.Node)
 	if s.Level() < 3 || !open || sess.Number != b.Last || b.Held == sess.Attempt {
 		return nil
 	}
-	heard, left, known := v.Heard(lease.Session{Node: sess.Node, Number: sess.Number})
+	heard, left, known, err := v.Ask(lease.Session{Node: sess.Node, Number: sess.Number})
+	if err != nil { // not CodeInUse, which would count against the process that asks
+		return fsm.Refuse(fsm.CodeNotReady, "whether session %d of node %s is renewed by another process cannot be told now: %v; it is asked for again", sess.Number, s.NodeName(b.Node), err)
+	}
 	if !known || left <= 0 {
 		return nil
 	}
