@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,11 +16,11 @@ import (
 // stopping is a node n2 whose log says what a test makes it say, in virtual time.
 type stopping struct {
 	*Node
+	mu     sync.Mutex
 	words  []fsm.RestVote
 	refuse bool            // nobody leads
 	then   func(*stopping) // after each word that is in the log
 	alive  map[string]bool // what gossip sees
-	at     []time.Duration // of the words
 	began  time.Time
 }
 
@@ -49,8 +50,11 @@ func (n *stopping) change(id string, f func(*fsm.Node)) {
 
 func (n *stopping) submit(_ context.Context, body fsm.Body) (fsm.Result, error) {
 	w := body.(fsm.RestVote)
-	n.words, n.at = append(n.words, w), append(n.at, time.Since(n.began))
-	if n.refuse {
+	n.mu.Lock()
+	n.words = append(n.words, w)
+	refuse := n.refuse
+	n.mu.Unlock()
+	if refuse {
 		return fsm.Result{}, errors.New("nobody leads")
 	}
 	n.change(w.Node, func(m *fsm.Node) { m.Resting = !w.Back })
@@ -58,6 +62,19 @@ func (n *stopping) submit(_ context.Context, body fsm.Body) (fsm.Result, error) 
 		n.then(n)
 	}
 	return fsm.Result{}, nil
+}
+
+func (n *stopping) refuses(yes bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.refuse = yes
+}
+
+// said is how many words there were.
+func (n *stopping) said() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.words)
 }
 
 // A node with two votes, or about to have the second one, stops: what it says, how it ends and how long it takes.
@@ -83,7 +100,7 @@ func TestHandOverVote(t *testing.T) {
 		}, "n1", "", 1, 400 * time.Millisecond, time.Second},
 		{"a word that it is back comes late", []string{"n1"}, rest("n2"), func(n *stopping) { n.then = nil }, "", "", 1, 500 * time.Millisecond, time.Second},
 		{"not a voter, and nobody is there", []string{"n1"}, func(n *stopping) { n.refuse, n.alive = true, nil }, nil, "", "", 1, 0, 0},
-		{"not a voter, and nobody leads for now", []string{"n1"}, func(n *stopping) { n.refuse = true; time.AfterFunc(1025*time.Millisecond, func() { n.refuse = false }) }, nil, "", "", 22, time.Second, 2 * time.Second},
+		{"not a voter, and nobody leads for now", []string{"n1"}, func(n *stopping) { n.refuse = true; time.AfterFunc(1025*time.Millisecond, func() { n.refuses(false) }) }, nil, "", "", 22, time.Second, 2 * time.Second},
 		{"not a voter of three", []string{"n1", "n3"}, nil, nil, "", "", 0, 0, 0},
 		{"an agent", []string{"n1"}, func(n *stopping) { n.change("n2", func(m *fsm.Node) { m.Role = fsm.RoleAgent }) }, nil, "", "", 0, 0, 0},
 		{"one that is removed", []string{"n1"}, func(n *stopping) { n.change("n2", func(m *fsm.Node) { m.Removing = true }) }, nil, "", "", 0, 0, 0},
@@ -128,16 +145,16 @@ func TestHandOverVote(t *testing.T) {
 func TestTakeVoteBackAtANewLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newStopping("n1")
-		n.refuse = true
+		n.refuses(true)
 		n.change("n2", func(m *fsm.Node) { m.Resting = true })
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); n.TakeVoteBack(ctx, n.submit) }()
 		time.Sleep(3500 * time.Millisecond)
-		if len(n.words) < 4 || len(n.words) > 5 {
-			t.Errorf("in 3.5 s without a leader it was said at %v", n.at)
+		if said := n.said(); said < 4 || said > 5 {
+			t.Errorf("in 3.5 s without a leader it was said %d times", said)
 		}
-		n.refuse = false
+		n.refuses(false)
 		n.wake() // as a new leader does
 		at := time.Since(n.began)
 		time.Sleep(restPause)
@@ -145,21 +162,21 @@ func TestTakeVoteBackAtANewLeader(t *testing.T) {
 		if n.State().Nodes["n2"].Resting {
 			t.Errorf("the new leader has not heard of it %v later", time.Since(n.began)-at)
 		}
-		said := len(n.words)
+		said := n.said()
 		for range 100 {
 			n.wake()
 			time.Sleep(10 * time.Millisecond)
 		}
-		if len(n.words) != said {
-			t.Errorf("it was said %d times after it was in the log", len(n.words)-said)
+		if n.said() != said {
+			t.Errorf("it was said %d times after it was in the log", n.said()-said)
 		}
-		n.refuse = true
+		n.refuses(true)
 		n.change("n2", func(m *fsm.Node) { m.Resting = true })
 		for range 100 { // a second full of wakes
 			n.wake()
 			time.Sleep(10 * time.Millisecond)
 		}
-		if more := len(n.words) - said; more < 10 || more > 21 {
+		if more := n.said() - said; more < 10 || more > 21 {
 			t.Errorf("it was said %d times in a second", more)
 		}
 		cancel()
