@@ -1,6 +1,8 @@
 package api
 
 import (
+	"slices"
+
 	"havip-cluster/fsm"
 )
 
@@ -20,7 +22,8 @@ func (h *health) leaderless(l Local) {
 func (h *health) fewVoters(st *fsm.State) {
 	if h.out.Voters == 1 {
 		for _, n := range st.NodeList() {
-			if n.Resting && n.Role != fsm.RoleAgent {
+			// One that votes stopped last and is just back: nothing went to another one.
+			if n.Resting && n.Role != fsm.RoleAgent && !h.votes(n.Name) {
 				h.worse(HealthYellow, "node %s was stopped in order and handed its vote over: one node decides alone, and without it everything falls silent; start %[1]s again, and it votes again by itself", n.Name)
 				return
 			}
@@ -29,4 +32,9 @@ func (h *health) fewVoters(st *fsm.State) {
 	if h.out.Voters > 0 && h.out.Voters < 3 {
 		h.worse(HealthYellow, "%d voters: the loss of one stops the cluster; add nodes until there are 3 (`havip-cluster node add NAME`, `--role witness` for one that owns nothing)", h.out.Voters)
 	}
+}
+
+// votes reports whether a node votes, as the views of the members say.
+func (h *health) votes(name string) bool {
+	return slices.ContainsFunc(h.out.Members, func(m Node) bool { return m.Name == name && m.Suffrage == "voter" })
 }

@@ -37,4 +37,12 @@ func TestWhoHasToBeThere(t *testing.T) {
 			t.Errorf("resting %t: %q, want %q", resting, h.out.Problems, want)
 		}
 	}
+	n := st.Nodes["n-2"]
+	n.Resting = true
+	st.Nodes["n-2"] = n
+	h := &health{&Status{Cluster: Cluster{Voters: 1}, Members: []Node{{Name: "node-2", Suffrage: "voter"}}}, map[string]int{}}
+	h.fewVoters(st)
+	if len(h.out.Problems) != 1 || strings.Contains(h.out.Problems[0], "handed its vote over") {
+		t.Errorf("the one that is just back votes alone: %q", h.out.Problems)
+	}
 }

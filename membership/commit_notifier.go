@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// tellAgain is the first pause before a server that has not got an entry yet is told again; twice as
-	// long each time, tellTries times. Raft's own next message tells who is further behind.
+	// tellAgain is the first pause before a server that has not got an entry yet, or is not reached, is told
+	// again; twice as long each time, tellTries times. Raft's own next message tells who is further behind.
 	tellAgain = 2 * time.Millisecond
 	tellTries = 6
 )
@@ -41,21 +41,23 @@ type tellLane struct{ want committed } // the newest; zero: nothing is wanted af
 // tell says that an entry is committed, and so are those before it.
 func (t *commitNotifier) tell(c committed) {
 	for _, s := range t.servers() {
-		if s.ID == t.self {
-			continue
+		if s.ID != t.self {
+			t.tellServer(s, c)
 		}
-		t.mu.Lock()
-		lane := t.lanes[s.ID]
-		if lane != nil {
-			lane.want = c
-			t.mu.Unlock()
-			continue
-		}
-		lane = &tellLane{want: c}
-		t.lanes[s.ID] = lane
-		t.mu.Unlock()
-		go t.travel(lane, s) // ends with the transport's own limit
 	}
+}
+
+// tellServer is tell for one server.
+func (t *commitNotifier) tellServer(s raft.Server, c committed) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if lane := t.lanes[s.ID]; lane != nil {
+		lane.want = c
+		return
+	}
+	lane := &tellLane{want: c}
+	t.lanes[s.ID] = lane
+	go t.travel(lane, s) // ends with the transport's own limit
 }
 
 // travel says what is wanted on a lane, until nothing is.
@@ -70,8 +72,8 @@ func (t *commitNotifier) travel(lane *tellLane, to raft.Server) {
 			return
 		}
 		t.mu.Unlock()
-		taken, err := t.say(to, c)
-		if taken || err != nil {
+		taken, _ := t.say(to, c) // an error is like a refusal: the next try is on another connection
+		if taken {
 			pause, tries = tellAgain, 0
 			continue
 		}

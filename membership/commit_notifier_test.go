@@ -21,7 +21,7 @@ func TestCommitNotifier(t *testing.T) {
 		tell := &commitNotifier{
 			self: "a", done: done, lanes: map[raft.ServerID]*tellLane{},
 			servers: func() []raft.Server {
-				return []raft.Server{{ID: "a"}, {ID: "b"}, {ID: "late"}, {ID: "dead"}, {ID: "never"}}
+				return []raft.Server{{ID: "a"}, {ID: "b"}, {ID: "late"}, {ID: "dead"}, {ID: "never"}, {ID: "broken"}}
 			},
 		}
 		tell.say = func(to raft.Server, c committed) (bool, error) {
@@ -37,6 +37,10 @@ func TestCommitNotifier(t *testing.T) {
 			switch to.ID {
 			case "late":
 				return n > 3, nil
+			case "broken": // the connection of before
+				if n < 3 {
+					return false, errors.New("broken pipe")
+				}
 			case "dead":
 				time.Sleep(time.Second)
 				return false, errors.New("no way")
@@ -48,15 +52,18 @@ func TestCommitNotifier(t *testing.T) {
 		for i := range uint64(3) {
 			tell.tell(committed{7, 10 + i})
 		}
-		time.Sleep(10 * time.Second)
+		time.Sleep(30 * time.Second)
 		mu.Lock()
 		defer mu.Unlock()
 		last := func(id raft.ServerID) uint64 { return said[id][len(said[id])-1] }
 		if len(said["a"]) != 0 || len(said["b"]) > 3 || last("b") != 12 {
 			t.Errorf("itself %v, b %v", said["a"], said["b"])
 		}
-		if len(said["late"]) < 4 || last("late") != 12 || last("dead") != 12 || len(said["dead"]) > 3 {
+		if len(said["late"]) < 4 || last("late") != 12 || last("dead") != 12 || len(said["dead"]) > 2*(tellTries+2) {
 			t.Errorf("late %v, dead %v", said["late"], said["dead"])
+		}
+		if n := len(said["broken"]); n < 3 || n > 5 || last("broken") != 12 {
+			t.Errorf("broken: %v", said["broken"])
 		}
 		if n := len(said["never"]); n < 3 || n > 2*(tellTries+2) {
 			t.Errorf("never: %d words", n)
@@ -95,4 +102,25 @@ func TestTheWordOfACommit(t *testing.T) {
 	if q.Term != 7 || q.PrevLogTerm != 7 || q.PrevLogEntry != 42 || q.LeaderCommitIndex != 42 || len(q.Entries) != 0 || string(q.ID) != "a" {
 		t.Errorf("%+v", q)
 	}
+}
+
+// A follower that comes back to an idle leader hears what is committed with the first heartbeats, not with Raft's next
+// word about it, which is due after four time-outs at the earliest. A busy host has three tries.
+func TestAFollowerThatIsBackHearsTheCommit(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 2)
+	back := c.followers()[0]
+	var took time.Duration
+	for range 3 {
+		back.close()
+		time.Sleep(testHeartbeat / 2) // the leader has sent heartbeats for nothing
+		back.open()
+		began := time.Now()
+		eventually(t, "it is caught up", back.node.CaughtUp)
+		back.reconcile(c.all)
+		if took = time.Since(began); took < 2*testHeartbeat {
+			return
+		}
+	}
+	t.Errorf("it was caught up %v after its start", took)
 }

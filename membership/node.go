@@ -331,12 +331,15 @@ func (n *Node) becomeLeader(leadership uint64) {
 	}
 }
 
-// followObservations wakes the watchers when the leader changes.
+// followObservations wakes the watchers when the leader changes, and tells a server that answers again what is committed.
 func (n *Node) followObservations() {
-	ch := make(chan raft.Observation, 16)
+	ch := make(chan raft.Observation, observationsMax)
 	o := raft.NewObserver(ch, false, func(o *raft.Observation) bool {
-		_, ok := o.Data.(raft.LeaderObservation)
-		return ok
+		switch o.Data.(type) {
+		case raft.LeaderObservation, raft.ResumedHeartbeatObservation:
+			return true
+		}
+		return false
 	})
 	n.raft.RegisterObserver(o)
 	defer n.raft.DeregisterObserver(o)
@@ -345,6 +348,10 @@ func (n *Node) followObservations() {
 		case <-n.done:
 			return
 		case o := <-ch:
+			if back, ok := o.Data.(raft.ResumedHeartbeatObservation); ok {
+				n.tellResumed(back.PeerID)
+				continue
+			}
 			if o.Data.(raft.LeaderObservation).LeaderID != "" {
 				n.patience.elected()
 				if n.cfg.LeaderChanged != nil {

@@ -10,6 +10,9 @@ import (
 	"havip-cluster/fsm"
 )
 
+// observationsMax is how many of Raft's observations may wait for their reader; one that finds no place is lost.
+const observationsMax = 16 + fsm.MaxNodes
+
 // Propose commits a command through this node, which must lead. term 0 means any term.
 // The error is ErrNotLeader (nothing happened), ErrUnknownOutcome, or that of a halted
 // machine; a refusal by the rules is in the Result.
@@ -90,11 +93,31 @@ func (n *Node) mayLead() error {
 // tellCommit tells the other servers of an entry that this node has just committed. Only one of the
 // term in which it still leads is told: there its word is the leader's.
 func (n *Node) tellCommit(index uint64) {
-	term, leads := n.Leading()
-	if of, there := n.entryTerm(index); !leads || !there || of != term {
-		return // the next leader tells, or has told
+	if c, own := n.ownCommit(index); own { // otherwise the next leader tells, or has told
+		n.notifier.tell(c)
 	}
-	n.notifier.tell(committed{term, index})
+}
+
+// tellResumed tells one server, which did not answer heartbeats and does again, how far this node has committed as
+// the leader. By itself Raft says so with its next word, up to two CommitTimeouts later, and that is lost when it goes
+// into a pipe that broke meanwhile.
+func (n *Node) tellResumed(id raft.ServerID) {
+	c, own := n.ownCommit(n.raft.CommitIndex())
+	if !own {
+		return
+	}
+	for _, s := range n.notifier.servers() {
+		if s.ID == id {
+			n.notifier.tellServer(s, c)
+		}
+	}
+}
+
+// ownCommit is a committed entry, if it is of the term in which this node leads.
+func (n *Node) ownCommit(index uint64) (committed, bool) {
+	term, leads := n.Leading()
+	of, there := n.entryTerm(index)
+	return committed{term, index}, leads && there && of == term
 }
 
 // wait starts something that Raft does and waits for it, but not longer than the context:

@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"havip-cluster/fsm"
 )
@@ -30,7 +33,7 @@ type Reconciler struct {
 	// commands every node can read (fsm level.go).
 	Version func(node string) string
 
-	since map[string]time.Time // by node: since when it is there, without a break
+	since map[string]time.Time // by node that may get a vote: since when it is there, without a break
 }
 
 // Run works until ctx ends.
@@ -75,11 +78,13 @@ func (r *Reconciler) settled() bool {
 func (r *Reconciler) step(ctx context.Context) error {
 	term, leads := r.Node.Leading()
 	if !leads {
+		r.since = nil
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	s := r.Node.State()
+	r.startAnew(s, r.Node.Servers())
 	if s.Cluster.ID == "" {
 		if r.Founder == nil {
 			return nil
@@ -125,6 +130,16 @@ func (r *Reconciler) followed(but string) bool {
 		}
 	}
 	return true
+}
+
+// startAnew forgets since when a node is there while it votes or its vote rests: before it is promoted the next
+// time, it is to be there for the whole time again.
+func (r *Reconciler) startAnew(s *fsm.State, servers []raft.Server) {
+	for _, srv := range servers {
+		if id := string(srv.ID); srv.Suffrage == raft.Voter || s.Nodes[id].Resting {
+			delete(r.since, id)
+		}
+	}
 }
 
 // ready reports whether a node may become a voter: it is there, holds about the whole log,
@@ -243,17 +258,23 @@ func (n *Node) beginRemoval(ctx context.Context, name string, force bool, alive 
 	return node, err
 }
 
-// mayRemove refuses a removal. Voters whose removal has begun count as gone.
+// mayRemove refuses a removal. Voters whose removal has begun count as gone, and one whose vote rests as one that is
+// not there: it stops, though it may still answer.
 func mayRemove(s *fsm.State, voters []string, node fsm.Node, force bool, alive func(string) bool) *fsm.Refusal {
-	left, up := 0, 0
+	left, up, rests := 0, 0, []string{}
 	for _, v := range voters {
-		if v == node.ID || s.Nodes[v].Removing {
+		switch n := s.Nodes[v]; {
+		case v == node.ID || n.Removing:
 			continue
-		}
-		left++
-		if alive(v) {
+		case n.Resting:
+			rests = append(rests, n.Name)
+		case alive(v):
 			up++
 		}
+		left++
+	}
+	if left > 0 && left == len(rests) {
+		return fsm.Refuse(fsm.CodeUnsupported, "node %s is the last voter that stays: the vote of %s rests while it is stopped; start it first, and try again when `node list` shows that it votes", node.Name, strings.Join(rests, " and "))
 	}
 	if left == 0 {
 		return fsm.Refuse(fsm.CodeUnsupported, "node %s is the last voter; the cluster ends with it: stop its agent and delete its data directory instead", node.Name)

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"havip-cluster/fsm"
 	"havip-cluster/membership/identity"
 )
@@ -142,6 +144,41 @@ func TestRemoveNodeRefuses(t *testing.T) {
 	}
 }
 
+// A vote that comes back waits for the silence each time, not only the first time.
+func TestReadyWaitsAgain(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 2)
+	leader, back := c.leader(), c.followers()[0]
+	votes := func() bool {
+		ids, _ := leader.node.Voters()
+		return slices.Contains(ids, back.id.NodeID)
+	}
+	version := fsm.VersionWithLevel("test")
+	c.do(fsm.UpdateNode{ID: leader.id.NodeID, Version: &version})
+	c.do(fsm.RestVote{Node: back.id.NodeID})
+	eventually(t, "its vote is taken", func() bool { return !votes() })
+	at := time.Now()
+	c.do(fsm.RestVote{Node: back.id.NodeID, Back: true})
+	eventually(t, "it votes again", votes)
+	if took := time.Since(at); took < silence(testLease) {
+		t.Fatalf("it was made a voter %v after it was back, and is silent for %v", took, silence(testLease))
+	}
+}
+
+// A leader that no longer leads knows of nobody's presence; nor does one of those who vote or rest.
+func TestReadyStartsAnew(t *testing.T) {
+	x := newSituation().voters("n1", "n2").node("n3", fsm.RoleVoter).node("n4", fsm.RoleVoter).in(raft.Nonvoter, "n3", "n4").resting("n4")
+	r := &Reconciler{Node: &Node{Machine: NewMachine()}, since: map[string]time.Time{"n2": {}, "n3": {}, "n4": {}}}
+	r.startAnew(x.s, x.servers)
+	if _, waits := r.since["n3"]; !waits || len(r.since) != 1 {
+		t.Errorf("left: %v", r.since)
+	}
+	check(t, r.step(t.Context()))
+	if r.since != nil {
+		t.Errorf("it does not lead, and knows %v", r.since)
+	}
+}
+
 // owned is a situation in which n1 owns a HAVIP, and n2 and n3 may or may not take it.
 func owned(may ...string) *situation {
 	x := newSituation().voters("n1", "n2", "n3")
@@ -191,6 +228,10 @@ func TestMayRemove(t *testing.T) {
 		{"the dead voter", owned().lost("n3"), three, "n3", "", false},
 		{"the last voter", owned(), []string{"n2"}, "n2", "last voter", true},
 		{"the last one that is not going already", ending(owned(), "n1", "n3"), three, "n2", "last voter", true},
+		{"the only other one stops", owned("n1", "n2").resting("n2"), []string{"n1", "n2"}, "n1", "the vote of n2 rests", true},
+		{"the one that stops itself", owned("n1", "n2").resting("n2"), []string{"n1", "n2"}, "n2", "", false},
+		{"one of the two others stops, though it still answers", owned("n1", "n2").resting("n3"), three, "n1", "only 1 of 2", false},
+		{"both others stop", owned("n1", "n2").resting("n2", "n3"), three, "n1", "the vote of n2 and n3 rests", true},
 		{"an agent", owned(), []string{"n1", "n2"}, "n3", "", false},
 		{"in maintenance itself", owned("n1", "n2").freeze(func(s *fsm.State, _ *fsm.HAVIP) {
 			n := s.Nodes["n1"]

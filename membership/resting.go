@@ -16,12 +16,15 @@ import (
 // it runs again it says so, and votes when it has caught up, like any replica.
 
 const (
-	restPause = 50 * time.Millisecond // between two looks at who votes, where nothing wakes
-	backPause = time.Second           // between two tries to say that this node runs again
+	restPause = 50 * time.Millisecond // between two looks at who votes, and at least between two words
+	backPause = time.Second           // between two tries to say that this node runs again, where nothing wakes
 	bothStop  = 20                    // looks that find both votes resting, until the node believes that both stop
 	// promoteWait is how long the only voter that stops waits, beyond its silence, for another node that is there
 	// and about to vote.
 	promoteWait = 3 * time.Second
+	// promoteLook is how long a node without a vote looks, when its word is in the log, for a promotion that the
+	// leader had decided before: longer than one step of the Reconciler.
+	promoteLook = reconcileEvery + restPause
 )
 
 // ErrVoteKept means that a node stops with its vote: what has no majority without it falls silent.
@@ -33,21 +36,33 @@ type OwnWord func(ctx context.Context, body fsm.Body) (fsm.Result, error)
 // HandOverVote is called once when this node stops, after it has given away what it owns. With two voters, of which
 // this node is one, it returns nil when the other one alone votes, in the log of this node too; leadership has gone
 // there before. It also returns nil when there is nothing to hand over: no vote, or three voters and more. The
-// only voter waits for a node that is there and about to get a vote. The error says what follows of it.
+// only voter waits for a node that is there and about to get a vote; a node about to get the second vote sees to
+// it first that it does not. The error says what follows of it.
 func (n *Node) HandOverVote(ctx context.Context, submit OwnWord, alive func(node string) bool) (to string, err error) {
 	if n.State().Level() < 4 {
 		return "", nil
 	}
+	n.declineVote(ctx, submit, alive)
 	n.awaitSecond(ctx, alive)
 	other, two := n.otherVoter()
 	if !two {
 		return "", n.aloneWith()
 	}
+	return n.passVote(ctx, submit, other)
+}
+
+// passVote says that this node's vote rests and waits until it does not vote any more, or need not care.
+func (n *Node) passVote(ctx context.Context, submit OwnWord, other string) (to string, err error) {
 	name := n.State().NodeName(other)
 	both := 0
 	for {
-		if voters, _ := n.Voters(); !slices.Contains(voters, n.cfg.Node) {
+		switch voters, _ := n.Voters(); {
+		case !slices.Contains(voters, n.cfg.Node):
 			return name, nil
+		case len(voters) == 1:
+			return "", n.aloneWith() // the other one stops too, and was first
+		case len(voters) > 2:
+			return "", nil
 		}
 		nodes := n.State().Nodes
 		switch {
@@ -61,6 +76,36 @@ func (n *Node) HandOverVote(ctx context.Context, submit OwnWord, alive func(node
 		select {
 		case <-ctx.Done():
 			return "", fmt.Errorf("%w to node %s in time: it falls silent within a lease, until this node is started again", ErrVoteKept, name)
+		case <-time.After(restPause):
+		}
+	}
+}
+
+// declineVote keeps a node that stops from becoming the second voter at its end: promoted just then, it would
+// leave the other one with two votes and nobody to take one. It returns when the log has for promoteLook that this
+// node's vote rests, or when it need not: the node votes, several others do, or it is not to vote.
+func (n *Node) declineVote(ctx context.Context, submit OwnWord, alive func(node string) bool) {
+	var since time.Time // when the word was first seen in the log; zero: it is not there
+	for {
+		voters, _ := n.Voters()
+		me, member := n.State().Nodes[n.cfg.Node]
+		if len(voters) > 1 || slices.Contains(voters, n.cfg.Node) || !member || me.Role == fsm.RoleAgent || me.Removing {
+			return
+		}
+		switch {
+		case !me.Resting: // also when a word that this node is back came after it
+			since = time.Time{}
+			if !n.say(ctx, submit, fsm.RestVote{Node: n.cfg.Node}) && !slices.ContainsFunc(voters, alive) {
+				return // nobody is there who could promote it
+			}
+		case since.IsZero():
+			since = time.Now()
+		case time.Since(since) >= promoteLook:
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
 		case <-time.After(restPause):
 		}
 	}
@@ -133,16 +178,21 @@ func (n *Node) TakeVoteBack(ctx context.Context, submit OwnWord) {
 	watch, stop := n.Watch()
 	defer stop()
 	for {
-		woken, again := watch, (<-chan time.Time)(nil)
+		var again <-chan time.Time
 		if n.State().Nodes[n.cfg.Node].Resting {
 			n.say(ctx, submit, fsm.RestVote{Node: n.cfg.Node, Back: true})
-			woken, again = nil, time.After(backPause)
+			again = time.After(backPause)
+			select { // what is applied wakes below, and so does a new leader
+			case <-ctx.Done():
+				return
+			case <-time.After(restPause):
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-again:
-		case <-woken:
+		case <-watch:
 		}
 	}
 }

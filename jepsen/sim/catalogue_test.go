@@ -10,7 +10,7 @@ import (
 
 // What a schedule can say is a fault of the catalogue, or a demand or an aid of directed schedules.
 func TestTheCatalogueIsPlayed(t *testing.T) {
-	aids := []string{"lead", "own", "repeat", "align", "steady", "idle", "recalled", "answered"}
+	aids := []string{"lead", "own", "repeat", "align", "back", "steady", "idle", "recalled", "answered"}
 	listed := map[string]bool{}
 	for _, f := range faults.Catalogue {
 		for _, word := range f.Sim {

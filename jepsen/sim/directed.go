@@ -74,6 +74,25 @@ func (w *World) awaitRenewal(d direction) {
 	}
 }
 
+// awaitBack returns when the log of the leader has that a host that was stopped runs again: its vote does not rest, and
+// it has a session. The times of a directed schedule count from there, as if it had come when the event says.
+func (w *World) awaitBack(name string) {
+	w.mu.Lock()
+	id := w.named(name).node
+	w.mu.Unlock()
+	for end := time.Now().Add(formBound); time.Now().Before(end) && !w.isBroken(); time.Sleep(ms) {
+		lead := w.leader()
+		if lead == nil {
+			continue
+		}
+		s := lead.raft.Load().State()
+		if _, open := s.SessionOf(id); open && !s.Nodes[id].Resting {
+			return
+		}
+	}
+	w.violate("schedule", "%s does not come back", name)
+}
+
 // mustStay demands that a HAVIP is answered all the time, in a directed schedule.
 func (w *World) mustStay(havip string, d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end) && !w.isBroken(); time.Sleep(ms) {

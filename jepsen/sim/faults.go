@@ -73,6 +73,7 @@ func init() { // in init, because play refers to ops
 		"own":         {"v h", func(w *World, a []string) { w.untilOwns(a[0], a[1]) }},
 		"repeat":      {"s n", (*World).repeatCommand},
 		"align":       {"h h", func(w *World, a []string) { w.awaitRenewal(pair(a[0], a[1])) }},
+		"back":        {"h", func(w *World, a []string) { w.awaitBack(a[0]) }},
 		"steady":      {"v d", func(w *World, a []string) { w.operator(func() { w.mustStay(a[0], dur(a[1])) }) }},
 		"idle":        {"n n d", func(w *World, a []string) { w.operator(func() { w.mustIdle(num(a[0]), num(a[1]), dur(a[2])) }) }},
 		"recalled":    {"h n", func(w *World, a []string) { w.mustBeRecalled(a[0], num(a[1])) }},

@@ -108,7 +108,7 @@ func (w *World) run() {
 		w.notef("> %s", e)
 		w.count(func(st *Stats) { st.Faults++ })
 		ops[e.Op].do(w, e.Args)
-		if e.Op == "align" {
+		if e.Op == "align" || e.Op == "back" {
 			began = time.Now().Add(-e.At)
 		}
 	}
