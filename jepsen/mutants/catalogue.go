@@ -91,7 +91,7 @@ var catalogue = []bug{
 	inFSM("older-session", "1: opening closes the older session", "^TestRandomCommands$"),
 	lease("send-time-deadline", "2: the deadline counts from the sending", leaseSearch()),
 	lease("config-check", "2: the same voter set", leaseSearch()),
-	lease("silence-ack", "2: silence before acknowledging", directed),
+	lease("silence-ack", "2: silence before acknowledging"),
 	lease("majority", "2, 5: a majority", leaseSearch()),
 	lease("growth", "2: round and time of sending grow", leaseSearch(), directed),
 	lease("boot", "2: a renewal names the voter's process", leaseSearch(), directed),
