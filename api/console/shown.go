@@ -69,10 +69,15 @@ func asText(shown any) string {
 	return string(text)
 }
 
-// was reads the field. A form without it, or with one that cannot be read, was shown as things are now.
+// was reads the field. What it does not have, or all of it if it cannot be read, was shown as things are now.
 func was[T any](text string, now T) T {
+	shown, all := map[string]json.RawMessage{}, map[string]json.RawMessage{}
+	if json.Unmarshal([]byte(text), &shown) != nil || json.Unmarshal([]byte(asText(now)), &all) != nil {
+		return now
+	}
+	maps.Copy(all, shown)
 	var out T // not now: maps and lists would be read into those of now, and change it
-	if text == "" || json.Unmarshal([]byte(text), &out) != nil {
+	if json.Unmarshal([]byte(asText(all)), &out) != nil {
 		return now
 	}
 	return out
