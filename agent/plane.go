@@ -21,10 +21,7 @@ func (a *node) openPlane() bool {
 	if a.teller == nil {
 		return false
 	}
-	ends, ok := guard.PlaneEnds()
-	if !ok {
-		return false
-	}
+	ends := guard.PlaneEnds()
 	if a.edge != nil && a.fenceKind() != fence.EBPF {
 		ends.Close()
 		return false

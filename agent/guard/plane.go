@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,27 +20,21 @@ import (
 	"havip-cluster/netdev/fence"
 )
 
-const (
-	// fenceWait is how long the plane waits for the fence that the guard opens at the agent's first word.
-	fenceWait = time.Second
-	// spareProcessors, as in the agent: a thread of the plane finds a place in Go's scheduler.
-	spareProcessors = 2
-)
+// fenceWait is how long the plane waits for the fence that the guard opens at the agent's first word.
+const fenceWait = time.Second
 
 // planeFD is the first of the three files of the lease plane that the agent inherits after the pipe.
 const planeFD = childFD + 1
 
-// PlaneEnds takes over what joins this agent and the lease plane in its guard; false: there is none.
-// After NewTeller.
-func PlaneEnds() (plane.Ends, bool) {
+// PlaneEnds takes over what joins this agent and the lease plane in its guard. Once NewTeller has found one.
+func PlaneEnds() plane.Ends {
 	var files [3]*os.File
 	for i, name := range []string{"control of the lease plane", "words of the lease plane", "lease page"} {
 		fd := planeFD + i
 		unix.CloseOnExec(fd)
 		files[i] = os.NewFile(uintptr(fd), name)
 	}
-	e := plane.Ends{Control: files[0], Words: files[1], Page: files[2]}
-	return e, files[0] != nil && files[1] != nil && files[2] != nil
+	return plane.Ends{Control: files[0], Words: files[1], Page: files[2]}
 }
 
 // serve runs the lease plane for the agent until stop is called.
@@ -53,8 +46,8 @@ func (g *guard) serve(ends plane.Ends) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcessors)
+	if err := realtime.TuneScheduler(); err != nil {
+		g.log.Debug("the guard wakes more often than it has to", "err", err)
 	}
 	p.RaiseProcess()
 	done := make(chan struct{})

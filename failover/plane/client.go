@@ -95,18 +95,9 @@ type asked[T any] struct {
 
 // NewClient takes over the agent's ends. Nothing is said before Start.
 func NewClient(e Ends, cfg ClientConfig) (*Client, error) {
-	defer e.Close()
-	page, err := OpenPage(e.Page)
+	page, control, words, err := e.open()
 	if err != nil {
 		return nil, err
-	}
-	control, err := net.FileConn(e.Control)
-	if err != nil {
-		return nil, fmt.Errorf("plane: %w", err)
-	}
-	words, err := newPackets(e.Words)
-	if err != nil {
-		return nil, errors.Join(err, control.Close())
 	}
 	c := &Client{
 		cfg: cfg, page: page, control: control, words: words, enc: gob.NewEncoder(control), waiting: map[uint64]chan answer{},
@@ -307,11 +298,7 @@ func (c *Client) Hear(from string, word []byte) {
 // Begin implements shell.Leaseholder.
 func (c *Client) Begin(s lease.Session, sent lease.Instant, length time.Duration) bool {
 	c.page.Authorise(c.cfg.Clock().Add(Authorisation))
-	c.feed.mu.Lock()
-	v := c.feed.view(c.cfg.Log, c.page) // the plane must know the session before it renews it
-	c.feed.told = *v
-	c.feed.mu.Unlock()
-	a, err := c.call(order{Begin: &begin{s, sent, length}, View: v})
+	a, err := c.beginBy(&begin{s, sent, length})
 	if err != nil || !a.OK {
 		c.page.Authorise(0)
 		_ = c.send(order{Release: true}) // an order that is late is followed by this one
@@ -319,6 +306,16 @@ func (c *Client) Begin(s lease.Session, sent lease.Instant, length time.Duration
 	}
 	c.current.Store(s.Number)
 	return true
+}
+
+// beginBy sends the order with what the plane must know before it renews the session. No other view is told
+// between the look at the log and the answer: the plane would go back to this one after it.
+func (c *Client) beginBy(b *begin) (answer, error) {
+	c.feed.mu.Lock()
+	defer c.feed.mu.Unlock()
+	v := c.feed.view(c.cfg.Log, c.page)
+	c.feed.told = *v
+	return c.call(order{Begin: b, View: v})
 }
 
 // Renew implements shell.Leaseholder: the plane renews, and this side lets it.

@@ -16,7 +16,7 @@ const settleEvery = time.Millisecond
 
 // Settled is a log that says whether its latest configuration is the one in force.
 type Settled interface {
-	// Settled reports whether an entry is the newest configuration in the log, and none is being written.
+	// Settled reports whether an entry is the newest configuration in the log.
 	Settled(index uint64) bool
 }
 

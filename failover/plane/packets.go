@@ -3,6 +3,7 @@ package plane
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"sync"
 	"unsafe"
@@ -159,6 +160,21 @@ func Pair() (agent, plane Ends, err error) {
 	}
 	plane.Page = file(fd, "lease page")
 	return agent, plane, nil
+}
+
+// open takes over what the files are of, and closes them.
+func (e Ends) open() (page *Page, control net.Conn, words *packets, err error) {
+	defer e.Close()
+	if page, err = OpenPage(e.Page); err != nil {
+		return nil, nil, nil, err
+	}
+	if control, err = net.FileConn(e.Control); err != nil {
+		return nil, nil, nil, fmt.Errorf("plane: %w", err)
+	}
+	if words, err = newPackets(e.Words); err != nil {
+		return nil, nil, nil, errors.Join(err, control.Close())
+	}
+	return page, control, words, nil
 }
 
 // Close closes the files.

@@ -78,18 +78,9 @@ type core struct {
 
 // NewServer takes over the plane's ends.
 func NewServer(e Ends, h Host) (*Server, error) {
-	defer e.Close()
-	page, err := OpenPage(e.Page)
+	page, control, words, err := e.open()
 	if err != nil {
 		return nil, err
-	}
-	control, err := net.FileConn(e.Control)
-	if err != nil {
-		return nil, fmt.Errorf("plane: %w", err)
-	}
-	words, err := newPackets(e.Words)
-	if err != nil {
-		return nil, errors.Join(err, control.Close())
 	}
 	return &Server{host: h, page: page, control: control, words: words, view: newView(page.Suspended), enc: gob.NewEncoder(control)}, nil
 }

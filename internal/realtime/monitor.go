@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,19 @@ func RelaxMonitor() error {
 		return fmt.Errorf("let Go's monitor thread sleep longer: %w", err)
 	}
 	return nil
+}
+
+// spareProcessors are what Go's scheduler has beyond the cores, for the threads that renew and answer:
+// back from the kernel, each goes on at once, and does not wait for a goroutine to give its place up.
+const spareProcessors = 2
+
+// TuneScheduler readies Go's scheduler for a process that renews and answers: places to spare, unless
+// GOMAXPROCS says how many there are, and RelaxMonitor, whose error it returns.
+func TuneScheduler() error {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcessors)
+	}
+	return RelaxMonitor()
 }
 
 // monitorThread finds the monitor: the first thread that a program of Go makes (runtime.main), and

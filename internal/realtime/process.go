@@ -14,10 +14,14 @@ import (
 // raised yet.
 const raiseLooks = 3
 
-// RaiseProcess gives every thread of this process, and those that it makes from now on, the priority of
+// RaiseProcess gives the threads of this process, and those that it makes from now on, the priority of
 // Enter: for a small process that does nothing but renew and answer. Go's runtime stops all its threads
 // now and then and waits for each of them, so one without the priority would hold up the others: with
 // eight busy loops on two cores for 50 ms and more.
+//
+// The runtime's monitor stays as it is: it runs no goroutine, so nobody waits for it, and a real-time
+// thread has no slack in its timers, so RelaxMonitor would be in vain. With the priority it took half of
+// what the process used, and that before everybody else on the host.
 //
 // Start children before: they would inherit it. What the host refuses is in Report.
 func (p *Plane) RaiseProcess() {
@@ -33,6 +37,7 @@ func raiseProcess() error {
 	if err := raiseThread(); err != nil {
 		return err
 	}
+	monitor, _ := monitorThread("/proc") // 0 is no thread
 	for range raiseLooks {
 		tasks, err := os.ReadDir("/proc/self/task")
 		if err != nil {
@@ -40,7 +45,7 @@ func raiseProcess() error {
 		}
 		for _, t := range tasks {
 			tid, err := strconv.Atoi(t.Name())
-			if err != nil {
+			if err != nil || tid == monitor {
 				continue
 			}
 			attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: Priority}

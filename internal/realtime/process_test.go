@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Every thread has the priority, also those that the runtime makes afterwards; in a process of its own,
+// Every thread has the priority but the runtime's monitor, also those that are made afterwards; in a process of its own,
 // because nothing takes it away again.
 func TestRaiseProcess(t *testing.T) {
 	if os.Getenv("HAVIP_RAISE") == "" {
@@ -47,9 +47,13 @@ func TestRaiseProcess(t *testing.T) {
 	if len(after) <= len(before) {
 		t.Fatalf("%d threads, and %d later", len(before), len(after))
 	}
+	monitor, err := monitorThread("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for tid, policy := range after {
-		if policy != unix.SCHED_RR {
-			t.Errorf("thread %d has policy %d", tid, policy)
+		if (policy == unix.SCHED_RR) == (tid == monitor) {
+			t.Errorf("thread %d has policy %d; the monitor is %d", tid, policy, monitor)
 		}
 	}
 	fmt.Println(len(after), "threads")
