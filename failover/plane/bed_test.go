@@ -234,4 +234,3 @@ func (b *bed) left() time.Duration { return lease.Instant(b.fence.deadline.Load(
 
 // slow is for what a busy machine may delay.
 const slow = 10 * time.Second
-
