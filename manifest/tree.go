@@ -3,11 +3,8 @@ package manifest
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"havip-cluster/fsm"
@@ -42,7 +39,7 @@ func parse(p *pacer, data []byte) (root *tree, err error) {
 	if f := readable(data); f != nil {
 		return nil, *f
 	}
-	if trimmed := bytes.TrimSpace(data); len(trimmed) > 0 && (trimmed[0] == '{' || trimmed[0] == '[') && json.Valid(trimmed) {
+	if trimmed := bytes.Trim(data, " \t\r\n"); len(trimmed) > 0 && (trimmed[0] == '{' || trimmed[0] == '[') && json.Valid(trimmed) {
 		return parseJSON(p, data)
 	}
 	// The library is fed with anything that a file may hold. A panic in it is a fault of
@@ -93,108 +90,6 @@ func placeOf(data []byte, offset int) Place {
 	before := data[:min(offset, len(data))]
 	start := bytes.LastIndexByte(before, '\n') + 1
 	return Place{Line: bytes.Count(before, []byte("\n")) + 1, Col: utf8.RuneCount(before[start:]) + 1}
-}
-
-// parseJSON reads JSON that is known to be valid.
-func parseJSON(p *pacer, data []byte) (*tree, error) {
-	r := &jsonReader{pacer: p, data: data, dec: json.NewDecoder(bytes.NewReader(data))}
-	r.dec.UseNumber()
-	root, err := r.value(1)
-	if err != nil {
-		return nil, err
-	}
-	root.size = r.count
-	if _, err := r.dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, fault(r.place(), "", CodeSyntax, "more than one document; a file holds one")
-	}
-	return root, nil
-}
-
-type jsonReader struct {
-	*pacer
-	data  []byte
-	dec   *json.Decoder
-	at    int   // offset up to which lines are counted
-	so    Place // the place of at
-	count int
-}
-
-// place is that of the next token: places only grow, so each byte is counted once.
-func (r *jsonReader) place() Place {
-	next := int(r.dec.InputOffset())
-	for next < len(r.data) && strings.IndexByte(" \t\r\n,:", r.data[next]) >= 0 {
-		next++
-	}
-	if r.so.Line == 0 {
-		r.so = Place{1, 1}
-	}
-	for ; r.at < next; r.at++ {
-		switch b := r.data[r.at]; {
-		case b == '\n':
-			r.so = Place{r.so.Line + 1, 1}
-		case utf8.RuneStart(b):
-			r.so.Col++
-		}
-	}
-	return r.so
-}
-
-func (r *jsonReader) value(depth int) (*tree, error) {
-	n := &tree{Place: r.place()}
-	if r.count++; depth > MaxDepth || r.count > MaxNodes {
-		return nil, fault(n.Place, "", fsm.CodeLimit, "nested deeper than %d, or more than %d values", MaxDepth, MaxNodes)
-	}
-	if r.count%valuesBetweenChecks == 0 {
-		if err := r.look(); err != nil {
-			return nil, err
-		}
-	}
-	tok, err := r.dec.Token()
-	if err != nil {
-		return nil, fault(n.Place, "", CodeSyntax, "%v", err)
-	}
-	switch t := tok.(type) {
-	case nil:
-		n.shape = shapeNull
-	case bool:
-		n.shape, n.text = shapeBool, strconv.FormatBool(t)
-	case json.Number:
-		n.shape, n.text = shapeFloat, t.String()
-		if _, err := strconv.ParseInt(n.text, 10, 64); err == nil {
-			n.shape = shapeInt
-		}
-	case string:
-		n.shape, n.text = shapeText, t
-	case json.Delim:
-		n.shape = shapeList
-		if t == '{' {
-			n.shape = shapeMapping
-		}
-		err = r.inside(n, depth)
-	}
-	return n, err
-}
-
-// inside reads the content of a list or an object up to its end.
-func (r *jsonReader) inside(n *tree, depth int) error {
-	for r.dec.More() {
-		if n.shape == shapeMapping {
-			key, err := r.value(depth + 1)
-			if err != nil {
-				return err
-			}
-			n.keys = append(n.keys, key)
-		}
-		item, err := r.value(depth + 1)
-		if err != nil {
-			return err
-		}
-		n.items = append(n.items, item)
-	}
-	if _, err := r.dec.Token(); err != nil {
-		return fault(n.Place, "", CodeSyntax, "%s without an end", n.shape)
-	}
-	return nil
 }
 
 // at appends a key or an index to a path.

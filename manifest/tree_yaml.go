@@ -96,7 +96,8 @@ func prescan(data []byte) *Fault {
 			return refuse(line, indent+1, fsm.CodeLimit, "nested deeper than %d", MaxDepth)
 		}
 		if values += valuesIn(text); values > MaxNodes || values > denseFrom+(len(data)-len(rest))/bytesPerValue {
-			return refuse(line, 1, fsm.CodeLimit, "about %d values in %d bytes are more than a configuration has; is the file one?", values, len(data)-len(rest))
+			f := tooDense(Place{line, 1}, values, len(data)-len(rest))
+			return &f
 		}
 		if comments += commentsIn(text); comments > MaxComments {
 			return refuse(line, 1, fsm.CodeLimit, "more than %d comments (# after a blank or at the start of a line); drop some", MaxComments)
@@ -121,6 +122,10 @@ const (
 	denseFrom     = 50000 // values; a file of fewer may be as dense as it likes
 )
 
+func tooDense(p Place, values, size int) Fault {
+	return fault(p, "", fsm.CodeLimit, "about %d values in %d bytes are more than a configuration has; is the file one?", values, size)
+}
+
 // valuesIn counts about how many values and keys a line has, within quotes too.
 func valuesIn(text []byte) int {
 	n := 0
@@ -128,7 +133,8 @@ func valuesIn(text []byte) int {
 		switch {
 		case c == ',' || c == '[' || c == '{':
 			n++
-		case (c == ':' || c == '-' || c == '?') && (i+1 == len(text) || text[i+1] == ' ' || text[i+1] == '\t'):
+		case (c == ':' || c == '-' || c == '?') && (i+1 == len(text) || text[i+1] == ' ' || text[i+1] == '\t'),
+			c == ':' && i > 0 && text[i-1] == '"': // as JSON has it
 			n++
 			if c != '-' {
 				n++ // key and value
