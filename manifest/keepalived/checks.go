@@ -125,9 +125,9 @@ func (c *config) readProcess(t *tracker) {
 			}
 		case "weight":
 			t.weigh(o)
-		case "quorum":
-			if o.arg(0) != "1" {
-				t.why = "it counts processes (quorum " + o.arg(0) + "), and a check says only whether there is one"
+		case "quorum", "quorum_max":
+			if o.key() == "quorum_max" || o.arg(0) != "1" {
+				t.why = "it counts processes (" + o.key() + " " + o.arg(0) + "), and a check says only whether there is one"
 			}
 		}
 	}

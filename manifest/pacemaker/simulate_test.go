@@ -108,10 +108,18 @@ func (s clusterStatus) owners() map[string]string {
 }
 
 // simulate runs crm_simulate on a CIB. Some it cannot carry out, and only tells what it
-// would do.
+// would do. What Pacemaker 3 calls fencing-enabled, those before it know as stonith-enabled alone, which
+// Pacemaker 3 reads as well.
 func simulate(t *testing.T, file string) (simulated, error) {
 	t.Helper()
-	var err error
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return simulated{}, err
+	}
+	file = filepath.Join(t.TempDir(), "cib.xml")
+	if err := os.WriteFile(file, bytes.ReplaceAll(data, []byte(`name="fencing-`), []byte(`name="stonith-`)), 0o600); err != nil {
+		return simulated{}, err
+	}
 	for _, how := range []string{"--simulate", "--run"} {
 		c := exec.Command("crm_simulate", "--xml-file", file, how, "--show-scores", "--output-as=xml")
 		c.Env = append(os.Environ(), "TZ=UTC")
