@@ -104,6 +104,11 @@ func (g *guard) run() error {
 		stopPlane = func() {}
 	}
 	go g.forward(signals, cmd.Process)
+	over := make(chan struct{})
+	defer close(over)
+	if os.Getpid() == 1 {
+		go reap(over, cmd.Process.Pid)
+	}
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
