@@ -8,13 +8,16 @@ import (
 	"havip-cluster/provider"
 )
 
-// cloudMetrics is what the leader shows of its provider; nodes that do not lead, and those without one, show nothing.
+// cloudMetrics is what a node shows of its provider: the leader what it saw, and each node whether it holds calls
+// back. A node without a provider shows nothing.
 type cloudMetrics struct{ *cloud }
 
 var (
 	metricDrift     = prometheus.NewDesc("havip_provider_drift", "Differences between log and cloud at the last look, by kind.", []string{"code"}, nil)
 	metricCloudUp   = prometheus.NewDesc("havip_provider_up", "1 when the last look at the cloud brought an answer, else 0.", []string{"kind"}, nil)
 	metricCloudAge  = prometheus.NewDesc("havip_provider_observed_age_seconds", "How old the newest answer of the cloud is.", nil, nil)
+	metricCircuit   = prometheus.NewDesc("havip_provider_circuit_open", "1 while this node holds its calls to the cloud back, because it did not answer.", []string{"kind"}, nil)
+	metricCircuits  = prometheus.NewDesc("havip_provider_circuit_opened_total", "How often this node began to hold its calls to the cloud back.", []string{"kind"}, nil)
 	metricCloudLook = prometheus.NewDesc("havip_provider_looks_total", "Looks at the cloud, by outcome.", []string{"outcome"}, nil)
 )
 
@@ -24,6 +27,11 @@ func (cloudMetrics) Describe(chan<- *prometheus.Desc) {}
 // Collect implements prometheus.Collector.
 func (m cloudMetrics) Collect(ch chan<- prometheus.Metric) {
 	p, _ := m.Provider()
+	if c, ok := p.(provider.Circuit); ok {
+		open, opened := c.Circuit()
+		ch <- prometheus.MustNewConstMetric(metricCircuit, prometheus.GaugeValue, oneIf(open), p.Kind())
+		ch <- prometheus.MustNewConstMetric(metricCircuits, prometheus.CounterValue, float64(opened), p.Kind())
+	}
 	looks, failed := m.Counts()
 	if p == nil || looks == 0 {
 		return

@@ -152,6 +152,12 @@ type EIPBinder interface {
 	UnbindEIP(ctx context.Context, id, token string) error
 }
 
+// Circuit is a provider that leaves a cloud alone for a while when it does not answer.
+type Circuit interface {
+	// Circuit says whether calls are held back now, and how often that began since the provider was made.
+	Circuit() (open bool, opened uint64)
+}
+
 // Errors that a provider wraps.
 var (
 	// ErrUnavailable: the cloud was not asked, or did not answer; the same call may succeed later.

@@ -14,6 +14,7 @@ import (
 type breaker struct {
 	mu     sync.Mutex
 	failed int       // in a row
+	opened uint64    // how often the circuit opened
 	until  time.Time // nobody asks before
 	pause  time.Duration
 	trying bool // one call is out to see whether the cloud is back
@@ -32,6 +33,13 @@ func (b *breaker) allow(now time.Time) error {
 	}
 	b.trying = true
 	return nil
+}
+
+// state is whether calls are held back, but for the one that tries, and how often that began.
+func (b *breaker) state() (open bool, opened uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failed >= breakAfter, b.opened
 }
 
 // answered: the cloud spoke, be it a refusal.
@@ -53,6 +61,9 @@ func (b *breaker) silent(now time.Time, why string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.failed++
+	if b.failed == breakAfter {
+		b.opened++
+	}
 	b.trying, b.why = false, clip(strings.TrimPrefix(why, provider.ErrUnavailable.Error()+": "), 200)
 	if b.failed >= breakAfter {
 		b.pause = min(max(2*b.pause, breakFirst), breakMax)

@@ -40,6 +40,7 @@ var (
 	_ provider.Inventory = (*Client)(nil)
 	_ provider.Keeper    = (*Client)(nil)
 	_ provider.EIPBinder = (*Client)(nil)
+	_ provider.Circuit   = (*Client)(nil)
 )
 
 // New makes a client. It sends nothing.
@@ -75,6 +76,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // Kind implements provider.Provider.
 func (c *Client) Kind() string { return provider.KindTencent }
+
+// Circuit implements provider.Circuit.
+func (c *Client) Circuit() (open bool, opened uint64) { return c.breaker.state() }
 
 // Caps implements provider.Provider.
 func (c *Client) Caps() provider.Capabilities {

@@ -302,6 +302,9 @@ func TestBreaker(t *testing.T) {
 	if _, err := w.Describe(w.ctx()); !errors.Is(err, provider.ErrUnavailable) {
 		t.Fatal(err)
 	}
+	if open, opened := w.Circuit(); !open || opened != 1 {
+		t.Errorf("of a cloud that is down: open %v, opened %d times, want once", open, opened)
+	}
 	w.SetFault(fakecloud.Fault{})
 	if _, err := w.Describe(w.ctx()); err == nil || !strings.Contains(err.Error(), "not asked for") || !strings.Contains(err.Error(), "EOF") || w.count("DescribeHaVips") != 0 {
 		t.Fatalf("it was asked at once: %v", err)
@@ -309,6 +312,9 @@ func TestBreaker(t *testing.T) {
 	now = now.Add(breakFirst)
 	if _, err := w.Describe(w.ctx()); err != nil {
 		t.Fatalf("after the pause: %v", err)
+	}
+	if open, opened := w.Circuit(); open || opened != 1 {
+		t.Errorf("after an answer: open %v, opened %d times, want once", open, opened)
 	}
 }
 
@@ -328,6 +334,9 @@ func TestBreakerLetsOneTry(t *testing.T) {
 			t.Fatal("after the pause one call goes out, and no second")
 		}
 		b.silent(now, "no route")
+		if open, opened := b.state(); !open || opened != 1 {
+			t.Fatalf("a try in vain: open %v, opened %d times, want once", open, opened)
+		}
 		if pause == breakMax {
 			break
 		}
