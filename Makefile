@@ -190,6 +190,27 @@ $(BIN)/axe-$(AXE_VERSION).min.js:
 	@mkdir -p $(BIN)/axe && cd $(BIN)/axe && npm pack --silent axe-core@$(AXE_VERSION) >/dev/null && tar -xzf axe-core-$(AXE_VERSION).tgz package/axe.min.js
 	@mv $(BIN)/axe/package/axe.min.js $@ && rm -rf $(BIN)/axe
 
+# A fabric that nobody here wrote. The packages are unpacked, not installed: no service starts. Its datapath is in user
+# space, so the kernel needs no module.
+OVN_PACKAGES := openvswitch-common openvswitch-switch ovn-common ovn-central ovn-host
+.PHONY: ovn
+ovn: $(BIN)/ovn/usr/bin/ovn-nbctl ## failovers through Open Virtual Network with a HAVIP as a port of type virtual: gaps, and whom OVN names; RUNS=5 (root, /dev/net/tun, 5 min)
+	$(call install,ethtool libcap-ng0 libnuma1 libunbound8 libxdp1)
+	HAVIP_OVN=$(abspath $(BIN))/ovn HAVIP_RUNS=$(or $(RUNS),5) $(GO) test -count=1 -timeout 30m -v -run '^TestOVN' ./jepsen/scenario | grep -v level=
+
+$(BIN)/ovn/usr/bin/ovn-nbctl:
+	@mkdir -p $(BIN)/ovn/deb && cd $(BIN)/ovn/deb && { apt-get download -qq $(OVN_PACKAGES) 2>/dev/null || { apt-get update -qq && apt-get download -qq $(OVN_PACKAGES); }; } && for p in *.deb; do dpkg -x $$p ..; done
+
+# Amazon's own stand-in of the metadata service; it is no part of the product.
+METADATA_MOCK_VERSION := v1.13.0
+.PHONY: aws-mock
+aws-mock: $(BIN)/ec2-metadata-mock-$(METADATA_MOCK_VERSION) ## provider/aws against amazon-ec2-metadata-mock
+	HAVIP_METADATA_MOCK=$(abspath $<) $(GO) test -count=1 -v -run AmazonsMetadataMock ./provider/aws
+
+$(BIN)/ec2-metadata-mock-$(METADATA_MOCK_VERSION):
+	GOBIN=$(abspath $(BIN)/tmp) $(GO) install github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock@$(METADATA_MOCK_VERSION)
+	mv $(BIN)/tmp/ec2-metadata-mock $@ && rmdir $(BIN)/tmp
+
 .PHONY: measure-sizes
 measure-sizes: ## 1, 1,000, 5,000 and 10,000 HAVIPs, and Keepalived beside them (root, a quiet machine, 20 min)
 	for n in 1 1000 10000; do HAVIP_MEASURE=1 HAVIP_SIZE=$$n $(GO) test -count=1 -timeout 30m -v -run 'TestSizeIdle$$' ./jepsen/scenario | grep -E 'size_.*test.go|^(---|FAIL|ok)'; done

@@ -47,6 +47,9 @@ func (c *Cloud) describeHAVIPs(body []byte, _ string) (map[string]any, *refusal)
 	if p.HaVipIds != nil && p.Filters != nil {
 		return nil, refuse("InvalidParameter.Coexist", "HaVipIds and Filters cannot be given together")
 	}
+	if len(p.HaVipIds) > 100 {
+		return nil, refuse("InvalidParameterValue.LimitExceeded", "HaVipIds has %d ids, at most 100", len(p.HaVipIds))
+	}
 	for _, id := range p.HaVipIds {
 		if !strings.HasPrefix(id, "havip-") {
 			return nil, refuse("InvalidParameterValue.Malformed", "%q is no id of a HAVIP", id)
@@ -60,6 +63,9 @@ func (c *Cloud) describeHAVIPs(body []byte, _ string) (map[string]any, *refusal)
 			if !known {
 				return nil, refuse("InvalidParameter.FilterInvalidKey", "there is no filter %q", f.Name)
 			}
+			if slices.ContainsFunc(f.Values, tooLong) {
+				return nil, refuse("InvalidParameterValue.TooLong", "a value of the filter %q has more than 60 characters", f.Name)
+			}
 			in = in && slices.ContainsFunc(values, func(s string) bool { return slices.Contains(f.Values, s) })
 		}
 		if in {
@@ -69,6 +75,8 @@ func (c *Cloud) describeHAVIPs(body []byte, _ string) (map[string]any, *refusal)
 	shown, no := page(list, p.Offset, p.Limit)
 	return map[string]any{"TotalCount": len(list), "HaVipSet": shown}, no
 }
+
+func tooLong(name string) bool { return utf8.RuneCountInString(name) > 60 }
 
 // filtered are the values of a HAVIP that a filter looks at.
 func (v *HAVIP) filtered(name string) (values []string, known bool) {
@@ -142,6 +150,16 @@ func (c *Cloud) createHAVIP(body []byte, _ string) (map[string]any, *refusal) {
 		HaVipId: c.newID("havip"), HaVipName: p.HaVipName, Vip: vip, VpcId: p.VpcId, SubnetId: p.SubnetId, State: "UNBIND", CreatedTime: c.stamp(),
 		CheckAssociate: p.CheckAssociate, FlushedTime: "0000-00-00 00:00:00", HaVipAssociationSet: []Association{},
 	}
+	if no := suits(p.HaVipAssociationSet); no != nil {
+		return nil, no
+	}
+	for _, a := range p.HaVipAssociationSet {
+		a.HaVipId = v.HaVipId
+		if no := c.mayAssociate(v, a, v.HaVipAssociationSet); no != nil {
+			return nil, no
+		}
+		v.HaVipAssociationSet = append(v.HaVipAssociationSet, a)
+	}
 	c.havips[v.HaVipId] = v
 	if p.ClientToken != "" {
 		c.tokens[p.ClientToken] = made{string(bytes.TrimSpace(body)), v.HaVipId}
@@ -159,7 +177,7 @@ func (c *Cloud) mayCreate(p createParams) (vip string, no *refusal) {
 		return "", refuse("ResourceNotFound", "there is no VPC %s", p.VpcId)
 	case !there:
 		return "", refuse("UnsupportedOperation.SubnetNotExists", "there is no subnet %s", p.SubnetId)
-	case utf8.RuneCountInString(p.HaVipName) > 60:
+	case tooLong(p.HaVipName):
 		return "", refuse("InvalidParameterValue.TooLong", "HaVipName has more than 60 characters")
 	case len(c.havips) >= c.cfg.Quota:
 		return "", refuse("LimitExceeded", "the VPC has %d HAVIPs", len(c.havips))
@@ -246,7 +264,7 @@ func (c *Cloud) modifyHAVIP(body []byte, _ string) (map[string]any, *refusal) {
 	if no != nil {
 		return nil, no
 	}
-	if utf8.RuneCountInString(p.HaVipName) > 60 {
+	if tooLong(p.HaVipName) {
 		return nil, refuse("InvalidParameterValue.TooLong", "HaVipName has more than 60 characters")
 	}
 	v.HaVipName = p.HaVipName
@@ -260,23 +278,28 @@ func (c *Cloud) set(body []byte) (p associations, no *refusal) {
 	if no := decode(body, &p); no != nil {
 		return p, no
 	}
-	switch n := len(p.HaVipAssociationSet); {
-	case n == 0:
+	if len(p.HaVipAssociationSet) == 0 {
 		return p, refuse("MissingParameter", "HaVipAssociationSet is required")
-	case n > 10:
-		return p, refuse("LimitExceeded", "HaVipAssociationSet has %d members, at most 10", n)
+	}
+	return p, suits(p.HaVipAssociationSet)
+}
+
+// suits says what is wrong with members by themselves.
+func suits(members []Association) *refusal {
+	if n := len(members); n > 10 {
+		return refuse("LimitExceeded", "HaVipAssociationSet has %d members, at most 10", n)
 	}
 	seen := map[Association]bool{}
-	for _, a := range p.HaVipAssociationSet {
+	for _, a := range members {
 		if seen[a] {
-			return p, refuse("InvalidParameterValue.Duplicate", "%s is named twice", a.InstanceId)
+			return refuse("InvalidParameterValue.Duplicate", "%s is named twice", a.InstanceId)
 		}
 		seen[a] = true
 		if a.InstanceType != "CVM" && a.InstanceType != "ENI" || a.InstanceType == "CVM" != strings.HasPrefix(a.InstanceId, "ins-") {
-			return p, refuse("InvalidParameterValue.ParameterMismatch", "%s is not of type %s", a.InstanceId, a.InstanceType)
+			return refuse("InvalidParameterValue.ParameterMismatch", "%s is not of type %s", a.InstanceId, a.InstanceType)
 		}
 	}
-	return p, nil
+	return nil
 }
 
 func (c *Cloud) associate(body []byte, _ string) (map[string]any, *refusal) {

@@ -65,6 +65,8 @@ type Fault struct {
 	LoseOnce  string `json:"lose_once"` // the next call of this action is done, and its answer is lost
 	Garbage   bool   `json:"garbage"`   // an answer that is no JSON
 	Endless   bool   `json:"endless"`   // an answer without end
+	// Refuse gives the code with which an action is refused, by the action's name.
+	Refuse map[string]string `json:"refuse"`
 }
 
 // Association is a member of a range.

@@ -115,6 +115,9 @@ func (c *Cloud) answer(r *http.Request, action, request string, body []byte) (ou
 	if !known {
 		return nil, refuse("InvalidAction", "there is no action %q", action)
 	}
+	if code := c.fault.Refuse[action]; code != "" {
+		return nil, refuse(code, "the fault says so")
+	}
 	return do(c, body, request)
 }
 

@@ -217,8 +217,15 @@ func (c *Client) change(ctx context.Context, action string, params any, id strin
 // nothing is done twice.
 func (c *Client) changeBy(ctx context.Context, action, id string, plan func(o provider.Observed, there bool) (params any, done bool, err error)) error {
 	pause, sent := taskPoll, false
+	var hindered error // why the newest call was not done
+	late := func(err error) error {
+		return fmt.Errorf("tencent: %s of %s: the cloud has not done it within the time: %w", action, id, cmp.Or(hindered, err))
+	}
 	for {
 		o, there, err := c.one(ctx, id)
+		if err != nil && ctx.Err() != nil {
+			return late(err)
+		}
 		if err != nil {
 			return err
 		}
@@ -237,10 +244,12 @@ func (c *Client) changeBy(ctx context.Context, action, id string, plan func(o pr
 				}
 			case !hasCode(err, "UnsupportedOperation.MutexOperationTaskRunning") && !errors.Is(err, provider.ErrUnavailable):
 				return err
+			default:
+				hindered = err
 			}
 		}
 		if err := c.sleep(ctx, pause); err != nil {
-			return fmt.Errorf("tencent: %s of %s: the cloud has not done it within the time: %w", action, id, err)
+			return late(err)
 		}
 		pause = min(2*pause, taskPollMax)
 	}
