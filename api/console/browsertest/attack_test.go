@@ -100,6 +100,7 @@ func TestOpenOver(t *testing.T) {
 
 	b.must(b.cluster.Kill(at, syscall.SIGTERM))
 	w.eventually("#live-word", "Cut off")
+	b.must(b.cluster.AwaitEnd(at)) // the page is cut off before the process has ended
 	b.must(b.cluster.Start(at))
 	began = time.Now()
 	if err := w.try(chromedp.WaitVisible("#token", chromedp.ByQuery)); err != nil {

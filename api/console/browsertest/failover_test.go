@@ -27,8 +27,9 @@ const watch = `(() => {
 	return was;
 })()`
 
-// A failover as an operator sees it: the page of a HAVIP is open while its owner dies. The time is from the step
-// that the log calls confirmed, when the new owner's word that it serves is in the state, to the page that shows it.
+// A failover as an operator sees it: the page of a HAVIP is open while its owner dies. The time is from the new owner's
+// announcement to the page that shows it as bound. Beside it stands the time from the step that the log calls confirmed,
+// when the new owner's word that it serves is in the state: no page can know it before.
 func TestFailoverLive(t *testing.T) {
 	b := newBed(t)
 	b.cli(1, "havip", "create", "web", "--ip", b.lab.Address(100).String(), "--range", "cvm:node-1,node-2,node-3")
@@ -79,8 +80,8 @@ func TestFailoverLive(t *testing.T) {
 		t.Error(f)
 	}
 	t.Logf("from confirmed to shown: p50 %.0f ms, p99 %.0f ms; from announced: p50 %.0f ms, p99 %.0f ms; %d runs", rank(confirmed, 50), rank(confirmed, 99), rank(announced, 50), rank(announced, 99), runs)
-	if p := rank(confirmed, 99); p >= 300 {
-		t.Errorf("p99 is %.0f ms, at most 300", p)
+	if p := rank(announced, 99); p >= 300 {
+		t.Errorf("p99 from the announcement is %.0f ms, at most 300", p)
 	}
 }
 

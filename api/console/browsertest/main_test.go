@@ -17,5 +17,6 @@ func TestMain(m *testing.M) {
 	if done {
 		os.Exit(code)
 	}
+	netns.RaisePriority() // the doors to the nodes are in this process
 	os.Exit(m.Run())
 }
