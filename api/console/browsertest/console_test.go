@@ -74,10 +74,15 @@ func dialog(w *browser) {
 // press clicks a button of a form by what its form does, and waits for the page that comes.
 func (w *browser) press(action, says string) {
 	w.t.Helper()
-	// What the page before said must not be taken for what this one says.
-	w.do(chromedp.Evaluate(`document.querySelectorAll(".note.good").forEach(n => n.remove())`, nil))
+	w.forget()
 	w.do(chromedp.Click(fmt.Sprintf(`form[action$=%q] button`, action), chromedp.ByQuery))
 	w.eventually(".note.good", says)
+}
+
+// forget takes what a page says of the last change off it: it must not be taken for what the next one says.
+func (w *browser) forget() {
+	w.t.Helper()
+	w.do(chromedp.Evaluate(`document.querySelectorAll(".note.good").forEach(n => n.remove())`, nil))
 }
 
 // changes does each kind of change by its form.
@@ -140,6 +145,7 @@ func changes(w *browser) {
 	w.at(1, "/enis/"+w.eniPath(3, 1))
 	w.do(chromedp.Click("input[name=primary]:not(:checked)", chromedp.ByQuery), chromedp.Click("#region form button.main", chromedp.ByQuery))
 	w.eventually(".note.good", "changed")
+	w.forget()
 	w.do(chromedp.Click("input[name=primary]:not(:checked)", chromedp.ByQuery), chromedp.Click("#region form button.main", chromedp.ByQuery))
 	w.eventually(".note.good", "changed")
 
