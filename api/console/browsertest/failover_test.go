@@ -27,6 +27,9 @@ const watch = `(() => {
 	return was;
 })()`
 
+// fetches are when a page asked for itself and had the answer, by the wall clock.
+const fetches = `performance.getEntriesByType("resource").filter(e => e.initiatorType === "fetch" && !e.name.includes("/live")).map(e => ({Began: performance.timeOrigin + e.startTime, Ended: performance.timeOrigin + e.responseEnd}))`
+
 // A failover as an operator sees it: the page of a HAVIP is open while its owner dies. The time is from the new owner's
 // announcement to the page that shows it as bound. Beside it stands the time from the step that the log calls confirmed,
 // when the new owner's word that it serves is in the state: no page can know it before.
@@ -70,9 +73,16 @@ func TestFailoverLive(t *testing.T) {
 		if run == 0 {
 			w.shot("failover-live")
 		}
+		var fetched []struct{ Began, Ended float64 }
+		w.do(chromedp.Evaluate(fetches, &fetched))
 		conf, ann := b.steps("web", seen.Node)
 		confirmed, announced = append(confirmed, seen.Bound-conf), append(announced, seen.Bound-ann)
 		t.Logf("run %d: %s -> %s, shown %.0f ms after confirmed, %.0f ms after announced", run, was, seen.Node, seen.Bound-conf, seen.Bound-ann)
+		for _, f := range fetched {
+			if seen.Bound-ann > 150 && f.Ended > ann-1000 && f.Began < seen.Bound {
+				t.Logf("       the page was fetched from %.0f to %.0f ms after the announcement", f.Began-ann, f.Ended-ann)
+			}
+		}
 		b.must(b.cluster.Start(owner))
 		b.cli(at, "wait", "node", fmt.Sprintf("node-%d", owner), "--alive", "--timeout", "30s")
 	}
