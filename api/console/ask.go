@@ -26,17 +26,20 @@ const (
 	removeWait  = 55 * time.Second // for one that waits for a lease; below the API's own limit
 	planWait    = 30 * time.Second
 	askPatience = "Havip-Patience" // header: milliseconds for which the asker waits
+	askTold     = "Havip-Told"     // header of a page that asks for itself again: the index of the change that it was told of
 )
 
 // asker asks the API for one visitor and one page. The first read of a page asks for the newest
 // state; the others are answered by the same node from what it has applied, which is not older. Where
-// no majority answers, that is all there is, and the page says so.
+// no majority answers, that is all there is, and the page says so. A page that asks for itself again because
+// it was told of a change is content with a state that holds the change: it waits for no leader.
 type asker struct {
 	api   http.RoundTripper
 	token string
 	// behind says why what is shown may not be the newest; "" = it is.
 	behind string
-	fresh  bool   // the newest state was asked for
+	fresh  bool   // the newest state was asked for, or one that holds what the page was told of
+	told   uint64 // index that the page was told of; 0 = none
 	index  uint64 // of the newest answer
 }
 
@@ -61,6 +64,16 @@ func (a *asker) read(ctx context.Context, path string, query url.Values, into an
 	for k, v := range query {
 		ask[k] = v
 	}
+	applied := !atLeader(path)
+	if !a.fresh && applied && a.told > 0 {
+		ask.Set("consistency", "stale")
+		h, err := a.do(ctx, question{method: http.MethodGet, path: path, query: ask, into: into, wait: staleWait})
+		if err != nil || indexOf(h) >= a.told {
+			a.fresh = err == nil
+			return h, err
+		}
+		ask.Del("consistency") // another node than the one that told
+	}
 	if !a.fresh {
 		a.fresh = true
 		h, err := a.do(ctx, question{method: http.MethodGet, path: path, query: ask, into: into, wait: readWait})
@@ -70,10 +83,24 @@ func (a *asker) read(ctx context.Context, path string, query url.Values, into an
 		}
 		a.behind = "No majority of the voters answers this node. Below is what it knew last; nothing can be changed now."
 	}
-	if path != "/v1/snapshots" && path != "/v1/audit" && path != "/v1/provider" && !strings.HasPrefix(path, "/v1/observed") {
+	if applied {
 		ask.Set("consistency", "stale")
 	}
 	return a.do(ctx, question{method: http.MethodGet, path: path, query: ask, into: into, wait: staleWait})
+}
+
+// atLeader says which reads are not of the state that a node has applied.
+func atLeader(path string) bool {
+	return path == "/v1/snapshots" || path == "/v1/audit" || path == "/v1/provider" || strings.HasPrefix(path, "/v1/observed")
+}
+
+// indexOf is the index of the state that an answer was made from, 0 if it does not say.
+func indexOf(h http.Header) uint64 {
+	index, err := strconv.ParseUint(h.Get("X-Havip-Index"), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return index
 }
 
 // post changes. Each form has a key of its own, so that what is sent twice is done once.
@@ -110,9 +137,7 @@ func (a *asker) do(ctx context.Context, q question) (http.Header, error) {
 	if len(text) > answerMax {
 		return nil, problemf(http.StatusBadGateway, "the answer has more than %d bytes; use the command line", answerMax)
 	}
-	if index, err := strconv.ParseUint(resp.Header.Get("X-Havip-Index"), 10, 64); err == nil {
-		a.index = max(a.index, index)
-	}
+	a.index = max(a.index, indexOf(resp.Header))
 	switch into := q.into.(type) {
 	case nil:
 		return resp.Header, nil

@@ -169,8 +169,12 @@ func (c *Console) visitor(w http.ResponseWriter, r *http.Request) (*visit, bool)
 		c.toLogin(w, r)
 		return nil, false
 	}
-	v := &visit{asker: &asker{api: c.API, token: one.token}, ctx: r.Context(), r: r, base: c.Base}
-	err := v.asker.whoami(r.Context(), &v.self)
+	told, err := strconv.ParseUint(r.Header.Get(askTold), 10, 64)
+	if err != nil {
+		told = 0
+	}
+	v := &visit{asker: &asker{api: c.API, token: one.token, told: told}, ctx: r.Context(), r: r, base: c.Base}
+	err = v.asker.whoami(r.Context(), &v.self)
 	if p, refused := errors.AsType[*api.Problem](err); refused && p.Status == http.StatusUnauthorized {
 		c.end(w, r) // it was revoked, or has ended
 		c.toLogin(w, r)

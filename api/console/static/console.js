@@ -6,6 +6,7 @@
   var word = document.getElementById("live-word");
   var said = document.getElementById("said");
   var lastWord = Date.now(), connected = false, lost = 0, busy = false, dirty = false, refreshed = Date.now();
+  var told = 0; // the index of a change that the page is to show
   var tried = Date.now(), asked = Date.now(), got = 0; // got: the page came while there was no stream
   var SILENT = 8000; // ms without a word, which comes every 2 s: then nobody knows
 
@@ -76,7 +77,9 @@
     var r = region();
     if (r) {
       var wants = (r.dataset.topics || "").split(" ");
-      if (parts.slice(1).some(function (t) { return wants.indexOf(t) >= 0; })) refresh();
+      var hits = parts.slice(1).filter(function (t) { return wants.indexOf(t) >= 0; });
+      if (hits.some(function (t) { return t !== "clock"; })) told = Number(parts[0]) || 0;
+      if (hits.length) refresh();
     }
     look();
   });
@@ -86,6 +89,12 @@
   document.addEventListener("htmx:after:swap", function () {
     dates(document); refreshed = Date.now();
     if (lost) got = refreshed;
+  });
+  // What the page was told of, this node has: it is shown without asking a leader, who may be changing just now.
+  document.addEventListener("htmx:config:request", function (e) {
+    if (!e.target || e.target.id !== "region" || !told) return;
+    e.detail.ctx.request.headers["Havip-Told"] = String(told);
+    told = 0;
   });
   document.addEventListener("htmx:finally:request", function (e) {
     var el = e.target;
