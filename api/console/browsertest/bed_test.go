@@ -307,11 +307,18 @@ func (w *browser) shot(name string) {
 // shotMax is the most bytes of a screenshot.
 const shotMax = 200_000
 
-// token makes one.
+// token makes one. When the leader changes just then, its answer may be lost, and its secret is then known to nobody:
+// the token is revoked and made again, as the error says.
 func (b *bed) token(name, role string) string {
 	b.t.Helper()
 	var made api.AccessToken
-	b.ask(1, &made, "token", "create", name, "--role", role)
+	out, err := b.cluster.CLI(1, "token", "create", name, "--role", role, "-o", "json")
+	if err != nil && strings.Contains(err.Error(), "revoke it") {
+		b.cli(1, "token", "revoke", name)
+		out, err = b.cluster.CLI(1, "token", "create", name, "--role", role, "-o", "json")
+	}
+	b.must(err)
+	b.must(json.Unmarshal(out, &made))
 	return made.Token
 }
 

@@ -55,6 +55,8 @@ func TestFailoverLive(t *testing.T) {
 		w.eventually("#live-word", "Live")
 		w.eventually(".title .pill", "Bound")
 		var was string
+		var before api.HAVIP
+		b.ask(at, &before, "havip", "show", "web")
 		w.do(chromedp.Evaluate(watch, &was))
 		if was != fmt.Sprintf("node-%d", owner) {
 			t.Fatalf("the page says that %s owns it, the cluster says node-%d", was, owner)
@@ -75,7 +77,7 @@ func TestFailoverLive(t *testing.T) {
 		}
 		var fetched []struct{ Began, Ended float64 }
 		w.do(chromedp.Evaluate(fetches, &fetched))
-		conf, ann := b.steps("web", seen.Node)
+		conf, ann := b.steps("web", seen.Node, before.Epoch)
 		confirmed, announced = append(confirmed, seen.Bound-conf), append(announced, seen.Bound-ann)
 		t.Logf("run %d: %s -> %s, shown %.0f ms after confirmed, %.0f ms after announced", run, was, seen.Node, seen.Bound-conf, seen.Bound-ann)
 		for _, f := range fetched {
@@ -108,18 +110,20 @@ func (b *bed) settled(name string) int {
 }
 
 // steps are the wall-clock times, in ms, at which a node announced a HAVIP last, and at which the log had its word of
-// it. The first is that of its agent's log; how much later the second was, the timeline of the failover says.
-func (b *bed) steps(name, node string) (confirmed, announced float64) {
+// it. The first is that of its agent's log; how much later the second was, the timeline of the failover says, which is the
+// first to that node after an epoch.
+func (b *bed) steps(name, node string, epoch uint64) (confirmed, announced float64) {
 	b.t.Helper()
 	number, err := strconv.Atoi(strings.TrimPrefix(node, "node-"))
 	b.must(err)
 	for end := time.Now().Add(actionTime); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		var list []api.Failover
 		b.ask(b.running(), &list, "failovers", name)
-		if len(list) == 0 || !strings.HasPrefix(list[len(list)-1].To, node+"/") {
+		i := slices.IndexFunc(list, func(f api.Failover) bool { return f.Epoch > epoch && strings.HasPrefix(f.To, node+"/") })
+		if i < 0 {
 			continue
 		}
-		f, after := list[len(list)-1], map[string]int64{}
+		f, after := list[i], map[string]int64{}
 		for _, s := range f.Steps {
 			after[s.Step] = s.AfterUS
 		}
