@@ -168,9 +168,9 @@ scenarios: ## the same one after another, with attacks and planted bugs that tak
 	$(GO) test -parallel 1 -count=1 -p 1 -timeout $(SCENARIO_TIMEOUT) ./jepsen/scenario ./jepsen/trial
 
 .PHONY: jepsen
-jepsen: build ## DURATION (30m) of all faults from one SEED, judged, with bin/jepsen/report.html (root)
+jepsen: build ## DURATION (30m) of all faults from one SEED at one LEASE (500ms), judged, with bin/jepsen/report.html (root)
 	$(GO) build -o $(BIN)/jepsen/jepsen ./jepsen/cmd
-	$(BIN)/jepsen/jepsen run -binary $(BIN)/havip-cluster -out $(BIN)/jepsen -duration $(or $(DURATION),30m) -seed $(or $(SEED),0) -kinds '$(KINDS)'
+	$(BIN)/jepsen/jepsen run -binary $(BIN)/havip-cluster -out $(BIN)/jepsen -duration $(or $(DURATION),30m) -seed $(or $(SEED),0) -lease $(or $(LEASE),500ms) -kinds '$(KINDS)'
 
 .PHONY: jepsen-race
 jepsen-race: ## some of these with agents that have the race detector (root, gcc)

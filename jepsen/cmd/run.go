@@ -37,6 +37,7 @@ func parse(args []string) options {
 	f.DurationVar(&o.Duration, "duration", 5*time.Minute, "how long faults go on")
 	f.IntVar(&o.Episodes, "episodes", 0, "how many episodes, instead of a duration")
 	f.Uint64Var(&o.Seed, "seed", 0, "of faults and clients (0: a random one)")
+	f.DurationVar(&o.Lease, "lease", trial.Lease, "of the cluster")
 	f.IntVar(&o.Nodes, "nodes", 5, "of the cluster, 3 to 9")
 	f.StringVar(&o.out, "out", "bin/jepsen", "folder for report.html and history.jsonl.gz")
 	f.StringVar(&o.judge, "judge", "", "judge this history again instead of making one")
@@ -84,7 +85,7 @@ func run(o options) (valid bool, err error) {
 	} else if h, err = try(&o); len(h.Runs) == 0 {
 		return false, err
 	}
-	verdicts := checker.All(h, trial.Budgets(o.measure))
+	verdicts := checker.All(h, trial.Budgets(time.Duration(h.Runs[0].Lease), o.measure))
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return false, err
 	}
@@ -108,6 +109,9 @@ func try(o *options) (*history.History, error) {
 		o.Kinds = strings.Split(o.kinds, ",")
 	}
 	o.Command = fmt.Sprintf("make jepsen DURATION=%s SEED=%d", o.Duration, o.Seed)
+	if o.Lease != trial.Lease {
+		o.Command += fmt.Sprintf(" LEASE=%s", o.Lease)
+	}
 	if o.kinds != "" {
 		o.Command += fmt.Sprintf(" KINDS='%s'", o.kinds)
 	}

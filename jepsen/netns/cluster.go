@@ -49,10 +49,11 @@ func (e *CLIError) Error() string {
 // Nodes are numbered from 1, as in Lab, and called node-1, node-2, ...
 type Cluster struct {
 	Lab     *Lab
-	Binary  string   // path of havip-cluster
-	Dir     string   // data directories DIR/nodeN and logs DIR/nodeN.log
-	Profile string   // of bootstrap; NewCluster sets lan
-	Env     []string // in addition to this process's
+	Binary  string        // path of havip-cluster
+	Dir     string        // data directories DIR/nodeN and logs DIR/nodeN.log
+	Profile string        // of bootstrap; NewCluster sets lan
+	Lease   time.Duration // of bootstrap; 0: that of the profile
+	Env     []string      // in addition to this process's
 	// AgentArgs are further flags of the agents.
 	AgentArgs []string
 	// Environment is that of the agents; commands run in InHost. NewCluster sets InNetnsExec.
@@ -133,7 +134,11 @@ func (c *Cluster) query(i int, v any, args ...string) error {
 
 // Bootstrap makes the first node, starts its agent and waits until it leads.
 func (c *Cluster) Bootstrap() error {
-	if _, err := c.CLI(1, "bootstrap", "--node", c.NodeName(1), "--advertise", c.Lab.Node(1).IP(0).String(), "--profile", c.Profile); err != nil {
+	args := []string{"bootstrap", "--node", c.NodeName(1), "--advertise", c.Lab.Node(1).IP(0).String(), "--profile", c.Profile}
+	if c.Lease > 0 {
+		args = append(args, "--lease", c.Lease.String())
+	}
+	if _, err := c.CLI(1, args...); err != nil {
 		return err
 	}
 	if err := c.Start(1); err != nil {

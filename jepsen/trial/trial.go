@@ -20,7 +20,7 @@ import (
 	"havip-cluster/jepsen/workload"
 )
 
-// Lease is that of profile lan, which the cluster uses.
+// Lease is that of profile lan, which the cluster uses unless Config says another.
 const Lease = 500 * time.Millisecond
 
 // Times and intervals.
@@ -46,7 +46,8 @@ type Config struct {
 	Binary   string // path of havip-cluster
 	Dir      string // for data directories and logs
 	Seed     uint64
-	Nodes    int // 3 to 9; 5 lets two of them be broken at the same time
+	Nodes    int           // 3 to 9; 5 lets two of them be broken at the same time
+	Lease    time.Duration // of the cluster; 0 = Lease
 	Duration time.Duration
 	Episodes int
 	Kinds    []string // of faults; nil = all
@@ -96,6 +97,7 @@ func Run(ctx context.Context, c Config) (*history.History, error) {
 	// each copy keeps the file system that has been shut down.
 	r.cluster.Environment = netns.InHost
 	r.cluster.Env = c.Env
+	r.cluster.Lease = c.Lease
 	defer r.close()
 	r.client = workload.NewClient(r.cluster)
 	r.rec = workload.NewRecorder(lab.Now)
@@ -114,6 +116,9 @@ func Run(ctx context.Context, c Config) (*history.History, error) {
 
 // complete fills in what is not given, and refuses what cannot be.
 func (c *Config) complete() error {
+	if c.Lease == 0 {
+		c.Lease = Lease
+	}
 	if c.Kinds == nil {
 		c.Kinds = nemesis.Names()
 	}
@@ -254,7 +259,7 @@ func (r *run) history(start time.Time) *history.History {
 	series, frames := r.capture.History()
 	h.Series, h.Frames = append(h.Series, series...), frames
 	about := history.Run{
-		Seed: r.Seed, Lease: int64(Lease), Start: start.UTC().Format(time.RFC3339), End: r.lab.Now(),
+		Seed: r.Seed, Lease: int64(r.Lease), Start: start.UTC().Format(time.RFC3339), End: r.lab.Now(),
 		Command: r.Command, Machine: machine(), Binary: r.version(),
 	}
 	for i := range r.Nodes {

@@ -82,7 +82,7 @@ func TestJepsen(t *testing.T) {
 	if len(h.Faults) < episodes/2 {
 		t.Errorf("%d faults took place in %d episodes", len(h.Faults), episodes)
 	}
-	verdicts := checker.All(h, Budgets(os.Getenv("HAVIP_MEASURE") != ""))
+	verdicts := checker.All(h, Budgets(Lease, os.Getenv("HAVIP_MEASURE") != ""))
 	for _, v := range verdicts {
 		t.Log(v)
 		if !v.Pass() {
@@ -98,8 +98,8 @@ func TestJepsen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, v := range checker.All(again, Budgets(false)) {
-		if v.Valid != checker.All(h, Budgets(false))[i].Valid {
+	for i, v := range checker.All(again, Budgets(Lease, false)) {
+		if v.Valid != checker.All(h, Budgets(Lease, false))[i].Valid {
 			t.Errorf("read back: %v", v)
 		}
 	}
