@@ -12,12 +12,13 @@ import (
 // are seldom, and the memory between them is all the same resident. GOGC wins over it.
 const gcPercent = 50
 
-// tuneRuntime sets what Go's runtime does with memory and threads; the environment wins.
+// tuneRuntime sets what Go's runtime does with memory and threads; the environment wins. Places in the
+// scheduler for what renews and answers are added where that is here (openWords).
 func tuneRuntime(log *slog.Logger) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	if err := realtime.TuneScheduler(); err != nil {
+	if err := realtime.TuneScheduler(realtime.Spare); err != nil {
 		log.Debug("this process wakes more often than it has to", "err", err)
 	}
 }

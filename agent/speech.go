@@ -7,6 +7,7 @@ import (
 	"havip-cluster/api"
 	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
+	"havip-cluster/internal/realtime"
 	"havip-cluster/membership"
 	"havip-cluster/membership/reach"
 	"havip-cluster/membership/words"
@@ -48,6 +49,7 @@ func (a *node) openWords() (err error) {
 	if a.openPlane() {
 		return nil
 	}
+	_ = realtime.TuneScheduler(realtime.PlaneSpare) // what the host refuses was told at the start
 	socket, err := words.Open(words.Config{
 		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Lease),
 		State: a.node.State, Keys: a.id.SpeechKeys, Logger: a.log, Plane: a.plane,

@@ -12,7 +12,7 @@ import (
 
 // heartbeatPart is which part of the heartbeat time-out lies between two heartbeats at least.
 // hashicorp/raft sends one each tenth to fifth of it, and each wakes both hosts.
-const heartbeatPart = 4
+const heartbeatPart = 3
 
 // pacedHeartbeats is Raft's transport with fewer heartbeats. Those of a new term, and all that
 // says something, go at once. The others go to all servers at the same instants, so that this

@@ -24,13 +24,13 @@ func (s *sentAt) AppendEntries(raft.ServerID, raft.ServerAddress, *raft.AppendEn
 	return nil
 }
 
-// Heartbeats to one server leave a quarter of the time-out apart; the first of a term, those to
+// Heartbeats to one server leave a third of the time-out apart; the first of a term, those to
 // another server, and what is no heartbeat do not wait.
 func TestHeartbeatsArePaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wire := &sentAt{from: time.Now()}
 		done := make(chan struct{})
-		p := newPacedHeartbeats(wire, 400*time.Millisecond, done)
+		p := newPacedHeartbeats(wire, 300*time.Millisecond, done)
 		send := func(id raft.ServerID, req raft.AppendEntriesRequest) time.Duration {
 			t.Helper()
 			check(t, p.AppendEntries(id, "", &req, nil))
@@ -65,7 +65,7 @@ func TestHeartbeatsArePaced(t *testing.T) {
 func TestHeartbeatsToAllLeaveTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wire := map[raft.ServerID]*sentAt{"a": {from: time.Now()}, "b": {from: time.Now()}}
-		p := newPacedHeartbeats(nil, 400*time.Millisecond, t.Context().Done())
+		p := newPacedHeartbeats(nil, 300*time.Millisecond, t.Context().Done())
 		var both sync.WaitGroup
 		for id, pause := range map[raft.ServerID]time.Duration{"a": 40 * time.Millisecond, "b": 70 * time.Millisecond} {
 			own := &pacedHeartbeats{done: p.done, every: p.every, anew: p.anew, last: map[raft.ServerID]heartbeat{}, origin: p.origin}
@@ -85,7 +85,7 @@ func TestHeartbeatsToAllLeaveTogether(t *testing.T) {
 				}
 			}
 		}
-		// One that was late brings the next one nearer: never more than a quarter of the time-out apart.
+		// One that was late brings the next one nearer: never more than a third of the time-out apart.
 		time.Sleep(130 * time.Millisecond)
 		start := time.Now()
 		late := &pacedHeartbeats{done: p.done, every: p.every, anew: p.anew, last: map[raft.ServerID]heartbeat{}, origin: p.origin}

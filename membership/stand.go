@@ -9,7 +9,7 @@ import (
 )
 
 // deafShare: who has heard the leader within that part of a heartbeat time-out does not stand.
-// Heartbeats come four times in it.
+// Heartbeats come three times in a time-out (heartbeatPart).
 const deafShare = 2
 
 // Stand has this node stand for election at once, in place of a leader that it does not hear any more,

@@ -46,7 +46,7 @@ func (g *guard) serve(ends plane.Ends) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := realtime.TuneScheduler(); err != nil {
+	if err := realtime.TuneScheduler(realtime.PlaneSpare); err != nil {
 		g.log.Debug("the guard wakes more often than it has to", "err", err)
 	}
 	p.RaiseProcess()

@@ -48,13 +48,23 @@ func (c *Controller) Hears(node string) bool {
 
 // unheard are the nodes with a session that the leader does not hear, a wish of the placement: they
 // get what nobody else may have. A new leader listens for a while before it says of anybody that it
-// tells nothing. Of whom its own voter has had no renewal for half a promise, it knows at once: hosts
-// that die together end up to a fifth of a lease apart, and the first must leave nothing to the others.
+// tells nothing.
 func (c *Controller) unheard(s *fsm.State) map[string]bool {
 	listened := c.cfg.Clock().Sub(c.leadership.began) >= freshFor
-	var out map[string]bool
+	return nodesOf(s, func(sess fsm.Session) bool { return listened && !c.Hears(sess.Node) })
+}
+
+// silent are the nodes of whose session this node's voter has had no renewal for half a promise. They count
+// as unheard, too: hosts that die together end up to a fifth of a lease apart, and the first must leave
+// nothing to the others. The voter may be in another process, so nobody asks who has nothing to place.
+func (c *Controller) silent(s *fsm.State) map[string]bool {
+	return nodesOf(s, func(sess fsm.Session) bool { return c.renewsLate(s, sess) })
+}
+
+// nodesOf are those whose session is as is says; nil: none.
+func nodesOf(s *fsm.State, is func(fsm.Session) bool) (out map[string]bool) {
 	for _, sess := range s.Sessions {
-		if listened && !c.Hears(sess.Node) || c.silent(s, sess) {
+		if is(sess) {
 			if out == nil {
 				out = map[string]bool{}
 			}
@@ -64,14 +74,28 @@ func (c *Controller) unheard(s *fsm.State) map[string]bool {
 	return out
 }
 
-// silent reports whether this node's voter has had no renewal of a session for half a promise.
-func (c *Controller) silent(s *fsm.State, sess fsm.Session) bool {
+// union is one of two sets where the other is empty, or a new one.
+func union(a, b map[string]bool) map[string]bool {
+	switch {
+	case len(a) == 0:
+		return b
+	case len(b) == 0:
+		return a
+	}
+	out := maps.Clone(a)
+	maps.Copy(out, b)
+	return out
+}
+
+// renewsLate reports whether this node's voter has had no renewal of a session for half a promise.
+func (c *Controller) renewsLate(s *fsm.State, sess fsm.Session) bool {
 	_, left, known := c.cfg.Voter.Heard(lease.Session{Node: sess.Node, Number: sess.Number})
 	return known && left < lease.Promise(min(sess.Lease, s.Cluster.Lease))/2
 }
 
-// heard notes how far a node says that it is, and whether it should be further.
-func (c *Controller) heard(now lease.Instant, s *fsm.State, node string, index uint64) {
+// heard notes how far a node says that it is, and whether it should be further. It reports whether the
+// node is behind, or was.
+func (c *Controller) heard(now lease.Instant, s *fsm.State, node string, index uint64) (news bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := appliedAt{index: index, at: now}
@@ -82,6 +106,8 @@ func (c *Controller) heard(now lease.Instant, s *fsm.State, node string, index u
 	if len(c.applied) > len(s.Nodes) { // some have been removed
 		maps.DeleteFunc(c.applied, func(id string, _ appliedAt) bool { _, member := s.Nodes[id]; return !member })
 	}
+	sess, open := s.SessionOf(node)
+	return a.behind >= behindWords || open && sess.Behind != 0
 }
 
 // reportBehind puts into the log which holders do not apply it, and asks those what they know of.

@@ -116,7 +116,7 @@ func (c *Controller) close(ctx context.Context, dead []ended) error {
 	for i, s := range dead {
 		numbers[i] = s.Number
 	}
-	res, err := c.propose(ctx, closing(before, numbers, placedWithout(before, numbers, c.cfg.Wall(), c.unheard(before))))
+	res, err := c.propose(ctx, closing(before, numbers, placedWithout(before, numbers, c.cfg.Wall(), union(c.unheard(before), c.silent(before)))))
 	if err != nil || res.Refusal != nil {
 		return err
 	}

@@ -107,35 +107,42 @@ func (c *Controller) Run(ctx context.Context) {
 		case <-watch:
 		case <-timer.C:
 		case m := <-c.inbox:
-			c.take(*m)
-			c.drain()
+			act := c.take(*m)
+			if !c.drain() && !act {
+				continue // each node's word of how far it is, twice a second
+			}
 		}
 		timer.Reset(c.turn(ctx))
 	}
 }
 
-// drain takes what else waits, so that one turn handles it all.
-func (c *Controller) drain() {
+// drain takes what else waits, so that one turn handles it all. It reports whether some of it needs one.
+func (c *Controller) drain() (act bool) {
 	for range hearPending {
 		select {
 		case m := <-c.inbox:
-			c.take(*m)
+			act = c.take(*m) || act
 		default:
-			return
+			return act
 		}
 	}
+	return act
 }
 
-// take notes one message; the turn that follows acts on it.
-func (c *Controller) take(m wire.Message) {
+// take notes one message, and reports whether a turn should act on it now.
+func (c *Controller) take(m wire.Message) (act bool) {
 	now := c.cfg.Clock()
 	if m.Status != nil {
 		s := c.cfg.Log.State()
-		if _, member := s.Nodes[m.From]; member {
-			c.heard(now, s, m.From, m.Status.Applied)
-		}
-		return
+		_, member := s.Nodes[m.From]
+		return member && c.heard(now, s, m.From, m.Status.Applied)
 	}
+	c.note(now, m)
+	return true
+}
+
+// note notes a message other than a status.
+func (c *Controller) note(now lease.Instant, m wire.Message) {
 	switch {
 	case c.leadership == nil:
 		return

@@ -69,27 +69,34 @@ func (l *ownLog) kinds() string {
 // bench is a controller whose time and log a test moves by hand.
 type bench struct {
 	*ownLog
-	c   *Controller
-	now lease.Instant
+	c     *Controller
+	now   lease.Instant
+	voter *ownVoter
 }
 
 func newBench(t *testing.T, havips int) *bench { return newBenchWith(t, havips, nil) }
 
 // newBenchWith is newBench with somebody who reads what the controller sends.
 func newBenchWith(t *testing.T, havips int, post ports.Post) *bench {
-	b := &bench{ownLog: &ownLog{sized: newSized(t, havips)}, now: lease.Instant(time.Hour)}
+	b := &bench{ownLog: &ownLog{sized: newSized(t, havips)}, now: lease.Instant(time.Hour), voter: &ownVoter{}}
 	b.c = New(Config{
-		Node: "n-n3", Log: b.ownLog, Voter: unheard{}, Clock: func() lease.Instant { return b.now }, Wall: func() int64 { return b.at },
+		Node: "n-n3", Log: b.ownLog, Voter: b.voter, Clock: func() lease.Instant { return b.now }, Wall: func() int64 { return b.at },
 		Mail:   wire.NewMail(wire.Config{Node: "n-n3", Log: b.ownLog, Post: post}, func(wire.Message) {}),
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	return b
 }
 
-// unheard is a voter that knows of no session.
-type unheard struct{}
+// ownVoter is a voter that knows of no session but those that are silent.
+type ownVoter struct {
+	silent map[string]bool // node ids
+	asked  int
+}
 
-func (unheard) Heard(lease.Session) (ago, left time.Duration, known bool) { return 0, 0, false }
+func (v *ownVoter) Heard(s lease.Session) (ago, left time.Duration, known bool) {
+	v.asked++
+	return 0, 0, v.silent[s.Node]
+}
 
 func (b *bench) turn() time.Duration { return b.c.turn(b.t.Context()) }
 
@@ -208,6 +215,40 @@ func TestPlacedWithTheLastReport(t *testing.T) {
 	b.turn()
 	if got := b.kinds(); got != "Place" || b.state.HAVIPs[id].Owner == nil {
 		t.Errorf("it proposes %s", got)
+	}
+}
+
+// The voter may be in another process: at rest nobody asks it, nor does a node's word of how far it is make
+// a turn. While a placement avoids a node that renews late, it is asked in each turn.
+func TestAtRestTheVoterIsNotAsked(t *testing.T) {
+	b := newBench(t, 6)
+	asked := func() int { before := b.voter.asked; b.turn(); return b.voter.asked - before }
+	asked()
+	b.voter.silent = map[string]bool{"n-n1": true}
+	if n := asked(); n != 0 {
+		t.Errorf("at rest it asks %d times", n)
+	}
+	if b.c.take(wire.Message{From: "n-n2", Status: &wire.StatusWord{Applied: b.state.Index}}) {
+		t.Error("a node's word of how far it is makes a turn")
+	}
+	list := b.state.HAVIPList()
+	id := list[slices.IndexFunc(list, func(v fsm.HAVIP) bool { return v.Owner.ENI == "n2/eth0" })].ID
+	b.do(fsm.BanHAVIP{ID: id, Target: "n2", For: time.Hour})
+	for range 2 { // it is silent on both, then it moves
+		asked()
+	}
+	if v := b.state.HAVIPs[id]; v.Owner != nil && v.Owner.ENI == "n1/eth0" {
+		t.Error("it goes to the node that renews late")
+	}
+	for range 3 {
+		if asked() == 0 {
+			t.Error("nobody asks whether the node renews again")
+		}
+	}
+	b.voter.silent = nil
+	asked()
+	if n := asked(); n != 0 {
+		t.Errorf("at rest again it asks %d times", n)
 	}
 }
 

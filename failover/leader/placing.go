@@ -17,6 +17,7 @@ type placing struct {
 	known   bool
 	inputs  uint64          // fsm.State.PlacementInputs of the state that it was computed for
 	unheard map[string]bool // node ids
+	silent  map[string]bool // the same
 	// When it has to be computed again although nothing has changed; 0 = not for that.
 	due     lease.Instant
 	dueWall int64              // unix nanoseconds
@@ -46,9 +47,11 @@ func (p *placing) settle(s *fsm.State, now lease.Instant, at int64, unheard map[
 func (c *Controller) placeAll(ctx context.Context) error {
 	s, now, at := c.cfg.Log.State(), c.cfg.Clock(), c.cfg.Wall()
 	unheard, p := c.unheard(s), &c.leadership.placing
-	if p.settled(s, now, at, unheard) {
+	if p.settled(s, now, at, unheard) && (len(p.silent) == 0 || maps.Equal(p.silent, c.silent(s))) {
 		return nil
 	}
+	p.silent = c.silent(s)
+	avoid := union(unheard, p.silent)
 	waits := lease.Instant(0)
 	wait := func(until lease.Instant) bool {
 		if waits == 0 || until.Before(waits) {
@@ -56,7 +59,7 @@ func (c *Controller) placeAll(ctx context.Context) error {
 		}
 		return true
 	}
-	assignments := slices.DeleteFunc(moves(s, at, unheard), func(a fsm.Assignment) bool {
+	assignments := slices.DeleteFunc(moves(s, at, avoid), func(a fsm.Assignment) bool {
 		if r := p.refused[a.HAVIP]; now.Before(r.until) {
 			return wait(r.until)
 		}

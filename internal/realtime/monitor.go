@@ -31,15 +31,23 @@ func RelaxMonitor() error {
 	return nil
 }
 
-// spareProcessors are what Go's scheduler has beyond the cores, for the threads that renew and answer:
-// back from the kernel, each goes on at once, and does not wait for a goroutine to give its place up.
-const spareProcessors = 2
+// Places of Go's scheduler beyond the cores. With each of them an idle process wakes more of its threads to
+// look for work.
+const (
+	// PlaneSpare is for a process that renews and answers: back from the kernel, each of its threads goes on
+	// at once, and does not wait for a goroutine to give its place up.
+	PlaneSpare = 2
+	// Spare is for any other process with RelaxMonitor: one goroutine in a system call, such as a flush,
+	// holds nobody up.
+	Spare = 1
+)
 
-// TuneScheduler readies Go's scheduler for a process that renews and answers: places to spare, unless
-// GOMAXPROCS says how many there are, and RelaxMonitor, whose error it returns.
-func TuneScheduler() error {
+// TuneScheduler readies Go's scheduler: places to spare, unless the environment's GOMAXPROCS says how many
+// there are, and RelaxMonitor, whose error it returns. It may be called again with another number.
+func TuneScheduler(spare int) error {
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcessors)
+		runtime.SetDefaultGOMAXPROCS()
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spare)
 	}
 	return RelaxMonitor()
 }

@@ -102,3 +102,18 @@ func TestMonitorThreadIsTheFirstAfterTheProgram(t *testing.T) {
 		t.Error("without a /proc: no error")
 	}
 }
+
+// A second call counts from the cores again.
+func TestTuneSchedulerIsRepeatable(t *testing.T) {
+	t.Setenv("GOMAXPROCS", "")
+	before := runtime.GOMAXPROCS(0)
+	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
+	runtime.SetDefaultGOMAXPROCS()
+	cores := runtime.GOMAXPROCS(0)
+	for _, spare := range []int{PlaneSpare, Spare, Spare} {
+		_ = TuneScheduler(spare) // the monitor may not be ours to relax
+		if got := runtime.GOMAXPROCS(0); got != cores+spare {
+			t.Errorf("%d places, want %d + %d", got, cores, spare)
+		}
+	}
+}

@@ -209,7 +209,7 @@ func restart(w *World, p Planned, _ *rand.Rand) (string, func() error, error) {
 	if errors.Is(err, netns.ErrTimeout) {
 		w.Log("restart: %v", err) // it was cut off or frozen by another fault, and is dead now
 	}
-	return w.Cluster.NodeName(n), nil, w.Cluster.Start(n)
+	return w.Cluster.NodeName(n), nil, w.start(n)
 }
 
 func stop(w *World, p Planned, _ *rand.Rand) (string, func() error, error) {
@@ -221,6 +221,14 @@ func stop(w *World, p Planned, _ *rand.Rand) (string, func() error, error) {
 		w.Log("stop: %v", err)
 	}
 	return w.Cluster.NodeName(n), nil, nil
+}
+
+// start starts the agent of a node, unless another fault at work has done so meanwhile.
+func (w *World) start(i int) error {
+	if err := w.Cluster.Start(i); !errors.Is(err, netns.ErrRuns) {
+		return err
+	}
+	return nil
 }
 
 // membership removes a node for good; it joins again, with an empty data directory, when the
@@ -296,7 +304,7 @@ func otherClock(w *World, p Planned, rng *rand.Rand) (string, func() error, erro
 		}
 		return nil
 	}
-	return fmt.Sprintf("%s is %v ahead", w.Cluster.NodeName(n), time.Duration(seconds)*time.Second), end, w.Cluster.Start(n)
+	return fmt.Sprintf("%s is %v ahead", w.Cluster.NodeName(n), time.Duration(seconds)*time.Second), end, w.start(n)
 }
 
 // busyNice is the priority that the agents have.

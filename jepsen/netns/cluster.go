@@ -76,6 +76,9 @@ type agent struct {
 	pidFile string        // of runc: the guard is its child; "": cmd is the guard
 }
 
+// ErrRuns is returned by Start for a node whose agent has not ended.
+var ErrRuns = errors.New("netns: the agent already runs")
+
 // NewCluster describes a cluster; nothing runs yet.
 func NewCluster(l *Lab, binary, dir string) *Cluster {
 	return &Cluster{Lab: l, Binary: binary, Dir: dir, Profile: "lan", Environment: InNetnsExec, agents: map[int]*agent{}, shifted: map[int]int64{}}
@@ -193,7 +196,7 @@ func (c *Cluster) Start(i int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if a := c.agents[i]; a != nil && !a.ended() {
-		return fmt.Errorf("netns: agent of %s already runs", c.NodeName(i))
+		return fmt.Errorf("%w: %s", ErrRuns, c.NodeName(i))
 	}
 	log, err := os.OpenFile(c.LogPath(i), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
