@@ -12,14 +12,15 @@ import (
 
 const (
 	storiesMax   = fsm.MaxFailovers       // that are told at one time; the log keeps no more
-	storyTimes   = 3                      // that a story is sent, because datagrams get lost
-	storyAgain   = 100 * time.Millisecond // between two of them
+	storyTimes   = 6                      // that a story is sent at most, because datagrams and leaders get lost
+	storyAgain   = 100 * time.Millisecond // between the first two of them; then it doubles
+	storySlowest = 800 * time.Millisecond // the leader waits for three times as long
 	answeredWait = time.Second            // for the first frame
 	answeredPoll = 2 * time.Millisecond   // between two looks at the fence's counter
 )
 
-// narrator tells the leader when this node did what for a change of owner. It explains and decides
-// nothing: what is lost is left out of the timeline.
+// narrator tells the leader when this node did what for a change of owner, until the log has the timeline.
+// It explains and decides nothing: what is lost is left out of the timeline.
 type narrator struct {
 	cfg     Config
 	witness Witness // nil: nothing is counted
@@ -39,6 +40,7 @@ type story struct {
 	before   uint64 // the counter when it stood
 	deadline lease.Instant
 	next     lease.Instant
+	pause    time.Duration // after the next word
 	times    int
 }
 
@@ -161,17 +163,29 @@ func (t *narrator) tell(now lease.Instant, s *story) (done bool) {
 	if now.Before(s.next) {
 		return false
 	}
+	if s.times > 0 && t.recorded(s) {
+		return true
+	}
 	if s.word.Whole || s.times == 0 {
 		word := s.word
 		word.Said = t.cfg.Clock()
 		t.cfg.Mail.SendLeader(wire.Message{Steps: &word})
 		s.times++
 	}
-	s.next = now.Add(storyAgain)
 	if !s.word.Whole {
 		s.next = now.Add(answeredPoll)
+		return false
 	}
-	return s.word.Whole && s.times >= storyTimes
+	s.pause = min(max(2*s.pause, storyAgain), storySlowest)
+	s.next = now.Add(s.pause)
+	return s.times >= storyTimes
+}
+
+// recorded reports whether the log has the timeline, or never will.
+func (t *narrator) recorded(s *story) bool {
+	state := t.cfg.Log.State()
+	v, exists := state.HAVIPs[s.word.HAVIP]
+	return !exists || slices.ContainsFunc(state.Failovers, func(f fsm.Failover) bool { return f.HAVIP == v.Name && f.Epoch == s.word.Epoch })
 }
 
 // answered looks whether the fence has let a frame in. True: it has, or that is no longer waited for.

@@ -26,13 +26,13 @@ func (l *wordLog) State() *fsm.State { return l.state }
 func (*wordLog) LeaderID() string    { return "" }
 func (*wordLog) CaughtUp() bool      { return true }
 
-// A word is repeated soon at first, because the first datagram may be lost, and then ever more
-// seldom; to a node that has not heard it yet it goes at once.
 // mailOf sends for a node without a key.
 func mailOf(node string, log ports.Log, gossip ports.Post) *wire.Mail {
 	return wire.NewMail(wire.Config{Node: node, Log: log, Gossip: gossip}, func(wire.Message) {})
 }
 
+// A word is repeated soon at first, because the first datagram may be lost, and then ever more
+// seldom; to a node that has not heard it yet it goes at once.
 func TestWordsAreRepeatedEverMoreSeldom(t *testing.T) {
 	sent := postman{}
 	log := &wordLog{state: newStage(3).head()}

@@ -1,0 +1,68 @@
+package owner
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/failover/ports"
+	"havip-cluster/failover/wire"
+	"havip-cluster/fsm"
+)
+
+// led is a Log that node A leads, in a state that a test changes.
+type led struct {
+	ports.Log
+	state atomic.Pointer[fsm.State]
+}
+
+func (l *led) State() *fsm.State { return l.state.Load() }
+func (*led) LeaderID() string    { return "A" }
+
+// What the new owner did is told until the log has the timeline: the leader may be cut off for a second,
+// or be another one by then. It is never told for longer than a leader waits.
+func TestAStoryIsToldUntilTheLogHasIt(t *testing.T) {
+	for name, row := range map[string]struct {
+		recordedAfter time.Duration // 0: never
+		want          []time.Duration
+	}{
+		"at once":     {50 * time.Millisecond, []time.Duration{0}},
+		"in a second": {time.Second, []time.Duration{0, 100, 300, 700}},
+		"never":       {0, []time.Duration{0, 100, 300, 700, 1500, 2300}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var got []time.Duration // in ms; only of the narrator's goroutine until it has ended
+				log, start := new(led), time.Now()
+				log.state.Store(newStage(3).head())
+				v := log.State().HAVIPList()[0]
+				mail := wire.NewMail(wire.Config{Node: "A", Log: log}, func(m wire.Message) {
+					if m.Steps != nil {
+						got = append(got, time.Since(start)/time.Millisecond)
+					}
+				})
+				n := newNarrator(Config{Node: "A", Log: log, Mail: mail, Clock: func() lease.Instant { return lease.Instant(time.Now().UnixNano()) }})
+				ctx, stop := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				go func() { defer close(done); n.run(ctx) }()
+				n.queue <- story{word: wire.StepsWord{HAVIP: v.ID, Epoch: v.Epoch}}
+				if row.recordedAfter > 0 {
+					time.Sleep(row.recordedAfter)
+					s := *log.State()
+					s.Failovers = append(slices.Clone(s.Failovers), fsm.Failover{HAVIP: v.Name, Epoch: v.Epoch})
+					log.state.Store(&s)
+				}
+				time.Sleep(5 * time.Second)
+				stop()
+				<-done
+				if !slices.Equal(got, row.want) {
+					t.Errorf("told after %d ms, want %d", got, row.want)
+				}
+			})
+		})
+	}
+}
