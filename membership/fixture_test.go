@@ -3,6 +3,7 @@ package membership
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -308,13 +309,15 @@ func (c *cluster) followers() []*peer {
 	return out
 }
 
-// do commits a command, whoever leads, and fails on a refusal.
+// do commits a command, whoever leads, and fails on a refusal. An attempt whose answer was lost may have been
+// committed, so all have one key.
 func (c *cluster) do(body fsm.Body) fsm.Result {
 	c.t.Helper()
 	var res fsm.Result
+	key := rand.Text()
 	eventually(c.t, "a leader that commits", func() bool {
 		var err error
-		res, err = c.leader().node.Propose(soon(c.t), 0, "", body)
+		res, err = c.leader().node.Propose(soon(c.t), 0, key, body)
 		return err == nil
 	})
 	if res.Refusal != nil {
