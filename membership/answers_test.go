@@ -139,6 +139,9 @@ func TestWhoseTermCounts(t *testing.T) {
 		return []raft.Server{self, {ID: id, Address: at, Suffrage: s}}
 	}
 	book := &ledger{configs: map[uint64][]raft.Server{}, moved: make(chan struct{}, 1)}
+	eventually(t, "no connection to the agent of before is used again", func() bool {
+		return bound.RequestPreVote(id, at, &raft.RequestPreVoteRequest{RPCHeader: as(leader), Term: 3}, &raft.RequestPreVoteResponse{}) == nil
+	})
 	told := 0
 	v := voterTerms{bound, book.votes, func(error) { told++ }}
 	index := uint64(5)
