@@ -342,14 +342,14 @@ func (b *backend) Local() api.Local {
 	if why := b.saver.Problem(); why != "" {
 		out.Conditions = append(out.Conditions, why)
 	}
-	if b.member.Keeper == nil {
+	if b.member.Session == nil {
 		return out
 	}
 	out.Conditions = append(out.Conditions, b.edge.Warnings()...)
 	if b.unsent != nil {
 		out.Conditions = append(out.Conditions, b.unsent()...)
 	}
-	session, deadline := b.member.Keeper.Lease()
+	session, deadline := b.member.Session.Lease()
 	if out.Session = session; session != 0 {
 		out.LeaseRemaining = max(deadline.Sub(ports.Boot()), 0)
 	}
@@ -361,7 +361,7 @@ func (b *backend) Local() api.Local {
 // observed is the edge's last picture of what this node holds: nothing is asked of the kernel.
 func (b *backend) observed(open bool) []api.Observation {
 	var out []api.Observation
-	for _, h := range b.member.Agent.Holdings() {
+	for _, h := range b.member.Agent.Activations() {
 		out = append(out, api.Observation{
 			ID: h.HAVIP.ID, HAVIP: h.HAVIP.Name, ENI: h.ENI.ID, Address: h.HAVIP.IP.String(), Epoch: uint64(h.Claim.Epoch),
 			Present: h.Stands, Open: h.Stands && open,

@@ -58,11 +58,11 @@ func (b *backend) OwnCalibration(seconds int, sync bool) api.NodeCalibration {
 		}
 		out.SyncUS = worst.Microseconds()
 	}
-	if b.member.Keeper == nil {
+	if b.member.Session == nil {
 		return out
 	}
 	boot, wall := int64(ports.Boot())/int64(time.Second), time.Now().Unix()
-	for _, c := range b.member.Keeper.Course(boot - int64(seconds)) {
+	for _, c := range b.member.Session.Course(boot - int64(seconds)) {
 		out.Seconds = append(out.Seconds, api.CalibrationSecond{
 			At: wall - boot + c.At, Renewals: c.Rounds, Answered: c.Answered, TookOver: c.TookOver,
 			LateUS: c.Late.Microseconds(), TripUS: c.Trip.Microseconds(), LeastUS: c.Least.Microseconds(),

@@ -35,14 +35,14 @@ func (a *node) serving() []provider.Claim {
 	if a.member.Agent == nil {
 		return nil
 	}
-	_, deadline := a.member.Keeper.Lease()
+	_, deadline := a.member.Session.Lease()
 	left := deadline.Sub(ports.Boot())
 	if left <= 0 {
 		return nil
 	}
 	end, name := time.Now().Add(left), a.node.State().NodeName(a.id.NodeID)
 	var out []provider.Claim
-	for _, s := range a.member.Agent.Holdings() {
+	for _, s := range a.member.Agent.Activations() {
 		if !s.Stands || s.Leaving {
 			continue
 		}

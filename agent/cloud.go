@@ -250,7 +250,7 @@ func (c *cloud) Tell(ctx context.Context, havip, text string) {
 
 // carryEIP binds or unbinds, and says how it ended.
 func (c *cloud) carryEIP(ctx context.Context, binder provider.EIPBinder, v fsm.HAVIP, eip netip.Addr, token string) string {
-	last, err := c.Look(ctx)
+	last, err := c.Refresh(ctx)
 	if err != nil {
 		return fmt.Sprintf("the EIP of %s was not changed in the cloud: %v; later: `havip-cluster provider sync --to-cloud`", v.Name, err)
 	}
@@ -266,7 +266,7 @@ func (c *cloud) carryEIP(ctx context.Context, binder provider.EIPBinder, v fsm.H
 	} else {
 		err = binder.UnbindEIP(ctx, id, token)
 	}
-	_, _ = c.Look(ctx) // what is shown from now on is what was done; if it fails, the next poll brings it
+	_, _ = c.Refresh(ctx) // what is shown from now on is what was done; if it fails, the next poll brings it
 	if err != nil {
 		return fmt.Sprintf("the EIP of %s was not %s %s in the cloud: %v; again: `havip-cluster provider sync --to-cloud`", v.Name, what, id, err)
 	}

@@ -21,7 +21,7 @@ const duplicateWait = 150 * time.Millisecond
 // answeredElsewhere asks the LAN whether another host has this node's own address, and says
 // so in a sentence; "" is nobody. It is a warning and no more: some hosts and fabrics answer
 // ARP for everybody. That another process runs as this node is proved by the lease alone
-// (shell.ErrTwin).
+// (shell.ErrDuplicateNode).
 //
 // The MACs of the last start are kept beside the identity: when a station answers that has one of
 // them, and this host has not, then this is a copy of that station's disk, and starting would put
@@ -43,7 +43,7 @@ func answeredElsewhere(id *identity.Identity) (string, error) {
 			}
 			for _, mac := range answers {
 				if !netdev.OwnMAC(mac) && slices.Contains(before, mac.String()) {
-					return "", fmt.Errorf("%w: another host (MAC %s), on which this node ran before, answers for %s", shell.ErrTwin, mac, id.Advertise)
+					return "", fmt.Errorf("%w: another host (MAC %s), on which this node ran before, answers for %s", shell.ErrDuplicateNode, mac, id.Advertise)
 				}
 				if !netdev.OwnMAC(mac) {
 					return fmt.Sprintf("another host (MAC %s) answers for %s, the address of this node; if that is not the network's own doing, give one of them another address", mac, id.Advertise), nil

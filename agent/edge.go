@@ -62,7 +62,7 @@ func NewEdge(log *slog.Logger, node string, f fence.Fence) (*Edge, error) {
 
 // Run watches until ctx ends. a is told of what is seen.
 func (e *Edge) Run(ctx context.Context, a *owner.Agent) {
-	e.wake, e.report = a.Look, a.Report
+	e.wake, e.report = a.Wake, a.Report
 	claims := &edge.Claims{
 		Indexes: e.indexes, Ours: e.ofCluster,
 		HAVIP:  func(ip netip.Addr) bool { _, ok := e.HAVIP(ip); return ok },

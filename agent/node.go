@@ -117,7 +117,7 @@ type node struct {
 	log     *slog.Logger // with the node's name, once that is known
 
 	id       *identity.Identity
-	teller   *guard.Teller // nil: no guard
+	guard    *guard.Client // nil: no guard
 	plane    *realtime.Plane
 	fence    fence.Fence // nil: none
 	proved   bool        // it outlives its process, as was shown at the start
@@ -151,7 +151,7 @@ type node struct {
 // start runs the agent of a data directory until it ends.
 func (a *node) start(ctx context.Context, config Config) error {
 	log, dir := a.log, a.options.Dir
-	teller, err := guard.NewTeller()
+	parent, err := guard.NewClient()
 	if err != nil {
 		return err
 	}
@@ -167,12 +167,12 @@ func (a *node) start(ctx context.Context, config Config) error {
 	if err := guard.RaisePriority(); err != nil {
 		log.Warn("this process keeps its ordinary priority: on a busy host it may renew too late", "err", err)
 	}
-	if teller != nil {
+	if parent != nil {
 		if err := guard.SetOOMScore(agentScore); err != nil {
 			log.Debug("this process may be killed for memory like any other", "err", err)
 		}
 	}
-	a.log, a.id, a.teller = log.With("node", id.Name), id, teller
+	a.log, a.id, a.guard = log.With("node", id.Name), id, parent
 	a.hooks = hooks.New(a.log, func(havip, text string) { a.member.Agent.ReportFault(havip, text) })
 	defer a.finishHooks()
 	defer a.close()
@@ -191,7 +191,7 @@ func (a *node) open(dir string) error {
 		return err
 	}
 	elsewhere, err := answeredElsewhere(a.id)
-	if errors.Is(err, shell.ErrTwin) {
+	if errors.Is(err, shell.ErrDuplicateNode) {
 		return err
 	}
 	if err != nil {
@@ -200,8 +200,8 @@ func (a *node) open(dir string) error {
 	if elsewhere != "" {
 		a.log.Warn(elsewhere)
 	}
-	if a.teller != nil { // before anything is attached: the guard opens the same fence
-		a.teller.Tell(guard.Word{Fence: a.fenceKind()})
+	if a.guard != nil { // before anything is attached: the guard opens the same fence
+		a.guard.Send(guard.Message{Fence: a.fenceKind()})
 	}
 	if a.public, err = net.Listen("tcp", a.listen(a.id.Ports.API).String()); err != nil {
 		return fmt.Errorf("listen for the API: %w; is another agent running, or is %s no address of this host any more? If it has another one now: `havip-cluster node set %[3]s --address NEW` at another node, then `havip-cluster node set %[3]s --address NEW --local` here, and start it again", err, a.id.Advertise, a.id.Name)
@@ -307,7 +307,7 @@ func (a *node) run(parent context.Context) error {
 	defer stop(nil)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	if a.teller != nil {
+	if a.guard != nil {
 		signal.Notify(signals, guard.StopNow)
 	}
 	defer signal.Stop(signals)
@@ -326,7 +326,7 @@ func (a *node) run(parent context.Context) error {
 	part("timers", a.followLease)
 	part("webhooks", func(ctx context.Context) error { a.webhooks.Run(ctx); return nil })
 	part("chronicle", func(ctx context.Context) error { a.kept.Run(ctx); return nil })
-	part("guard", a.tellGuard)
+	part("guard", a.reportToGuard)
 	part("claims", func(ctx context.Context) error { a.claims.Run(ctx); return nil })
 	part("cloud", func(ctx context.Context) error { a.cloud.run(ctx); return nil })
 	part("memory", a.keepMemory)
@@ -349,7 +349,7 @@ func (a *node) run(parent context.Context) error {
 		return nil
 	})
 	part("certificates", func(ctx context.Context) error {
-		k := membership.KeyKeeper{
+		k := membership.KeyRotator{
 			Node: a.node, Identity: a.id, Submit: a.backend.submit, Alive: a.gossip.Alive, Ring: a.gossip.SetKeys, Log: a.log,
 			Renewed: a.backend.reconnect,
 			Peer:    func(n fsm.Node) membership.KeyPeer { return a.backend.client(n) },
@@ -400,8 +400,8 @@ func (a *node) handOver(ctx context.Context, signals <-chan os.Signal) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if a.member.Keeper != nil {
-			err := a.member.Keeper.Close(ctx)
+		if a.member.Session != nil {
+			err := a.member.Session.Close(ctx)
 			a.handedOver.Store(err == nil)
 			if err != nil {
 				a.log.Warn("not everything could be handed over; what is left fails over when the lease ends", "err", err)
@@ -426,7 +426,7 @@ func (a *node) handOver(ctx context.Context, signals <-chan os.Signal) {
 // atOnce reports whether a signal during the hand-over ends it. Under a guard only the
 // guard's word does: any other may be the first one, sent to both processes.
 func (a *node) atOnce(sig os.Signal) bool {
-	if a.teller != nil {
+	if a.guard != nil {
 		return sig == guard.StopNow
 	}
 	return sig != syscall.SIGHUP

@@ -18,7 +18,7 @@ import (
 
 // openPlane has the guard renew and answer. False: it cannot.
 func (a *node) openPlane() bool {
-	if a.teller == nil {
+	if a.guard == nil {
 		return false
 	}
 	ends := guard.PlaneEnds()

@@ -288,10 +288,10 @@ func (p *EdgePort) overlay(want owner.Wanted, report *owner.Report) (wanted map[
 			p.desired.HAVIPs[ip] = edge.Want{Leave: w.Leave}
 		}
 	}
-	wanted = make(map[string]bool, len(want.Holdings))
-	taken := make(map[netip.Addr]string, len(want.Holdings))
+	wanted = make(map[string]bool, len(want.Activations))
+	taken := make(map[netip.Addr]string, len(want.Activations))
 	find := p.finder()
-	for _, h := range want.Holdings {
+	for _, h := range want.Activations {
 		id, ip := h.HAVIP.ID, h.HAVIP.IP
 		w, err := p.want(want.State, h, find)
 		if other, twice := taken[ip]; twice && err == nil {
@@ -310,8 +310,8 @@ func (p *EdgePort) overlay(want owner.Wanted, report *owner.Report) (wanted map[
 	return wanted
 }
 
-// want says where a holding belongs.
-func (p *EdgePort) want(s *fsm.State, h owner.Holding, find func(fsm.ENI) (netdev.ENI, error)) (edge.Want, error) {
+// want says where an activation belongs.
+func (p *EdgePort) want(s *fsm.State, h owner.Activation, find func(fsm.ENI) (netdev.ENI, error)) (edge.Want, error) {
 	d, err := find(h.ENI)
 	if err != nil {
 		return edge.Want{}, err
@@ -342,7 +342,7 @@ func tightLifetime(lease time.Duration) time.Duration {
 	return max(time.Second, (2*lease + time.Second - 1).Truncate(time.Second))
 }
 
-// finder is device for many holdings of a few ENIs, at one time.
+// finder is device for many activations of a few ENIs, at one time.
 func (p *EdgePort) finder() func(fsm.ENI) (netdev.ENI, error) {
 	type found struct {
 		device netdev.ENI
@@ -399,7 +399,7 @@ func (p *EdgePort) fenced(want owner.Wanted) map[int]bool {
 		}
 	}
 	find := p.finder()
-	for _, h := range want.Holdings {
+	for _, h := range want.Activations {
 		if d, err := find(h.ENI); err == nil {
 			out[d.Index] = true
 		}
@@ -415,7 +415,7 @@ func (p *EdgePort) inUse(prefix netip.Prefix) bool {
 // of others: all that hear ARP, as soon as there is a HAVIP to answer for.
 func (p *EdgePort) settled(want owner.Wanted) map[string]bool {
 	out := map[string]bool{}
-	if len(want.Holdings) == 0 {
+	if len(want.Activations) == 0 {
 		return out
 	}
 	p.mu.Lock()

@@ -68,13 +68,13 @@ func (b *bed) havip(id, ip, subnet string) {
 	b.state.HAVIPs[id] = fsm.HAVIP{ID: id, Name: id, IP: netip.MustParseAddr(ip), Subnet: subnet}
 }
 
-func (b *bed) holding(id, eni string) owner.Holding {
-	return owner.Holding{HAVIP: b.state.HAVIPs[id], ENI: b.state.ENIs[eni], Lifetime: b.state.Cluster.LeaseMax + time.Second}
+func (b *bed) activation(id, eni string) owner.Activation {
+	return owner.Activation{HAVIP: b.state.HAVIPs[id], ENI: b.state.ENIs[eni], Lifetime: b.state.Cluster.LeaseMax + time.Second}
 }
 
 // wanted is what the port makes of the log and of what this node may answer for.
-func (b *bed) wanted(holdings ...owner.Holding) edge.Desired {
-	w := owner.Wanted{State: b.state, CaughtUp: true, Holdings: holdings}
+func (b *bed) wanted(activations ...owner.Activation) edge.Desired {
+	w := owner.Wanted{State: b.state, CaughtUp: true, Activations: activations}
 	b.follow(w)
 	b.overlay(w, &owner.Report{})
 	return b.desired
@@ -84,7 +84,7 @@ func (b *bed) wanted(holdings ...owner.Holding) edge.Desired {
 // with the gateway of its subnet.
 func TestSteering(t *testing.T) {
 	b := newBed(t, false)
-	d := b.wanted(b.holding("a", "node-1/eth0"), b.holding("b", "node-1/eth1"))
+	d := b.wanted(b.activation("a", "node-1/eth0"), b.activation("b", "node-1/eth1"))
 	if w := d.HAVIPs[b.state.HAVIPs["a"].IP]; w.Index != 2 || w.Steer != nil {
 		t.Errorf("on the first NIC: %+v", w)
 	}
@@ -92,7 +92,7 @@ func TestSteering(t *testing.T) {
 		t.Errorf("on the second NIC: %+v", w)
 	}
 	b.devices[0].Prefixes = nil
-	if w := b.wanted(b.holding("a", "node-1/eth0")).HAVIPs[b.state.HAVIPs["a"].IP]; w.Steer == nil || w.Steer.Subnet != b.state.Subnets["first"].CIDR {
+	if w := b.wanted(b.activation("a", "node-1/eth0")).HAVIPs[b.state.HAVIPs["a"].IP]; w.Steer == nil || w.Steer.Subnet != b.state.Subnets["first"].CIDR {
 		t.Errorf("on a NIC without an address: %+v", w)
 	}
 }
@@ -101,7 +101,7 @@ func TestSteering(t *testing.T) {
 // gave it another MAC. With neither the HAVIP is a fault.
 func TestRenamedNIC(t *testing.T) {
 	b := newBed(t, false)
-	index := func() int { return b.wanted(b.holding("b", "node-1/eth1")).HAVIPs[b.state.HAVIPs["b"].IP].Index }
+	index := func() int { return b.wanted(b.activation("b", "node-1/eth1")).HAVIPs[b.state.HAVIPs["b"].IP].Index }
 	b.devices[1].Device = "lan1"
 	if got := index(); got != 3 {
 		t.Errorf("renamed: device %d", got)
@@ -112,7 +112,7 @@ func TestRenamedNIC(t *testing.T) {
 	}
 	b.devices[1].Device = "lan1"
 	report := owner.Report{}
-	w := owner.Wanted{State: b.state, Holdings: []owner.Holding{b.holding("b", "node-1/eth1")}}
+	w := owner.Wanted{State: b.state, Activations: []owner.Activation{b.activation("b", "node-1/eth1")}}
 	b.follow(w)
 	if b.overlay(w, &report); len(report.Faults) != 1 || report.Faults[0].HAVIP != "b" {
 		t.Errorf("with neither: %+v", report)
@@ -129,7 +129,7 @@ func TestSettledDevices(t *testing.T) {
 	if _, _, err := b.Inventory(b.state); err != nil {
 		t.Fatal(err)
 	}
-	d := b.wanted(b.holding("a", "node-1/eth0"))
+	d := b.wanted(b.activation("a", "node-1/eth0"))
 	for _, device := range []string{"br9", "eth0", "eth1", "eth9"} {
 		if _, ok := d.Settled[device]; !ok {
 			t.Errorf("%s may answer for the HAVIP", device)
@@ -162,7 +162,7 @@ func TestTightLifetime(t *testing.T) {
 	}{{false, 500 * time.Millisecond, 1500 * time.Millisecond}, {true, 500 * time.Millisecond, time.Second}, {true, 3 * time.Second, 4 * time.Second}} {
 		b := newBed(t, c.tight)
 		b.state.Cluster.LeaseMax = c.lease
-		if got := b.wanted(b.holding("a", "node-1/eth0")).HAVIPs[b.state.HAVIPs["a"].IP].Lifetime; got != c.want {
+		if got := b.wanted(b.activation("a", "node-1/eth0")).HAVIPs[b.state.HAVIPs["a"].IP].Lifetime; got != c.want {
 			t.Errorf("tight %t, lease %v: %v, want %v", c.tight, c.lease, got, c.want)
 		}
 	}

@@ -73,7 +73,7 @@ func sized(tb testing.TB, n int) (*EdgePort, owner.Wanted) {
 		v := fsm.HAVIP{ID: fmt.Sprintf("havip-%08d", i), IP: netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), Subnet: "net"}
 		s.HAVIPs[v.ID] = v
 		if i%2 == 0 {
-			want.Holdings = append(want.Holdings, owner.Holding{HAVIP: v, ENI: eni, Lifetime: time.Hour})
+			want.Activations = append(want.Activations, owner.Activation{HAVIP: v, ENI: eni, Lifetime: time.Hour})
 		}
 	}
 	served := 0
@@ -84,8 +84,8 @@ func sized(tb testing.TB, n int) (*EdgePort, owner.Wanted) {
 			break
 		}
 	}
-	if served != len(want.Holdings) {
-		tb.Fatalf("%d of %d served", served, len(want.Holdings))
+	if served != len(want.Activations) {
+		tb.Fatalf("%d of %d served", served, len(want.Activations))
 	}
 	return p, want
 }

@@ -17,9 +17,9 @@ import (
 type Cloud interface {
 	// Provider is the present one, nil without.
 	Provider() (provider.Provider, provider.Config)
-	// Last is what the leader has seen last, Look looks now, Drift compares the last look with the log.
+	// Last is what the leader has seen last, Refresh asks now, Drift compares the last look with the log.
 	Last() observer.Snapshot
-	Look(ctx context.Context) (observer.Snapshot, error)
+	Refresh(ctx context.Context) (observer.Snapshot, error)
 	Drift() []provider.Warning
 	// FollowEIP has the cloud bind the EIP of a HAVIP, or unbind it where eip is not valid, in the background. The
 	// journal tells how it ended. Leader only; without a provider that binds EIPs it does nothing.
@@ -132,7 +132,7 @@ func (s *Server) seen(ctx context.Context) (observer.Snapshot, error) {
 	if !last.At.IsZero() || last.Err != "" {
 		return last, nil
 	}
-	if last, err := s.Cloud.Look(ctx); err != nil {
+	if last, err := s.Cloud.Refresh(ctx); err != nil {
 		return last, problem(http.StatusFailedDependency, CodeCloud, "the cloud was not seen yet: %v", err)
 	}
 	return s.Cloud.Last(), nil

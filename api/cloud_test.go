@@ -119,7 +119,7 @@ func TestSync(t *testing.T) {
 	if taken, why := cloud.Announce("02:00:00:00:00:02", netip.MustParseAddr("10.77.0.100")); !taken {
 		t.Fatal(why)
 	}
-	_, err = tc.Look(t.Context())
+	_, err = tc.Refresh(t.Context())
 	must(t, err)
 	o, _ := show[ObservedHAVIP](t, w, 1, http.MethodGet, "/v1/observed/web", "")
 	if o.Seen == nil || o.Seen.ENI != "eni-c2" || o.Seen.Node == nil || *o.Seen.Node != "node-2" || o.Desired.Range.Type != "cvm" {
@@ -185,7 +185,7 @@ func TestCloudDown(t *testing.T) {
 	ask(http.MethodPost, "/v1/provider/test")
 	ask(http.MethodGet, "/v1/provider")
 	cloud.SetFault(fakecloud.Fault{Signature: true})
-	if _, err := tc.Look(t.Context()); err == nil {
+	if _, err := tc.Refresh(t.Context()); err == nil {
 		t.Fatal("a wrong signature is taken")
 	} else {
 		all += err.Error()
@@ -255,7 +255,7 @@ func TestApplyWithEIP(t *testing.T) {
 	if v := cloud.HAVIPs(); v[0].AddressIp != "" || len(tc.eips) != 0 {
 		t.Errorf("the cloud was changed by a file: %+v, %v", v, tc.eips)
 	}
-	_, err := tc.Look(t.Context())
+	_, err := tc.Refresh(t.Context())
 	must(t, err)
 	if d := tc.Drift(); len(d) != 1 || d[0].Code != provider.EIPDiffers || !strings.Contains(d[0].Command, "--to-cloud") {
 		t.Errorf("what status says of it: %+v", d)

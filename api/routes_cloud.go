@@ -132,7 +132,7 @@ func (s *Server) syncProvider(ctx context.Context, in *syncInput) ([]provider.Ou
 	}
 	ctx, cancel := context.WithTimeout(ctx, syncWait)
 	defer cancel()
-	last, err := s.Cloud.Look(ctx)
+	last, err := s.Cloud.Refresh(ctx)
 	if err != nil {
 		return nil, problem(http.StatusFailedDependency, CodeCloud, "the cloud was not seen, so nothing was planned: %v", err)
 	}
@@ -145,7 +145,7 @@ func (s *Server) syncProvider(ctx context.Context, in *syncInput) ([]provider.Ou
 		if !in.Body.DryRun {
 			out = provider.Carry(ctx, p, steps, func(step provider.Step) string { return cloudToken(st, step) })
 			s.tellSync(ctx, out)
-			_, _ = s.Cloud.Look(ctx) // what is shown from now on is what was made; if it fails, the next poll brings it
+			_, _ = s.Cloud.Refresh(ctx) // what is shown from now on is what was made; if it fails, the next poll brings it
 			return out, nil
 		}
 		return planned(steps), nil

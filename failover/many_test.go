@@ -152,7 +152,7 @@ func TestManyAreHandedOver(t *testing.T) {
 				since := w.now()
 				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 				defer cancel()
-				if err := w.host("B").member.Keeper.Close(ctx); err != nil {
+				if err := w.host("B").member.Session.Close(ctx); err != nil {
 					t.Error(err)
 				}
 				took := w.now() - since

@@ -17,7 +17,7 @@ import (
 )
 
 // Edge is this node's kernel: what the owner needs of it, and the fence's deadline, which the
-// Keeper sets.
+// Renewer sets.
 type Edge interface {
 	owner.Edge
 	shell.Fence
@@ -65,8 +65,8 @@ type Config struct {
 // here alone.
 type Member struct {
 	Voter      Voter
-	Keeper     *shell.Keeper // nil in a witness
-	Agent      *owner.Agent  // nil in a witness
+	Session    *shell.SessionClient // nil in a witness
+	Agent      *owner.Agent         // nil in a witness
 	Controller *leader.Controller
 
 	apart   Apart          // nil: what follows is here
@@ -134,13 +134,13 @@ func New(cfg Config) *Member {
 			m.renewer = shell.NewRenewer(cores, m.Agent, cfg.Edge)
 			holder = m.renewer
 		}
-		m.Keeper = shell.NewKeeper(cores, m.Agent, holder)
+		m.Session = shell.NewSessionClient(cores, m.Agent, holder)
 	}
 	return m
 }
 
 // Run runs all parts until ctx ends, and then takes down what this node answers for. It
-// returns the reason for which the Keeper gave up for good, if any.
+// returns the reason for which the SessionClient gave up for good, if any.
 func (m *Member) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -151,10 +151,10 @@ func (m *Member) Run(ctx context.Context) error {
 	wg.Go(func() { m.heir.Run(ctx) })
 	wg.Go(func() { m.Controller.Run(ctx) })
 	var err error
-	if m.Keeper != nil {
-		wg.Go(func() { m.Agent.Run(ctx, m.Keeper) })
+	if m.Session != nil {
+		wg.Go(func() { m.Agent.Run(ctx, m.Session) })
 		wg.Go(func() {
-			if err = m.Keeper.Run(ctx); err != nil {
+			if err = m.Session.Run(ctx); err != nil {
 				cancel()
 			}
 		})

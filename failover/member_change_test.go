@@ -121,8 +121,8 @@ func TestWitness(t *testing.T) {
 		w.boot()
 		v := w.havip("web", 100)
 		w.await("both owners have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 2 })
-		if m := w.host("C").member; m.Keeper != nil || m.Agent != nil {
-			t.Error("a witness has a Keeper or an Agent")
+		if m := w.host("C").member; m.Session != nil || m.Agent != nil {
+			t.Error("a witness has a SessionClient or an Agent")
 		}
 		old := w.owner(v)
 		if old.node.ID == "A" {

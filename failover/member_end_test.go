@@ -22,7 +22,7 @@ func TestCloseHandsOver(t *testing.T) {
 		since := w.now()
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		defer cancel()
-		if err := h.member.Keeper.Close(ctx); err != nil {
+		if err := h.member.Session.Close(ctx); err != nil {
 			t.Error(err)
 		}
 		if took := w.now() - since; took > 100*time.Millisecond {
@@ -54,7 +54,7 @@ func TestCloseInMaintenance(t *testing.T) {
 		since := w.now()
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
-		if err := h.member.Keeper.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if err := h.member.Session.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 		if _, open := w.head().SessionOf(h.node.ID); open {
@@ -76,7 +76,7 @@ func TestCloseWithoutTime(t *testing.T) {
 		h := w.owner(v)
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		if err := h.member.Keeper.Close(ctx); err == nil {
+		if err := h.member.Session.Close(ctx); err == nil {
 			t.Error("it handed over without time")
 		}
 		if h.answers(v) {
@@ -136,7 +136,7 @@ func TestANodeThatCannotGuard(t *testing.T) {
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := b.member.Keeper.Close(ctx); err != nil || time.Since(began) > time.Second {
+		if err := b.member.Session.Close(ctx); err != nil || time.Since(began) > time.Second {
 			t.Errorf("the stop: %v after %v", err, time.Since(began))
 		}
 	})

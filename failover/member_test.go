@@ -73,7 +73,7 @@ func TestColdStart(t *testing.T) {
 			w.await("the status shows it", time.Second, func() bool {
 				held := 0
 				for _, h := range w.hosts {
-					held += len(h.member.Agent.Holdings())
+					held += len(h.member.Agent.Activations())
 				}
 				return held == 4
 			})
@@ -189,7 +189,7 @@ func TestPlannedMove(t *testing.T) {
 		}
 		w.moveTo(v, eni)
 		w.await("it is on the other ENI", time.Second, func() bool {
-			held := h.member.Agent.Holdings()
+			held := h.member.Agent.Activations()
 			return len(held) == 1 && held[0].ENI.ID == eni
 		})
 		w.await("all is settled", time.Second, w.settled)

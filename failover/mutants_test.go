@@ -16,7 +16,7 @@ func TestMutantWorld(t *testing.T) {
 		body           func(w *world)
 	}{
 		{"agent-release-early", 3, 0, downFails},
-		{"keeper-longer-pace", 3, 0, longerLease},
+		{"renewer-longer-pace", 3, 0, longerLease},
 		{"closing-first-hint", 3, 1, voterWasCutOff},
 		{"failover-sender", 3, 1, forgedWords},
 		{"failover-gossip-keyed", 3, 1, forgedWords},

@@ -213,8 +213,8 @@ func (h *host) called(what string) int {
 // there is kept. What fails is as the test wants it.
 func (p *process) Turn(want owner.Wanted) owner.Report {
 	r := owner.Report{Next: p.clock() + lease.Instant(time.Second)}
-	wanted := map[string]owner.Holding{}
-	for _, h := range want.Holdings {
+	wanted := map[string]owner.Activation{}
+	for _, h := range want.Activations {
 		wanted[h.HAVIP.ID] = h
 	}
 	retry := func() { r.Next = p.clock() + lease.Instant(10*time.Millisecond) }
@@ -252,7 +252,7 @@ func (p *process) Turn(want owner.Wanted) owner.Report {
 		p.w.mu.Lock()
 		clear(p.kernel)
 		p.w.mu.Unlock()
-		p.w.look()
+		p.w.observe()
 		r.Clean = true
 	}
 	if want.Deadline == 0 && !r.Clean {
@@ -286,7 +286,7 @@ func (p *process) onlyOn(id, eni string) bool {
 }
 
 // put puts the address up whatever happens then: a failure may come late.
-func (p *process) put(h owner.Holding) error {
+func (p *process) put(h owner.Activation) error {
 	p.w.mu.Lock()
 	if p.alive {
 		if p.kernel[h.HAVIP.ID] == nil {
@@ -298,7 +298,7 @@ func (p *process) put(h owner.Holding) error {
 		}
 	}
 	p.w.mu.Unlock()
-	p.w.look()
+	p.w.observe()
 	return p.call("up")
 }
 
@@ -309,7 +309,7 @@ func (p *process) down(id string) error {
 	p.w.mu.Lock()
 	delete(p.kernel, id)
 	p.w.mu.Unlock()
-	p.w.look()
+	p.w.observe()
 	return nil
 }
 
@@ -333,7 +333,7 @@ func (p *process) SetDeadline(t lease.Instant) {
 		p.deadline = t
 	}
 	p.w.mu.Unlock()
-	p.w.look()
+	p.w.observe()
 }
 
 func (p *process) Inventory(*fsm.State) ([]fsm.ENI, string, error) {

@@ -371,7 +371,7 @@ func (w *world) who(havip string) string {
 }
 
 // look notes who answers for everything, and whether it is more than one.
-func (w *world) look() {
+func (w *world) observe() {
 	ids := map[string]bool{}
 	for _, h := range w.hosts {
 		for id := range h.held() {
@@ -406,7 +406,7 @@ func (w *world) watchAnswers() {
 		case <-w.stop:
 			return
 		case <-time.After(worldTick):
-			w.look()
+			w.observe()
 		}
 	}
 }

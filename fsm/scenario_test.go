@@ -28,7 +28,7 @@ func TestScenarios(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := newTeller(t).tell(string(raw))
+			got := newInterpreter(t).tell(string(raw))
 			if *rewrite {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
@@ -52,20 +52,20 @@ func difference(want, got string) string {
 		strings.Join(a[from:min(len(a), i+4)], "\n"), strings.Join(b[from:min(len(b), i+4)], "\n"))
 }
 
-// A teller reads a scenario and acts it out.
-type teller struct {
+// An interpreter reads a scenario and acts it out.
+type interpreter struct {
 	*world
 	enis  map[string][]ENI  // by node name: what the node reports
 	first map[string]uint64 // session numbers by the name that a scenario gave them
 	nodes int               // admitted so far; each gets an address of its own
 }
 
-func newTeller(t *testing.T) *teller {
-	return &teller{world: empty(t), enis: map[string][]ENI{}, first: map[string]uint64{}}
+func newInterpreter(t *testing.T) *interpreter {
+	return &interpreter{world: empty(t), enis: map[string][]ENI{}, first: map[string]uint64{}}
 }
 
 // tell runs a scenario and gives it back with the output as it is now.
-func (tl *teller) tell(text string) string {
+func (in *interpreter) tell(text string) string {
 	var out, block []string
 	lines := strings.Split(text, "\n")
 	for i := 0; i < len(lines); i++ {
@@ -78,7 +78,7 @@ func (tl *teller) tell(text string) string {
 		default:
 			var said []string
 			for _, command := range block {
-				said = append(said, tl.run(command)...)
+				said = append(said, in.run(command)...)
 			}
 			if len(said) == 0 {
 				said = []string{"ok"}
@@ -90,29 +90,29 @@ func (tl *teller) tell(text string) string {
 		}
 	}
 	if len(block) > 0 {
-		tl.t.Errorf("commands without ---- at the end: %q", block)
+		in.t.Errorf("commands without ---- at the end: %q", block)
 	}
 	return strings.Join(out, "\n")
 }
 
 // run does one command and says what came of it.
-func (tl *teller) run(line string) []string {
-	tl.t.Helper()
+func (in *interpreter) run(line string) []string {
+	in.t.Helper()
 	words := strings.Fields(line)
 	verb, args := words[0], words[1:]
-	if f, ok := tellerShows[verb]; ok {
-		return f(tl, args)
+	if f, ok := interpreterShows[verb]; ok {
+		return f(in, args)
 	}
-	f, ok := tellerVerbs[verb]
+	f, ok := interpreterVerbs[verb]
 	if !ok {
-		tl.t.Fatalf("unknown command: %s", line)
+		in.t.Fatalf("unknown command: %s", line)
 	}
-	body := f(tl, args)
+	body := f(in, args)
 	if body == nil {
 		return nil
 	}
-	before := len(tl.state.HAVIPs)
-	res := tl.try(body)
+	before := len(in.state.HAVIPs)
+	res := in.try(body)
 	if res.Refusal != nil {
 		return []string{fmt.Sprintf("refused: %s: %s", res.Refusal.Code, res.Refusal.Message)}
 	}
@@ -120,7 +120,7 @@ func (tl *teller) run(line string) []string {
 	for _, part := range res.Refused {
 		said = append(said, "refused in part: "+part)
 	}
-	if before > len(tl.state.HAVIPs) {
+	if before > len(in.state.HAVIPs) {
 		said = append(said, "a HAVIP is gone")
 	}
 	return said
@@ -155,26 +155,26 @@ func duration(t testing.TB, s string) time.Duration {
 }
 
 // numbered gives a session: the newest of a node, or one that `call` has named.
-func (tl *teller) numbered(name string) uint64 {
-	if n, ok := tl.first[name]; ok {
+func (in *interpreter) numbered(name string) uint64 {
+	if n, ok := in.first[name]; ok {
 		return n
 	}
-	return tl.session(name)
+	return in.session(name)
 }
 
 // assignment reads HAVIP ENI|nobody [from=EPOCH] [session=NAME].
-func (tl *teller) assignment(args []string) Assignment {
-	tl.t.Helper()
-	v := tl.get(args[0])
+func (in *interpreter) assignment(args []string) Assignment {
+	in.t.Helper()
+	v := in.get(args[0])
 	a := Assignment{HAVIP: v.ID, FromEpoch: v.Epoch, Reason: "asked for"}
 	if args[1] != "nobody" {
-		a = tl.to(args[0], args[1])
+		a = in.to(args[0], args[1])
 	}
 	if from, ok := option(args, "from"); ok {
-		a.FromEpoch = Epoch(number(tl.t, from))
+		a.FromEpoch = Epoch(number(in.t, from))
 	}
 	if name, ok := option(args, "session"); ok {
-		a.Session = tl.numbered(name)
+		a.Session = in.numbered(name)
 	}
 	return a
 }
@@ -184,94 +184,94 @@ func readRange(words string) Range {
 	return Range{Type: RangeType(kind), Members: strings.FieldsFunc(members, func(r rune) bool { return r == ',' }), Limit: true}
 }
 
-// tellerVerbs are the commands that become a log entry, or set the stage for one (nil).
-var tellerVerbs = map[string]func(tl *teller, args []string) Body{
-	"node": func(tl *teller, args []string) Body { // NAME [role]: joined by a token, the first by bootstrap
-		tl.nodes++
-		if tl.nodes == 1 {
+// interpreterVerbs are the commands that become a log entry, or set the stage for one (nil).
+var interpreterVerbs = map[string]func(in *interpreter, args []string) Body{
+	"node": func(in *interpreter, args []string) Body { // NAME [role]: joined by a token, the first by bootstrap
+		in.nodes++
+		if in.nodes == 1 {
 			return InitCluster{ID: "c-story", Profile: "lan", Lease: 500 * time.Millisecond, Node: newNode(args[0], 1)}
 		}
 		role := RoleVoter
 		if len(args) > 1 {
 			role = Role(args[1])
 		}
-		tl.join(args[0], role, tl.nodes)
+		in.join(args[0], role, in.nodes)
 		return nil
 	},
-	"subnet": func(_ *teller, args []string) Body { return CreateSubnet{subnet(args[0], args[1])} },
-	"eni": func(tl *teller, args []string) Body { // NODE DEVICE CIDR [primary] [down]
+	"subnet": func(_ *interpreter, args []string) Body { return CreateSubnet{subnet(args[0], args[1])} },
+	"eni": func(in *interpreter, args []string) Body { // NODE DEVICE CIDR [primary] [down]
 		e := eniAt(args[1], args[2], slices.Contains(args, "primary"))
 		e.Up = !slices.Contains(args, "down")
-		tl.enis[args[0]] = append(slices.DeleteFunc(tl.enis[args[0]], func(o ENI) bool { return o.Device == e.Device }), e)
-		return ReportENIs{Node: nodeID(args[0]), ENIs: tl.enis[args[0]]}
+		in.enis[args[0]] = append(slices.DeleteFunc(in.enis[args[0]], func(o ENI) bool { return o.Device == e.Device }), e)
+		return ReportENIs{Node: nodeID(args[0]), ENIs: in.enis[args[0]]}
 	},
-	"detach": func(tl *teller, args []string) Body { // NODE DEVICE
-		tl.enis[args[0]] = slices.DeleteFunc(tl.enis[args[0]], func(o ENI) bool { return o.Device == args[1] })
-		return ReportENIs{Node: nodeID(args[0]), ENIs: tl.enis[args[0]]}
+	"detach": func(in *interpreter, args []string) Body { // NODE DEVICE
+		in.enis[args[0]] = slices.DeleteFunc(in.enis[args[0]], func(o ENI) bool { return o.Device == args[1] })
+		return ReportENIs{Node: nodeID(args[0]), ENIs: in.enis[args[0]]}
 	},
-	"open": func(tl *teller, args []string) Body { // NODE [last=SESSION]
-		last := tl.session(args[0])
+	"open": func(in *interpreter, args []string) Body { // NODE [last=SESSION]
+		last := in.session(args[0])
 		if name, ok := option(args, "last"); ok {
-			last = tl.numbered(name)
+			last = in.numbered(name)
 		}
 		return OpenSession{Node: nodeID(args[0]), Last: last, Attempt: "a"}
 	},
-	"call": func(tl *teller, args []string) Body { // NAME NODE: a name for its newest session
-		tl.first[args[0]] = tl.session(args[1])
+	"call": func(in *interpreter, args []string) Body { // NAME NODE: a name for its newest session
+		in.first[args[0]] = in.session(args[1])
 		return nil
 	},
-	"drain": func(tl *teller, args []string) Body {
-		return DrainSession{Node: nodeID(args[0]), Session: tl.session(args[0])}
+	"drain": func(in *interpreter, args []string) Body {
+		return DrainSession{Node: nodeID(args[0]), Session: in.session(args[0])}
 	},
-	"close": func(tl *teller, args []string) Body { // SESSION [released] [place HAVIP ENI]...
-		b := CloseSession{Session: tl.numbered(args[0]), Released: slices.Contains(args, "released")}
+	"close": func(in *interpreter, args []string) Body { // SESSION [released] [place HAVIP ENI]...
+		b := CloseSession{Session: in.numbered(args[0]), Released: slices.Contains(args, "released")}
 		for i, word := range args {
 			if word == "place" {
-				b.Place = append(b.Place, tl.assignment(args[i+1:i+3]))
+				b.Place = append(b.Place, in.assignment(args[i+1:i+3]))
 			}
 		}
 		return b
 	},
-	"havip": func(_ *teller, args []string) Body { // NAME IP [range=cvm:n1,n2]
+	"havip": func(_ *interpreter, args []string) Body { // NAME IP [range=cvm:n1,n2]
 		b := CreateHAVIP{Name: args[0], IP: addr(args[1])}
 		if words, ok := option(args, "range"); ok {
 			b.Range = readRange(words)
 		}
 		return b
 	},
-	"range": func(tl *teller, args []string) Body { // HAVIP cvm:n1,n2
-		return UpdateHAVIP{ID: tl.get(args[0]).ID, Range: ptr(readRange(args[1]))}
+	"range": func(in *interpreter, args []string) Body { // HAVIP cvm:n1,n2
+		return UpdateHAVIP{ID: in.get(args[0]).ID, Range: ptr(readRange(args[1]))}
 	},
-	"enable": func(tl *teller, args []string) Body {
-		return UpdateHAVIP{ID: tl.get(args[0]).ID, Change: Change{Enabled: ptr(true)}}
+	"enable": func(in *interpreter, args []string) Body {
+		return UpdateHAVIP{ID: in.get(args[0]).ID, Change: Change{Enabled: ptr(true)}}
 	},
-	"disable": func(tl *teller, args []string) Body {
-		return UpdateHAVIP{ID: tl.get(args[0]).ID, Change: Change{Enabled: ptr(false)}}
+	"disable": func(in *interpreter, args []string) Body {
+		return UpdateHAVIP{ID: in.get(args[0]).ID, Change: Change{Enabled: ptr(false)}}
 	},
-	"delete": func(tl *teller, args []string) Body {
-		return DeleteHAVIP{ID: tl.get(args[0]).ID, Force: slices.Contains(args, "--force")}
+	"delete": func(in *interpreter, args []string) Body {
+		return DeleteHAVIP{ID: in.get(args[0]).ID, Force: slices.Contains(args, "--force")}
 	},
-	"place": func(tl *teller, args []string) Body { return Place{[]Assignment{tl.assignment(args)}} },
-	"release": func(tl *teller, args []string) Body { // HAVIP EPOCH SESSION [because WORDS...]
-		r := ReleasedClaim{HAVIP: tl.get(args[0]).ID, Epoch: Epoch(number(tl.t, args[1])), Session: tl.numbered(args[2])}
+	"place": func(in *interpreter, args []string) Body { return Place{[]Assignment{in.assignment(args)}} },
+	"release": func(in *interpreter, args []string) Body { // HAVIP EPOCH SESSION [because WORDS...]
+		r := ReleasedClaim{HAVIP: in.get(args[0]).ID, Epoch: Epoch(number(in.t, args[1])), Session: in.numbered(args[2])}
 		if i := slices.Index(args, "because"); i > 0 {
 			r.Failure = strings.Join(args[i+1:], " ")
 		}
 		return Release{[]ReleasedClaim{r}}
 	},
-	"removing": func(_ *teller, args []string) Body { return UpdateNode{ID: nodeID(args[0]), Removing: ptr(true)} },
-	"remove":   func(_ *teller, args []string) Body { return RemoveNode{nodeID(args[0])} },
-	"lease":    func(tl *teller, args []string) Body { return SetLease{duration(tl.t, args[0])} },
-	"settle": func(tl *teller, args []string) Body { // [INDEX], else the last change
+	"removing": func(_ *interpreter, args []string) Body { return UpdateNode{ID: nodeID(args[0]), Removing: ptr(true)} },
+	"remove":   func(_ *interpreter, args []string) Body { return RemoveNode{nodeID(args[0])} },
+	"lease":    func(in *interpreter, args []string) Body { return SetLease{duration(in.t, args[0])} },
+	"settle": func(in *interpreter, args []string) Body { // [INDEX], else the last change
 		if len(args) > 0 {
-			return SettleLease{number(tl.t, args[0])}
+			return SettleLease{number(in.t, args[0])}
 		}
-		return SettleLease{tl.state.Cluster.LeaseIndex}
+		return SettleLease{in.state.Cluster.LeaseIndex}
 	},
-	"token": func(tl *teller, args []string) Body { // ID NODE ROLE TTL
-		return CreateToken{Token{ID: args[0], SecretHash: "secret of " + args[0], Node: args[1], Role: Role(args[2]), Expires: tl.at + int64(duration(tl.t, args[3]))}}
+	"token": func(in *interpreter, args []string) Body { // ID NODE ROLE TTL
+		return CreateToken{Token{ID: args[0], SecretHash: "secret of " + args[0], Node: args[1], Role: Role(args[2]), Expires: in.at + int64(duration(in.t, args[3]))}}
 	},
-	"join": func(tl *teller, args []string) Body { // NODE TOKEN [key=K] [secret=S] [id=I]
+	"join": func(in *interpreter, args []string) Body { // NODE TOKEN [key=K] [secret=S] [id=I]
 		b := AddNode{Token: args[1], SecretHash: "secret of " + args[1], Node: newNode(args[0], 100+int(args[0][len(args[0])-1]-'0'))}
 		if key, ok := option(args, "key"); ok {
 			b.Node.KeyHash = key
@@ -284,35 +284,35 @@ var tellerVerbs = map[string]func(tl *teller, args []string) Body{
 		}
 		return b
 	},
-	"wait": func(tl *teller, args []string) Body {
-		tl.at += int64(duration(tl.t, args[0]))
+	"wait": func(in *interpreter, args []string) Body {
+		in.at += int64(duration(in.t, args[0]))
 		return nil
 	},
 }
 
-// tellerShows are the commands that only look.
-var tellerShows = map[string]func(tl *teller, args []string) []string{
-	"show": func(tl *teller, _ []string) []string {
+// interpreterShows are the commands that only look.
+var interpreterShows = map[string]func(in *interpreter, args []string) []string{
+	"show": func(in *interpreter, _ []string) []string {
 		var out []string
-		for _, v := range tl.state.HAVIPList() {
-			out = append(out, tl.line(v))
+		for _, v := range in.state.HAVIPList() {
+			out = append(out, in.line(v))
 		}
 		if len(out) == 0 {
 			out = []string{"no HAVIPs"}
 		}
 		return out
 	},
-	"why": func(tl *teller, args []string) []string { return []string{tl.get(args[0]).Reason} },
-	"may": func(tl *teller, args []string) []string { // HAVIP ENI: is it eligible?
-		if why := tl.state.Ineligible(tl.get(args[0]), tl.state.ENIs[args[1]], tl.at); why != nil {
+	"why": func(in *interpreter, args []string) []string { return []string{in.get(args[0]).Reason} },
+	"may": func(in *interpreter, args []string) []string { // HAVIP ENI: is it eligible?
+		if why := in.state.Ineligible(in.get(args[0]), in.state.ENIs[args[1]], in.at); why != nil {
 			return []string{"no: " + why.Text}
 		}
 		return []string{"yes"}
 	},
-	"sessions": func(tl *teller, _ []string) []string {
+	"sessions": func(in *interpreter, _ []string) []string {
 		var out []string
-		for _, sess := range tl.state.SessionList() {
-			line := fmt.Sprintf("%s has session %d", tl.state.NodeName(sess.Node), sess.Number)
+		for _, sess := range in.state.SessionList() {
+			line := fmt.Sprintf("%s has session %d", in.state.NodeName(sess.Node), sess.Number)
 			if sess.Draining {
 				line += ", draining"
 			}
@@ -323,19 +323,19 @@ var tellerShows = map[string]func(tl *teller, args []string) []string{
 		}
 		return out
 	},
-	"nodes": func(tl *teller, _ []string) []string {
+	"nodes": func(in *interpreter, _ []string) []string {
 		var out []string
-		for _, n := range tl.state.NodeList() {
+		for _, n := range in.state.NodeList() {
 			out = append(out, fmt.Sprintf("%s: %s, id %s, key %s", n.Name, n.Role, n.ID, n.KeyHash))
 		}
 		return out
 	},
-	"show-lease": func(tl *teller, _ []string) []string {
-		return []string{fmt.Sprintf("lease %s, longest %s, changed at %d", tl.state.Cluster.Lease, tl.state.Cluster.LeaseMax, tl.state.Cluster.LeaseIndex)}
+	"show-lease": func(in *interpreter, _ []string) []string {
+		return []string{fmt.Sprintf("lease %s, longest %s, changed at %d", in.state.Cluster.Lease, in.state.Cluster.LeaseMax, in.state.Cluster.LeaseIndex)}
 	},
-	"events": func(tl *teller, args []string) []string { // the last N
-		events := tl.state.Events
-		events = events[len(events)-int(number(tl.t, args[0])):]
+	"events": func(in *interpreter, args []string) []string { // the last N
+		events := in.state.Events
+		events = events[len(events)-int(number(in.t, args[0])):]
 		var out []string
 		for _, e := range events {
 			out = append(out, fmt.Sprintf("%s: %s", e.Kind, e.Text))
@@ -345,7 +345,7 @@ var tellerShows = map[string]func(tl *teller, args []string) []string{
 }
 
 // line says who owns a HAVIP, and whether he may answer for it yet (lease protocol, rule 6).
-func (tl *teller) line(v HAVIP) string {
+func (in *interpreter) line(v HAVIP) string {
 	claim := func(c Claim) string { return fmt.Sprintf("%s (epoch %d)", c.ENI, c.Epoch) }
 	out := fmt.Sprintf("%s: epoch %d, ", v.Name, v.Epoch)
 	if v.Owner == nil {

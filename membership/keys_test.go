@@ -40,9 +40,9 @@ func startKeyed(t *testing.T, voters int) *keyed {
 
 func ptr[T any](v T) *T { return &v }
 
-// keep runs the keeper of a peer.
+// keep runs the key rotator of a peer.
 func (k *keyed) keep(p *peer) {
-	keeper := &KeyKeeper{
+	rotator := &KeyRotator{
 		Node: p.node, Identity: p.id, Log: p.log.logger(),
 		Submit: func(ctx context.Context, body fsm.Body) (fsm.Result, error) {
 			for _, q := range k.all() { // whoever leads, as over the API
@@ -74,7 +74,7 @@ func (k *keyed) keep(p *peer) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); keeper.Run(ctx) }()
+	go func() { defer close(done); rotator.Run(ctx) }()
 	k.stop[p] = func() { cancel(); <-done }
 	k.t.Cleanup(func() { k.down(p) })
 }
@@ -82,7 +82,7 @@ func (k *keyed) keep(p *peer) {
 // lookTime is longer than a look at all peers takes.
 const lookTime = 20 * time.Millisecond
 
-// down stops a peer with its keeper, as the end of its process does. Nobody looks at it then.
+// down stops a peer with its key rotator, as the end of its process does. Nobody looks at it then.
 func (k *keyed) down(p *peer) {
 	k.cluster.mu.Lock()
 	k.peers = slices.DeleteFunc(slices.Clone(k.peers), func(q *peer) bool { return p == q })
@@ -427,7 +427,7 @@ func TestAsleepForTwoLives(t *testing.T) {
 	ca, all := k.leader().id.Authority(), k.all()
 	for _, p := range all {
 		stop := k.stop[p]
-		stop() // the keeper alone: it would renew at once
+		stop() // the key rotator alone: it would renew at once
 		delete(k.stop, p)
 		csr, key, err := identity.NewCSR()
 		check(t, err)

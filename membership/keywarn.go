@@ -20,7 +20,7 @@ type warnings struct {
 
 // warn puts one event into the journal for each step that a certificate reaches: this node's own,
 // and in the leader that of the CA.
-func (k *KeyKeeper) warn(ctx context.Context, now time.Time) {
+func (k *KeyRotator) warn(ctx context.Context, now time.Time) {
 	s := k.Node.State()
 	if n, member := s.Nodes[k.Node.Self()]; !member || n.Removing {
 		return

@@ -24,11 +24,11 @@ func (strict) sourceOfMember(netip.Addr) bool { return true }
 func TestAProbeOfTheRaftPortIsNoRefusal(t *testing.T) {
 	p := newFounder(t)
 	for _, c := range []struct {
-		keeper doorkeeper
-		want   uint64
+		admission admission
+		want      uint64
 	}{{strict{}, 0}, {anybody{}, 3}} {
 		s := must[*tlsStream](t)(listenTLS(netip.AddrPortFrom(loopback, 0), p.cfg.Server, p.cfg.Logger))
-		s.serve(c.keeper)
+		s.serve(c.admission)
 		for range 3 {
 			check(t, reach.Connect(t.Context(), &net.Dialer{}, s.Addr().String(), nil))
 		}
@@ -38,7 +38,7 @@ func TestAProbeOfTheRaftPortIsNoRefusal(t *testing.T) {
 			return len(s.conns) == 0 && s.refused.count() >= c.want
 		})
 		if got := s.refused.count(); got != c.want {
-			t.Errorf("%T: %d refusals, want %d", c.keeper, got, c.want)
+			t.Errorf("%T: %d refusals, want %d", c.admission, got, c.want)
 		}
 		check(t, s.Close())
 	}

@@ -32,8 +32,8 @@ const (
 // errLostPlace is the reason for closing a connection whose place another one got.
 var errLostPlace = errors.New("it had not proved who it is when another connection needed its place")
 
-// doorkeeper decides about a node that has proved who it is.
-type doorkeeper interface {
+// admission decides about a node that has proved who it is.
+type admission interface {
 	admit(ctx context.Context, node string) (raft.Server, error)
 	sourceOfMember(netip.Addr) bool
 	// answer serves a connection that asks for the servers.
@@ -43,11 +43,11 @@ type doorkeeper interface {
 // tlsStream takes in Raft's connections over mutual TLS. What Accept returns has proved which
 // node it is, and that node may speak Raft.
 type tlsStream struct {
-	listener net.Listener
-	server   *tls.Config
-	keeper   doorkeeper
-	refused  *refusals
-	waiting  waiting
+	listener  net.Listener
+	server    *tls.Config
+	admission admission
+	refused   *refusals
+	waiting   waiting
 	// ended decides about a certificate that has run out and is within its grace.
 	ended func(node string, cs tls.ConnectionState) error
 
@@ -78,8 +78,8 @@ func listenTLS(addr netip.AddrPort, server *tls.Config, log *slog.Logger) (*tlsS
 }
 
 // serve begins to take connections in. It may be called once.
-func (s *tlsStream) serve(keeper doorkeeper) {
-	s.keeper, s.waiting.member = keeper, keeper.sourceOfMember
+func (s *tlsStream) serve(admission admission) {
+	s.admission, s.waiting.member = admission, admission.sourceOfMember
 	s.wg.Go(s.acceptLoop)
 }
 
@@ -169,7 +169,7 @@ func (s *tlsStream) handshake(raw net.Conn) {
 	if !s.waiting.leave(raw) {
 		return // it lost its place, and is closed and counted
 	}
-	if errors.Is(err, io.EOF) && s.keeper.sourceOfMember(sourceOf(raw)) { // it looked whether this port is reached
+	if errors.Is(err, io.EOF) && s.admission.sourceOfMember(sourceOf(raw)) { // it looked whether this port is reached
 		s.leave(raw)
 		_ = raw.Close()
 		return
@@ -184,13 +184,13 @@ func (s *tlsStream) handshake(raw net.Conn) {
 		err = s.ended(node, state)
 	}
 	if err == nil && state.NegotiatedProtocol == protoServers {
-		if err = s.keeper.answer(conn, node); err == nil {
+		if err = s.admission.answer(conn, node); err == nil {
 			s.leave(raw)
 			_ = conn.Close()
 			return
 		}
 	} else if err == nil {
-		_, err = s.keeper.admit(ctx, node)
+		_, err = s.admission.admit(ctx, node)
 	}
 	if err != nil {
 		s.drop(raw, err)

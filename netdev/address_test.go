@@ -108,7 +108,7 @@ func TestForeignAddressesSurvive(t *testing.T) {
 	}
 	removed, err := a.Sweep()
 	l.must(err)
-	want := []Held{{eth0, "eth0", ip("192.0.2.2")}, {eth0, "eth0", vip4}, {eth0, "eth0", ip("192.0.2.11")}, {eth0, "eth0", vip6}}
+	want := []ManagedAddress{{eth0, "eth0", ip("192.0.2.2")}, {eth0, "eth0", vip4}, {eth0, "eth0", ip("192.0.2.11")}, {eth0, "eth0", vip6}}
 	if diff := cmp.Diff(want, removed, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("swept:\n%s", diff)
 	}
@@ -133,8 +133,8 @@ func TestCrashLeftovers(t *testing.T) {
 	dead.Close()
 
 	later := l.addresses()
-	want := []Held{{eth0, "eth0", vip4}, {eth0, "eth0", vip6}, {eth1, "a-long-name-15b", vip4}, {eth1, "a-long-name-15b", vip6}}
-	check := func(f func() ([]Held, error)) {
+	want := []ManagedAddress{{eth0, "eth0", vip4}, {eth0, "eth0", vip6}, {eth1, "a-long-name-15b", vip4}, {eth1, "a-long-name-15b", vip6}}
+	check := func(f func() ([]ManagedAddress, error)) {
 		t.Helper()
 		got, err := f()
 		l.must(err)
@@ -142,12 +142,12 @@ func TestCrashLeftovers(t *testing.T) {
 			t.Errorf("found:\n%s", diff)
 		}
 	}
-	check(later.Holding)
+	check(later.Managed)
 	later.anonymous = true
-	check(later.Holding)
+	check(later.Managed)
 	check(later.Sweep)
-	want = []Held{}
-	check(later.Holding)
+	want = []ManagedAddress{}
+	check(later.Managed)
 }
 
 // TestTakeOver: an address that a person put there becomes managed, so that a later Sweep finds it.

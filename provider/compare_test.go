@@ -155,38 +155,40 @@ func TestNothingIsTakenAway(t *testing.T) {
 	}
 }
 
-// keeper is a cloud that does what it is told, and refuses one address.
-type keeper struct {
+// fakeCloud is a cloud that does what it is told, and refuses one address.
+type fakeCloud struct {
 	Provider
 	log    []string
 	refuse string
 }
 
-func (k *keeper) do(op, id, token string) error {
+func (k *fakeCloud) do(op, id, token string) error {
 	k.log = append(k.log, op+" "+id+" "+token)
 	if id == k.refuse {
 		return errors.New("refused")
 	}
 	return nil
 }
-func (k *keeper) Kind() string { return "fake" }
-func (k *keeper) Create(_ context.Context, s Spec, token string) (Observed, error) {
+func (k *fakeCloud) Kind() string { return "fake" }
+func (k *fakeCloud) Create(_ context.Context, s Spec, token string) (Observed, error) {
 	return Observed{ID: "made-" + s.Address.String()}, k.do("create", s.Address.String(), token)
 }
-func (k *keeper) Delete(_ context.Context, id, token string) error { return k.do("delete", id, token) }
-func (k *keeper) Rename(_ context.Context, id, _, token string) error {
+func (k *fakeCloud) Delete(_ context.Context, id, token string) error {
+	return k.do("delete", id, token)
+}
+func (k *fakeCloud) Rename(_ context.Context, id, _, token string) error {
 	return k.do("rename", id, token)
 }
-func (k *keeper) AddRange(_ context.Context, id string, _ []Member, token string) error {
+func (k *fakeCloud) AddRange(_ context.Context, id string, _ []Member, token string) error {
 	return k.do("add", id, token)
 }
-func (k *keeper) RemoveRange(_ context.Context, id string, _ []Member, token string) error {
+func (k *fakeCloud) RemoveRange(_ context.Context, id string, _ []Member, token string) error {
 	return k.do("remove", id, token)
 }
-func (k *keeper) BindEIP(_ context.Context, id string, _ netip.Addr, token string) error {
+func (k *fakeCloud) BindEIP(_ context.Context, id string, _ netip.Addr, token string) error {
 	return k.do("bind", id, token)
 }
-func (k *keeper) UnbindEIP(_ context.Context, id, token string) error {
+func (k *fakeCloud) UnbindEIP(_ context.Context, id, token string) error {
 	return k.do("unbind", id, token)
 }
 
@@ -196,7 +198,7 @@ func TestCarry(t *testing.T) {
 		{Op: OpCreate, Address: a, Spec: Spec{Address: a}}, {Op: OpBindEIP, Address: a, EIP: "198.51.100.1"},
 		{Op: OpAddRange, Address: b, CloudID: "havip-b"}, {Op: OpRename, Address: b, CloudID: "havip-b"}, {Op: OpBlocked, Address: b},
 	}
-	k := &keeper{refuse: "havip-b"}
+	k := &fakeCloud{refuse: "havip-b"}
 	var results []string
 	for _, o := range Carry(t.Context(), k, steps, func(s Step) string { return string(s.Op) }) {
 		results = append(results, o.Result)

@@ -304,23 +304,23 @@ func Carry(ctx context.Context, p Provider, steps []Step, token func(Step) strin
 
 // one does one step in the cloud; id is that of a HAVIP that it made.
 func one(ctx context.Context, p Provider, s Step, token string) (id string, err error) {
-	keeper, keeps := p.(Keeper)
+	provisioner, can := p.(Provisioner)
 	binder, binds := p.(EIPBinder)
-	if (s.Op == OpBindEIP || s.Op == OpUnbindEIP) && !binds || s.Op != OpBindEIP && s.Op != OpUnbindEIP && !keeps {
+	if (s.Op == OpBindEIP || s.Op == OpUnbindEIP) && !binds || s.Op != OpBindEIP && s.Op != OpUnbindEIP && !can {
 		return "", fmt.Errorf("provider %s cannot %s", p.Kind(), s.Op)
 	}
 	switch s.Op {
 	case OpCreate:
-		o, err := keeper.Create(ctx, s.Spec, token)
+		o, err := provisioner.Create(ctx, s.Spec, token)
 		return o.ID, err
 	case OpDelete:
-		return "", keeper.Delete(ctx, s.CloudID, token)
+		return "", provisioner.Delete(ctx, s.CloudID, token)
 	case OpRename:
-		return "", keeper.Rename(ctx, s.CloudID, s.Name, token)
+		return "", provisioner.Rename(ctx, s.CloudID, s.Name, token)
 	case OpAddRange:
-		return "", keeper.AddRange(ctx, s.CloudID, s.Members, token)
+		return "", provisioner.AddRange(ctx, s.CloudID, s.Members, token)
 	case OpRemoveRange:
-		return "", keeper.RemoveRange(ctx, s.CloudID, s.Members, token)
+		return "", provisioner.RemoveRange(ctx, s.CloudID, s.Members, token)
 	case OpBindEIP:
 		eip, err := netip.ParseAddr(s.EIP)
 		if err != nil {

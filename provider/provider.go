@@ -136,9 +136,9 @@ type Inventory interface {
 	ENIs(ctx context.Context, macs []string) ([]ENI, error)
 }
 
-// Keeper makes HAVIPs in a cloud. Each change carries a token: the same token and content is done
+// Provisioner makes HAVIPs in a cloud. Each change carries a token: the same token and content is done
 // once. What the cloud does later is waited for until ctx ends.
-type Keeper interface {
+type Provisioner interface {
 	Create(ctx context.Context, spec Spec, token string) (Observed, error)
 	Delete(ctx context.Context, id, token string) error
 	Rename(ctx context.Context, id, name, token string) error

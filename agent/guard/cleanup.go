@@ -46,7 +46,7 @@ func (l *leftovers) remove() error {
 	if more := len(swept) - sweptLines; more > 0 {
 		l.log.Info("removed more leftover addresses", "count", more)
 	}
-	held, heldErr := l.addrs.Holding()
+	held, heldErr := l.addrs.Managed()
 	errs = append(errs, err, heldErr)
 	for _, h := range held {
 		errs = append(errs, fmt.Errorf("%s is still on %s", h.IP, h.Device))
@@ -158,7 +158,7 @@ func nothingHeld(missing error) error {
 		return err
 	}
 	defer addrs.Close()
-	held, err := addrs.Holding()
+	held, err := addrs.Managed()
 	if err != nil || len(held) == 0 {
 		return err
 	}

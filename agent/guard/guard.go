@@ -23,13 +23,13 @@ import (
 )
 
 const (
-	// StopNow is the guard's word to the agent that a second stop signal came. The agent
+	// StopNow is the guard's message to the agent that a second stop signal came. The agent
 	// takes any number of SIGTERM and SIGINT for one: a terminal or killall sends them to
 	// both processes, and the guard passes its own on.
 	StopNow = syscall.SIGUSR1
 
-	lastWordWait = 50 * time.Millisecond // should somebody else hold the pipe open
-	guardScore   = -1000                 // oom_score_adj: never killed for memory
+	lastMessageWait = 50 * time.Millisecond // should somebody else hold the pipe open
+	guardScore      = -1000                 // oom_score_adj: never killed for memory
 )
 
 // releaseWait bounds the report that the session is released, by the number of signals to
@@ -47,11 +47,11 @@ type guard struct {
 
 	mu    sync.Mutex
 	heard bool // the agent has spoken
-	last  Word
-	fence fence.Fence // opened at the first word; nil: none, or not yet
+	last  Message
+	fence fence.Fence // opened at the first message; nil: none, or not yet
 	asked int         // signals to stop that came, at most 2
 
-	prepared chan struct{} // closed after the first word, when the fence is open if there is one
+	prepared chan struct{} // closed after the first message, when the fence is open if there is one
 }
 
 // End is the exit code of an agent that has said itself what was wrong.
@@ -81,11 +81,11 @@ func (g *guard) run() error {
 	// Caught for good: nothing interrupts what comes after the agent's death.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	words, pipe, err := os.Pipe()
+	messages, pipe, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	defer words.Close()
+	defer messages.Close()
 	ends, ours, err := plane.Pair()
 	if err != nil {
 		return err
@@ -112,14 +112,14 @@ func (g *guard) run() error {
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		g.listen(bufio.NewScanner(words))
+		g.listen(bufio.NewScanner(messages))
 	}()
 	// Only a process that has been waited for is surely dead. The end of the pipe is no
 	// proof: it comes early when the agent closes it, late when a child of it holds it.
 	waitErr := cmd.Wait()
 	died := time.Now()
 	stopPlane() // from here on nobody but this function touches the fence
-	_ = words.SetReadDeadline(died.Add(lastWordWait))
+	_ = messages.SetReadDeadline(died.Add(lastMessageWait))
 	<-read
 	if _, exited := errors.AsType[*exec.ExitError](waitErr); waitErr != nil && !exited {
 		return fmt.Errorf("wait for the agent: %w", waitErr)
@@ -161,11 +161,11 @@ func (g *guard) forward(signals <-chan os.Signal, agent *os.Process) {
 	}
 }
 
-// listen takes the agent's words until the pipe ends.
+// listen takes the agent's messages until the pipe ends.
 func (g *guard) listen(lines *bufio.Scanner) {
-	lines.Buffer(nil, wordMax)
+	lines.Buffer(nil, messageMax)
 	for lines.Scan() {
-		w, ok := parseWord(lines.Bytes())
+		w, ok := parseMessage(lines.Bytes())
 		if !ok {
 			continue // half a line, or none of ours: the last good one counts
 		}
@@ -182,7 +182,7 @@ func (g *guard) listen(lines *bufio.Scanner) {
 
 // prepare opens the fence that the agent has installed, so that later nothing slow is left
 // to do, and nothing that needs memory.
-func (g *guard) prepare(w Word) {
+func (g *guard) prepare(w Message) {
 	if w.Fence == "" || w.Fence == fence.None {
 		return
 	}
@@ -225,7 +225,7 @@ func (g *guard) after(state *os.ProcessState, died time.Time) error {
 // bury has the session of a dead agent closed, in an order that is safe and keeps the gap
 // short: a leader is found while the kernel still lets the HAVIPs answer, at most until the
 // deadline; they are silenced; that is read back; only then the session is reported.
-func (g *guard) bury(log *slog.Logger, last Word, died time.Time, limit time.Duration) error {
+func (g *guard) bury(log *slog.Logger, last Message, died time.Time, limit time.Duration) error {
 	// Without the lock another agent may run here already, which has cleaned up itself.
 	unlock, err := identity.Lock(g.dir)
 	if err != nil {

@@ -132,22 +132,22 @@ func TestGuardReportsOnlyWhatIsSilent(t *testing.T) {
 	dir, id := dataDir(t)
 	for _, row := range []struct {
 		name  string
-		spoil func(g *guard, f *fakeFence, w *Word)
+		spoil func(g *guard, f *fakeFence, w *Message)
 		want  []string
 	}{
-		{"all is well", func(*guard, *fakeFence, *Word) {}, []string{asked, "shut", released}},
-		{"the deadline has passed", func(_ *guard, f *fakeFence, _ *Word) { f.deadline = 1 }, []string{"shut", asked, released}},
-		{"the fence refuses", func(_ *guard, f *fakeFence, _ *Word) { f.broken = errors.New("refused") }, []string{asked, "shut"}},
-		{"the fence does not do it", func(_ *guard, f *fakeFence, _ *Word) { f.deaf = true }, []string{asked, "shut"}},
-		{"the guard has no fence", func(g *guard, _ *fakeFence, _ *Word) { g.fence = nil }, nil},
-		{"no session", func(_ *guard, _ *fakeFence, w *Word) { w.Session = 0 }, []string{"shut"}},
-		{"nobody to tell", func(_ *guard, _ *fakeFence, w *Word) { w.Peers = nil }, []string{"shut"}},
+		{"all is well", func(*guard, *fakeFence, *Message) {}, []string{asked, "shut", released}},
+		{"the deadline has passed", func(_ *guard, f *fakeFence, _ *Message) { f.deadline = 1 }, []string{"shut", asked, released}},
+		{"the fence refuses", func(_ *guard, f *fakeFence, _ *Message) { f.broken = errors.New("refused") }, []string{asked, "shut"}},
+		{"the fence does not do it", func(_ *guard, f *fakeFence, _ *Message) { f.deaf = true }, []string{asked, "shut"}},
+		{"the guard has no fence", func(g *guard, _ *fakeFence, _ *Message) { g.fence = nil }, nil},
+		{"no session", func(_ *guard, _ *fakeFence, w *Message) { w.Session = 0 }, []string{"shut"}},
+		{"nobody to tell", func(_ *guard, _ *fakeFence, w *Message) { w.Peers = nil }, []string{"shut"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			j := &journal{}
 			f := &fakeFence{j: j, open: true, deadline: fence.BootNow() + int64(time.Minute)}
 			g := &guard{dir: dir, log: slog.New(slog.DiscardHandler), id: id, fence: f}
-			w := Word{Session: 7, Peers: []Peer{leader(t, id, j, func() bool { return true })}, Fence: fence.EBPF}
+			w := Message{Session: 7, Peers: []Peer{leader(t, id, j, func() bool { return true })}, Fence: fence.EBPF}
 			row.spoil(g, f, &w)
 			var err error
 			alone(t, func() { err = g.bury(g.log, w, time.Now(), 2*time.Second) })
@@ -170,7 +170,7 @@ func TestGuardLeavesAnotherAgentAlone(t *testing.T) {
 	defer unlock()
 	j := &journal{}
 	g := &guard{dir: dir, id: id, fence: &fakeFence{j: j, open: true}}
-	w := Word{Session: 7, Peers: []Peer{leader(t, id, j, func() bool { return true })}, Fence: fence.EBPF}
+	w := Message{Session: 7, Peers: []Peer{leader(t, id, j, func() bool { return true })}, Fence: fence.EBPF}
 	if err := g.bury(slog.New(slog.DiscardHandler), w, time.Now(), time.Second); !errors.Is(err, identity.ErrLocked) {
 		t.Errorf("error %v", err)
 	}
@@ -203,11 +203,11 @@ func TestWords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := &Teller{pipe: write}
-	told.Tell(Word{Session: 3, Fence: fence.None})
-	told.Tell(Word{Session: 3, Fence: fence.None}) // no news
-	_, _ = write.WriteString(`{"v":1,"session":9`) // cut off in the middle
-	told.Tell(Word{Session: 4, Fence: fence.None})
+	told := &Client{pipe: write}
+	told.Send(Message{Session: 3, Fence: fence.None})
+	told.Send(Message{Session: 3, Fence: fence.None}) // no news
+	_, _ = write.WriteString(`{"v":1,"session":9`)    // cut off in the middle
+	told.Send(Message{Session: 4, Fence: fence.None})
 	_, _ = write.WriteString(`{"v":2,"session":9}` + "\n") // of a later version
 	_, _ = write.WriteString(`{"v":1,"session":9`)         // its last breath
 	_ = write.Close()
@@ -217,5 +217,5 @@ func TestWords(t *testing.T) {
 		t.Errorf("%+v", g.last)
 	}
 	_ = read.Close()
-	told.Tell(Word{Session: 5}) // the guard is dead: no panic, no wait
+	told.Send(Message{Session: 5}) // the guard is dead: no panic, no wait
 }

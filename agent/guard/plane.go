@@ -20,13 +20,13 @@ import (
 	"havip-cluster/netdev/fence"
 )
 
-// fenceWait is how long the plane waits for the fence that the guard opens at the agent's first word.
+// fenceWait is how long the plane waits for the fence that the guard opens at the agent's first message.
 const fenceWait = time.Second
 
 // planeFD is the first of the three files of the lease plane that the agent inherits after the pipe.
 const planeFD = childFD + 1
 
-// PlaneEnds takes over what joins this agent and the lease plane in its guard. Once NewTeller has found one.
+// PlaneEnds takes over what joins this agent and the lease plane in its guard. Once NewClient has found one.
 func PlaneEnds() plane.Ends {
 	var files [3]*os.File
 	for i, name := range []string{"control of the lease plane", "words of the lease plane", "lease page"} {

@@ -69,7 +69,7 @@ func (r *rig) end(limit time.Duration) {
 }
 
 func change(kind owner.ChangeKind, havip string, epoch int) owner.Change {
-	return owner.Change{Kind: kind, Reason: "moved\nby \x00 hand", Holding: owner.Holding{
+	return owner.Change{Kind: kind, Reason: "moved\nby \x00 hand", Activation: owner.Activation{
 		HAVIP: fsm.HAVIP{ID: "id-" + havip, Name: havip, IP: netip.MustParseAddr("192.0.2.9")},
 		Claim: fsm.Claim{Epoch: fsm.Epoch(epoch)}, ENI: fsm.ENI{ID: "n1/eth0"},
 	}}

@@ -97,8 +97,8 @@ func (c *Console) live(w http.ResponseWriter, r *http.Request) {
 	}()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no")
-	t := teller{out: w, control: http.NewResponseController(w), topics: map[string]bool{}}
-	t.tell(ctx, heard, func() bool { _, on := c.session(r); return on })
+	t := notifier{out: w, control: http.NewResponseController(w), topics: map[string]bool{}}
+	t.run(ctx, heard, func() bool { _, on := c.session(r); return on })
 }
 
 // since is the index after which a page wants to hear: that of its last word, or of the page itself.
@@ -152,8 +152,8 @@ func listen(ctx context.Context, stream *http.Response, heard chan<- api.Event) 
 	}
 }
 
-// teller gathers what has changed and tells it: the first at once, what follows within livePause together.
-type teller struct {
+// notifier gathers what has changed and sends it: the first at once, what follows within livePause together.
+type notifier struct {
 	out     http.ResponseWriter
 	control *http.ResponseController
 	topics  map[string]bool
@@ -161,7 +161,7 @@ type teller struct {
 	say     string
 }
 
-func (t *teller) tell(ctx context.Context, heard <-chan api.Event, on func() bool) {
+func (t *notifier) run(ctx context.Context, heard <-chan api.Event, on func() bool) {
 	tick := time.NewTicker(liveTick)
 	defer tick.Stop()
 	var later <-chan time.Time // when the next word may be said; nil: now
@@ -175,7 +175,7 @@ func (t *teller) tell(ctx context.Context, heard <-chan api.Event, on func() boo
 			if !ok {
 				return
 			}
-			t.hear(e)
+			t.add(e)
 			due = later == nil
 		case <-later:
 			later, due = nil, true
@@ -191,14 +191,14 @@ func (t *teller) tell(ctx context.Context, heard <-chan api.Event, on func() boo
 		if !due || len(t.topics) == 0 {
 			continue
 		}
-		if t.write(t.words()) != nil {
+		if t.write(t.render()) != nil {
 			return
 		}
 		later = time.After(livePause)
 	}
 }
 
-func (t *teller) hear(e api.Event) {
+func (t *notifier) add(e api.Event) {
 	for _, topic := range topicsOf(e.Kind) {
 		t.topics[topic] = true
 	}
@@ -214,8 +214,8 @@ func (t *teller) hear(e api.Event) {
 	}
 }
 
-// words are what has been heard since the last ones, as server-sent events.
-func (t *teller) words() string {
+// render is what has been heard since the last ones, as server-sent events.
+func (t *notifier) render() string {
 	var b strings.Builder
 	if t.index > 0 {
 		fmt.Fprintf(&b, "id: %d\n", t.index)
@@ -230,7 +230,7 @@ func (t *teller) words() string {
 	return b.String()
 }
 
-func (t *teller) write(text string) error {
+func (t *notifier) write(text string) error {
 	if err := t.control.SetWriteDeadline(time.Now().Add(liveWrite)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}

@@ -136,19 +136,19 @@ func TestLive(t *testing.T) {
 }
 
 // The first word is told at once, what follows within a pause together, and what is said is one line.
-func TestTeller(t *testing.T) {
+func TestNotifier(t *testing.T) {
 	out := httptest.NewRecorder()
-	tell := teller{out: out, control: http.NewResponseController(out), topics: map[string]bool{}}
-	tell.hear(api.Event{Index: 7, Kind: "placed", HAVIP: "a\nb", Text: "goes\n\nevent: evil\n to node-2 " + strings.Repeat("x", 500)})
-	tell.hear(api.Event{Index: 6, Kind: "keys"})
-	text := tell.words()
+	n := notifier{out: out, control: http.NewResponseController(out), topics: map[string]bool{}}
+	n.add(api.Event{Index: 7, Kind: "placed", HAVIP: "a\nb", Text: "goes\n\nevent: evil\n to node-2 " + strings.Repeat("x", 500)})
+	n.add(api.Event{Index: 6, Kind: "keys"})
+	text := n.render()
 	if !strings.HasPrefix(text, "id: 7\nevent: changed\ndata: 7 config events failovers havips nodes\n\n") {
 		t.Errorf("%q", text)
 	}
 	if strings.Contains(text, "\nevent: evil") || len(text) > 500 {
 		t.Errorf("%q", text)
 	}
-	if tell.words() == text || len(tell.topics) != 0 {
+	if n.render() == text || len(n.topics) != 0 {
 		t.Error("it is told twice")
 	}
 }

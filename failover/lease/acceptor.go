@@ -257,7 +257,7 @@ func (a *Acceptor) NextExpiry(now Instant) (Instant, bool) {
 
 // Heard returns of a session that is open here how long ago it renewed with this acceptor, or
 // was opened, and for how long the promise to it still runs, 0 or less if no more. It proves
-// nothing of the other voters' promises: for status, timeline, and the refusal of a twin.
+// nothing of the other voters' promises: for status, timeline, and the refusal of a duplicate node.
 func (a *Acceptor) Heard(now Instant, s Session) (ago, left time.Duration, known bool) {
 	p, refusal := a.find(s)
 	if refusal != "" {

@@ -46,28 +46,28 @@ type Agent struct {
 	cleanup chan cleaning
 
 	// Below: only the goroutine of Run.
-	handoff  *Handoff
-	holdings *holdings         // others read the view of them
-	failed   map[string]string // why a HAVIP was given up, by id
-	saying   *saying
-	pace     pace
-	leaving  int // of the holdings, in this turn's steps
-	isClean  bool
-	unsafe   lease.Instant // since when the fence does not know every HAVIP; 0: it does
+	handoff     *Handoff
+	activations *activations      // others read the view of them
+	failed      map[string]string // why a HAVIP was given up, by id
+	saying      *saying
+	pace        pace
+	leaving     int // of the activations, in this turn's steps
+	isClean     bool
+	unsafe      lease.Instant // since when the fence does not know every HAVIP; 0: it does
 }
 
 // New returns an Agent. Nothing runs before Run.
 func New(cfg Config) *Agent {
 	a := &Agent{
-		cfg:      cfg,
-		guardian: newGuardian(cfg),
-		journal:  newJournal(cfg),
-		narrator: newNarrator(cfg),
-		wake:     make(chan struct{}, 1),
-		words:    make(chan wire.Message, wordsPending),
-		again:    make(chan string, 1),
-		cleanup:  make(chan cleaning),
-		holdings: newHoldings(),
+		cfg:         cfg,
+		guardian:    newGuardian(cfg),
+		journal:     newJournal(cfg),
+		narrator:    newNarrator(cfg),
+		wake:        make(chan struct{}, 1),
+		words:       make(chan wire.Message, wordsPending),
+		again:       make(chan string, 1),
+		cleanup:     make(chan cleaning),
+		activations: newActivations(),
 	}
 	a.reporter = newReporter(cfg, a)
 	a.begin(0)
@@ -83,9 +83,9 @@ func (a *Agent) begin(session uint64) {
 	a.saying = newSaying(a.cfg.Mail)
 }
 
-// Look makes the Agent look again: the lease has begun or ended, or an answer has come from
+// Wake makes the Agent look again: the lease has begun or ended, or an answer has come from
 // outside. It does not block.
-func (a *Agent) Look() {
+func (a *Agent) Wake() {
 	select {
 	case a.wake <- struct{}{}:
 	default:
@@ -145,8 +145,8 @@ func (a *Agent) answer(waiting []cleaning) []cleaning {
 	})
 }
 
-// Holdings returns what this node answers for, sorted by HAVIP id.
-func (a *Agent) Holdings() []Serving { return *a.holdings.view.Load() }
+// Activations returns what this node answers for, sorted by HAVIP id.
+func (a *Agent) Activations() []Serving { return *a.activations.view.Load() }
 
 // Run works until ctx ends, and then takes everything down. l is the lease under which this node
 // answers for anything.
@@ -246,26 +246,26 @@ func (a *Agent) turn() time.Duration {
 	}
 	now, s := a.cfg.Clock(), a.cfg.Log.State()
 	a.narrator.read(now, s)
-	if s != a.holdings.refreshed { // else nothing has gone since
+	if s != a.activations.refreshed { // else nothing has gone since
 		a.handoff.Forget(s)
 		maps.DeleteFunc(a.failed, func(id string, _ string) bool {
 			_, exists := s.HAVIPs[id]
 			return !exists
 		})
 	}
-	a.leaving = a.holdings.leaving()
+	a.leaving = a.activations.leaving()
 	steps := a.handoff.Decide(now, s)
-	a.pace = newPace(len(s.HAVIPs), a.holdings.by, steps, a.saying.saidReady)
+	a.pace = newPace(len(s.HAVIPs), a.activations.by, steps, a.saying.saidReady)
 	for _, step := range steps {
 		a.do(s, step, deadline)
 	}
-	a.holdings.refresh(s)
+	a.activations.refresh(s)
 	// Before the turn of the edge, which takes its time: earlier owners work meanwhile.
 	asked := a.saying.flush(now, s)
 	report := a.cfg.Edge.Turn(a.wanted(s, deadline))
 	again := a.take(s, report)
 	unconfirmed := a.confirm(s, now)
-	a.holdings.publish()
+	a.activations.publish()
 	next := min(report.Next, deadline)
 	for _, again := range []lease.Instant{asked, a.saying.flush(now, s)} {
 		if again != 0 {
@@ -292,12 +292,12 @@ func (a *Agent) do(s *fsm.State, step Step, deadline lease.Instant) {
 	case StepActivate:
 		a.activate(s, step, deadline)
 	case StepRelabel:
-		h := a.holdings.by[step.HAVIP]
+		h := a.activations.by[step.HAVIP]
 		if h == nil || h.leaving {
 			return // it was given up since; the next turn activates
 		}
 		h.Claim = step.Claim
-		a.holdings.changed()
+		a.activations.changed()
 		a.narrator.relabelled(h)
 		a.handoff.Activated(step.HAVIP, step.Claim)
 	case StepDeactivate:
@@ -318,12 +318,12 @@ func (a *Agent) activate(s *fsm.State, step Step, deadline lease.Instant) {
 	if !now.Before(deadline) {
 		return
 	}
-	if a.holdings.by[step.HAVIP] != nil {
+	if a.activations.by[step.HAVIP] != nil {
 		return // it may still answer on another ENI: off before on
 	}
 	a.isClean = false
-	a.holdings.changed()
-	a.holdings.by[step.HAVIP] = &holding{begun: now, Holding: Holding{
+	a.activations.changed()
+	a.activations.by[step.HAVIP] = &activation{begun: now, Activation: Activation{
 		HAVIP: s.HAVIPs[step.HAVIP], Claim: step.Claim, ENI: s.ENIs[step.Claim.ENI],
 		Lifetime: s.Cluster.LeaseMax + lifetimeMore,
 	}}
@@ -332,7 +332,7 @@ func (a *Agent) activate(s *fsm.State, step Step, deadline lease.Instant) {
 
 // deactivate wants one HAVIP to go; when it has gone, that is said.
 func (a *Agent) deactivate(s *fsm.State, step Step) {
-	h := a.holdings.by[step.HAVIP]
+	h := a.activations.by[step.HAVIP]
 	if h == nil { // it was never here
 		a.handoff.Deactivated(step.HAVIP, step.Claim)
 		a.saying.say(step, a.failed[step.HAVIP])
@@ -343,18 +343,18 @@ func (a *Agent) deactivate(s *fsm.State, step Step) {
 		return
 	}
 	_, exists := s.HAVIPs[step.HAVIP]
-	if exists && len(step.To) > 0 && a.leaving >= max(leavingMax, len(a.holdings.by)/leavingPart) {
+	if exists && len(step.To) > 0 && a.leaving >= max(leavingMax, len(a.activations.by)/leavingPart) {
 		return // it serves on until its turn comes: its successor waits
 	}
 	a.leaving++
-	a.holdings.changed()
+	a.activations.changed()
 	h.leaving, h.why = true, whyReleased(s, step.HAVIP)
 }
 
 // wanted is what may answer here now.
 func (a *Agent) wanted(s *fsm.State, deadline lease.Instant) Wanted {
-	a.holdings.publish()
-	return Wanted{State: s, CaughtUp: a.cfg.Log.CaughtUp(), Deadline: deadline, Holdings: a.holdings.wanted}
+	a.activations.publish()
+	return Wanted{State: s, CaughtUp: a.cfg.Log.CaughtUp(), Deadline: deadline, Activations: a.activations.wanted}
 }
 
 // take notes what a turn of the edge has brought about. True: something new is to be done.
@@ -376,47 +376,47 @@ func (a *Agent) take(s *fsm.State, r Report) (again bool) {
 		again = again || a.pace.withheld
 	}
 	for _, t := range r.Faults {
-		if h := a.holdings.by[t.HAVIP]; h != nil && !h.leaving {
+		if h := a.activations.by[t.HAVIP]; h != nil && !h.leaving {
 			a.giveUp(h, t.Text)
 			again = true
 		}
 	}
 	gone := r.Gone
 	if r.Clean { // nothing at all is here
-		gone = a.holdings.ids()
+		gone = a.activations.ids()
 	}
 	for _, id := range gone {
-		if h := a.holdings.by[id]; h != nil && h.leaving {
+		if h := a.activations.by[id]; h != nil && h.leaving {
 			a.gone(h)
 			again = true
 		}
 	}
-	a.isClean = r.Clean && len(a.holdings.by) == 0
+	a.isClean = r.Clean && len(a.activations.by) == 0
 	return again
 }
 
 // stands notes that a HAVIP is served: address, fence and announcement were read back.
 func (a *Agent) stands(id string, how Stood) {
-	h := a.holdings.by[id]
+	h := a.activations.by[id]
 	if h == nil || h.leaving || h.serving {
 		return
 	}
-	a.holdings.changed()
+	a.activations.changed()
 	h.serving, h.took = true, a.cfg.Clock().Sub(h.begun)
 	delete(a.failed, id)
 	a.cfg.Logger.Info("HAVIP is here", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", h.Claim.Epoch, "took", h.took)
 	h.acquired = true
-	a.narrator.stands(h, how, len(a.holdings.by) == 1)
+	a.narrator.stands(h, how, len(a.activations.by) == 1)
 	a.changed(Acquired, h, h.HAVIP.Reason)
 }
 
 // giveUp lets go of what cannot be served: holding a claim without serving is worse than
 // having none. What will not go is tried again; until then nothing is released.
-func (a *Agent) giveUp(h *holding, why string) {
+func (a *Agent) giveUp(h *activation, why string) {
 	a.cfg.Logger.Error("cannot serve a HAVIP, giving it up", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "err", why)
 	a.failed[h.HAVIP.ID] = why
 	a.changed(Faulted, h, why)
-	a.holdings.changed()
+	a.activations.changed()
 	h.leaving, h.givenUp, h.why = true, true, why
 	if h.release == nil {
 		h.release = &Step{Kind: StepReleased, HAVIP: h.HAVIP.ID, Claim: h.Claim}
@@ -424,10 +424,10 @@ func (a *Agent) giveUp(h *holding, why string) {
 }
 
 // gone notes that nothing answers for a HAVIP here any more, and says so.
-func (a *Agent) gone(h *holding) {
+func (a *Agent) gone(h *activation) {
 	id := h.HAVIP.ID
-	delete(a.holdings.by, id)
-	a.holdings.changed()
+	delete(a.activations.by, id)
+	a.activations.changed()
 	a.cfg.Logger.Info("HAVIP has left", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", h.Claim.Epoch)
 	a.hasLeft(h, h.why)
 	if h.release == nil {
@@ -441,7 +441,7 @@ func (a *Agent) gone(h *holding) {
 
 // confirm tells the leader what stands: once, and again until the log says so.
 func (a *Agent) confirm(s *fsm.State, now lease.Instant) (unconfirmed bool) {
-	for id, h := range a.holdings.by {
+	for id, h := range a.activations.by {
 		v, exists := s.HAVIPs[id]
 		if exists && h.serving && !h.leaving && a.sent(h) && (!confirmed(s, v, h.Claim) || h.told != h.Claim.Epoch) {
 			h.told = h.Claim.Epoch
@@ -467,18 +467,18 @@ func (a *Agent) dropAll(why string) lease.Instant {
 	if a.isClean {
 		a.begin(0)
 	}
-	a.holdings.publish()
+	a.activations.publish()
 	return report.Next
 }
 
 // allLeave marks everything as on its way down, with nothing to be said of it.
 func (a *Agent) allLeave(why string) {
-	for _, id := range a.holdings.ids() {
-		h := a.holdings.by[id]
+	for _, id := range a.activations.ids() {
+		h := a.activations.by[id]
 		if !h.leaving {
 			a.cfg.Logger.Warn("dropping a HAVIP", "havip", h.HAVIP.Name, "reason", why)
 			h.leaving, h.why = true, why
-			a.holdings.changed()
+			a.activations.changed()
 		}
 		h.release = nil
 	}

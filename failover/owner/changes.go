@@ -5,14 +5,14 @@ import (
 )
 
 // changed tells whoever wants to hear it what became of a HAVIP.
-func (a *Agent) changed(kind ChangeKind, h *holding, why string) {
+func (a *Agent) changed(kind ChangeKind, h *activation, why string) {
 	if a.cfg.Changed != nil {
-		a.cfg.Changed(Change{Kind: kind, Holding: h.Holding, Reason: why})
+		a.cfg.Changed(Change{Kind: kind, Activation: h.Activation, Reason: why})
 	}
 }
 
 // hasLeft tells the end of what was acquired.
-func (a *Agent) hasLeft(h *holding, why string) {
+func (a *Agent) hasLeft(h *activation, why string) {
 	if h.acquired {
 		h.acquired = false
 		a.changed(Released, h, why)

@@ -25,12 +25,12 @@ type Edge interface {
 
 // Wanted is what this node may answer for. Everything else of the log it may not.
 type Wanted struct {
-	// State is what the holdings were decided on.
+	// State is what the activations were decided on.
 	State *fsm.State
 	// CaughtUp: State is no earlier than what this node knew before it started.
-	CaughtUp bool
-	Holdings []Holding // in the order of HAVIP ids
-	Deadline lease.Instant
+	CaughtUp    bool
+	Activations []Activation // in the order of HAVIP ids
+	Deadline    lease.Instant
 }
 
 // Report is what a turn of the Edge has brought about. HAVIPs are named by their ids.
@@ -83,8 +83,8 @@ type ForeignAddress struct {
 	Removed bool
 }
 
-// Holding is one HAVIP as the Agent handles it.
-type Holding struct {
+// Activation is one HAVIP as the Agent handles it.
+type Activation struct {
 	HAVIP fsm.HAVIP
 	Claim fsm.Claim
 	ENI   fsm.ENI
@@ -108,6 +108,6 @@ const (
 // Change is told when it has happened, those of one HAVIP in order.
 type Change struct {
 	Kind ChangeKind
-	Holding
+	Activation
 	Reason string
 }

@@ -27,7 +27,7 @@ func (a *Agent) Foreign(ip netip.Addr, mac net.HardwareAddr, device string) {
 		}
 		a.journal.note("conflict", v.Name, fmt.Sprintf("a station outside the cluster, MAC %s, claims %s (seen on %s)", mac, ip, device))
 	}
-	for _, h := range a.Holdings() {
+	for _, h := range a.Activations() {
 		if h.HAVIP.IP != ip {
 			continue
 		}
@@ -47,8 +47,8 @@ const repairsOfAKind = 8
 func (a *Agent) tellRepairs(repairs []Trouble) {
 	type kind struct{ eni, text string }
 	n := map[kind]int{}
-	of := func(t Trouble) (kind, *holding) {
-		h := a.holdings.by[t.HAVIP]
+	of := func(t Trouble) (kind, *activation) {
+		h := a.activations.by[t.HAVIP]
 		if h == nil {
 			return kind{}, nil
 		}

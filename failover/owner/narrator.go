@@ -69,7 +69,7 @@ func (t *narrator) read(now lease.Instant, s *fsm.State) {
 }
 
 // stands begins to tell that a HAVIP is served here. It does not block.
-func (t *narrator) stands(h *holding, how Stood, alone bool) {
+func (t *narrator) stands(h *activation, how Stood, alone bool) {
 	word := wire.StepsWord{HAVIP: h.HAVIP.ID, Epoch: h.Claim.Epoch, Session: h.Claim.Session}
 	applied, known := t.applied[h.HAVIP.ID]
 	if !known {
@@ -88,7 +88,7 @@ func (t *narrator) stands(h *holding, how Stood, alone bool) {
 }
 
 // relabelled tells that a HAVIP that is served here goes on under a new claim: nothing else is done.
-func (t *narrator) relabelled(h *holding) {
+func (t *narrator) relabelled(h *activation) {
 	applied, known := t.applied[h.HAVIP.ID]
 	if !known {
 		applied = t.cfg.Clock()
@@ -102,7 +102,7 @@ func (t *narrator) relabelled(h *holding) {
 }
 
 // sentHere tells that the cloud sends a HAVIP here since now.
-func (t *narrator) sentHere(h Holding) {
+func (t *narrator) sentHere(h Activation) {
 	word := wire.StepsWord{HAVIP: h.HAVIP.ID, Epoch: h.Claim.Epoch, Session: h.Claim.Session, Steps: []wire.StepWord{{Step: wire.StepClaimed, At: t.cfg.Clock()}}}
 	select {
 	case t.queue <- story{word: word}:

@@ -25,10 +25,10 @@ type pace struct {
 
 // newPace begins a turn with these steps. said reports whether a step's word was said before. What
 // is here and does not stand yet takes room.
-func newPace(havips int, holdings map[string]*holding, steps []Step, said func(Step) bool) pace {
+func newPace(havips int, activations map[string]*activation, steps []Step, said func(Step) bool) pace {
 	p := pace{lot: max(askMax, havips/askPart), waiting: map[string]int{}, asked: map[string]int{}, said: said}
 	rising := 0
-	for _, h := range holdings {
+	for _, h := range activations {
 		if !h.serving && !h.leaving {
 			rising++
 		}

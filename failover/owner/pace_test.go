@@ -9,10 +9,10 @@ import (
 // A node that gets many HAVIPs asks for no more than it can put up together; an owner that does
 // not answer holds up no other's.
 func TestPaceOfReady(t *testing.T) {
-	rising := func(n int) map[string]*holding {
-		out := map[string]*holding{"stands": {serving: true}, "leaves": {leaving: true}}
+	rising := func(n int) map[string]*activation {
+		out := map[string]*activation{"stands": {serving: true}, "leaves": {leaving: true}}
 		for i := range n {
-			out[fmt.Sprint("r", i)] = &holding{}
+			out[fmt.Sprint("r", i)] = &activation{}
 		}
 		return out
 	}

@@ -17,12 +17,12 @@ func TestManyRepairsAreOneEvent(t *testing.T) {
 	for _, row := range []struct{ repairs, events int }{{1, 1}, {repairsOfAKind, repairsOfAKind}, {repairsOfAKind + 1, 1}, {5000, 1}} {
 		var logs bytes.Buffer
 		now := lease.Instant(time.Hour)
-		a := &Agent{cfg: Config{Logger: slog.New(slog.NewTextHandler(&logs, nil)), Clock: func() lease.Instant { return now }}, holdings: newHoldings()}
+		a := &Agent{cfg: Config{Logger: slog.New(slog.NewTextHandler(&logs, nil)), Clock: func() lease.Instant { return now }}, activations: newActivations()}
 		a.journal = newJournal(a.cfg)
 		var list []Trouble
 		for i := range row.repairs {
 			id := fmt.Sprint("h", i)
-			a.holdings.by[id] = &holding{Holding: Holding{HAVIP: fsm.HAVIP{ID: id, Name: id}, ENI: fsm.ENI{ID: "n1/eth0"}}}
+			a.activations.by[id] = &activation{Activation: Activation{HAVIP: fsm.HAVIP{ID: id, Name: id}, ENI: fsm.ENI{ID: "n1/eth0"}}}
 			list = append(list, Trouble{HAVIP: id, Text: "the address was gone"})
 		}
 		list = append(list, Trouble{HAVIP: "left meanwhile", Text: "the address was gone"})

@@ -58,7 +58,7 @@ func (r *reporter) run(ctx context.Context) {
 			}
 			enis, leftOut, look, last = list, left, false, time.Now()
 			r.noticeLinks(seen, enis)
-			r.agent.Look() // the fence may have to stand on another device
+			r.agent.Wake() // the fence may have to stand on another device
 		}
 		pause := time.Until(last.Add(reportEvery)) // however often the log changes meanwhile
 		if !r.report(ctx, enis, leftOut) {

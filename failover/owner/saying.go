@@ -79,7 +79,7 @@ func (s *saying) saidReady(step Step) bool {
 }
 
 // activated takes the word that a HAVIP is served here.
-func (s *saying) activated(h *holding, now lease.Instant) {
+func (s *saying) activated(h *activation, now lease.Instant) {
 	key := wordKey{wire.KindActivated, h.HAVIP.ID, h.Claim.Epoch, ""}
 	last, before := s.said[key]
 	if before && now.Sub(last.at) < confirmRepeat<<min(last.times-1, confirmSlower) {

@@ -41,10 +41,10 @@ func TestHandoffScenarios(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tl := &teller{stage: newStage(3)}
-			got := tl.tell(string(raw))
-			if tl.violation != "" {
-				t.Error(tl.violation)
+			in := &interpreter{stage: newStage(3)}
+			got := in.tell(string(raw))
+			if in.violation != "" {
+				t.Error(in.violation)
 			}
 			if *rewrite {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
@@ -57,11 +57,11 @@ func TestHandoffScenarios(t *testing.T) {
 	}
 }
 
-// A teller acts out a scenario.
-type teller struct{ *stage }
+// An interpreter acts out a scenario.
+type interpreter struct{ *stage }
 
 // tell runs a scenario and gives it back with the output as it is now.
-func (tl *teller) tell(text string) string {
+func (in *interpreter) tell(text string) string {
 	var out, block []string
 	lines := strings.Split(text, "\n")
 	for i := 0; i < len(lines); i++ {
@@ -74,7 +74,7 @@ func (tl *teller) tell(text string) string {
 		default:
 			var said []string
 			for _, command := range block {
-				said = append(said, tl.do(strings.Fields(command))...)
+				said = append(said, in.do(strings.Fields(command))...)
 			}
 			if block = nil; len(said) == 0 {
 				said = []string{"ok"}
@@ -88,13 +88,13 @@ func (tl *teller) tell(text string) string {
 	return strings.Join(out, "\n")
 }
 
-func (tl *teller) havip(name string) fsm.HAVIP {
-	v, _ := tl.head().HAVIPNamed(name)
+func (in *interpreter) havip(name string) fsm.HAVIP {
+	v, _ := in.head().HAVIPNamed(name)
 	return v
 }
 
-func (tl *teller) name(id string) string {
-	for _, s := range slices.Backward(tl.states) {
+func (in *interpreter) name(id string) string {
+	for _, s := range slices.Backward(in.states) {
 		if v, ok := s.HAVIPs[id]; ok {
 			return v.Name
 		}
@@ -113,25 +113,25 @@ func short(eni string) string {
 	return strings.ToUpper(node) + "/" + device
 }
 
-func (tl *teller) do(f []string) []string {
-	n := tl.node(f[0])
+func (in *interpreter) do(f []string) []string {
+	n := in.node(f[0])
 	switch {
 	case f[0] == "log":
-		return tl.log(f[1], f[2:])
+		return in.log(f[1], f[2:])
 	case f[0] == "show":
-		return tl.show()
+		return in.show()
 	case f[0] == "wait":
 		d, _ := time.ParseDuration(f[1])
-		tl.now = tl.now.Add(d)
+		in.now = in.now.Add(d)
 	case n == nil:
 		return []string{"no such command: " + strings.Join(f, " ")}
 	default:
-		return tl.act(n, f[1], f[2:])
+		return in.act(n, f[1], f[2:])
 	}
 	return nil
 }
 
-func (tl *teller) log(what string, f []string) []string {
+func (in *interpreter) log(what string, f []string) []string {
 	var body fsm.Body
 	yes, no := true, false
 	switch what {
@@ -140,31 +140,31 @@ func (tl *teller) log(what string, f []string) []string {
 		if f[1] != "nobody" {
 			to = eni(f[1])
 		}
-		body = tl.place(tl.havip(f[0]).ID, to)
+		body = in.place(in.havip(f[0]).ID, to)
 	case "release":
 		epoch, _ := strconv.Atoi(f[1])
-		body = fsm.Release{Claims: []fsm.ReleasedClaim{{HAVIP: tl.havip(f[0]).ID, Epoch: fsm.Epoch(epoch), Session: tl.head().Nodes[f[2]].LastSession}}}
+		body = fsm.Release{Claims: []fsm.ReleasedClaim{{HAVIP: in.havip(f[0]).ID, Epoch: fsm.Epoch(epoch), Session: in.head().Nodes[f[2]].LastSession}}}
 	case "disable":
-		body = fsm.UpdateHAVIP{ID: tl.havip(f[0]).ID, Change: fsm.Change{Enabled: &no}}
+		body = fsm.UpdateHAVIP{ID: in.havip(f[0]).ID, Change: fsm.Change{Enabled: &no}}
 	case "enable":
-		body = fsm.UpdateHAVIP{ID: tl.havip(f[0]).ID, Change: fsm.Change{Enabled: &yes}}
+		body = fsm.UpdateHAVIP{ID: in.havip(f[0]).ID, Change: fsm.Change{Enabled: &yes}}
 	case "delete":
-		body = fsm.DeleteHAVIP{ID: tl.havip(f[0]).ID, Force: true}
+		body = fsm.DeleteHAVIP{ID: in.havip(f[0]).ID, Force: true}
 	case "close":
-		body = fsm.CloseSession{Session: tl.head().Nodes[f[0]].LastSession}
+		body = fsm.CloseSession{Session: in.head().Nodes[f[0]].LastSession}
 	case "open":
-		tl.node(f[0]).open()
+		in.node(f[0]).open()
 		return nil
 	default:
 		return []string{"no such command: log " + what}
 	}
-	if res := tl.try(body); res.Refusal != nil {
+	if res := in.try(body); res.Refusal != nil {
 		return []string{"refused: " + res.Refusal.Message}
 	}
 	return nil
 }
 
-func (tl *teller) act(n *actor, what string, f []string) []string {
+func (in *interpreter) act(n *actor, what string, f []string) []string {
 	number := func(i int) int { x, _ := strconv.Atoi(f[i]); return x }
 	switch what {
 	case "applies":
@@ -172,27 +172,27 @@ func (tl *teller) act(n *actor, what string, f []string) []string {
 		if len(f) == 2 {
 			behind = number(1)
 		}
-		n.see(len(tl.states) - 1 - behind)
+		n.see(len(in.states) - 1 - behind)
 	case "decides", "turns":
-		return tl.turn(n, what == "turns")
+		return in.turn(n, what == "turns")
 	case "hears":
-		m := word{to: n.id, ready: f[0] == "ready", havip: tl.havip(f[1]).ID, epoch: fsm.Epoch(number(2))}
-		m.from = tl.claimant(m.havip, m.epoch)
+		m := word{to: n.id, ready: f[0] == "ready", havip: in.havip(f[1]).ID, epoch: fsm.Epoch(number(2))}
+		m.from = in.claimant(m.havip, m.epoch)
 		if !m.ready {
 			m.from = f[3]
-			m.session = tl.head().Nodes[f[3]].LastSession
+			m.session = in.head().Nodes[f[3]].LastSession
 			if len(f) == 6 {
 				m.session = uint64(number(5))
 			}
 		}
-		tl.deliver(m)
+		in.deliver(m)
 	case "fails":
 		n.upFails = func(string) bool { return f[0] == "up" }
 		n.downFails = func(string) bool { return f[0] == "down" }
 	case "gives":
-		tl.heap = nil
-		n.giveUp(tl.havip(f[1]).ID)
-		return tl.said(n)
+		in.heap = nil
+		n.giveUp(in.havip(f[1]).ID)
+		return in.said(n)
 	case "stops":
 		n.crash()
 	default:
@@ -202,8 +202,8 @@ func (tl *teller) act(n *actor, what string, f []string) []string {
 }
 
 // claimant is the node of an epoch.
-func (tl *teller) claimant(havip string, epoch fsm.Epoch) string {
-	for _, c := range tl.head().HAVIPs[havip].Claims() {
+func (in *interpreter) claimant(havip string, epoch fsm.Epoch) string {
+	for _, c := range in.head().HAVIPs[havip].Claims() {
 		if c.Epoch == epoch {
 			return c.Node
 		}
@@ -211,30 +211,30 @@ func (tl *teller) claimant(havip string, epoch fsm.Epoch) string {
 	return ""
 }
 
-func (tl *teller) turn(n *actor, does bool) []string {
+func (in *interpreter) turn(n *actor, does bool) []string {
 	out := []string{}
 	steps := n.decide()
 	if len(steps) == 0 {
 		out = append(out, n.id+": nothing to do")
 	}
 	for _, s := range steps {
-		line := fmt.Sprintf("%s: %s %s %d on %s", n.id, s.Kind, tl.name(s.HAVIP), s.Claim.Epoch, short(s.Claim.ENI))
+		line := fmt.Sprintf("%s: %s %s %d on %s", n.id, s.Kind, in.name(s.HAVIP), s.Claim.Epoch, short(s.Claim.ENI))
 		if len(s.To) > 0 {
 			line += ", tells " + strings.Join(s.To, " and ")
 		}
 		out = append(out, line)
-		if tl.heap = nil; does {
+		if in.heap = nil; does {
 			n.step()
-			out = append(out, tl.said(n)...)
+			out = append(out, in.said(n)...)
 		}
 	}
 	return out
 }
 
 // said lists the words that are under way, and takes them away.
-func (tl *teller) said(n *actor) []string {
+func (in *interpreter) said(n *actor) []string {
 	var out []string
-	for _, m := range tl.heap {
+	for _, m := range in.heap {
 		what, to := "released", m.to
 		if m.ready {
 			what = "ready"
@@ -242,19 +242,19 @@ func (tl *teller) said(n *actor) []string {
 		if to == "" {
 			to = "leader"
 		}
-		line := fmt.Sprintf("%s: says %s %s %d to %s", n.id, what, tl.name(m.havip), m.epoch, to)
+		line := fmt.Sprintf("%s: says %s %s %d to %s", n.id, what, in.name(m.havip), m.epoch, to)
 		if m.failure != "" {
 			line += ", because " + m.failure
 		}
 		out = append(out, line)
 	}
-	tl.heap = nil
+	in.heap = nil
 	return out
 }
 
-func (tl *teller) show() []string {
+func (in *interpreter) show() []string {
 	var out []string
-	for _, v := range tl.head().HAVIPList() {
+	for _, v := range in.head().HAVIPList() {
 		if v.Epoch == 0 {
 			continue
 		}
@@ -267,17 +267,17 @@ func (tl *teller) show() []string {
 		for _, c := range v.Draining {
 			line += fmt.Sprintf(", draining %s (%d)", short(c.ENI), c.Epoch)
 		}
-		out = append(out, line+tl.answering(v.ID))
+		out = append(out, line+in.answering(v.ID))
 	}
 	if len(out) == 0 {
-		return []string{"no HAVIP was ever placed" + tl.answering("")}
+		return []string{"no HAVIP was ever placed" + in.answering("")}
 	}
 	return out
 }
 
-func (tl *teller) answering(id string) string {
+func (in *interpreter) answering(id string) string {
 	var who []string
-	for _, n := range tl.nodes {
+	for _, n := range in.nodes {
 		for a := range n.answers {
 			if a.havip == id {
 				who = append(who, short(a.eni))

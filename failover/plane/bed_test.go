@@ -117,7 +117,7 @@ func (f *stored) SetDeadline(t lease.Instant) { f.deadline.Store(int64(t)) }
 // listening is the owner's part.
 type listening struct{ looked, again atomic.Int64 }
 
-func (l *listening) Look()                { l.looked.Add(1) }
+func (l *listening) Wake()                { l.looked.Add(1) }
 func (l *listening) AnnounceAgain(string) { l.again.Add(1) }
 
 // bed is node n-1 with its plane, and two voters that answer.

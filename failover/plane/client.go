@@ -192,10 +192,10 @@ func (c *Client) heard(a *answer) {
 	if c.cfg.Owner != nil {
 		owner = c.cfg.Owner()
 	}
-	if a.Look {
+	if a.Wake {
 		c.wake()
 		if owner != nil {
-			owner.Look()
+			owner.Wake()
 		}
 	}
 	if a.Again != "" && owner != nil {

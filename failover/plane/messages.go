@@ -87,7 +87,7 @@ type answer struct {
 	Figures  *Figures
 	Course   []shell.Second
 
-	Look  bool
+	Wake  bool
 	Again string // why everything is announced once more
 	Seen  *seen
 }

@@ -253,7 +253,7 @@ func (s *Server) begin(c *core, b *begin) bool {
 	go func() {
 		// It ends with the session: at Stop Abandon has ended that.
 		c.renewer.Renew(context.Background(), func(context.Context) bool { return false })
-		listener{s}.Look()
+		listener{s}.Wake()
 	}()
 	return true
 }
@@ -310,8 +310,8 @@ func (g gossip) Send(to fsm.Node, word []byte) error {
 // listener tells the agent what its owner's part listens for.
 type listener struct{ s *Server }
 
-// Look does not wait for the agent: it is called by what renews.
-func (l listener) Look()                    { go l.s.say(answer{Look: true}) }
+// Wake does not wait for the agent: it is called by what renews.
+func (l listener) Wake()                    { go l.s.say(answer{Wake: true}) }
 func (l listener) AnnounceAgain(why string) { go l.s.say(answer{Again: why}) }
 
 // paged stores a deadline into the fence and, for the agent, into the page.

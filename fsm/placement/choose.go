@@ -94,8 +94,8 @@ func (m *model) weigh(h int32, on bool) {
 	}
 }
 
-// look sees e through the eyes of h, which is not seated.
-func (m *model) look(h, e int32) option {
+// option sees e through the eyes of h, which is not seated.
+func (m *model) option(h, e int32) option {
 	n := m.nodeOf[e]
 	o := option{
 		e: e, n: n, fault: m.faulty(h, e), suspect: m.shaky(h, n), score: m.score(h, e),
@@ -152,7 +152,7 @@ func (m *model) choose(h int32, atCost int) int32 {
 		if (atCost >= 0 && m.cost(h, e) != atCost) || m.fits(h, e) != "" {
 			continue
 		}
-		if o := m.look(h, e); best.e == none || m.better(&o, &best) < 0 {
+		if o := m.option(h, e); best.e == none || m.better(&o, &best) < 0 {
 			best = o
 		}
 	}

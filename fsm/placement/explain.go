@@ -119,7 +119,7 @@ func (m *model) optionOf(h, e int32) option {
 	if m.nodeOf[e] == none {
 		return option{e: e, n: none, onENI: m.onENI[e], fault: m.faulty(h, e)}
 	}
-	return m.look(h, e)
+	return m.option(h, e)
 }
 
 func (m *model) candidate(h, e int32, o *option) Candidate {

@@ -100,9 +100,9 @@ type standing struct {
 	moved  bool
 }
 
-// stand is look with the costs; h is not seated.
+// stand is option with the costs; h is not seated.
 func (m *model) stand(h, e int32) standing {
-	s := standing{m.look(h, e), m.unpaid(h, e), m.moved(h, e)}
+	s := standing{m.option(h, e), m.unpaid(h, e), m.moved(h, e)}
 	if m.onlyEven(h, e) {
 		s.suspect, s.score = m.suspect[m.nodeOf[m.start[h]]], m.score(h, m.start[h])
 	}

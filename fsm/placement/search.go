@@ -139,7 +139,7 @@ func (m *model) sortedPlaces(h int32) []int32 {
 	seat := m.lift(h)
 	list := make([]option, 0, len(m.places(h)))
 	for _, e := range m.places(h) {
-		list = append(list, m.look(h, e))
+		list = append(list, m.option(h, e))
 	}
 	if seat != none {
 		m.put(h, seat)

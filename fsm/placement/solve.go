@@ -321,7 +321,7 @@ func (m *model) tryCluster(c *cluster, n int32) clusterKey {
 			}
 			continue
 		}
-		o := m.look(h, e)
+		o := m.option(h, e)
 		m.put(h, e)
 		placed[len(placed)-1]++
 		faults += bit(o.fault)
@@ -345,7 +345,7 @@ func (m *model) onNode(h, n int32) int32 {
 		if !m.may(h, e) || m.fits(h, e) != "" {
 			continue
 		}
-		o := m.look(h, e)
+		o := m.option(h, e)
 		if found {
 			if c := m.cost(h, e) - m.cost(h, best.e); c > 0 || (c == 0 && m.better(&o, &best) >= 0) {
 				continue

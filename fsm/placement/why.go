@@ -117,12 +117,12 @@ func (m *model) whyCluster(h int32) string {
 
 // whyWish names the owner's place, or one with room and a score between the two.
 func (m *model) whyWish(h, e int32) string {
-	best, second := m.look(h, e), m.look(h, m.start[h])
+	best, second := m.option(h, e), m.option(h, m.start[h])
 	for _, place := range m.places(h) {
 		if m.fits(h, place) != "" {
 			continue
 		}
-		o := m.look(h, place)
+		o := m.option(h, place)
 		if o.score < best.score && o.score > second.score && !o.suspect && bit(o.fault) <= bit(best.fault) {
 			second = o
 		}
@@ -170,7 +170,7 @@ func (m *model) lost(best, o *option) lostBy {
 // whyBest names the first wish that tells e from any other place with room, and the best of
 // those that lost by it. h is not seated.
 func (m *model) whyBest(h, e int32) string {
-	id, best := m.enis[e].ID, m.look(h, e)
+	id, best := m.enis[e].ID, m.option(h, e)
 	next := [ahead + 1]option{}
 	count := [ahead + 1]int{}
 	others := 0
@@ -178,7 +178,7 @@ func (m *model) whyBest(h, e int32) string {
 		if other == e || m.fits(h, other) != "" {
 			continue
 		}
-		o := m.look(h, other)
+		o := m.option(h, other)
 		by := m.lost(&best, &o)
 		if count[by]++; count[by] == 1 || m.better(&o, &next[by]) < 0 {
 			next[by] = o

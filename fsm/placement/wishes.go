@@ -32,7 +32,7 @@ func (m *model) failBack() (moved bool) {
 			continue
 		}
 		from := m.lift(h)
-		here := m.look(h, from)
+		here := m.option(h, from)
 		to := m.bestWish(h, &here, func(o *option) bool {
 			return o.score-here.score >= max(1, m.v[h].stickiness()) && m.settled(h, o.n)
 		})
@@ -54,7 +54,7 @@ func (m *model) bestWish(h int32, here *option, worth func(o *option) bool) *opt
 		if e == here.e || m.fits(h, e) != "" {
 			continue
 		}
-		o := m.look(h, e)
+		o := m.option(h, e)
 		if bit(o.fault) > bit(here.fault) || o.suspect || o.broken > here.broken || !worth(&o) {
 			continue
 		}
@@ -187,7 +187,7 @@ func (m *model) evenHAVIP(h, from int32) bool {
 	n := m.nodeOf[from]
 	excess := m.carries[n]
 	m.lift(h)
-	here := m.look(h, from)
+	here := m.option(h, from)
 	to := m.bestWish(h, &here, func(o *option) bool {
 		return o.n != n && o.score >= here.score && excess-o.carries > m.weight[h]
 	})

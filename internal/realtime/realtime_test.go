@@ -180,14 +180,14 @@ func TestMeter(t *testing.T) {
 	now, used := time.Hour, time.Minute
 	for range 1000 { // a third of a core
 		now, used = now+3*time.Millisecond, used+time.Millisecond
-		if v := m.look(now, used); v != stay {
+		if v := m.sample(now, used); v != stay {
 			t.Fatalf("it was quiet: %v", v)
 		}
 	}
 	var at time.Duration
 	for start := now; at == 0; {
 		now, used = now+time.Millisecond, used+time.Millisecond
-		if m.look(now, used) == lower {
+		if m.sample(now, used) == lower {
 			at = now
 		}
 		if now > start+3*meterSpan {
@@ -196,7 +196,7 @@ func TestMeter(t *testing.T) {
 	}
 	for {
 		now, used = now+time.Millisecond, used+time.Millisecond
-		if m.look(now, used) == raise {
+		if m.sample(now, used) == raise {
 			break
 		}
 		if now > at+2*meterRest {

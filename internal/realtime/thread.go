@@ -54,7 +54,7 @@ func (t *Thread) Worked() {
 		return
 	}
 	t.meter.count = 0
-	switch t.meter.look(clock(unix.CLOCK_MONOTONIC), clock(unix.CLOCK_THREAD_CPUTIME_ID)) {
+	switch t.meter.sample(clock(unix.CLOCK_MONOTONIC), clock(unix.CLOCK_THREAD_CPUTIME_ID)) {
 	case lower:
 		if setPolicy(schedOther, 0) == nil {
 			t.plane.throttled.Add(1)
@@ -99,8 +99,8 @@ const (
 	raise
 )
 
-// look takes the time and the thread's processor time.
-func (m *meter) look(now, used time.Duration) verdict {
+// sample takes the time and the thread's processor time.
+func (m *meter) sample(now, used time.Duration) verdict {
 	if !m.raised {
 		if now < m.until {
 			return stay

@@ -17,7 +17,7 @@ import (
 // look is the first checker: at no instant do two hosts answer for one HAVIP. Somebody
 // begins to answer only when a kernel changes, so looking at each change is looking
 // always. Call it with the world's lock held.
-func (w *World) look() {
+func (w *World) observe() {
 	for _, ip := range w.addressesUp() {
 		var first *host
 		ours := false // else two programs that are not ours answer for what may be no HAVIP
@@ -76,7 +76,7 @@ func (h *host) describe(ip netip.Addr) string {
 // activation checks rules 6 and 7 where they count: epochs only grow, and a host that
 // has the address up under an earlier claim has released it, or its session is closed, by
 // all that the new owner's own log says.
-func (w *World) activation(p *process, h owner.Holding) {
+func (w *World) activation(p *process, h owner.Activation) {
 	if p.gate.isDead() {
 		return
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // wants notes under which claims a process wants HAVIPs up.
-func (w *World) wants(p *process, list []owner.Holding) {
+func (w *World) wants(p *process, list []owner.Activation) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if p.gate.isDead() {

@@ -70,8 +70,8 @@ type process struct {
 
 	// Below: guarded by the world's lock.
 	edge     *simEdge
-	wanted   map[netip.Addr]owner.Holding // only the goroutine of the Agent
-	seen     *edge.Reading                // the last one; the same
+	wanted   map[netip.Addr]owner.Activation // only the goroutine of the Agent
+	seen     *edge.Reading                   // the last one; the same
 	member   *failover.Member
 	inbox    []parcel
 	lateRPCs int

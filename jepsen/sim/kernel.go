@@ -150,12 +150,12 @@ func newSimEdge(p *process) *simEdge {
 
 // Turn implements failover.Edge.
 func (e *simEdge) Turn(want owner.Wanted) owner.Report {
-	wanted := map[netip.Addr]owner.Holding{}
-	for _, h := range want.Holdings {
+	wanted := map[netip.Addr]owner.Activation{}
+	for _, h := range want.Activations {
 		wanted[h.HAVIP.IP] = h
 	}
 	e.p.wanted = wanted
-	e.p.h.w.wants(e.p, want.Holdings)
+	e.p.h.w.wants(e.p, want.Activations)
 	return e.EdgePort.Turn(want)
 }
 
@@ -198,7 +198,7 @@ func (p *process) change(f func(k *kernel)) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f(p.h.kernel)
-	w.look()
+	w.observe()
 	return true
 }
 

@@ -270,8 +270,8 @@ func (p *process) handOver() {
 	p.h.w.mu.Lock()
 	m := p.member
 	p.h.w.mu.Unlock()
-	if m != nil && m.Keeper != nil {
-		if err := m.Keeper.Close(ctx); err != nil {
+	if m != nil && m.Session != nil {
+		if err := m.Session.Close(ctx); err != nil {
 			p.h.w.notef("%s: hand over: %v", p.h.name, err)
 		}
 	}

@@ -29,7 +29,7 @@ func (w *World) stray(name, havip, where string) {
 			h.kernel.changed |= edge.Addresses
 			w.stats.Foreign++
 		}
-		w.look()
+		w.observe()
 	})
 	w.interfacesChanged(w.named(name))
 }

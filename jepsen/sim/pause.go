@@ -27,13 +27,13 @@ func (w *World) pauseHost(name, last string) {
 		w.mu.Lock()
 		h.offset -= time.Duration(h.clockLocked() - stands)
 		h.paused, h.wakes = false, w.now()+w.wakeBound()
-		w.look()
+		w.observe()
 		w.mu.Unlock()
 		w.thaw(p)
 		time.AfterFunc(w.wakeBound(), func() {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.look()
+			w.observe()
 		})
 	})
 }

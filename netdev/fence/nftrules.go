@@ -19,16 +19,16 @@ import (
 // in open -> count. shut and open say what was asked for. gate holds one element
 // with a timeout, looked up by a constant: the deadline of all open HAVIPs.
 type ruleset struct {
-	table    *nftables.Table
-	ip4, ip6 family
-	gate     *nftables.Set  // gateKey, while the deadline lies ahead
-	owner    *nftables.Set  // one element: an ownerID, which looks like an address
-	twins    *nftables.Set  // HAVIP twice: sender and target of a gratuitous ARP
-	deadline *nftables.Set  // one element: nanoseconds of CLOCK_BOOTTIME, big endian
-	ports4   *nftables.Set  // whose word the answers of a probe's port are
-	ports6   *nftables.Set  // the same for HAVIPs of IPv6
-	tags     *nftables.Set  // TPIDs of VLAN tags
-	rules    map[string]int // by chain, as installed; Healthy counts again
+	table     *nftables.Table
+	ip4, ip6  family
+	gate      *nftables.Set  // gateKey, while the deadline lies ahead
+	owner     *nftables.Set  // one element: an ownerID, which looks like an address
+	announced *nftables.Set  // HAVIP twice: sender and target of a gratuitous ARP
+	deadline  *nftables.Set  // one element: nanoseconds of CLOCK_BOOTTIME, big endian
+	ports4    *nftables.Set  // whose word the answers of a probe's port are
+	ports6    *nftables.Set  // the same for HAVIPs of IPv6
+	tags      *nftables.Set  // TPIDs of VLAN tags
+	rules     map[string]int // by chain, as installed; Healthy counts again
 }
 
 // family is the sets of one address family.
@@ -61,23 +61,23 @@ func newRuleset(name string) *ruleset {
 	}
 	twice, _ := nftables.ConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr) // two types always fit
 	return &ruleset{
-		table:    t,
-		ip4:      family{set("shut4", nftables.TypeIPAddr), set("open4", nftables.TypeIPAddr)},
-		ip6:      family{set("shut6", nftables.TypeIP6Addr), set("open6", nftables.TypeIP6Addr)},
-		gate:     gate,
-		owner:    set("owner", nftables.TypeIP6Addr),
-		twins:    set("twins", twice),
-		deadline: set("deadline", nftables.TypeTime),
-		tags:     set("tags", nftables.TypeEtherType),
-		ports4:   ports("ports4", nftables.TypeIPAddr),
-		ports6:   ports("ports6", nftables.TypeIP6Addr),
-		rules:    map[string]int{},
+		table:     t,
+		ip4:       family{set("shut4", nftables.TypeIPAddr), set("open4", nftables.TypeIPAddr)},
+		ip6:       family{set("shut6", nftables.TypeIP6Addr), set("open6", nftables.TypeIP6Addr)},
+		gate:      gate,
+		owner:     set("owner", nftables.TypeIP6Addr),
+		announced: set("twins", twice),
+		deadline:  set("deadline", nftables.TypeTime),
+		tags:      set("tags", nftables.TypeEtherType),
+		ports4:    ports("ports4", nftables.TypeIPAddr),
+		ports6:    ports("ports6", nftables.TypeIP6Addr),
+		rules:     map[string]int{},
 	}
 }
 
 func (r *ruleset) sets() []*nftables.Set {
 	return []*nftables.Set{
-		r.ip4.shut, r.ip4.open, r.ip6.shut, r.ip6.open, r.gate, r.owner, r.twins, r.deadline, r.tags, r.ports4, r.ports6,
+		r.ip4.shut, r.ip4.open, r.ip6.shut, r.ip6.open, r.gate, r.owner, r.announced, r.deadline, r.tags, r.ports4, r.ports6,
 	}
 }
 
@@ -134,7 +134,7 @@ func (r *ruleset) install(c *nftables.Conn, owner ownerID) error {
 type matcher struct {
 	match []expr.Any // that sort of frame
 	at    []expr.Any // load the address into register 1
-	twin  []expr.Any // load sender and target of an ARP frame into register 1; or nil
+	both  []expr.Any // load sender and target of an ARP frame into register 1; or nil
 	ip6   bool
 }
 
@@ -152,7 +152,7 @@ func matchers(dir direction, base expr.PayloadBase, l3 uint32, is func(uint16) [
 		{match: is(unix.ETH_P_IPV6), at: load(base, l3+ip6, 16, 1), ip6: true},
 	}
 	if dir == ingress {
-		all[0].twin = join(load(base, l3+14, 4, unix.NFT_REG32_00), load(base, l3+24, 4, unix.NFT_REG32_01))
+		all[0].both = join(load(base, l3+14, 4, unix.NFT_REG32_00), load(base, l3+24, 4, unix.NFT_REG32_01))
 	}
 	if base == layerEther {
 		icmp6 := join(is(unix.ETH_P_IPV6), load(base, l3+6, 1, 1), equal(unix.IPPROTO_ICMPV6), load(base, l3+40, 1, 1), equal(nd))
@@ -176,8 +176,8 @@ func (r *ruleset) fill(c *nftables.Conn, chain *nftables.Chain, dir direction, m
 		if m.ip6 {
 			fam = r.ip6
 		}
-		if m.twin != nil { // only what would be dropped counts as an announcement
-			pass := join(m.twin, inSet(r.twins, false), r.count(dir, "announce"), verdict(expr.VerdictAccept))
+		if m.both != nil { // only what would be dropped counts as an announcement
+			pass := join(m.both, inSet(r.announced, false), r.count(dir, "announce"), verdict(expr.VerdictAccept))
 			r.add(c, chain, m.match, m.at, inSet(fam.shut, false), pass)
 			r.add(c, chain, m.match, m.at, inSet(fam.open, false), r.gateShut(), pass)
 		}

@@ -106,13 +106,13 @@ func (f *nftFence) Forget(ips ...netip.Addr) error {
 }
 
 // elements are the set elements of some addresses, IPv4 and IPv6 apart.
-type elements struct{ ip4, ip6, twins []nftables.SetElement }
+type elements struct{ ip4, ip6, announced []nftables.SetElement }
 
 func (e *elements) add(ip netip.Addr) {
 	key := nftables.SetElement{Key: ip.AsSlice()}
 	if ip.Is4() {
 		e.ip4 = append(e.ip4, key)
-		e.twins = append(e.twins, nftables.SetElement{Key: append(ip.AsSlice(), ip.AsSlice()...)})
+		e.announced = append(e.announced, nftables.SetElement{Key: append(ip.AsSlice(), ip.AsSlice()...)})
 		return
 	}
 	e.ip6 = append(e.ip6, key)
@@ -153,8 +153,8 @@ func (f *nftFence) queueShut(c *nftables.Conn, ips []netip.Addr) (map[netip.Addr
 		open.each(r.ip4.open, r.ip6.open, c.SetDeleteElements),
 		all.each(r.ip4.shut, r.ip6.shut, c.SetAddElements),
 	)
-	if len(all.twins) > 0 {
-		err = errors.Join(err, c.SetAddElements(r.twins, all.twins))
+	if len(all.announced) > 0 {
+		err = errors.Join(err, c.SetAddElements(r.announced, all.announced))
 	}
 	return states(ips, false), err
 }
@@ -182,8 +182,8 @@ func (f *nftFence) queueForget(c *nftables.Conn, ips []netip.Addr) (map[netip.Ad
 		shut.each(r.ip4.shut, r.ip6.shut, c.SetDeleteElements),
 		open.each(r.ip4.open, r.ip6.open, c.SetDeleteElements),
 	)
-	if twins := slices.Concat(open.twins, shut.twins); len(twins) > 0 {
-		err = errors.Join(err, c.SetDeleteElements(r.twins, twins))
+	if announced := slices.Concat(open.announced, shut.announced); len(announced) > 0 {
+		err = errors.Join(err, c.SetDeleteElements(r.announced, announced))
 	}
 	return nil, err
 }

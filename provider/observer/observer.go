@@ -19,8 +19,8 @@ import (
 
 // Limits of an Observer.
 const (
-	// lookTimeout bounds one look at the cloud.
-	lookTimeout = 20 * time.Second
+	// refreshTimeout bounds one look at the cloud.
+	refreshTimeout = 20 * time.Second
 	// leadPoll is how often a node looks whether it leads.
 	leadPoll = 500 * time.Millisecond
 	nonePoll = 5 * time.Second // and whether it has a provider, while it has none
@@ -111,7 +111,7 @@ func (o *Observer) Run(ctx context.Context) {
 			continue
 		}
 		next = time.Now().Add(cfg.PollEvery())
-		if _, err := o.Look(ctx); err != nil && ctx.Err() == nil {
+		if _, err := o.Refresh(ctx); err != nil && ctx.Err() == nil {
 			o.cfg.Log.Debug("the cloud was not seen", "provider", p.Kind(), "reason", err)
 		}
 		o.tell(ctx)
@@ -128,8 +128,8 @@ func (o *Observer) forget() {
 // ErrNone is returned where there is no provider.
 var ErrNone = errors.New("this node has no provider: put a block `provider:` with `kind: tencent` into its configuration file (`agent --config FILE`) and send SIGHUP; docs/clouds.md")
 
-// Look asks the cloud now. It takes lookTimeout at most.
-func (o *Observer) Look(ctx context.Context) (Snapshot, error) {
+// Refresh asks the cloud now. It takes refreshTimeout at most.
+func (o *Observer) Refresh(ctx context.Context) (Snapshot, error) {
 	p, _ := o.cfg.Provider()
 	if p == nil {
 		return Snapshot{}, ErrNone
@@ -144,7 +144,7 @@ func (o *Observer) Look(ctx context.Context) (Snapshot, error) {
 	case <-ctx.Done():
 		return o.Last(), ctx.Err()
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
 	began := time.Now()
 	seen, err := describe(ctx)

@@ -213,7 +213,7 @@ func TestBounds(t *testing.T) {
 		}
 		b.set(func() { b.hang = true })
 		begun := time.Now()
-		if _, err := b.Look(context.Background()); err == nil || time.Since(begun) > 2*lookTimeout {
+		if _, err := b.Refresh(context.Background()); err == nil || time.Since(begun) > 2*refreshTimeout {
 			t.Errorf("%v after %v", err, time.Since(begun))
 		}
 	})
@@ -253,7 +253,7 @@ func TestManyDifferences(t *testing.T) {
 func TestNone(t *testing.T) {
 	b := newBed()
 	b.cfg.Provider = func() (provider.Provider, provider.Config) { return nil, provider.Config{} }
-	if _, err := b.Look(t.Context()); !errors.Is(err, ErrNone) {
+	if _, err := b.Refresh(t.Context()); !errors.Is(err, ErrNone) {
 		t.Error(err)
 	}
 	if b.Drift() != nil {

@@ -35,12 +35,12 @@ type Client struct {
 }
 
 var (
-	_ provider.Provider  = (*Client)(nil)
-	_ provider.Describer = (*Client)(nil)
-	_ provider.Inventory = (*Client)(nil)
-	_ provider.Keeper    = (*Client)(nil)
-	_ provider.EIPBinder = (*Client)(nil)
-	_ provider.Circuit   = (*Client)(nil)
+	_ provider.Provider    = (*Client)(nil)
+	_ provider.Describer   = (*Client)(nil)
+	_ provider.Inventory   = (*Client)(nil)
+	_ provider.Provisioner = (*Client)(nil)
+	_ provider.EIPBinder   = (*Client)(nil)
+	_ provider.Circuit     = (*Client)(nil)
 )
 
 // New makes a client. It sends nothing.

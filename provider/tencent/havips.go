@@ -124,7 +124,7 @@ func (c *Client) one(ctx context.Context, id string) (o provider.Observed, there
 // tokenMax bounds a ClientToken, in ASCII characters.
 const tokenMax = 64
 
-// Create implements provider.Keeper. It alone carries a ClientToken: the API documents none for the other changes and
+// Create implements provider.Provisioner. It alone carries a ClientToken: the API documents none for the other changes and
 // refuses what it does not know, so those are made repeatable by looking first (change).
 func (c *Client) Create(ctx context.Context, s provider.Spec, token string) (provider.Observed, error) {
 	if len(token) == 0 || len(token) > tokenMax {
@@ -149,23 +149,23 @@ func (c *Client) Create(ctx context.Context, s provider.Spec, token string) (pro
 	return made, nil
 }
 
-// Delete implements provider.Keeper.
+// Delete implements provider.Provisioner.
 func (c *Client) Delete(ctx context.Context, id, _ string) error {
 	return c.change(ctx, "DeleteHaVip", struct{ HaVipId string }{id}, id, func(_ provider.Observed, there bool) bool { return !there })
 }
 
-// Rename implements provider.Keeper.
+// Rename implements provider.Provisioner.
 func (c *Client) Rename(ctx context.Context, id, name, _ string) error {
 	return c.change(ctx, "ModifyHaVipAttribute", struct{ HaVipId, HaVipName string }{id, name}, id,
 		func(o provider.Observed, there bool) bool { return there && o.Name == name })
 }
 
-// AddRange implements provider.Keeper.
+// AddRange implements provider.Provisioner.
 func (c *Client) AddRange(ctx context.Context, id string, members []provider.Member, _ string) error {
 	return c.ranges(ctx, "AssociateHaVipInstance", id, members, func(o provider.Observed, m provider.Member) bool { return slices.Contains(o.Range, m) })
 }
 
-// RemoveRange implements provider.Keeper.
+// RemoveRange implements provider.Provisioner.
 func (c *Client) RemoveRange(ctx context.Context, id string, members []provider.Member, _ string) error {
 	return c.ranges(ctx, "DisassociateHaVipInstance", id, members, func(o provider.Observed, m provider.Member) bool { return !slices.Contains(o.Range, m) })
 }

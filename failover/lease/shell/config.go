@@ -1,5 +1,5 @@
 // Package shell runs the pure cores of failover/lease in a node: the Renewer around the holder of the
-// own session, the Voter around the acceptor; the Keeper opens sessions. It moves messages and reads clocks; its duties are
+// own session, the Voter around the acceptor; the SessionClient opens sessions. It moves messages and reads clocks; its duties are
 // numbered in package lease, and who has a right to what is decided there.
 package shell
 
@@ -19,7 +19,7 @@ import (
 type Config struct {
 	Node   string // id
 	Log    ports.Log
-	Submit ports.Submit // the Keeper's
+	Submit ports.Submit // the SessionClient's
 	Mail   *wire.Mail
 	Clock  ports.Clock
 	Logger *slog.Logger

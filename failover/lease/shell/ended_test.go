@@ -14,7 +14,7 @@ type looking struct{ looked int }
 
 func (*looking) Clean(context.Context, bool) error { return nil }
 func (*looking) Guarded() uint64                   { return 0 }
-func (o *looking) Look()                           { o.looked++ }
+func (o *looking) Wake()                           { o.looked++ }
 func (*looking) AnnounceAgain(string)              {}
 
 // A guest that was paused, its clock too: the others have closed its session meanwhile, and by its own

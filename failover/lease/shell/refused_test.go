@@ -17,7 +17,7 @@ func TestRefusedByATwin(t *testing.T) {
 	const length = 500 * time.Millisecond
 	var logs bytes.Buffer
 	now := lease.Instant(time.Hour)
-	k := NewKeeper(Config{
+	k := NewSessionClient(Config{
 		Log: &still{state: fsm.New()}, Clock: func() lease.Instant { return now }, Logger: slog.New(slog.NewTextHandler(&logs, nil)), Lease: length,
 	}, nil, nil)
 	for ms := range 5 {
@@ -29,13 +29,13 @@ func TestRefusedByATwin(t *testing.T) {
 		t.Errorf("%d lines for one cause:\n%s", n, &logs)
 	}
 	refusal := fsm.Refuse(fsm.CodeInUse, "another process renews it")
-	now = now.Add(twinLeases*length - 1)
+	now = now.Add(duplicateLeases*length - 1)
 	if err := k.refused(refusal); err != nil {
-		t.Errorf("refused for less than %d leases: %v", twinLeases, err)
+		t.Errorf("refused for less than %d leases: %v", duplicateLeases, err)
 	}
 	now++
-	if err := k.refused(refusal); !errors.Is(err, ErrTwin) {
-		t.Errorf("refused for %d leases: %v", twinLeases, err)
+	if err := k.refused(refusal); !errors.Is(err, ErrDuplicateNode) {
+		t.Errorf("refused for %d leases: %v", duplicateLeases, err)
 	}
 	k.refused(fsm.Refuse(fsm.CodeUnsupported, "the fence does not know every HAVIP"))
 	if err := k.refused(refusal); err != nil {

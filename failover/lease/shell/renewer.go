@@ -16,8 +16,8 @@ type Fence interface {
 
 // Listener is who wants to know of the lease. Nothing blocks.
 type Listener interface {
-	// Look has it look at the lease: it has begun or ended.
-	Look()
+	// Wake has it look at the lease: it has begun or ended.
+	Wake()
 	// AnnounceAgain has everything announced once more.
 	AnnounceAgain(why string)
 }
@@ -95,7 +95,7 @@ func (r *Renewer) Ended(e lease.Ended) {
 	r.mu.Unlock()
 	if ends {
 		r.cfg.Logger.Warn("a voter says that the log has closed this session: it ends at once", "session", e.Session.Number, "voter", e.From)
-		r.owner.Look()
+		r.owner.Wake()
 	}
 }
 

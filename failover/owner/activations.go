@@ -12,15 +12,15 @@ import (
 
 // Serving is one HAVIP that this node answers for, or is about to.
 type Serving struct {
-	Holding
+	Activation
 	Since   lease.Instant // when it was first wanted here
 	Stands  bool          // address, fence and announcement were read back
 	Leaving bool
 }
 
-// holding is one HAVIP that may answer on this node.
-type holding struct {
-	Holding
+// activation is one HAVIP that may answer on this node.
+type activation struct {
+	Activation
 	begun    lease.Instant
 	took     time.Duration // until it was served
 	serving  bool
@@ -33,30 +33,30 @@ type holding struct {
 	release *Step
 }
 
-// holdings are all HAVIPs that may answer on this node, and the lists of them that the Edge and people
-// are given. A holding is large, there may be thousands, and most turns change none: so the lists are
-// made anew only after a change. Whoever changes a holding, or which there are, calls changed.
-type holdings struct {
-	by        map[string]*holding       // by HAVIP id
-	current   bool                      // the lists were made from the holdings as they are
-	wanted    []Holding                 // that are to answer, in the order of HAVIP ids; nobody writes to it
+// activations are all HAVIPs that may answer on this node, and the lists of them that the Edge and people
+// are given. An activation is large, there may be thousands, and most turns change none: so the lists are
+// made anew only after a change. Whoever changes an activation, or which there are, calls changed.
+type activations struct {
+	by        map[string]*activation    // by HAVIP id
+	current   bool                      // the lists were made from the activations as they are
+	wanted    []Activation              // that are to answer, in the order of HAVIP ids; nobody writes to it
 	view      atomic.Pointer[[]Serving] // all of them, for whoever asks from outside
-	refreshed *fsm.State                // that the holdings have followed
+	refreshed *fsm.State                // that the activations have followed
 }
 
-func newHoldings() *holdings {
-	h := &holdings{by: map[string]*holding{}}
+func newActivations() *activations {
+	h := &activations{by: map[string]*activation{}}
 	h.view.Store(&[]Serving{})
 	return h
 }
 
-func (l *holdings) changed() { l.current = false }
+func (l *activations) changed() { l.current = false }
 
 // ids lists those that are here, in order.
-func (l *holdings) ids() []string { return slices.Sorted(maps.Keys(l.by)) }
+func (l *activations) ids() []string { return slices.Sorted(maps.Keys(l.by)) }
 
 // leaving counts what is on its way down.
-func (l *holdings) leaving() (n int) {
+func (l *activations) leaving() (n int) {
 	for _, h := range l.by {
 		if h.leaving {
 			n++
@@ -66,7 +66,7 @@ func (l *holdings) leaving() (n int) {
 }
 
 // refresh follows what the log says of the ENIs and the lease.
-func (l *holdings) refresh(s *fsm.State) {
+func (l *activations) refresh(s *fsm.State) {
 	if s == l.refreshed {
 		return
 	}
@@ -85,17 +85,17 @@ func (l *holdings) refresh(s *fsm.State) {
 }
 
 // publish makes the lists, if they are not current, and shows others what this node answers for.
-func (l *holdings) publish() {
+func (l *activations) publish() {
 	if l.current {
 		return
 	}
-	wanted, view := make([]Holding, 0, len(l.by)), make([]Serving, 0, len(l.by))
+	wanted, view := make([]Activation, 0, len(l.by)), make([]Serving, 0, len(l.by))
 	for _, id := range l.ids() {
 		h := l.by[id]
 		if !h.leaving {
-			wanted = append(wanted, h.Holding)
+			wanted = append(wanted, h.Activation)
 		}
-		view = append(view, Serving{Holding: h.Holding, Since: h.begun, Stands: h.serving, Leaving: h.leaving})
+		view = append(view, Serving{Activation: h.Activation, Since: h.begun, Stands: h.serving, Leaving: h.leaving})
 	}
 	l.current, l.wanted = true, wanted
 	l.view.Store(&view)

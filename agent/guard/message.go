@@ -16,15 +16,15 @@ const (
 	ChildEnv = "HAVIP_AGENT_CHILD" // set by the guard: file 3 is its pipe
 	childFD  = 3
 
-	wordVersion = 1
-	wordMax     = 4096                   // bytes of a line; a pipe takes as much in one piece
-	PeersMax    = 16                     // only voters are named; a cluster has at most five
-	tellWait    = 100 * time.Millisecond // for a guard that does not read
+	messageVersion = 1
+	messageMax     = 4096                   // bytes of a line; a pipe takes as much in one piece
+	PeersMax       = 16                     // only voters are named; a cluster has at most five
+	sendWait       = 100 * time.Millisecond // for a guard that does not read
 )
 
-// Word is what the agent tells its guard, as one line of JSON, whenever it changes: what
+// Message is what the agent tells its guard, as one line of JSON, whenever it changes: what
 // the guard needs to know when the agent can no longer be asked.
-type Word struct {
+type Message struct {
 	Version int `json:"v"`
 	// Session is the one that this process opened and the log has not closed; 0: none.
 	// Never one that the log alone tells of: it may be of another process.
@@ -39,21 +39,21 @@ type Peer struct {
 	API  string `json:"api"`  // host:port
 }
 
-// parseWord reads a line; false if it is not a whole word of this version.
-func parseWord(line []byte) (Word, bool) {
-	var w Word
+// parseMessage reads a line; false if it is not a whole message of this version.
+func parseMessage(line []byte) (Message, bool) {
+	var w Message
 	err := json.Unmarshal(line, &w)
-	return w, err == nil && w.Version == wordVersion && len(w.Peers) <= PeersMax
+	return w, err == nil && w.Version == messageVersion && len(w.Peers) <= PeersMax
 }
 
-// Teller writes words to the guard.
-type Teller struct {
+// Client writes messages to the guard.
+type Client struct {
 	pipe *os.File
 	last string
 }
 
-// NewTeller takes over the guard's pipe; nil if this process has no guard.
-func NewTeller() (*Teller, error) {
+// NewClient takes over the guard's pipe; nil if this process has no guard.
+func NewClient() (*Client, error) {
 	if os.Getenv(ChildEnv) == "" {
 		return nil, nil
 	}
@@ -69,19 +69,19 @@ func NewTeller() (*Teller, error) {
 	if err := unix.SetNonblock(childFD, true); err != nil {
 		return nil, err
 	}
-	return &Teller{pipe: os.NewFile(childFD, "guard")}, nil
+	return &Client{pipe: os.NewFile(childFD, "guard")}, nil
 }
 
 // Tell writes w if it is news. What fails is told again the next time; a guard that is
 // dead has sent its signal.
-func (t *Teller) Tell(w Word) {
-	w.Version = wordVersion
+func (t *Client) Send(w Message) {
+	w.Version = messageVersion
 	line, err := json.Marshal(w)
 	if err != nil || string(line) == t.last {
 		return
 	}
 	t.last = string(line)
-	_ = t.pipe.SetWriteDeadline(time.Now().Add(tellWait))
+	_ = t.pipe.SetWriteDeadline(time.Now().Add(sendWait))
 	// It begins with the end of a line, for the half line that a failed write leaves.
 	if _, err := t.pipe.WriteString("\n" + t.last + "\n"); err != nil && !errors.Is(err, unix.EPIPE) {
 		t.last = ""

@@ -18,7 +18,7 @@ func TestTwin(t *testing.T) {
 		session := w.head().HAVIPs[v].Owner.Session
 		me := w.head().Nodes["B"]
 		for range 50 {
-			refusal := w.host("A").member.MayOpen(fsm.OpenSession{Node: "B", Last: me.LastSession, Attempt: "twin"})
+			refusal := w.host("A").member.MayOpen(fsm.OpenSession{Node: "B", Last: me.LastSession, Attempt: "copy"})
 			if refusal == nil || refusal.Code != fsm.CodeInUse {
 				t.Fatalf("a copy of B may open a session: %v", refusal)
 			}
@@ -45,7 +45,7 @@ func TestRestartWithinTheLease(t *testing.T) {
 		w.host("B").boot()
 		if took := w.await("B has a session again", 5*time.Second, func() bool {
 			sess, open := w.head().SessionOf("B")
-			k, _ := w.host("B").member.Keeper.Lease()
+			k, _ := w.host("B").member.Session.Lease()
 			return open && sess.Number == k
 		}); took > worldLease+worldLease/5 {
 			t.Errorf("it took %v", took)

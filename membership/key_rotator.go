@@ -33,10 +33,10 @@ type KeyPeer interface {
 	CAKey(ctx context.Context, id string) (keyPEM []byte, err error)
 }
 
-// KeyKeeper keeps a node's certificate and keys as the cluster has agreed, and, in the leader,
+// KeyRotator keeps a node's certificate and keys as the cluster has agreed, and, in the leader,
 // moves the replacement of keys on. What it has to do follows from the state and from what the
 // node has (duties), so a restart or another leader goes on where it was.
-type KeyKeeper struct {
+type KeyRotator struct {
 	Node     *Node
 	Identity *identity.Identity
 	// Submit carries a command of this node's own life to whoever leads.
@@ -70,7 +70,7 @@ type failure struct {
 }
 
 // Run works until ctx ends.
-func (k *KeyKeeper) Run(ctx context.Context) {
+func (k *KeyRotator) Run(ctx context.Context) {
 	watch, stop := k.Node.Watch()
 	defer stop()
 	tick := time.NewTicker(keysTick)
@@ -93,7 +93,7 @@ func (k *KeyKeeper) Run(ctx context.Context) {
 }
 
 // step does the first duty that may be tried now; it reports whether one was done.
-func (k *KeyKeeper) step(ctx context.Context, now time.Time) bool {
+func (k *KeyRotator) step(ctx context.Context, now time.Time) bool {
 	s := k.Node.State()
 	list := duties(s, k.view(s), func(node string) bool { return !k.Alive(node) }, now)
 	due := map[string]bool{}
@@ -129,7 +129,7 @@ func (k *KeyKeeper) step(ctx context.Context, now time.Time) bool {
 }
 
 // pauseMax is shorter where certificates live for minutes.
-func (k *KeyKeeper) pauseMax() time.Duration {
+func (k *KeyRotator) pauseMax() time.Duration {
 	return min(keysPauseMax, max(keysPauseMin, identity.Life(k.Identity.Leaf())/30))
 }
 
@@ -144,7 +144,7 @@ func Report(id *identity.Identity) fsm.KeyReport {
 	}
 }
 
-func (k *KeyKeeper) view(s *fsm.State) keyView {
+func (k *KeyRotator) view(s *fsm.State) keyView {
 	_, leads := k.Node.Leading()
 	v := keyView{self: k.Node.Self(), report: Report(k.Identity), life: identity.Life(k.Identity.Leaf()), leads: leads, leader: k.Node.LeaderID()}
 	if k.Identity.Misplaced() {
@@ -159,7 +159,7 @@ func (k *KeyKeeper) view(s *fsm.State) keyView {
 }
 
 // do carries one duty out.
-func (k *KeyKeeper) do(ctx context.Context, s *fsm.State, d duty) error {
+func (k *KeyRotator) do(ctx context.Context, s *fsm.State, d duty) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*keysCallLimit)
 	defer cancel()
 	switch d.kind {
@@ -189,7 +189,7 @@ func (k *KeyKeeper) do(ctx context.Context, s *fsm.State, d duty) error {
 	panic("membership: no case for the duty " + d.kind)
 }
 
-func (k *KeyKeeper) submit(ctx context.Context, body fsm.Body) error {
+func (k *KeyRotator) submit(ctx context.Context, body fsm.Body) error {
 	res, err := k.Submit(ctx, body)
 	if err == nil && res.Refusal != nil {
 		err = res.Refusal
@@ -198,7 +198,7 @@ func (k *KeyKeeper) submit(ctx context.Context, body fsm.Body) error {
 }
 
 // propose is for what only the leader does.
-func (k *KeyKeeper) propose(ctx context.Context, body fsm.Body) error {
+func (k *KeyRotator) propose(ctx context.Context, body fsm.Body) error {
 	term, leads := k.Node.Leading()
 	if !leads {
 		return ErrNotLeader
@@ -211,7 +211,7 @@ func (k *KeyKeeper) propose(ctx context.Context, body fsm.Body) error {
 }
 
 // trust accepts the CAs of the state, each of which has to be one of this cluster.
-func (k *KeyKeeper) trust(s *fsm.State) error {
+func (k *KeyRotator) trust(s *fsm.State) error {
 	var anchors []identity.Anchor
 	for _, ca := range s.Cluster.Keys.CAs {
 		a, err := identity.ParseAnchor(k.Identity.ClusterID, []byte(ca.Cert), []byte(ca.Cross))
@@ -224,7 +224,7 @@ func (k *KeyKeeper) trust(s *fsm.State) error {
 }
 
 // useRing brings the gossip keys into the order of the state, and drops what it does not name.
-func (k *KeyKeeper) useRing(s *fsm.State) error {
+func (k *KeyRotator) useRing(s *fsm.State) error {
 	have := map[string][]byte{}
 	for _, key := range k.Identity.GossipKeys() {
 		have[identity.GossipKeyID(key)] = key
@@ -239,7 +239,7 @@ func (k *KeyKeeper) useRing(s *fsm.State) error {
 	return k.setRing(keys)
 }
 
-func (k *KeyKeeper) setRing(keys [][]byte) error {
+func (k *KeyRotator) setRing(keys [][]byte) error {
 	if err := k.Identity.SetGossipKeys(keys); err != nil {
 		return err
 	}
@@ -247,7 +247,7 @@ func (k *KeyKeeper) setRing(keys [][]byte) error {
 }
 
 // fetchGossip gets a key from a node that says that it has it.
-func (k *KeyKeeper) fetchGossip(ctx context.Context, s *fsm.State, id string) error {
+func (k *KeyRotator) fetchGossip(ctx context.Context, s *fsm.State, id string) error {
 	return k.fromAny(ctx, s, func(n fsm.Node) bool { return slices.Contains(n.KeyReport.Gossip, id) }, func(ctx context.Context, p KeyPeer) error {
 		key, err := p.GossipKey(ctx, id)
 		if err != nil {
@@ -261,7 +261,7 @@ func (k *KeyKeeper) fetchGossip(ctx context.Context, s *fsm.State, id string) er
 }
 
 // fetchCA gets the key of a CA from a node that has it.
-func (k *KeyKeeper) fetchCA(ctx context.Context, s *fsm.State, id string) error {
+func (k *KeyRotator) fetchCA(ctx context.Context, s *fsm.State, id string) error {
 	return k.fromAny(ctx, s, holds(id), func(ctx context.Context, p KeyPeer) error {
 		text, err := p.CAKey(ctx, id)
 		if err != nil {
@@ -282,7 +282,7 @@ func holds(ca string) func(fsm.Node) bool {
 
 // fromAny asks other nodes one after the other until one gives what is wanted: the leader
 // first, then in any order.
-func (k *KeyKeeper) fromAny(ctx context.Context, s *fsm.State, has func(fsm.Node) bool, ask func(context.Context, KeyPeer) error) error {
+func (k *KeyRotator) fromAny(ctx context.Context, s *fsm.State, has func(fsm.Node) bool, ask func(context.Context, KeyPeer) error) error {
 	list := slices.DeleteFunc(s.NodeList(), func(n fsm.Node) bool { return n.ID == k.Node.Self() || n.Removing || !has(n) })
 	mrand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	leader := k.Node.LeaderID()
@@ -309,7 +309,7 @@ func (k *KeyKeeper) fromAny(ctx context.Context, s *fsm.State, has func(fsm.Node
 }
 
 // adopt brings a key that was there before the cluster managed keys into the state.
-func (k *KeyKeeper) adopt(ctx context.Context, what string) error {
+func (k *KeyRotator) adopt(ctx context.Context, what string) error {
 	b := fsm.OfferKey{What: what, Node: k.Node.Self(), ID: k.Identity.GossipIDs()[0]}
 	if what == fsm.KeyOfCA {
 		ca := k.Identity.Issuer()
@@ -320,7 +320,7 @@ func (k *KeyKeeper) adopt(ctx context.Context, what string) error {
 }
 
 // make makes the new key of a rotation and offers it. It is on the disk before it is offered.
-func (k *KeyKeeper) make(ctx context.Context, s *fsm.State, what string) error {
+func (k *KeyRotator) make(ctx context.Context, s *fsm.State, what string) error {
 	b := fsm.OfferKey{What: what, Node: k.Node.Self()}
 	var err error
 	if what == fsm.KeyOfCA {
@@ -335,7 +335,7 @@ func (k *KeyKeeper) make(ctx context.Context, s *fsm.State, what string) error {
 	return k.submit(ctx, b)
 }
 
-func (k *KeyKeeper) makeGossip(s *fsm.State) (id string, err error) {
+func (k *KeyRotator) makeGossip(s *fsm.State) (id string, err error) {
 	keys := k.Identity.GossipKeys()
 	for _, key := range keys { // one that was made and not taken yet
 		if id := identity.GossipKeyID(key); !slices.Contains(s.Cluster.Keys.Gossip, id) {
@@ -349,7 +349,7 @@ func (k *KeyKeeper) makeGossip(s *fsm.State) (id string, err error) {
 
 // makeCA makes a CA, which the present one endorses when its key is here. One that was made
 // before is offered again: nobody knows whether that offer was taken.
-func (k *KeyKeeper) makeCA(s *fsm.State) (fsm.CA, error) {
+func (k *KeyRotator) makeCA(s *fsm.State) (fsm.CA, error) {
 	var ca *identity.CA
 	for _, id := range k.Identity.HeldIDs() {
 		if _, known := s.Cluster.Keys.CAOf(id); !known {
@@ -375,7 +375,7 @@ func (k *KeyKeeper) makeCA(s *fsm.State) (fsm.CA, error) {
 
 // renew gets a certificate for a new key, publishes it, and uses it from then on. What is signed
 // and could not be published is tried again, not signed again.
-func (k *KeyKeeper) renew(ctx context.Context, s *fsm.State) error {
+func (k *KeyRotator) renew(ctx context.Context, s *fsm.State) error {
 	issuer := s.Cluster.Keys.Issuer
 	if k.pending == nil || k.pending.issuer != issuer {
 		p, err := k.signed(ctx, s, issuer)
@@ -405,7 +405,7 @@ func (k *KeyKeeper) renew(ctx context.Context, s *fsm.State) error {
 
 // signed makes a key and has it signed: here, when this node has the CA's key, else by one
 // that has.
-func (k *KeyKeeper) signed(ctx context.Context, s *fsm.State, issuer string) (*pendingCert, error) {
+func (k *KeyRotator) signed(ctx context.Context, s *fsm.State, issuer string) (*pendingCert, error) {
 	csr, key, err := identity.NewCSR()
 	if err != nil {
 		return nil, err

@@ -7,24 +7,24 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Held is a managed address that is on a device.
-type Held struct {
+// ManagedAddress is a managed address that is on a device.
+type ManagedAddress struct {
 	Index  int
 	Device string
 	IP     netip.Addr
 }
 
-// Holding lists every managed address on any device, sorted by Index and IP, whichever process added it.
-func (a *Addresses) Holding() ([]Held, error) {
-	return a.held(func(m Address) bool { return m.Managed })
+// Managed lists every managed address on any device, sorted by Index and IP, whichever process added it.
+func (a *Addresses) Managed() ([]ManagedAddress, error) {
+	return a.listed(func(m Address) bool { return m.Managed })
 }
 
-func (a *Addresses) held(which func(Address) bool) ([]Held, error) {
+func (a *Addresses) listed(which func(Address) bool) ([]ManagedAddress, error) {
 	all, err := a.Read()
 	if err != nil {
 		return nil, err
 	}
-	held := []Held{}
+	held := []ManagedAddress{}
 	names := map[int]string{} // "": it went, and its addresses with it
 	err = withHandle(func(h *netlink.Handle) error {
 		for _, m := range all {
@@ -41,7 +41,7 @@ func (a *Addresses) held(which func(Address) bool) ([]Held, error) {
 				names[m.Index] = name
 			}
 			if name != "" {
-				held = append(held, Held{m.Index, name, m.IP()})
+				held = append(held, ManagedAddress{m.Index, name, m.IP()})
 			}
 		}
 		return nil
@@ -52,10 +52,10 @@ func (a *Addresses) held(which func(Address) bool) ([]Held, error) {
 	return held, nil
 }
 
-// Sweep removes everything that Holding lists and returns what it removed, also next to an error: one address that
+// Sweep removes everything that Managed lists and returns what it removed, also next to an error: one address that
 // resists does not protect the others.
-func (a *Addresses) Sweep() ([]Held, error) {
-	held, err := a.Holding()
+func (a *Addresses) Sweep() ([]ManagedAddress, error) {
+	held, err := a.Managed()
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (a *Addresses) Sweep() ([]Held, error) {
 	for i, h := range held {
 		keys[i] = AddressKey{h.Index, h.IP}
 	}
-	removed := []Held{}
+	removed := []ManagedAddress{}
 	errs := a.RemoveAll(keys)
 	for i, h := range held {
 		if errs[i] == nil {

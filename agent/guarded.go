@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	tellEvery = 100 * time.Millisecond
-	tellCalm  = time.Second // while the own session is the one that the log has
+	reportEvery = 100 * time.Millisecond
+	reportCalm  = time.Second // while the own session is the one that the log has
 )
 
-// tellGuard tells the guard, until ctx ends, what changes.
-func (a *node) tellGuard(ctx context.Context) error {
-	if a.teller == nil {
+// reportToGuard tells the guard, until ctx ends, what changes.
+func (a *node) reportToGuard(ctx context.Context) error {
+	if a.guard == nil {
 		return nil
 	}
 	watch, stop := a.node.Watch()
@@ -28,8 +28,8 @@ func (a *node) tellGuard(ctx context.Context) error {
 	defer timer.Stop()
 	var session uint64
 	for {
-		if a.member.Keeper != nil {
-			if own, _ := a.member.Keeper.Lease(); own != 0 {
+		if a.member.Session != nil {
+			if own, _ := a.member.Session.Lease(); own != 0 {
 				session = own
 			}
 		}
@@ -37,13 +37,13 @@ func (a *node) tellGuard(ctx context.Context) error {
 		if _, open := s.Sessions[session]; !open || a.handedOver.Load() {
 			session = 0
 		}
-		a.teller.Tell(guard.Word{Session: session, Peers: peers(s, a.id.NodeID, a.node.LeaderID()), Fence: a.fenceKind()})
+		a.guard.Send(guard.Message{Session: session, Peers: peers(s, a.id.NodeID, a.node.LeaderID()), Fence: a.fenceKind()})
 		if ctx.Err() != nil {
 			return nil
 		}
-		pause := tellCalm
+		pause := reportCalm
 		if own, open := s.SessionOf(a.id.NodeID); open && own.Number != session {
-			pause = tellEvery // it begins shortly after the log has it
+			pause = reportEvery // it begins shortly after the log has it
 		}
 		timer.Reset(pause)
 		select {

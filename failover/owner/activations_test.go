@@ -11,7 +11,7 @@ import (
 	"havip-cluster/fsm"
 )
 
-// Each change of a holding is in the lists at once: a HAVIP that is to leave must not be wanted
+// Each change of an activation is in the lists at once: a HAVIP that is to leave must not be wanted
 // for one turn more.
 func TestListsFollowEveryChange(t *testing.T) {
 	w := newStage(2)
@@ -40,20 +40,20 @@ func TestListsFollowEveryChange(t *testing.T) {
 			later := *w.head()
 			later.Cluster.LeaseMax *= 2
 			log.state = &later
-			a.holdings.refresh(&later)
+			a.activations.refresh(&later)
 		}, 1},
 		{"deactivate", func() { a.deactivate(log.state, step) }, 0},
-		{"gone", func() { a.gone(a.holdings.by[v.ID]) }, 0},
+		{"gone", func() { a.gone(a.activations.by[v.ID]) }, 0},
 		{"again", func() { a.activate(w.head(), step, deadline) }, 1},
-		{"give up", func() { a.giveUp(a.holdings.by[v.ID], "no route") }, 0},
+		{"give up", func() { a.giveUp(a.activations.by[v.ID], "no route") }, 0},
 	}
 	for _, c := range changes {
 		c.do()
-		got := a.wanted(w.head(), deadline).Holdings
-		view := a.Holdings()
-		a.holdings.changed()
-		if fresh := a.wanted(w.head(), deadline).Holdings; !reflect.DeepEqual(got, fresh) || !reflect.DeepEqual(view, a.Holdings()) || len(got) != c.wanted {
-			t.Errorf("after %s: %+v and %+v, and made anew %+v and %+v", c.what, got, view, fresh, a.Holdings())
+		got := a.wanted(w.head(), deadline).Activations
+		view := a.Activations()
+		a.activations.changed()
+		if fresh := a.wanted(w.head(), deadline).Activations; !reflect.DeepEqual(got, fresh) || !reflect.DeepEqual(view, a.Activations()) || len(got) != c.wanted {
+			t.Errorf("after %s: %+v and %+v, and made anew %+v and %+v", c.what, got, view, fresh, a.Activations())
 		}
 	}
 }
