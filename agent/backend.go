@@ -39,12 +39,12 @@ const (
 // backend joins the parts of a running node for the API, and carries this node's own
 // commands to whoever leads.
 type backend struct {
-	id      *identity.Identity
-	version string // of the program
-	node    *membership.Node
-	gossip  *membership.Gossip
-	words   carrier
-	member  *failover.Member
+	id        *identity.Identity
+	version   string // of the program
+	node      *membership.Node
+	gossip    *membership.Gossip
+	datagrams carrier
+	member    *failover.Member
 	// running is the same Member for datagrams, which may come before it is made.
 	running atomic.Pointer[failover.Member]
 	edge    *Edge // nil in a witness

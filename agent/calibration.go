@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	calibrationWait = 2 * time.Second // for the words of the other nodes
+	calibrationWait = 2 * time.Second // for the answers of the other nodes
 	syncsEach       = 4               // flushes for one answer
 	userHZ          = 100             // of /proc/stat, on every architecture that Go runs on (proc(5))
 )

@@ -98,7 +98,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, r := range m.b.member.Refused() {
 		counter(metricUnheard, r.Count, r.Kind, r.Reason)
 	}
-	for cause, n := range m.b.words.Dropped() {
+	for cause, n := range m.b.datagrams.Dropped() {
 		counter(metricDropped, n, cause)
 	}
 	gauge(metricLogBytes, float64(disk.Bytes))

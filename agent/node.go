@@ -116,29 +116,29 @@ type node struct {
 	options Options
 	log     *slog.Logger // with the node's name, once that is known
 
-	id       *identity.Identity
-	guard    *guard.Client // nil: no guard
-	plane    *realtime.Plane
-	fence    fence.Fence // nil: none
-	proved   bool        // it outlives its process, as was shown at the start
-	edge     *Edge       // nil in a witness
-	node     *membership.Node
-	gossip   *membership.Gossip
-	replica  *raftLog
-	words    carrier
-	apart    *plane.Client // the lease plane in the guard; nil: this process renews and answers
-	member   *failover.Member
-	backend  *backend
-	hooks    *hooks.Hooks
-	health   *health.Runner   // the checks of services; nil in a witness
-	cloud    *cloud           // the provider, which may be none
-	claims   *claimer.Claimer // the calls that move addresses, where the provider has such
-	server   *api.Server
-	public   net.Listener
-	local    net.Listener
-	founding *fsm.InitCluster
-	webhooks *webhook.Sender
-	kept     *chronicle.Chronicle
+	id        *identity.Identity
+	guard     *guard.Client // nil: no guard
+	plane     *realtime.Plane
+	fence     fence.Fence // nil: none
+	proved    bool        // it outlives its process, as was shown at the start
+	edge      *Edge       // nil in a witness
+	node      *membership.Node
+	gossip    *membership.Gossip
+	replica   *raftLog
+	datagrams carrier
+	apart     *plane.Client // the lease plane in the guard; nil: this process renews and answers
+	member    *failover.Member
+	backend   *backend
+	hooks     *hooks.Hooks
+	health    *health.Runner   // the checks of services; nil in a witness
+	cloud     *cloud           // the provider, which may be none
+	claims    *claimer.Claimer // the calls that move addresses, where the provider has such
+	server    *api.Server
+	public    net.Listener
+	local     net.Listener
+	founding  *fsm.InitCluster
+	webhooks  *webhook.Sender
+	kept      *chronicle.Chronicle
 	// webhookAllow is of the configuration file.
 	webhookAllow atomic.Pointer[[]netip.Prefix]
 	figures      *figures
@@ -221,7 +221,7 @@ func (a *node) open(dir string) error {
 	}
 	a.replica = &raftLog{Node: a.node}
 	a.backend = &backend{id: a.id, version: a.options.Version, node: a.node, edge: a.edge, fence: a.fenceName(), hook: a.fenceHook(), proved: a.proved, plane: a.ownPlane, elsewhere: elsewhere, clients: map[string]connection{}}
-	if err := errors.Join(a.openGossip(), a.openWords()); err != nil {
+	if err := errors.Join(a.openGossip(), a.openDatagrams()); err != nil {
 		return err
 	}
 	a.openMember()
@@ -255,7 +255,7 @@ func (a *node) openEdge(dir string) error {
 // openMember makes the part that owns HAVIPs.
 func (a *node) openMember() {
 	cfg := failover.Config{
-		Node: a.id.NodeID, Log: a.replica, Submit: a.backend.submit, Post: a.words, Gossip: a.gossip, Clock: ports.Boot,
+		Node: a.id.NodeID, Log: a.replica, Submit: a.backend.submit, Post: a.datagrams, Gossip: a.gossip, Clock: ports.Boot,
 		Logger: a.log, Owner: a.edge != nil, Lease: a.id.Lease, Plane: a.plane,
 		Stand: a.node.Stand, Yield: a.node.YieldTo,
 		Changed: a.changed, Sent: a.sent,
@@ -268,7 +268,7 @@ func (a *node) openMember() {
 		a.backend.health = a.health
 	}
 	a.member = failover.New(cfg)
-	a.backend.gossip, a.backend.words, a.backend.member = a.gossip, a.words, a.member
+	a.backend.gossip, a.backend.datagrams, a.backend.member = a.gossip, a.datagrams, a.member
 	a.backend.prober = a.backend.newProber()
 	a.saver = &autosave.Saver{Dir: a.id.Dir, State: a.node.State, Node: a.id.NodeID, Log: a.log}
 	a.backend.saver = a.saver
@@ -341,7 +341,7 @@ func (a *node) run(parent context.Context) error {
 			return nil
 		})
 	}
-	a.speak(part)
+	a.runDatagrams(part)
 	part("vote", a.takeVoteBack)
 	part("membership", func(ctx context.Context) error {
 		r := membership.Reconciler{Node: a.node, Founder: a.founding, Alive: a.gossip.Alive, Applied: a.member.Controller.Applied, Version: a.versionOf}

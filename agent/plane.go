@@ -29,12 +29,12 @@ func (a *node) openPlane() bool {
 	running := func() *failover.Member { return a.backend.running.Load() }
 	client, err := plane.NewClient(ends, plane.ClientConfig{
 		Log: a.replica, Clock: ports.Boot, Logger: a.log, Keys: a.planeKeys, Measure: a.figures.measure(),
-		Word: func(from string, word []byte) {
+		Word: func(from string, message []byte) {
 			if m := running(); m != nil {
-				m.Receive(from, word)
+				m.Receive(from, message)
 			}
 		},
-		WordOut: func(to fsm.Node, word []byte) { _ = a.gossip.Send(to, word) }, // a lost word is ordinary
+		WordOut: func(to fsm.Node, message []byte) { _ = a.gossip.Send(to, message) }, // a lost one is ordinary
 		Owner: func() shell.Listener {
 			if m := running(); m != nil && m.Agent != nil {
 				return m.Agent
@@ -52,13 +52,13 @@ func (a *node) openPlane() bool {
 		a.log.Warn("the guard does not renew and answer for this agent, which does it itself: a lease below 100 ms may end on a busy host", "err", err)
 		return false
 	}
-	a.apart, a.words = client, client
+	a.apart, a.datagrams = client, client
 	return true
 }
 
-// planeKeys are this node's keys for words; none, while they cannot be read.
+// planeKeys are this node's keys for datagrams; none, while they cannot be read.
 func (a *node) planeKeys() (out []plane.Key) {
-	keys, err := a.id.SpeechKeys()
+	keys, err := a.id.DatagramKeys()
 	if err != nil {
 		return nil
 	}

@@ -20,8 +20,8 @@ func (a *node) close() {
 	if a.gossip != nil {
 		errs = append(errs, a.gossip.Close())
 	}
-	if a.words != nil {
-		errs = append(errs, a.words.Close())
+	if a.datagrams != nil {
+		errs = append(errs, a.datagrams.Close())
 	}
 	if a.node != nil {
 		errs = append(errs, a.node.Close())

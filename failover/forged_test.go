@@ -11,11 +11,11 @@ import (
 	"havip-cluster/fsm"
 )
 
-// TestForgedWords: an agent-role node with its own key, and a holder of the gossip key, say what
+// TestForgedMessages: an agent-role node with its own key, and a holder of the gossip key, say what
 // made two owners and dark addresses in the version before. Nothing comes of it.
-func TestForgedWords(t *testing.T) { runWorld(t, 3, 1, forgedWords) }
+func TestForgedMessages(t *testing.T) { runWorld(t, 3, 1, forgedMessages) }
 
-func forgedWords(w *world) {
+func forgedMessages(w *world) {
 	w.boot()
 	w.await("all have sessions", 3*time.Second, func() bool { return len(w.head().Sessions) == 4 })
 	v := w.havip("web", 100)
@@ -67,8 +67,8 @@ func (w *world) forge(by, havip string) {
 	v := s.HAVIPs[havip]
 	for _, c := range v.Claims() {
 		words = append(words,
-			wire.Message{From: c.Node, Released: []wire.ClaimWord{{HAVIP: havip, Epoch: c.Epoch, Session: c.Session, Failure: "forged"}}},
-			wire.Message{From: c.Node, Released: []wire.ClaimWord{{HAVIP: havip, Epoch: c.Epoch, Session: c.Session}}},
+			wire.Message{From: c.Node, Released: []wire.ClaimMessage{{HAVIP: havip, Epoch: c.Epoch, Session: c.Session, Failure: "forged"}}},
+			wire.Message{From: c.Node, Released: []wire.ClaimMessage{{HAVIP: havip, Epoch: c.Epoch, Session: c.Session}}},
 		)
 	}
 	for _, voter := range set.Voters {
@@ -124,7 +124,7 @@ func TestUpgradeOfTheWords(t *testing.T) {
 		}
 		for _, h := range w.hosts {
 			h.member.ReceiveGossip(wire.Encode(nil, word))
-			if got := h.member.Refused(); !slices.ContainsFunc(got, func(r wire.RefusedWords) bool { return r.Reason == wire.NotProved }) {
+			if got := h.member.Refused(); !slices.ContainsFunc(got, func(r wire.RefusedMessages) bool { return r.Reason == wire.NotProved }) {
 				w.fault("%s hears A by gossip: %v", h.node.ID, got)
 			}
 		}

@@ -23,16 +23,16 @@ const (
 	confirmSlower = 3
 )
 
-// wordCount is one datagram about claims.
-type wordCount struct {
+// messageCount is one datagram about claims.
+type messageCount struct {
 	from            string
 	at              time.Duration
 	ready, released int
 	activated       int
 }
 
-// noteWords counts what a datagram says about claims.
-func (w *world) noteWords(from string, b []byte) {
+// noteMessages counts what a datagram says about claims.
+func (w *world) noteMessages(from string, b []byte) {
 	m, err := wire.Decode(b)
 	if err != nil {
 		w.fault("%s sends what cannot be read: %v", from, err)
@@ -43,14 +43,14 @@ func (w *world) noteWords(from string, b []byte) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.words = append(w.words, wordCount{from, w.now(), len(m.Ready), len(m.Released), len(m.Activated)})
+	w.messages = append(w.messages, messageCount{from, w.now(), len(m.Ready), len(m.Released), len(m.Activated)})
 }
 
 // said sums up the datagrams about claims since a time: how many, and the most claims in one.
 func (w *world) said(since time.Duration) (datagrams, widest int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, c := range w.words {
+	for _, c := range w.messages {
 		if c.at >= since {
 			datagrams++
 			widest = max(widest, c.ready+c.released+c.activated)
@@ -126,9 +126,9 @@ func (w *world) longestGap(ids []string, since time.Duration) (gap time.Duration
 	return gap
 }
 
-// checkWords holds the datagrams against what batches allow: words of several claims only
+// checkMessages holds the datagrams against what batches allow: words of several claims only
 // where every member reads them.
-func (w *world) checkWords(since time.Duration, old bool, most int) {
+func (w *world) checkMessages(since time.Duration, old bool, most int) {
 	w.t.Helper()
 	datagrams, widest := w.said(since)
 	w.t.Logf("%d datagrams about claims, up to %d claims in one", datagrams, widest)
@@ -164,7 +164,7 @@ func TestManyAreHandedOver(t *testing.T) {
 				if gap > leavingMax*600*time.Microsecond+4*wordRepeat || took > 300*time.Millisecond {
 					t.Errorf("the hand-off took %v, with a gap of up to %v", took, gap)
 				}
-				w.checkWords(since, old, many/2)
+				w.checkMessages(since, old, many/2)
 			})
 		})
 	}
@@ -195,7 +195,7 @@ func TestManyLoseTheirHost(t *testing.T) {
 					t.Errorf("the failover took %v, the lease is %v", took, worldLease)
 				}
 				w.await("all are served", time.Second, w.allServed)
-				w.checkWords(since, old, many/2)
+				w.checkMessages(since, old, many/2)
 			})
 		})
 	}
@@ -241,7 +241,7 @@ func TestServedIsToldUntilTheLogSaysSo(t *testing.T) {
 func (w *world) told(since time.Duration) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, c := range w.words {
+	for _, c := range w.messages {
 		if c.at >= since {
 			n += c.activated
 		}

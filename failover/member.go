@@ -98,8 +98,8 @@ type Apart interface {
 	Hear(from string, word []byte)
 	// Viewed is the index of the state that is known over there.
 	Viewed() uint64
-	// RefusedWords are those that were not heard over there.
-	RefusedWords() []wire.RefusedWords
+	// RefusedMessages are those that were not heard over there.
+	RefusedMessages() []wire.RefusedMessages
 }
 
 // New builds a Member. Nothing runs before Run; but what Receive and ReceiveGossip are given from now
@@ -178,11 +178,11 @@ func (m *Member) ReceiveGossip(b []byte) {
 }
 
 // Refused returns how many words were not heard, sorted by kind and reason.
-func (m *Member) Refused() []wire.RefusedWords {
+func (m *Member) Refused() []wire.RefusedMessages {
 	if m.apart == nil {
 		return m.mail.Refused()
 	}
-	return wire.JoinRefused(m.mail.Refused(), m.apart.RefusedWords())
+	return wire.JoinRefused(m.mail.Refused(), m.apart.RefusedMessages())
 }
 
 // MayOpen is the leader's word on a request for a session, beside what Apply checks: nil, or
@@ -207,7 +207,7 @@ func (m *Member) deliver(msg wire.Message) {
 	case msg.Endorsement != nil, msg.Activated != nil, msg.Status != nil:
 		m.Controller.Hear(msg)
 	case msg.Clock != nil && msg.Clock.Answered == 0:
-		m.mail.Send(msg.From, wire.Message{Clock: &wire.ClockWord{Asked: msg.Clock.Asked, Answered: m.clock()}})
+		m.mail.Send(msg.From, wire.Message{Clock: &wire.ClockMessage{Asked: msg.Clock.Asked, Answered: m.clock()}})
 	case msg.Clock != nil:
 		msg.Clock.Heard = m.clock()
 		m.Controller.Hear(msg)

@@ -18,8 +18,8 @@ func TestMutantWorld(t *testing.T) {
 		{"agent-release-early", 3, 0, downFails},
 		{"renewer-longer-pace", 3, 0, longerLease},
 		{"closing-first-hint", 3, 1, voterWasCutOff},
-		{"failover-sender", 3, 1, forgedWords},
-		{"failover-gossip-keyed", 3, 1, forgedWords},
+		{"failover-sender", 3, 1, forgedMessages},
+		{"failover-gossip-keyed", 3, 1, forgedMessages},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			mutant.Set(m.name)

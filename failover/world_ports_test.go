@@ -143,7 +143,7 @@ func (p *process) send(to fsm.Node, msg []byte, deliver func(m *Member, b []byte
 		w.fault("a datagram of %d bytes", len(msg))
 	}
 	b := bytes.Clone(msg)
-	w.noteWords(p.node.ID, b)
+	w.noteMessages(p.node.ID, b)
 	w.mu.Lock()
 	w.packets[wire.Kind(b[1])]++
 	copies := 1

@@ -46,7 +46,7 @@ type world struct {
 	packets   map[wire.Kind]int
 	unsaid    func(b []byte) bool // datagrams that are lost, whatever loss is; nil: none
 	unsent    map[string]bool     // HAVIPs that the cloud sends nowhere
-	words     []wordCount         // of datagrams about claims, in the order of sending
+	messages  []messageCount      // of datagrams about claims, in the order of sending
 	violation string
 	unpaired  string            // an Acquired or a Released too many
 	spans     map[string][]span // by HAVIP id: who answered, without a break

@@ -24,7 +24,7 @@ var doors = map[string]string{
 	"api/server.go":                    "FuzzFront: the local socket, which root alone may open",
 	"membership/transport.go":          "FuzzHandshake FuzzRequest",
 	"membership/gossip_bounds.go":      "FuzzGossipPort",
-	"membership/words/conn.go":         "FuzzSocket FuzzTake",
+	"membership/datagram/conn.go":      "FuzzSocket FuzzTake",
 	"cmd/havip-cluster/console.go":     "FuzzStranger: a loopback port, the console's own",
 	"cmd/havip-cluster/bundle_host.go": "none: it asks the kernel for the driver",
 	"netdev/claim.go":                  "FuzzParseARP FuzzParseStation",

@@ -59,9 +59,9 @@ var arrows = map[string][]string{
 	"provider/claimer":     {"provider"},
 	"agent": {
 		"agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "api", "api/console", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/plane", "failover/ports", "fsm", "health", "provider", "provider/aws", "provider/claimer", "provider/exec", "provider/observer", "provider/tencent",
-		"membership", "membership/identity", "membership/reach", "membership/words", "netdev", "netdev/fence",
+		"membership", "membership/identity", "membership/reach", "membership/datagram", "netdev", "netdev/fence",
 	},
-	"agent/guard":         {"api", "failover/lease", "failover/lease/shell", "failover/plane", "failover/ports", "fsm", "membership/identity", "membership/words", "netdev", "netdev/fence"},
+	"agent/guard":         {"api", "failover/lease", "failover/lease/shell", "failover/plane", "failover/ports", "fsm", "membership/identity", "membership/datagram", "netdev", "netdev/fence"},
 	"agent/hooks":         {"failover/owner"},
 	"agent/chronicle":     {"fsm"},
 	"agent/webhook":       {"fsm"},
@@ -95,7 +95,7 @@ var pureFiles = []string{
 	"edge/plan.go", "edge/facts.go", "edge/memory.go", "edge/desired.go", "edge/op.go",
 	"membership/reach/table.go", "membership/reach/travel.go",
 	"failover/owner/handoff.go", "failover/owner/pace.go", "failover/wire/wire.go",
-	"failover/leader/commits.go", "failover/leader/drain.go", "failover/leader/move.go", "failover/leader/timeline.go", "failover/leader/kind.go", "failover/leader/clocks.go", "failover/wire/story.go", "agent/webhook/queue.go",
+	"failover/leader/commits.go", "failover/leader/drain.go", "failover/leader/move.go", "failover/leader/timeline.go", "failover/leader/kind.go", "failover/leader/clocks.go", "failover/wire/steps.go", "agent/webhook/queue.go",
 	"provider/claim.go", "provider/compare.go", "provider/want.go", "provider/observer/told.go",
 }
 

@@ -28,7 +28,7 @@ const (
 type Doors struct {
 	Node   *Node
 	Gossip *Gossip
-	// Silent returns the nodes that do not answer at their lease port (words.Socket).
+	// Silent returns the nodes that do not answer at their lease port (datagram.Socket).
 	Silent func() []string
 }
 

@@ -30,15 +30,15 @@ const (
 // ErrVoteKept means that a node stops with its vote: what has no majority without it falls silent.
 var ErrVoteKept = errors.New("the vote could not be handed over")
 
-// OwnWord carries a command of this node's own life to whoever leads.
-type OwnWord func(ctx context.Context, body fsm.Body) (fsm.Result, error)
+// SubmitOwn carries a command of this node's own life to whoever leads.
+type SubmitOwn func(ctx context.Context, body fsm.Body) (fsm.Result, error)
 
 // HandOverVote is called once when this node stops, after it has given away what it owns. With two voters, of which
 // this node is one, it returns nil when the other one alone votes, in the log of this node too; leadership has gone
 // there before. It also returns nil when there is nothing to hand over: no vote, or three voters and more. The
 // only voter waits for a node that is there and about to get a vote; a node about to get the second vote sees to
 // it first that it does not. The error says what follows of it.
-func (n *Node) HandOverVote(ctx context.Context, submit OwnWord, alive func(node string) bool) (to string, err error) {
+func (n *Node) HandOverVote(ctx context.Context, submit SubmitOwn, alive func(node string) bool) (to string, err error) {
 	if n.State().Level() < 4 {
 		return "", nil
 	}
@@ -52,7 +52,7 @@ func (n *Node) HandOverVote(ctx context.Context, submit OwnWord, alive func(node
 }
 
 // passVote says that this node's vote rests and waits until it does not vote any more, or need not care.
-func (n *Node) passVote(ctx context.Context, submit OwnWord, other string) (to string, err error) {
+func (n *Node) passVote(ctx context.Context, submit SubmitOwn, other string) (to string, err error) {
 	name := n.State().NodeName(other)
 	both := 0
 	for {
@@ -84,7 +84,7 @@ func (n *Node) passVote(ctx context.Context, submit OwnWord, other string) (to s
 // declineVote keeps a node that stops from becoming the second voter at its end: promoted just then, it would
 // leave the other one with two votes and nobody to take one. It returns when the log has for promoteLook that this
 // node's vote rests, or when it need not: the node votes, several others do, or it is not to vote.
-func (n *Node) declineVote(ctx context.Context, submit OwnWord, alive func(node string) bool) {
+func (n *Node) declineVote(ctx context.Context, submit SubmitOwn, alive func(node string) bool) {
 	var since time.Time // when the word was first seen in the log; zero: it is not there
 	for {
 		voters, _ := n.Voters()
@@ -161,7 +161,7 @@ func (n *Node) aloneWith() error {
 }
 
 // say tries once to bring a command of this node's life into the log.
-func (n *Node) say(ctx context.Context, submit OwnWord, body fsm.Body) bool {
+func (n *Node) say(ctx context.Context, submit SubmitOwn, body fsm.Body) bool {
 	res, err := submit(ctx, body)
 	if err == nil && res.Refusal != nil {
 		err = res.Refusal
@@ -174,7 +174,7 @@ func (n *Node) say(ctx context.Context, submit OwnWord, body fsm.Body) bool {
 
 // TakeVoteBack says that this node runs again, whenever its own state says that its vote rests, until ctx ends: at
 // the node's stop, before HandOverVote.
-func (n *Node) TakeVoteBack(ctx context.Context, submit OwnWord) {
+func (n *Node) TakeVoteBack(ctx context.Context, submit SubmitOwn) {
 	watch, stop := n.Watch()
 	defer stop()
 	for {

@@ -15,8 +15,8 @@ import (
 	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
 	"havip-cluster/internal/realtime"
+	"havip-cluster/membership/datagram"
 	"havip-cluster/membership/identity"
-	"havip-cluster/membership/words"
 	"havip-cluster/netdev/fence"
 )
 
@@ -29,7 +29,7 @@ const planeFD = childFD + 1
 // PlaneEnds takes over what joins this agent and the lease plane in its guard. Once NewClient has found one.
 func PlaneEnds() plane.Ends {
 	var files [3]*os.File
-	for i, name := range []string{"control of the lease plane", "words of the lease plane", "lease page"} {
+	for i, name := range []string{"control of the lease plane", "messages of the lease plane", "lease page"} {
 		fd := planeFD + i
 		unix.CloseOnExec(fd)
 		files[i] = os.NewFile(uintptr(fd), name)
@@ -41,7 +41,7 @@ func PlaneEnds() plane.Ends {
 func (g *guard) serve(ends plane.Ends) (stop func(), err error) {
 	p := realtime.New()
 	server, err := plane.NewServer(ends, plane.Host{
-		Open: openWords(g), Fence: g.planeFence, Logger: g.log, Plane: p, Clock: ports.Boot,
+		Open: openDatagrams(g), Fence: g.planeFence, Logger: g.log, Plane: p, Clock: ports.Boot,
 	})
 	if err != nil {
 		return nil, err
@@ -58,34 +58,34 @@ func (g *guard) serve(ends plane.Ends) (stop func(), err error) {
 	return func() { server.Stop(); <-done }, nil
 }
 
-// openWords opens the socket of the words of the lease.
-func openWords(g *guard) func(plane.Start, func() *fsm.State, func() []plane.Key, func(string, []byte), *realtime.Plane) (plane.Carrier, error) {
+// openDatagrams opens the socket of the messages of the lease.
+func openDatagrams(g *guard) func(plane.Start, func() *fsm.State, func() []plane.Key, func(string, []byte), *realtime.Plane) (plane.Carrier, error) {
 	return func(s plane.Start, state func() *fsm.State, keys func() []plane.Key, receive func(string, []byte), p *realtime.Plane) (plane.Carrier, error) {
-		var known speech
-		return words.Open(words.Config{
+		var known keyCache
+		return datagram.Open(datagram.Config{
 			Cluster: s.Cluster, Node: s.Node, Listen: s.Listen, State: state, Logger: g.log, Plane: p, Receive: receive,
-			Keys: func() ([]identity.SpeechKey, error) { return known.of(keys()) },
+			Keys: func() ([]identity.DatagramKey, error) { return known.of(keys()) },
 		})
 	}
 }
 
-// speech makes the node's keys of what the agent has told of them.
-type speech struct {
+// keyCache makes the node's keys of what the agent has told of them.
+type keyCache struct {
 	told []plane.Key
-	keys []identity.SpeechKey
+	keys []identity.DatagramKey
 }
 
-func (s *speech) of(told []plane.Key) ([]identity.SpeechKey, error) {
+func (s *keyCache) of(told []plane.Key) ([]identity.DatagramKey, error) {
 	if len(told) == len(s.told) && (len(told) == 0 || &told[0] == &s.told[0]) {
 		return s.keys, nil
 	}
-	var keys []identity.SpeechKey
+	var keys []identity.DatagramKey
 	for _, k := range told {
 		secret, err := ecdh.P256().NewPrivateKey(k.Secret)
 		if err != nil {
 			return nil, fmt.Errorf("guard: the key of certificate %s: %w", k.Certificate, err)
 		}
-		keys = append(keys, identity.NewSpeechKey(k.Certificate, secret))
+		keys = append(keys, identity.NewDatagramKey(k.Certificate, secret))
 	}
 	s.told, s.keys = told, keys
 	return keys, nil

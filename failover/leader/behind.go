@@ -17,8 +17,8 @@ import (
 // any other (rule 7), and the HAVIP goes elsewhere.
 
 const (
-	// behindWords is how many words in a row have to say so: one alone may have been late.
-	behindWords = 2
+	// behindInARow is how many words in a row have to say so: one alone may have been late.
+	behindInARow = 2
 	// freshFor is how long what a node told counts as news: three of its words may be lost.
 	freshFor = 4 * wire.StatusEvery
 )
@@ -123,7 +123,7 @@ func (c *Controller) reportBehind(ctx context.Context) error {
 		c.mu.Unlock()
 		report := fsm.ReportBehind{Session: sess.Number}
 		switch {
-		case sess.Behind == 0 && a.behind >= behindWords && sess.Node != c.cfg.Node: // whoever leads applies, or steps down
+		case sess.Behind == 0 && a.behind >= behindInARow && sess.Node != c.cfg.Node: // whoever leads applies, or steps down
 			report.Behind = max(a.index, 1)
 		case sess.Behind != 0 && (sess.Node == c.cfg.Node || a.index > sess.Behind && a.behind == 0):
 		default:

@@ -45,13 +45,13 @@ func TestWhatWasCommittedWhen(t *testing.T) {
 
 // says gives the controller a node's word of how far it is.
 func (b *bench) says(node string, applied uint64) {
-	b.c.take(wire.Message{From: "n-" + node, Status: &wire.StatusWord{Applied: applied}})
+	b.c.take(wire.Message{From: "n-" + node, Status: &wire.StatusMessage{Applied: applied}})
 }
 
 // FIELD S4, decided: n1 keeps its lease and its word, but stands still. It gets nothing more, what it
 // does not serve is asked back, and when it goes on all is as before.
 func TestANodeThatDoesNotApplyIsNoOwner(t *testing.T) {
-	var recalled []wire.ClaimWord
+	var recalled []wire.ClaimMessage
 	b := newBenchWith(t, 6, watched{func(m wire.Message) { recalled = append(recalled, m.Recall...) }})
 	for _, n := range []string{"n1", "n2", "n3"} {
 		b.do(fsm.RegisterKey{Node: "n-" + n, Key: nodeKey(t), LeasePort: 4})
@@ -91,7 +91,7 @@ func TestANodeThatDoesNotApplyIsNoOwner(t *testing.T) {
 		t.Errorf("asked about %v; it has three, and serves %s", asked, served.ID)
 	}
 	for _, w := range recalled[:2] {
-		b.c.take(wire.Message{From: "n-n1", Released: []wire.ClaimWord{w}})
+		b.c.take(wire.Message{From: "n-n1", Released: []wire.ClaimMessage{w}})
 	}
 	b.pass(gatherMax)
 	b.turn()

@@ -27,7 +27,7 @@ func (c clock) aged(now lease.Instant) clock {
 }
 
 // compared takes the answer of a node to a question about its clock. The tighter one counts.
-func (k clocks) compared(from string, w wire.ClockWord) {
+func (k clocks) compared(from string, w wire.ClockMessage) {
 	offset, bound := w.Offset()
 	if bound < 0 {
 		return // an answer to nothing that was asked in this life
@@ -37,7 +37,7 @@ func (k clocks) compared(from string, w wire.ClockWord) {
 
 // oneWay takes a word that says when it was sent: it was under way for no less than nothing, so the
 // node's clock is ahead by no less than that. Used where no answer has come.
-func (k clocks) oneWay(from string, w wire.StepsWord) {
+func (k clocks) oneWay(from string, w wire.StepsMessage) {
 	if _, known := k[from]; !known {
 		k.keep(from, clock{w.Said.Sub(w.Heard), oneWayBound, w.Heard})
 	}

@@ -55,12 +55,12 @@ func (c commits) by(at lease.Instant) (index uint64) {
 func behindAfter(s *fsm.State) time.Duration { return max(s.Cluster.LeaseMax, behindLeast) }
 
 // unserved lists the claims of a session that nobody is known to serve, by HAVIP id.
-func unserved(s *fsm.State, sess fsm.Session) []wire.ClaimWord {
-	var out []wire.ClaimWord
+func unserved(s *fsm.State, sess fsm.Session) []wire.ClaimMessage {
+	var out []wire.ClaimMessage
 	for _, v := range s.HAVIPList() {
 		for _, cl := range v.Claims() {
 			if cl.Session == sess.Number && (v.Owner == nil || *v.Owner != cl || v.Served != cl.Epoch) {
-				out = append(out, wire.ClaimWord{HAVIP: v.ID, Epoch: cl.Epoch, Session: cl.Session})
+				out = append(out, wire.ClaimMessage{HAVIP: v.ID, Epoch: cl.Epoch, Session: cl.Session})
 			}
 		}
 	}

@@ -50,7 +50,7 @@ type Controller struct {
 	inbox chan *wire.Message // most of its places are always empty
 
 	mu      sync.Mutex
-	applied map[string]appliedAt // by node, from status words
+	applied map[string]appliedAt // by node, from status messages
 	// Below: only the goroutine of Run.
 	leadership *leadership // nil while another node leads
 	seat       seat

@@ -137,13 +137,13 @@ func TestSessionsThatEndTogether(t *testing.T) {
 		t.Errorf("%d timelines", len(open))
 	}
 	for _, v := range b.state.HAVIPList() {
-		b.c.take(wire.Message{From: "n-n3", Activated: []wire.ActivatedWord{{HAVIP: v.ID, Epoch: v.Epoch, Session: v.Owner.Session, Took: time.Millisecond}}})
+		b.c.take(wire.Message{From: "n-n3", Activated: []wire.ActivatedMessage{{HAVIP: v.ID, Epoch: v.Epoch, Session: v.Owner.Session, Took: time.Millisecond}}})
 	}
 	b.turn()
 	if got := b.kinds(); got != "Confirm" {
 		t.Errorf("it proposes %s", got)
 	}
-	b.pass(storyWait)
+	b.pass(stepsWait)
 	b.turn()
 	if got := b.kinds(); got != "RecordFailovers" || len(b.state.Failovers) != 10 {
 		t.Errorf("it proposes %s, %d timelines", got, len(b.state.Failovers))
@@ -158,7 +158,7 @@ func TestConfirms(t *testing.T) {
 	b.kinds()
 	list := b.state.HAVIPList()
 	say := func(from string, v fsm.HAVIP, epoch fsm.Epoch) {
-		b.c.take(wire.Message{From: from, Activated: []wire.ActivatedWord{{HAVIP: v.ID, Epoch: epoch, Session: v.Owner.Session}}})
+		b.c.take(wire.Message{From: from, Activated: []wire.ActivatedMessage{{HAVIP: v.ID, Epoch: epoch, Session: v.Owner.Session}}})
 	}
 	for _, v := range list[:3] {
 		say("n-n1", v, v.Epoch)
@@ -304,7 +304,7 @@ func TestARefusedPlacementBacksOff(t *testing.T) {
 	b.refuse = fsm.Refuse(fsm.CodeUnsupported, "not today")
 	b.kinds()
 	served := b.state.HAVIPList()[3]
-	b.c.take(wire.Message{From: "n-n2", Activated: []wire.ActivatedWord{{HAVIP: served.ID, Epoch: served.Epoch, Session: served.Owner.Session}}})
+	b.c.take(wire.Message{From: "n-n2", Activated: []wire.ActivatedMessage{{HAVIP: served.ID, Epoch: served.Epoch, Session: served.Owner.Session}}})
 	b.turn()
 	if got := b.kinds(); got != "Place Confirm" {
 		t.Fatalf("it proposes %s", got)
@@ -348,8 +348,8 @@ func TestWordsAboutManyHAVIPsAreGathered(t *testing.T) {
 		b.kinds()
 		list := b.state.HAVIPList()
 		served, left := list[row.havips-1], list[row.havips-2]
-		b.c.take(wire.Message{From: "n-n2", Activated: []wire.ActivatedWord{{HAVIP: served.ID, Epoch: served.Epoch, Session: served.Owner.Session}}})
-		b.c.take(wire.Message{From: "n-n2", Released: []wire.ClaimWord{{HAVIP: left.ID, Epoch: left.Epoch, Session: left.Owner.Session, Failure: row.failure}}})
+		b.c.take(wire.Message{From: "n-n2", Activated: []wire.ActivatedMessage{{HAVIP: served.ID, Epoch: served.Epoch, Session: served.Owner.Session}}})
+		b.c.take(wire.Message{From: "n-n2", Released: []wire.ClaimMessage{{HAVIP: left.ID, Epoch: left.Epoch, Session: left.Owner.Session, Failure: row.failure}}})
 		pause := b.turn()
 		got := strings.Join(slices.DeleteFunc(strings.Fields(b.kinds()), func(k string) bool { return k == "Place" }), " ")
 		gathered := gatherEach * time.Duration(row.havips)
@@ -373,7 +373,7 @@ func TestARefusedCloseBacksOff(t *testing.T) {
 	b.refuse, b.kind = fsm.Refuse(fsm.CodeUnsupported, "not today"), "CloseSessions"
 	b.kinds()
 	served := b.state.HAVIPList()[0]
-	b.c.take(wire.Message{From: "n-n1", Activated: []wire.ActivatedWord{{HAVIP: served.ID, Epoch: served.Epoch, Session: served.Owner.Session}}})
+	b.c.take(wire.Message{From: "n-n1", Activated: []wire.ActivatedMessage{{HAVIP: served.ID, Epoch: served.Epoch, Session: served.Owner.Session}}})
 	b.turn()
 	if got := b.kinds(); got != "CloseSessions Confirm" {
 		t.Fatalf("it proposes %s", got)

@@ -28,7 +28,7 @@ func TestPhasesOfATimeline(t *testing.T) {
 		if got := Phases(tl.record(at(411), f, 0, s, "n2")); len(got) != 4 {
 			t.Errorf("level %d, without the owner's word: %v", level, got)
 		}
-		tl.activated(at(415), wire.ActivatedWord{HAVIP: "h", Epoch: 7, Took: time.Millisecond})
+		tl.activated(at(415), wire.ActivatedMessage{HAVIP: "h", Epoch: 7, Took: time.Millisecond})
 		done := tl.record(at(415), f, 0, s, "n2")
 		want := []Phase{
 			{PhaseDetect, 400 * time.Millisecond}, {PhaseAsk, time.Millisecond}, {PhaseEndorse, 2 * time.Millisecond},

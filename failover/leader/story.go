@@ -62,7 +62,7 @@ func (c *Controller) askClocks(changes []*openFailover) {
 	for _, f := range changes {
 		if !asked[f.node] {
 			asked[f.node] = true
-			c.cfg.Mail.Send(f.node, wire.Message{Clock: &wire.ClockWord{Asked: c.cfg.Clock()}})
+			c.cfg.Mail.Send(f.node, wire.Message{Clock: &wire.ClockMessage{Asked: c.cfg.Clock()}})
 		}
 	}
 }

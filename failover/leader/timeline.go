@@ -22,7 +22,7 @@ type timeline struct {
 const (
 	timelineMax  = fsm.MaxFailovers        // the log keeps no more
 	timelineWait = 10 * time.Second        // then it is recorded as it is
-	storyWait    = 2500 * time.Millisecond // after the confirmation, for the owner's last word
+	stepsWait    = 2500 * time.Millisecond // after the confirmation, for the owner's last word
 	clockWait    = 100 * time.Millisecond  // after the confirmation, for its clock
 )
 
@@ -134,14 +134,14 @@ func (t *timeline) decided(now, noticed lease.Instant, before, after *fsm.State,
 }
 
 // activated notes the new owner's word.
-func (t *timeline) activated(now lease.Instant, w wire.ActivatedWord) {
+func (t *timeline) activated(now lease.Instant, w wire.ActivatedMessage) {
 	if f := t.newest[w.HAVIP]; f != nil && f.epoch == w.Epoch && f.reported == 0 {
 		f.reported, f.took = now, w.Took
 	}
 }
 
 // released notes an earlier owner's word that it does not answer any more.
-func (t *timeline) released(now lease.Instant, from string, w wire.ClaimWord) {
+func (t *timeline) released(now lease.Instant, from string, w wire.ClaimMessage) {
 	f := t.newest[w.HAVIP]
 	if f == nil || f.fromNode != from || w.Epoch >= f.epoch || f.has(fsm.StepReleased) {
 		return
@@ -153,7 +153,7 @@ func (f *openFailover) has(step string) bool {
 	return slices.ContainsFunc(f.steps, func(m moment) bool { return m.step == step })
 }
 
-// ownerSteps are the names and words of the steps in a StepsWord.
+// ownerSteps are the names and words of the steps in a StepsMessage.
 var ownerSteps = [...]struct{ step, what string }{
 	wire.StepApplied:   {fsm.StepApplied, "the new owner read it in the log"},
 	wire.StepAddress:   {fsm.StepAddress, "the address is on the interface"},
@@ -164,7 +164,7 @@ var ownerSteps = [...]struct{ step, what string }{
 }
 
 // told notes what the new owner did when.
-func (t *timeline) told(from string, w wire.StepsWord) {
+func (t *timeline) told(from string, w wire.StepsMessage) {
 	f := t.newest[w.HAVIP]
 	if f == nil || f.epoch != w.Epoch || f.node != from {
 		return
@@ -201,7 +201,7 @@ func (t *timeline) ready(now lease.Instant, f *openFailover, level int, self str
 		return f.reported != 0
 	}
 	timed := f.node == self || t.clocks.measured(f.node) || now.Sub(f.confirmed) >= clockWait
-	return f.confirmed != 0 && (f.whole && timed || now.Sub(f.confirmed) >= storyWait)
+	return f.confirmed != 0 && (f.whole && timed || now.Sub(f.confirmed) >= stepsWait)
 }
 
 // due is when the next timeline is ready without news; 0 = none waits.
@@ -209,7 +209,7 @@ func (t *timeline) due() (at lease.Instant) {
 	for _, f := range t.open {
 		end := f.committed.Add(timelineWait)
 		if f.confirmed != 0 {
-			wait := storyWait
+			wait := stepsWait
 			if f.whole {
 				wait = clockWait
 			}

@@ -15,7 +15,7 @@ import (
 
 const (
 	wordsPending = 1024                  // datagrams that wait for the Agent; more are dropped, senders repeat
-	wordRepeat   = 10 * time.Millisecond // until a Ready or Released has its effect in the log; twice as long each time
+	repeatFirst  = 10 * time.Millisecond // until a Ready or Released has its effect in the log; twice as long each time
 	lifetimeMore = time.Second           // lifetime of an address above the lease
 	idlePause    = time.Second
 	// leavingMax is how many HAVIPs leave in one turn when nothing hurries: those of a turn
@@ -33,12 +33,12 @@ type Agent struct {
 	cfg   Config
 	lease Lease // set when Run begins; only its goroutine
 	// reporter is told when the interfaces changed.
-	reporter *reporter
-	guardian *guardian
-	journal  *journal
-	narrator *narrator
-	said     lately       // what others do again and again
-	defended atomic.Int64 // when a foreign claim was last answered, on the Clock
+	reporter     *reporter
+	guardian     *guardian
+	journal      *journal
+	stepReporter *stepReporter
+	said         lately       // what others do again and again
+	defended     atomic.Int64 // when a foreign claim was last answered, on the Clock
 
 	wake    chan struct{}
 	words   chan wire.Message
@@ -49,7 +49,7 @@ type Agent struct {
 	handoff     *Handoff
 	activations *activations      // others read the view of them
 	failed      map[string]string // why a HAVIP was given up, by id
-	saying      *saying
+	outbox      *outbox
 	pace        pace
 	leaving     int // of the activations, in this turn's steps
 	isClean     bool
@@ -59,15 +59,15 @@ type Agent struct {
 // New returns an Agent. Nothing runs before Run.
 func New(cfg Config) *Agent {
 	a := &Agent{
-		cfg:         cfg,
-		guardian:    newGuardian(cfg),
-		journal:     newJournal(cfg),
-		narrator:    newNarrator(cfg),
-		wake:        make(chan struct{}, 1),
-		words:       make(chan wire.Message, wordsPending),
-		again:       make(chan string, 1),
-		cleanup:     make(chan cleaning),
-		activations: newActivations(),
+		cfg:          cfg,
+		guardian:     newGuardian(cfg),
+		journal:      newJournal(cfg),
+		stepReporter: newStepReporter(cfg),
+		wake:         make(chan struct{}, 1),
+		words:        make(chan wire.Message, wordsPending),
+		again:        make(chan string, 1),
+		cleanup:      make(chan cleaning),
+		activations:  newActivations(),
 	}
 	a.reporter = newReporter(cfg, a)
 	a.begin(0)
@@ -80,7 +80,7 @@ func (a *Agent) begin(session uint64) {
 	// node may get the HAVIP back without ever having let go of it.
 	a.handoff = NewHandoff(session, 2*a.cfg.Log.State().Cluster.LeaseMax)
 	a.failed = map[string]string{}
-	a.saying = newSaying(a.cfg.Mail)
+	a.outbox = newOutbox(a.cfg.Mail)
 }
 
 // Wake makes the Agent look again: the lease has begun or ended, or an answer has come from
@@ -153,7 +153,7 @@ func (a *Agent) Activations() []Serving { return *a.activations.view.Load() }
 func (a *Agent) Run(ctx context.Context, l Lease) {
 	a.lease = l
 	var beside sync.WaitGroup
-	for _, part := range []func(context.Context){a.reporter.run, a.guardian.run, a.journal.run, a.narrator.run} {
+	for _, part := range []func(context.Context){a.reporter.run, a.guardian.run, a.journal.run, a.stepReporter.run} {
 		beside.Go(func() { part(ctx) })
 	}
 	a.work(ctx)
@@ -245,7 +245,7 @@ func (a *Agent) turn() time.Duration {
 		a.begin(session)
 	}
 	now, s := a.cfg.Clock(), a.cfg.Log.State()
-	a.narrator.read(now, s)
+	a.stepReporter.read(now, s)
 	if s != a.activations.refreshed { // else nothing has gone since
 		a.handoff.Forget(s)
 		maps.DeleteFunc(a.failed, func(id string, _ string) bool {
@@ -255,19 +255,19 @@ func (a *Agent) turn() time.Duration {
 	}
 	a.leaving = a.activations.leaving()
 	steps := a.handoff.Decide(now, s)
-	a.pace = newPace(len(s.HAVIPs), a.activations.by, steps, a.saying.saidReady)
+	a.pace = newPace(len(s.HAVIPs), a.activations.by, steps, a.outbox.saidReady)
 	for _, step := range steps {
 		a.do(s, step, deadline)
 	}
 	a.activations.refresh(s)
 	// Before the turn of the edge, which takes its time: earlier owners work meanwhile.
-	asked := a.saying.flush(now, s)
+	asked := a.outbox.flush(now, s)
 	report := a.cfg.Edge.Turn(a.wanted(s, deadline))
 	again := a.take(s, report)
 	unconfirmed := a.confirm(s, now)
 	a.activations.publish()
 	next := min(report.Next, deadline)
-	for _, again := range []lease.Instant{asked, a.saying.flush(now, s)} {
+	for _, again := range []lease.Instant{asked, a.outbox.flush(now, s)} {
 		if again != 0 {
 			next = min(next, again)
 		}
@@ -298,16 +298,16 @@ func (a *Agent) do(s *fsm.State, step Step, deadline lease.Instant) {
 		}
 		h.Claim = step.Claim
 		a.activations.changed()
-		a.narrator.relabelled(h)
+		a.stepReporter.relabelled(h)
 		a.handoff.Activated(step.HAVIP, step.Claim)
 	case StepDeactivate:
 		a.deactivate(s, step)
 	case StepReleased:
 		a.handoff.Deactivated(step.HAVIP, step.Claim)
-		a.saying.say(step, a.failed[step.HAVIP])
+		a.outbox.say(step, a.failed[step.HAVIP])
 	case StepReady:
 		if a.pace.mayAsk(step) {
-			a.saying.say(step, "")
+			a.outbox.say(step, "")
 		}
 	}
 }
@@ -335,7 +335,7 @@ func (a *Agent) deactivate(s *fsm.State, step Step) {
 	h := a.activations.by[step.HAVIP]
 	if h == nil { // it was never here
 		a.handoff.Deactivated(step.HAVIP, step.Claim)
-		a.saying.say(step, a.failed[step.HAVIP])
+		a.outbox.say(step, a.failed[step.HAVIP])
 		return
 	}
 	h.release = &step
@@ -406,7 +406,7 @@ func (a *Agent) stands(id string, how Stood) {
 	delete(a.failed, id)
 	a.cfg.Logger.Info("HAVIP is here", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", h.Claim.Epoch, "took", h.took)
 	h.acquired = true
-	a.narrator.stands(h, how, len(a.activations.by) == 1)
+	a.stepReporter.stands(h, how, len(a.activations.by) == 1)
 	a.changed(Acquired, h, h.HAVIP.Reason)
 }
 
@@ -436,7 +436,7 @@ func (a *Agent) gone(h *activation) {
 	a.handoff.Deactivated(id, h.Claim)
 	step := *h.release
 	step.Claim = h.Claim
-	a.saying.say(step, a.failed[id])
+	a.outbox.say(step, a.failed[id])
 }
 
 // confirm tells the leader what stands: once, and again until the log says so.
@@ -445,7 +445,7 @@ func (a *Agent) confirm(s *fsm.State, now lease.Instant) (unconfirmed bool) {
 		v, exists := s.HAVIPs[id]
 		if exists && h.serving && !h.leaving && a.sent(h) && (!confirmed(s, v, h.Claim) || h.told != h.Claim.Epoch) {
 			h.told = h.Claim.Epoch
-			a.saying.activated(h, now)
+			a.outbox.activated(h, now)
 			unconfirmed = true
 		}
 	}

@@ -9,11 +9,11 @@ import (
 
 // recalled gives up claims of which this node's log does not know, and tells who asked: which leader that
 // is, this node may not know.
-func (a *Agent) recalled(s *fsm.State, leader string, words []wire.ClaimWord) {
-	var given []wire.ClaimWord
+func (a *Agent) recalled(s *fsm.State, leader string, words []wire.ClaimMessage) {
+	var given []wire.ClaimMessage
 	for _, w := range words {
 		if a.handoff.Recalled(s, w.HAVIP, w.Epoch, w.Session) {
-			given = append(given, wire.ClaimWord{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session})
+			given = append(given, wire.ClaimMessage{HAVIP: w.HAVIP, Epoch: w.Epoch, Session: w.Session})
 		}
 	}
 	if len(given) == 0 {

@@ -36,7 +36,7 @@ func mailOf(node string, log ports.Log, gossip ports.Post) *wire.Mail {
 func TestWordsAreRepeatedEverMoreSeldom(t *testing.T) {
 	sent := postman{}
 	log := &wordLog{state: newStage(3).head()}
-	s := newSaying(mailOf("A", log, sent)) // these nodes have no keys
+	s := newOutbox(mailOf("A", log, sent)) // these nodes have no keys
 	step := Step{Kind: StepReleased, HAVIP: "havip-1", Claim: fsm.Claim{Epoch: 3, Session: 1}, To: []string{"B"}}
 	start := lease.Instant(time.Hour)
 	var at []int64
@@ -47,7 +47,7 @@ func TestWordsAreRepeatedEverMoreSeldom(t *testing.T) {
 		if sent["B"] > before {
 			at = append(at, now.Sub(start).Milliseconds())
 		}
-		if again <= now || again > now.Add(wordSlowest) {
+		if again <= now || again > now.Add(repeatSlowest) {
 			t.Fatalf("at %v: again at %v", now, again)
 		}
 	}

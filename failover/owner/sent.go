@@ -12,7 +12,7 @@ func (a *Agent) sent(h *activation) bool {
 func (a *Agent) SentHere(havip string, epoch fsm.Epoch) {
 	for _, s := range a.Activations() {
 		if s.HAVIP.ID == havip && s.Claim.Epoch == epoch {
-			a.narrator.sentHere(s.Activation)
+			a.stepReporter.sentHere(s.Activation)
 		}
 	}
 	a.Wake()

@@ -37,10 +37,10 @@ func TestAnOwnersMemoryStaysSmall(t *testing.T) {
 	if n := len(h.active) + len(h.released) + len(h.heard) + len(h.ready) + len(h.draining); n > 0 {
 		t.Errorf("%d entries", n)
 	}
-	sized := newSaying(mailOf("A", log, postman{}))
+	sized := newOutbox(mailOf("A", log, postman{}))
 	for i := range 4 * manyNodes {
 		now = now.Add(time.Millisecond)
-		sized.said[wordKey{wire.KindReady, fmt.Sprint(i), 1, "n-n1"}] = saidWord{now, 1}
+		sized.said[messageKey{wire.KindReady, fmt.Sprint(i), 1, "n-n1"}] = sentMessage{now, 1}
 		sized.flush(now, log.state)
 	}
 	if n := len(sized.said); n > 2*saidMax {

@@ -470,16 +470,16 @@ func (c *Client) Report() realtime.Report {
 	return r
 }
 
-// Dropped is that of the plane's socket (membership/words).
+// Dropped is that of the plane's socket (membership/datagram).
 func (c *Client) Dropped() map[string]uint64 { return c.Counted().Dropped }
 
-// Silent is that of the plane's socket (membership/words).
+// Silent is that of the plane's socket (membership/datagram).
 func (c *Client) Silent() []string { return c.Counted().Silent }
 
-// RefusedWords are the words that the plane has not heard.
-func (c *Client) RefusedWords() (out []wire.RefusedWords) {
+// RefusedMessages are the words that the plane has not heard.
+func (c *Client) RefusedMessages() (out []wire.RefusedMessages) {
 	for _, r := range c.Counted().Words {
-		out = append(out, wire.RefusedWords{Kind: r.Kind, Reason: r.Reason, Count: r.Count})
+		out = append(out, wire.RefusedMessages{Kind: r.Kind, Reason: r.Reason, Count: r.Count})
 	}
 	return out
 }

@@ -101,14 +101,14 @@ type seen struct {
 type Figures struct {
 	Granted uint64
 	Refused map[string]uint64
-	Words   []RefusedWords
+	Words   []RefusedMessages
 	Dropped map[string]uint64
 	Silent  []string
 	Report  realtime.Report
 }
 
-// RefusedWords are words of one kind that were not heard, for one reason.
-type RefusedWords struct {
+// RefusedMessages are words of one kind that were not heard, for one reason.
+type RefusedMessages struct {
 	Kind, Reason string
 	Count        uint64
 }

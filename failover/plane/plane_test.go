@@ -130,7 +130,7 @@ func TestWordsPass(t *testing.T) {
 	b.net.mu.Lock()
 	b.net.nodes["n-2"] = func(from string, word []byte) { heard <- fmt.Sprintf("%s %d", from, word[1]) }
 	b.net.mu.Unlock()
-	word := wire.EncodeAs(nil, wire.VersionSealed, wire.Message{Status: &wire.StatusWord{Applied: 9}})
+	word := wire.EncodeAs(nil, wire.VersionSealed, wire.Message{Status: &wire.StatusMessage{Applied: 9}})
 	if err := b.client.Send(b.log.State().Nodes["n-2"], word); err != nil {
 		t.Fatal(err)
 	}

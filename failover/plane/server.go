@@ -22,7 +22,7 @@ import (
 	"havip-cluster/internal/realtime"
 )
 
-// Carrier is the socket of the words (membership/words).
+// Carrier is the socket of the words (membership/datagram).
 type Carrier interface {
 	ports.Post
 	Run(ctx context.Context) error
@@ -173,7 +173,7 @@ func (s *Server) figures(c *core) *Figures {
 	f := &Figures{Dropped: c.carrier.Dropped(), Silent: c.carrier.Silent(), Report: s.host.Plane.Report()}
 	f.Granted, f.Refused = c.voter.Figures()
 	for _, r := range c.mail.Refused() {
-		f.Words = append(f.Words, RefusedWords{Kind: r.Kind, Reason: r.Reason, Count: r.Count})
+		f.Words = append(f.Words, RefusedMessages{Kind: r.Kind, Reason: r.Reason, Count: r.Count})
 	}
 	return f
 }

@@ -6,10 +6,10 @@ import (
 	"havip-cluster/internal/doorbook"
 )
 
-// Every kind of word as each of the four: the table of docs/doors.md. Each word is one that only node
+// Every kind of message as each of the four: the table of docs/doors.md. Each message is one that only node
 // a may say, or that any member of its kind may say; see doorWords.
 func TestDoorbook(t *testing.T) {
-	table := doorbook.NewTable("word", "whose it is")
+	table := doorbook.NewTable("message", "whose it is")
 	for k := KindRenewal; k < KindEnd; k++ {
 		row, tried := doorWords[k]
 		if !tried || rules[k].name == "" {
@@ -38,12 +38,12 @@ func TestDoorbook(t *testing.T) {
 			return doorbook.Refused + " (" + why + ")"
 		}, rules[k].name, rules[k].whose)
 	}
-	if err := doorbook.Check("words", table); err != nil {
+	if err := doorbook.Check("messages", table); err != nil {
 		t.Error(err)
 	}
 }
 
-// whispered gives node b a word by gossip in the name of node a, and says why it was not heard.
+// whispered gives node b a message by gossip in the name of node a, and says why it was not heard.
 // What has no form for gossip is tried in its sealed form.
 func whispered(k Kind, m Message) string {
 	b := NewMail(Config{Node: "b", Log: still{state: doorState(), set: doorVoters}, Post: postman{}}, func(Message) {})

@@ -12,9 +12,9 @@ import (
 type Config struct {
 	Node string // id
 	Log  ports.Log
-	// Post carries sealed words: the other side learns who sent one, whatever it says.
+	// Post carries sealed messages: the other side learns who sent one, whatever it says.
 	Post ports.Post
-	// Gossip carries words to and from nodes that have no key yet (a program below level 4);
+	// Gossip carries messages to and from nodes that have no key yet (a program below level 4);
 	// nil: there are none.
 	Gossip ports.Post
 	// Boot names this process of the voter. Words of version 1 cannot, so it is filled in for them.
@@ -27,26 +27,26 @@ type Mail struct {
 	deliver func(Message)
 
 	mu      sync.Mutex
-	refused map[RefusedWords]uint64 // by kind and reason, with a count of 0
+	refused map[RefusedMessages]uint64 // by kind and reason, with a count of 0
 }
 
 // NewMail returns a Mail that hands on what may be heard to deliver. That must not block, and
 // must not keep a renewal or an acknowledgement: their memory is used again.
 func NewMail(cfg Config, deliver func(Message)) *Mail {
-	return &Mail{cfg: cfg, deliver: deliver, refused: map[RefusedWords]uint64{}}
+	return &Mail{cfg: cfg, deliver: deliver, refused: map[RefusedMessages]uint64{}}
 }
 
-// Receive takes one word from the network, of the node that the carrier has proved to be its
+// Receive takes one message from the network, of the node that the carrier has proved to be its
 // sender. It does not block, and does not keep b.
 func (m *Mail) Receive(from string, b []byte) { m.take(b, VersionSealed, from) }
 
-// ReceiveGossip takes one word that came by gossip, where anybody with the cluster's gossip key
+// ReceiveGossip takes one message that came by gossip, where anybody with the cluster's gossip key
 // could have said it. It counts only while that node or this one has no key yet, as in the version
 // before. It does not block, and does not keep b.
 func (m *Mail) ReceiveGossip(b []byte) { m.take(b, VersionGossip, "") }
 
-// take decodes a word of a version, and hands it on if its sender may say it. In version 1 the
-// word names that itself.
+// take decodes a message of a version, and hands it on if its sender may say it. In version 1 the
+// message names that itself.
 func (m *Mail) take(b []byte, version byte, from string) {
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
@@ -92,11 +92,11 @@ func (m *Mail) Send(to string, msg Message) {
 	}
 }
 
-// sealed reports whether the words between two nodes are sealed: both have a key. Until all of
+// sealed reports whether the messages between two nodes are sealed: both have a key. Until all of
 // them have, both kinds are on the wire.
 func sealed(a, b fsm.Node) bool { return a.Speaks() && b.Speaks() }
 
-// sendTo sends a word in the kind that the two nodes speak.
+// sendTo sends a message in the kind that the two nodes speak.
 func (m *Mail) sendTo(self, n fsm.Node, msg Message) {
 	buf := datagrams.Get().(*[256]byte)
 	defer datagrams.Put(buf)

@@ -9,18 +9,18 @@ import (
 	"havip-cluster/fsm"
 )
 
-// Whose word each kind of message may be. The carrier proves who sent a datagram; the table says
+// Whose message each kind of message may be. The carrier proves who sent a datagram; the table says
 // which nodes may send one of that kind, and that what it says is about the sender itself. Only
 // then it reaches a part of the Member. The latest configuration decides, so removal and demotion
 // end the right at once.
 //
-// A word about a claim may be ahead of the log here. One that the log here does not know yet is
+// A message about a claim may be ahead of the log here. One that the log here does not know yet is
 // passed on with its sender, and whoever uses it later compares that with the claim's node.
 
 // rule is one row of the table.
 type rule struct {
 	name  string
-	whose string // in words
+	whose string // in messages
 	// may reports whether the sender, m.From, may say m.
 	may func(s *fsm.State, voters lease.VoterSet, m *Message) bool
 }
@@ -72,9 +72,9 @@ var rules = [KindEnd]rule{
 func released(s *fsm.State, _ lease.VoterSet, m *Message) bool { return claimed(s, m.From, m.Released) }
 func ready(s *fsm.State, _ lease.VoterSet, m *Message) bool    { return claimed(s, m.From, m.Ready) }
 
-// claimed reports whether no claim of the words is known to be another node's.
-func claimed(s *fsm.State, from string, words []ClaimWord) bool {
-	return !slices.ContainsFunc(words, func(w ClaimWord) bool {
+// claimed reports whether no claim of the messages is known to be another node's.
+func claimed(s *fsm.State, from string, messages []ClaimMessage) bool {
+	return !slices.ContainsFunc(messages, func(w ClaimMessage) bool {
 		v := s.HAVIPs[w.HAVIP]
 		others := func(c fsm.Claim) bool { return c.Epoch == w.Epoch && c.Node != from }
 		if v.Owner != nil && others(*v.Owner) || slices.ContainsFunc(v.Draining, others) {
@@ -86,19 +86,19 @@ func claimed(s *fsm.State, from string, words []ClaimWord) bool {
 }
 
 func activated(s *fsm.State, _ lease.VoterSet, m *Message) bool {
-	return !slices.ContainsFunc(m.Activated, func(w ActivatedWord) bool {
+	return !slices.ContainsFunc(m.Activated, func(w ActivatedMessage) bool {
 		sess, open := s.Sessions[w.Session]
 		return open && sess.Node != m.From
 	})
 }
 
-// The reasons for which a word is not heard, beside its kind.
+// The reasons for which a message is not heard, beside its kind.
 const (
 	notMember  = "not a member"       // removed, or never one
 	notItsOwn  = "not its own"        // the table does not let that node say it
-	NotProved  = "by gossip alone"    // both nodes have keys, so their words come sealed
+	NotProved  = "by gossip alone"    // both nodes have keys, so their messages come sealed
 	notWords   = "malformed"          // no message of ours
-	wordsLimit = 2 * int(KindEnd) * 4 // rows of the count of refused words
+	wordsLimit = 2 * int(KindEnd) * 4 // rows of the count of refused messages
 )
 
 // judge returns why a message is not heard, "" if it is.
@@ -113,7 +113,7 @@ func (m *Mail) judge(k Kind, msg *Message) string {
 	return ""
 }
 
-// refuse counts a word that is not heard.
+// refuse counts a message that is not heard.
 func (m *Mail) refuse(k Kind, why string) {
 	name := notWords
 	if k < KindEnd && rules[k].name != "" {
@@ -121,48 +121,48 @@ func (m *Mail) refuse(k Kind, why string) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := RefusedWords{Kind: name, Reason: why}
+	key := RefusedMessages{Kind: name, Reason: why}
 	if _, known := m.refused[key]; known || len(m.refused) < wordsLimit {
 		m.refused[key]++
 	}
 }
 
-// RefusedWords are words of one kind that were not heard, for one reason.
-type RefusedWords struct {
+// RefusedMessages are messages of one kind that were not heard, for one reason.
+type RefusedMessages struct {
 	Kind, Reason string
 	Count        uint64
 }
 
-// Refused returns how many words were not heard, sorted by kind and reason.
-func (m *Mail) Refused() []RefusedWords {
+// Refused returns how many messages were not heard, sorted by kind and reason.
+func (m *Mail) Refused() []RefusedMessages {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var out []RefusedWords
+	var out []RefusedMessages
 	for r, n := range m.refused {
 		r.Count = n
 		out = append(out, r)
 	}
-	slices.SortFunc(out, func(a, b RefusedWords) int {
+	slices.SortFunc(out, func(a, b RefusedMessages) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Reason, b.Reason))
 	})
 	return out
 }
 
 // JoinRefused adds two counts.
-func JoinRefused(a, b []RefusedWords) []RefusedWords {
+func JoinRefused(a, b []RefusedMessages) []RefusedMessages {
 	for _, r := range b {
-		i := slices.IndexFunc(a, func(o RefusedWords) bool { return o.Kind == r.Kind && o.Reason == r.Reason })
+		i := slices.IndexFunc(a, func(o RefusedMessages) bool { return o.Kind == r.Kind && o.Reason == r.Reason })
 		if i < 0 {
 			a = append(a, r)
 			continue
 		}
 		a[i].Count += r.Count
 	}
-	slices.SortFunc(a, func(x, y RefusedWords) int {
+	slices.SortFunc(a, func(x, y RefusedMessages) int {
 		return cmp.Or(cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Reason, y.Reason))
 	})
 	return a
 }
 
 // String is for logs.
-func (r RefusedWords) String() string { return fmt.Sprintf("%s, %s: %d", r.Kind, r.Reason, r.Count) }
+func (r RefusedMessages) String() string { return fmt.Sprintf("%s, %s: %d", r.Kind, r.Reason, r.Count) }

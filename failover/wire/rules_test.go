@@ -29,7 +29,7 @@ func doorState() *fsm.State {
 
 var doorVoters = lease.NewVoterSet([]string{"a", "b", "c"})
 
-// doorWords has a word of each kind that only node a may say, and only while it is a voter if
+// doorWords has a message of each kind that only node a may say, and only while it is a voter if
 // voter is set. The test fails for a kind that is missing.
 var doorWords = map[Kind]struct {
 	voter, anyMember bool
@@ -40,21 +40,21 @@ var doorWords = map[Kind]struct {
 	KindHint:          {voter: true, anyMember: true, m: Message{Hint: []lease.Session{{Node: "b", Number: 11}}}},
 	KindQuestion:      {voter: true, m: Message{Question: &lease.Question{ID: lease.QuestionID{Leader: "a", Term: 1, Number: 1}, Session: lease.Session{Node: "b", Number: 11}}}},
 	KindEndorsement:   {voter: true, m: Message{Endorsement: &lease.Endorsement{Session: lease.Session{Node: "b", Number: 11}, From: "a"}}},
-	KindReleased:      {m: Message{Released: []ClaimWord{{HAVIP: "db", Epoch: 7, Session: 10}}}},
-	KindReleasedMany:  {m: Message{Released: []ClaimWord{{HAVIP: "db", Epoch: 7, Session: 10}, {HAVIP: "web", Epoch: 4, Session: 10, Failure: "broken"}}}},
-	KindReady:         {m: Message{Ready: []ClaimWord{{HAVIP: "web", Epoch: 4, Session: 10}}}},
-	KindReadyMany:     {m: Message{Ready: []ClaimWord{{HAVIP: "web", Epoch: 4, Session: 10}, {HAVIP: "db", Epoch: 7, Session: 10}}}},
-	KindActivated:     {m: Message{Activated: []ActivatedWord{{HAVIP: "web", Epoch: 4, Session: 10}}}},
-	KindActivatedMany: {m: Message{Activated: []ActivatedWord{{HAVIP: "web", Epoch: 4, Session: 10}, {HAVIP: "db", Epoch: 8, Session: 10}}}},
-	KindStatus:        {anyMember: true, m: Message{Status: &StatusWord{Applied: 1}}},
+	KindReleased:      {m: Message{Released: []ClaimMessage{{HAVIP: "db", Epoch: 7, Session: 10}}}},
+	KindReleasedMany:  {m: Message{Released: []ClaimMessage{{HAVIP: "db", Epoch: 7, Session: 10}, {HAVIP: "web", Epoch: 4, Session: 10, Failure: "broken"}}}},
+	KindReady:         {m: Message{Ready: []ClaimMessage{{HAVIP: "web", Epoch: 4, Session: 10}}}},
+	KindReadyMany:     {m: Message{Ready: []ClaimMessage{{HAVIP: "web", Epoch: 4, Session: 10}, {HAVIP: "db", Epoch: 7, Session: 10}}}},
+	KindActivated:     {m: Message{Activated: []ActivatedMessage{{HAVIP: "web", Epoch: 4, Session: 10}}}},
+	KindActivatedMany: {m: Message{Activated: []ActivatedMessage{{HAVIP: "web", Epoch: 4, Session: 10}, {HAVIP: "db", Epoch: 8, Session: 10}}}},
+	KindStatus:        {anyMember: true, m: Message{Status: &StatusMessage{Applied: 1}}},
 	KindCorrection:    {voter: true, m: Message{Correction: &lease.Correction{Session: lease.Session{Node: "b", Number: 11}, From: "a", Boot: 1}}},
 	KindEnded:         {voter: true, m: Message{Ended: &lease.Ended{Session: lease.Session{Node: "b", Number: 11}, From: "a"}}},
-	KindSteps:         {m: Message{Steps: &StepsWord{HAVIP: "web", Epoch: 4, Session: 10, Steps: []StepWord{{Step: StepApplied, At: 1}}}}},
-	KindClock:         {anyMember: true, m: Message{Clock: &ClockWord{Asked: 1}}},
-	KindRecall:        {voter: true, anyMember: true, m: Message{Recall: []ClaimWord{{HAVIP: "web", Epoch: 4, Session: 11}}}},
+	KindSteps:         {m: Message{Steps: &StepsMessage{HAVIP: "web", Epoch: 4, Session: 10, Steps: []StepTime{{Step: StepApplied, At: 1}}}}},
+	KindClock:         {anyMember: true, m: Message{Clock: &ClockMessage{Asked: 1}}},
+	KindRecall:        {voter: true, anyMember: true, m: Message{Recall: []ClaimMessage{{HAVIP: "web", Epoch: 4, Session: 11}}}},
 }
 
-// TestWhoSaysWhat tries every kind of word as every kind of node, sealed and by gossip, and says
+// TestWhoSaysWhat tries every kind of message as every kind of node, sealed and by gossip, and says
 // what happened. A new kind without a rule, or without a row above, fails.
 func TestWhoSaysWhat(t *testing.T) {
 	var table strings.Builder
@@ -65,7 +65,7 @@ func TestWhoSaysWhat(t *testing.T) {
 			continue
 		}
 		if got := Kind(EncodeAs(nil, VersionSealed, row.m)[1]); got != k {
-			t.Fatalf("the word for kind %d is one of kind %d", k, got)
+			t.Fatalf("the message for kind %d is one of kind %d", k, got)
 		}
 		for _, who := range []struct {
 			name, node      string
@@ -121,7 +121,7 @@ type postman map[string]int
 
 func (p postman) Send(to fsm.Node, _ []byte) error { p[to.ID]++; return nil }
 
-// hears gives a word to node b and says why it was not heard, "" if it was.
+// hears gives a message to node b and says why it was not heard, "" if it was.
 func hears(t *testing.T, k Kind, m Message, from string, voter, member bool) string {
 	t.Helper()
 	state := doorState()
@@ -156,7 +156,7 @@ func hears(t *testing.T, k Kind, m Message, from string, voter, member bool) str
 // By gossip speaks who has no key, or speaks to one that has none, as in the version before:
 // until all have changed, both kinds are on the wire.
 func TestGossipUntilBothHaveKeys(t *testing.T) {
-	word := Message{From: "a", Renewal: doorWords[KindRenewal].m.Renewal}
+	message := Message{From: "a", Renewal: doorWords[KindRenewal].m.Renewal}
 	for _, row := range []struct {
 		keyed []string
 		heard bool
@@ -177,11 +177,11 @@ func TestGossipUntilBothHaveKeys(t *testing.T) {
 				got.Renewal = &renewal
 			}
 		})
-		b.ReceiveGossip(Encode(nil, word))
+		b.ReceiveGossip(Encode(nil, message))
 		if heard := got.Renewal != nil && got.From == "a" && got.Renewal.Boot == 7; heard != row.heard {
 			t.Errorf("keys of %v: heard %t, %+v: %v", row.keyed, heard, got, b.Refused())
 		}
-		b.Send("a", Message{Status: &StatusWord{}})
+		b.Send("a", Message{Status: &StatusMessage{}})
 		want := byGossip
 		if len(row.keyed) == 2 {
 			want = bySeal

@@ -61,7 +61,7 @@ const (
 	claimsMost = MaxDatagram / (1 + 8 + 8 + 1) // no datagram can hold more
 )
 
-// OfCores reports whether a word is for the acceptor or the holder of a lease: what the lease plane runs.
+// OfCores reports whether a message is for the acceptor or the holder of a lease: what the lease plane runs.
 func OfCores(b []byte) bool {
 	if len(b) < 2 {
 		return false
@@ -84,35 +84,35 @@ type Message struct {
 	Hint        []lease.Session
 	Question    *lease.Question
 	Endorsement *lease.Endorsement
-	Released    []ClaimWord
-	Ready       []ClaimWord
-	Activated   []ActivatedWord
-	Status      *StatusWord
+	Released    []ClaimMessage
+	Ready       []ClaimMessage
+	Activated   []ActivatedMessage
+	Status      *StatusMessage
 	Correction  *lease.Correction
-	Recall      []ClaimWord // without failures
+	Recall      []ClaimMessage // without failures
 	Ended       *lease.Ended
-	Steps       *StepsWord
-	Clock       *ClockWord
+	Steps       *StepsMessage
+	Clock       *ClockMessage
 }
 
-// ClaimWord speaks of one claim: "I released it", or "I am ready for it".
-type ClaimWord struct {
+// ClaimMessage speaks of one claim: "I released it", or "I am ready for it".
+type ClaimMessage struct {
 	HAVIP   string
 	Epoch   fsm.Epoch
 	Session uint64
 	Failure string
 }
 
-// ActivatedWord tells the leader that an owner answers, and how long its steps took.
-type ActivatedWord struct {
+// ActivatedMessage tells the leader that an owner answers, and how long its steps took.
+type ActivatedMessage struct {
 	HAVIP   string
 	Epoch   fsm.Epoch
 	Session uint64
 	Took    time.Duration // address, fence and first announcement
 }
 
-// StatusWord tells the leader how far a node is.
-type StatusWord struct {
+// StatusMessage tells the leader how far a node is.
+type StatusMessage struct {
 	Applied uint64
 }
 
@@ -200,7 +200,7 @@ func (e *encoder) fields(version byte, m Message) Kind {
 	return k
 }
 
-// sealed encodes the words that are sealed only.
+// sealed encodes the messages that are sealed only.
 func (e *encoder) sealed(m Message) (k Kind) {
 	switch {
 	case m.Correction != nil:
@@ -221,7 +221,7 @@ func (e *encoder) sealed(m Message) (k Kind) {
 			e.claim(c)
 		}
 	default:
-		k = e.story(m)
+		k = e.timeline(m)
 	}
 	return k
 }
@@ -239,7 +239,7 @@ func (e *encoder) question(q lease.QuestionID) {
 	e.u64(q.Number)
 }
 
-func (e *encoder) claim(c ClaimWord) {
+func (e *encoder) claim(c ClaimMessage) {
 	e.str(c.HAVIP)
 	e.u64(uint64(c.Epoch))
 	e.u64(c.Session)
@@ -247,7 +247,7 @@ func (e *encoder) claim(c ClaimWord) {
 }
 
 // claims encodes one claim as version 1 always did, several with their number before.
-func (e *encoder) claims(list []ClaimWord, one, many Kind) Kind {
+func (e *encoder) claims(list []ClaimMessage, one, many Kind) Kind {
 	if len(list) == 1 {
 		e.claim(list[0])
 		return one
@@ -259,7 +259,7 @@ func (e *encoder) claims(list []ClaimWord, one, many Kind) Kind {
 	return many
 }
 
-func (e *encoder) activations(list []ActivatedWord) Kind {
+func (e *encoder) activations(list []ActivatedMessage) Kind {
 	k := KindActivated
 	if len(list) > 1 {
 		k = KindActivatedMany
@@ -278,15 +278,15 @@ func (e *encoder) activations(list []ActivatedWord) Kind {
 }
 
 // ClaimsFit is how many of the first claims fit into one datagram, at least one.
-func ClaimsFit(list []ClaimWord) int {
-	return fit(list, func(c ClaimWord) int {
+func ClaimsFit(list []ClaimMessage) int {
+	return fit(list, func(c ClaimMessage) int {
 		return 1 + min(len(c.HAVIP), maxString) + 8 + 8 + 1 + min(len(c.Failure), maxString)
 	})
 }
 
 // ActivationsFit is the same for activations.
-func ActivationsFit(list []ActivatedWord) int {
-	return fit(list, func(a ActivatedWord) int { return 1 + min(len(a.HAVIP), maxString) + 8 + 8 + 8 })
+func ActivationsFit(list []ActivatedMessage) int {
+	return fit(list, func(a ActivatedMessage) int { return 1 + min(len(a.HAVIP), maxString) + 8 + 8 + 8 })
 }
 
 func fit[T any](list []T, size func(T) int) int {
@@ -371,8 +371,8 @@ func (d *decoder) count(many bool, most int) int {
 	return int(n)
 }
 
-func (d *decoder) claims(many bool) []ClaimWord {
-	var out []ClaimWord
+func (d *decoder) claims(many bool) []ClaimMessage {
+	var out []ClaimMessage
 	for range d.count(many, claimsMost) {
 		if out = append(out, d.claim()); d.bad {
 			return nil
@@ -381,10 +381,10 @@ func (d *decoder) claims(many bool) []ClaimWord {
 	return out
 }
 
-func (d *decoder) activations(many bool) []ActivatedWord {
-	var out []ActivatedWord
+func (d *decoder) activations(many bool) []ActivatedMessage {
+	var out []ActivatedMessage
 	for range d.count(many, claimsMost) {
-		a := ActivatedWord{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64()}
+		a := ActivatedMessage{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64()}
 		if !many {
 			d.skip()
 		}
@@ -396,8 +396,8 @@ func (d *decoder) activations(many bool) []ActivatedWord {
 	return out
 }
 
-func (d *decoder) claim() ClaimWord {
-	return ClaimWord{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64(), Failure: d.str()}
+func (d *decoder) claim() ClaimMessage {
+	return ClaimMessage{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64(), Failure: d.str()}
 }
 
 // Decode is decodeInto with memory of its own.
@@ -455,7 +455,7 @@ func (d *decoder) fields(k Kind, m *Message, s *scratch) error {
 	case KindActivated, KindActivatedMany:
 		m.Activated = d.activations(k == KindActivatedMany)
 	case KindStatus:
-		m.Status = &StatusWord{Applied: d.u64()}
+		m.Status = &StatusMessage{Applied: d.u64()}
 	case KindCorrection:
 		if d.version == VersionGossip {
 			return fmt.Errorf("%w: kind %d in version 1", errDatagram, k)
@@ -477,7 +477,7 @@ func (d *decoder) fields(k Kind, m *Message, s *scratch) error {
 			}
 		}
 	default:
-		return d.story(k, m)
+		return d.timeline(k, m)
 	}
 	return nil
 }

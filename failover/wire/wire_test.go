@@ -31,14 +31,14 @@ var wireMessages = []wireMessage{
 	{"hint", Message{From: "a", Hint: []lease.Session{wireSession, {Node: "c", Number: 2}}}},
 	{"question", Message{From: "a", Question: &lease.Question{ID: wireQuestion, Session: wireSession, Config: 8, Length: 7}}},
 	{"endorsement", Message{From: "a", Endorsement: &lease.Endorsement{Question: wireQuestion, Session: wireSession, Config: 8, From: "b"}}},
-	{"released", Message{From: "a", Released: []ClaimWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Failure: "no such device"}}}},
-	{"ready", Message{From: "a", Ready: []ClaimWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4}}}},
-	{"activated", Message{From: "a", Activated: []ActivatedWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Took: 6}}}},
-	{"status", Message{From: "a", Status: &StatusWord{Applied: 1 << 40}}},
+	{"released", Message{From: "a", Released: []ClaimMessage{{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Failure: "no such device"}}}},
+	{"ready", Message{From: "a", Ready: []ClaimMessage{{HAVIP: "havip-00000001", Epoch: 3, Session: 4}}}},
+	{"activated", Message{From: "a", Activated: []ActivatedMessage{{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Took: 6}}}},
+	{"status", Message{From: "a", Status: &StatusMessage{Applied: 1 << 40}}},
 	{"negative", Message{From: "a", Renewal: &lease.Renewal{Session: wireSession, Sent: -1, Length: -2}}},
-	{"released-many", Message{From: "a", Released: []ClaimWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4}, {HAVIP: "havip-00000002", Epoch: 5, Session: 6, Failure: "why"}}}},
-	{"ready-many", Message{From: "a", Ready: []ClaimWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4}, {HAVIP: "havip-00000002", Epoch: 5, Session: 6}}}},
-	{"activated-many", Message{From: "a", Activated: []ActivatedWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Took: 6}, {HAVIP: "havip-00000002", Epoch: 5, Session: 6, Took: 7}}}},
+	{"released-many", Message{From: "a", Released: []ClaimMessage{{HAVIP: "havip-00000001", Epoch: 3, Session: 4}, {HAVIP: "havip-00000002", Epoch: 5, Session: 6, Failure: "why"}}}},
+	{"ready-many", Message{From: "a", Ready: []ClaimMessage{{HAVIP: "havip-00000001", Epoch: 3, Session: 4}, {HAVIP: "havip-00000002", Epoch: 5, Session: 6}}}},
+	{"activated-many", Message{From: "a", Activated: []ActivatedMessage{{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Took: 6}, {HAVIP: "havip-00000002", Epoch: 5, Session: 6, Took: 7}}}},
 }
 
 // sealedMessages are those of version 2, with boot ids and without a sender. The order is that of
@@ -60,10 +60,10 @@ func sealedMessages() []wireMessage {
 		out = append(out, c)
 	}
 	return append(out, wireMessage{"correction", Message{Correction: &lease.Correction{Session: wireSession, Round: 5, From: "b", Boot: 1<<60 + 2}}},
-		wireMessage{"recall", Message{Recall: []ClaimWord{{HAVIP: "havip-00000001", Epoch: 3, Session: 4}, {HAVIP: "havip-00000002", Epoch: 5, Session: 4}}}},
+		wireMessage{"recall", Message{Recall: []ClaimMessage{{HAVIP: "havip-00000001", Epoch: 3, Session: 4}, {HAVIP: "havip-00000002", Epoch: 5, Session: 4}}}},
 		wireMessage{"ended", Message{Ended: &lease.Ended{Session: wireSession, From: "b"}}},
-		wireMessage{"steps", Message{Steps: &StepsWord{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Said: 99, Whole: true, Steps: []StepWord{{StepApplied, 5}, {StepAnswered, 6}}}}},
-		wireMessage{"clock", Message{Clock: &ClockWord{Asked: 7, Answered: 8}}})
+		wireMessage{"steps", Message{Steps: &StepsMessage{HAVIP: "havip-00000001", Epoch: 3, Session: 4, Said: 99, Whole: true, Steps: []StepTime{{StepApplied, 5}, {StepAnswered, 6}}}}},
+		wireMessage{"clock", Message{Clock: &ClockMessage{Asked: 7, Answered: 8}}})
 }
 
 type wireMessage struct {
@@ -152,7 +152,7 @@ func TestWireRefuses(t *testing.T) {
 			t.Errorf("%s with a byte too many: %v", c.name, err)
 		}
 	}
-	status := Encode(nil, Message{From: "a", Status: &StatusWord{}})
+	status := Encode(nil, Message{From: "a", Status: &StatusMessage{}})
 	hint := func(n uint64) []byte {
 		e := encoder{VersionGossip, byte(KindHint), 1, 'a'}
 		e.u64(n)
@@ -170,7 +170,7 @@ func TestWireRefuses(t *testing.T) {
 		"a correction in v1":   append(append([]byte{VersionGossip, byte(KindCorrection), 1, 'a'}, EncodeAs(nil, VersionSealed, Message{Correction: &lease.Correction{}})[2:]...), 0),
 		"kind 0":               append([]byte{VersionGossip, 0}, status[2:]...),
 		"a kind of the future": append([]byte{VersionGossip, byte(KindActivatedMany) + 1}, status[2:]...),
-		"no sender":            Encode(nil, Message{Status: &StatusWord{}}),
+		"no sender":            Encode(nil, Message{Status: &StatusMessage{}}),
 		"a hint of nobody":     hint(0),
 		"a hint of too many":   hint(MaxHints + 1),
 		"a hint of 2^63":       hint(1 << 63),
@@ -194,18 +194,18 @@ func TestWireFits(t *testing.T) {
 	for i := range many {
 		many[i] = s
 	}
-	activations := slices.Repeat([]ActivatedWord{{HAVIP: id}}, 100)
-	claims := slices.Repeat([]ClaimWord{{HAVIP: id}, {HAVIP: "havip-00000001"}, {HAVIP: id, Failure: long}}, 100)
+	activations := slices.Repeat([]ActivatedMessage{{HAVIP: id}}, 100)
+	claims := slices.Repeat([]ClaimMessage{{HAVIP: id}, {HAVIP: "havip-00000001"}, {HAVIP: id, Failure: long}}, 100)
 	for _, m := range []Message{
 		{From: id, Renewal: &lease.Renewal{Session: s}},
 		{From: id, Ack: &lease.Ack{Session: s, From: id}},
 		{From: id, Hint: many},
 		{From: id, Question: &lease.Question{ID: q, Session: s}},
 		{From: id, Endorsement: &lease.Endorsement{Question: q, Session: s, From: id}},
-		{From: id, Released: []ClaimWord{{HAVIP: id, Failure: long}}},
+		{From: id, Released: []ClaimMessage{{HAVIP: id, Failure: long}}},
 		{From: id, Activated: activations[:ActivationsFit(activations)]},
 		{From: id, Released: claims[:ClaimsFit(claims)]},
-		{From: id, Status: &StatusWord{}},
+		{From: id, Status: &StatusMessage{}},
 	} {
 		b := Encode(nil, m)
 		got, err := Decode(b)

@@ -124,7 +124,7 @@ type Identity struct {
 	mu   sync.Mutex // held while keys is replaced, on the disk and here
 	keys atomic.Pointer[keySet]
 
-	speech atomic.Pointer[speech]
+	made atomic.Pointer[datagramKeys]
 }
 
 // Timers returns the timers that the node starts with.

@@ -137,7 +137,7 @@ func BenchmarkRenewal(b *testing.B) {
 // A renewal allocates nothing up to the carrier: neither at the holder, nor in the datagrams up to the
 // carrier, nor at the voters. Under the race detector sync.Pool forgets at random, so there
 // the figure says nothing. The rest of the way is held by tests of the real parts: TestAWordAllocatesNothing
-// (membership/words) and TestVoterSetIsMadeOnce (agent).
+// (membership/datagram) and TestVoterSetIsMadeOnce (agent).
 func TestRenewalAllocatesNothingUpToTheCarrier(t *testing.T) {
 	r := newRenewing(t, 3)
 	r.renew()

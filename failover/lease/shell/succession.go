@@ -57,7 +57,7 @@ func (c *Succession) Run(ctx context.Context) {
 		}
 		if since := now.Sub(lastStatus); since >= wire.StatusEvery {
 			lastStatus = now
-			c.cfg.Mail.TellLeader(wire.Message{Status: &wire.StatusWord{Applied: c.applied()}})
+			c.cfg.Mail.TellLeader(wire.Message{Status: &wire.StatusMessage{Applied: c.applied()}})
 		} else {
 			pause = min(pause, wire.StatusEvery-since)
 		}

@@ -1,4 +1,4 @@
-package words
+package datagram
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 
 // frameKinds are what a frame can be, by protection and type.
 var frameKinds = map[[2]byte]string{
-	{protectSealed, typeWord}: "a sealed word", {protectControl, typeHello}: "hello", {protectControl, typeWelcome}: "welcome",
+	{protectSealed, typeMessage}: "a sealed message", {protectControl, typeHello}: "hello", {protectControl, typeWelcome}: "welcome",
 }
 
 // Every kind of frame as each of the four: the table of docs/doors.md. All come from a member's address.
@@ -41,7 +41,7 @@ func TestDoorbook(t *testing.T) {
 		}
 	}
 	table := doorbook.NewTable("frame")
-	for _, what := range [][2]byte{{protectSealed, typeWord}, {protectControl, typeHello}, {protectControl, typeWelcome}} {
+	for _, what := range [][2]byte{{protectSealed, typeMessage}, {protectControl, typeHello}, {protectControl, typeWelcome}} {
 		table.Row(func(who string) string {
 			name, claims := "b", as
 			speaker := newKey(t)

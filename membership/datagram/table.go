@@ -1,4 +1,4 @@
-package words
+package datagram
 
 import (
 	"slices"
@@ -16,7 +16,7 @@ type table struct {
 	cluster, self string
 	short         uint64
 	state         func() *fsm.State
-	keys          func() ([]identity.SpeechKey, error)
+	keys          func() ([]identity.DatagramKey, error)
 	changed       func() // is called when the peers are others than before
 
 	mu    sync.Mutex // for writing seen
@@ -27,9 +27,9 @@ type table struct {
 // view is the table as of one state. Nobody changes it.
 type view struct {
 	of    *fsm.State
-	own   []identity.SpeechKey // all that this process has, the newest first
-	said  []identity.SpeechKey // of these, those that the state has of this node: others know them
-	peers map[uint64]*peer     // by short id
+	own   []identity.DatagramKey // all that this process has, the newest first
+	said  []identity.DatagramKey // of these, those that the state has of this node: others know them
+	peers map[uint64]*peer       // by short id
 }
 
 // now returns the view of the newest state.
@@ -96,7 +96,7 @@ func sameMap(a, b *view) bool {
 	return len(a.said) == len(b.said) && samePeers(a.of, b.of) && slices.EqualFunc(a.own, b.own, sameKey)
 }
 
-func sameKey(a, b identity.SpeechKey) bool { return a.Certificate == b.Certificate }
+func sameKey(a, b identity.DatagramKey) bool { return a.Certificate == b.Certificate }
 
 // samePeers reports whether two states have the same nodes with the same keys and addresses.
 func samePeers(a, b *fsm.State) bool {
@@ -113,19 +113,19 @@ func samePeers(a, b *fsm.State) bool {
 }
 
 // follow takes what the state says of the peer, and forgets what hangs on keys that ended.
-func (p *peer) follow(n fsm.Node, own []identity.SpeechKey) {
+func (p *peer) follow(n fsm.Node, own []identity.DatagramKey) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.node, p.keys = n, n.Keys
 	counts := func(x *pair) bool {
-		return slices.Contains(p.keys, x.other) && slices.ContainsFunc(own, func(k identity.SpeechKey) bool { return sameKey(k, x.own) })
+		return slices.Contains(p.keys, x.other) && slices.ContainsFunc(own, func(k identity.DatagramKey) bool { return sameKey(k, x.own) })
 	}
 	p.pairs = slices.DeleteFunc(p.pairs, func(x *pair) bool { return !counts(x) })
 	p.drop(counts)
 }
 
 // pair returns what a key of this node and one of the peer's make; with the peer's lock held.
-func (p *peer) pair(cluster, self string, own identity.SpeechKey, other fsm.NodeKey) (*pair, error) {
+func (p *peer) pair(cluster, self string, own identity.DatagramKey, other fsm.NodeKey) (*pair, error) {
 	for _, x := range p.pairs {
 		if sameKey(x.own, own) && x.other == other {
 			return x, nil

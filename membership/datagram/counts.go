@@ -1,4 +1,4 @@
-package words
+package datagram
 
 import (
 	"context"
@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 )
 
-// cause is why a datagram was dropped; "" if it was not. The words are stable: they are the
+// cause is why a datagram was dropped; "" if it was not. The texts are stable: they are the
 // label of a metric.
 type cause string
 
@@ -78,6 +78,6 @@ func (c *counts) tell(log *slog.Logger) {
 		level = slog.LevelWarn
 	}
 	if len(args) > 0 {
-		log.Log(context.Background(), level, "words of the lease: datagrams were dropped", args...)
+		log.Log(context.Background(), level, "messages of the lease: datagrams were dropped", args...)
 	}
 }

@@ -1,4 +1,4 @@
-package words
+package datagram
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 )
 
 // FuzzSocket: datagrams of somebody without a key, from the address of a member and in its name, are
-// dropped with a cause: no word is heard, no channel begins, and nothing is sent to anybody.
+// dropped with a cause: no message is heard, no channel begins, and nothing is sent to anybody.
 func FuzzSocket(f *testing.F) {
 	c := newCompany(f, "n-a", "n-b")
 	a, b := c.nodes["n-a"], c.nodes["n-b"]
@@ -26,8 +26,8 @@ func FuzzSocket(f *testing.F) {
 	for _, named := range []bool{false, true} {
 		f.Add(frame(protectControl, typeHello, headerBytes+tagBytes), named)
 		f.Add(frame(protectControl, typeWelcome, headerBytes+tagBytes), named)
-		f.Add(frame(protectSealed, typeWord, headerBytes+tagBytes+40), named)
-		f.Add(frame(protectSealed, typeWord, frameMax), named)
+		f.Add(frame(protectSealed, typeMessage, headerBytes+tagBytes+40), named)
+		f.Add(frame(protectSealed, typeMessage, frameMax), named)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte, named bool) {
 		raw = bytes.Clone(raw)
@@ -41,7 +41,7 @@ func FuzzSocket(f *testing.F) {
 			t.Errorf("%x: taken", raw)
 		}
 		if p := b.sock.table.now().peers[shortID("n-a")]; b.all() > 0 || p.recv.aead != nil || p.send.aead != nil {
-			t.Errorf("%x: %d words are heard, or a channel has begun", raw, b.all())
+			t.Errorf("%x: %d messages are heard, or a channel has begun", raw, b.all())
 		}
 		// Somebody else's address is looked at before any key.
 		if why := b.sock.take(raw, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), 1)); why == "" || why == causeTag {

@@ -1,4 +1,4 @@
-package words
+package datagram
 
 import (
 	"encoding/binary"

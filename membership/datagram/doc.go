@@ -1,4 +1,4 @@
-// Package words carries the words of the lease between the members of a cluster: datagrams on
+// Package datagram carries the messages of the lease between the members of a cluster: datagrams on
 // a UDP socket of their own, each bound to its sender.
 //
 // What proves a sender is the key of its certificate. Two nodes agree on keys by static ECDH
@@ -8,4 +8,4 @@
 //
 // DESIGN.md of package membership has the layout of a frame (frame.go), what each theft costs, and why a
 // replayed datagram never counts (channel.go).
-package words
+package datagram

@@ -1,4 +1,4 @@
-package words
+package datagram
 
 import "testing"
 
@@ -10,7 +10,7 @@ func BenchmarkForeignFrame(b *testing.B) {
 		b.Fatal(err)
 	}
 	r := receiving{pair: ab, aead: aead, channel: 5, invite: 7}
-	h := header{protectSealed, typeWord, 1, 2, 3, 4, 5, 7, 9}
+	h := header{protectSealed, typeMessage, 1, 2, 3, 4, 5, 7, 9}
 	frame := make([]byte, 200)
 	h.put(frame)
 	b.ReportAllocs()

@@ -1,4 +1,4 @@
-package words
+package datagram
 
 import (
 	"crypto/aes"
@@ -23,7 +23,7 @@ const keyBytes = 32 // AES-256, HMAC-SHA-256
 
 // pair is what one key of this node and one key of another have in common.
 type pair struct {
-	own   identity.SpeechKey
+	own   identity.DatagramKey
 	other fsm.NodeKey
 	prk   []byte // of HKDF
 
@@ -41,26 +41,26 @@ type end struct {
 
 // newPair derives the keys of two nodes: Z = ECDH(own secret, the other's public key), PRK =
 // HKDF-Extract(pairSalt and cluster id, Z). Each end computes the same, and nobody else can.
-func newPair(cluster, self string, own identity.SpeechKey, node string, other fsm.NodeKey) (*pair, error) {
+func newPair(cluster, self string, own identity.DatagramKey, node string, other fsm.NodeKey) (*pair, error) {
 	point, err := other.Point()
 	if err != nil {
 		return nil, err
 	}
 	z, err := own.Secret.ECDH(point)
 	if err != nil {
-		return nil, fmt.Errorf("words: no key with node %s: %w", node, err)
+		return nil, fmt.Errorf("datagram: no key with node %s: %w", node, err)
 	}
 	p := &pair{own: own, other: other}
 	if p.prk, err = hkdf.Extract(sha256.New, z, []byte(pairSalt+cluster)); err != nil {
-		return nil, fmt.Errorf("words: no key with node %s: %w", node, err)
+		return nil, fmt.Errorf("datagram: no key with node %s: %w", node, err)
 	}
 	mine, err := hex.DecodeString(own.Certificate)
 	if err != nil {
-		return nil, fmt.Errorf("words: fingerprint %q: %w", own.Certificate, err)
+		return nil, fmt.Errorf("datagram: fingerprint %q: %w", own.Certificate, err)
 	}
 	theirs, err := hex.DecodeString(other.Certificate)
 	if err != nil {
-		return nil, fmt.Errorf("words: fingerprint %q: %w", other.Certificate, err)
+		return nil, fmt.Errorf("datagram: fingerprint %q: %w", other.Certificate, err)
 	}
 	p.ends = [2]end{{self, mine, own.Secret.PublicKey().Bytes()}, {node, theirs, point.Bytes()}}
 	out, err := p.expand(labelControl, true, 0, 0)
@@ -91,7 +91,7 @@ func (p *pair) expand(label string, outward bool, channel, invite uint64) ([]byt
 	info = binary.BigEndian.AppendUint64(info, invite)
 	key, err := hkdf.Expand(sha256.New, p.prk, string(info), keyBytes)
 	if err != nil {
-		return nil, fmt.Errorf("words: derive a key: %w", err)
+		return nil, fmt.Errorf("datagram: derive a key: %w", err)
 	}
 	return key, nil
 }
@@ -104,11 +104,11 @@ func (p *pair) sealer(outward bool, channel, invite uint64) (cipher.AEAD, error)
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		return nil, fmt.Errorf("words: %w", err)
+		return nil, fmt.Errorf("datagram: %w", err)
 	}
 	aead, err := cipher.NewGCM(block)
 	if err != nil {
-		return nil, fmt.Errorf("words: %w", err)
+		return nil, fmt.Errorf("datagram: %w", err)
 	}
 	return aead, nil
 }

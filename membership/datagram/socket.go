@@ -1,4 +1,4 @@
-package words
+package datagram
 
 import (
 	"context"
@@ -22,8 +22,8 @@ const (
 	socketBytes = 1 << 20         // that the kernel may keep in either direction
 )
 
-// ErrNoChannel is returned by Send while there is no channel yet. The word waits for one, but not for long.
-var ErrNoChannel = errors.New("words: no channel to that node yet")
+// ErrNoChannel is returned by Send while there is no channel yet. The message waits for one, but not for long.
+var ErrNoChannel = errors.New("datagram: no channel to that node yet")
 
 // Config says where a node speaks, and as whom.
 type Config struct {
@@ -33,16 +33,16 @@ type Config struct {
 	// State is the newest state that this node has applied.
 	State func() *fsm.State
 	// Keys are this node's own, the newest first.
-	Keys func() ([]identity.SpeechKey, error)
-	// Receive is called for each word with the id of the node that said it, in the goroutine of Run: it must not block,
-	// and must not keep word.
-	Receive func(from string, word []byte)
+	Keys func() ([]identity.DatagramKey, error)
+	// Receive is called for each message with the id of the node that said it, in the goroutine of Run: it must not block,
+	// and must not keep message.
+	Receive func(from string, message []byte)
 	Logger  *slog.Logger
 	// Plane gives the thread that reads, and so answers, its priority; nil: an ordinary one.
 	Plane *realtime.Plane
 }
 
-// Socket sends and takes sealed words. All methods may be called from any goroutine.
+// Socket sends and takes sealed messages. All methods may be called from any goroutine.
 type Socket struct {
 	cfg    Config
 	conn   *conn
@@ -56,7 +56,7 @@ type Socket struct {
 func Open(cfg Config) (*Socket, error) {
 	conn, err := listenUDP(cfg.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("words: listen on %s: %w", cfg.Listen, err)
+		return nil, fmt.Errorf("datagram: listen on %s: %w", cfg.Listen, err)
 	}
 	s := &Socket{
 		cfg: cfg, conn: conn, asked: make(chan struct{}, 1), opened: time.Now(),
@@ -97,16 +97,16 @@ func silent(p *sending, opened, met, now time.Time) bool {
 	return speaks && now.Sub(p.heard) > silentAfter
 }
 
-// Send seals a word for a node and sends it. Nobody knows whether it arrives. It returns
-// ErrNoChannel when the two have not met yet: the word waits for that for a moment.
-func (s *Socket) Send(to fsm.Node, word []byte) error {
-	if len(word) > MaxWord {
-		return fmt.Errorf("words: a word of %d bytes, at most %d", len(word), MaxWord)
+// Send seals a message for a node and sends it. Nobody knows whether it arrives. It returns
+// ErrNoChannel when the two have not met yet: the message waits for that for a moment.
+func (s *Socket) Send(to fsm.Node, message []byte) error {
+	if len(message) > PayloadMax {
+		return fmt.Errorf("datagram: a message of %d bytes, at most %d", len(message), PayloadMax)
 	}
 	v := s.table.now()
 	p := v.peers[shortID(to.ID)]
 	if p == nil || p.id != to.ID {
-		return fmt.Errorf("words: node %s has no key here", to.ID)
+		return fmt.Errorf("datagram: node %s has no key here", to.ID)
 	}
 	now := time.Now()
 	buf := frames.Get().(*[frameMax]byte)
@@ -114,9 +114,9 @@ func (s *Socket) Send(to fsm.Node, word []byte) error {
 	p.mu.Lock()
 	first := now.Sub(p.send.spoke) >= idleAfter
 	p.send.spoke = now
-	frame, ok := p.send.seal(buf[:0], s.table.short, p.short, word)
+	frame, ok := p.send.seal(buf[:0], s.table.short, p.short, message)
 	if !ok {
-		p.send.hold(now, word)
+		p.send.hold(now, message)
 	}
 	address := p.address()
 	p.mu.Unlock()
@@ -141,7 +141,7 @@ func (p *peer) address() netip.AddrPort {
 func (s *Socket) write(frame []byte, to netip.AddrPort) error {
 	if err := s.conn.write(frame, to); err != nil {
 		s.counts.add(causeSend)
-		return fmt.Errorf("words: to %s: %w", to, err)
+		return fmt.Errorf("datagram: to %s: %w", to, err)
 	}
 	return nil
 }
@@ -207,7 +207,7 @@ func (s *Socket) take(frame []byte, from netip.AddrPort) cause {
 		return why // the lock was given back
 	}
 	before := p.recv.invite
-	word, why := p.recv.open(&h, x, frame)
+	message, why := p.recv.open(&h, x, frame)
 	begun := p.recv.invite != before
 	p.send.doubt = p.send.doubt || begun
 	id := p.id
@@ -215,8 +215,8 @@ func (s *Socket) take(frame []byte, from netip.AddrPort) cause {
 	if begun {
 		s.wake()
 	}
-	if why == "" && len(word) > 0 { // an empty one only begins a channel
-		s.cfg.Receive(id, word)
+	if why == "" && len(message) > 0 { // an empty one only begins a channel
+		s.cfg.Receive(id, message)
 	}
 	return why
 }

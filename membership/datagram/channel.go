@@ -1,4 +1,4 @@
-package words
+package datagram
 
 import (
 	"crypto/cipher"
@@ -26,18 +26,18 @@ import (
 // channel. Who has restarted says hello to all, and whoever hears that, or the first frame of a
 // new channel, says hello in turn; one every confirmEvery finds out whether that was missed.
 const (
-	helloPause   = 20 * time.Millisecond  // between two hellos while there is no channel, and words wait
+	helloPause   = 20 * time.Millisecond  // between two hellos while there is no channel, and messages wait
 	changePause  = 100 * time.Millisecond // and while the channel hangs on keys that are not the newest
 	meetEvery    = time.Second            // and while nothing is to be said
-	confirmEvery = time.Second            // between two hellos while words are said
-	idleAfter    = 2 * time.Second        // without a word of this node
-	never        = time.Hour              // a channel without words needs no hello
+	confirmEvery = time.Second            // between two hellos while messages are said
+	idleAfter    = 2 * time.Second        // without a message of this node
+	never        = time.Hour              // a channel without messages needs no hello
 	helloLife    = 2 * time.Second        // how long an answer to a hello counts
 	olderAfter   = 500 * time.Millisecond // without an answer: the other may not know the newest key yet
 
-	waitingWords = 4                      // words that wait for a channel, for each peer
-	waitingLife  = 200 * time.Millisecond // and for how long: a renewal is stale by then
-	welcomesMax  = 1000                   // hellos of one peer that are answered in a second
+	waitingMax  = 4                      // messages that wait for a channel, for each peer
+	waitingLife = 200 * time.Millisecond // and for how long: a renewal is stale by then
+	welcomesMax = 1000                   // hellos of one peer that are answered in a second
 	// framesMax is how many frames a channel has at most: GCM loses margin with what one key has
 	// protected (NIST SP 800-38D, 8.3). At 10,000 a second it lasts for a year.
 	framesMax = 1 << 38
@@ -71,12 +71,12 @@ type sending struct {
 	question uint64    // its number, 0: it was answered
 	since    time.Time // when that number was drawn
 	heard    time.Time // the last welcome
-	spoke    time.Time // the last word of this node to the peer
+	spoke    time.Time // the last message of this node to the peer
 	doubt    bool      // the peer may be another process than the one that had this channel
-	waiting  []waitingWord
+	waiting  []waitingMessage
 }
 
-type waitingWord struct {
+type waitingMessage struct {
 	at   time.Time
 	text []byte
 }
@@ -119,9 +119,9 @@ func draw() uint64 {
 	}
 }
 
-// seal appends a frame with a word to buf. It returns false without a channel, or when that has
+// seal appends a frame with a message to buf. It returns false without a channel, or when that has
 // come to its end.
-func (s *sending) seal(buf []byte, from, to uint64, word []byte) ([]byte, bool) {
+func (s *sending) seal(buf []byte, from, to uint64, message []byte) ([]byte, bool) {
 	if s.aead == nil || s.number >= framesMax {
 		return nil, false
 	}
@@ -132,10 +132,10 @@ func (s *sending) seal(buf []byte, from, to uint64, word []byte) ([]byte, bool) 
 	}
 	buf = append(buf[:0], make([]byte, headerBytes)...)
 	h.put(buf)
-	return s.aead.Seal(buf, nonce(&s.nonce, s.number), word, buf[:headerBytes]), true
+	return s.aead.Seal(buf, nonce(&s.nonce, s.number), message, buf[:headerBytes]), true
 }
 
-// open returns the word of a frame, in place. A frame under the invitation that was handed out
+// open returns the message of a frame, in place. A frame under the invitation that was handed out
 // last begins a channel, and ends the one before.
 func (r *receiving) open(h *header, p *pair, frame []byte) ([]byte, cause) {
 	head, sealed := frame[:headerBytes], frame[headerBytes:]
@@ -146,12 +146,12 @@ func (r *receiving) open(h *header, p *pair, frame []byte) ([]byte, cause) {
 		if !r.window.fresh(h.number) {
 			return nil, causeReplay
 		}
-		word, err := r.aead.Open(sealed[:0], nonce(&r.nonce, h.number), sealed, head)
+		message, err := r.aead.Open(sealed[:0], nonce(&r.nonce, h.number), sealed, head)
 		if err != nil {
 			return nil, causeTag
 		}
 		r.window.mark(h.number)
-		return word, ""
+		return message, ""
 	}
 	if h.invite != r.next || h.channel == 0 || h.number == 0 {
 		return nil, causeChannel
@@ -160,13 +160,13 @@ func (r *receiving) open(h *header, p *pair, frame []byte) ([]byte, cause) {
 	if err != nil {
 		return nil, causeKey
 	}
-	word, err := aead.Open(sealed[:0], nonce(&r.nonce, h.number), sealed, head)
+	message, err := aead.Open(sealed[:0], nonce(&r.nonce, h.number), sealed, head)
 	if err != nil {
 		return nil, causeTag
 	}
 	*r = receiving{pair: p, aead: aead, channel: h.channel, invite: h.invite, next: draw(), second: r.second, welcomes: r.welcomes}
 	r.window.mark(h.number)
-	return word, ""
+	return message, ""
 }
 
 // welcome takes the peer's answer to the last hello. It returns true when there is a new channel.
@@ -197,12 +197,12 @@ func (r *receiving) answers(now time.Time) bool {
 	return r.welcomes <= welcomesMax
 }
 
-// hold keeps a word until there is a channel.
-func (s *sending) hold(now time.Time, word []byte) {
-	if len(s.waiting) >= waitingWords {
+// hold keeps a message until there is a channel.
+func (s *sending) hold(now time.Time, message []byte) {
+	if len(s.waiting) >= waitingMax {
 		s.waiting = append(s.waiting[:0], s.waiting[1:]...)
 	}
-	s.waiting = append(s.waiting, waitingWord{now, append([]byte(nil), word...)})
+	s.waiting = append(s.waiting, waitingMessage{now, append([]byte(nil), message...)})
 }
 
 // due is when the next hello is to be said with these keys.

@@ -9,11 +9,11 @@ import (
 	"havip-cluster/fsm"
 	"havip-cluster/internal/realtime"
 	"havip-cluster/membership"
+	"havip-cluster/membership/datagram"
 	"havip-cluster/membership/reach"
-	"havip-cluster/membership/words"
 )
 
-// openGossip starts what finds the other nodes. It carries words of the lease only to and from
+// openGossip starts what finds the other nodes. It carries messages of the lease only to and from
 // nodes that have no key yet.
 func (a *node) openGossip() (err error) {
 	a.gossip, err = membership.OpenGossip(membership.GossipConfig{
@@ -34,7 +34,7 @@ func (a *node) openGossip() (err error) {
 	return err
 }
 
-// carrier takes the words of the lease to other nodes: the socket, or the lease plane in the guard.
+// carrier takes the messages of the lease to other nodes: the socket, or the lease plane in the guard.
 type carrier interface {
 	ports.Post
 	Run(ctx context.Context) error
@@ -43,24 +43,24 @@ type carrier interface {
 	Close() error
 }
 
-// openWords starts to listen for the sealed words of the lease: in the guard, where that can set the
+// openDatagrams starts to listen for the sealed messages of the lease: in the guard, where that can set the
 // fence's deadline, else here.
-func (a *node) openWords() (err error) {
+func (a *node) openDatagrams() (err error) {
 	if a.openPlane() {
 		return nil
 	}
 	_ = realtime.TuneScheduler(realtime.PlaneSpare) // what the host refuses was told at the start
-	socket, err := words.Open(words.Config{
+	socket, err := datagram.Open(datagram.Config{
 		Cluster: a.id.ClusterID, Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Lease),
-		State: a.node.State, Keys: a.id.SpeechKeys, Logger: a.log, Plane: a.plane,
-		Receive: func(from string, word []byte) {
+		State: a.node.State, Keys: a.id.DatagramKeys, Logger: a.log, Plane: a.plane,
+		Receive: func(from string, message []byte) {
 			if m := a.backend.running.Load(); m != nil {
-				m.Receive(from, word)
+				m.Receive(from, message)
 			}
 		},
 	})
 	if err == nil {
-		a.words = socket
+		a.datagrams = socket
 	}
 	return err
 }
@@ -68,13 +68,13 @@ func (a *node) openWords() (err error) {
 // registrar keeps this node's key in the state.
 func (a *node) registrar() *membership.Registrar {
 	return &membership.Registrar{
-		Node: a.id.NodeID, State: a.node.State, Watch: a.node.Watch, Submit: ports.Submit(a.backend.submit), Key: a.speechKey, Logger: a.log,
+		Node: a.id.NodeID, State: a.node.State, Watch: a.node.Watch, Submit: ports.Submit(a.backend.submit), Key: a.datagramKey, Logger: a.log,
 	}
 }
 
-// speechKey is this node's present key as the state has it, with the port for the words.
-func (a *node) speechKey() (fsm.NodeKey, int, error) {
-	keys, err := a.id.SpeechKeys()
+// datagramKey is this node's present key as the state has it, with the port for the messages.
+func (a *node) datagramKey() (fsm.NodeKey, int, error) {
+	keys, err := a.id.DatagramKeys()
 	if err != nil {
 		return fsm.NodeKey{}, 0, err
 	}
@@ -83,18 +83,18 @@ func (a *node) speechKey() (fsm.NodeKey, int, error) {
 
 // introduced is this node as the founder of its cluster names it, with its key.
 func (a *node) introduced(n fsm.Node) fsm.Node {
-	key, port, err := a.speechKey()
+	key, port, err := a.datagramKey()
 	if err != nil {
-		a.log.Warn("this node begins without a key for its words", "err", err)
+		a.log.Warn("this node begins without a key for its messages", "err", err)
 		return n
 	}
 	n.LeasePort, n.Keys = port, []fsm.NodeKey{key}
 	return n
 }
 
-// speak runs what carries the words of the lease.
-func (a *node) speak(part func(name string, run func(context.Context) error)) {
-	part("words", a.words.Run)
+// runDatagrams runs what carries the messages of the lease.
+func (a *node) runDatagrams(part func(name string, run func(context.Context) error)) {
+	part("datagrams", a.datagrams.Run)
 	part("keys", func(ctx context.Context) error { a.registrar().Run(ctx); return nil })
 	part("reach", func(ctx context.Context) error { a.backend.prober.Run(ctx); return nil })
 	part("rejoin", func(ctx context.Context) error { a.gossip.RunRejoin(ctx, a.node.State); return nil })
@@ -102,7 +102,7 @@ func (a *node) speak(part func(name string, run func(context.Context) error)) {
 
 // newProber tries the doors of the other members, and tells them what fails.
 func (b *backend) newProber() *reach.Prober {
-	d := membership.Doors{Node: b.node, Gossip: b.gossip, Silent: b.words.Silent}
+	d := membership.Doors{Node: b.node, Gossip: b.gossip, Silent: b.datagrams.Silent}
 	return &reach.Prober{Peers: d.Peers, Try: d.Try, Changed: b.gossip.TellUnreached}
 }
 

@@ -1,4 +1,4 @@
-package words
+package datagram
 
 import (
 	"crypto/sha256"
@@ -23,12 +23,12 @@ import (
 //	32  8  channel: drawn by the sender, see channel.go
 //	40  8  invitation: drawn by the receiver
 //	48  8  counter: of the frames of a channel, from 1
-//	56  n  what the protection makes of the word
+//	56  n  what the protection makes of the message
 //
-// Protection 1 is AES-256-GCM: n is the word and a tag of 16 bytes. Protection 3 is a control
+// Protection 1 is AES-256-GCM: n is the message and a tag of 16 bytes. Protection 3 is a control
 // frame: n is a tag of 16 bytes, the first half of HMAC-SHA-256. Protection 2 is kept for the
-// frames of the lease that the kernel reads: a fixed word in the clear and a tag of 8 bytes,
-// SipHash-2-4 over header and word, with a key of the same origin under a label of its own. Header, sender, receiver and counter mean the same there; channel is the
+// frames of the lease that the kernel reads: a fixed message in the clear and a tag of 8 bytes,
+// SipHash-2-4 over header and message, with a key of the same origin under a label of its own. Header, sender, receiver and counter mean the same there; channel is the
 // holder's process, invitation the voter's boot id. Bytes 3 and 28 to 31 are 0 until a version says otherwise.
 const (
 	frameVersion = 1
@@ -36,17 +36,17 @@ const (
 	protectSealed  = 1
 	protectControl = 3
 
-	typeWord    = 0
+	typeMessage = 0
 	typeHello   = 1 // asks for an invitation; counter is a random number that the answer repeats
 	typeWelcome = 2 // channel is the asker's that is in use here, 0: none
 
 	headerBytes = 56
 	tagBytes    = 16
 
-	// MaxWord is the longest word that Send takes, in bytes: with the header and the tag it fits
+	// PayloadMax is the longest message that Send takes, in bytes: with the header and the tag it fits
 	// into one Ethernet frame, also behind a tunnel.
-	MaxWord  = 1200
-	frameMax = headerBytes + MaxWord + tagBytes
+	PayloadMax = 1200
+	frameMax   = headerBytes + PayloadMax + tagBytes
 )
 
 // Labels of derived keys. A new use, as protection 2, gets a label of its own.
@@ -86,7 +86,7 @@ func (h *header) parse(b []byte) cause {
 	}
 	h.protection, h.kind = b[1], b[2]
 	switch {
-	case h.protection == protectSealed && h.kind == typeWord:
+	case h.protection == protectSealed && h.kind == typeMessage:
 	case h.protection == protectControl && (h.kind == typeHello || h.kind == typeWelcome) && len(b) == headerBytes+tagBytes:
 	default:
 		return causeVersion
@@ -99,7 +99,7 @@ func (h *header) parse(b []byte) cause {
 }
 
 // shortID is a node in a header. Two nodes of one cluster have the same one with a probability
-// of n²/2^65; then they do not hear each other's sealed words, and nothing worse.
+// of n²/2^65; then they do not hear each other's sealed messages, and nothing worse.
 func shortID(node string) uint64 {
 	sum := sha256.Sum256([]byte(node))
 	return binary.BigEndian.Uint64(sum[:])
@@ -119,4 +119,4 @@ func shortKey(fingerprint string) uint32 {
 }
 
 // ownKey is the header's name of one of this node's keys.
-func ownKey(k identity.SpeechKey) uint32 { return shortKey(k.Certificate) }
+func ownKey(k identity.DatagramKey) uint32 { return shortKey(k.Certificate) }

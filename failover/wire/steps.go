@@ -8,10 +8,10 @@ import (
 	"havip-cluster/fsm"
 )
 
-// The words for the timeline of a change of owner. They explain and decide nothing; one that is lost
+// The messages for the timeline of a change of owner. They explain and decide nothing; one that is lost
 // leaves a step out. From version 2 on.
 
-// The steps of an owner, by their numbers in a StepsWord.
+// The steps of an owner, by their numbers in a StepsMessage.
 const (
 	StepApplied   = 1 + iota // it read in the log that it owns the HAVIP
 	StepAddress              // the address is on the interface
@@ -22,30 +22,30 @@ const (
 	stepEnd
 )
 
-// StepsMax is how many steps one word has.
+// StepsMax is how many steps one message has.
 const StepsMax = stepEnd - 1
 
-// StepsWord tells the leader when an owner did what. All instants are on the sender's clock.
-type StepsWord struct {
+// StepsMessage tells the leader when an owner did what. All instants are on the sender's clock.
+type StepsMessage struct {
 	HAVIP   string
 	Epoch   fsm.Epoch
 	Session uint64
 	Said    lease.Instant // when it was sent
 	Whole   bool          // nothing will be added to it
-	Steps   []StepWord    // at most StepsMax
+	Steps   []StepTime    // at most StepsMax
 	// Heard is when it came, on the clock of whoever got it. It is not sent.
 	Heard lease.Instant
 }
 
-// StepWord is one step.
-type StepWord struct {
+// StepTime is one step.
+type StepTime struct {
 	Step int
 	At   lease.Instant
 }
 
-// ClockWord compares two clocks as NTP does (RFC 5905 section 8). A question has the asker's instant;
+// ClockMessage compares two clocks as NTP does (RFC 5905 section 8). A question has the asker's instant;
 // the answer repeats it and adds the other's.
-type ClockWord struct {
+type ClockMessage struct {
 	Asked    lease.Instant
 	Answered lease.Instant // 0: it is a question
 	// Heard is when it came, on the clock of whoever got it. It is not sent.
@@ -54,13 +54,13 @@ type ClockWord struct {
 
 // Offset is how far the answering clock is ahead, and how wrong that may be at most: the answer was
 // given somewhen between the question and its arrival.
-func (w ClockWord) Offset() (offset, bound time.Duration) {
+func (w ClockMessage) Offset() (offset, bound time.Duration) {
 	trip := w.Heard.Sub(w.Asked)
 	return w.Answered.Sub(w.Asked.Add(trip / 2)), (trip + 1) / 2
 }
 
-// story encodes the words of version 2 that serve the timeline.
-func (e *encoder) story(m Message) Kind {
+// timeline encodes the messages of version 2 that serve the timeline.
+func (e *encoder) timeline(m Message) Kind {
 	switch {
 	case m.Steps != nil:
 		w := m.Steps
@@ -88,23 +88,23 @@ func (e *encoder) story(m Message) Kind {
 	return 0
 }
 
-// story reads what the encoder's story wrote.
-func (d *decoder) story(k Kind, m *Message) error {
+// timeline reads what the encoder's timeline wrote.
+func (d *decoder) timeline(k Kind, m *Message) error {
 	if d.version == VersionGossip || k != KindSteps && k != KindClock {
 		return fmt.Errorf("%w: kind %d in version %d", errDatagram, k, d.version)
 	}
 	if k == KindClock {
-		m.Clock = &ClockWord{Asked: lease.Instant(d.u64()), Answered: lease.Instant(d.u64())}
+		m.Clock = &ClockMessage{Asked: lease.Instant(d.u64()), Answered: lease.Instant(d.u64())}
 		return nil
 	}
-	w := &StepsWord{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64(), Said: lease.Instant(d.u64())}
+	w := &StepsMessage{HAVIP: d.str(), Epoch: fsm.Epoch(d.u64()), Session: d.u64(), Said: lease.Instant(d.u64())}
 	whole, n := d.u64(), d.u64()
 	if whole > 1 || n > StepsMax {
 		return fmt.Errorf("%w: %d steps of an owner", errDatagram, n)
 	}
 	w.Whole = whole == 1
 	for range n {
-		s := StepWord{Step: int(min(d.u64(), stepEnd)), At: lease.Instant(d.u64())}
+		s := StepTime{Step: int(min(d.u64(), stepEnd)), At: lease.Instant(d.u64())}
 		if s.Step == 0 || s.Step == stepEnd {
 			return fmt.Errorf("%w: an unknown step of an owner", errDatagram)
 		}

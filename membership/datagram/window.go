@@ -1,4 +1,4 @@
-package words
+package datagram
 
 const (
 	windowWords = 32                     // words of 64 frames each

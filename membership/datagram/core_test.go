@@ -1,4 +1,4 @@
-package words
+package datagram
 
 import (
 	"bytes"
@@ -38,7 +38,7 @@ func pairOf(t testing.TB) (ab, ba *pair) {
 	return pairWith(t, cluster, a, b)
 }
 
-func pairWith(t testing.TB, cluster string, a, b identity.SpeechKey) (ab, ba *pair) {
+func pairWith(t testing.TB, cluster string, a, b identity.DatagramKey) (ab, ba *pair) {
 	t.Helper()
 	ab, err := newPair(cluster, "n-a", a, "n-b", record(b))
 	if err != nil {
@@ -85,7 +85,7 @@ func TestKeysOfAPair(t *testing.T) {
 
 // The bytes of a frame are a format: kernel programs and other releases read them.
 func TestFrameLayout(t *testing.T) {
-	h := header{protectSealed, typeWord, 0x0102030405060708, 0x1112131415161718, 0x21222324, 0x31323334, 0x4142434445464748, 0x5152535455565758, 9}
+	h := header{protectSealed, typeMessage, 0x0102030405060708, 0x1112131415161718, 0x21222324, 0x31323334, 0x4142434445464748, 0x5152535455565758, 9}
 	b := make([]byte, headerBytes+tagBytes)
 	h.put(b)
 	const want = "01010000212223240102030405060708" + "11121314151617183132333400000000" + "41424344454647485152535455565758" + "0000000000000009" + "00000000000000000000000000000000"
@@ -109,8 +109,8 @@ func TestMangledFrames(t *testing.T) {
 		s := sending{pair: ab, aead: aead, channel: 5, invite: 7}
 		r := receiving{next: 7}
 		for range rapid.IntRange(1, 5).Draw(t, "frames") {
-			word := rapid.SliceOfN(rapid.Byte(), 0, 100).Draw(t, "word")
-			frame, ok := s.seal(nil, 1, 2, word)
+			message := rapid.SliceOfN(rapid.Byte(), 0, 100).Draw(t, "message")
+			frame, ok := s.seal(nil, 1, 2, message)
 			if !ok {
 				t.Fatal("not sealed")
 			}
@@ -130,8 +130,8 @@ func TestMangledFrames(t *testing.T) {
 				t.Fatal("a mangled frame is taken")
 			}
 			got, why := open(bytes.Clone(frame))
-			if why != "" || !bytes.Equal(got, word) {
-				t.Fatalf("%q: %x, want %x", why, got, word)
+			if why != "" || !bytes.Equal(got, message) {
+				t.Fatalf("%q: %x, want %x", why, got, message)
 			}
 			if _, why := open(bytes.Clone(frame)); why == "" {
 				t.Fatal("a frame is taken twice")

@@ -1,4 +1,4 @@
-package words
+package datagram
 
 import (
 	"runtime"
@@ -16,13 +16,13 @@ func TestAWordAllocatesNothing(t *testing.T) {
 	c.say("n-a", "n-b", "before")
 	a, b := c.nodes["n-a"].sock, c.nodes["n-b"]
 	b.counting.Store(true)
-	to, word := c.state.Load().Nodes["n-b"], make([]byte, 100)
+	to, message := c.state.Load().Nodes["n-b"], make([]byte, 100)
 	const together = 20
 	lost := 0
 	allocs := testing.AllocsPerRun(100, func() {
 		all := b.counted.Load() + together
 		for range together {
-			if err := a.Send(to, word); err != nil {
+			if err := a.Send(to, message); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -34,6 +34,6 @@ func TestAWordAllocatesNothing(t *testing.T) {
 		}
 	})
 	if allocs > 2 || lost > 20 { // the two sockets say hello meanwhile
-		t.Errorf("%v allocations for %d words; %d times one was lost", allocs, together, lost)
+		t.Errorf("%v allocations for %d messages; %d times one was lost", allocs, together, lost)
 	}
 }

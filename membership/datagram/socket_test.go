@@ -1,4 +1,4 @@
-package words
+package datagram
 
 import (
 	"bytes"
@@ -36,10 +36,10 @@ type company struct {
 type member struct {
 	c    *company
 	id   string
-	keys atomic.Pointer[[]identity.SpeechKey]
+	keys atomic.Pointer[[]identity.DatagramKey]
 	log  bytes.Buffer
 
-	counting atomic.Bool // words are counted, not kept
+	counting atomic.Bool // messages are counted, not kept
 	counted  atomic.Int64
 
 	mu    sync.Mutex
@@ -48,19 +48,19 @@ type member struct {
 	stop  func()
 }
 
-type said struct{ from, word string }
+type said struct{ from, message string }
 
-func newKey(t testing.TB) identity.SpeechKey {
+func newKey(t testing.TB) identity.DatagramKey {
 	t.Helper()
 	secret, err := ecdh.P256().GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(secret.PublicKey().Bytes())
-	return identity.NewSpeechKey(hex.EncodeToString(sum[:]), secret)
+	return identity.NewDatagramKey(hex.EncodeToString(sum[:]), secret)
 }
 
-func record(k identity.SpeechKey) fsm.NodeKey {
+func record(k identity.DatagramKey) fsm.NodeKey {
 	return fsm.NodeKey{Certificate: k.Certificate, Public: k.Public}
 }
 
@@ -69,7 +69,7 @@ func newCompany(t testing.TB, ids ...string) *company {
 	c.state.Store(fsm.New())
 	for _, id := range ids {
 		m := &member{c: c, id: id}
-		m.keys.Store(&[]identity.SpeechKey{newKey(t)})
+		m.keys.Store(&[]identity.DatagramKey{newKey(t)})
 		c.nodes[id] = m
 		m.start()
 	}
@@ -113,16 +113,16 @@ func (c *company) introduce(id string) {
 func (m *member) config(listen netip.AddrPort) Config {
 	return Config{
 		Cluster: cluster, Node: m.id, Listen: listen, State: m.c.state.Load,
-		Keys:   func() ([]identity.SpeechKey, error) { return *m.keys.Load(), nil },
+		Keys:   func() ([]identity.DatagramKey, error) { return *m.keys.Load(), nil },
 		Logger: slog.New(slog.NewTextHandler(&m.log, nil)),
-		Receive: func(from string, word []byte) {
+		Receive: func(from string, message []byte) {
 			if m.counting.Load() {
 				m.counted.Add(1)
 				return
 			}
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			m.heard = append(m.heard, said{from, string(word)})
+			m.heard = append(m.heard, said{from, string(message)})
 		},
 	}
 }
@@ -152,11 +152,11 @@ func (m *member) start() {
 
 func (m *member) end() { m.stop() }
 
-func (m *member) count(from, word string) (n int) {
+func (m *member) count(from, message string) (n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.heard {
-		if s == (said{from, word}) {
+		if s == (said{from, message}) {
 			n++
 		}
 	}
@@ -169,13 +169,13 @@ func (m *member) all() int {
 	return len(m.heard)
 }
 
-// say repeats a word until it is heard, as those who speak of a lease do.
-func (c *company) say(from, to, word string) {
+// say repeats a message until it is heard, as those who speak of a lease do.
+func (c *company) say(from, to, message string) {
 	c.t.Helper()
-	c.eventually(fmt.Sprintf("%s hears %q of %s", to, word, from), func() bool {
-		_ = c.nodes[from].sock.Send(c.state.Load().Nodes[to], []byte(word))
+	c.eventually(fmt.Sprintf("%s hears %q of %s", to, message, from), func() bool {
+		_ = c.nodes[from].sock.Send(c.state.Load().Nodes[to], []byte(message))
 		time.Sleep(2 * time.Millisecond)
-		return c.nodes[to].count(from, word) > 0
+		return c.nodes[to].count(from, message) > 0
 	})
 }
 
@@ -206,14 +206,14 @@ func (c *company) throw(to string, frame []byte) {
 	}
 }
 
-// capture seals a word as a node would send it, without sending it.
-func (c *company) capture(from, to, word string) []byte {
+// capture seals a message as a node would send it, without sending it.
+func (c *company) capture(from, to, message string) []byte {
 	c.t.Helper()
 	s := c.nodes[from].sock
 	p := s.table.now().peers[shortID(to)]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	frame, ok := p.send.seal(nil, s.table.short, p.short, []byte(word))
+	frame, ok := p.send.seal(nil, s.table.short, p.short, []byte(message))
 	if !ok {
 		c.t.Fatal("there is no channel")
 	}
@@ -233,13 +233,13 @@ func TestWordsArrive(t *testing.T) {
 			}
 		}
 	}
-	long := string(bytes.Repeat([]byte{7}, MaxWord))
+	long := string(bytes.Repeat([]byte{7}, PayloadMax))
 	c.say("n-a", "n-b", long)
 	if err := c.nodes["n-a"].sock.Send(c.state.Load().Nodes["n-b"], []byte(long+"x")); err == nil {
 		t.Error("a longer one is sent")
 	}
 	if err := c.nodes["n-a"].sock.Send(fsm.Node{ID: "n-x", Name: "x"}, nil); err == nil {
-		t.Error("a word for nobody is sent")
+		t.Error("a message for nobody is sent")
 	}
 }
 
@@ -327,12 +327,12 @@ func TestANewKeyTakesOver(t *testing.T) {
 	c.say("n-b", "n-a", "old key")
 	old := (*c.nodes["n-a"].keys.Load())[0]
 	next := newKey(t)
-	c.nodes["n-a"].keys.Store(&[]identity.SpeechKey{next, old})
+	c.nodes["n-a"].keys.Store(&[]identity.DatagramKey{next, old})
 	for i := range 20 { // it is not registered yet: the old one speaks
 		c.say("n-a", "n-b", fmt.Sprint("meanwhile ", i))
 	}
 	c.introduce("n-a")
-	using := func(k identity.SpeechKey) bool {
+	using := func(k identity.DatagramKey) bool {
 		p := c.nodes["n-a"].sock.table.now().peers[shortID("n-b")]
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -349,7 +349,7 @@ func TestANewKeyTakesOver(t *testing.T) {
 		n.Keys = n.Keys[:1]
 		nodes["n-a"] = n
 	})
-	c.nodes["n-a"].keys.Store(&[]identity.SpeechKey{old}) // a thief with the old one
+	c.nodes["n-a"].keys.Store(&[]identity.DatagramKey{old}) // a thief with the old one
 	c.change(func(map[string]fsm.Node) {})
 	frames := c.nodes["n-b"].all()
 	for range 20 {

@@ -1,6 +1,6 @@
 //go:build race
 
-package words
+package datagram
 
 // race: the race detector is on; it allocates, too.
 const race = true

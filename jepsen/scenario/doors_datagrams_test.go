@@ -26,8 +26,8 @@ import (
 	"havip-cluster/jepsen/forge"
 	"havip-cluster/jepsen/netns"
 	"havip-cluster/membership"
+	"havip-cluster/membership/datagram"
 	"havip-cluster/membership/identity"
-	"havip-cluster/membership/words"
 )
 
 const (
@@ -53,7 +53,7 @@ type intruder struct {
 	b      *Bed
 	node   string
 	state  *fsm.State
-	words  *words.Socket
+	words  *datagram.Socket
 	gossip *membership.Gossip
 	said   int
 }
@@ -67,9 +67,9 @@ func (b *Bed) intrude(at int, s *fsm.State) *intruder {
 	log := slog.New(slog.DiscardHandler)
 	b.must(b.Lab.Node(at).Do(func() (err error) {
 		ip := b.Lab.Node(at).IP(0)
-		i.words, err = words.Open(words.Config{
+		i.words, err = datagram.Open(datagram.Config{
 			Cluster: id.ClusterID, Node: id.NodeID, Listen: netip.AddrPortFrom(ip, leasePort), State: func() *fsm.State { return s },
-			Keys: id.SpeechKeys, Receive: func(string, []byte) {}, Logger: log,
+			Keys: id.DatagramKeys, Receive: func(string, []byte) {}, Logger: log,
 		})
 		if err != nil {
 			return err
