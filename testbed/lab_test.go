@@ -18,6 +18,8 @@ import (
 
 	ns "github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"havip-cluster/testbed/labtest"
 )
 
 func TestOptions(t *testing.T) {
@@ -37,7 +39,7 @@ func TestEverybodyReachesEverybody(t *testing.T) {
 	for _, from := range append(l.Nodes(), l.Clients()...) {
 		for _, to := range l.Nodes() {
 			for eni := range 2 {
-				if !reaches(t, from, to.IP(eni), patienceOpen) {
+				if !reaches(t, from, to.IP(eni), labtest.PatienceOpen) {
 					t.Errorf("%s does not reach %s at %v", from.Name, to.Name, to.IP(eni))
 				}
 			}
@@ -51,7 +53,7 @@ func TestEverybodyReachesEverybody(t *testing.T) {
 func TestHostSeesOnlyItsDevices(t *testing.T) {
 	l := newLab(t, Options{Nodes: 1, ENIs: 2})
 	var names []string
-	must(t, l.Node(1).Do(func() error {
+	labtest.Must(t, l.Node(1).Do(func() error {
 		links, err := net.Interfaces()
 		for _, link := range links {
 			names = append(names, link.Name)
@@ -92,10 +94,10 @@ func TestDoLeavesThreadsAlone(t *testing.T) {
 
 func TestSideBySide(t *testing.T) {
 	a, b := newLab(t, Options{Nodes: 1}), newLab(t, Options{Nodes: 2})
-	if !reaches(t, a.Client(), a.Node(1).IP(0), patienceOpen) || !reaches(t, b.Client(), b.Node(2).IP(0), patienceOpen) {
+	if !reaches(t, a.Client(), a.Node(1).IP(0), labtest.PatienceOpen) || !reaches(t, b.Client(), b.Node(2).IP(0), labtest.PatienceOpen) {
 		t.Error("a lab does not work beside another")
 	}
-	if reaches(t, a.Client(), b.Node(2).IP(0), patienceCut) {
+	if reaches(t, a.Client(), b.Node(2).IP(0), labtest.PatienceCut) {
 		t.Error("two labs with the same addresses reach each other")
 	}
 }
@@ -104,20 +106,20 @@ func TestLinkCut(t *testing.T) {
 	l := newLab(t, Options{Nodes: 2})
 	n := l.Node(1)
 	for range 2 {
-		must(t, n.SetLink(0, false))
-		if up := try(t, func() (bool, error) { return n.Carrier(0) }); up {
+		labtest.Must(t, n.SetLink(0, false))
+		if up := labtest.Try(t, func() (bool, error) { return n.Carrier(0) }); up {
 			t.Error("the node still sees a carrier")
 		}
-		if reaches(t, l.Client(), n.IP(0), patienceCut) || reaches(t, n, l.Node(2).IP(0), patienceCut) {
+		if reaches(t, l.Client(), n.IP(0), labtest.PatienceCut) || reaches(t, n, l.Node(2).IP(0), labtest.PatienceCut) {
 			t.Error("traffic over a cut link")
 		}
-		if !reaches(t, l.Client(), l.Node(2).IP(0), patienceOpen) {
+		if !reaches(t, l.Client(), l.Node(2).IP(0), labtest.PatienceOpen) {
 			t.Error("the other node is cut too")
 		}
 		start := time.Now()
-		must(t, n.SetLink(0, true))
+		labtest.Must(t, n.SetLink(0, true))
 		t.Logf("link up after %v", time.Since(start))
-		if !reaches(t, l.Client(), n.IP(0), patienceOpen) {
+		if !reaches(t, l.Client(), n.IP(0), labtest.PatienceOpen) {
 			t.Error("no traffic after the link came back")
 		}
 	}
@@ -126,13 +128,13 @@ func TestLinkCut(t *testing.T) {
 func TestChildEndsWithLab(t *testing.T) {
 	l := newLab(t, Options{Nodes: 1})
 	cmd := l.Node(1).Command("sleep", "1000")
-	must(t, l.Node(1).Start(cmd))
+	labtest.Must(t, l.Node(1).Start(cmd))
 	time.Sleep(300 * time.Millisecond) // outlives the thread that would be reused otherwise
 	link := readlink(t, fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid))
 	if !slices.Contains(inodes(l), link) {
 		t.Errorf("child runs in %s, not in the lab", link)
 	}
-	must(t, l.Close())
+	labtest.Must(t, l.Close())
 	if err := cmd.Wait(); !killed(err) {
 		t.Errorf("child ended with %v, want SIGKILL", err)
 	}
@@ -151,20 +153,20 @@ func killed(err error) bool {
 func TestCloseLeavesNothing(t *testing.T) {
 	named := namedNamespaces(t)
 	l, err := New(Options{Nodes: 2})
-	must(t, err)
+	labtest.Must(t, err)
 	stop, err := l.Node(1).Respond(DefaultPort)
-	must(t, err)
-	p := try(t, func() (*Prober, error) { return l.Probe(t.Context(), l.Client(), l.Node(1).IP(0), DefaultPort, 0) })
+	labtest.Must(t, err)
+	p := labtest.Try(t, func() (*Prober, error) { return l.Probe(t.Context(), l.Client(), l.Node(1).IP(0), DefaultPort, 0) })
 	_, err = l.Attach("guest-1", 2, 1, 241)
-	must(t, err)
+	labtest.Must(t, err)
 	all := inodes(l)
 	if len(holders(t, all, "fd")) == 0 {
 		t.Fatal("the search does not even find the open lab")
 	}
 	p.Stop()
 	stop()
-	must(t, l.Close())
-	must(t, l.Close())
+	labtest.Must(t, l.Close())
+	labtest.Must(t, l.Close())
 	eventually(t, "something holds a namespace", func() bool { return len(holders(t, all, "")) == 0 })
 	if now := namedNamespaces(t); !slices.Equal(named, now) {
 		t.Errorf("named namespaces were %v and are %v", named, now)
@@ -175,12 +177,12 @@ func TestCloseLeavesNothing(t *testing.T) {
 // its namespaces.
 func TestKilledProcessLeavesNothing(t *testing.T) {
 	named := namedNamespaces(t)
-	owner := exec.Command(try(t, os.Executable))
+	owner := exec.Command(labtest.Try(t, os.Executable))
 	owner.Env = append(os.Environ(), labEnv+"=1")
 	owner.Stderr = os.Stderr
 	out, err := owner.StdoutPipe()
-	must(t, err)
-	must(t, owner.Start())
+	labtest.Must(t, err)
+	labtest.Must(t, owner.Start())
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		_ = owner.Process.Kill()
@@ -191,7 +193,7 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 	if got := readlink(t, filepath.Join("/proc", child, "ns/net")); !slices.Contains(all, got) {
 		t.Errorf("child in %s, not in one of %v", got, all)
 	}
-	must(t, owner.Process.Kill())
+	labtest.Must(t, owner.Process.Kill())
 	_ = owner.Wait()
 	eventually(t, "something holds a namespace", func() bool { return len(holders(t, all, "")) == 0 })
 	if now := namedNamespaces(t); !slices.Equal(named, now) {
@@ -236,7 +238,7 @@ func holders(t *testing.T, namespaces []string, kind string) []string {
 			continue
 		}
 		links, err := filepath.Glob(pattern)
-		must(t, err)
+		labtest.Must(t, err)
 		for _, link := range links {
 			if to, err := os.Readlink(link); err == nil && slices.Contains(namespaces, to) {
 				found = append(found, link)
@@ -245,7 +247,7 @@ func holders(t *testing.T, namespaces []string, kind string) []string {
 	}
 	if kind == "" {
 		mounts, err := os.ReadFile("/proc/self/mountinfo")
-		must(t, err)
+		labtest.Must(t, err)
 		for _, n := range namespaces {
 			if strings.Contains(string(mounts), n) {
 				found = append(found, "mount of "+n)
@@ -258,14 +260,14 @@ func holders(t *testing.T, namespaces []string, kind string) []string {
 func readlink(t *testing.T, path string) string {
 	t.Helper()
 	to, err := os.Readlink(path)
-	must(t, err)
+	labtest.Must(t, err)
 	return to
 }
 
 func namedNamespaces(t *testing.T) []string {
 	t.Helper()
 	names, err := filepath.Glob("/run/netns/*")
-	must(t, err)
+	labtest.Must(t, err)
 	return names
 }
 

@@ -3,6 +3,8 @@ package testbed
 import (
 	"testing"
 	"time"
+
+	"havip-cluster/testbed/labtest"
 )
 
 // A gap is between two answered probes, less an interval; the edges of a series are none.
@@ -22,7 +24,7 @@ func TestLongestGap(t *testing.T) {
 		{"the longer of two", []Probe{answered(1), lost(2), answered(3), lost(4), lost(5), answered(6)}, 2 * time.Millisecond},
 		{"edges", []Probe{lost(1), lost(9), answered(10), lost(11), lost(99)}, 0},
 	} {
-		p := try(t, func() (*Prober, error) {
+		p := labtest.Try(t, func() (*Prober, error) {
 			return l.Probe(t.Context(), l.Client(), l.Node(1).IP(0), DefaultPort, time.Millisecond)
 		})
 		p.Stop()

@@ -1,7 +1,6 @@
 package fakecloud
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -35,31 +34,23 @@ func page[T any](list []T, offset, limit *int) ([]T, *refusal) {
 	return list[from:min(from+most, len(list))], nil
 }
 
-func (c *Cloud) describeHAVIPs(body []byte, _ string) (map[string]any, *refusal) {
-	var p struct {
-		HaVipIds      []string
-		Filters       []filter
-		Offset, Limit *int
+// query is what both lists are asked with.
+type query struct {
+	Filters       []filter
+	Offset, Limit *int
+}
+
+// selected is the part of a list that a query asks for, as the API shows it, under name. filtered are the values of
+// one that a filter looks at.
+func selected[T any](name string, list []T, ids []string, id func(T) string, q query, filtered func(T, string) ([]string, bool), view func(T) map[string]any) (map[string]any, *refusal) {
+	if ids != nil && q.Filters != nil {
+		return nil, refuse("InvalidParameter.Coexist", "ids and Filters cannot be given together")
 	}
-	if no := decode(body, &p); no != nil {
-		return nil, no
-	}
-	if p.HaVipIds != nil && p.Filters != nil {
-		return nil, refuse("InvalidParameter.Coexist", "HaVipIds and Filters cannot be given together")
-	}
-	if len(p.HaVipIds) > 100 {
-		return nil, refuse("InvalidParameterValue.LimitExceeded", "HaVipIds has %d ids, at most 100", len(p.HaVipIds))
-	}
-	for _, id := range p.HaVipIds {
-		if !strings.HasPrefix(id, "havip-") {
-			return nil, refuse("InvalidParameterValue.Malformed", "%q is no id of a HAVIP", id)
-		}
-	}
-	list := []map[string]any{}
-	for _, v := range c.sorted() {
-		in := p.HaVipIds == nil || slices.Contains(p.HaVipIds, v.HaVipId)
-		for _, f := range p.Filters {
-			values, known := v.filtered(f.Name)
+	out := []map[string]any{}
+	for _, v := range list {
+		in := ids == nil || slices.Contains(ids, id(v))
+		for _, f := range q.Filters {
+			values, known := filtered(v, f.Name)
 			if !known {
 				return nil, refuse("InvalidParameter.FilterInvalidKey", "there is no filter %q", f.Name)
 			}
@@ -69,11 +60,28 @@ func (c *Cloud) describeHAVIPs(body []byte, _ string) (map[string]any, *refusal)
 			in = in && slices.ContainsFunc(values, func(s string) bool { return slices.Contains(f.Values, s) })
 		}
 		if in {
-			list = append(list, c.view(v))
+			out = append(out, view(v))
 		}
 	}
-	shown, no := page(list, p.Offset, p.Limit)
-	return map[string]any{"TotalCount": len(list), "HaVipSet": shown}, no
+	shown, no := page(out, q.Offset, q.Limit)
+	return map[string]any{"TotalCount": len(out), name: shown}, no
+}
+
+type havipsQuery struct {
+	HaVipIds []string
+	query
+}
+
+func (c *Cloud) describeHAVIPs(p havipsQuery, _ request) (map[string]any, *refusal) {
+	if len(p.HaVipIds) > 100 {
+		return nil, refuse("InvalidParameterValue.LimitExceeded", "HaVipIds has %d ids, at most 100", len(p.HaVipIds))
+	}
+	for _, id := range p.HaVipIds {
+		if no := isHAVIP(id); no != nil {
+			return nil, no
+		}
+	}
+	return selected("HaVipSet", c.sorted(), p.HaVipIds, func(v *HAVIP) string { return v.HaVipId }, p.query, (*HAVIP).filtered, c.view)
 }
 
 func tooLong(name string) bool { return utf8.RuneCountInString(name) > 60 }
@@ -126,16 +134,12 @@ type createParams struct {
 	ClientToken                                         string
 }
 
-func (c *Cloud) createHAVIP(body []byte, _ string) (map[string]any, *refusal) {
-	var p createParams
-	if no := decode(body, &p); no != nil {
-		return nil, no
-	}
+func (c *Cloud) createHAVIP(p createParams, r request) (map[string]any, *refusal) {
 	if len(p.ClientToken) > 64 {
 		return nil, refuse("InvalidParameterValue.TooLong", "ClientToken has at most 64 characters")
 	}
 	if m, again := c.tokens[p.ClientToken]; again && p.ClientToken != "" {
-		if m.body != string(bytes.TrimSpace(body)) {
+		if m.body != string(r.body) {
 			return nil, refuse("UnsupportedOperation.IdempotentParameterMismatch", "the token was used with other parameters")
 		}
 		if v, there := c.havips[m.id]; there {
@@ -162,7 +166,7 @@ func (c *Cloud) createHAVIP(body []byte, _ string) (map[string]any, *refusal) {
 	}
 	c.havips[v.HaVipId] = v
 	if p.ClientToken != "" {
-		c.tokens[p.ClientToken] = made{string(bytes.TrimSpace(body)), v.HaVipId}
+		c.tokens[p.ClientToken] = made{string(r.body), v.HaVipId}
 	}
 	return map[string]any{"HaVip": c.view(v)}, nil
 }
@@ -224,10 +228,17 @@ func (c *Cloud) used(ip netip.Addr) string {
 	return ""
 }
 
+func isHAVIP(id string) *refusal {
+	if !strings.HasPrefix(id, "havip-") {
+		return refuse("InvalidParameterValue.Malformed", "%q is no id of a HAVIP", id)
+	}
+	return nil
+}
+
 // named finds a HAVIP.
 func (c *Cloud) named(id string) (*HAVIP, *refusal) {
-	if !strings.HasPrefix(id, "havip-") {
-		return nil, refuse("InvalidParameterValue.Malformed", "%q is no id of a HAVIP", id)
+	if no := isHAVIP(id); no != nil {
+		return nil, no
 	}
 	v, there := c.havips[id]
 	if !there {
@@ -236,30 +247,41 @@ func (c *Cloud) named(id string) (*HAVIP, *refusal) {
 	return v, nil
 }
 
-func (c *Cloud) deleteHAVIP(body []byte, request string) (map[string]any, *refusal) {
-	var p struct{ HaVipId string }
-	if no := decode(body, &p); no != nil {
-		return nil, no
+// What is done to one HAVIP has these parameters.
+type (
+	havipOnly    struct{ HaVipId string }
+	havipAndName struct{ HaVipId, HaVipName string }
+	havipAndEIP  struct{ HaVipId, AddressIp string }
+)
+
+// idle finds the HAVIP of a task: no other one may be at work on it.
+func (c *Cloud) idle(id string) (*HAVIP, *refusal) {
+	v, no := c.named(id)
+	if no == nil && v.busy {
+		no = refuse("UnsupportedOperation.MutexOperationTaskRunning", "another task is at work")
 	}
-	v, no := c.named(p.HaVipId)
+	return v, no
+}
+
+// task does something to an idle HAVIP later.
+func (c *Cloud) task(v *HAVIP, r request, do func()) (map[string]any, *refusal) {
+	v.busy = true
+	c.begin(r.id, func() error { v.busy = false; do(); return nil })
+	return nil, nil
+}
+
+func (c *Cloud) deleteHAVIP(p havipOnly, r request) (map[string]any, *refusal) {
+	v, no := c.idle(p.HaVipId)
 	switch {
 	case no != nil:
 		return nil, no
 	case v.AddressIp != "":
 		return nil, refuse("UnsupportedOperation", "unbind EIP %s first", v.AddressIp)
-	case v.busy:
-		return nil, refuse("UnsupportedOperation.MutexOperationTaskRunning", "another task is at work")
 	}
-	v.busy = true
-	c.begin(request, func() error { delete(c.havips, v.HaVipId); return nil })
-	return nil, nil
+	return c.task(v, r, func() { delete(c.havips, v.HaVipId) })
 }
 
-func (c *Cloud) modifyHAVIP(body []byte, _ string) (map[string]any, *refusal) {
-	var p struct{ HaVipId, HaVipName string }
-	if no := decode(body, &p); no != nil {
-		return nil, no
-	}
+func (c *Cloud) modifyHAVIP(p havipAndName, _ request) (map[string]any, *refusal) {
 	v, no := c.named(p.HaVipId)
 	if no != nil {
 		return nil, no
@@ -273,15 +295,12 @@ func (c *Cloud) modifyHAVIP(body []byte, _ string) (map[string]any, *refusal) {
 
 type associations struct{ HaVipAssociationSet []Association }
 
-// set reads the parameters of both changes of a range.
-func (c *Cloud) set(body []byte) (p associations, no *refusal) {
-	if no := decode(body, &p); no != nil {
-		return p, no
-	}
+// check refuses what neither change of a range takes.
+func (p associations) check() *refusal {
 	if len(p.HaVipAssociationSet) == 0 {
-		return p, refuse("MissingParameter", "HaVipAssociationSet is required")
+		return refuse("MissingParameter", "HaVipAssociationSet is required")
 	}
-	return p, suits(p.HaVipAssociationSet)
+	return suits(p.HaVipAssociationSet)
 }
 
 // suits says what is wrong with members by themselves.
@@ -302,9 +321,8 @@ func suits(members []Association) *refusal {
 	return nil
 }
 
-func (c *Cloud) associate(body []byte, _ string) (map[string]any, *refusal) {
-	p, no := c.set(body)
-	if no != nil {
+func (c *Cloud) associate(p associations, _ request) (map[string]any, *refusal) {
+	if no := p.check(); no != nil {
 		return nil, no
 	}
 	added := map[string][]Association{}
@@ -345,9 +363,8 @@ func (c *Cloud) mayAssociate(v *HAVIP, a Association, now []Association) *refusa
 	return nil
 }
 
-func (c *Cloud) disassociate(body []byte, _ string) (map[string]any, *refusal) {
-	p, no := c.set(body)
-	if no != nil {
+func (c *Cloud) disassociate(p associations, _ request) (map[string]any, *refusal) {
+	if no := p.check(); no != nil {
 		return nil, no
 	}
 	for _, a := range p.HaVipAssociationSet {
@@ -366,18 +383,12 @@ func (c *Cloud) disassociate(body []byte, _ string) (map[string]any, *refusal) {
 	return nil, nil
 }
 
-func (c *Cloud) bindEIP(body []byte, request string) (map[string]any, *refusal) {
-	var p struct{ HaVipId, AddressIp string }
-	if no := decode(body, &p); no != nil {
-		return nil, no
-	}
-	v, no := c.named(p.HaVipId)
+func (c *Cloud) bindEIP(p havipAndEIP, r request) (map[string]any, *refusal) {
+	v, no := c.idle(p.HaVipId)
 	holder, known := c.eips[p.AddressIp]
 	switch {
 	case no != nil:
 		return nil, no
-	case v.busy:
-		return nil, refuse("UnsupportedOperation.MutexOperationTaskRunning", "another task is at work")
 	case v.AddressIp != "":
 		return nil, refuse("UnsupportedOperation.BindEIP", "%s has EIP %s", v.HaVipId, v.AddressIp)
 	case !known:
@@ -385,35 +396,22 @@ func (c *Cloud) bindEIP(body []byte, request string) (map[string]any, *refusal) 
 	case holder != "":
 		return nil, refuse("UnsupportedOperation", "EIP %s is bound to %s", p.AddressIp, holder)
 	}
-	v.busy, c.eips[p.AddressIp] = true, v.HaVipId
-	c.begin(request, func() error { v.busy, v.AddressIp = false, p.AddressIp; return nil })
-	return nil, nil
+	c.eips[p.AddressIp] = v.HaVipId
+	return c.task(v, r, func() { v.AddressIp = p.AddressIp })
 }
 
-func (c *Cloud) unbindEIP(body []byte, request string) (map[string]any, *refusal) {
-	var p struct{ HaVipId string }
-	if no := decode(body, &p); no != nil {
-		return nil, no
-	}
-	v, no := c.named(p.HaVipId)
+func (c *Cloud) unbindEIP(p havipOnly, r request) (map[string]any, *refusal) {
+	v, no := c.idle(p.HaVipId)
 	switch {
 	case no != nil:
 		return nil, no
-	case v.busy:
-		return nil, refuse("UnsupportedOperation.MutexOperationTaskRunning", "another task is at work")
 	case v.AddressIp == "":
 		return nil, refuse("UnsupportedOperation.UnbindEIP", "%s has no EIP", v.HaVipId)
 	}
-	v.busy = true
-	c.begin(request, func() error { c.eips[v.AddressIp] = ""; v.busy, v.AddressIp = false, ""; return nil })
-	return nil, nil
+	return c.task(v, r, func() { c.eips[v.AddressIp] = ""; v.AddressIp = "" })
 }
 
-func (c *Cloud) taskResult(body []byte, _ string) (map[string]any, *refusal) {
-	var p struct{ TaskId string }
-	if no := decode(body, &p); no != nil {
-		return nil, no
-	}
+func (c *Cloud) taskResult(p struct{ TaskId string }, _ request) (map[string]any, *refusal) {
 	t, there := c.tasks[p.TaskId]
 	if !there {
 		return nil, refuse("ResourceNotFound", "there is no task %s", p.TaskId)
@@ -421,34 +419,17 @@ func (c *Cloud) taskResult(body []byte, _ string) (map[string]any, *refusal) {
 	return map[string]any{"Status": t.status, "Output": t.output, "Result": []any{}}, nil
 }
 
-func (c *Cloud) describeENIs(body []byte, _ string) (map[string]any, *refusal) {
-	var p struct {
-		NetworkInterfaceIds []string
-		Filters             []filter
-		Offset, Limit       *int
+type enisQuery struct {
+	NetworkInterfaceIds []string
+	query
+}
+
+func (c *Cloud) describeENIs(p enisQuery, _ request) (map[string]any, *refusal) {
+	filtered := func(e ENI, name string) ([]string, bool) {
+		value, known := map[string]string{"vpc-id": c.cfg.VPC, "subnet-id": e.Subnet, "network-interface-id": e.ID, "attachment.instance-id": e.Instance}[name]
+		return []string{value}, known
 	}
-	if no := decode(body, &p); no != nil {
-		return nil, no
-	}
-	if p.NetworkInterfaceIds != nil && p.Filters != nil {
-		return nil, refuse("InvalidParameter.Coexist", "ids and Filters cannot be given together")
-	}
-	list := []map[string]any{}
-	for _, e := range c.cfg.ENIs {
-		in := p.NetworkInterfaceIds == nil || slices.Contains(p.NetworkInterfaceIds, e.ID)
-		for _, f := range p.Filters {
-			value, known := map[string]string{"vpc-id": c.cfg.VPC, "subnet-id": e.Subnet, "network-interface-id": e.ID, "attachment.instance-id": e.Instance}[f.Name]
-			if !known {
-				return nil, refuse("InvalidParameter.FilterInvalidKey", "there is no filter %q", f.Name)
-			}
-			in = in && slices.Contains(f.Values, value)
-		}
-		if in {
-			list = append(list, c.eniView(e))
-		}
-	}
-	shown, no := page(list, p.Offset, p.Limit)
-	return map[string]any{"TotalCount": len(list), "NetworkInterfaceSet": shown}, no
+	return selected("NetworkInterfaceSet", c.cfg.ENIs, p.NetworkInterfaceIds, func(e ENI) string { return e.ID }, p.query, filtered, c.eniView)
 }
 
 func (c *Cloud) eniView(e ENI) map[string]any {

@@ -91,7 +91,7 @@ func TestDocumentedCodes(t *testing.T) {
 		if row.action == "CreateHaVip" && row.code == "LimitExceeded" {
 			c.cfg.Quota = 1
 		}
-		_, no := actions[row.action](c, []byte(row.body), "request")
+		_, no := actions[row.action](c, request{"request", []byte(row.body)})
 		if no == nil || no.code != row.code {
 			t.Errorf("%s %s: %+v", row.action, row.body, no)
 		}

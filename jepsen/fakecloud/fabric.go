@@ -1,10 +1,16 @@
 package fakecloud
 
 import (
+	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mdlayher/arp"
+	"github.com/mdlayher/ethernet"
+	"github.com/mdlayher/packet"
 )
 
 // Announce is a gratuitous ARP frame that the fabric saw: sender MAC and the address that it claims. It reports whether
@@ -46,4 +52,37 @@ func permitted(v *HAVIP, e ENI) bool {
 	return slices.ContainsFunc(v.HaVipAssociationSet, func(a Association) bool {
 		return a.InstanceType == "ENI" && a.InstanceId == e.ID || a.InstanceType == "CVM" && a.InstanceId == e.Instance
 	})
+}
+
+// Hear hands the cloud what is announced at a device of the present network namespace, until stop:
+// gratuitous ARP is a broadcast, so any port of the switch shows it. seen, if it is not nil, is
+// called for each of these frames.
+func (c *Cloud) Hear(device string, seen func()) (stop func() error, err error) {
+	link, err := net.InterfaceByName(device)
+	if err != nil {
+		return nil, fmt.Errorf("fakecloud: %w", err)
+	}
+	conn, err := packet.Listen(link, packet.Raw, int(ethernet.EtherTypeARP), nil)
+	if err != nil {
+		return nil, fmt.Errorf("fakecloud: listen at %s: %w", device, err)
+	}
+	go func() { // ends with the connection
+		raw := make([]byte, 128)
+		for {
+			n, _, err := conn.ReadFrom(raw)
+			if err != nil {
+				return
+			}
+			var f ethernet.Frame
+			var p arp.Packet
+			if f.UnmarshalBinary(raw[:n]) != nil || p.UnmarshalBinary(f.Payload) != nil || p.SenderIP != p.TargetIP {
+				continue
+			}
+			if seen != nil {
+				seen()
+			}
+			c.Announce(p.SenderHardwareAddr.String(), p.SenderIP)
+		}
+	}()
+	return conn.Close, nil
 }

@@ -79,7 +79,7 @@ func (c *Cloud) api(w http.ResponseWriter, r *http.Request, f Fault) {
 }
 
 // answer does one action.
-func (c *Cloud) answer(r *http.Request, action, request string, body []byte) (out map[string]any, no *refusal) {
+func (c *Cloud) answer(r *http.Request, action, id string, body []byte) (out map[string]any, no *refusal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settle()
@@ -118,21 +118,38 @@ func (c *Cloud) answer(r *http.Request, action, request string, body []byte) (ou
 	if code := c.fault.Refuse[action]; code != "" {
 		return nil, refuse(code, "the fault says so")
 	}
-	return do(c, body, request)
+	return do(c, request{id, bytes.TrimSpace(body)})
+}
+
+// request is one call of an action, with its id and the parameters as JSON.
+type request struct {
+	id   string
+	body []byte
 }
 
 // actions are those that are implemented.
-var actions = map[string]func(c *Cloud, body []byte, request string) (map[string]any, *refusal){
-	"DescribeHaVips":             (*Cloud).describeHAVIPs,
-	"CreateHaVip":                (*Cloud).createHAVIP,
-	"DeleteHaVip":                (*Cloud).deleteHAVIP,
-	"ModifyHaVipAttribute":       (*Cloud).modifyHAVIP,
-	"AssociateHaVipInstance":     (*Cloud).associate,
-	"DisassociateHaVipInstance":  (*Cloud).disassociate,
-	"HaVipAssociateAddressIp":    (*Cloud).bindEIP,
-	"HaVipDisassociateAddressIp": (*Cloud).unbindEIP,
-	"DescribeVpcTaskResult":      (*Cloud).taskResult,
-	"DescribeNetworkInterfaces":  (*Cloud).describeENIs,
+var actions = map[string]func(*Cloud, request) (map[string]any, *refusal){
+	"DescribeHaVips":             with((*Cloud).describeHAVIPs),
+	"CreateHaVip":                with((*Cloud).createHAVIP),
+	"DeleteHaVip":                with((*Cloud).deleteHAVIP),
+	"ModifyHaVipAttribute":       with((*Cloud).modifyHAVIP),
+	"AssociateHaVipInstance":     with((*Cloud).associate),
+	"DisassociateHaVipInstance":  with((*Cloud).disassociate),
+	"HaVipAssociateAddressIp":    with((*Cloud).bindEIP),
+	"HaVipDisassociateAddressIp": with((*Cloud).unbindEIP),
+	"DescribeVpcTaskResult":      with((*Cloud).taskResult),
+	"DescribeNetworkInterfaces":  with((*Cloud).describeENIs),
+}
+
+// with reads the parameters of an action before it is done.
+func with[P any](do func(*Cloud, P, request) (map[string]any, *refusal)) func(*Cloud, request) (map[string]any, *refusal) {
+	return func(c *Cloud, r request) (map[string]any, *refusal) {
+		var p P
+		if no := decode(r.body, &p); no != nil {
+			return nil, no
+		}
+		return do(c, p, r)
+	}
 }
 
 // decode reads parameters as the API does: what it does not know is refused.

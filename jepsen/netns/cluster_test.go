@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"havip-cluster/testbed/labtest"
 )
 
 // fakeBinary stands in for havip-cluster: it notes each call in $CALLS, with its namespace, and
@@ -40,20 +42,20 @@ func newFakeCluster(t *testing.T) (c *Cluster, world string, calls func() []stri
 	t.Helper()
 	l, dir := newLab(t, Options{Nodes: 2}), t.TempDir()
 	binary := filepath.Join(dir, "fake")
-	must(t, os.WriteFile(binary, []byte(fakeBinary), 0o700))
+	labtest.Must(t, os.WriteFile(binary, []byte(fakeBinary), 0o700))
 	c = NewCluster(l, binary, dir)
 	c.Env = []string{"CALLS=" + filepath.Join(dir, "calls"), "WORLD=" + dir}
 	c.LogOnFailure(t)
 	return c, dir, func() []string {
-		text := try(t, func() ([]byte, error) { return os.ReadFile(filepath.Join(dir, "calls")) })
+		text := labtest.Try(t, func() ([]byte, error) { return os.ReadFile(filepath.Join(dir, "calls")) })
 		return strings.Split(strings.TrimSpace(string(text)), "\n")
 	}
 }
 
 func TestClusterForms(t *testing.T) {
 	c, world, calls := newFakeCluster(t)
-	must(t, c.Bootstrap())
-	must(t, c.JoinAll())
+	labtest.Must(t, c.Bootstrap())
+	labtest.Must(t, c.JoinAll())
 	eventually(t, "the second agent does not start", func() bool { return strings.Contains(c.Tail(2), "agent of") })
 	hosts := namespaces(t, append([]*Host{c.Lab.Switch()}, c.Lab.Nodes()...)...) // 0 is the switch
 	var seen []string
@@ -72,18 +74,18 @@ func TestClusterForms(t *testing.T) {
 			t.Errorf("no call %q in %q", want, seen)
 		}
 	}
-	if leader := try(t, c.Leader); leader != 2 {
+	if leader := labtest.Try(t, c.Leader); leader != 2 {
 		t.Errorf("leader %d", leader)
 	}
-	must(t, os.WriteFile(filepath.Join(world, "placement"), []byte(`[{"name":"web","state":"UNBIND","node":null,"epoch":1}]`), 0o600))
+	labtest.Must(t, os.WriteFile(filepath.Join(world, "placement"), []byte(`[{"name":"web","state":"UNBIND","node":null,"epoch":1}]`), 0o600))
 	if _, err := c.WaitOwned("web", 50*time.Millisecond); !errors.Is(err, ErrTimeout) {
 		t.Errorf("without an owner: %v", err)
 	}
-	must(t, os.WriteFile(filepath.Join(world, "placement"), []byte(`[{"name":"web","state":"AVAILABLE","node":"node-2","epoch":2}]`), 0o600))
-	if owner := try(t, func() (int, error) { return c.WaitOwned("web", time.Second) }); owner != 2 {
+	labtest.Must(t, os.WriteFile(filepath.Join(world, "placement"), []byte(`[{"name":"web","state":"AVAILABLE","node":"node-2","epoch":2}]`), 0o600))
+	if owner := labtest.Try(t, func() (int, error) { return c.WaitOwned("web", time.Second) }); owner != 2 {
 		t.Errorf("owner %d", owner)
 	}
-	must(t, c.Kill(2, syscall.SIGKILL))
+	labtest.Must(t, c.Kill(2, syscall.SIGKILL))
 	if _, err := c.WaitOwned("web", 50*time.Millisecond); !errors.Is(err, ErrTimeout) {
 		t.Errorf("a dead owner counts: %v", err)
 	}
@@ -94,29 +96,29 @@ func TestClusterSignals(t *testing.T) {
 	if err := c.Kill(1, syscall.SIGTERM); err == nil {
 		t.Error("signal to an agent that never was")
 	}
-	must(t, c.Start(1))
+	labtest.Must(t, c.Start(1))
 	eventually(t, "the agent does not start", func() bool { return strings.Contains(c.Tail(1), "agent of") })
 	if err := c.Start(1); err == nil {
 		t.Error("a second agent on one node")
 	}
-	must(t, c.Kill(1, syscall.SIGSTOP))
+	labtest.Must(t, c.Kill(1, syscall.SIGSTOP))
 	if !c.Running(1) {
 		t.Error("a stopped agent counts as dead")
 	}
-	must(t, c.Kill(1, syscall.SIGCONT))
-	must(t, c.Restart(1))
+	labtest.Must(t, c.Kill(1, syscall.SIGCONT))
+	labtest.Must(t, c.Restart(1))
 	eventually(t, "no second agent", func() bool { return strings.Count(c.Tail(1), "agent of") == 2 })
 	if !strings.Contains(c.Tail(1), "bye") {
 		t.Errorf("no orderly end in the log %q", c.Tail(1))
 	}
-	must(t, c.Kill(1, syscall.SIGKILL))
+	labtest.Must(t, c.Kill(1, syscall.SIGKILL))
 	if c.Running(1) {
 		t.Error("alive after SIGKILL")
 	}
-	must(t, c.Stop(1)) // nothing to stop
-	must(t, os.WriteFile(filepath.Join(world, "stubborn"), nil, 0o600))
-	must(t, c.Start(1))
-	must(t, c.Close())
+	labtest.Must(t, c.Stop(1)) // nothing to stop
+	labtest.Must(t, os.WriteFile(filepath.Join(world, "stubborn"), nil, 0o600))
+	labtest.Must(t, c.Start(1))
+	labtest.Must(t, c.Close())
 	if c.Running(1) {
 		t.Error("alive after Close")
 	}
@@ -124,11 +126,11 @@ func TestClusterSignals(t *testing.T) {
 
 func TestClusterGuards(t *testing.T) {
 	c, world, _ := newFakeCluster(t)
-	must(t, os.WriteFile(filepath.Join(world, "guarded"), nil, 0o600))
+	labtest.Must(t, os.WriteFile(filepath.Join(world, "guarded"), nil, 0o600))
 	agent := func() int {
 		t.Helper()
 		pid := 0
-		must(t, c.Start(1))
+		labtest.Must(t, c.Start(1))
 		eventually(t, "no agent below the guard", func() bool {
 			pid, _ = c.AgentPID(1)
 			name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
@@ -141,12 +143,12 @@ func TestClusterGuards(t *testing.T) {
 		return err == nil && !strings.Contains(string(stat), ") Z ")
 	}
 	pid := agent()
-	must(t, c.Kill(1, syscall.SIGKILL))
+	labtest.Must(t, c.Kill(1, syscall.SIGKILL))
 	if lives(pid) || c.Running(1) {
 		t.Error("SIGKILL did not meet both")
 	}
 	pid = agent()
-	must(t, c.KillAgent(1))
+	labtest.Must(t, c.KillAgent(1))
 	eventually(t, "the guard does not notice", func() bool { return !c.Running(1) })
 	if lives(pid) {
 		t.Error("the agent was not killed")
@@ -155,11 +157,11 @@ func TestClusterGuards(t *testing.T) {
 		t.Errorf("pid of a guard that is gone: %v", err)
 	}
 	pid = agent()
-	gone := try(t, func() (<-chan struct{}, error) { return c.KillGuard(1) })
+	gone := labtest.Try(t, func() (<-chan struct{}, error) { return c.KillGuard(1) })
 	if c.Running(1) || !lives(pid) {
 		t.Error("not only the guard was killed")
 	}
-	must(t, c.Close())
+	labtest.Must(t, c.Close())
 	<-gone
 	if lives(pid) {
 		t.Error("an agent without a guard is alive after Close")

@@ -9,6 +9,8 @@ import (
 
 	"havip-cluster/jepsen/checker"
 	"havip-cluster/jepsen/history"
+
+	"havip-cluster/testbed/labtest"
 )
 
 // settle is long enough for the first ARP exchange and some hundred probes.
@@ -68,7 +70,7 @@ func TestPlantedSecondOwner(t *testing.T) {
 	havip := l.Address(101)
 	setAddress(t, l.Node(1), 0, havip, true)
 	o := observe(t, l, havip, l.Address(102))
-	must(t, l.Loss(50)) // must not touch the observer
+	labtest.Must(t, l.Loss(50)) // must not touch the observer
 	time.Sleep(settle)
 	added := time.Now()
 	setAddress(t, l.Node(2), 0, havip, true)
@@ -97,9 +99,9 @@ func TestPlantedSecondOwner(t *testing.T) {
 // TestPlantedSecondOwnerByARPOnly: a node that only claims the address by ARP, and drops what it
 // is sent, is as much a second owner.
 func TestPlantedSecondOwnerByARPOnly(t *testing.T) {
-	l := try(t, func() (*Lab, error) { return New(Options{Nodes: 2, ENIs: 2}) })
-	t.Cleanup(func() { must(t, l.Close()) })
-	t.Cleanup(try(t, func() (func(), error) { return l.Node(1).Respond(DefaultPort) }))
+	l := labtest.Try(t, func() (*Lab, error) { return New(Options{Nodes: 2, ENIs: 2}) })
+	t.Cleanup(func() { labtest.Must(t, l.Close()) })
+	t.Cleanup(labtest.Try(t, func() (func(), error) { return l.Node(1).Respond(DefaultPort) }))
 	extra := l.Node(2) // without a responder
 	havip := l.Address(103)
 	setAddress(t, l.Node(1), 1, havip, true)
@@ -119,7 +121,7 @@ func TestUnreachableTarget(t *testing.T) {
 	l := newLab(t, Options{Nodes: 1})
 	ctx, cancel := context.WithTimeout(context.Background(), settle)
 	defer cancel()
-	nobody := try(t, func() (*Prober, error) { return l.Probe(ctx, l.Client(), l.Address(110), DefaultPort, 0) })
+	nobody := labtest.Try(t, func() (*Prober, error) { return l.Probe(ctx, l.Client(), l.Address(110), DefaultPort, 0) })
 	foreign := l.Subnet().Addr().As4()
 	foreign[0] = 192
 	elsewhere := probe(t, l, netip.AddrFrom4(foreign))

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"havip-cluster/testbed/labtest"
 )
 
 func TestPartition(t *testing.T) {
@@ -15,27 +17,27 @@ func TestPartition(t *testing.T) {
 	n, client := l.Nodes(), l.Client()
 	check := func(when string, from, to *Host, want bool) {
 		t.Helper()
-		patience := patienceCut
+		patience := labtest.PatienceCut
 		if want {
-			patience = patienceOpen
+			patience = labtest.PatienceOpen
 		}
 		if got := reaches(t, from, to.IP(0), patience); got != want {
 			t.Errorf("%s: %s reaches %s: %v, want %v", when, from.Name, to.Name, got, want)
 		}
 	}
-	must(t, l.Partition([]*Host{n[0], client}, []*Host{n[1], n[2], client}))
+	labtest.Must(t, l.Partition([]*Host{n[0], client}, []*Host{n[1], n[2], client}))
 	check("client in both groups", n[0], n[1], false)
 	check("client in both groups", n[2], n[0], false)
 	check("client in both groups", n[1], n[2], true)
 	check("client in both groups", client, n[0], true)
 	check("client in both groups", client, n[2], true)
 
-	must(t, l.Partition([]*Host{n[0]}, []*Host{n[1]}))
+	labtest.Must(t, l.Partition([]*Host{n[0]}, []*Host{n[1]}))
 	check("node 3 in no group", n[0], n[1], false)
 	check("node 3 in no group", n[0], n[2], true)
 	check("node 3 in no group", client, n[1], true)
 
-	must(t, l.Heal())
+	labtest.Must(t, l.Heal())
 	check("healed", n[0], n[1], true)
 }
 
@@ -43,12 +45,12 @@ func TestPartition(t *testing.T) {
 func TestOneWay(t *testing.T) {
 	l := newLab(t, Options{Nodes: 2})
 	a, b := l.Node(1), l.Node(2)
-	if !reaches(t, a, b.IP(0), patienceOpen) { // both now know each other's MAC
+	if !reaches(t, a, b.IP(0), labtest.PatienceOpen) { // both now know each other's MAC
 		t.Fatal("no connection to begin with")
 	}
-	must(t, l.OneWay(a, b))
+	labtest.Must(t, l.OneWay(a, b))
 	listen := func(h *Host) *net.UDPConn {
-		return try(t, func() (s *net.UDPConn, err error) {
+		return labtest.Try(t, func() (s *net.UDPConn, err error) {
 			err = h.Do(func() (err error) { s, err = net.ListenUDP("udp4", &net.UDPAddr{Port: 9}); return err })
 			return s, err
 		})
@@ -58,7 +60,7 @@ func TestOneWay(t *testing.T) {
 	defer socketB.Close()
 	arrives := func(from, to *net.UDPConn, at netip.Addr) bool {
 		_, err := from.WriteToUDPAddrPort([]byte("x"), netip.AddrPortFrom(at, 9))
-		must(t, err)
+		labtest.Must(t, err)
 		_ = to.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		_, _, err = to.ReadFromUDP(make([]byte, 1))
 		return err == nil
@@ -69,7 +71,7 @@ func TestOneWay(t *testing.T) {
 	if !arrives(socketB, socketA, a.IP(0)) {
 		t.Error("the open direction is cut")
 	}
-	must(t, l.Heal())
+	labtest.Must(t, l.Heal())
 	if !arrives(socketA, socketB, b.IP(0)) {
 		t.Error("not healed")
 	}
@@ -82,7 +84,7 @@ func TestLoss(t *testing.T) {
 	}
 	p := probe(t, l, l.Node(1).IP(0))
 	time.Sleep(50 * time.Millisecond) // resolve the MAC address first
-	must(t, l.Loss(30))
+	labtest.Must(t, l.Loss(30))
 	time.Sleep(time.Second)
 	p.Stop()
 	r := p.Report(0)
@@ -97,13 +99,13 @@ func TestLoss(t *testing.T) {
 // namespace of a closed lab.
 func TestCloseLetsGo(t *testing.T) {
 	l, err := New(Options{Nodes: 2})
-	must(t, err)
-	must(t, l.Partition([]*Host{l.Node(1)}, []*Host{l.Node(2)}))
+	labtest.Must(t, err)
+	labtest.Must(t, l.Partition([]*Host{l.Node(1)}, []*Host{l.Node(2)}))
 	o := observe(t, l, l.Address(100))
 	names := namespaces(t, append(l.Nodes(), l.Switch(), o.host)...)
 	held := func() (n int) {
 		links, err := filepath.Glob("/proc/self/fd/*")
-		must(t, err)
+		labtest.Must(t, err)
 		for _, link := range links {
 			if to, err := os.Readlink(link); err == nil && slices.Contains(names, to) {
 				n++
@@ -115,8 +117,8 @@ func TestCloseLetsGo(t *testing.T) {
 		t.Fatalf("%d descriptors of %d namespaces are found in the open lab", held(), len(names))
 	}
 	o.Stop()
-	must(t, l.Close())
-	must(t, l.Close())
+	labtest.Must(t, l.Close())
+	labtest.Must(t, l.Close())
 	if n := held(); n != 0 {
 		t.Errorf("%d descriptors hold namespaces of the closed lab", n)
 	}

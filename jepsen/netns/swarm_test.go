@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"havip-cluster/testbed/labtest"
 )
 
 // A swarm sees the gap of the one address that moves, and that an address without a host is dark.
@@ -14,7 +16,7 @@ func TestSwarm(t *testing.T) {
 		setAddress(t, l.Node(1), 0, a, true)
 	}
 	const every = 5 * time.Millisecond
-	s := try(t, func() (*Swarm, error) { return l.Swarm(t.Context(), l.Client(), list, DefaultPort, every) })
+	s := labtest.Try(t, func() (*Swarm, error) { return l.Swarm(t.Context(), l.Client(), list, DefaultPort, every) })
 	defer s.Stop()
 	time.Sleep(time.Second)
 	s.Reset()

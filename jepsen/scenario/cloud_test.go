@@ -13,10 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mdlayher/arp"
-	"github.com/mdlayher/ethernet"
-	"github.com/mdlayher/packet"
-
 	"havip-cluster/jepsen/fakecloud"
 )
 
@@ -71,35 +67,15 @@ func inCloud(t *testing.T) *cloudBed {
 	return b
 }
 
-// fabric hands the cloud what is announced: gratuitous ARP is a broadcast, so any port of the switch shows it.
+// fabric hands the cloud what is announced, and counts it.
 func (b *cloudBed) fabric() {
-	var conn *packet.Conn
+	var stop func() error
 	h := b.Lab.Client()
-	b.must(h.Do(func() error {
-		link, err := net.InterfaceByName(h.Device(0))
-		if err != nil {
-			return err
-		}
-		conn, err = packet.Listen(link, packet.Raw, int(ethernet.EtherTypeARP), nil)
+	b.must(h.Do(func() (err error) {
+		stop, err = b.cloud.Hear(h.Device(0), func() { b.frames.Add(1) })
 		return err
 	}))
-	b.t.Cleanup(func() { _ = conn.Close() })
-	go func() {
-		raw := make([]byte, 128)
-		for {
-			n, _, err := conn.ReadFrom(raw)
-			if err != nil {
-				return
-			}
-			var f ethernet.Frame
-			var p arp.Packet
-			if f.UnmarshalBinary(raw[:n]) != nil || p.UnmarshalBinary(f.Payload) != nil || p.SenderIP != p.TargetIP {
-				continue
-			}
-			b.frames.Add(1)
-			b.cloud.Announce(p.SenderHardwareAddr.String(), p.SenderIP)
-		}
-	}()
+	b.t.Cleanup(func() { _ = stop() })
 }
 
 // columns are the three of one HAVIP.

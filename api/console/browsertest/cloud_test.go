@@ -10,10 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mdlayher/arp"
-	"github.com/mdlayher/ethernet"
-	"github.com/mdlayher/packet"
-
 	"havip-cluster/jepsen/fakecloud"
 )
 
@@ -65,32 +61,11 @@ func (b *bed) cloud() *fakecloud.Cloud {
 	return cloud
 }
 
-// fabric hands the cloud what is announced: gratuitous ARP is a broadcast, so any port of the switch shows it.
+// fabric hands the cloud what is announced.
 func (b *bed) fabric(cloud *fakecloud.Cloud) {
 	b.t.Helper()
-	var conn *packet.Conn
+	var stop func() error
 	h := b.lab.Client()
-	b.must(h.Do(func() error {
-		link, err := net.InterfaceByName(h.Device(0))
-		if err != nil {
-			return err
-		}
-		conn, err = packet.Listen(link, packet.Raw, int(ethernet.EtherTypeARP), nil)
-		return err
-	}))
-	b.t.Cleanup(func() { _ = conn.Close() })
-	go func() {
-		raw := make([]byte, 128)
-		for {
-			n, _, err := conn.ReadFrom(raw)
-			if err != nil {
-				return
-			}
-			var f ethernet.Frame
-			var p arp.Packet
-			if f.UnmarshalBinary(raw[:n]) == nil && p.UnmarshalBinary(f.Payload) == nil && p.SenderIP == p.TargetIP {
-				cloud.Announce(p.SenderHardwareAddr.String(), p.SenderIP)
-			}
-		}
-	}()
+	b.must(h.Do(func() (err error) { stop, err = cloud.Hear(h.Device(0), nil); return err }))
+	b.t.Cleanup(func() { _ = stop() })
 }

@@ -1,0 +1,76 @@
+// Package labtest is what the tests of testbed and of jepsen/netns share.
+package labtest
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// Patience for a question to be answered. The kernel repeats an ARP request after one second, so
+// what was cut a moment ago may take that long to be reached; what is cut needs no such wait.
+const (
+	PatienceOpen = 4 * time.Second
+	PatienceCut  = 200 * time.Millisecond
+)
+
+// Main runs the tests, and fails when a goroutine outlives them. A test may start the test binary
+// again with a text in the environment variable env: then child is called with the text instead,
+// and its return is a failure.
+func Main(m *testing.M, env string, child func(text string) error) {
+	if text := os.Getenv(env); text != "" {
+		fmt.Fprintln(os.Stderr, child(text))
+		os.Exit(1)
+	}
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// Host can answer at a port until stop is called.
+type Host interface {
+	Respond(port int) (stop func(), err error)
+}
+
+// Ready takes what New of a lab has returned: it is closed with the test, and every node answers
+// at port. A machine on which there can be no lab fails the test: a skipped test proves nothing.
+func Ready[L interface {
+	Nodes() []H
+	Close() error
+}, H Host](t *testing.T, l L, err error, port int) L {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("these tests need root, or root of a user namespace: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, node := range l.Nodes() {
+		t.Cleanup(Try(t, func() (func(), error) { return node.Respond(port) }))
+	}
+	return l
+}
+
+// Must fails the test at once for an error.
+func Must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Try returns what f returns, and fails the test at once for an error.
+func Try[T any](t *testing.T, f func() (T, error)) T {
+	t.Helper()
+	v, err := f()
+	Must(t, err)
+	return v
+}
