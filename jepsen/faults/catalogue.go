@@ -55,7 +55,7 @@ var Catalogue = []Fault{
 	{Name: "wall clock", What: "somebody sets the wall clock", Sim: []string{"wall"}, Why: "setting the machine's would be rude"},
 	{Name: "busy cores", What: "busy loops on every core", Outage: true, Trial: true, Bench: []string{"eight busy loops"}, Why: "virtual time has no load; freezes at seams stand for it"},
 	{Name: "kernel fails", What: "calls of the edge to the kernel fail, its tables are flushed, a fence or an address is tampered with", Sim: []string{"edge", "flush", "stray", "keep", "unfence"}, Why: "on the real kernel by the tests of jepsen/scenario"},
-	{Name: "lying words", What: "gossip lies; datagrams are forged or sent again", Sim: []string{"lies", "forge", "replay"}, Why: "with real frames by the tests of jepsen/scenario"},
+	{Name: "forged messages", What: "gossip lies; datagrams are forged or sent again", Sim: []string{"lies", "forge", "replay"}, Why: "with real frames by the tests of jepsen/scenario"},
 	{Name: "membership", What: "a node is removed for good and joins again, empty", Trial: true, Sim: []string{"replace"}},
 	{Name: "operator", What: "moves and changes while faults happen; trial's workload does the same", Bench: []string{"planned move"},
 		Sim: []string{"move", "standby", "maintenance", "disable", "ban", "delete", "create", "recreate", "lease"}},

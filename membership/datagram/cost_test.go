@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// TestAWordAllocatesNothing: from Send through two real sockets to Receive. So a renewal on the real
+// TestAMessageAllocatesNothing: from Send through two real sockets to Receive. So a renewal on the real
 // wire costs what failover's test of it says.
-func TestAWordAllocatesNothing(t *testing.T) {
+func TestAMessageAllocatesNothing(t *testing.T) {
 	if race {
 		t.Skip("the race detector allocates, too")
 	}

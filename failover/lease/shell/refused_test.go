@@ -12,8 +12,8 @@ import (
 	"havip-cluster/fsm"
 )
 
-// TestRefusedByATwin: one cause is one line, and a process that another one keeps out ends.
-func TestRefusedByATwin(t *testing.T) {
+// TestRefusedAsADuplicate: one cause is one line, and a process that another one keeps out ends.
+func TestRefusedAsADuplicate(t *testing.T) {
 	const length = 500 * time.Millisecond
 	var logs bytes.Buffer
 	now := lease.Instant(time.Hour)

@@ -136,9 +136,9 @@ func BenchmarkRenewal(b *testing.B) {
 
 // A renewal allocates nothing up to the carrier: neither at the holder, nor in the datagrams up to the
 // carrier, nor at the voters. Under the race detector sync.Pool forgets at random, so there
-// the figure says nothing. The rest of the way is held by tests of the real parts: TestAWordAllocatesNothing
+// the figure says nothing. The rest of the way is held by tests of the real parts: TestAMessageAllocatesNothing
 // (membership/datagram) and TestVoterSetIsMadeOnce (agent).
-func TestRenewalAllocatesNothingUpToTheCarrier(t *testing.T) {
+func TestRenewalAllocatesNothingUpToTheSocket(t *testing.T) {
 	r := newRenewing(t, 3)
 	r.renew()
 	if n := testing.AllocsPerRun(1000, r.renew); n != 0 && !raceDetector {
