@@ -15,29 +15,22 @@ import (
 // what it was shown with, in the field "was": what its user left as it was is not sent, and stays as the other made it.
 // What both changed is refused, with the other's value in sight.
 
-// shownHAVIP is what the form of a HAVIP shows; the names are those of api.HAVIPChange.
+// shownHAVIP is what the form of a HAVIP was made from: it shows some of the settings. The names are those of
+// api.HAVIPChange.
 type shownHAVIP struct {
-	Name        string         `json:"name"`
-	Description string         `json:"description"`
-	Failback    string         `json:"failback"`
-	Priority    int            `json:"priority"`
-	Stickiness  int            `json:"stickiness"`
-	Weight      int            `json:"weight"`
-	FailLimit   int            `json:"fail_limit"`
-	Prefer      map[string]int `json:"prefer"`
-	Managed     bool           `json:"managed"`
-	Maintenance bool           `json:"maintenance"`
-	Range       api.Range      `json:"range"`
+	Name  string    `json:"name"`
+	Range api.Range `json:"range"`
+	api.View
+	// Description is that of View, which is left out of JSON where it is empty: a form that showed none says so.
+	Description string `json:"description"`
 }
 
-func shownOf(h api.HAVIP) shownHAVIP {
-	return shownHAVIP{h.Name, h.Description, h.Failback, h.Priority, h.Stickiness, h.Weight, h.FailLimit, h.View.Prefer, h.Managed, h.Maintenance, h.Range}
-}
+func shownOf(h api.HAVIP) shownHAVIP { return shownHAVIP{h.Name, h.Range, h.View, h.Description} }
 
 // over is a HAVIP as the form showed it.
 func (s shownHAVIP) over(h api.HAVIP) api.HAVIP {
-	h.Name, h.Description, h.Failback, h.Priority, h.Stickiness, h.Weight, h.FailLimit = s.Name, s.Description, s.Failback, s.Priority, s.Stickiness, s.Weight, s.FailLimit
-	h.View.Prefer, h.Managed, h.Maintenance, h.Range = s.Prefer, s.Managed, s.Maintenance, s.Range
+	h.Name, h.Range, h.View = s.Name, s.Range, s.View
+	h.Description = s.Description
 	return h
 }
 
