@@ -41,9 +41,9 @@ type Peer struct {
 
 // parseMessage reads a line; false if it is not a whole message of this version.
 func parseMessage(line []byte) (Message, bool) {
-	var w Message
-	err := json.Unmarshal(line, &w)
-	return w, err == nil && w.Version == messageVersion && len(w.Peers) <= PeersMax
+	var m Message
+	err := json.Unmarshal(line, &m)
+	return m, err == nil && m.Version == messageVersion && len(m.Peers) <= PeersMax
 }
 
 // Client writes messages to the guard.
@@ -72,18 +72,18 @@ func NewClient() (*Client, error) {
 	return &Client{pipe: os.NewFile(childFD, "guard")}, nil
 }
 
-// Tell writes w if it is news. What fails is told again the next time; a guard that is
+// Send writes m if it is news. What fails is sent again the next time; a guard that is
 // dead has sent its signal.
-func (t *Client) Send(w Message) {
-	w.Version = messageVersion
-	line, err := json.Marshal(w)
-	if err != nil || string(line) == t.last {
+func (c *Client) Send(m Message) {
+	m.Version = messageVersion
+	line, err := json.Marshal(m)
+	if err != nil || string(line) == c.last {
 		return
 	}
-	t.last = string(line)
-	_ = t.pipe.SetWriteDeadline(time.Now().Add(sendWait))
+	c.last = string(line)
+	_ = c.pipe.SetWriteDeadline(time.Now().Add(sendWait))
 	// It begins with the end of a line, for the half line that a failed write leaves.
-	if _, err := t.pipe.WriteString("\n" + t.last + "\n"); err != nil && !errors.Is(err, unix.EPIPE) {
-		t.last = ""
+	if _, err := c.pipe.WriteString("\n" + c.last + "\n"); err != nil && !errors.Is(err, unix.EPIPE) {
+		c.last = ""
 	}
 }
