@@ -120,7 +120,7 @@ func settled(t *testing.T) *Cloud {
 	})
 	for i := range 3 {
 		body := fmt.Sprintf(`{"VpcId":"vpc-fake0001","HaVipName":"web-%d","SubnetId":"subnet-a","Vip":"10.0.0.%d"}`, i, 100+i)
-		if _, no := c.createHAVIP([]byte(body), ""); no != nil {
+		if _, no := actions["CreateHaVip"](c, request{"request", []byte(body)}); no != nil {
 			t.Fatal(no)
 		}
 	}
