@@ -107,7 +107,7 @@ func (c *Controller) heard(now lease.Instant, s *fsm.State, node string, index u
 		maps.DeleteFunc(c.applied, func(id string, _ appliedAt) bool { _, member := s.Nodes[id]; return !member })
 	}
 	sess, open := s.SessionOf(node)
-	return a.behind >= behindWords || open && sess.Behind != 0
+	return a.behind >= behindInARow || open && sess.Behind != 0
 }
 
 // reportBehind puts into the log which holders do not apply it, and asks those what they know of.

@@ -36,7 +36,7 @@ func TestAStoryIsToldUntilTheLogHasIt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var got []time.Duration // in ms; only of the narrator's goroutine until it has ended
+				var got []time.Duration // in ms; only of the stepReporter's goroutine until it has ended
 				log, start := new(led), time.Now()
 				log.state.Store(newStage(3).head())
 				v := log.State().HAVIPList()[0]
@@ -45,11 +45,11 @@ func TestAStoryIsToldUntilTheLogHasIt(t *testing.T) {
 						got = append(got, time.Since(start)/time.Millisecond)
 					}
 				})
-				n := newNarrator(Config{Node: "A", Log: log, Mail: mail, Clock: func() lease.Instant { return lease.Instant(time.Now().UnixNano()) }})
+				n := newStepReporter(Config{Node: "A", Log: log, Mail: mail, Clock: func() lease.Instant { return lease.Instant(time.Now().UnixNano()) }})
 				ctx, stop := context.WithCancel(t.Context())
 				done := make(chan struct{})
 				go func() { defer close(done); n.run(ctx) }()
-				n.queue <- story{word: wire.StepsWord{HAVIP: v.ID, Epoch: v.Epoch}}
+				n.queue <- stepReport{message: wire.StepsMessage{HAVIP: v.ID, Epoch: v.Epoch}}
 				if row.recordedAfter > 0 {
 					time.Sleep(row.recordedAfter)
 					s := *log.State()
