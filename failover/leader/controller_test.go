@@ -228,7 +228,7 @@ func TestAtRestTheVoterIsNotAsked(t *testing.T) {
 	if n := asked(); n != 0 {
 		t.Errorf("at rest it asks %d times", n)
 	}
-	if b.c.take(wire.Message{From: "n-n2", Status: &wire.StatusWord{Applied: b.state.Index}}) {
+	if b.c.take(wire.Message{From: "n-n2", Status: &wire.StatusMessage{Applied: b.state.Index}}) {
 		t.Error("a node's word of how far it is makes a turn")
 	}
 	list := b.state.HAVIPList()
