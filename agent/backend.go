@@ -322,6 +322,7 @@ func (b *backend) Local() api.Local {
 	disk := b.node.Disk()
 	out := api.Local{Fence: b.fence, FenceHook: b.hook, FenceProved: b.proved, LogBytes: disk.Bytes}
 	out.Voters, out.Votes = b.otherVoters()
+	out.Heard = b.node.LeaderHeard()
 	where, plane := b.plane()
 	out.Plane = api.Plane{Process: where, RealTime: plane.RealTime, MemoryLocked: plane.Locked, Refused: plane.Refused, Throttled: plane.Throttled}
 	if disk.Stalled {

@@ -120,6 +120,8 @@ type Local struct {
 	// where the state is not there yet. Votes: this node votes, too.
 	Voters []string
 	Votes  bool
+	// Heard is when a leader was last heard; zero: not since the agent's start, or this node leads.
+	Heard time.Time
 }
 
 // LocalCheck is what the node itself knows of one of its checks: newer than the log, which only

@@ -56,6 +56,17 @@ type LocalView struct {
 	Observed         []Observation `json:"observed"`
 	LogBytes         int64         `json:"log_bytes"`
 	Plane            Plane         `json:"lease_plane" doc:"What the threads that renew and answer have of the host"`
+	// HeardMS is there without a leader alone.
+	HeardMS *int64 `json:"leader_heard_ms,omitempty" doc:"Without a leader: how long ago this node last heard one; absent: not since its start"`
+}
+
+// heardAgo is how long ago a node without a leader heard one, in milliseconds; nil: not since its start.
+func heardAgo(l Local) *int64 {
+	if l.Heard.IsZero() {
+		return nil
+	}
+	ago := max(0, time.Since(l.Heard).Milliseconds())
+	return &ago
 }
 
 // problemsOfAKind is how many problems of one kind the status lists; one more line counts the
@@ -102,6 +113,7 @@ func (s *Server) status(st *fsm.State) Status {
 	h, at := &health{&out, map[string]int{}}, time.Now().UnixNano()
 	h.gaveUp(st, at)
 	if out.Leader == nil {
+		out.Local.HeardMS = heardAgo(l)
 		h.leaderless(l)
 	}
 	h.members(out.Members)

@@ -3,6 +3,7 @@ package api
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"havip-cluster/fsm"
 )
@@ -24,6 +25,12 @@ func TestWhoHasToBeThere(t *testing.T) {
 		if len(h.out.Problems) != 1 || h.out.Health != HealthRed || !strings.Contains(h.out.Problems[0], row.want) {
 			t.Errorf("%s: %s %q, want %q", row.name, h.out.Health, h.out.Problems, row.want)
 		}
+	}
+	if ago := heardAgo(Local{Heard: time.Now().Add(-time.Minute)}); ago == nil || *ago < 60_000 {
+		t.Errorf("heard a minute ago: %v ms", ago)
+	}
+	if heardAgo(Local{}) != nil {
+		t.Error("never heard, and yet an age")
 	}
 	st := fsm.New()
 	st.Nodes["n-2"] = fsm.Node{ID: "n-2", Name: "node-2", Role: fsm.RoleVoter}

@@ -247,13 +247,19 @@ func TestExitCodes(t *testing.T) {
 
 // TestStatusWithoutLeader: what the node knows is printed all the same.
 func TestStatusWithoutLeader(t *testing.T) {
+	known, ok := answers()["/v1/status"].(api.Status)
+	if !ok {
+		t.Fatalf("%T", answers()["/v1/status"])
+	}
+	heard := int64(61_400)
+	known.Leader, known.Local.HeardMS = nil, &heard
 	dir := agentWith(t, map[string]any{
-		"stale":      answers()["/v1/status"],
+		"stale":      known,
 		"/v1/status": api.Problem{Status: 503, Code: "NoLeader", Detail: "no leader is known"},
 	})
 	var stdout, stderr bytes.Buffer
 	code := run([]string{"status", "--data-dir", dir, "--timeout", "300ms"}, &stdout, &stderr)
-	if code != 3 || !strings.Contains(stdout.String(), "node-2") || !strings.Contains(stderr.String(), "no leader answers") {
+	if code != 3 || !strings.Contains(stdout.String(), "1 had an owner when this node last heard a leader, 1m1s ago; who serves now it cannot know") || !strings.Contains(stderr.String(), "no leader answers") {
 		t.Errorf("%d %q %q", code, &stdout, &stderr)
 	}
 }

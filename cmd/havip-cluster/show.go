@@ -185,8 +185,16 @@ func (g *globals) status(ctx context.Context, c *api.Client) (health string, err
 	return known.Health, fmt.Errorf("%w: no leader answers, so this is what the asked node knows; nothing can be changed until a majority of the voters is back", api.ErrNoLeader)
 }
 
-// havipsText counts the HAVIPs by what is known of their service.
+// havipsText counts the HAVIPs by what is known of their service. Without a leader that is what this node has
+// applied, and how old it is: it cannot know who serves now.
 func havipsText(st api.Status) string {
+	if st.Leader == nil {
+		when := "at the end of the log that this node has"
+		if ms := st.Local.HeardMS; ms != nil {
+			when = fmt.Sprintf("when this node last heard a leader, %s ago", (time.Duration(*ms) * time.Millisecond).Round(time.Second))
+		}
+		return fmt.Sprintf("%d; %d had an owner %s; who serves now it cannot know", st.HAVIPs, st.Owned, when)
+	}
 	text := fmt.Sprintf("%d, %d with an owner", st.HAVIPs, st.Owned)
 	if st.Pending > 0 {
 		text += fmt.Sprintf(", %d of them pending", st.Pending)
