@@ -76,8 +76,8 @@ packages: ## deb and rpm in bin/packages
 	@ls -l $(BIN)/packages
 
 .PHONY: packages-test
-packages-test: ## packages twice the same, then installed, upgraded, removed and purged in a clean root (root, debootstrap)
-	$(call install,debootstrap lintian rpm rpmlint)
+packages-test: ## packages twice the same; installed, upgraded, removed and purged in a clean root, and in three as a cluster (root, debootstrap)
+	$(call install,debootstrap lintian rpm rpmlint systemd)
 	packaging/test.sh
 
 .PHONY: image

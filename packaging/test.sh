@@ -1,7 +1,8 @@
 #!/bin/sh
 # The life of the package in a clean Debian root: built twice, installed, upgraded, removed, purged.
 # Needs root, debootstrap and the network; run by `make packages-test`. With the word quick it takes the
-# packages that are there.
+# packages that are there. Last comes the life of three hosts with the packages of the version before and of now
+# (jepsen/scenario, TestLifeOfPackages); BEFORE is the commit of the version before.
 set -eu
 bin=$(pwd)/bin
 root=$bin/root
@@ -29,6 +30,7 @@ rpm -qpl "$rpm" | grep -qx /usr/bin/havip-cluster || fail "the rpm lacks the pro
 
 say "a clean root"
 [ -x "$root/bin/sh" ] || debootstrap --variant=minbase bookworm "$root" >"$bin/debootstrap.log" 2>&1 || fail "debootstrap: see $bin/debootstrap.log"
+! mountpoint -q "$root/proc" || umount "$root/proc" # debootstrap leaves it where no other one may be mounted
 inside() { chroot "$root" "$@"; }
 inside dpkg --purge havip-cluster >/dev/null 2>&1 || true
 cp "$deb" "$root/tmp/havip.deb"
@@ -60,4 +62,25 @@ said=$(lintian --tag-display-limit 0 --fail-on none "$deb" 2>/dev/null | grep '^
 [ -z "$said" ] || fail "lintian: $said"
 said=$(rpmlint -c packaging/rpmlint.toml "$rpm" 2>&1 | grep -E ': [EW]: ' || true)
 [ -z "$said" ] || fail "rpmlint: $said"
+
+# The package of an earlier commit is built by that commit's own rules, from its files.
+before=${BEFORE:-8f6a2350}
+if [ ! -e "$bin/before-$before.deb" ]; then
+	say "the version before: $before"
+	git rev-parse -q --verify "$before^{commit}" >/dev/null || fail "$before is not here: git fetch --unshallow, or name another one by BEFORE"
+	tree=$(mktemp -d "$bin/before.XXXXXX")
+	git archive "$before" | tar -xf - -C "$tree"
+	time=$(TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ "$before")
+	make -s -C "$tree" packages VERSION="0.0.0~0.$before" PACKAGE_VERSION="0.0.0~0.$before" PACKAGE_TIME="$time" >/dev/null
+	cp "$tree"/bin/packages/*.deb "$bin/before-$before.deb"
+	rm -rf "$tree"
+fi
+say "three hosts: install, bootstrap, join, upgrade one node at a time, remove (bin/packages-life.log)"
+rm -rf "$bin/life" && mkdir "$bin/life"
+cp "$bin/before-$before.deb" "$bin/life/before.deb"
+cp "$deb" "$bin/life/now.deb"
+ln -s "$root" "$bin/life/root"
+HAVIP_PACKAGES=$bin/life go test -count=1 -v -timeout 20m -run 'TestLifeOfPackages$' ./jepsen/scenario >"$bin/packages-life.log" 2>&1 || { tail -n 60 "$bin/packages-life.log"; fail "the life of the packages"; }
+grep '== ' "$bin/packages-life.log"
+grep -q '^--- PASS: TestLifeOfPackages' "$bin/packages-life.log" || fail "the life of the packages was not tried"
 say "all well"

@@ -22,6 +22,12 @@ func (c *Cluster) ShiftClock(i int, seconds int64) {
 // agentCommand is the command of Start. Called with mu held.
 func (c *Cluster) agentCommand(i int) *exec.Cmd {
 	args := append([]string{"agent"}, c.AgentArgs...)
+	if start, err := c.startOf(i); c.root(i) != "" && err == nil {
+		cmd := c.Lab.Node(i).Command(start[0], append(start[1:], c.AgentArgs...)...)
+		cmd.Path, cmd.Err = start[0], nil // it is looked for inside
+		cmd.Env = append(os.Environ(), c.Env...)
+		return cmd
+	}
 	seconds := c.shifted[i]
 	if seconds == 0 {
 		return c.command(i, args...)

@@ -58,6 +58,10 @@ type Cluster struct {
 	AgentArgs []string
 	// Environment is that of the agents; commands run in InHost. NewCluster sets InNetnsExec.
 	Environment Environment
+	// Image is that of InImage.
+	Image *Image
+	// Roots are those of InRoot, one for each node, with the package installed: program, unit and data directory are there.
+	Roots []string
 	// Unit is the path of the unit file, for InUnit and InRunc.
 	Unit string
 
@@ -88,14 +92,23 @@ func NewCluster(l *Lab, binary, dir string) *Cluster {
 func (c *Cluster) NodeName(i int) string { return c.Lab.Node(i).Name }
 
 // DataDir is the data directory of node i.
-func (c *Cluster) DataDir(i int) string { return filepath.Join(c.Dir, fmt.Sprintf("node%d", i)) }
+func (c *Cluster) DataDir(i int) string {
+	if root := c.root(i); root != "" {
+		return filepath.Join(root, rootData)
+	}
+	return filepath.Join(c.Dir, fmt.Sprintf("node%d", i))
+}
 
 // LogPath is the file with everything that the agents of node i wrote to stderr and stdout.
-func (c *Cluster) LogPath(i int) string { return c.DataDir(i) + ".log" }
+func (c *Cluster) LogPath(i int) string { return filepath.Join(c.Dir, fmt.Sprintf("node%d.log", i)) }
 
 // command prepares a command of the binary at node i.
 func (c *Cluster) command(i int, args ...string) *exec.Cmd {
-	cmd := c.Lab.Node(i).Command(c.Binary, append([]string{"--data-dir", c.DataDir(i)}, args...)...)
+	program := append([]string{c.Binary, "--data-dir", c.DataDir(i)}, args...)
+	if root := c.root(i); root != "" { // as an operator types it there
+		program = append([]string{"chroot", root, rootProgram}, args...)
+	}
+	cmd := c.Lab.Node(i).Command(program[0], program[1:]...)
 	cmd.Env = append(os.Environ(), c.Env...)
 	return cmd
 }
@@ -207,7 +220,7 @@ func (c *Cluster) Start(i int) error {
 	if err := c.wrap(a.cmd, i, c.Environment); err != nil {
 		return err
 	}
-	if c.Environment == InRunc {
+	if c.Environment == InRunc || c.Environment == InImage {
 		a.pidFile = filepath.Join(c.DataDir(i)+".runc", "pid")
 	}
 	a.cmd.Stdout, a.cmd.Stderr = log, log

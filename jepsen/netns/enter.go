@@ -31,6 +31,10 @@ func enter(text string) error {
 		err = freshSys()
 	case InUnit:
 		err = e.restrict()
+	case InRoot:
+		if err = enterRoot(e.Root); err == nil && e.Sandbox != nil {
+			err = e.restrict()
+		}
 	default:
 		err = fmt.Errorf("netns: environment %q cannot be entered", e.Kind)
 	}

@@ -2,6 +2,7 @@ package netns
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -29,12 +30,18 @@ const (
 	// InRunc is a container of runc(8) with the host's network: a read-only root, no bpffs, and
 	// of the capabilities those of the unit file. It needs root.
 	InRunc Environment = "runc"
+	// InImage is a container of runc(8) from Cluster.Image, as its compose file says; only agents
+	// run there. It needs root.
+	InImage Environment = "image"
+	// InRoot is a root file system of the node's own (Cluster.Roots), for agents with the restrictions of
+	// the unit that is installed there. It needs root.
+	InRoot Environment = "root"
 	// InUnit has the restrictions of the unit file (Cluster.Unit), rebuilt without systemd:
 	// mounts, capabilities, system call filter. It needs root.
 	InUnit Environment = "unit"
 )
 
-// Environments are all of them.
+// Environments are all of them that run any program.
 func Environments() []Environment {
 	return []Environment{InHost, InNetnsExec, InUnshare, InRunc, InUnit}
 }
@@ -55,7 +62,8 @@ type entry struct {
 	Argv    []string
 	Keep    []string // folders that stay visible, whatever is mounted over them
 	Write   []string // those of Keep that can be written to
-	Sandbox *Sandbox // InUnit
+	Sandbox *Sandbox // InUnit, and agents InRoot
+	Root    string   // InRoot
 }
 
 // wrap makes a command of the binary run in an environment. id names a container; it is unique
@@ -79,7 +87,20 @@ func (c *Cluster) wrap(cmd *exec.Cmd, i int, in Environment) error {
 			return fmt.Errorf("netns: %w", err)
 		}
 	}
-	if in == InRunc {
+	if in == InRoot {
+		if err := c.wrapRoot(cmd, i, &e); err != nil {
+			return err
+		}
+	}
+	if in == InImage {
+		if c.Image == nil {
+			return errors.New("netns: no image")
+		}
+		if err := os.MkdirAll(c.DataDir(i), 0o700); err != nil {
+			return fmt.Errorf("netns: %w", err)
+		}
+	}
+	if in == InRunc || in == InImage {
 		return c.wrapRunc(cmd, i, e)
 	}
 	text, err := json.Marshal(e)

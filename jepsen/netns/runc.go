@@ -41,12 +41,18 @@ func (c *Cluster) wrapRunc(cmd *exec.Cmd, i int, e entry) error {
 	if err := os.Remove(pidFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("netns: bundle: %w", err)
 	}
-	if e.Sandbox.Capabilities, err = held(e.Sandbox.Capabilities); err != nil {
-		return err
-	}
 	// The network namespace is known by this process's descriptor alone.
 	network := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), c.Lab.Node(i).Namespace())
-	text, err := json.MarshalIndent(container(e, cmd.Env, network), "", "  ")
+	var config object
+	if e.Kind == InImage {
+		config, err = c.Image.container(c.DataDir(i), network, c.AgentArgs)
+	} else if e.Sandbox.Capabilities, err = held(e.Sandbox.Capabilities); err == nil {
+		config = container(e, cmd.Env, network)
+	}
+	if err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(config, "", "  ")
 	if err != nil {
 		return err
 	}
