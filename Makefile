@@ -85,6 +85,12 @@ image: build ## an OCI image of the program alone, as a tar in bin (no daemon)
 	$(GO) run ./packaging/oci -binary $(BIN)/havip-cluster -arch $(ARCH) -version '$(VERSION)' -out $(BIN)/havip-cluster.oci.tar
 	@ls -l $(BIN)/havip-cluster.oci.tar
 
+# A module of its own: the product needs none of what knows these schemas.
+.PHONY: deploy-test
+deploy-test: ## the examples of docs/deploy against the schemas of Kubernetes, compose, cloud-init and Ansible
+	$(call install,cloud-init ansible-core)
+	cd packaging/deploytest && $(GO) test -count=1 -v . | grep -E '^(---|FAIL|ok)|test.go'
+
 .PHONY: demo
 demo: build ## three nodes on this machine, a crash, the measured gap (root)
 	$(BIN)/havip-cluster demo

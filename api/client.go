@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -126,12 +127,20 @@ func (c *Client) do(ctx context.Context, r call) error {
 	return c.unreachable(last, timeout)
 }
 
+// noNode reports whether a data directory has no node: neither bootstrap nor join was there.
+func noNode(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, "identity.json"))
+	return errors.Is(err, os.ErrNotExist)
+}
+
 // unreachable says in a sentence why nobody answered, and what to do.
 func (c *Client) unreachable(err error, timeout time.Duration) error {
 	if c.local {
 		switch {
 		case errors.Is(err, os.ErrPermission):
 			return fmt.Errorf("%w: the socket %s is for root only; run this as root", ErrUnreachable, c.where)
+		case errors.Is(err, os.ErrNotExist) && noNode(filepath.Dir(c.where)):
+			return fmt.Errorf("%w: there is no node in %s: make the first one with `havip-cluster bootstrap`, every other one with `havip-cluster join`, and then start `havip-cluster agent`; or name another one with --address or --data-dir", ErrUnreachable, filepath.Dir(c.where))
 		case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 			return fmt.Errorf("%w: no agent listens on %s; start it with `havip-cluster agent`, or name another one with --address or --data-dir", ErrUnreachable, c.where)
 		}

@@ -379,14 +379,6 @@ func (n *Node) LeaderID() string {
 	return string(id)
 }
 
-// LeaderHeard is when this node last heard a leader, or stopped to lead; zero: not since its start, or it leads.
-func (n *Node) LeaderHeard() time.Time {
-	if n.raft.State() == raft.Leader {
-		return time.Time{}
-	}
-	return n.raft.LastContact()
-}
-
 // Servers returns Raft's servers by the latest configuration in the log, committed or not.
 func (n *Node) Servers() []raft.Server {
 	f := n.raft.GetConfiguration() // answers from memory

@@ -45,6 +45,14 @@ func (n *Node) Stand(leader string) bool {
 	return false
 }
 
+// LeaderHeard is when this node last heard a leader, or stopped to lead; zero: not since its start, or it leads.
+func (n *Node) LeaderHeard() time.Time {
+	if n.raft.State() == raft.Leader {
+		return time.Time{}
+	}
+	return n.raft.LastContact()
+}
+
 // YieldTo hands leadership to one voter, best effort within a limit.
 func (n *Node) YieldTo(node string) error {
 	for _, s := range n.Servers() {

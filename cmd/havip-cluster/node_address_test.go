@@ -75,3 +75,17 @@ func ownAddress(t *testing.T) netip.Addr {
 	t.Skip("this host has no address at all")
 	return netip.Addr{}
 }
+
+// Typed twice, or with the address that it has: nothing was changed, and no next step is named that would stop it.
+func TestSetTheSameAddress(t *testing.T) {
+	for session, want := range map[uint64]string{
+		8: "node n1 has this address, and its agent runs there: nothing was changed\n",
+		0: "Next: at host n1, `havip-cluster node set n1 --address 10.9.0.1 --local`, then start its agent\n",
+	} {
+		dir := agentWith(t, map[string]any{"/v1/nodes/n1": api.Node{Name: "n1", Address: "10.9.0.1", Session: session}})
+		var stdout, stderr bytes.Buffer
+		if code := run([]string{"node", "set", "n1", "--address", "10.9.0.1", "--data-dir", dir}, &stdout, &stderr); code != 0 || stderr.String() != want {
+			t.Errorf("session %d: %d %q, want %q", session, code, &stderr, want)
+		}
+	}
+}

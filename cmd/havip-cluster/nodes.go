@@ -99,7 +99,11 @@ func newNodeSetCommand(g *globals) *cobra.Command {
 	set := g.ask(func(ctx context.Context, c *api.Client, args []string) error {
 		n, err := c.UpdateNode(ctx, args[0], change)
 		err = emitPairs(g, n, err, nodePairs)
-		if err == nil && change.Address != "" {
+		switch {
+		case err != nil || change.Address == "":
+		case n.Session != 0: // it could not have been changed
+			fmt.Fprintf(g.stderr, "node %s has this address, and its agent runs there: nothing was changed\n", n.Name)
+		default:
 			g.next("at host %s, `havip-cluster node set %s --address %s --local`, then start its agent", n.Name, n.Name, n.Address)
 		}
 		return err

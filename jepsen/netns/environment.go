@@ -49,7 +49,7 @@ func Environments() []Environment {
 const (
 	enterEnv = "HAVIP_ENTER" // an entry, as JSON: this process is only the way to a command
 	// enteredWait bounds the way of runc into its container.
-	enteredWait = 10 * time.Second
+	enteredWait = 60 * time.Second
 )
 
 // reenters: this program, started once more, comes to enter.

@@ -160,14 +160,15 @@ func (m *Image) container(data, network string, args []string) (object, error) {
 		command = s.Command
 	}
 	process := object{
-		"user": object{"uid": 0, "gid": 0}, "cwd": "/", "args": slices.Concat(m.Entrypoint, command, args), "env": m.Env, "oomScoreAdj": s.OOMScore,
+		"user": object{"uid": 0, "gid": 0}, "cwd": "/", "args": slices.Concat(m.Entrypoint, command, args), "env": m.Env,
 		"capabilities":    object{"bounding": caps, "effective": caps, "permitted": caps},
 		"noNewPrivileges": slices.Contains(s.SecurityOpt, "no-new-privileges:true"),
 	}
-	if limit, ok := s.Ulimits["memlock"]; ok {
-		if limit != -1 {
-			return nil, fmt.Errorf("netns: image: memlock %d is not rebuilt", limit)
-		}
+	if s.Ulimits["memlock"] != -1 {
+		return nil, fmt.Errorf("netns: image: memlock %v is not rebuilt", s.Ulimits)
+	}
+	if may, err := held([]string{"CAP_SYS_RESOURCE"}); err == nil && len(may) > 0 { // else runc may do neither
+		process["oomScoreAdj"] = s.OOMScore
 		process["rlimits"] = []object{{"type": "RLIMIT_MEMLOCK", "soft": uint64(unix.RLIM_INFINITY), "hard": uint64(unix.RLIM_INFINITY)}}
 	}
 	mounts := []mount{

@@ -73,12 +73,14 @@ func (b *Bed) confined(node int) {
 	proc := fmt.Sprintf("/proc/%d/", pid)
 	status, err := os.ReadFile(proc + "status")
 	b.must(err)
-	var want uint64
+	var want, mine uint64
+	b.must(capabilities("self", "CapPrm", &mine))
 	for _, name := range b.Cluster.Image.Service.CapAdd {
 		want |= 1 << map[string]int{
 			"NET_ADMIN": unix.CAP_NET_ADMIN, "NET_RAW": unix.CAP_NET_RAW, "BPF": unix.CAP_BPF, "SYS_ADMIN": unix.CAP_SYS_ADMIN, "SYS_NICE": unix.CAP_SYS_NICE, "SYS_RESOURCE": unix.CAP_SYS_RESOURCE,
 		}[name]
 	}
+	want &= mine // nobody can give more than he has
 	for _, line := range []string{fmt.Sprintf("CapBnd:\t%016x", want), fmt.Sprintf("CapEff:\t%016x", want), "NoNewPrivs:\t1"} {
 		if !contains(status, line) {
 			b.t.Errorf("no %q in the status of node-%d's agent:\n%s", line, node, status)
@@ -93,6 +95,17 @@ func (b *Bed) confined(node int) {
 	if _, err := os.Stat(proc + "root/bin/sh"); err == nil {
 		b.t.Error("the image has a shell")
 	}
+}
+
+// capabilities reads one set of a process, as proc_pid_status(5) names it.
+func capabilities(pid, set string, into *uint64) error {
+	status, err := os.ReadFile("/proc/" + pid + "/status")
+	if err != nil {
+		return err
+	}
+	_, rest, _ := strings.Cut(string(status), set+":")
+	_, err = fmt.Sscanf(strings.TrimSpace(rest), "%x", into)
+	return err
 }
 
 // FIELD part 3: the guard is the first process of its container, so what hooks leave behind comes to it, and it waits for
