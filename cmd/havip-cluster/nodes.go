@@ -91,6 +91,15 @@ func newNodeRemoveCommand(g *globals) *cobra.Command {
 	return c
 }
 
+// addressed says what comes after a node's address was set. Where its agent runs it cannot have been changed.
+func (g *globals) addressed(n api.Node) {
+	if n.Session != 0 {
+		fmt.Fprintf(g.stderr, "node %s has this address, and its agent runs there: nothing was changed\n", n.Name)
+		return
+	}
+	g.next("at host %s, `havip-cluster node set %s --address %s --local`, then start its agent", n.Name, n.Name, n.Address)
+}
+
 func newNodeSetCommand(g *globals) *cobra.Command {
 	var capacity, state string
 	var score int
@@ -99,12 +108,8 @@ func newNodeSetCommand(g *globals) *cobra.Command {
 	set := g.ask(func(ctx context.Context, c *api.Client, args []string) error {
 		n, err := c.UpdateNode(ctx, args[0], change)
 		err = emitPairs(g, n, err, nodePairs)
-		switch {
-		case err != nil || change.Address == "":
-		case n.Session != 0: // it could not have been changed
-			fmt.Fprintf(g.stderr, "node %s has this address, and its agent runs there: nothing was changed\n", n.Name)
-		default:
-			g.next("at host %s, `havip-cluster node set %s --address %s --local`, then start its agent", n.Name, n.Name, n.Address)
+		if err == nil && change.Address != "" {
+			g.addressed(n)
 		}
 		return err
 	})
