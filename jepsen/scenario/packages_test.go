@@ -178,6 +178,12 @@ func TestLifeOfPackages(t *testing.T) {
 	if !contains(out, `"fence_proved": true`) {
 		t.Errorf("the fence is not proved under the unit: %s", out)
 	}
+	rated, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=40", "--no-pager", filepath.Join(l.Cluster.Roots[0], "usr/lib/systemd/system/havip-cluster.service")).CombinedOutput()
+	lines := strings.Split(strings.TrimSpace(string(rated)), "\n")
+	l.say("the installed unit, under which the fence is proved: %s", strings.TrimSpace(lines[len(lines)-1]))
+	if err != nil {
+		t.Errorf("it is rated 4.0 or worse: %v\n%s", err, rated)
+	}
 	l.goes(3, 1)
 	l.goes(2, 1)
 	l.last()
