@@ -43,7 +43,7 @@ func (c *Cluster) startOf(i int) ([]string, error) {
 // InsideRoot runs a program of node i's root there, in the node's network, and returns its stdout.
 func (c *Cluster) InsideRoot(i int, name string, args ...string) ([]byte, error) {
 	cmd := c.Lab.Node(i).Command(name, args...)
-	cmd.Path, cmd.Err = name, nil // it is looked for inside
+	cmd.Path, cmd.Err, cmd.Env = name, nil, os.Environ() // it is looked for inside
 	return c.within(InRoot, i, cmd, append([]string{name}, args...))
 }
 
