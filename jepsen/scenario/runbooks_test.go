@@ -36,6 +36,7 @@ var notWalked = map[string]string{
 	"HavipCertificateExpiry": "jepsen/scenario/keys_test.go has certificates of seconds",
 	"HavipCloudDrift":        "TestCloud makes it, with a stand-in cloud",
 	"HavipCloudSilent":       "TestCloud makes it, with a stand-in cloud",
+	"HavipCloudCircuitOpen":  "TestCloud makes it, with a stand-in cloud",
 }
 
 // watched is a cluster with Debian's Prometheus beside it: the configuration and the rules of the docs, which fire at once here.
