@@ -195,7 +195,7 @@ func (l *life) goes(i, at int) {
 	l.say("node-%d: node remove, remove, purge", i)
 	m := l.Watch(func() {
 		l.CLI(at, "node", "remove", l.Cluster.NodeName(i))
-		l.must(l.Cluster.Stop(i))
+		_ = l.Cluster.Stop(i) // the agent of a removed node may have ended by itself, with an error
 		time.Sleep(2 * Lease)
 	})
 	noDual(l.t, m)
