@@ -32,6 +32,8 @@ const (
 	// the leader, before it looks again who that is.
 	leaderPatience = time.Second
 	leaderPause    = 20 * time.Millisecond
+	// freeLeast is how many bytes a data directory's disk has left at least while nobody has to know.
+	freeLeast = 64 << 20
 	// signPatience is how long one holder of the CA's key is waited for.
 	signPatience = 4 * time.Second
 )
@@ -57,6 +59,7 @@ type backend struct {
 	elsewhere string
 	prober    *reach.Prober
 	saver     *autosave.Saver
+	wall      *wallClock
 	// unsent says what stands here and the cloud does not send here; nil: nothing is known of it.
 	unsent func() []string
 
@@ -327,6 +330,12 @@ func (b *backend) Local() api.Local {
 	out.Plane = api.Plane{Process: where, RealTime: plane.RealTime, MemoryLocked: plane.Locked, Refused: plane.Refused, Throttled: plane.Throttled}
 	if disk.Stalled {
 		out.Conditions = append(out.Conditions, "its disk does not take the log's writes; it does not lead while that lasts")
+	}
+	if disk.Free >= 0 && disk.Free < freeLeast {
+		out.Conditions = append(out.Conditions, fmt.Sprintf("the disk of its data directory %s has %d MiB left: when it is full, this node keeps what it serves and gets nothing new; make room", b.id.Dir, disk.Free>>20))
+	}
+	if why := b.wall.Problem(); why != "" {
+		out.Conditions = append(out.Conditions, why)
 	}
 	if b.fence == "none" && b.edge != nil {
 		out.Conditions = append(out.Conditions, "it has no fence: only the agent itself ends a lease in time")

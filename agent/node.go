@@ -271,7 +271,7 @@ func (a *node) openMember() {
 	a.backend.gossip, a.backend.datagrams, a.backend.member = a.gossip, a.datagrams, a.member
 	a.backend.prober = a.backend.newProber()
 	a.saver = &autosave.Saver{Dir: a.id.Dir, State: a.node.State, Node: a.id.NodeID, Log: a.log}
-	a.backend.saver = a.saver
+	a.backend.saver, a.backend.wall = a.saver, a.newWallClock()
 	a.backend.running.Store(a.member)
 	registry := prometheus.NewRegistry()
 	a.figures.register(registry)
@@ -327,6 +327,7 @@ func (a *node) run(parent context.Context) error {
 	part("webhooks", func(ctx context.Context) error { a.webhooks.Run(ctx); return nil })
 	part("chronicle", func(ctx context.Context) error { a.kept.Run(ctx); return nil })
 	part("guard", a.reportToGuard)
+	part("clock", a.backend.wall.run)
 	part("claims", func(ctx context.Context) error { a.claims.Run(ctx); return nil })
 	part("cloud", func(ctx context.Context) error { a.cloud.run(ctx); return nil })
 	part("memory", a.keepMemory)

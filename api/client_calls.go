@@ -454,3 +454,21 @@ func (c *Client) stream(ctx context.Context, havip string, at *cursor, each func
 	}
 	return nil
 }
+
+// Clock is what the node's wall clock says, in whole seconds.
+func (c *Client) Clock(ctx context.Context) (time.Time, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/healthz", nil)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("api: %w", err)
+	}
+	answer, err := c.http.Do(req)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("api: %w", err)
+	}
+	_, _ = io.CopyN(io.Discard, answer.Body, healthMax) // so that the connection can be used again
+	_ = answer.Body.Close()
+	return http.ParseTime(answer.Header.Get("Date"))
+}
+
+// healthMax is more than an answer about health takes, in bytes.
+const healthMax = 4 << 10

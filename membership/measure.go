@@ -4,6 +4,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"havip-cluster/fsm"
 )
 
@@ -28,17 +30,22 @@ func (n *Node) followApplied() {
 	}
 }
 
-// Disk tells about the log's file: its size in bytes, the longest write so far, and
-// whether one hangs now.
+// Disk tells about the log's file: its size in bytes, the longest write so far,
+// whether one hangs now, and how many bytes its file system has left, -1 if that is not known.
 type Disk struct {
 	Bytes   int64
+	Free    int64
 	Worst   time.Duration
 	Stalled bool
 }
 
 // Disk returns the present figures.
 func (n *Node) Disk() Disk {
-	d := Disk{Worst: time.Duration(n.guard.longest.Load()), Stalled: n.guard.Stalled()}
+	d := Disk{Free: -1, Worst: time.Duration(n.guard.longest.Load()), Stalled: n.guard.Stalled()}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(n.path, &fs); err == nil {
+		d.Free = int64(fs.Bavail * uint64(fs.Bsize))
+	}
 	if st, err := os.Stat(n.path); err == nil {
 		d.Bytes = st.Size()
 	}

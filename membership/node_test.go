@@ -101,7 +101,7 @@ func TestOneNodeLeadsAndLeavesNothingBehind(t *testing.T) {
 	if p.node.LeaderID() != p.node.Self() || p.node.Suffrages()[p.node.Self()] != "voter" {
 		t.Errorf("leader %q, suffrages %v", p.node.LeaderID(), p.node.Suffrages())
 	}
-	if d := p.node.Disk(); d.Bytes == 0 || d.Worst == 0 || d.Stalled {
+	if d := p.node.Disk(); d.Bytes == 0 || d.Worst == 0 || d.Stalled || d.Free <= 0 {
 		t.Errorf("disk %+v", d)
 	}
 	node := p.node

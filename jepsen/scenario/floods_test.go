@@ -2,17 +2,12 @@ package scenario
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,11 +29,11 @@ type flood struct {
 
 var floods = []flood{
 	{"S7: silent connections to Raft's port", func(b *Bed, from []*netns.Host) (func(), func() string) {
-		return b.crowd(from, 7401, 400, nil)
+		return b.crowd(from, 7401, 400, false)
 	}},
 	{"S9: datagrams and heavy streams", (*Bed).floodOfDatagrams},
 	{"S10: idle HTTPS connections", func(b *Bed, from []*netns.Host) (func(), func() string) {
-		return b.crowd(from, 7400, 1000, b.from(from[0], 1, nil).client.Transport.(*http.Transport).TLSClientConfig)
+		return b.crowd(from, 7400, 1000, true)
 	}},
 }
 
@@ -155,63 +150,6 @@ func resident(pid int) (int, error) {
 	}
 	pages, err := strconv.Atoi(strings.Fields(string(text))[1])
 	return pages * os.Getpagesize(), err
-}
-
-// crowd holds so many connections to a port of each node, from several hosts. Who is sent away comes
-// again. With a configuration each third one makes its handshake.
-func (b *Bed) crowd(from []*netns.Host, port uint16, each int, conf *tls.Config) (stop func(), size func() string) {
-	b.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	var all sync.WaitGroup
-	var made, refused atomic.Int64
-	for i, node := range b.Lab.Nodes() {
-		target := netip.AddrPortFrom(node.IP(0), port).String()
-		for n := range each {
-			h := from[(n+i)%len(from)]
-			all.Go(func() {
-				for ctx.Err() == nil {
-					c, err := dialFrom(h, target)
-					if err != nil {
-						refused.Add(1)
-						pauseFor(ctx, time.Second)
-						continue
-					}
-					made.Add(1)
-					release := context.AfterFunc(ctx, func() { _ = c.Close() })
-					if conf != nil && n%3 == 0 {
-						secure := tls.Client(c, conf)
-						if secure.HandshakeContext(ctx) == nil {
-							_, _ = secure.Read(make([]byte, 1))
-						}
-					} else {
-						_, _ = c.Read(make([]byte, 1)) // until it is closed
-					}
-					release()
-					_ = c.Close()
-					pauseFor(ctx, time.Second)
-				}
-			})
-		}
-	}
-	return func() { cancel(); all.Wait() }, func() string {
-		return fmt.Sprintf("%d connections held at each of 3 nodes, %d made, %d not", each, made.Load(), refused.Load())
-	}
-}
-
-func pauseFor(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
-}
-
-func dialFrom(h *netns.Host, target string) (c net.Conn, err error) {
-	return c, errors.Join(h.Do(func() error {
-		c, err = net.DialTimeout("tcp", target, time.Second)
-		return nil
-	}), err)
 }
 
 // floodOfDatagrams sends some 5,000 datagrams a second to each node, in the name of a stranger and of members, and

@@ -10,6 +10,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if targets := os.Getenv(crowdTargets); targets != "" {
+		os.Exit(runCrowd(targets))
+	}
 	code, done, err := netns.Isolate()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
