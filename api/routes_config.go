@@ -347,9 +347,10 @@ func configured(st *fsm.State) manifest.Manifest {
 // foresee is the state before a command and that after it. What is not proposed then, a
 // dry run and a refusal, is given only after a look at the newest state (see commit).
 func (s *Server) foresee(ctx context.Context, key string, cmd fsm.Body, dry bool) (before, next *fsm.State, err error) {
-	before = s.Backend.State()
-	if next, err = after(before, who(ctx), key, cmd, time.Now().UnixNano()); err == nil && !dry {
-		return before, next, nil
+	if before = s.Backend.State(); !dry {
+		if next, err = after(before, who(ctx), key, cmd, time.Now().UnixNano()); err == nil {
+			return before, next, nil
+		}
 	}
 	if before, err = s.newest(ctx); err != nil {
 		return nil, nil, err
