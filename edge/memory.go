@@ -45,8 +45,8 @@ type Memory struct {
 	pace map[int]Instant
 	// devices has the devices that would not take the fence.
 	devices map[int]*trouble
-	// fights has the devices on which the fence had to be put right lately.
-	fights map[int]*fight
+	// interferences has the devices on which the fence had to be put right lately.
+	interferences map[int]*interference
 	// settings has the settings that would not be changed, by device and key.
 	settings map[string]*trouble
 	routes   trouble
@@ -55,7 +55,7 @@ type Memory struct {
 
 // NewMemory begins without any.
 func NewMemory() *Memory {
-	return &Memory{records: map[netip.Addr]*record{}, pace: map[int]Instant{}, devices: map[int]*trouble{}, fights: map[int]*fight{}, settings: map[string]*trouble{}}
+	return &Memory{records: map[netip.Addr]*record{}, pace: map[int]Instant{}, devices: map[int]*trouble{}, interferences: map[int]*interference{}, settings: map[string]*trouble{}}
 }
 
 // record is what is remembered of one address.

@@ -10,12 +10,12 @@ import (
 	"havip-cluster/netdev"
 )
 
-// fightKept is for how long a fence that was put right is a warning: the program that was in
+// interferenceKept is for how long a fence that was put right is a warning: the program that was in
 // its way may come back.
-const fightKept = 5 * time.Minute
+const interferenceKept = 5 * time.Minute
 
-// fight is what another program did to the fence on one device.
-type fight struct {
+// interference is what another program did to the fence on one device.
+type interference struct {
 	times int
 	last  Instant
 	what  string
@@ -28,10 +28,10 @@ func (l *Loop) attached(index int, now Instant, facts *Facts) {
 	if damage == nil {
 		return
 	}
-	f := l.mem.fights[index]
-	if f == nil || now.Sub(f.last) > fightKept {
-		f = &fight{}
-		l.mem.fights[index] = f
+	f := l.mem.interferences[index]
+	if f == nil || now.Sub(f.last) > interferenceKept {
+		f = &interference{}
+		l.mem.interferences[index] = f
 	}
 	f.times, f.last, f.what = f.times+1, now, damage.Error()
 	if l.fresh(fmt.Sprint("fence ", index)) {
@@ -135,9 +135,9 @@ func (l *Loop) warnings(want *Desired) []string {
 		out = append(out, l.sourceText(d))
 	}
 	now := l.clock()
-	maps.DeleteFunc(l.mem.fights, func(_ int, f *fight) bool { return now.Sub(f.last) > fightKept })
-	for _, index := range slices.Sorted(maps.Keys(l.mem.fights)) {
-		f := l.mem.fights[index]
+	maps.DeleteFunc(l.mem.interferences, func(_ int, f *interference) bool { return now.Sub(f.last) > interferenceKept })
+	for _, index := range slices.Sorted(maps.Keys(l.mem.interferences)) {
+		f := l.mem.interferences[index]
 		out = append(out, fmt.Sprintf("the fence of %s was put right %s, because of another program: %s", l.name(index), times(f.times), f.what))
 	}
 	return out

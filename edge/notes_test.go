@@ -82,7 +82,7 @@ func TestFightsAreTold(t *testing.T) {
 	if f = attack(); len(f.Notes) != 1 {
 		t.Errorf("a minute later: %+v", f)
 	}
-	if f = b.later(fightKept + time.Second); len(f.Warnings) > 0 {
+	if f = b.later(interferenceKept + time.Second); len(f.Warnings) > 0 {
 		t.Errorf("and in the end: %q", f.Warnings)
 	}
 }

@@ -38,7 +38,7 @@ func TestMemoryStaysSmall(t *testing.T) {
 		b.loop.Turn(b.want)
 	}
 	m := b.loop.mem
-	for what, n := range map[string]int{"records": len(m.records), "devices": len(m.devices), "settings": len(m.settings), "pace": len(m.pace), "fights": len(m.fights), "said": len(b.loop.said)} {
+	for what, n := range map[string]int{"records": len(m.records), "devices": len(m.devices), "settings": len(m.settings), "pace": len(m.pace), "interferences": len(m.interferences), "said": len(b.loop.said)} {
 		if n > 64 {
 			t.Errorf("%s has %d entries", what, n)
 		}

@@ -212,7 +212,7 @@ func (g *guard) after(state *os.ProcessState, died time.Time) error {
 	g.mu.Unlock()
 	if heard && last.Fence != "" && (code != 0 || last.Session != 0) {
 		log := g.log.With("agent", state.String(), "session", last.Session)
-		if err := g.bury(log, last, died, releaseWait[asked]); err != nil {
+		if err := g.endSession(log, last, died, releaseWait[asked]); err != nil {
 			log.Error("the agent has died, and its session is not reported released: what it owned fails over when its lease ends", "err", err)
 		}
 	}
@@ -222,10 +222,10 @@ func (g *guard) after(state *os.ProcessState, died time.Time) error {
 	return nil
 }
 
-// bury has the session of a dead agent closed, in an order that is safe and keeps the gap
+// endSession has the session of a dead agent closed, in an order that is safe and keeps the gap
 // short: a leader is found while the kernel still lets the HAVIPs answer, at most until the
 // deadline; they are silenced; that is read back; only then the session is reported.
-func (g *guard) bury(log *slog.Logger, last Message, died time.Time, limit time.Duration) error {
+func (g *guard) endSession(log *slog.Logger, last Message, died time.Time, limit time.Duration) error {
 	// Without the lock another agent may run here already, which has cleaned up itself.
 	unlock, err := identity.Lock(g.dir)
 	if err != nil {

@@ -150,7 +150,7 @@ func TestGuardReportsOnlyWhatIsSilent(t *testing.T) {
 			w := Message{Session: 7, Peers: []Peer{leader(t, id, j, func() bool { return true })}, Fence: fence.EBPF}
 			row.spoil(g, f, &w)
 			var err error
-			alone(t, func() { err = g.bury(g.log, w, time.Now(), 2*time.Second) })
+			alone(t, func() { err = g.endSession(g.log, w, time.Now(), 2*time.Second) })
 			if got := j.all(); !slices.Equal(got, row.want) {
 				t.Errorf("%q, want %q", got, row.want)
 			}
@@ -171,7 +171,7 @@ func TestGuardLeavesAnotherAgentAlone(t *testing.T) {
 	j := &journal{}
 	g := &guard{dir: dir, id: id, fence: &fakeFence{j: j, open: true}}
 	w := Message{Session: 7, Peers: []Peer{leader(t, id, j, func() bool { return true })}, Fence: fence.EBPF}
-	if err := g.bury(slog.New(slog.DiscardHandler), w, time.Now(), time.Second); !errors.Is(err, identity.ErrLocked) {
+	if err := g.endSession(slog.New(slog.DiscardHandler), w, time.Now(), time.Second); !errors.Is(err, identity.ErrLocked) {
 		t.Errorf("error %v", err)
 	}
 	if got := j.all(); len(got) > 0 {

@@ -37,7 +37,7 @@ type Agent struct {
 	guardian     *guardian
 	journal      *journal
 	stepReporter *stepReporter
-	said         lately       // what others do again and again
+	said         recent       // what others do again and again
 	defended     atomic.Int64 // when a foreign claim was last answered, on the Clock
 
 	wake    chan struct{}

@@ -20,7 +20,7 @@ type reporter struct {
 	cfg   Config
 	agent *Agent
 	wake  chan struct{}
-	said  lately
+	said  recent
 }
 
 func newReporter(cfg Config, a *Agent) *reporter {

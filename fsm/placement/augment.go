@@ -190,7 +190,7 @@ func (m *model) evict(x int32) bool {
 		victim, price = h, p
 	}
 	if victim == none {
-		m.bury(x)
+		m.markSeen(x)
 		return false
 	}
 	if !m.shift(x, m.net.from[first+victim]) {
@@ -201,10 +201,10 @@ func (m *model) evict(x int32) bool {
 	return true
 }
 
-// bury marks what a search without result has seen: none who comes later, and is no more
+// markSeen marks what a search without result has seen: none who comes later, and is no more
 // important, finds a way out of there. That holds only where nobody in it could make the
 // whole cheaper by stepping aside or by giving way.
-func (m *model) bury(x int32) {
+func (m *model) markSeen(x int32) {
 	if !m.exact {
 		return
 	}

@@ -287,9 +287,9 @@ func (m *model) rooted(h int32) bool {
 
 // swapFor exchanges h with whoever makes that better, at most once.
 func (m *model) swapFor(h int32) bool {
-	at, here := m.seat[h], plea{}
+	at, here := m.seat[h], valuation{}
 	if at != none {
-		here = m.plea(h, at)
+		here = m.valuation(h, at)
 	}
 	for _, e := range m.places(h) {
 		if m.polishSteps--; m.polishSteps < 0 {
@@ -300,7 +300,7 @@ func (m *model) swapFor(h int32) bool {
 		}
 		// Where h alone has nothing of being on e, an exchange is better only if it evens the
 		// weights, or if the other one has something of it, whose turn it is then.
-		tempting := at == none || len(m.inSoft[h]) > 0 || m.plea(h, e).compare(here) < 0
+		tempting := at == none || len(m.inSoft[h]) > 0 || m.valuation(h, e).compare(here) < 0
 		if excess := m.excess(at, e); tempting || excess > 1 {
 			if m.swapOn(h, e, tempting, excess) {
 				clear(m.floors)
@@ -346,28 +346,28 @@ func (m *model) mayOust(h, k int32) bool {
 	return m.start[h] != none || len(m.inSoft[h])+len(m.inSoft[k]) > 0 || m.faulty(k, m.seat[k]) || m.unchecked(k, m.nodeOf[m.seat[k]])
 }
 
-// plea is what a place means to one HAVIP, whoever else is where: the goals that an exchange
+// valuation is what a place means to one HAVIP, whoever else is where: the goals that an exchange
 // of two can change, but for soft groups and the spread.
-type plea struct {
+type valuation struct {
 	fault, unpaid, suspect, score, was, moved int
 }
 
-func (m *model) plea(h, e int32) plea {
+func (m *model) valuation(h, e int32) valuation {
 	as := e
 	if m.onlyEven(h, e) {
 		as = m.start[h]
 	}
-	return plea{
+	return valuation{
 		bit(m.faulty(h, e)), m.unpaid(h, e), bit(m.shaky(h, m.nodeOf[as])), -m.score(h, as), bit(!m.returns(h, e)), bit(m.moved(h, e)),
 	}
 }
 
-func (a plea) compare(b plea) int {
+func (a valuation) compare(b valuation) int {
 	return cmp.Or(cmp.Compare(a.fault, b.fault), cmp.Compare(a.unpaid, b.unpaid), a.wish(b), cmp.Compare(a.moved, b.moved))
 }
 
 // wish compares what is of the HAVIP alone.
-func (a plea) wish(b plea) int {
+func (a valuation) wish(b valuation) int {
 	return cmp.Or(cmp.Compare(a.suspect, b.suspect), cmp.Compare(a.score, b.score), cmp.Compare(a.was, b.was))
 }
 
@@ -423,11 +423,11 @@ func (m *model) brokenAt(h, e int32) int32 {
 // weighSwap compares the faults, the moves and what is on unsteady nodes; rest is what decides if they
 // and the soft groups tie: the wishes of the more important one, those of the other, the spread.
 func (m *model) weighSwap(h, k, a, b int32) (first, rest int) {
-	hThere, kHere := m.plea(h, b), m.plea(k, b)
+	hThere, kHere := m.valuation(h, b), m.valuation(k, b)
 	if a == none {
 		return cmp.Or(hThere.fault-kHere.fault, hThere.unpaid+m.unpaid(k, a)-m.unpaid(h, a)-kHere.unpaid, hThere.suspect-kHere.suspect), 0
 	}
-	hHere, kThere := m.plea(h, a), m.plea(k, a)
+	hHere, kThere := m.valuation(h, a), m.valuation(k, a)
 	first = cmp.Or(hThere.fault+kThere.fault-hHere.fault-kHere.fault, hThere.unpaid+kThere.unpaid-hHere.unpaid-kHere.unpaid, hThere.suspect+kThere.suspect-hHere.suspect-kHere.suspect)
 	mine, other := hThere.wish(hHere), kThere.wish(kHere)
 	if k < h {

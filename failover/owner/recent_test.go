@@ -8,8 +8,8 @@ import (
 	"havip-cluster/failover/lease"
 )
 
-func TestLatelySaysOnceAMinute(t *testing.T) {
-	var l lately
+func TestRecentSaysOnceAMinute(t *testing.T) {
+	var l recent
 	said := 0
 	for now := lease.Instant(time.Hour); now < lease.Instant(time.Hour+10*time.Minute); now = now.Add(50 * time.Millisecond) {
 		if l.fresh(now, "a fault") {

@@ -14,15 +14,15 @@ const (
 	latelyMax = 1024
 )
 
-// lately remembers what was logged, so that what lasts or is repeated by others does not fill
+// recent remembers what was logged, so that what lasts or is repeated by others does not fill
 // the log. Anybody may call it.
-type lately struct {
+type recent struct {
 	mu sync.Mutex
 	at map[string]lease.Instant
 }
 
 // fresh reports whether something has not been said for latelyAgain, and notes that it is now.
-func (l *lately) fresh(now lease.Instant, what string) bool {
+func (l *recent) fresh(now lease.Instant, what string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if at, before := l.at[what]; before && now.Sub(at) < latelyAgain {
