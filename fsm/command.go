@@ -395,7 +395,7 @@ func kindLevel(kind string) int { return max(1, kinds[kind].level) }
 
 // allBodies are empty bodies of all kinds.
 func allBodies() []Body {
-	return append(slices.Concat(policyBodies(), edgeBodies(), rightsBodies(), keyBodies(), doorBodies(), voteBodies(), webhookBodies(), checkBodies(), addressBodies()),
+	return append(slices.Concat(level2Bodies(), edgeBodies(), rightsBodies(), keyBodies(), doorBodies(), voteBodies(), webhookBodies(), checkBodies(), addressBodies()),
 		&InitCluster{}, &CreateToken{}, &AddNode{}, &UpdateNode{}, &RemoveNode{}, &ReportENIs{}, &SetENI{},
 		&CreateSubnet{}, &DeleteSubnet{}, &CreateHAVIP{}, &UpdateHAVIP{}, &DeleteHAVIP{},
 		&OpenSession{}, &DrainSession{}, &CloseSession{}, &Place{}, &Release{}, &ReportEvent{},

@@ -9,6 +9,6 @@
 // Reading order: types.go and havip.go (the nouns), command.go (the verbs), apply.go (the dispatch),
 // apply_claims.go (who may own what, and when an old claim is gone), placing.go
 // (the state as package placement sees it, which has the hard rules), snapshot.go (the bytes). What level 2 added: level.go (how nodes of two
-// releases live together), types_policy.go, command_policy.go, apply_policy.go,
+// releases live together), types_level2.go, command_level2.go, apply_failures.go, apply_drain.go, apply_cluster.go,
 // apply_range.go, apply_groups.go, apply_config.go, provider.go.
 package fsm

@@ -141,8 +141,8 @@ func (SetCluster) kind() string    { return "set-cluster" }
 func (ApplyConfig) kind() string   { return "apply-config" }
 func (Rollback) kind() string      { return "rollback" }
 
-// policyBodies are the kinds of level 2.
-func policyBodies() []Body {
+// level2Bodies are the kinds of level 2.
+func level2Bodies() []Body {
 	return []Body{
 		&ChangeRange{}, &BanHAVIP{}, &UnbanHAVIP{}, &BindEIP{}, &UnbindEIP{}, &RecordFailure{}, &ResetFailures{},
 		&ReportHealth{}, &DrainNode{}, &EndDrain{}, &ActivateNode{}, &CreateGroup{}, &DeleteGroup{}, &SetCluster{},
@@ -152,7 +152,7 @@ func policyBodies() []Body {
 
 // addedAt is the level at which a kind was added, from the lists; kindLevel is quicker.
 func addedAt(kind string) int {
-	for _, b := range policyBodies() {
+	for _, b := range level2Bodies() {
 		if b.kind() == kind {
 			return 2
 		}

@@ -325,7 +325,7 @@ func TestNothingNewUnderAnOldNode(t *testing.T) {
 		w.must(UpdateNode{ID: nodeID(n), Version: ptr("v2+level.2")})
 	}
 	id := w.get("web").ID
-	bodies := policyBodies()
+	bodies := level2Bodies()
 	bodies = append(bodies,
 		&CreateHAVIP{Name: "x", IP: addr("10.0.0.105"), Spec: Spec{Weight: ptr(1)}}, &CreateHAVIP{Name: "x", IP: addr("10.0.0.105"), Spec: Spec{Failback: "02:00-04:00"}},
 		&UpdateHAVIP{ID: id, Evict: true}, &UpdateHAVIP{ID: id, Change: Change{Failback: ptr("02:00-04:00")}}, &UpdateHAVIP{ID: id, Change: Change{Managed: ptr(true)}},
