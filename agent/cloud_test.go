@@ -1,14 +1,18 @@
 package agent
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"havip-cluster/fsm"
 	"havip-cluster/provider"
+	"havip-cluster/provider/observer"
 )
 
 // A cloud that does not say what it calls an ENI takes no name away; one that says so does.
@@ -65,5 +69,42 @@ func TestProviderConfig(t *testing.T) {
 	}
 	if p, err := newProvider(provider.Config{}); p != nil || err != nil {
 		t.Errorf("no kind: %v, %v", p, err)
+	}
+}
+
+// heldBack is a cloud whose calls are held back.
+type heldBack struct{}
+
+func (heldBack) Kind() string                                { return provider.KindTencent }
+func (heldBack) Caps() provider.Capabilities                 { return provider.Capabilities{Describe: true} }
+func (heldBack) Test(context.Context) (provider.Self, error) { return provider.Self{}, nil }
+func (heldBack) Circuit() (open bool, opened uint64)         { return true, 3 }
+
+// Each node tells whether it holds its calls to the cloud back, also one that does not lead and has never looked.
+func TestCircuitIsShown(t *testing.T) {
+	c := &cloud{}
+	c.Observer = observer.New(observer.Config{Provider: c.Provider})
+	shown := func() map[string]float64 {
+		registry := prometheus.NewRegistry()
+		registry.MustRegister(cloudMetrics{c})
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]float64{}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				out[f.GetName()+" "+m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			}
+		}
+		return out
+	}
+	if got := shown(); len(got) != 0 {
+		t.Errorf("without a provider: %v", got)
+	}
+	c.provider = heldBack{}
+	got := shown()
+	if len(got) != 2 || got["havip_provider_circuit_open tencent"] != 1 || got["havip_provider_circuit_opened_total tencent"] != 3 {
+		t.Errorf("%v", got)
 	}
 }
