@@ -61,6 +61,7 @@ func TestWalk(t *testing.T) {
 	})
 	step("6 the cloud gets both", func() {
 		w.at(1, "/cloud")
+		w.press("/cloud/test", "answered")
 		w.says("#region", "the cloud has no HAVIP with the address "+address)
 		w.do(chromedp.Click(`a[href$="/cloud/sync"]`, chromedp.ByQuery), chromedp.WaitVisible("#steps", chromedp.ByQuery))
 		w.says("#steps", "web", "spare", "planned")
