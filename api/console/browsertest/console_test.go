@@ -2,8 +2,6 @@ package browsertest
 
 import (
 	"fmt"
-	"net"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +25,7 @@ func TestConsole(t *testing.T) {
 		name string
 		run  func(*browser)
 	}{
-		{"dialog", dialog}, {"changes", changes}, {"pages", everyPage}, {"narrow", narrowAndDark}, {"late scripts", lateScripts}, {"back", backButton}, {"two browsers", twoBrowsers}, {"cut off", cutOff}, {"no scripts", noScripts}, {"taken away", takenAway},
+		{"dialog", dialog}, {"changes", changes}, {"pages", everyPage}, {"narrow", narrowAndDark}, {"late scripts", lateScripts}, {"back", backButton}, {"two browsers", twoBrowsers}, {"cut off", cutOff}, {"no scripts", noScripts},
 	} {
 		if !t.Run(part.name, func(t *testing.T) {
 			in := *b
@@ -160,30 +158,6 @@ func changes(w *browser) {
 	w.at(1, "/havips/shop-6/delete")
 	w.do(chromedp.Click("input[name=release]", chromedp.ByQuery), chromedp.Click("input[name=sure]", chromedp.ByQuery))
 	w.press("/delete", "deleted")
-}
-
-// takenAway does what the pages were still needed for: a test message to a receiver, and the end of what was created.
-func takenAway(w *browser) {
-	for i := 1; i <= 3; i++ { // the node that leads sends it
-		var l net.Listener
-		w.must(w.lab.Node(i).Do(func() (err error) {
-			l, err = net.Listen("tcp", "127.0.0.1:18099")
-			return err
-		}))
-		s := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), ReadHeaderTimeout: time.Second}
-		w.t.Cleanup(func() { _ = s.Close() })
-		go func() { _ = s.Serve(l) }()
-	}
-	w.at(1, "/webhooks")
-	w.do(chromedp.SendKeys("#name", "wall", chromedp.ByQuery), chromedp.SendKeys("#url", "http://127.0.0.1:18099/", chromedp.ByQuery))
-	w.press("/webhooks", "created")
-	w.press("/webhooks/wall/test", "took")
-	for _, of := range []struct{ page, name string }{{"/webhooks", "wall"}, {"/groups", "fronts"}, {"/checks", "self"}, {"/subnets", "lab"}} {
-		w.at(1, of.page)
-		target := of.page + "/" + of.name + "/delete"
-		w.do(chromedp.Click(fmt.Sprintf(`form[action$=%q] summary`, target), chromedp.ByQuery))
-		w.press(target, "deleted")
-	}
 }
 
 // everyPage looks at each page: axe, weight, and some for the docs.
