@@ -89,7 +89,7 @@ image: build ## an OCI image of the program alone, as a tar in bin (no daemon)
 .PHONY: deploy-test
 deploy-test: ## the examples of docs/deploy against the schemas of Kubernetes, compose, cloud-init and Ansible
 	$(call install,cloud-init ansible-core)
-	cd packaging/deploytest && $(GO) test -count=1 -v . | grep -E '^(---|FAIL|ok)|test.go'
+	cd packaging/deploytest && $(GO) test -count=1 -v .
 
 .PHONY: demo
 demo: build ## three nodes on this machine, a crash, the measured gap (root)
@@ -229,8 +229,9 @@ measure: ## the table of the README: each fault 20 times, held to its budget (ro
 
 # Debian's Prometheus is unpacked, not installed: no service starts.
 .PHONY: monitoring
-monitoring: $(BIN)/prometheus/usr/bin/prometheus ## alerts, dashboard and metrics against a real Prometheus and a live node (root)
-	$(GO) test -count=1 -v -run 'Monitoring|LiveMetrics|Runbook' ./agent ./cmd/havip-cluster | grep -E '^(---|FAIL|ok)|test.go'
+monitoring: $(BIN)/prometheus/usr/bin/prometheus ## alerts, dashboard and metrics against a real Prometheus and a live node; six runbooks walked on a cluster (root)
+	@$(GO) test -count=1 -v -run 'Monitoring|LiveMetrics|Runbook' ./agent ./cmd/havip-cluster ./jepsen/scenario >$(BIN)/monitoring.log 2>&1; \
+	  ended=$$?; grep -E '^(---|FAIL|ok)|test.go' $(BIN)/monitoring.log; exit $$ended
 
 $(BIN)/prometheus/usr/bin/prometheus:
 	@mkdir -p $(BIN)/prometheus && cd $(BIN)/prometheus && { apt-get download -qq prometheus 2>/dev/null || { apt-get update -qq && apt-get download -qq prometheus; }; } && dpkg -x prometheus_*.deb .
