@@ -257,6 +257,7 @@ func (w *watched) versionsDiffer() {
 	w.Cluster.Binary = now
 	w.WaitSessions(3)
 	w.raised("HavipVersionsDiffer")
+	w.Eventually("its version is heard of", func() bool { return contains(w.CLI(1, "node", "list"), "other") }) // by gossip
 	w.types(1, "havip-cluster node list", "other")
 	w.does("Upgrade the ones that are behind")
 	w.must(w.Cluster.Restart(3))
