@@ -78,6 +78,8 @@ func TestCapabilities(t *testing.T) {
 	} {
 		t.Run(c.hook+" with "+c.caps, func(t *testing.T) {
 			inWorld(t, func(w *world) {
+				w.name = c.hook
+				w.kernelHas()
 				w.wire()
 				cmd := exec.Command(os.Args[0])
 				cmd.Env = append(os.Environ(), "FENCE_TEST_CHILD=caps", "FENCE_CAPS="+c.caps, "FENCE_HOOK="+c.hook,

@@ -95,7 +95,7 @@ func (w *world) intrude(code int32) {
 			w.must("intrude", link.RawAttachProgram(link.RawAttachProgramOptions{Target: index(w.eni), Program: p, Attach: at, Anchor: link.Head()}))
 			continue
 		}
-		c := newClsact("somebody", true)
+		c := newClsact("somebody", haveTCX())
 		line, _, err := c.list(index(w.eni), direction(dir))
 		w.must("list", err)
 		w.must("intrude", c.first(index(w.eni), direction(dir), p, line, 0))
