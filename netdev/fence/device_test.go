@@ -207,6 +207,9 @@ func TestOvertakeUnderFire(t *testing.T) {
 
 // TestTCXBeforeClsact: no filter can overtake a TCX program, so the fence says that.
 func TestTCXBeforeClsact(t *testing.T) {
+	if !haveTCX() {
+		t.Skip("no TCX before Linux 6.6")
+	}
 	inWorld(t, func(w *world) {
 		w.variant = variants[1]
 		w.bridged()
