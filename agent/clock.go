@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"havip-cluster/fsm"
+	"havip-cluster/membership/identity"
 )
 
 const (
@@ -53,25 +55,38 @@ func (w *wallClock) run(ctx context.Context) error {
 
 // look asks once. Without an answer the last finding stays; a leader has nobody to ask.
 func (w *wallClock) look(ctx context.Context) {
-	n, other := w.leader()
 	text := ""
-	if other {
-		ctx, cancel := context.WithTimeout(ctx, clockWait)
-		defer cancel()
-		there, err := w.ask(ctx, n)
-		if err != nil {
+	if n, other := w.leader(); other {
+		found, answered := w.compare(ctx, n)
+		if !answered {
 			return
 		}
-		here := w.now()
-		if slip := here.Sub(there); slip.Abs() > clockSlip {
-			text = fmt.Sprintf("its clock says %s, that of %s, which leads, %s: leases do not look at them, but certificates begin and end by each host's, bans and quarantines by the leader's; run chrony or systemd-timesyncd on both",
-				here.UTC().Format(time.RFC3339), n.Name, there.UTC().Format(time.RFC3339))
-		}
+		text = found
 	}
 	if was := w.Problem(); text != "" && was == "" {
 		w.log.Warn("this host's clock differs from the leader's", "why", text)
 	}
 	w.problem.Store(&text)
+}
+
+// compare says what is wrong with this host's clock beside that of a node, "" for nothing; false: that node
+// did not say.
+func (w *wallClock) compare(ctx context.Context, n fsm.Node) (text string, answered bool) {
+	ctx, cancel := context.WithTimeout(ctx, clockWait)
+	defer cancel()
+	there, err := w.ask(ctx, n)
+	if errors.Is(err, identity.ErrExpired) { // it names both times, and the way out
+		return fmt.Sprintf("by it no certificate of %s, which leads, is valid: %v", n.Name, err), true
+	}
+	if err != nil {
+		return "", false
+	}
+	here := w.now()
+	if here.Sub(there).Abs() <= clockSlip {
+		return "", true
+	}
+	return fmt.Sprintf("its clock says %s, that of %s, which leads, %s: leases do not look at them, but certificates begin and end by each host's, bans and quarantines by the leader's; run chrony or systemd-timesyncd on both",
+		here.UTC().Format(time.RFC3339), n.Name, there.UTC().Format(time.RFC3339)), true
 }
 
 func (a *node) newWallClock() *wallClock {

@@ -3,12 +3,14 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"havip-cluster/fsm"
+	"havip-cluster/membership/identity"
 )
 
 // A clock that differs from the leader's is named with both times, until it agrees.
@@ -40,6 +42,13 @@ func TestWallClock(t *testing.T) {
 	look(true, "no answer")
 	fails, there = nil, now.Add(-time.Minute)
 	look(true, "a minute ahead")
+	fails, there = nil, now
+	look(false, "it agrees again")
+	fails = fmt.Errorf("api: %w: valid from tomorrow; set the clock", identity.ErrExpired)
+	look(true, "so far off that no certificate is valid")
+	if got := w.Problem(); !strings.Contains(got, "set the clock") {
+		t.Errorf("without the way out: %s", got)
+	}
 	other = false
 	look(false, "it leads itself")
 }

@@ -13,7 +13,7 @@ import (
 const gcPercent = 50
 
 // tuneRuntime sets what Go's runtime does with memory and threads; the environment wins. Places in the
-// scheduler for what renews and answers are added where that is here (openWords).
+// scheduler for what renews and answers are added where that is here (openDatagrams).
 func tuneRuntime(log *slog.Logger) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)

@@ -18,6 +18,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"havip-cluster/membership/identity"
 )
 
 // ErrUnreachable is returned by a Client when no agent answered within its time-out.
@@ -127,10 +129,12 @@ func (c *Client) do(ctx context.Context, r call) error {
 	return c.unreachable(last, timeout)
 }
 
-// noNode reports whether a data directory has no node: neither bootstrap nor join was there.
-func noNode(dir string) bool {
+// noNode reports whether a socket is that of a data directory without a node: neither bootstrap nor join was
+// there. A socket of another name says nothing about its folder.
+func noNode(socket string) bool {
+	dir := filepath.Dir(socket)
 	_, err := os.Lstat(filepath.Join(dir, "identity.json"))
-	return errors.Is(err, os.ErrNotExist)
+	return socket == identity.SocketPath(dir) && errors.Is(err, os.ErrNotExist)
 }
 
 // unreachable says in a sentence why nobody answered, and what to do.
@@ -139,7 +143,7 @@ func (c *Client) unreachable(err error, timeout time.Duration) error {
 		switch {
 		case errors.Is(err, os.ErrPermission):
 			return fmt.Errorf("%w: the socket %s is for root only; run this as root", ErrUnreachable, c.where)
-		case errors.Is(err, os.ErrNotExist) && noNode(filepath.Dir(c.where)):
+		case errors.Is(err, os.ErrNotExist) && noNode(c.where):
 			return fmt.Errorf("%w: there is no node in %s: make the first one with `havip-cluster bootstrap`, every other one with `havip-cluster join`, and then start `havip-cluster agent`; or name another one with --address or --data-dir", ErrUnreachable, filepath.Dir(c.where))
 		case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 			return fmt.Errorf("%w: no agent listens on %s; start it with `havip-cluster agent`, or name another one with --address or --data-dir", ErrUnreachable, c.where)

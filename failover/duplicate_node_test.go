@@ -9,7 +9,7 @@ import (
 
 // A copy of a node's disk that starts on another host gets no session while the first one
 // renews, and ends; the first one serves on all the time.
-func TestTwin(t *testing.T) {
+func TestDuplicateNode(t *testing.T) {
 	runWorld(t, 3, 0, func(w *world) {
 		w.boot()
 		v := w.havip("web", 100)

@@ -18,7 +18,7 @@ const (
 
 	// As in owner: HAVIPs that leave in one turn, and when words are said again.
 	leavingMax    = 64
-	wordRepeat    = 10 * time.Millisecond
+	messageRepeat = 10 * time.Millisecond
 	confirmRepeat = 50 * time.Millisecond
 	confirmSlower = 3
 )
@@ -160,8 +160,8 @@ func TestManyAreHandedOver(t *testing.T) {
 				gap := w.longestGap(ids, since)
 				t.Logf("%d HAVIPs left within %v, with a gap of up to %v", many, took, gap)
 				// A turn takes leavingMax off and puts as many on, at 0.2 and 0.4 ms each in this
-				// world; a lost word comes again after wordRepeat.
-				if gap > leavingMax*600*time.Microsecond+4*wordRepeat || took > 300*time.Millisecond {
+				// world; a lost message comes again after messageRepeat.
+				if gap > leavingMax*600*time.Microsecond+4*messageRepeat || took > 300*time.Millisecond {
 					t.Errorf("the hand-off took %v, with a gap of up to %v", took, gap)
 				}
 				w.checkMessages(since, old, many/2)

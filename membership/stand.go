@@ -9,7 +9,8 @@ import (
 )
 
 // deafShare: who has heard the leader within that part of a heartbeat time-out does not stand.
-// Heartbeats come three times in a time-out (heartbeatPart).
+// Heartbeats come three times in a time-out (heartbeatPart), so one that is late by a sixth of it is enough; the
+// lease of that leader has ended at a majority by then, and what an election costs is all there is to lose.
 const deafShare = 2
 
 // Stand has this node stand for election at once, in place of a leader that it does not hear any more,
@@ -45,7 +46,7 @@ func (n *Node) Stand(leader string) bool {
 	return false
 }
 
-// LeaderHeard is when this node last heard a leader, or stopped to lead; zero: not since its start, or it leads.
+// LeaderHeard is when this node last heard a leader, voted for one or stopped to lead; zero: not since its start, or it leads.
 func (n *Node) LeaderHeard() time.Time {
 	if n.raft.State() == raft.Leader {
 		return time.Time{}

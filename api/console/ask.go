@@ -50,6 +50,7 @@ type question struct {
 	body, into   any
 	key          string
 	wait         time.Duration
+	least        uint64 // an answer from an older state is not read into into
 }
 
 // get reads. The path is one of the API, with its names escaped.
@@ -67,7 +68,7 @@ func (a *asker) read(ctx context.Context, path string, query url.Values, into an
 	applied := !atLeader(path)
 	if !a.fresh && applied && a.told > 0 {
 		ask.Set("consistency", "stale")
-		h, err := a.do(ctx, question{method: http.MethodGet, path: path, query: ask, into: into, wait: staleWait})
+		h, err := a.do(ctx, question{method: http.MethodGet, path: path, query: ask, into: into, wait: staleWait, least: a.told})
 		if err != nil || indexOf(h) >= a.told {
 			a.fresh = err == nil
 			return h, err
@@ -138,6 +139,9 @@ func (a *asker) do(ctx context.Context, q question) (http.Header, error) {
 		return nil, problemf(http.StatusBadGateway, "the answer has more than %d bytes; use the command line", answerMax)
 	}
 	a.index = max(a.index, indexOf(resp.Header))
+	if indexOf(resp.Header) < q.least {
+		return resp.Header, nil
+	}
 	switch into := q.into.(type) {
 	case nil:
 		return resp.Header, nil

@@ -259,7 +259,7 @@ func TestStatusWithoutLeader(t *testing.T) {
 	})
 	var stdout, stderr bytes.Buffer
 	code := run([]string{"status", "--data-dir", dir, "--timeout", "300ms"}, &stdout, &stderr)
-	if code != 3 || !strings.Contains(stdout.String(), "1 had an owner when this node last heard a leader, 1m1s ago; who serves now it cannot know") || !strings.Contains(stderr.String(), "no leader answers") {
+	if code != 3 || !strings.Contains(stdout.String(), "1 had an owner when this node last heard a leader, 1m1s ago; who serves now it cannot know") || !strings.Contains(stdout.String(), "node-2") || !strings.Contains(stderr.String(), "no leader answers") {
 		t.Errorf("%d %q %q", code, &stdout, &stderr)
 	}
 }

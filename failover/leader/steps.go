@@ -53,7 +53,7 @@ func (c *Controller) watch() {
 
 // recorded reports whether the log has a timeline.
 func recorded(s *fsm.State, f *openFailover) bool {
-	return slices.ContainsFunc(s.Failovers, func(r fsm.Failover) bool { return r.HAVIP == f.name && r.Epoch == f.epoch })
+	return slices.ContainsFunc(s.Failovers, func(r fsm.Failover) bool { return r.HAVIP == f.name && r.Epoch == f.epoch && r.To == f.to })
 }
 
 // askClocks compares this node's clock with those of the new owners of some changes.

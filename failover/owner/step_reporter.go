@@ -15,6 +15,7 @@ const (
 	stepReportTimes   = 6                      // that a stepReport is sent at most, because datagrams and leaders get lost
 	stepReportAgain   = 100 * time.Millisecond // between the first two of them; then it doubles
 	stepReportSlowest = 800 * time.Millisecond // the leader waits for three times as long
+	stepReportWait    = 10 * time.Second       // for a leader to tell
 	answeredWait      = time.Second            // for the first frame
 	answeredPoll      = 2 * time.Millisecond   // between two looks at the fence's counter
 )
@@ -37,6 +38,8 @@ type stepReport struct {
 	// alone: nothing else is served here, so the fence's counter is about this one.
 	alone bool
 
+	begun    lease.Instant
+	recorded bool   // the log had such a timeline before: of an earlier HAVIP of that name
 	before   uint64 // the counter when it stood
 	deadline lease.Instant
 	next     lease.Instant
@@ -142,7 +145,7 @@ func (t *stepReporter) run(ctx context.Context) {
 
 func (t *stepReporter) begin(s stepReport) *stepReport {
 	now := t.cfg.Clock()
-	s.next = now
+	s.begun, s.next, s.recorded = now, now, t.recorded(&s)
 	counted, err := uint64(0), error(nil)
 	if t.witness != nil && s.alone {
 		counted, err = t.witness.LetIn()
@@ -163,8 +166,12 @@ func (t *stepReporter) tell(now lease.Instant, s *stepReport) (done bool) {
 	if now.Before(s.next) {
 		return false
 	}
-	if s.times > 0 && t.recorded(s) {
+	if s.times > 0 && !s.recorded && t.recorded(s) {
 		return true
+	}
+	if t.cfg.Log.LeaderID() == "" { // an election is no attempt
+		s.next = now.Add(stepReportAgain)
+		return now.Sub(s.begun) >= stepReportWait
 	}
 	if s.message.Whole || s.times == 0 {
 		message := s.message
@@ -181,7 +188,7 @@ func (t *stepReporter) tell(now lease.Instant, s *stepReport) (done bool) {
 	return s.times >= stepReportTimes
 }
 
-// recorded reports whether the log has the timeline, or never will.
+// recorded reports whether the log has a timeline of that name and epoch, or the HAVIP is gone.
 func (t *stepReporter) recorded(s *stepReport) bool {
 	state := t.cfg.Log.State()
 	v, exists := state.HAVIPs[s.message.HAVIP]

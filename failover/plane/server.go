@@ -22,7 +22,7 @@ import (
 	"havip-cluster/internal/realtime"
 )
 
-// Carrier is the socket of the words (membership/datagram).
+// Carrier is the socket of the messages (membership/datagram).
 type Carrier interface {
 	ports.Post
 	Run(ctx context.Context) error
@@ -33,7 +33,7 @@ type Carrier interface {
 
 // Host is what a Server needs of the process that it is in.
 type Host struct {
-	// Open opens the socket of the words. keys may change with the state; receive must not block.
+	// Open opens the socket of the messages. keys may change with the state; receive must not block.
 	Open func(s Start, state func() *fsm.State, keys func() []Key, receive func(from string, word []byte), p *realtime.Plane) (Carrier, error)
 	// Fence returns the fence that the agent has installed, once it is open here. It may wait.
 	Fence  func() (shell.Fence, error)

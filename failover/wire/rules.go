@@ -20,7 +20,7 @@ import (
 // rule is one row of the table.
 type rule struct {
 	name  string
-	whose string // in messages
+	whose string // who may say it, as a person reads it
 	// may reports whether the sender, m.From, may say m.
 	may func(s *fsm.State, voters lease.VoterSet, m *Message) bool
 }

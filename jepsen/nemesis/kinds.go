@@ -225,10 +225,12 @@ func stop(w *World, p Planned, _ *rand.Rand) (string, func() error, error) {
 
 // start starts the agent of a node, unless another fault at work has done so meanwhile.
 func (w *World) start(i int) error {
-	if err := w.Cluster.Start(i); !errors.Is(err, netns.ErrRuns) {
-		return err
+	err := w.Cluster.Start(i)
+	if errors.Is(err, netns.ErrRuns) {
+		w.Log("%v", err)
+		return nil
 	}
-	return nil
+	return err
 }
 
 // membership removes a node for good; it joins again, with an empty data directory, when the

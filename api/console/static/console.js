@@ -92,7 +92,7 @@
   });
   // What the page was told of, this node has: it is shown without asking a leader, who may be changing just now.
   document.addEventListener("htmx:config:request", function (e) {
-    if (!e.target || e.target.id !== "region" || !told) return;
+    if (!e.target || e.target.id !== "region" || !told || document.querySelector(".mayold")) return;
     e.detail.ctx.request.headers["Havip-Told"] = String(told);
     told = 0;
   });
