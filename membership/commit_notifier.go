@@ -9,9 +9,9 @@ import (
 
 const (
 	// tellAgain is the first pause before a server that has not got an entry yet, or is not reached, is told
-	// again; twice as long each time, tellTries times. Raft's own next message tells who is further behind.
+	// again; twice as long each time, tellTries times: 2 s in all. Raft's own next message tells who is further behind.
 	tellAgain = 2 * time.Millisecond
-	tellTries = 6
+	tellTries = 10
 )
 
 // committed is an entry of this node's term as its leader, and known to be committed.
@@ -28,7 +28,9 @@ type commitNotifier struct {
 	self    raft.ServerID
 	servers func() []raft.Server
 	// say sends one word; taken: the server has the entry.
-	say  func(to raft.Server, c committed) (taken bool, err error)
+	say func(to raft.Server, c committed) (taken bool, err error)
+	// push has Raft send what is missing: of itself it does so with the next entry, or after CommitTimeout.
+	push func()
 	done <-chan struct{}
 
 	mu    sync.Mutex
@@ -36,26 +38,29 @@ type commitNotifier struct {
 }
 
 // tellLane is the way to one server.
-type tellLane struct{ want committed } // the newest; zero: nothing is wanted after the present word
+type tellLane struct {
+	want committed // the newest; zero: nothing is wanted after the present word
+	back bool      // the server was away: what it missed is pushed, once
+}
 
 // tell says that an entry is committed, and so are those before it.
 func (t *commitNotifier) tell(c committed) {
 	for _, s := range t.servers() {
 		if s.ID != t.self {
-			t.tellServer(s, c)
+			t.tellServer(s, c, false)
 		}
 	}
 }
 
-// tellServer is tell for one server.
-func (t *commitNotifier) tellServer(s raft.Server, c committed) {
+// tellServer is tell for one server; back: it answers again after it did not.
+func (t *commitNotifier) tellServer(s raft.Server, c committed, back bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if lane := t.lanes[s.ID]; lane != nil {
-		lane.want = c
+		lane.want, lane.back = c, lane.back || back
 		return
 	}
-	lane := &tellLane{want: c}
+	lane := &tellLane{want: c, back: back}
 	t.lanes[s.ID] = lane
 	go t.travel(lane, s) // ends with the transport's own limit
 }
@@ -72,10 +77,13 @@ func (t *commitNotifier) travel(lane *tellLane, to raft.Server) {
 			return
 		}
 		t.mu.Unlock()
-		taken, _ := t.say(to, c) // an error is like a refusal: the next try is on another connection
+		taken, err := t.say(to, c) // an error is like a refusal: the next try is on another connection
 		if taken {
 			pause, tries = tellAgain, 0
 			continue
+		}
+		if err == nil && t.missed(lane) {
+			t.push()
 		}
 		if tries++; tries > tellTries {
 			tries, pause = 0, tellAgain
@@ -95,12 +103,20 @@ func (t *commitNotifier) travel(lane *tellLane, to raft.Server) {
 	}
 }
 
+// missed reports, once, whether the server of a lane is back from somewhere.
+func (t *commitNotifier) missed(lane *tellLane) (back bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	back, lane.back = lane.back, false
+	return back
+}
+
 // newCommitNotifier speaks over a transport, past the pace of Raft's own heartbeats.
 func newCommitNotifier(self string, protocol raft.ProtocolVersion, trans raft.Transport, done <-chan struct{}) *commitNotifier {
 	id := raft.ServerID(self)
 	address := trans.EncodePeer(id, trans.LocalAddr())
 	return &commitNotifier{
-		self: id, done: done, lanes: map[raft.ServerID]*tellLane{},
+		self: id, done: done, lanes: map[raft.ServerID]*tellLane{}, push: func() {},
 		say: func(to raft.Server, c committed) (bool, error) {
 			req := raft.AppendEntriesRequest{
 				RPCHeader: raft.RPCHeader{ProtocolVersion: protocol, ID: []byte(self), Addr: address},

@@ -124,3 +124,47 @@ func TestAFollowerThatIsBackHearsTheCommit(t *testing.T) {
 	}
 	t.Errorf("it was caught up %v after its start", took)
 }
+
+// One that missed an entry meanwhile gets it as soon: nobody has to write something for it.
+func TestAFollowerThatIsBackGetsWhatItMissed(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 3)
+	back := c.followers()[0]
+	var took time.Duration
+	for i := range 6 {
+		back.close()
+		c.do(subnet(i))
+		want := c.leader().node.State().Index
+		time.Sleep(2 * testHeartbeat) // Raft has tried to send it, and waits
+		back.open()
+		began := time.Now()
+		eventually(t, "it has what it missed", func() bool { return back.node.State().Index >= want })
+		back.reconcile(c.all)
+		if took = time.Since(began); took < 2*testHeartbeat {
+			return
+		}
+	}
+	t.Errorf("it had it %v after its start", took)
+}
+
+// What a server missed is pushed once for each time that it was away, and for nobody else.
+func TestWhatIsMissedIsPushedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, trans := raft.NewInmemTransport("a")
+		tell := newCommitNotifier("a", raft.ProtocolVersionMax, trans, t.Context().Done())
+		pushed, tries := 0, 0
+		tell.push = func() { pushed++ }
+		tell.say = func(raft.Server, committed) (bool, error) { tries++; return tries%4 == 0, nil }
+		for i, row := range []struct {
+			back bool
+			want int
+		}{{false, 0}, {true, 1}, {false, 1}, {true, 2}} {
+			tell.tellServer(raft.Server{ID: "b"}, committed{7, uint64(i + 1)}, row.back)
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			if pushed != row.want {
+				t.Errorf("%d: pushed %d times, want %d", i, pushed, row.want)
+			}
+		}
+	})
+}

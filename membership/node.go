@@ -225,6 +225,7 @@ func (n *Node) start() (err error) {
 	}
 	n.notifier = newCommitNotifier(n.cfg.Node, conf.ProtocolVersion, n.parts.Transport, n.done)
 	n.notifier.servers = n.Servers
+	n.notifier.push = func() { _ = n.raft.Barrier(n.cfg.Heartbeat) } // whoever missed the one before gets both
 	n.inner.Store(n.raft)
 	n.wg.Go(trans.run) // not before: it asks n.inner
 	if err := serve(); err != nil {

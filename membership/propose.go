@@ -108,7 +108,7 @@ func (n *Node) tellResumed(id raft.ServerID) {
 	}
 	for _, s := range n.notifier.servers() {
 		if s.ID == id {
-			n.notifier.tellServer(s, c)
+			n.notifier.tellServer(s, c, true)
 		}
 	}
 }
