@@ -88,6 +88,7 @@ image: build ## an OCI image of the program alone, as a tar in bin (no daemon)
 # A module of its own: the product needs none of what knows these schemas.
 .PHONY: deploy-test
 deploy-test: ## the examples of docs/deploy against the schemas of Kubernetes, compose, cloud-init and Ansible
+	@mkdir -p /etc/cloud && { dpkg -s cloud-init >/dev/null 2>&1 || touch /etc/cloud/cloud-init.disabled; } # the tool alone: it changes no host
 	$(call install,cloud-init ansible-core)
 	cd packaging/deploytest && $(GO) test -count=1 -v .
 
@@ -127,6 +128,7 @@ tidy: ## go.mod, formatting and the rules of the house
 	$(GO) mod tidy -diff
 	@unformatted=$$(find . -name '*.go' -not -path './bin/*' -exec gofmt -l {} +); \
 	  [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
+	@for m in api/console/browsertest packaging/deploytest; do (cd $$m && $(GO) mod tidy -diff && $(GO) vet ./...) || exit 1; done
 	$(GO) test -run Tidy ./jepsen
 
 .PHONY: mutants
@@ -202,7 +204,8 @@ OVN_PACKAGES := openvswitch-common openvswitch-switch ovn-common ovn-central ovn
 .PHONY: ovn
 ovn: $(BIN)/ovn/usr/bin/ovn-nbctl ## failovers through Open Virtual Network with a HAVIP as a port of type virtual: gaps, and whom OVN names; RUNS=5 (root, /dev/net/tun, 5 min)
 	$(call install,ethtool libcap-ng0 libnuma1 libunbound8 libxdp1)
-	HAVIP_OVN=$(abspath $(BIN))/ovn HAVIP_RUNS=$(or $(RUNS),5) $(GO) test -count=1 -timeout 30m -v -run '^TestOVN' ./jepsen/scenario | grep -v level=
+	HAVIP_OVN=$(abspath $(BIN))/ovn HAVIP_RUNS=$(or $(RUNS),5) $(GO) test -count=1 -timeout 30m -v -run '^TestOVN' ./jepsen/scenario >$(BIN)/ovn.log 2>&1; \
+	  ended=$$?; grep -v level= $(BIN)/ovn.log; exit $$ended
 
 $(BIN)/ovn/usr/bin/ovn-nbctl:
 	@mkdir -p $(BIN)/ovn/deb && cd $(BIN)/ovn/deb && { apt-get download -qq $(OVN_PACKAGES) 2>/dev/null || { apt-get update -qq && apt-get download -qq $(OVN_PACKAGES); }; } && for p in *.deb; do dpkg -x $$p ..; done
@@ -219,18 +222,21 @@ $(BIN)/ec2-metadata-mock-$(METADATA_MOCK_VERSION):
 
 .PHONY: measure-sizes
 measure-sizes: ## 1, 1,000, 5,000 and 10,000 HAVIPs, and Keepalived beside them (root, a quiet machine, 20 min)
-	for n in 1 1000 10000; do HAVIP_MEASURE=1 HAVIP_SIZE=$$n $(GO) test -count=1 -timeout 30m -v -run 'TestSizeIdle$$' ./jepsen/scenario | grep -E 'size_.*test.go|^(---|FAIL|ok)'; done
-	for n in 1000 5000 10000; do HAVIP_MEASURE=1 HAVIP_SIZE=$$n HAVIP_RUNS=$${HAVIP_RUNS:-3} $(GO) test -count=1 -timeout 60m -v -run 'TestSize$$|TestSizeOfKeepalived$$' ./jepsen/scenario | grep -E 'size_.*test.go|^(---|FAIL|ok)'; done
+	@mkdir -p $(BIN)
+	for n in 1 1000 10000; do HAVIP_MEASURE=1 HAVIP_SIZE=$$n $(GO) test -count=1 -timeout 30m -v -run 'TestSizeIdle$$' ./jepsen/scenario >$(BIN)/sizes.log 2>&1; ended=$$?; grep -E 'size_.*test.go|^(---|FAIL|ok)' $(BIN)/sizes.log; [ $$ended = 0 ] || exit $$ended; done
+	for n in 1000 5000 10000; do HAVIP_MEASURE=1 HAVIP_SIZE=$$n HAVIP_RUNS=$${HAVIP_RUNS:-3} $(GO) test -count=1 -timeout 60m -v -run 'TestSize$$|TestSizeOfKeepalived$$' ./jepsen/scenario >$(BIN)/sizes.log 2>&1; ended=$$?; grep -E 'size_.*test.go|^(---|FAIL|ok)' $(BIN)/sizes.log; [ $$ended = 0 ] || exit $$ended; done
 
 .PHONY: measure
 measure: ## the table of the README: each fault 20 times, held to its budget (root, a quiet machine, 30 min)
 	$(call install,$(SCENARIO_PACKAGES))
-	HAVIP_MEASURE=1 HAVIP_RUNS=$${HAVIP_RUNS:-20} $(GO) test -count=1 -timeout 2h -v ./jepsen/scenario | grep -E 'runs +[0-9]|^(---|FAIL|ok)'
+	@mkdir -p $(BIN)
+	HAVIP_MEASURE=1 HAVIP_RUNS=$${HAVIP_RUNS:-20} $(GO) test -count=1 -timeout 2h -v ./jepsen/scenario >$(BIN)/measure.log 2>&1; \
+	  ended=$$?; grep -E 'runs +[0-9]|^(---|FAIL|ok)' $(BIN)/measure.log; exit $$ended
 
 # Debian's Prometheus is unpacked, not installed: no service starts.
 .PHONY: monitoring
 monitoring: $(BIN)/prometheus/usr/bin/prometheus ## alerts, dashboard and metrics against a real Prometheus and a live node; six runbooks walked on a cluster (root)
-	@$(GO) test -count=1 -v -run 'Monitoring|LiveMetrics|Runbook' ./agent ./cmd/havip-cluster ./jepsen/scenario >$(BIN)/monitoring.log 2>&1; \
+	@$(GO) test -count=1 -timeout 20m -v -run 'Monitoring|LiveMetrics|Runbook' ./agent ./cmd/havip-cluster ./jepsen/scenario >$(BIN)/monitoring.log 2>&1; \
 	  ended=$$?; grep -E '^(---|FAIL|ok)|test.go' $(BIN)/monitoring.log; exit $$ended
 
 $(BIN)/prometheus/usr/bin/prometheus:

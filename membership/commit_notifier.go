@@ -29,7 +29,9 @@ type commitNotifier struct {
 	servers func() []raft.Server
 	// say sends one word; taken: the server has the entry.
 	say func(to raft.Server, c committed) (taken bool, err error)
-	// push has Raft send what is missing: of itself it does so with the next entry, or after CommitTimeout.
+	// push has Raft send what is missing: of itself it does so with the next entry, or after CommitTimeout. Where
+	// Raft has failed to reach the server for long, its own pause between two tries comes first, 10 s at most
+	// (v1.8.0, replicateTo).
 	push func()
 	done <-chan struct{}
 

@@ -64,14 +64,15 @@ said=$(rpmlint -c packaging/rpmlint.toml "$rpm" 2>&1 | grep -E ': [EW]: ' || tru
 [ -z "$said" ] || fail "rpmlint: $said"
 
 # The package of an earlier commit is built by that commit's own rules, from its files.
-before=${BEFORE:-8f6a2350}
+name=${BEFORE:-8f6a2350}
+before=$(git rev-parse -q --verify --short=8 "$name^{commit}") || fail "$name is not here: git fetch --unshallow, or name another one by BEFORE"
 if [ ! -e "$bin/before-$before.deb" ]; then
 	say "the version before: $before"
-	git rev-parse -q --verify "$before^{commit}" >/dev/null || fail "$before is not here: git fetch --unshallow, or name another one by BEFORE"
 	tree=$(mktemp -d "$bin/before.XXXXXX")
+	trap 'rm -rf "$tree"' EXIT
 	git archive "$before" | tar -xf - -C "$tree"
 	time=$(TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ "$before")
-	make -s -C "$tree" packages VERSION="0.0.0~0.$before" PACKAGE_VERSION="0.0.0~0.$before" PACKAGE_TIME="$time" >/dev/null
+	make -s -C "$tree" packages VERSION="0.0.0~0.$before" PACKAGE_VERSION="0.0.0~0.$before" PACKAGE_TIME="$time" >/dev/null || fail "the packages of $before"
 	cp "$tree"/bin/packages/*.deb "$bin/before-$before.deb"
 	rm -rf "$tree"
 fi

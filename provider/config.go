@@ -51,7 +51,7 @@ const (
 	DefaultPoll   = 10 * time.Second
 	MinPoll       = time.Second
 	MaxPoll       = time.Hour
-	DefaultSettle = 10 * time.Second // the vendor's figure for a move of a HAVIP (DOMAIN.md, section 4.4)
+	DefaultSettle = 10 * time.Second // the vendor's figure for a move of a HAVIP
 	MaxSettle     = 10 * time.Minute
 )
 

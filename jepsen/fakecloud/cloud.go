@@ -1,7 +1,7 @@
 // Package fakecloud is a stand-in for Tencent Cloud on loopback: the HAVIP part of the VPC API (2017-03-12) with its error
 // codes, its delays and its own check of every signature, the metadata service with credentials of a role, and a fabric
 // that gives a HAVIP to the last permitted announcer. It shares no code with provider/tencent, so that a mistake there is
-// not made here as well. Facts: DOMAIN.md of the project, sections 1 and 3.1, which name their sources.
+// not made here as well. Facts: Tencent Cloud API reference, VPC 2017-03-12, and docs/clouds.md.
 package fakecloud
 
 import (

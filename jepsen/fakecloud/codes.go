@@ -1,6 +1,6 @@
 package fakecloud
 
-// Codes are the refusals that the vendor's pages name for each action (DOMAIN.md of the project, section 1.2). Those that
+// Codes are the refusals that the vendor's pages name for each action (Tencent Cloud API reference, VPC 2017-03-12, error codes). Those that
 // a caller can bring about are simulated (TestDocumentedCodes); of the others no more is known than the code, and
 // Fault.Refuse has an action give it.
 var Codes = map[string][]string{

@@ -29,6 +29,7 @@ func (f *Fabric) watch() error {
 		for lines.Scan() {
 			f.heard(f.lab.Now(), lines.Bytes())
 		}
+		_ = read.CloseWithError(lines.Err()) // who writes must not wait for a reader that has gone
 	}()
 	return f.startTo(write, f.lab.Switch(), f.dir, "ovsdb-client", "-f", "json", "monitor", f.socket("sb"), "OVN_Southbound", "Port_Binding", "logical_port,type,virtual_parent")
 }

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -32,8 +33,11 @@ func newLife(t *testing.T) *life {
 	l := &life{unformed(t, 3), dir}
 	roots, err := os.MkdirTemp(dir, "life-")
 	l.must(err)
-	t.Cleanup(func() {
-		if err := os.RemoveAll(roots); err != nil {
+	t.Cleanup(func() { // before the lab's own, so agents may still write there
+		if os.Getenv("HAVIP_KEEP") != "" {
+			return
+		}
+		if err := errors.Join(l.Cluster.Close(), os.RemoveAll(roots)); err != nil {
 			t.Error(err)
 		}
 	})

@@ -109,6 +109,9 @@ func (w *watched) asked(query string) string {
 	return out.String()
 }
 
+// answers reports whether Prometheus is there and knows a node: an empty answer is none.
+func (w *watched) answers() bool { return strings.Contains(w.asked("count(havip_build_info)"), "=> ") }
+
 func (w *watched) fires() bool {
 	return strings.Contains(w.asked(fmt.Sprintf(`ALERTS{alertname=%q,alertstate="firing"}`, w.alert)), w.alert)
 }
@@ -150,7 +153,7 @@ func (w *watched) does(text string) {
 
 func (w *watched) ended() {
 	w.t.Helper()
-	w.Eventually(w.alert+" has ended", func() bool { return !w.fires() })
+	w.Eventually(w.alert+" has ended", func() bool { return w.answers() && !w.fires() })
 }
 
 // TestRunbooksAreWalked raises alerts on the real kernel, types what their runbooks say, and sees them end.

@@ -35,11 +35,12 @@ func (b *breaker) allow(now time.Time) error {
 	return nil
 }
 
-// state is whether calls are held back, but for the one that tries, and how often that began.
-func (b *breaker) state() (open bool, opened uint64) {
+// state is whether calls are held back now, but for the one that tries, and how often that began. After the
+// pause nothing is: whether the cloud is back is not known before somebody asks.
+func (b *breaker) state(now time.Time) (open bool, opened uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.failed >= breakAfter, b.opened
+	return b.failed >= breakAfter && (now.Before(b.until) || b.trying), b.opened
 }
 
 // answered: the cloud spoke, be it a refusal.

@@ -78,7 +78,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 func (c *Client) Kind() string { return provider.KindTencent }
 
 // Circuit implements provider.Circuit.
-func (c *Client) Circuit() (open bool, opened uint64) { return c.breaker.state() }
+func (c *Client) Circuit() (open bool, opened uint64) { return c.breaker.state(c.now()) }
 
 // Caps implements provider.Provider.
 func (c *Client) Caps() provider.Capabilities {

@@ -219,7 +219,7 @@ func (c *Client) changeBy(ctx context.Context, action, id string, plan func(o pr
 	pause, sent := taskPoll, false
 	var hindered error // why the newest call was not done
 	late := func(err error) error {
-		return fmt.Errorf("tencent: %s of %s: the cloud has not done it within the time: %w", action, id, cmp.Or(hindered, err))
+		return fmt.Errorf("tencent: %s of %s: the cloud has not done it within the time: %w", action, id, cmp.Or(errors.Join(hindered, err), err))
 	}
 	for {
 		o, there, err := c.one(ctx, id)
@@ -238,7 +238,7 @@ func (c *Client) changeBy(ctx context.Context, action, id string, plan func(o pr
 			err = c.call(ctx, action, params, &answer, once)
 			switch {
 			case err == nil:
-				sent = true
+				sent, hindered = true, nil
 				if err := c.follow(ctx, answer.RequestId); err != nil {
 					return named(action, err)
 				}

@@ -334,8 +334,11 @@ func TestBreakerLetsOneTry(t *testing.T) {
 			t.Fatal("after the pause one call goes out, and no second")
 		}
 		b.silent(now, "no route")
-		if open, opened := b.state(); !open || opened != 1 {
+		if open, opened := b.state(now); !open || opened != 1 {
 			t.Fatalf("a try in vain: open %v, opened %d times, want once", open, opened)
+		}
+		if open, _ := b.state(b.until); open {
+			t.Fatal("the pause is over, and nobody asks: nothing is held back")
 		}
 		if pause == breakMax {
 			break
