@@ -8,7 +8,7 @@ NFPM_VERSION          := v2.45.2
 APT_PACKAGES :=
 # For the way from Keepalived, step by step (docs/from-keepalived.md); for agents in containers and in the
 # unit (systemd-analyze).
-SCENARIO_PACKAGES := keepalived iputils-arping runc systemd
+SCENARIO_PACKAGES := keepalived nftables iputils-arping runc systemd
 
 # $(call install,PACKAGE...): quietly, if absent.
 install = @for p in $(1); do \

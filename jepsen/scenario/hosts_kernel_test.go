@@ -97,7 +97,7 @@ func TestHostLosesItsRulesAfterADeath(t *testing.T) {
 	const lifetime = 900 * time.Millisecond
 	for _, c := range []struct{ name, line string }{
 		{"nft flush ruleset", "nft flush ruleset"},
-		{"variant: nft delete table", "nft list tables | while read -r line; do nft delete $line; done"},
+		{"variant: nft delete table", "tables=$(nft list tables) && echo \"$tables\" | while read -r line; do nft delete $line; done"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := unformed(t, 3)
