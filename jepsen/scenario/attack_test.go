@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -38,6 +39,25 @@ var (
 	}}
 	detachTCX = attack{"the TCX programs are detached", func(_ *Bed, h *netns.Host) error { return netns.Unfence(h, 0) }}
 )
+
+// deleteTables deletes each table of nftables, and fails where there is none.
+func deleteTables() error {
+	c, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	tables, err := c.ListTables()
+	if err != nil {
+		return err
+	}
+	if len(tables) == 0 {
+		return errors.New("there is no table to delete")
+	}
+	for _, table := range tables {
+		c.DelTable(table)
+	}
+	return c.Flush()
+}
 
 // both attacks, one right after the other.
 func both(x, y attack) attack {

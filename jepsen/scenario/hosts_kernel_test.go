@@ -95,9 +95,13 @@ func TestHostLosesItsRulesAfterADeath(t *testing.T) {
 	// The address's lifetime is in whole seconds, and the kernel is up to 250 ms late; a successor
 	// begins no earlier than a lease after the last renewal (docs/operating.md).
 	const lifetime = 900 * time.Millisecond
-	for _, c := range []struct{ name, line string }{
-		{"nft flush ruleset", "nft flush ruleset"},
-		{"variant: nft delete table", "tables=$(nft list tables) && echo \"$tables\" | while read -r line; do nft delete $line; done"},
+	for _, c := range []struct {
+		name string
+		do   func(b *Bed, owner int)
+	}{
+		{"nft flush ruleset", func(b *Bed, owner int) { b.sh(owner, "nft flush ruleset") }},
+		// Not by nft: 1.0.6 ends with an assertion when it lists tables beside a set of two addresses.
+		{"variant: each table is deleted", func(b *Bed, owner int) { b.must(b.Lab.Node(owner).Do(deleteTables)) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := unformed(t, 3)
@@ -108,7 +112,7 @@ func TestHostLosesItsRulesAfterADeath(t *testing.T) {
 			m := b.Watch(func() {
 				anyMoment()
 				b.must(b.Cluster.Kill(owner, syscall.SIGKILL))
-				b.sh(owner, c.line)
+				c.do(b, owner)
 				b.NewOwner(b.other(owner), owner)
 				time.Sleep(2 * time.Second)
 			})
