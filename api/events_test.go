@@ -16,9 +16,17 @@ import (
 
 // TestEventsReach64Watchers measures the time from a commit until each of 64 watchers has its event.
 // It asserts that all of them get all, each once and in order; the times are printed.
-func TestEventsReach64Watchers(t *testing.T) {
+func TestEventsReach64Watchers(t *testing.T) { eventsReachWatchers(t, newWorld(t)) }
+
+// TestEventsOfManyHAVIPsReach64Watchers is the same with as many HAVIPs as there may be.
+func TestEventsOfManyHAVIPsReach64Watchers(t *testing.T) {
+	sized(t)
+	eventsReachWatchers(t, sizedWorld(t))
+}
+
+func eventsReachWatchers(t *testing.T, w *world) {
+	t.Helper()
 	const watchers, commits = followersMax, 100
-	w := newWorld(t)
 	since := w.log.now().Index
 	var mu sync.Mutex
 	committed := map[uint64]time.Time{}
