@@ -87,8 +87,8 @@ image: build ## an OCI image of the program alone, as a tar in bin (no daemon)
 
 # A module of its own: the product needs none of what knows these schemas.
 .PHONY: deploy-test
-deploy-test: ## the examples of docs/deploy against the schemas of Kubernetes, compose, cloud-init and Ansible
-	@mkdir -p /etc/cloud && { dpkg -s cloud-init >/dev/null 2>&1 || touch /etc/cloud/cloud-init.disabled; } # the tool alone: it changes no host
+deploy-test: ## the examples of docs/deploy against the schemas of Kubernetes, compose, cloud-init and Ansible; installs cloud-init, switched off (root)
+	@mkdir -p /etc/cloud && { dpkg -s cloud-init >/dev/null 2>&1 || touch /etc/cloud/cloud-init.disabled; } # it must not take the next boot of this host for a first one
 	$(call install,cloud-init ansible-core)
 	cd packaging/deploytest && $(GO) test -count=1 -v .
 

@@ -56,7 +56,8 @@ func (c *Controller) unheard(s *fsm.State) map[string]bool {
 
 // silent are the nodes of whose session this node's voter has had no renewal for half a promise. They count
 // as unheard, too: hosts that die together end up to a fifth of a lease apart, and the first must leave
-// nothing to the others. The voter may be in another process, so it is asked only when what a placement depends on has changed, and while one avoids such a node.
+// nothing to the others. The voter may be in another process, so it is asked only when what a placement
+// depends on has changed, and while one avoids such a node.
 func (c *Controller) silent(s *fsm.State) map[string]bool {
 	return nodesOf(s, func(sess fsm.Session) bool { return c.renewsLate(s, sess) })
 }

@@ -47,10 +47,15 @@ func (p *placing) settle(s *fsm.State, now lease.Instant, at int64, unheard map[
 func (c *Controller) placeAll(ctx context.Context) error {
 	s, now, at := c.cfg.Log.State(), c.cfg.Clock(), c.cfg.Wall()
 	unheard, p := c.unheard(s), &c.leadership.placing
-	if p.settled(s, now, at, unheard) && (len(p.silent) == 0 || maps.Equal(p.silent, c.silent(s))) {
+	settled := p.settled(s, now, at, unheard)
+	if settled && len(p.silent) == 0 {
 		return nil
 	}
-	p.silent = c.silent(s)
+	silent := c.silent(s)
+	if settled && maps.Equal(p.silent, silent) {
+		return nil
+	}
+	p.silent = silent
 	avoid := union(unheard, p.silent)
 	waits := lease.Instant(0)
 	wait := func(until lease.Instant) bool {

@@ -219,7 +219,10 @@ func (c *Client) changeBy(ctx context.Context, action, id string, plan func(o pr
 	pause, sent := taskPoll, false
 	var hindered error // why the newest call was not done
 	late := func(err error) error {
-		return fmt.Errorf("tencent: %s of %s: the cloud has not done it within the time: %w", action, id, cmp.Or(errors.Join(hindered, err), err))
+		if hindered != nil {
+			err = fmt.Errorf("%w (%w)", hindered, err)
+		}
+		return fmt.Errorf("tencent: %s of %s: the cloud has not done it within the time: %w", action, id, err)
 	}
 	for {
 		o, there, err := c.one(ctx, id)
