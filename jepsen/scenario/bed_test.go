@@ -242,7 +242,7 @@ type Measured struct {
 	Gap   time.Duration // the longest
 	Lost  int           // probes without an answer
 	Dual  checker.Dual
-	After string // who answered last
+	After string // who answered last; empty if nobody did
 }
 
 // Watch runs the client and the observer around a fault. They start settleTime before it
@@ -260,13 +260,30 @@ func (b *Bed) Watch(fault func()) Measured {
 	time.Sleep(settleTime)
 	prober.Stop()
 	observer.Stop()
-	m := Measured{Dual: observer.Report().Dual}
-	for _, g := range prober.Gaps(2 * time.Millisecond) {
+	return measured(prober, 2*time.Millisecond, observer.Report().Dual)
+}
+
+// measured condenses what one client saw: its gaps of at least shortest, and who answered it
+// last. That is not who ended the last gap: a host that stands still makes one before the
+// fault, and a planned move makes none.
+func measured(p *netns.Prober, shortest time.Duration, dual checker.Dual) Measured {
+	m := Measured{Dual: dual, After: lastAnswer(p)}
+	for _, g := range p.Gaps(shortest) {
 		m.Lost += g.Lost
 		m.Gap = max(m.Gap, g.Duration)
-		m.After = g.ToNode
 	}
 	return m
+}
+
+// lastAnswer is the node that answered last; empty if none did.
+func lastAnswer(p *netns.Prober) string {
+	probes := p.Probes()
+	for i := len(probes) - 1; i >= 0; i-- {
+		if probes[i].Answered != 0 {
+			return probes[i].Node
+		}
+	}
+	return ""
 }
 
 // Runs is how often a scenario is repeated: HAVIP_RUNS, else the given number.

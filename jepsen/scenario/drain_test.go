@@ -99,11 +99,7 @@ func (b *Bed) watchAll(havips []netip.Addr, fault func()) (of []Measured) {
 	dual := observer.DualOwner()
 	for _, p := range probers {
 		p.Stop()
-		m := Measured{Dual: dual}
-		for _, g := range p.Gaps(3 * time.Millisecond) {
-			m.Lost, m.Gap, m.After = m.Lost+g.Lost, max(m.Gap, g.Duration), g.ToNode
-		}
-		of = append(of, m)
+		of = append(of, measured(p, 3*time.Millisecond, dual))
 	}
 	observer.Stop()
 	return of
@@ -131,8 +127,8 @@ func TestNodeDrain(t *testing.T) {
 			r, err = b.drain(at, node)
 			b.must(err)
 		}) {
-			if noDual(t, m); m.After != "" && m.After == b.Cluster.NodeName(node) {
-				t.Errorf("%s answers last for %s, and was drained", m.After, names[i])
+			if noDual(t, m); m.After == "" || m.After == b.Cluster.NodeName(node) {
+				t.Errorf("%q answers last for %s, and %s was drained", m.After, names[i], b.Cluster.NodeName(node))
 			}
 			s.Add(m)
 		}
@@ -196,8 +192,8 @@ func TestNodeDrainWithNowhereToGo(t *testing.T) {
 		t.Errorf("owners %v", owners)
 	}
 	t.Logf("web: gap %s; pinned, which stays: gap %s", of[0].Gap, of[1].Gap)
-	if of[1].After != "" && of[1].After != name {
-		t.Errorf("pinned was answered by %s", of[1].After)
+	if of[1].After != name {
+		t.Errorf("pinned was answered by %q", of[1].After)
 	}
 	if of[1].Gap > 20*time.Millisecond {
 		timely(t, "pinned stays, and was not answered for %s", of[1].Gap)

@@ -154,8 +154,8 @@ func (b *Bed) fenceParts(node int) (n int) {
 func (b *Bed) answersFrom(node int) {
 	b.t.Helper()
 	m := b.Watch(func() { time.Sleep(settleTime) })
-	if m.Lost > 0 && m.After != b.Cluster.NodeName(node) {
-		b.t.Errorf("%d questions without an answer, then %q answers, not %s", m.Lost, m.After, b.Cluster.NodeName(node))
+	if m.After != b.Cluster.NodeName(node) {
+		b.t.Errorf("%q answers last (%d questions without an answer), not %s", m.After, m.Lost, b.Cluster.NodeName(node))
 	}
 }
 

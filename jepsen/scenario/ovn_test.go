@@ -141,16 +141,6 @@ func longest(p *netns.Prober) (gap time.Duration) {
 	return gap
 }
 
-func lastAnswer(p *netns.Prober) string {
-	probes := p.Probes()
-	for i := len(probes) - 1; i >= 0; i-- {
-		if probes[i].Answered != 0 {
-			return probes[i].Node
-		}
-	}
-	return ""
-}
-
 // seen plays a fault under the eyes of two clients, an observer and the southbound database.
 func (b *ovnBed) seen(owner int, fault func()) (s ovnSeen) {
 	b.t.Helper()

@@ -44,8 +44,8 @@ func TestPlannedMove(t *testing.T) {
 			time.Sleep(settleTime)
 		})
 		noDual(t, m)
-		if want := b.Cluster.NodeName(target); m.After != "" && m.After != want {
-			t.Errorf("%s answers after the move, not %s", m.After, want)
+		if want := b.Cluster.NodeName(target); m.After != want {
+			t.Errorf("%q answers after the move, not %s", m.After, want)
 		}
 		s.Add(m)
 	}
