@@ -240,7 +240,7 @@ func (p *EdgePort) follow(want owner.Wanted) {
 	if want.State != p.base {
 		p.followLog(want)
 	}
-	p.desired.Deadline = edge.Instant(want.Deadline)
+	p.desired.Deadline, p.desired.Awaited = edge.Instant(want.Deadline), want.Awaited
 	p.desired.Devices = p.fenced(want)
 	p.desired.Settled = p.settled(want)
 }

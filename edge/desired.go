@@ -58,4 +58,7 @@ type Desired struct {
 	AnnounceEvery time.Duration
 	// Deadline is that of the lease: nothing is put up or announced after it.
 	Deadline Instant
+	// Awaited reports whether somebody waits for the turn to end; nil: nobody does. It may be
+	// asked at any time during the turn.
+	Awaited func() bool
 }

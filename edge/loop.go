@@ -44,6 +44,8 @@ type Loop struct {
 	settled map[string]bool
 	said    map[string]Instant
 	again   bool
+	putOff  bool    // something is left to the next turn, for which somebody waits
+	awaited Instant // since when that is so; 0: it is not
 }
 
 // NewLoop makes a loop. It does nothing before the first Turn.
@@ -65,6 +67,7 @@ func (l *Loop) Phase(ip netip.Addr) Phase { return l.mem.of(ip).phase }
 func (l *Loop) Turn(want *Desired) Facts {
 	facts := Facts{}
 	l.begin(want)
+	l.putOff = false
 	more, planned := true, l.clock()
 	for round := 0; round < roundsMax && more; round++ {
 		if err := l.read(want); err != nil {
@@ -78,11 +81,14 @@ func (l *Loop) Turn(want *Desired) Facts {
 		}
 		planned = l.clock()
 		ops := Plan(want, l.seen, l.mem, planned)
-		if round > 0 && onlyFlush(ops) {
+		if round > 0 && onlyFlush(ops) || l.putOff && l.allHaveTime(ops) {
 			break // not worth the time of those who wait for what has left
 		}
 		more = len(ops) > 0
 		l.carryOut(want, ops, &facts)
+	}
+	if !l.putOff {
+		l.awaited = 0
 	}
 	facts.Guarded, facts.Unguarded = guarded(want, l.seen, l.mem)
 	facts.Clean = clean(l.seen) && (l.stale|l.told)&(Addresses|Fence) == 0
@@ -164,21 +170,31 @@ func (l *Loop) carryOut(want *Desired, ops []Op, facts *Facts) {
 		if op.Len() == 0 {
 			continue
 		}
-		began := l.clock()
-		results := l.kernel.Do(op)
-		now := l.clock()
-		for i, it := range op.Items {
-			err := results[i]
-			if err != nil && it.IP.IsValid() {
-				failed[it.IP] = true
+		for _, part := range l.portions(want, op) {
+			if l.putsOff(want, part) {
+				break
 			}
-			if op.Kind == OpAdd || op.Kind == OpExtend {
-				now = began // its lifetime counts from then on, or later
-			}
-			l.note(want, op.Kind, it, err, now, facts)
+			l.do(want, part, failed, facts)
 		}
-		l.noteRest(want, op, results[len(op.Items):], now, facts)
 	}
+}
+
+// do carries out one operation, and notes for which addresses it failed.
+func (l *Loop) do(want *Desired, op Op, failed map[netip.Addr]bool, facts *Facts) {
+	began := l.clock()
+	results := l.kernel.Do(op)
+	now := l.clock()
+	for i, it := range op.Items {
+		err := results[i]
+		if err != nil && it.IP.IsValid() {
+			failed[it.IP] = true
+		}
+		if op.Kind == OpAdd || op.Kind == OpExtend {
+			now = began // its lifetime counts from then on, or later
+		}
+		l.note(want, op.Kind, it, err, now, facts)
+	}
+	l.noteRest(want, op, results[len(op.Items):], now, facts)
 }
 
 func without(items []Item, failed map[netip.Addr]bool) []Item {

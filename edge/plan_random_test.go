@@ -69,6 +69,10 @@ func TestRandomHistories(t *testing.T) {
 				b.m.attached[1] = errModel
 			}
 		}
+		awaited := rapid.SliceOfN(rapid.Bool(), 1, 8).Draw(rt, "awaited")
+		if asked := 0; rapid.Bool().Draw(rt, "others wait") {
+			b.want.Awaited = func() bool { asked++; return awaited[asked%len(awaited)] }
+		}
 		gone := map[netip.Addr]bool{}
 		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
 			n := rapid.IntRange(0, 7).Draw(rt, "havip")

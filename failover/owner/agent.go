@@ -51,7 +51,8 @@ type Agent struct {
 	failed      map[string]string // why a HAVIP was given up, by id
 	outbox      *outbox
 	pace        pace
-	leaving     int // of the activations, in this turn's steps
+	leaving     int    // of the activations, in this turn's steps
+	untold      []told // of this turn
 	isClean     bool
 	unsafe      lease.Instant // since when the fence does not know every HAVIP; 0: it does
 }
@@ -272,6 +273,7 @@ func (a *Agent) turn() time.Duration {
 			next = min(next, again)
 		}
 	}
+	a.tellAll()
 	if unconfirmed {
 		next = min(next, now.Add(confirmRepeat))
 	}
@@ -354,8 +356,11 @@ func (a *Agent) deactivate(s *fsm.State, step Step) {
 // wanted is what may answer here now.
 func (a *Agent) wanted(s *fsm.State, deadline lease.Instant) Wanted {
 	a.activations.publish()
-	return Wanted{State: s, CaughtUp: a.cfg.Log.CaughtUp(), Deadline: deadline, Activations: a.activations.wanted}
+	return Wanted{State: s, CaughtUp: a.cfg.Log.CaughtUp(), Deadline: deadline, Activations: a.activations.wanted, Awaited: a.awaited}
 }
+
+// awaited: other nodes have said something.
+func (a *Agent) awaited() bool { return len(a.words) > 0 }
 
 // take notes what a turn of the edge has brought about. True: something new is to be done.
 func (a *Agent) take(s *fsm.State, r Report) (again bool) {
@@ -404,18 +409,15 @@ func (a *Agent) stands(id string, how Stood) {
 	a.activations.changed()
 	h.serving, h.took = true, a.cfg.Clock().Sub(h.begun)
 	delete(a.failed, id)
-	a.cfg.Logger.Info("HAVIP is here", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", h.Claim.Epoch, "took", h.took)
-	h.acquired = true
 	a.stepReporter.stands(h, how, len(a.activations.by) == 1)
-	a.changed(Acquired, h, h.HAVIP.Reason)
+	a.tell(Acquired, h, h.HAVIP.Reason)
 }
 
 // giveUp lets go of what cannot be served: holding a claim without serving is worse than
 // having none. What will not go is tried again; until then nothing is released.
 func (a *Agent) giveUp(h *activation, why string) {
-	a.cfg.Logger.Error("cannot serve a HAVIP, giving it up", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "err", why)
 	a.failed[h.HAVIP.ID] = why
-	a.changed(Faulted, h, why)
+	a.tell(Faulted, h, why)
 	a.activations.changed()
 	h.leaving, h.givenUp, h.why = true, true, why
 	if h.release == nil {
@@ -428,8 +430,7 @@ func (a *Agent) gone(h *activation) {
 	id := h.HAVIP.ID
 	delete(a.activations.by, id)
 	a.activations.changed()
-	a.cfg.Logger.Info("HAVIP has left", "havip", h.HAVIP.Name, "ip", h.HAVIP.IP, "eni", h.ENI.ID, "epoch", h.Claim.Epoch)
-	a.hasLeft(h, h.why)
+	a.tell(Released, h, h.why)
 	if h.release == nil {
 		return // the lease is over: its end says it
 	}
@@ -464,6 +465,7 @@ func (a *Agent) dropAll(why string) lease.Instant {
 	a.allLeave(why)
 	report := a.cfg.Edge.Turn(Wanted{State: s, CaughtUp: a.cfg.Log.CaughtUp()})
 	a.take(s, report)
+	a.tellAll()
 	if a.isClean {
 		a.begin(0)
 	}

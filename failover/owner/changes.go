@@ -1,22 +1,40 @@
 package owner
 
-import (
-	"havip-cluster/fsm"
-)
+import "havip-cluster/fsm"
 
-// changed tells whoever wants to hear it what became of a HAVIP.
-func (a *Agent) changed(kind ChangeKind, h *activation, why string) {
-	if a.cfg.Changed != nil {
-		a.cfg.Changed(Change{Kind: kind, Activation: h.Activation, Reason: why})
-	}
+// told is what became of an activation, as it was then.
+type told struct {
+	kind ChangeKind
+	activation
+	why string
 }
 
-// hasLeft tells the end of what was acquired.
-func (a *Agent) hasLeft(h *activation, why string) {
-	if h.acquired {
-		h.acquired = false
-		a.changed(Released, h, why)
+// tell notes what became of a HAVIP. It is told at the end of the turn: a successor waits for the
+// messages of the turn, and the log lines of many HAVIPs take longer than these.
+func (a *Agent) tell(kind ChangeKind, h *activation, why string) {
+	a.untold = append(a.untold, told{kind, *h, why})
+	h.acquired = kind == Acquired || h.acquired && kind != Released
+}
+
+// tellAll logs what was noted, and tells whoever wants to hear it, in order.
+func (a *Agent) tellAll() {
+	for _, t := range a.untold {
+		args := []any{"havip", t.HAVIP.Name, "ip", t.HAVIP.IP, "eni", t.ENI.ID}
+		switch t.kind {
+		case Acquired:
+			a.cfg.Logger.Info("HAVIP is here", append(args, "epoch", t.Claim.Epoch, "took", t.took)...)
+		case Released:
+			a.cfg.Logger.Info("HAVIP has left", append(args, "epoch", t.Claim.Epoch)...)
+		case Faulted:
+			a.cfg.Logger.Error("cannot serve a HAVIP, giving it up", append(args, "err", t.why)...)
+		}
+		if a.cfg.Changed == nil || t.kind == Released && !t.acquired {
+			continue // the end of what was never acquired is not told
+		}
+		a.cfg.Changed(Change{Kind: t.kind, Activation: t.Activation, Reason: t.why})
 	}
+	clear(a.untold)
+	a.untold = a.untold[:0]
 }
 
 // whyReleased is the reason for the change of owner that this node gives way to.

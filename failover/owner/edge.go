@@ -31,6 +31,8 @@ type Wanted struct {
 	CaughtUp    bool
 	Activations []Activation // in the order of HAVIP ids
 	Deadline    lease.Instant
+	// Awaited reports whether somebody waits for the next turn: what has time is left to it then.
+	Awaited func() bool
 }
 
 // Report is what a turn of the Edge has brought about. HAVIPs are named by their ids.
