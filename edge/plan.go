@@ -11,9 +11,11 @@ import (
 )
 
 const (
-	// addsMax is how many addresses one round puts up: those of a round share its readings. What
-	// must be silenced or taken off is not held back.
-	addsMax = 256
+	// addsMax is how many addresses one round puts up: those of a round share its readings. Where there
+	// are very many HAVIPs it is a part of them, addsPart: a round looks at all of them, and the last
+	// address waits for every round. What must be silenced or taken off is not held back.
+	addsMax  = 256
+	addsPart = 8
 )
 
 // Plan says what is to be done now, in the order of a round. It is pure: the same input
@@ -71,7 +73,7 @@ func (p *plan) ops() []Op {
 		case OpSettle:
 			op.Settle = p.settle
 		case OpAdd:
-			op.Items = op.Items[:min(len(op.Items), addsMax)]
+			op.Items = op.Items[:min(len(op.Items), max(addsMax, len(p.want.HAVIPs)/addsPart))]
 		}
 		if op.Len() > 0 {
 			out = append(out, op)

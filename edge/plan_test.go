@@ -223,6 +223,20 @@ func TestCostDoesNotGrowWithTheNumber(t *testing.T) {
 	}
 }
 
+// Half of very many come up within one turn: each round costs in proportion to all, and the agent has its
+// share to do between two turns.
+func TestVeryManyComeUpInOneTurn(t *testing.T) {
+	const havips = 10_000
+	b := newBed(t, havips)
+	b.turn()
+	for n := range havips / 2 {
+		b.here(n, 1)
+	}
+	if f := b.loop.Turn(b.want); len(f.Serving) != havips/2 || b.m.did[OpAdd] > addsPart/2 {
+		t.Errorf("%d of %d are served after one turn with %d batches", len(f.Serving), havips/2, b.m.did[OpAdd])
+	}
+}
+
 // Another program's bare address goes from an ENI; one with a subnet's prefix, or elsewhere, is told.
 func TestForeignAddresses(t *testing.T) {
 	b := newBed(t, 4)
