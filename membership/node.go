@@ -91,6 +91,7 @@ type Node struct {
 	lead         atomic.Uint64 // the term in which this node leads and is up to date, or 0; written with leadershipMu held
 	reads        *readRounds
 	pace         *pacedHeartbeats
+	absent       *absentPeers
 	notifier     *commitNotifier
 	own          chan<- raft.RPC // requests of this node to its own Raft
 	patience     writePatience
@@ -214,7 +215,8 @@ func (n *Node) start() (err error) {
 	}
 	trans.entry, n.pace, n.own = n.entryTerm, trans.pace, trans.rpcs
 	lines := &termLines{log: n.cfg.Logger}
-	trans.votingTransport = voterTerms{trans.votingTransport, n.book.votes, lines.tell}
+	n.absent = newAbsentPeers(trans.votingTransport, n.replicates, n.logged)
+	trans.votingTransport = voterTerms{n.absent, n.book.votes, lines.tell}
 	serve := n.bindTransport(trans)
 	if n.raft, err = newRaft(conf, n.Machine, cache, n.parts.Store, snaps, trans); err != nil {
 		return fmt.Errorf("membership: start raft on %s: %w", n.cfg.Dir, err)
@@ -291,6 +293,7 @@ func (n *Node) changeLeadership() uint64 {
 	defer n.leadershipMu.Unlock()
 	n.lead.Store(0)
 	n.leadership++
+	n.absent.look()
 	return n.leadership
 }
 
@@ -444,16 +447,6 @@ func (n *Node) Ready(applied uint64) bool {
 	return applied+readyLag >= n.raft.CommitIndex()
 }
 
-// TransferLeadership hands leadership to another voter, best effort within a limit.
-func (n *Node) TransferLeadership() error {
-	ctx, cancel := context.WithTimeout(context.Background(), transferWait)
-	defer cancel()
-	if _, err := wait(ctx, n.raft.LeadershipTransfer); err != nil {
-		return fmt.Errorf("membership: hand leadership over: %w", err)
-	}
-	return nil
-}
-
 // Stopped reports whether Raft ended by itself, as it does on a node that was removed.
 func (n *Node) Stopped() bool { return n.raft.State() == raft.Shutdown }
 
@@ -479,6 +472,7 @@ func (n *Node) close() error {
 	var errs []error
 	if n.raft != nil {
 		n.pace.follow(0) // nobody waits for a heartbeat any more
+		n.absent.end()   // nor for a server
 		errs = append(errs, n.raft.Shutdown().Error())
 	}
 	close(n.done)

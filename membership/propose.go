@@ -51,6 +51,9 @@ func (n *Node) ProposeFor(ctx context.Context, by string, term uint64, key strin
 	}
 	f, err := wait(ctx, func() raft.ApplyFuture { return n.raft.Apply(raw, applyTimeout) })
 	if err != nil {
+		if errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+			n.absent.free()
+		}
 		return fsm.Result{}, outcome(err)
 	}
 	n.tellCommit(f.Index())

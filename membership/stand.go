@@ -54,11 +54,24 @@ func (n *Node) LeaderHeard() time.Time {
 	return n.raft.LastContact()
 }
 
+// TransferLeadership hands leadership to another voter, best effort within a limit.
+func (n *Node) TransferLeadership() error {
+	ctx, cancel := context.WithTimeout(context.Background(), transferWait)
+	defer cancel()
+	if _, err := wait(ctx, n.raft.LeadershipTransfer); err != nil {
+		return fmt.Errorf("membership: hand leadership over: %w", err)
+	}
+	return nil
+}
+
 // YieldTo hands leadership to one voter, best effort within a limit.
 func (n *Node) YieldTo(node string) error {
 	for _, s := range n.Servers() {
 		if string(s.ID) != node || s.Suffrage != raft.Voter {
 			continue
+		}
+		if !n.absent.answers(s.ID) {
+			return fmt.Errorf("membership: %s does not answer", node)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), transferWait)
 		defer cancel()

@@ -143,13 +143,16 @@ func (c *Controller) take(m wire.Message) (act bool) {
 
 // note notes a message other than a status.
 func (c *Controller) note(now lease.Instant, m wire.Message) {
+	if m.Steps != nil || m.Activated != nil {
+		c.watch() // the owner may have read a change before this goroutine: its word needs the timeline
+	}
 	switch {
+	case m.Steps != nil:
+		c.timeline.told(m.From, *m.Steps)
 	case c.leadership == nil:
 		return
 	case m.Clock != nil:
 		c.timeline.clocks.compared(m.From, *m.Clock)
-	case m.Steps != nil:
-		c.timeline.told(m.From, *m.Steps)
 	case m.Hint != nil:
 		for _, s := range m.Hint {
 			c.hint(now, s, m.From)

@@ -126,16 +126,29 @@ func (t *timeline) decided(now, noticed lease.Instant, before, after *fsm.State,
 		f.steps = append(f.steps, moment{fsm.StepNoticed, "leader knew: " + f.kind, "", noticed})
 	}
 	owner := w.Owner
-	if w.Epoch != d.Epoch {
+	if w.Epoch != d.Epoch || owner == nil && d.To != "" { // it went on before this node looked
 		owner = nil
 		f.overtaken, f.to = true, d.To
 	}
 	t.begin(now, f, owner)
 }
 
+// of is the open timeline of an epoch, nil if there is none. The owner's word of it may come after the next change has begun.
+func (t *timeline) of(havip string, epoch fsm.Epoch) *openFailover {
+	if f := t.newest[havip]; f != nil && f.epoch == epoch {
+		return f
+	}
+	for _, f := range t.open {
+		if f.havip == havip && f.epoch == epoch {
+			return f
+		}
+	}
+	return nil
+}
+
 // activated notes the new owner's word.
 func (t *timeline) activated(now lease.Instant, w wire.ActivatedMessage) {
-	if f := t.newest[w.HAVIP]; f != nil && f.epoch == w.Epoch && f.reported == 0 {
+	if f := t.of(w.HAVIP, w.Epoch); f != nil && f.reported == 0 {
 		f.reported, f.took = now, w.Took
 	}
 }
@@ -165,8 +178,8 @@ var ownerSteps = [...]struct{ step, what string }{
 
 // told notes what the new owner did when.
 func (t *timeline) told(from string, w wire.StepsMessage) {
-	f := t.newest[w.HAVIP]
-	if f == nil || f.epoch != w.Epoch || f.node != from {
+	f := t.of(w.HAVIP, w.Epoch)
+	if f == nil || f.node != from {
 		return
 	}
 	for _, s := range w.Steps {
