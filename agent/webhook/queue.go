@@ -14,6 +14,8 @@ type queue struct {
 	list []waiting
 	read uint64 // index up to which the journal was read
 	lost uint64 // events that were given up, in all
+	// passed is how many events were read that the webhook does not want, in all.
+	passed uint64
 }
 
 // feed takes what is new in the journal of a state. A webhook that was not fed for longer than the
@@ -34,9 +36,11 @@ func (q *queue) feed(h fsm.Webhook, st *fsm.State) {
 			index, nth = e.Index, 0
 		}
 		nth++
-		if h.Wants(e.Kind) {
-			q.add(waiting{e, nth})
+		if !h.Wants(e.Kind) {
+			q.passed++
+			continue
 		}
+		q.add(waiting{e, nth})
 	}
 	q.read = st.Index
 }

@@ -43,11 +43,12 @@ type Sender struct {
 	cfg    Config
 	poster *poster
 	first  time.Duration // pause after a first failure
+	every  time.Duration // between two words to the log
 }
 
 // New makes a Sender. Nothing is sent before Run.
 func New(cfg Config) *Sender {
-	return &Sender{cfg: cfg, poster: newPoster(cfg.Allowed, cfg.Roots), first: retryFirst}
+	return &Sender{cfg: cfg, poster: newPoster(cfg.Allowed, cfg.Roots), first: retryFirst, every: advanceEvery}
 }
 
 // worker sends to one webhook.
@@ -123,52 +124,47 @@ func (w *worker) feed(st *fsm.State) {
 }
 
 // next is the first event that waits.
-func (w *worker) next() (e waiting, sent, lost uint64, some bool) {
+func (w *worker) next() (e waiting, some bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.queue.list) > 0 {
 		e, some = w.queue.list[0], true
 	}
-	return e, w.queue.sent(), w.queue.lost, some
+	return e, some
 }
 
 // run sends one event after another until ctx ends.
 func (w *worker) run(ctx context.Context) {
-	said := fsm.AdvanceWebhook{Name: w.hook.Name, Created: w.hook.Created, Sent: w.hook.Sent, Failure: w.hook.Failure, Lost: w.hook.Lost}
-	var saidAt time.Time
-	fails, dirty := 0, false
-	for ctx.Err() == nil {
-		e, sent, lost, some := w.next()
-		if dirty && (!some || time.Since(saidAt) >= advanceEvery) {
-			now := fsm.AdvanceWebhook{Name: said.Name, Created: said.Created, Sent: sent, Lost: lost}
-			if w.say(ctx, now) {
-				said, saidAt, dirty = now, time.Now(), false
-			}
+	c := newCourse(w)
+	for fails := 0; ctx.Err() == nil; {
+		e, some := w.next()
+		if c.due(some) {
+			c.say(ctx)
 		}
 		if !some {
-			if !w.rest(ctx, w.pause(dirty)) {
+			if !w.rest(ctx, w.pause(c.dirty)) {
 				return
 			}
 			continue
 		}
-		err := w.send(ctx, e, lost)
+		err := w.send(ctx, e)
 		switch {
 		case err == nil:
-			fails, dirty = 0, true
+			fails = 0
 			w.finish(e, false)
+			c.failure, c.dirty = "", true
 			continue
 		case ctx.Err() != nil:
 			return
 		case time.Since(time.Unix(0, e.At)) > giveUpAfter:
-			dirty = true
 			w.finish(e, true)
+			c.dirty = true
 		}
 		fails++
+		c.failure = err.Error()
 		w.cfg.Log.Debug("a webhook was not taken", "webhook", w.hook.Name, "event", e.Index, "tries", fails, "err", err)
-		if failed := (fsm.AdvanceWebhook{Name: said.Name, Created: said.Created, Sent: sent, Lost: lost, Failure: err.Error()}); fails == 1 || failed.Sent != said.Sent || said.Failure == "" {
-			if w.say(ctx, failed) {
-				said, saidAt, dirty = failed, time.Now(), true
-			}
+		if fails == 1 || c.unsaid() {
+			c.say(ctx)
 		}
 		wait(ctx, backOff(w.first, fails))
 	}
@@ -177,7 +173,7 @@ func (w *worker) run(ctx context.Context) {
 // pause is how long a worker without an event waits for one.
 func (w *worker) pause(dirty bool) time.Duration {
 	if dirty {
-		return advanceEvery // the log did not take the position
+		return w.every // the log did not take the position
 	}
 	return time.Hour
 }
@@ -192,20 +188,13 @@ func (w *worker) finish(e waiting, lost bool) {
 	}
 }
 
-func (w *worker) send(ctx context.Context, e waiting, lost uint64) error {
+func (w *worker) send(ctx context.Context, e waiting) error {
+	_, lost, _ := w.position()
 	body, id, err := message(w.cfg.State().Cluster.ID, w.hook, e, lost)
 	if err != nil {
 		return err
 	}
 	return w.poster.post(ctx, w.hook, id, body, time.Now())
-}
-
-// say puts how far the webhook has come into the log.
-func (w *worker) say(ctx context.Context, a fsm.AdvanceWebhook) bool {
-	ctx, cancel := context.WithTimeout(ctx, proposeWait)
-	defer cancel()
-	res, err := w.cfg.Propose(ctx, a)
-	return err == nil && res.Refusal == nil
 }
 
 // rest waits for news.

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,10 +31,11 @@ type bench struct {
 	state    *fsm.State
 	leader   int
 	watchers []chan struct{}
+	every    time.Duration // of senders that begin from now on
 }
 
 func newBench(t *testing.T) *bench {
-	b := &bench{t: t, state: fsm.New()}
+	b := &bench{t: t, state: fsm.New(), every: advanceEvery}
 	b.apply(fsm.InitCluster{ID: "c-1", Profile: "lan", Lease: 500 * time.Millisecond, Node: fsm.Node{
 		ID: "n-1", Name: "n1", Address: "10.0.0.1", APIPort: 1, RaftPort: 2, GossipPort: 3, Role: fsm.RoleVoter, Version: fsm.VersionWithLevel(""),
 	}})
@@ -98,7 +100,7 @@ func (b *bench) sender(n int, roots *x509.CertPool, allowed ...string) *Sender {
 			return out
 		},
 	})
-	s.first = 10 * time.Millisecond
+	s.first, s.every = 10*time.Millisecond, b.every
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); s.Run(ctx) }()
@@ -254,6 +256,63 @@ func TestDeadReceiver(t *testing.T) {
 	mu.Unlock()
 	await(t, "all arrive", func() bool { return slices.Equal(r.texts(), []string{"0", "1", "2", "3", "4"}) })
 	await(t, "the log says that it is taken", func() bool { return b.now().Webhooks["ops"].Failure == "" })
+}
+
+// TestAFailureIsToldOnce: a webhook that is down is told to fail once, and not to be taken again before
+// it took something, however much time lies between two tries.
+func TestAFailureIsToldOnce(t *testing.T) {
+	var up atomic.Bool
+	r := newReceiver(t, func(int) int {
+		if up.Load() {
+			return http.StatusOK
+		}
+		return http.StatusServiceUnavailable
+	})
+	b := newBench(t)
+	b.every = time.Microsecond // shorter than the pause after a failure, as in a cluster
+	b.hook(r.URL, "fault")
+	b.sender(0, r.roots(), "127.0.0.0/8")
+	b.event("one")
+	told := func() (out []string) {
+		for _, e := range b.now().Events {
+			if e.Kind == "webhook" {
+				out = append(out, e.Text)
+			}
+		}
+		return out
+	}
+	await(t, "some tries", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.asked > 4 })
+	if got := told(); len(got) != 1 || !strings.Contains(got[0], "fails") {
+		t.Errorf("while it is down: %q", got)
+	}
+	up.Store(true)
+	await(t, "it arrives", func() bool { return slices.Equal(r.texts(), []string{"one"}) })
+	await(t, "the log says that it is taken", func() bool { return b.now().Webhooks["ops"].Failure == "" })
+	if got := told(); len(got) != 2 || !strings.Contains(got[1], "taken again") {
+		t.Errorf("when it is up: %q", got)
+	}
+}
+
+// TestNoGapOfWhatIsNotWanted: the next leader does not take for lost what the webhook's filter left out.
+func TestNoGapOfWhatIsNotWanted(t *testing.T) {
+	r := newReceiver(t, nil)
+	b := newBench(t)
+	b.hook(r.URL, "webhook-created")
+	b.sender(0, r.roots(), "127.0.0.0/8")
+	b.sender(1, r.roots(), "127.0.0.0/8")
+	for i := range fsm.MaxEvents + 100 {
+		b.event(fmt.Sprint(i))
+	}
+	await(t, "the log knows that they are behind it", func() bool { st := b.now(); return st.Index-st.Webhooks["ops"].Sent < fsm.MaxEvents/2 })
+	b.lead(1)
+	if res := b.apply(fsm.CreateWebhook{Name: "other", URL: r.URL, Secret: secret, Events: []string{"no-such"}}); res.Refusal != nil {
+		t.Fatal(res.Refusal)
+	}
+	taken := func() []Message { r.mu.Lock(); defer r.mu.Unlock(); return slices.Clone(r.taken) }
+	await(t, "what is wanted arrives", func() bool { return len(taken()) > 0 })
+	if got := taken(); got[0].Kind != "webhook-created" || got[0].Lost != 0 || b.now().Webhooks["ops"].Lost != 0 {
+		t.Errorf("the first is %+v", got[0])
+	}
 }
 
 // A webhook that a configuration changes sends to its new receiver, for the new kinds, at once, and goes
