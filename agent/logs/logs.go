@@ -1,5 +1,6 @@
 // Package logs writes the log of an agent: text or JSON, one line for a fact, the same fault at most
-// once a minute with a count. It keeps the newest lines in memory for `debug bundle`.
+// once a minute with a count. It keeps the newest lines in memory for `debug bundle`. Who logs waits for
+// nobody who reads: lines that are not taken are dropped and counted.
 package logs
 
 import (
@@ -39,7 +40,8 @@ type Sink struct {
 	now  func() time.Time
 
 	mu     sync.Mutex // guards what follows, and the order of lines
-	out    io.Writer
+	out    io.Writer // of drain alone
+	queue  queue
 	tail   []byte
 	faults map[string]*fault
 }
@@ -64,8 +66,25 @@ func (s *Sink) SetFormat(f Format) { s.json.Store(f == JSON) }
 func (s *Sink) Tail() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.trim()
 	return bytes.Clone(s.tail)
 }
+
+// trim cuts the tail to its bound, at a line. The lock is held.
+func (s *Sink) trim() {
+	over := len(s.tail) - TailMax
+	if over <= 0 {
+		return
+	}
+	if end := bytes.IndexByte(s.tail[over:], '\n'); end >= 0 {
+		over += end + 1
+	}
+	s.tail = append(s.tail[:0], s.tail[over:]...)
+}
+
+// Writer is for text that is no line of the log, such as the last error of the program. It goes the way
+// of the lines.
+func (s *Sink) Writer() io.Writer { return writer{s} }
 
 // writer is the Sink as the handlers of slog see it: each call is one line.
 type writer struct{ s *Sink }
@@ -74,13 +93,11 @@ func (w writer) Write(line []byte) (int, error) {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
 	w.s.tail = append(w.s.tail, line...)
-	if over := len(w.s.tail) - TailMax; over > 0 {
-		if end := bytes.IndexByte(w.s.tail[over:], '\n'); end >= 0 {
-			over += end + 1
-		}
-		w.s.tail = append(w.s.tail[:0], w.s.tail[over:]...)
+	if len(w.s.tail) > 2*TailMax { // not for each line
+		w.s.trim()
 	}
-	return w.s.out.Write(line)
+	w.s.enqueue(line)
+	return len(line), nil
 }
 
 // handler is a slog.Handler. about are the attributes of With that tell faults apart.

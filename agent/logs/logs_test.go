@@ -1,23 +1,43 @@
 package logs
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"time"
 )
 
-func newTest(t *testing.T) (*slog.Logger, *Sink, *bytes.Buffer, *time.Time) {
+// output is what a Sink has written, when all is.
+type output struct {
+	t   *testing.T
+	s   *Sink
+	buf bytes.Buffer
+}
+
+func (o *output) String() string {
+	o.t.Helper()
+	if !o.s.Flush(20 * time.Second) {
+		o.t.Fatal("it is not written")
+	}
+	return o.buf.String()
+}
+
+func (o *output) Len() int { return len(o.String()) }
+
+func newTest(t *testing.T) (*slog.Logger, *Sink, *output, *time.Time) {
 	t.Helper()
-	var out bytes.Buffer
 	now := time.Unix(1_700_000_000, 0)
-	l, s := New(&out, slog.LevelInfo)
-	s.now = func() time.Time { return now }
-	return l, s, &out, &now
+	out := &output{t: t}
+	l, s := New(&out.buf, slog.LevelInfo)
+	out.s, s.now = s, func() time.Time { return now }
+	return l, s, out, &now
 }
 
 // TestADayWithOnePeerOff: what Raft says each 10 s of a peer that is off is a line a minute with a
@@ -100,5 +120,68 @@ func TestBounds(t *testing.T) {
 	l.Warn("fault", "device", "eth9999")
 	if out.Len() == before {
 		t.Error("a new fault is not told although the others are long over")
+	}
+}
+
+// TestAReaderThatStalls: nobody reads the pipe. Who logs goes on at once; the bytes that wait are bounded;
+// the end waits for a moment only; and when somebody reads, what was kept comes in order, with the count
+// of what was not.
+func TestAReaderThatStalls(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	l, s := New(w, slog.LevelInfo)
+	const lines = 10_000
+	word := strings.Repeat("x", 100)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range lines {
+			l.Info(word, "n", i)
+			l.Warn("a fault", "n", i)
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("who logs waits for the reader")
+	}
+	if s.Flush(time.Millisecond) {
+		t.Fatal("it is said to be written")
+	}
+	if s.queue.bytes > QueueMax || !bytes.Contains(s.Tail(), []byte(fmt.Sprint("n=", lines-1))) {
+		t.Errorf("%d bytes wait; the tail ends in %.200q", s.queue.bytes, s.Tail()[len(s.Tail())-200:])
+	}
+	got := make(chan int, 1)
+	go func() {
+		var kept, dropped int
+		for in := bufio.NewScanner(r); in.Scan(); {
+			if _, err := fmt.Sscanf(in.Text()[strings.Index(in.Text(), "msg="):], `msg="%d lines are missing here`, &dropped); err == nil {
+				break
+			}
+			if strings.Contains(in.Text(), "a fault") {
+				continue
+			}
+			if !strings.HasSuffix(in.Text(), fmt.Sprint(" n=", kept)) {
+				t.Errorf("line %d is %q", kept, in.Text())
+			}
+			kept++
+		}
+		got <- kept + dropped
+	}()
+	select {
+	case n := <-got:
+		if n != lines {
+			t.Errorf("%d lines were kept or counted, of %d", n, lines)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the reader misses the count")
+	}
+	go func() { _, _ = io.Copy(io.Discard, r) }()
+	if !s.Flush(20 * time.Second) {
+		t.Error("it is not written although somebody reads")
 	}
 }

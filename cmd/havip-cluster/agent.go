@@ -35,8 +35,10 @@ func newAgentCommand(g *globals) *cobra.Command {
 			}
 			var level slog.LevelVar
 			level.Set(min(config.Level(), floor))
-			log, sink := logs.New(os.Stderr, &level)
+			log, sink := logs.New(g.stderr, &level)
 			sink.SetFormat(config.LogFormat)
+			// The error with which the agent ends waits for no reader either.
+			g.stderr, g.flush = sink.Writer(), func() { sink.Flush(logs.EndWait) }
 			switch {
 			case cleanup:
 				return guard.CleanUp(g.dataDir, log, noFence)

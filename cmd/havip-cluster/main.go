@@ -49,7 +49,7 @@ func main() {
 // run is the whole program: arguments in, exit code out.
 func run(args []string, stdout, stderr io.Writer) int {
 	out := &checkedOutput{Writer: stdout}
-	g := &globals{stdin: os.Stdin, stdout: out, stderr: stderr}
+	g := &globals{stdin: os.Stdin, stdout: out, stderr: stderr, flush: func() {}}
 	root := newRoot(g)
 	root.SetArgs(args)
 	root.SetOut(out)
@@ -59,8 +59,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		err = fmt.Errorf("not all of the output was written: %w", out.err)
 	}
 	if err != nil {
-		report(stderr, cmd, err)
+		report(g.stderr, cmd, err)
 	}
+	g.flush()
 	return api.ExitCode(err)
 }
 
@@ -118,6 +119,7 @@ type globals struct {
 
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	flush          func() // has stderr written before the program ends
 }
 
 func newRoot(g *globals) *cobra.Command {
