@@ -4,6 +4,7 @@ package autosave
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func List(dataDir string) ([]File, error) {
 		return nil, fmt.Errorf("autosave: %w", err)
 	}
 	var out []File
-	for _, e := range entries {
+	for _, e := range slices.Backward(entries) { // by name, and so by time
 		f, ok := parse(e.Name())
 		info, err := e.Info()
 		if !ok || err != nil || !info.Mode().IsRegular() || len(out) == listMax {
@@ -146,8 +147,7 @@ func (s *Saver) look() error {
 	if err != nil {
 		return err
 	}
-	// A file from the future is of a clock that was wrong: it does not hold up the next one.
-	due := !slices.ContainsFunc(files, func(f File) bool { return f.Made.After(now.Add(-plan.Every)) && !f.Made.After(now.Add(pollEvery)) })
+	due := !slices.ContainsFunc(files, func(f File) bool { return f.Made.After(now.Add(-plan.Every)) && !ahead(f, now) })
 	if due {
 		if err := s.save(st, now); err != nil {
 			return err
@@ -156,12 +156,34 @@ func (s *Saver) look() error {
 			return err
 		}
 	}
+	// Each new one would be the first to go otherwise, for as long as the clock was ahead.
+	slices.SortStableFunc(files, func(a, b File) int { return cmp.Compare(rank(a, now), rank(b, now)) })
 	for _, f := range files[min(plan.Keep, len(files)):] {
 		if err := os.Remove(filepath.Join(s.Dir, Folder, f.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove an old one: %w", err)
 		}
 	}
 	return nil
+}
+
+// ahead says of a file that its stamp is still to come, so it is of a clock that was wrong. It does not
+// hold up the next one, and counts as the oldest.
+func ahead(f File, now time.Time) bool { return f.Made.After(now.Add(pollEvery)) }
+
+func rank(f File, now time.Time) int {
+	if ahead(f, now) {
+		return 1
+	}
+	return 0
+}
+
+// removeUnfinished removes what an agent was writing when it was killed.
+func removeUnfinished(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, prefix+"*"+suffix+unfinished))
+	for _, file := range left {
+		err = errors.Join(err, os.Remove(file))
+	}
+	return err
 }
 
 // save writes one file, whole or not at all.
@@ -172,6 +194,9 @@ func (s *Saver) save(st *fsm.State, now time.Time) error {
 	}
 	dir := filepath.Join(s.Dir, Folder)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := removeUnfinished(dir); err != nil {
 		return err
 	}
 	room := s.Room
@@ -196,7 +221,16 @@ func (s *Saver) save(st *fsm.State, now time.Time) error {
 	if err := os.Rename(part, final); err != nil {
 		return errors.Join(err, os.Remove(part))
 	}
-	return nil
+	return syncDir(dir)
+}
+
+// syncDir makes sure that the name of a file outlives the power too.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 func writeFile(path string, data []byte) error {

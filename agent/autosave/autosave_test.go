@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -98,15 +99,47 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// TestClockThatWasAhead: a file from the future does not hold up the next one.
+// TestClockThatWasAhead: files from the future, as many as are kept, hold up none of the next ones, and
+// go first.
 func TestClockThatWasAhead(t *testing.T) {
 	s, _, now, _ := newTest(t, fsm.SnapshotPlan{Every: time.Hour, Keep: 3})
 	*now = now.Add(48 * time.Hour)
+	for range 4 {
+		*now = now.Add(time.Hour)
+		s.SaveIfDue()
+	}
+	*now = now.Add(-52 * time.Hour)
+	for n, want := range []string{"auto-20261129T120000Z-2.snap", "auto-20261129T130000Z-2.snap", "auto-20261129T140000Z-2.snap"} {
+		for range 3 { // the plan is looked at more often than a file is due
+			s.SaveIfDue()
+			*now = now.Add(time.Minute)
+		}
+		*now = now.Add(57 * time.Minute)
+		if got := files(t, s); len(got) != 3 || !slices.Contains(got, want) || slices.IndexFunc(got, func(name string) bool { return name < "auto-20261130" }) != 2-n {
+			t.Errorf("after %d: %q", n+1, got)
+		}
+	}
+	if s.Problem() != "" {
+		t.Error(s.Problem())
+	}
+}
+
+// TestKilledWhileSaving: what a process that was killed left half written goes with the next one, and
+// nothing else does.
+func TestKilledWhileSaving(t *testing.T) {
+	s, _, now, _ := newTest(t, fsm.SnapshotPlan{Every: time.Hour, Keep: 3})
 	s.SaveIfDue()
-	*now = now.Add(-48 * time.Hour)
+	dir := filepath.Join(s.Dir, Folder)
+	for _, name := range []string{"auto-20261129T110000Z-1.snap.part", "auto-20261128T110000Z-1.snap.part", "monday.part"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	*now = now.Add(2 * time.Hour)
 	s.SaveIfDue()
-	if got := files(t, s); len(got) != 2 {
-		t.Errorf("%q", got)
+	left, err := filepath.Glob(filepath.Join(dir, "*.part"))
+	if got := files(t, s); err != nil || len(got) != 2 || len(left) != 1 || filepath.Base(left[0]) != "monday.part" {
+		t.Errorf("%v: %q, %q", err, got, left)
 	}
 }
 
