@@ -46,6 +46,8 @@ func ping(to netip.Addr) Probe {
 		if err := conn.SetDeadline(deadlineOf(ctx)); err != nil {
 			return "", err
 		}
+		stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(deadlinePast) })
+		defer stop()
 		sent := time.Now()
 		if _, err := conn.Write(question); err != nil {
 			return "", brief(err)
@@ -54,6 +56,9 @@ func ping(to netip.Addr) Probe {
 		for {
 			got, _, err := conn.ReadFrom(buf) // without the IPv4 header
 			if err != nil {
+				if ctx.Err() != nil {
+					return "", ctx.Err()
+				}
 				if errors.Is(err, os.ErrDeadlineExceeded) {
 					return "", context.DeadlineExceeded
 				}

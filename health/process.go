@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +25,10 @@ type process struct {
 	isFile bool
 	wake   func()
 
+	// A run that hangs in a file may outlive its check. So mu guards what follows, and is never held while
+	// a file is read.
+	mu   sync.Mutex
+	over bool // nothing is held any more
 	pid  int
 	held *os.File // its pidfd, nil = none is held
 	done chan struct{}
@@ -37,16 +43,16 @@ func (p *process) probe(ctx context.Context) (string, error) {
 	if p.isFile {
 		pid, err := p.fromFile()
 		if err != nil {
-			p.end()
+			p.let()
 			return "", err
 		}
-		if pid == p.pid && p.alive() {
+		if pid == p.living() {
 			return fmt.Sprintf("process %d", pid), nil
 		}
 		return p.hold(pid)
 	}
-	if p.alive() {
-		return fmt.Sprintf("process %d", p.pid), nil
+	if pid := p.living(); pid != 0 {
+		return fmt.Sprintf("process %d", pid), nil
 	}
 	pids, err := named(ctx, p.target)
 	if err != nil {
@@ -57,12 +63,12 @@ func (p *process) probe(ctx context.Context) (string, error) {
 			return text, nil
 		}
 	}
-	p.end()
+	p.let()
 	return "", fmt.Errorf("no process is called %s", p.target)
 }
 
 func (p *process) fromFile() (int, error) {
-	raw, err := os.ReadFile(p.target)
+	raw, err := head(p.target, pidBytes)
 	if err != nil {
 		var path *os.PathError
 		if errors.As(err, &path) {
@@ -70,7 +76,7 @@ func (p *process) fromFile() (int, error) {
 		}
 		return 0, fmt.Errorf("its file: %w", err)
 	}
-	word, _, _ := strings.Cut(strings.TrimSpace(string(raw[:min(len(raw), 64)])), "\n")
+	word, _, _ := strings.Cut(strings.TrimSpace(string(raw)), "\n")
 	pid, err := strconv.Atoi(strings.TrimSpace(word))
 	if err != nil || pid <= 0 {
 		return 0, errors.New("its file holds no process number")
@@ -78,16 +84,34 @@ func (p *process) fromFile() (int, error) {
 	return pid, nil
 }
 
+// pidBytes is how much of a file may hold a number.
+const pidBytes = 64
+
+// head reads the first bytes of a file, at most so many.
+func head(file string, most int64) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, most))
+}
+
 // hold takes a pidfd of a process that lives, and has wake called when it ends.
 func (p *process) hold(pid int) (string, error) {
-	p.end()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.drop()
+	if p.over {
+		return "", errors.New("the check is over")
+	}
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
 		return "", fmt.Errorf("process %d is not there: %w", pid, err)
 	}
 	p.held, p.pid = os.NewFile(uintptr(fd), "pidfd"), pid
 	if !p.alive() {
-		p.end()
+		p.drop()
 		return "", fmt.Errorf("process %d has ended", pid)
 	}
 	conn, err := p.held.SyscallConn()
@@ -111,6 +135,17 @@ func ended(fd uintptr) bool {
 	return err == nil && n > 0
 }
 
+// living is the process that is held, 0 if it has ended or none is.
+func (p *process) living() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.alive() {
+		return 0
+	}
+	return p.pid
+}
+
+// alive is living under the lock.
 func (p *process) alive() bool {
 	if p.held == nil {
 		return false
@@ -124,8 +159,23 @@ func (p *process) alive() bool {
 	return !gone
 }
 
-// end lets go of the process.
+// let lets go of the process.
+func (p *process) let() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.drop()
+}
+
+// end lets go for good: a run that still hangs will hold nothing.
 func (p *process) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+	p.drop()
+}
+
+// drop is let under the lock.
+func (p *process) drop() {
 	if p.held == nil {
 		return
 	}

@@ -12,12 +12,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"havip-cluster/fsm"
 	"havip-cluster/internal/limits"
@@ -226,6 +228,90 @@ func TestPing(t *testing.T) {
 	if err != nil || !strings.HasPrefix(text, "answered in") {
 		t.Errorf("%q, %v", text, err)
 	}
+}
+
+// TestEndsByItself: what waits for sockets alone ends with its check, however long its time-out is.
+func TestEndsByItself(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	backlog, _ := full(t)
+	checks := []fsm.Check{
+		{Type: fsm.CheckTCP, Target: backlog},
+		{Type: fsm.CheckHTTP, Target: "http://" + silent.Addr().String() + "/", Status: "200"},
+	}
+	links, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range links {
+		if addrs, err := link.Addrs(); err == nil && slices.ContainsFunc(addrs, func(a net.Addr) bool { return strings.HasPrefix(a.String(), "fe80:") }) {
+			checks = append(checks, fsm.Check{Type: fsm.CheckPing, Target: "ff02::7357%" + link.Name}) // nobody listens to it
+			break
+		}
+	}
+	for _, k := range checks {
+		if !endsByItself(k.Type) {
+			t.Errorf("%s does not", k.Type)
+		}
+		k.Name, k.Interval, k.Timeout, k.Rise, k.Fall = "silent", 50*time.Millisecond, 5*time.Minute, 1, 1
+		r := NewRunner(Config{})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); r.Run(ctx) }()
+		r.Set([]fsm.Check{k})
+		time.Sleep(300 * time.Millisecond) // it waits by now, or ends before it has begun
+		if l := r.Latest(); len(l) != 1 || l[0].Runs != 0 {
+			t.Errorf("%s: it did not wait: %+v", k.Type, l)
+		}
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s: it did not end", k.Type)
+		}
+	}
+}
+
+// TestAStuckProcessCheckEnds: a read of a process's file that hangs does not hold up the end of its check;
+// when it goes on afterwards, it holds nothing (goleak looks).
+func TestAStuckProcessCheckEnds(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pid")
+	if err := unix.Mkfifo(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := NewRunner(Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); r.Run(ctx) }()
+	r.Set([]fsm.Check{{Name: "stuck", Type: fsm.CheckProcess, Target: "pidfile:" + file, Interval: 20 * time.Millisecond, Timeout: 10 * time.Millisecond, Rise: 1, Fall: 1}})
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if l := r.Latest(); len(l) == 1 && strings.Contains(l[0].Output, "hangs in the kernel") {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("it is not stuck: %+v", r.Latest())
+		}
+	}
+	cancel()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("it did not end")
+	}
+	if err := os.WriteFile(file, []byte(strconv.Itoa(os.Getpid())), 0); err != nil { // the reader goes on
+		t.Fatal(err)
+	}
+
+	p := newProcess("pidfile:"+filepath.Join(t.TempDir(), "own"), func() {})
+	if err := os.WriteFile(p.target, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	good(t, p.probe)
+	p.end()
+	bad(t, p.probe, "over")
 }
 
 func TestNeighbour(t *testing.T) {
