@@ -74,12 +74,16 @@ func Run(ctx context.Context, o Options) error {
 	if o.Level == nil {
 		o.Level = new(slog.LevelVar)
 	}
+	// A hangup is no end, before this node runs and while it closes neither; so it is taken before the file
+	// is read, and never let go.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
 	config, err := LoadConfig(o.ConfigFile)
 	if err != nil {
 		return err
 	}
 	tuneRuntime(o.Log)
-	a := &node{options: o, log: o.Log, plane: realtime.New(), figures: newFigures()}
+	a := &node{options: o, log: o.Log, hangups: hangups, plane: realtime.New(), figures: newFigures()}
 	return identity.Explain(o.Dir, a.start(ctx, config))
 }
 
@@ -115,6 +119,7 @@ func Recover(dir string, s identity.Settings) (Survivor, error) {
 type node struct {
 	options Options
 	log     *slog.Logger // with the node's name, once that is known
+	hangups <-chan os.Signal
 
 	id        *identity.Identity
 	guard     *guard.Client // nil: no guard
@@ -306,7 +311,7 @@ func (a *node) run(parent context.Context) error {
 	ctx, stop := context.WithCancelCause(parent)
 	defer stop(nil)
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	if a.guard != nil {
 		signal.Notify(signals, guard.StopNow)
 	}
@@ -378,11 +383,9 @@ func (a *node) awaitEnd(ctx context.Context, signals <-chan os.Signal) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-a.hangups:
+			a.reload()
 		case sig := <-signals:
-			if sig == syscall.SIGHUP {
-				a.reload()
-				continue
-			}
 			if sig == guard.StopNow {
 				return
 			}
@@ -427,10 +430,7 @@ func (a *node) handOver(ctx context.Context, signals <-chan os.Signal) {
 // atOnce reports whether a signal during the hand-over ends it. Under a guard only the
 // guard's word does: any other may be the first one, sent to both processes.
 func (a *node) atOnce(sig os.Signal) bool {
-	if a.guard != nil {
-		return sig == guard.StopNow
-	}
-	return sig != syscall.SIGHUP
+	return a.guard == nil || sig == guard.StopNow
 }
 
 // watch ends the agent when its state machine or Raft has stopped: a node that cannot

@@ -62,7 +62,7 @@ func (a *node) finishHooks() {
 		}
 	}
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, guard.StopNow)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, guard.StopNow)
 	go func() {
 		for sig := range signals {
 			if a.atOnce(sig) {

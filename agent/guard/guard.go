@@ -103,7 +103,7 @@ func (g *guard) run() error {
 		g.log.Warn("no lease plane in the guard; the agent renews by itself", "err", err)
 		stopPlane = func() {}
 	}
-	go g.forward(signals, cmd.Process)
+	go g.forward(signals, cmd.Process.Signal)
 	over := make(chan struct{})
 	defer close(over)
 	if os.Getpid() == 1 {
@@ -145,19 +145,33 @@ func startAgent(pipe *os.File, ends plane.Ends) (*exec.Cmd, error) {
 	return cmd, cmd.Start()
 }
 
-// forward passes signals on, until the guard ends.
-func (g *guard) forward(signals <-chan os.Signal, agent *os.Process) {
-	for sig := range signals {
-		if sig != syscall.SIGHUP {
-			g.mu.Lock()
-			sig = syscall.SIGTERM
-			if g.asked > 0 {
-				sig = StopNow
+// forward passes signals on, for as long as the guard lives. A hangup would end an agent that has only just
+// begun, so it waits for the agent's first message.
+func (g *guard) forward(signals <-chan os.Signal, signal func(os.Signal) error) {
+	begun, hangup := g.prepared, false
+	for {
+		select {
+		case <-begun:
+			begun = nil
+			if hangup {
+				_ = signal(syscall.SIGHUP) // it may have ended already, here and below
 			}
-			g.asked = min(g.asked+1, len(releaseWait)-1)
-			g.mu.Unlock()
+		case sig := <-signals:
+			if sig == syscall.SIGHUP && begun != nil {
+				hangup = true
+				continue
+			}
+			if sig != syscall.SIGHUP {
+				g.mu.Lock()
+				sig = syscall.SIGTERM
+				if g.asked > 0 {
+					sig = StopNow
+				}
+				g.asked = min(g.asked+1, len(releaseWait)-1)
+				g.mu.Unlock()
+			}
+			_ = signal(sig)
 		}
-		_ = agent.Signal(sig) // it may have ended already
 	}
 }
 

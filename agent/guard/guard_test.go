@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -218,4 +219,26 @@ func TestWords(t *testing.T) {
 	}
 	_ = read.Close()
 	told.Send(Message{Session: 5}) // the guard is dead: no panic, no wait
+}
+
+// TestHangupWaitsForTheAgent: the guard passes on no hangup before the agent has spoken, and one then.
+func TestHangupWaitsForTheAgent(t *testing.T) {
+	g := &guard{prepared: make(chan struct{})}
+	signals, got := make(chan os.Signal), make(chan os.Signal, 8)
+	go g.forward(signals, func(sig os.Signal) error { got <- sig; return nil })
+	signals <- syscall.SIGHUP
+	signals <- syscall.SIGHUP
+	signals <- syscall.SIGTERM
+	if sig := <-got; sig != syscall.SIGTERM {
+		t.Errorf("before its first word it gets %v", sig)
+	}
+	close(g.prepared)
+	if sig := <-got; sig != syscall.SIGHUP {
+		t.Errorf("then it gets %v", sig)
+	}
+	signals <- syscall.SIGHUP
+	signals <- syscall.SIGINT
+	if first, second := <-got, <-got; first != syscall.SIGHUP || second != StopNow || len(got) > 0 {
+		t.Errorf("later it gets %v, %v and %d more", first, second, len(got))
+	}
 }
