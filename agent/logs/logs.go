@@ -40,7 +40,7 @@ type Sink struct {
 	now  func() time.Time
 
 	mu     sync.Mutex // guards what follows, and the order of lines
-	out    io.Writer // of drain alone
+	out    io.Writer  // of drain alone
 	queue  queue
 	tail   []byte
 	faults map[string]*fault
