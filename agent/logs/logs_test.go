@@ -159,7 +159,8 @@ func TestAReaderThatStalls(t *testing.T) {
 	go func() {
 		var kept, dropped int
 		for in := bufio.NewScanner(r); in.Scan(); {
-			if _, err := fmt.Sscanf(in.Text()[strings.Index(in.Text(), "msg="):], `msg="%d lines are missing here`, &dropped); err == nil {
+			_, said, _ := strings.Cut(in.Text(), "msg=")
+			if _, err := fmt.Sscanf(said, `"%d lines are missing here`, &dropped); err == nil {
 				break
 			}
 			if strings.Contains(in.Text(), "a fault") {
