@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -132,11 +133,32 @@ func (c *Chronicle) write(events []fsm.Event) error {
 	if err != nil {
 		return fmt.Errorf("chronicle: %w", err)
 	}
+	if err := endLine(f, before); err != nil {
+		return err
+	}
 	if _, err := f.Write(text.Bytes()); err != nil {
 		// Half a line is no event. What stays is passed over by readers.
 		return errors.Join(fmt.Errorf("chronicle: %w", err), f.Truncate(before))
 	}
 	c.last = events[len(events)-1].Index
+	return nil
+}
+
+// endLine ends the half line that a crash has left at the end of a file, which would swallow the next event.
+func endLine(f *os.File, size int64) error {
+	if size == 0 {
+		return nil
+	}
+	last := make([]byte, 1)
+	if _, err := f.ReadAt(last, size-1); err != nil {
+		return fmt.Errorf("chronicle: %w", err)
+	}
+	if last[0] == '\n' {
+		return nil
+	}
+	if _, err := f.WriteString("\n"); err != nil {
+		return fmt.Errorf("chronicle: %w", err)
+	}
 	return nil
 }
 
@@ -160,7 +182,7 @@ func (c *Chronicle) newest() (last uint64, err error) {
 	return last, err
 }
 
-// scan reads one file. A line that is no event, as a crash leaves it, is passed over.
+// scan reads one file. A line that is no event, as a crash leaves it, is passed over, however long it is.
 func (c *Chronicle) scan(n int, each func(fsm.Event)) error {
 	f, err := os.Open(c.file(n))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -170,18 +192,21 @@ func (c *Chronicle) scan(n int, each func(fsm.Event)) error {
 		return fmt.Errorf("chronicle: %w", err)
 	}
 	defer f.Close()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, lineMax)
-	for lines.Scan() {
+	lines := bufio.NewReaderSize(f, lineMax)
+	for long := false; ; {
+		line, err := lines.ReadSlice('\n')
 		var e fsm.Event
-		if json.Unmarshal(lines.Bytes(), &e) == nil && e.Index > 0 {
+		if !long && (err == nil || errors.Is(err, io.EOF)) && json.Unmarshal(line, &e) == nil && e.Index > 0 {
 			each(e)
 		}
+		switch long = errors.Is(err, bufio.ErrBufferFull); { // no event: as far as its end
+		case err == nil, long:
+		case errors.Is(err, io.EOF):
+			return nil
+		default:
+			return fmt.Errorf("chronicle: read %s: %w", c.file(n), err)
+		}
 	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("chronicle: read %s: %w", c.file(n), err)
-	}
-	return nil
 }
 
 // Read returns the newest most events that take takes, oldest first. Anybody may call it.

@@ -77,6 +77,32 @@ func TestGoesOn(t *testing.T) {
 	}
 }
 
+// After a crash a file may end in half a line, or in zeros for which the kernel had no bytes yet, more than a
+// line may have. The next event is on a line of its own, and all that is whole is read.
+func TestAfterACrash(t *testing.T) {
+	for name, rest := range map[string]string{
+		"half a line": `{"index":6,"ki`,
+		"zeros":       strings.Repeat("\x00", 3*lineMax+7),
+		"both":        `{"index":6,"ki` + strings.Repeat("\x00", lineMax),
+		"a line alone": `{"index":7,"at":7,"kind":"fault"}`,
+		"a long line": strings.Repeat("x", 2*lineMax) + "\n",
+	} {
+		dir := filepath.Join(t.TempDir(), "events")
+		run(t, dir, at(1, 5))
+		f, err := os.OpenFile(filepath.Join(dir, "events.0.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(rest); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		if got := indexes(t, run(t, dir, at(5, 7, 8)), 100); got != "1 5 7 8" {
+			t.Errorf("%s: it has %s", name, got)
+		}
+	}
+}
+
 // However much happens, the files stay within their bound, and have the newest.
 func TestBound(t *testing.T) {
 	c := New(t.TempDir(), nil, nil, slog.New(slog.DiscardHandler))
