@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,12 +27,15 @@ const duplicateWait = 150 * time.Millisecond
 // The MACs of the last start are kept beside the identity: when a station answers that has one of
 // them, and this host has not, then this is a copy of that station's disk, and starting would put
 // two processes of one identity into the cluster's log.
-func answeredElsewhere(id *identity.Identity) (string, error) {
+func answeredElsewhere(id *identity.Identity, log *slog.Logger) (string, error) {
 	enis, _, err := netdev.Inventory(nil, nil)
 	if err != nil {
 		return "", err
 	}
-	before := rememberMACs(filepath.Join(id.Dir, macsFile), enis)
+	before, err := rememberMACs(filepath.Join(id.Dir, macsFile), enis)
+	if err != nil {
+		log.Warn("the MACs of this host cannot be kept; a copy of its disk will be known by those that were", "err", err)
+	}
 	for _, e := range enis {
 		for _, p := range e.Prefixes {
 			if p.Addr() != id.Advertise || !e.Up {
@@ -58,8 +62,8 @@ func answeredElsewhere(id *identity.Identity) (string, error) {
 const macsFile = "macs.json"
 
 // rememberMACs returns the MACs of the last start and writes those of this one. A file that is
-// missing or damaged is no reason not to start.
-func rememberMACs(file string, enis []netdev.ENI) (before []string) {
+// missing or damaged is no reason not to start; one that cannot be written stays what it was.
+func rememberMACs(file string, enis []netdev.ENI) (before []string, err error) {
 	if text, err := os.ReadFile(file); err == nil && json.Unmarshal(text, &before) != nil {
 		before = nil
 	}
@@ -68,10 +72,14 @@ func rememberMACs(file string, enis []netdev.ENI) (before []string) {
 		now = append(now, e.MAC.String())
 	}
 	if len(before) > 0 && !slices.ContainsFunc(now, func(mac string) bool { return slices.Contains(before, mac) }) {
-		return before // on another host than before: not until it has proved to be the only one
+		return before, nil // on another host than before: not until it has proved to be the only one
 	}
-	if text, err := json.Marshal(now); err == nil && !slices.Equal(before, now) {
-		_ = os.WriteFile(file, text, 0o600)
+	if slices.Equal(before, now) {
+		return before, nil
 	}
-	return before
+	text, err := json.Marshal(now)
+	if err == nil {
+		err = identity.ReplaceFile(file, 0o600, text)
+	}
+	return before, err
 }

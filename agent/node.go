@@ -195,7 +195,7 @@ func (a *node) open(dir string) error {
 	if err := a.openEdge(dir); err != nil {
 		return err
 	}
-	elsewhere, err := answeredElsewhere(a.id)
+	elsewhere, err := answeredElsewhere(a.id, a.log)
 	if errors.Is(err, shell.ErrDuplicateNode) {
 		return err
 	}

@@ -28,17 +28,38 @@ func TestMACsAreRemembered(t *testing.T) {
 		{"copied to another host", []netdev.ENI{eni(9)}, []string{two}},
 		{"and started there again", []netdev.ENI{eni(9)}, []string{two}},
 	} {
-		if got := rememberMACs(file, step.now); !slices.Equal(got, step.want) {
-			t.Errorf("%s: %v, want %v", step.name, got, step.want)
+		if got, err := rememberMACs(file, step.now); err != nil || !slices.Equal(got, step.want) {
+			t.Errorf("%s: %v, want %v: %v", step.name, got, step.want, err)
 		}
 	}
 	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := rememberMACs(file, []netdev.ENI{eni(1)}); got != nil {
+	if got, _ := rememberMACs(file, []netdev.ENI{eni(1)}); got != nil {
 		t.Errorf("a damaged file: %v", got)
 	}
-	if got := rememberMACs(file, []netdev.ENI{eni(1)}); !slices.Equal(got, []string{one}) {
+	if got, _ := rememberMACs(file, []netdev.ENI{eni(1)}); !slices.Equal(got, []string{one}) {
+		t.Errorf("and then: %v", got)
+	}
+
+	// A full disk costs nothing that is known: the new text is written beside the old one.
+	old := file + ".old"
+	if err := os.Link(file, old); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rememberMACs(file, []netdev.ENI{eni(1), eni(2)}); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(old); err != nil || string(text) != `["`+one+`"]` {
+		t.Errorf("the old text became %s: %v", text, err)
+	}
+	if err := os.MkdirAll(filepath.Join(file+".tmp", "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := rememberMACs(file, []netdev.ENI{eni(1)}); err == nil || !slices.Equal(got, []string{one, two}) {
+		t.Errorf("it cannot be written: %v, %v", got, err)
+	}
+	if got, _ := rememberMACs(file, []netdev.ENI{eni(1)}); !slices.Equal(got, []string{one, two}) {
 		t.Errorf("and then: %v", got)
 	}
 }

@@ -57,7 +57,7 @@ type step struct {
 func (s *Spec) steps(dir string) ([]step, error) {
 	write := func(name string, mode fs.FileMode, text []byte) step {
 		path := filepath.Join(dir, name)
-		return step{path, func() error { return writeFile(path, mode, text) }}
+		return step{path, func() error { return ReplaceFile(path, mode, text) }}
 	}
 	settings, err := encodeSettings(s.Settings)
 	if err != nil {
@@ -136,9 +136,9 @@ func makeDir(dir string) error {
 	return nil
 }
 
-// writeFile replaces path by text, so that after a crash it has either the old or the
+// ReplaceFile replaces path by text, so that after a crash it has either the old or the
 // new content: a temporary file, fsync, rename, fsync of the directory.
-func writeFile(path string, mode fs.FileMode, text []byte) error {
+func ReplaceFile(path string, mode fs.FileMode, text []byte) error {
 	tmp := path + tmpSuffix
 	// The file is made anew: the mode of an old one would stay.
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {

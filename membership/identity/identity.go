@@ -205,7 +205,7 @@ func SetLease(dir string, lease time.Duration) error {
 	if text, err = json.MarshalIndent(f, "", "  "); err != nil {
 		return fmt.Errorf("identity: encode %s: %w", fileIdentity, err)
 	}
-	if err := writeFile(path, modePublic, append(text, '\n')); err != nil {
+	if err := ReplaceFile(path, modePublic, append(text, '\n')); err != nil {
 		return fmt.Errorf("identity: write %s: %w", fileIdentity, err)
 	}
 	return nil

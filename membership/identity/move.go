@@ -64,10 +64,10 @@ func Move(dir string, to netip.Addr) error {
 		return fmt.Errorf("identity: encode %s: %w", fileIdentity, err)
 	}
 	// In this order: after the first alone nothing has changed.
-	if err := writeFile(filepath.Join(dir, fileMoved), modePublic, []byte(was.String()+"\n")); err != nil {
+	if err := ReplaceFile(filepath.Join(dir, fileMoved), modePublic, []byte(was.String()+"\n")); err != nil {
 		return fmt.Errorf("identity: write %s: %w", fileMoved, err)
 	}
-	if err := writeFile(path, modePublic, append(text, '\n')); err != nil {
+	if err := ReplaceFile(path, modePublic, append(text, '\n')); err != nil {
 		return fmt.Errorf("identity: write %s: %w", fileIdentity, err)
 	}
 	return nil

@@ -182,7 +182,7 @@ func (id *Identity) change(make func(*keySet) (*keySet, error)) error {
 		if err != nil {
 			return err
 		}
-		if err := writeFile(filepath.Join(id.Dir, fileKeys), modeSecret, text); err != nil {
+		if err := ReplaceFile(filepath.Join(id.Dir, fileKeys), modeSecret, text); err != nil {
 			return fmt.Errorf("identity: write %s: %w", fileKeys, err)
 		}
 		if err := writeCopies(id.Dir, k); err != nil {
@@ -221,7 +221,7 @@ func writeCopies(dir string, k *keySet) error {
 		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, *p.text) {
 			continue
 		}
-		if err := writeFile(path, p.mode, *p.text); err != nil {
+		if err := ReplaceFile(path, p.mode, *p.text); err != nil {
 			return fmt.Errorf("identity: write %s: %w", p.name, err)
 		}
 	}
