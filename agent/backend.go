@@ -63,7 +63,8 @@ type backend struct {
 	// unsent says what stands here and the cloud does not send here; nil: nothing is known of it.
 	unsent func() []string
 
-	reads shared.Call[uint64] // of the leader's read index
+	reads   shared.Call[uint64]        // of the leader's read index
+	flushes shared.Call[time.Duration] // of the disk, for a calibration
 
 	mu      sync.Mutex
 	clients map[string]connection // by API address

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -16,9 +18,10 @@ import (
 )
 
 const (
-	calibrationWait = 2 * time.Second // for the answers of the other nodes
-	syncsEach       = 4               // flushes for one answer
-	userHZ          = 100             // of /proc/stat, on every architecture that Go runs on (proc(5))
+	calibrationWait = 2 * time.Second         // for the answers of the other nodes
+	syncsEach       = 4                       // flushes for one answer
+	syncsWait       = calibrationWait * 3 / 4 // then the disk is given up, so that the rest of the answer arrives
+	userHZ          = 100                     // of /proc/stat, on every architecture that Go runs on (proc(5))
 )
 
 // Calibration implements api.Backend: all nodes are asked at once.
@@ -52,7 +55,7 @@ func (b *backend) OwnCalibration(seconds int, sync bool) api.NodeCalibration {
 		Node: s.NodeName(b.Self()), LeaseMS: s.Cluster.Lease.Milliseconds(), Plane: b.Local().Plane, Seconds: []api.CalibrationSecond{}, StealUS: stolen().Microseconds(),
 	}
 	if sync {
-		worst, err := preflight.SlowestSync(b.id.Dir, syncsEach)
+		worst, err := b.slowestSync(syncsWait, func() (time.Duration, error) { return preflight.SlowestSync(b.id.Dir, syncsEach) })
 		if err != nil {
 			out.Problem = err.Error()
 		}
@@ -69,6 +72,18 @@ func (b *backend) OwnCalibration(seconds int, sync bool) api.NodeCalibration {
 		})
 	}
 	return out
+}
+
+// slowestSync flushes the disk, for all who ask at the same time at once: on a disk that hangs one flush
+// hangs, however often it is asked for.
+func (b *backend) slowestSync(wait time.Duration, flush func() (time.Duration, error)) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	worst, err := b.flushes.Do(ctx, flush)
+	if ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded) {
+		return 0, fmt.Errorf("its disk has not flushed within %s; that flush, or an earlier one, is still under way", wait)
+	}
+	return worst, err
 }
 
 // stolen is the time that the hypervisor has taken from all cores since the boot, 0 where nothing says so.

@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -14,5 +17,34 @@ func TestSteal(t *testing.T) {
 		if got := stealOf(stat); got != want {
 			t.Errorf("%q: %v, want %v", stat, got, want)
 		}
+	}
+}
+
+// TestADiskThatHangs: however often it is asked for, one flush hangs; who asks is told so in time; and when it
+// ends, the next one counts.
+func TestADiskThatHangs(t *testing.T) {
+	var b backend
+	var runs atomic.Int32
+	hang := make(chan struct{})
+	flush := func() (time.Duration, error) {
+		runs.Add(1)
+		<-hang
+		return time.Second, nil
+	}
+	var all sync.WaitGroup
+	for range 10 {
+		all.Go(func() {
+			if _, err := b.slowestSync(20*time.Millisecond, flush); err == nil || !strings.Contains(err.Error(), "still under way") {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+	all.Wait()
+	if n := runs.Load(); n != 1 {
+		t.Errorf("%d flushes hang", n)
+	}
+	close(hang)
+	if worst, err := b.slowestSync(nodeWait, flush); err != nil || worst != time.Second {
+		t.Errorf("%v, %v", worst, err)
 	}
 }
