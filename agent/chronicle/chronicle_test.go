@@ -81,11 +81,11 @@ func TestGoesOn(t *testing.T) {
 // line may have. The next event is on a line of its own, and all that is whole is read.
 func TestAfterACrash(t *testing.T) {
 	for name, rest := range map[string]string{
-		"half a line": `{"index":6,"ki`,
-		"zeros":       strings.Repeat("\x00", 3*lineMax+7),
-		"both":        `{"index":6,"ki` + strings.Repeat("\x00", lineMax),
+		"half a line":  `{"index":6,"ki`,
+		"zeros":        strings.Repeat("\x00", 3*lineMax+7),
+		"both":         `{"index":6,"ki` + strings.Repeat("\x00", lineMax),
 		"a line alone": `{"index":7,"at":7,"kind":"fault"}`,
-		"a long line": strings.Repeat("x", 2*lineMax) + "\n",
+		"a long line":  strings.Repeat("x", 2*lineMax) + "\n",
 	} {
 		dir := filepath.Join(t.TempDir(), "events")
 		run(t, dir, at(1, 5))
