@@ -161,7 +161,8 @@ func (c *Client) again(err error, began time.Time) bool {
 		return false
 	}
 	if p, ok := errors.AsType[*Problem](err); ok {
-		return p.Status == http.StatusServiceUnavailable || p.Status == http.StatusBadGateway
+		// That a receiver did not take a test is the answer: to ask again would send it another one.
+		return p.Status == http.StatusServiceUnavailable || p.Status == http.StatusBadGateway && p.Code != CodeWebhook
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return false

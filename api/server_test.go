@@ -20,7 +20,7 @@ import (
 )
 
 // ask sends a bare request over the socket of node i.
-func (w *world) ask(t *testing.T, i int, method, path, body string, header ...string) (*http.Response, []byte) {
+func (w *world) ask(t testing.TB, i int, method, path, body string, header ...string) (*http.Response, []byte) {
 	t.Helper()
 	req, err := http.NewRequest(method, "http://local"+path, strings.NewReader(body))
 	must(t, err)
@@ -30,7 +30,7 @@ func (w *world) ask(t *testing.T, i int, method, path, body string, header ...st
 	return roundTrip(t, w.curl(i), req)
 }
 
-func roundTrip(t *testing.T, c *http.Client, req *http.Request) (*http.Response, []byte) {
+func roundTrip(t testing.TB, c *http.Client, req *http.Request) (*http.Response, []byte) {
 	t.Helper()
 	resp, err := c.Do(req)
 	must(t, err)

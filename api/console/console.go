@@ -52,6 +52,9 @@ func New(c Config) *Console {
 	return k
 }
 
+// Forms are the paths, below Base, to which forms of its pages are sent, as patterns of net/http without their method.
+func (c *Console) Forms() []string { return append([]string{"/login", "/logout"}, c.forms...) }
+
 // Mount gives what api.Config.Console wants: the console of the API that serves it.
 func Mount(log *slog.Logger) func(http.Handler) http.Handler {
 	return func(api http.Handler) http.Handler {

@@ -195,9 +195,12 @@ func (w *heard) hear(event any) {
 		if e.Entry.Level == cdplog.LevelError || e.Entry.Source == cdplog.SourceSecurity {
 			w.bad = append(w.bad, fmt.Sprintf("log: %s %s", e.Entry.Text, e.Entry.URL))
 		}
+	case *network.EventResponseReceived:
+		pressed.answered(e.RequestID, e.Response.Status)
 	case *network.EventLoadingFinished:
 		w.bytes += int64(e.EncodedDataLength)
 	case *network.EventRequestWillBeSent:
+		pressed.sent(e)
 		if u, err := url.Parse(e.Request.URL); err != nil || !strings.HasPrefix(u.Host, "node-") && u.Hostname() != "127.0.0.1" {
 			w.bad = append(w.bad, "a request elsewhere: "+e.Request.URL)
 		}
@@ -252,6 +255,7 @@ func (w *browser) do(actions ...chromedp.Action) {
 func (w *browser) at(node int, path string) {
 	w.t.Helper()
 	w.do(chromedp.Navigate(fmt.Sprintf("https://node-%d:7400/console%s", node, path)), chromedp.WaitReady("#main", chromedp.ByQuery))
+	w.offers()
 }
 
 // login enters a token at a node.

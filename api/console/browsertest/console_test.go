@@ -25,7 +25,7 @@ func TestConsole(t *testing.T) {
 		name string
 		run  func(*browser)
 	}{
-		{"dialog", dialog}, {"changes", changes}, {"pages", everyPage}, {"narrow", narrowAndDark}, {"late scripts", lateScripts}, {"back", backButton}, {"two browsers", twoBrowsers}, {"cut off", cutOff}, {"no scripts", noScripts},
+		{"dialog", dialog}, {"changes", changes}, {"pages", everyPage}, {"narrow", narrowAndDark}, {"late scripts", lateScripts}, {"back", backButton}, {"two browsers", twoBrowsers}, {"cut off", cutOff}, {"taken away", takenAway}, {"no scripts", noScripts}, {"logged out", leave},
 	} {
 		if !t.Run(part.name, func(t *testing.T) {
 			in := *b
@@ -151,6 +151,15 @@ func changes(w *browser) {
 
 	w.at(1, "/cluster")
 	w.do(chromedp.SetValue("#per_eni", "50", chromedp.ByQuery), chromedp.Click(`form:has(input[value=rules]) button`, chromedp.ByQuery), chromedp.WaitVisible(".note.good", chromedp.ByQuery))
+	for _, button := range []string{"Begin maintenance", "End maintenance"} {
+		w.forget()
+		w.do(chromedp.Click(fmt.Sprintf(`//button[.=%q]`, button), chromedp.BySearch))
+		w.eventually(".note.good", "changed")
+	}
+	w.forget()
+	w.do(chromedp.SendKeys("#lease", "600ms", chromedp.ByQuery), chromedp.Click(`form:has(input[value=lease]) button`, chromedp.ByQuery))
+	w.eventually(".note.good", "changed")
+	w.says("#region", "The lease is 600 ms")
 	w.at(1, "/keys/rotate?what=gossip")
 	w.do(chromedp.Click("input[name=sure]", chromedp.ByQuery))
 	w.press("/keys/rotate", "replacement")

@@ -1,6 +1,7 @@
 package browsertest
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -18,5 +19,12 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	}
 	netns.RaisePriority() // the doors to the nodes are in this process
-	os.Exit(m.Run())
+	code = m.Run()
+	if code == 0 && flag.Lookup("test.run").Value.String() == "" {
+		for _, text := range pressed.faults() {
+			fmt.Fprintln(os.Stderr, text)
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
