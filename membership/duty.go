@@ -16,7 +16,7 @@ const (
 	dutyFetch   dutyKind = "gossip"      // get a gossip key that this node lacks
 	dutyRing    dutyKind = "gossip-ring" // use the gossip keys of the state
 	dutyHold    dutyKind = "ca-key"      // get the key of the new CA
-	dutyForget  dutyKind = "forget"      // erase keys of CAs that are trusted no more
+	dutyForget  dutyKind = "forget"      // erase keys of CAs that are trusted no more, or were made in vain
 	dutyRenew   dutyKind = "renew"       // get a new certificate
 	dutyReport  dutyKind = "report"      // tell the state
 	dutyAdopt   dutyKind = "adopt"       // leader: bring the keys of before into the state
@@ -41,8 +41,11 @@ type keyView struct {
 	// movedTo is the node's address while its certificate is for another one, "" otherwise.
 	movedTo string
 	caEnds  time.Time // of the CA that signs
-	leads   bool
-	leader  string // id, "" = unknown
+	// madeCA and madeGossip are the ids of the keys that this node has made for the rotations in
+	// PhaseMake, "" = none. Nobody knows whether their offer was taken.
+	madeCA, madeGossip string
+	leads              bool
+	leader             string // id, "" = unknown
 }
 
 // caReserve is how much more than two lives of a certificate a CA has to have left; it is replaced
@@ -67,16 +70,13 @@ func duties(s *fsm.State, v keyView, lost func(node string) bool, now time.Time)
 			add(duty{kind: dutyFetch, id: id})
 		}
 	}
-	if k.GossipUse != "" && k.GossipTurn.Phase != fsm.PhaseMake && !slices.Equal(ringOf(k), v.report.Gossip) {
+	if k.GossipUse != "" && !slices.Equal(v.ring(k), v.report.Gossip) {
 		add(duty{kind: dutyRing})
 	}
 	if k.CA.New != "" && s.MayHold(v.self, k.CA.New) && !slices.Contains(v.report.Holds, k.CA.New) {
 		add(duty{kind: dutyHold, id: k.CA.New})
 	}
-	if len(k.CAs) > 0 && k.CA.Phase != fsm.PhaseMake && slices.ContainsFunc(v.report.Holds, func(id string) bool {
-		_, trusted := k.CAOf(id)
-		return !trusted
-	}) {
+	if kept := v.kept(k); len(k.CAs) > 0 && slices.ContainsFunc(v.report.Holds, func(id string) bool { return !slices.Contains(kept, id) }) {
 		add(duty{kind: dutyForget})
 	}
 	if renewalDue(k, n, v, now) {
@@ -202,11 +202,21 @@ func caIDs(k fsm.Keys) []string {
 	return out
 }
 
-// ringOf are the gossip keys in the order in which a node keeps them.
-func ringOf(k fsm.Keys) []string {
+// kept are the CAs whose keys a node may have: what the state does not know, and was not made for
+// the rotation that waits for a key, was retired or given up.
+func (v keyView) kept(k fsm.Keys) []string {
+	out := caIDs(k)
+	if v.madeCA != "" && !slices.Contains(out, v.madeCA) {
+		out = append(out, v.madeCA)
+	}
+	return out
+}
+
+// ring are the gossip keys that a node has to know, in the order in which it keeps them.
+func (v keyView) ring(k fsm.Keys) []string {
 	out := []string{k.GossipUse}
-	for _, id := range k.Gossip {
-		if id != k.GossipUse {
+	for _, id := range append(slices.Clone(k.Gossip), v.madeGossip) {
+		if id != "" && !slices.Contains(out, id) {
 			out = append(out, id)
 		}
 	}

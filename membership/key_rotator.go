@@ -35,7 +35,8 @@ type KeyPeer interface {
 
 // KeyRotator keeps a node's certificate and keys as the cluster has agreed, and, in the leader,
 // moves the replacement of keys on. What it has to do follows from the state and from what the
-// node has (duties), so a restart or another leader goes on where it was.
+// node has (duties), so a restart or another leader goes on where it was. Until the state has
+// what was in the log at the start it does nothing: by an older state it would erase what is in use.
 type KeyRotator struct {
 	Node     *Node
 	Identity *identity.Identity
@@ -94,6 +95,9 @@ func (k *KeyRotator) Run(ctx context.Context) {
 
 // step does the first duty that may be tried now; it reports whether one was done.
 func (k *KeyRotator) step(ctx context.Context, now time.Time) bool {
+	if !k.Node.CaughtUp() { // before the state, which is then that one or a later one
+		return false
+	}
 	s := k.Node.State()
 	list := duties(s, k.view(s), func(node string) bool { return !k.Alive(node) }, now)
 	due := map[string]bool{}
@@ -147,6 +151,14 @@ func Report(id *identity.Identity) fsm.KeyReport {
 func (k *KeyRotator) view(s *fsm.State) keyView {
 	_, leads := k.Node.Leading()
 	v := keyView{self: k.Node.Self(), report: Report(k.Identity), life: identity.Life(k.Identity.Leaf()), leads: leads, leader: k.Node.LeaderID()}
+	if r := s.Cluster.Keys.CA; r.Phase == fsm.PhaseMake {
+		if ca := k.Identity.MadeCA(r.Begun); ca != nil {
+			v.madeCA = identity.Fingerprint(ca.Cert)
+		}
+	}
+	if r := s.Cluster.Keys.GossipTurn; r.Phase == fsm.PhaseMake {
+		v.madeGossip = k.Identity.MadeGossip(r.Begun)
+	}
 	if k.Identity.Misplaced() {
 		v.movedTo = k.Identity.Advertise.String()
 	}
@@ -172,7 +184,7 @@ func (k *KeyRotator) do(ctx context.Context, s *fsm.State, d duty) error {
 	case dutyHold:
 		return k.fetchCA(ctx, s, d.id)
 	case dutyForget:
-		return k.Identity.Forget(caIDs(s.Cluster.Keys))
+		return k.Identity.Forget(k.view(s).kept(s.Cluster.Keys))
 	case dutyRenew:
 		return k.renew(ctx, s)
 	case dutyReport:
@@ -230,7 +242,7 @@ func (k *KeyRotator) useRing(s *fsm.State) error {
 		have[identity.GossipKeyID(key)] = key
 	}
 	var keys [][]byte
-	for _, id := range ringOf(s.Cluster.Keys) {
+	for _, id := range k.view(s).ring(s.Cluster.Keys) {
 		if have[id] == nil {
 			return fmt.Errorf("membership: the gossip key %s is not here yet", id)
 		}
@@ -335,30 +347,32 @@ func (k *KeyRotator) make(ctx context.Context, s *fsm.State, what string) error 
 	return k.submit(ctx, b)
 }
 
+// makeGossip makes a gossip key. One that was made for the same rotation is offered again: nobody
+// knows whether that offer was taken. Any other one may be known to somebody who was removed.
 func (k *KeyRotator) makeGossip(s *fsm.State) (id string, err error) {
-	keys := k.Identity.GossipKeys()
-	for _, key := range keys { // one that was made and not taken yet
-		if id := identity.GossipKeyID(key); !slices.Contains(s.Cluster.Keys.Gossip, id) {
-			return id, nil
+	rotation := s.Cluster.Keys.GossipTurn.Begun
+	if id = k.Identity.MadeGossip(rotation); id == "" {
+		key := make([]byte, 32)
+		rand.Read(key)
+		if err := k.Identity.AddGossipMade(key, rotation); err != nil {
+			return "", err
 		}
+		id = identity.GossipKeyID(key)
 	}
-	key := make([]byte, 32)
-	rand.Read(key)
-	return identity.GossipKeyID(key), k.setRing(append(keys, key))
+	return id, k.Ring(k.Identity.GossipKeys())
 }
 
-// makeCA makes a CA, which the present one endorses when its key is here. One that was made
-// before is offered again: nobody knows whether that offer was taken.
+// makeCA makes a CA, which the present one endorses when its key is here. As with gossip only one
+// that was made for the same rotation is offered again.
 func (k *KeyRotator) makeCA(s *fsm.State) (fsm.CA, error) {
-	var ca *identity.CA
-	for _, id := range k.Identity.HeldIDs() {
-		if _, known := s.Cluster.Keys.CAOf(id); !known {
-			ca = k.Identity.Held(id)
-		}
-	}
+	rotation := s.Cluster.Keys.CA.Begun
+	ca := k.Identity.MadeCA(rotation)
 	if ca == nil {
 		var err error
 		if ca, err = identity.NewCA(k.Identity.ClusterID, time.Now()); err != nil {
+			return fsm.CA{}, err
+		}
+		if err = k.Identity.HoldMade(ca, rotation); err != nil {
 			return fsm.CA{}, err
 		}
 	}
@@ -370,7 +384,7 @@ func (k *KeyRotator) makeCA(s *fsm.State) (fsm.CA, error) {
 		}
 		out.Cross = string(identity.CertPEM(cross))
 	}
-	return out, k.Identity.Hold(ca)
+	return out, nil
 }
 
 // renew gets a certificate for a new key, publishes it, and uses it from then on. What is signed

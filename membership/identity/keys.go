@@ -73,6 +73,14 @@ type keySet struct {
 	cert    *tls.Certificate
 	// before is the pair that cert and key have replaced; nil: none.
 	before *pair
+	// madeCA and madeGossip are the keys that this node made last for a rotation.
+	madeCA, madeGossip origin
+}
+
+// origin says which key was made for which rotation, by the log index at which that one began.
+type origin struct {
+	ID       string `json:"id"`
+	Rotation uint64 `json:"rotation"`
 }
 
 // pair is a certificate with its key.
@@ -143,6 +151,9 @@ type keysFile struct {
 	Anchors  []anchorText `json:"anchors"`
 	Held     []pairText   `json:"held,omitempty"`
 	Gossip   []string     `json:"gossip"` // base64; the first one encrypts
+	// MadeCA and MadeGossip are absent before this node has made such a key, and after another version wrote the file.
+	MadeCA     origin `json:"made_ca,omitzero"`
+	MadeGossip origin `json:"made_gossip,omitzero"`
 }
 
 type pairText struct {
@@ -160,7 +171,7 @@ func (k *keySet) encode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := keysFile{Format: keysFormat, Current: current}
+	f := keysFile{Format: keysFormat, Current: current, MadeCA: k.madeCA, MadeGossip: k.madeGossip}
 	if k.before != nil {
 		p, err := pairOf(k.before.leaf, k.before.key)
 		if err != nil {
@@ -210,7 +221,7 @@ func parseKeys(cluster string, text []byte) (k *keySet, current, previous pairTe
 	if len(f.Anchors) < 1 || len(f.Anchors) > anchorsMax || len(f.Held) > heldMax || len(f.Gossip) < 1 || len(f.Gossip) > ringMax {
 		return nil, current, previous, fmt.Errorf("%w: %s has %d CAs, %d of their keys and %d gossip keys", ErrCorrupt, fileKeys, len(f.Anchors), len(f.Held), len(f.Gossip))
 	}
-	k = &keySet{}
+	k = &keySet{madeCA: f.MadeCA, madeGossip: f.MadeGossip}
 	for _, t := range f.Anchors {
 		a, err := ParseAnchor(cluster, []byte(t.Cert), []byte(t.Cross))
 		if err != nil {

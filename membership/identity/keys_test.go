@@ -199,3 +199,24 @@ func TestKeysOfCAsAndOfGossip(t *testing.T) {
 	wantError(t, third.SetGossipKeys(nil), ErrInvalid, "0 gossip keys")
 	wantError(t, third.SetGossipKeys([][]byte{{1}}), ErrInvalid, "1 bytes")
 }
+
+// A key that was made here is known as such to the next process, for its rotation alone.
+func TestWhatAKeyWasMadeFor(t *testing.T) {
+	id := made(t, newSpec(t))
+	ca, key := newCA(t, id.ClusterID), make([]byte, gossipKeyBytes)
+	check(t, id.HoldMade(ca, 7))
+	check(t, id.AddGossipMade(key, 8))
+	for _, got := range []*Identity{id, must[*Identity](t)(Load(id.Dir))} {
+		if got.MadeCA(7) == nil || got.MadeCA(8) != nil || got.MadeCA(0) != nil {
+			t.Error("the CA is not known as that of rotation 7")
+		}
+		if got.MadeGossip(8) != GossipKeyID(key) || got.MadeGossip(7) != "" || got.MadeGossip(0) != "" {
+			t.Error("the gossip key is not known as that of rotation 8")
+		}
+	}
+	check(t, id.Forget([]string{Fingerprint(id.Issuer())}))
+	check(t, id.SetGossipKeys(id.GossipKeys()[:1]))
+	if id.MadeCA(7) != nil || id.MadeGossip(8) != "" {
+		t.Error("what was erased is offered")
+	}
+}

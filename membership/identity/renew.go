@@ -130,13 +130,38 @@ func (id *Identity) Hold(ca *CA) error {
 		if k.holds(Fingerprint(ca.Cert)) != nil {
 			return k, nil
 		}
-		if len(k.held) >= heldMax {
-			return nil, fmt.Errorf("%w: this node has the keys of %d CAs already", ErrInvalid, len(k.held))
-		}
-		n := *k
-		n.held = append(slices.Clone(k.held), ca)
-		return &n, nil
+		return k.holding(ca)
 	})
+}
+
+func (k *keySet) holding(ca *CA) (*keySet, error) {
+	if len(k.held) >= heldMax {
+		return nil, fmt.Errorf("%w: this node has the keys of %d CAs already", ErrInvalid, len(k.held))
+	}
+	n := *k
+	n.held = append(slices.Clone(k.held), ca)
+	return &n, nil
+}
+
+// HoldMade is Hold for a CA that was made here just now, for the rotation that began at an index
+// of the log.
+func (id *Identity) HoldMade(ca *CA, rotation uint64) error {
+	return id.change(func(k *keySet) (*keySet, error) {
+		n, err := k.holding(ca)
+		if err == nil {
+			n.madeCA = origin{Fingerprint(ca.Cert), rotation}
+		}
+		return n, err
+	})
+}
+
+// MadeCA returns the CA with its key that was made here for a rotation, or nil.
+func (id *Identity) MadeCA(rotation uint64) *CA {
+	k := id.keys.Load()
+	if k.madeCA.ID == "" || k.madeCA.Rotation != rotation {
+		return nil
+	}
+	return k.holds(k.madeCA.ID)
 }
 
 // Forget erases the keys of all CAs but those whose fingerprints are kept.
@@ -153,6 +178,27 @@ func (id *Identity) Forget(kept []string) error {
 
 // SetGossipKeys makes these the gossip keys; the first one encrypts.
 func (id *Identity) SetGossipKeys(keys [][]byte) error {
+	return id.setGossip(keys, func(*keySet) {})
+}
+
+// AddGossipMade adds a gossip key that was made here just now, for the rotation that began at an
+// index of the log. It encrypts nothing yet.
+func (id *Identity) AddGossipMade(key []byte, rotation uint64) error {
+	return id.setGossip(append(id.GossipKeys(), key), func(k *keySet) { k.madeGossip = origin{GossipKeyID(key), rotation} })
+}
+
+// MadeGossip returns the id of the gossip key that was made here for a rotation and is still
+// known, or "".
+func (id *Identity) MadeGossip(rotation uint64) string {
+	k := id.keys.Load()
+	known := slices.ContainsFunc(k.gossip, func(key []byte) bool { return GossipKeyID(key) == k.madeGossip.ID })
+	if k.madeGossip.Rotation != rotation || !known {
+		return ""
+	}
+	return k.madeGossip.ID
+}
+
+func (id *Identity) setGossip(keys [][]byte, mark func(*keySet)) error {
 	if len(keys) < 1 || len(keys) > ringMax {
 		return fmt.Errorf("%w: %d gossip keys, 1 to %d are possible", ErrInvalid, len(keys), ringMax)
 	}
@@ -164,6 +210,7 @@ func (id *Identity) SetGossipKeys(keys [][]byte) error {
 	return id.change(func(k *keySet) (*keySet, error) {
 		n := *k
 		n.gossip = slices.Clone(keys)
+		mark(&n)
 		return &n, nil
 	})
 }
