@@ -176,6 +176,8 @@ var catalogue = []bug{
 	{"fsm-superseded", "keys: a certificate that ended is worth nothing beside a newer one", []catcher{{"api", "^TestAnEndedCertificateOpensItsRenewal$", fails}}},
 	{"identity-grace-unbounded", "keys: the grace of a certificate that ended has an end", []catcher{{"membership/identity", "^TestGraceHasAnEnd$", fails}}},
 	{"membership-renew-name", "keys: a certificate is renewed for its own node alone", []catcher{{"membership", "^TestARenewalUnderAnotherName$", fails}}},
+	{"keys-behind", "keys: nothing is erased by a state that is older than the log", []catcher{{"membership", "^TestAKeyOutlivesAnOldSnapshot$", fails}}},
+	{"keys-made-before", "keys: a new key is one that was made for its rotation", []catcher{{"membership", "^TestANewKeyIsNoneOfBefore$", fails}, {"membership/identity", "^TestWhatAKeyWasMadeFor$", fails}}},
 	{"console-foreign", "console: a change comes from a page of its own", []catcher{{"api/console", "^TestChangesFromElsewhere$", fails}}},
 	{"console-session", "console: a session ends", []catcher{{"api/console", "^TestSessions$", fails}}},
 	{"console-panic", "console: a handler that panics ends its own answer, not the agent", []catcher{{"api/console", "^TestHandlerPanics$", fails}}},
