@@ -81,13 +81,17 @@ const (
 
 // Claims decides which calls a node makes. It is pure: one goroutine tells it what is served and
 // what became of calls, and asks what to do. An answer counts only for the epoch that was asked for.
-type Claims struct{ by map[string]*claimState }
+type Claims struct {
+	by map[string]*claimState
+	// under are the calls under way, by HAVIP. They outlive what they were made for: two calls for
+	// one HAVIP at a time could end in the wrong order.
+	under map[string]Call
+}
 
 // claimState is one HAVIP.
 type claimState struct {
 	claim     Claim
 	leaving   bool
-	calling   bool      // a call of this epoch is under way
 	claimed   time.Time // when the cloud took the claim; zero: not yet
 	confirmed bool      // the cloud has shown it here under this epoch
 	tries     int       // in a row without the wanted end
@@ -96,7 +100,11 @@ type claimState struct {
 }
 
 // NewClaims has none yet.
-func NewClaims() *Claims { return &Claims{by: map[string]*claimState{}} }
+func NewClaims() *Claims { return &Claims{by: map[string]*claimState{}, under: map[string]Call{}} }
+
+// Forget is for a node whose cloud is another one now, or none: nothing is claimed or released any more.
+// Calls that are under way still have to be told as done.
+func (c *Claims) Forget() { clear(c.by) }
 
 // Serve takes what this node serves now, under the lease that it holds. What is not in the list any
 // more is released.
@@ -120,43 +128,51 @@ func (c *Claims) Serve(now time.Time, list []Claim) {
 
 // Due gives the calls that are to be made now, oldest first, and notes that they are under way.
 func (c *Claims) Due(now time.Time) []Call {
-	under := 0
 	var due []*claimState
 	for _, id := range slices.Sorted(maps.Keys(c.by)) {
 		st := c.by[id]
-		if st.calling {
-			under++
-		} else if !now.Before(st.next) {
+		if _, calling := c.under[id]; !calling && !now.Before(st.next) {
 			due = append(due, st)
 		}
 	}
 	slices.SortStableFunc(due, func(a, b *claimState) int { return a.next.Compare(b.next) })
 	var out []Call
-	for _, st := range due[:min(len(due), max(CallsMax-under, 0))] {
-		st.calling = true
-		out = append(out, Call{st.kind(now), st.claim})
+	for _, st := range due[:min(len(due), max(CallsMax-len(c.under), 0))] {
+		call := Call{st.kind(), st.claim}
+		c.under[st.claim.HAVIP] = call
+		out = append(out, call)
 	}
 	return out
 }
 
-func (st *claimState) kind(now time.Time) CallKind {
+func (st *claimState) kind() CallKind {
 	switch {
 	case st.leaving:
 		return CallRelease
-	case st.claimed.IsZero() || !st.confirmed && now.Sub(st.claimed) >= claimAgain:
+	case st.claimed.IsZero():
 		return CallClaim
 	}
 	return CallWhere
 }
 
-// Next is when something is due without news; zero: nothing is.
+// Next is when something is due without news; zero: nothing is, or nothing may be called before a call ends.
 func (c *Claims) Next() (at time.Time) {
-	for _, st := range c.by {
-		if !st.calling && (at.IsZero() || st.next.Before(at)) {
+	if len(c.under) >= CallsMax {
+		return at
+	}
+	for id, st := range c.by {
+		if _, calling := c.under[id]; !calling && (at.IsZero() || st.next.Before(at)) {
 			at = st.next
 		}
 	}
 	return at
+}
+
+// Void reports whether the result of a call counts no more, so that it had better end.
+func (c *Claims) Void(call Call) bool {
+	st := c.by[call.Claim.HAVIP]
+	return st == nil || st.leaving != (call.Kind == CallRelease) ||
+		st.claim.Epoch != call.Claim.Epoch || st.claim.MAC != call.Claim.MAC || st.claim.Address != call.Claim.Address
 }
 
 // Effect is what a result means.
@@ -166,18 +182,24 @@ type Effect struct {
 	Failed    bool // the first of failures in a row
 }
 
-// Done takes the result of a call. One of an epoch that is over is ignored.
+// Done takes the result of a call. That of one that is void makes room for the next one, no more.
 func (c *Claims) Done(now time.Time, call Call, place Place, err error) (out Effect) {
-	st := c.by[call.Claim.HAVIP]
-	if st == nil || st.claim.Epoch != call.Claim.Epoch || st.leaving != (call.Kind == CallRelease) || st.claim.MAC != call.Claim.MAC {
+	if c.under[call.Claim.HAVIP] != call {
 		return out
 	}
-	st.calling = false
+	delete(c.under, call.Claim.HAVIP)
+	if c.Void(call) {
+		return out
+	}
+	st := c.by[call.Claim.HAVIP]
 	if err != nil {
 		st.failure = err.Error()
 		out.Failed = st.tries == 0
 		st.tries++
 		st.next = now.Add(pause(claimRetry, claimSlow, st.tries))
+		if !st.confirmed && st.old(now) {
+			st.claimed = time.Time{}
+		}
 		if st.leaving && st.tries >= releaseTries {
 			delete(c.by, call.Claim.HAVIP)
 		}
@@ -196,6 +218,8 @@ func (c *Claims) Done(now time.Time, call Call, place Place, err error) (out Eff
 	case st.confirmed: // somebody took it, or an old owner's call came late: the lease says whose it is
 		out.Lost = true
 		st.claimed, st.confirmed, st.tries, st.next = time.Time{}, false, 0, now
+	case st.old(now):
+		st.claimed, st.next = time.Time{}, now
 	default:
 		st.tries++
 		st.next = now.Add(pause(lookFirst, lookSlow, st.tries))
@@ -205,6 +229,10 @@ func (c *Claims) Done(now time.Time, call Call, place Place, err error) (out Eff
 	}
 	return out
 }
+
+// old reports whether a claim has had its time. It is made again after a look, never without one: a
+// cloud that is slow, with many HAVIPs, would hear of nothing but claims.
+func (st *claimState) old(now time.Time) bool { return now.Sub(st.claimed) >= claimAgain }
 
 // pause is the first one, doubled with each try, and bounded.
 func pause(first, most time.Duration, tries int) time.Duration {

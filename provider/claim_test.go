@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -67,16 +68,22 @@ func TestEpochsFence(t *testing.T) {
 	c.Serve(t0, []Claim{claimed(1, 3)})
 	old := sole(t, c, t0, CallClaim)
 	c.Serve(t0, []Claim{claimed(1, 5)})
+	if due := c.Due(t0); len(due) != 0 || !c.Void(old) {
+		t.Fatalf("%+v beside the claim of epoch 3", due)
+	}
+	c.Done(t0, old, Place{}, errCall)
 	call := sole(t, c, t0, CallClaim)
 	c.Done(t0, call, Place{}, nil)
 	now := c.Next()
 	look := sole(t, c, now, CallWhere)
-	stale := Call{CallWhere, claimed(1, 3)}
+	stale := Call{CallWhere, claimed(1, 3)} // of a cloud that was configured before
 	if e := c.Done(now, stale, Place{Here: true}, nil); e.Confirmed || c.Stands("havip-1", 5) || c.Stands("havip-1", 3) {
 		t.Errorf("an answer of epoch 3 confirms: %+v", e)
 	}
-	c.Done(now, old, Place{}, errCall)
-	if e := c.Done(now, look, Place{Here: true}, nil); !e.Confirmed {
+	if due := c.Due(now); len(due) != 0 {
+		t.Errorf("what was not asked has ended a call: %+v", due)
+	}
+	if e := c.Done(now, look, Place{Here: true}, nil); !e.Confirmed || c.Void(look) {
 		t.Errorf("%+v", e)
 	}
 	c.Serve(now, nil)
@@ -131,6 +138,13 @@ func TestClaimsAreRepeatedAndBounded(t *testing.T) {
 	if len(first) != CallsMax || len(c.Due(t0)) != 0 {
 		t.Fatalf("%d calls at a time", len(first))
 	}
+	if at := c.Next(); !at.IsZero() {
+		t.Errorf("something is due at %v, and nothing may be called before a call ends", at)
+	}
+	c.Done(t0, first[0], Place{}, nil)
+	if at := c.Next(); !at.Equal(t0) || len(c.Due(t0)) != 1 {
+		t.Errorf("a call has ended, the next one is due at %v", at)
+	}
 	c = NewClaims()
 	c.Serve(t0, list[:1])
 	c.Done(t0, sole(t, c, t0, CallClaim), Place{}, nil)
@@ -150,7 +164,36 @@ func TestClaimsAreRepeatedAndBounded(t *testing.T) {
 	}
 }
 
-// Whatever comes: no call but a release for what is not served, none of an older epoch, and in the
+// A HAVIP that comes back while its release is under way is claimed after that one has ended, and a
+// cloud that is configured anew finds no two calls for one HAVIP either.
+func TestOneCallForAHAVIP(t *testing.T) {
+	c := NewClaims()
+	c.Serve(t0, []Claim{claimed(1, 7)})
+	c.Done(t0, sole(t, c, t0, CallClaim), Place{}, nil)
+	c.Serve(t0, nil)
+	release := sole(t, c, t0, CallRelease)
+	c.Serve(t0, []Claim{claimed(1, 8)})
+	if due := c.Due(t0); len(due) != 0 || !c.Void(release) {
+		t.Fatalf("%+v beside the release of epoch 7", due)
+	}
+	c.Done(t0, release, Place{}, nil)
+	claim := sole(t, c, t0, CallClaim)
+	c.Forget()
+	c.Serve(t0, []Claim{claimed(1, 8)})
+	if due := c.Due(t0); len(due) != 0 {
+		t.Fatalf("%+v beside the claim in the cloud before", due)
+	}
+	c.Done(t0, claim, Place{}, errCall)
+	c.Due(t0.Add(time.Minute))
+	moved := claimed(1, 8)
+	moved.MAC = "02:00:00:00:00:02"
+	c.Serve(t0, []Claim{moved})
+	if !c.Void(claim) {
+		t.Error("a call for another interface counts")
+	}
+}
+
+// Whatever comes: one call for a HAVIP, no call but a release for what is not served, none of an older epoch, and in the
 // end, when calls succeed, all that is served stands.
 func TestClaimsRandom(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
@@ -180,6 +223,9 @@ func TestClaimsRandom(t *testing.T) {
 			for _, call := range c.Due(now) {
 				if s, ok := serving[call.Claim.HAVIP]; call.Kind != CallRelease && (!ok || s.Epoch != call.Claim.Epoch) || call.Kind == CallRelease && ok && s.Epoch == call.Claim.Epoch {
 					rt.Fatalf("%+v is called, and %+v is served", call, s)
+				}
+				if slices.ContainsFunc(open, func(o Call) bool { return o.Claim.HAVIP == call.Claim.HAVIP }) {
+					rt.Fatalf("%+v is called beside another one: %+v", call, open)
 				}
 				open = append(open, call)
 			}

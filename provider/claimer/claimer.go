@@ -41,7 +41,7 @@ type Claimer struct {
 
 	mu     sync.Mutex
 	claims *provider.Claims
-	ends   map[string]running // calls under way, by HAVIP
+	ends   map[string]running // calls under way, by HAVIP, which has one
 	said   map[string]time.Time
 	calls  uint64
 	failed uint64
@@ -49,9 +49,8 @@ type Claimer struct {
 
 // running is a call that may be cut off.
 type running struct {
-	epoch uint64
-	kind  provider.CallKind
-	end   context.CancelFunc
+	call provider.Call
+	end  context.CancelFunc
 }
 
 // New makes one. It does nothing before Run.
@@ -113,24 +112,19 @@ func (c *Claimer) Run(ctx context.Context) {
 	}
 }
 
-// due takes what is served, cuts off the calls of what is not any more, and gives those to be made.
+// due takes what is served, cuts off the calls whose result counts no more, and gives those to be made.
 func (c *Claimer) due(ctx context.Context, cloud provider.Claimer) []provider.Call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if cloud == nil || ctx.Err() != nil {
-		c.claims = provider.NewClaims()
-		return nil
-	}
-	serving := c.cfg.Serving()
 	now := time.Now()
-	c.claims.Serve(now, serving)
-	epochs := map[string]uint64{}
-	for _, s := range serving {
-		epochs[s.HAVIP] = s.Epoch
+	if cloud == nil || ctx.Err() != nil {
+		c.claims.Forget()
+	} else {
+		c.claims.Serve(now, c.cfg.Serving())
 	}
-	for id, r := range c.ends {
-		if r.kind != provider.CallRelease && epochs[id] != r.epoch {
-			r.end() // the owner may be another one: not a call more in its way
+	for _, r := range c.ends {
+		if c.claims.Void(r.call) {
+			r.end() // not a call more in the way of the owner, whoever that is
 		}
 	}
 	return c.claims.Due(now)
@@ -152,7 +146,7 @@ func (c *Claimer) call(ctx context.Context, cloud provider.Claimer, call provide
 	id := call.Claim.HAVIP
 	c.mu.Lock()
 	c.calls++
-	c.ends[id] = running{call.Claim.Epoch, call.Kind, cancel}
+	c.ends[id] = running{call, cancel}
 	c.mu.Unlock()
 	var place provider.Place
 	var err error
@@ -165,9 +159,7 @@ func (c *Claimer) call(ctx context.Context, cloud provider.Claimer, call provide
 		place, err = cloud.Where(ctx, call.Claim)
 	}
 	c.mu.Lock()
-	if r, mine := c.ends[id]; mine && r.epoch == call.Claim.Epoch && r.kind == call.Kind {
-		delete(c.ends, id)
-	}
+	delete(c.ends, id)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		c.failed++
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -61,8 +62,19 @@ func (f *cloud) Where(_ context.Context, c provider.Claim) (provider.Place, erro
 	return provider.Place{Here: f.here[c.Name]}, nil
 }
 
-func (f *cloud) Release(_ context.Context, c provider.Claim) error {
-	f.called(provider.CallRelease, c)
+func (f *cloud) Release(ctx context.Context, c provider.Claim) error {
+	slow, _ := f.called(provider.CallRelease, c)
+	select {
+	case <-ctx.Done():
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.cutoff++
+		return ctx.Err()
+	case <-time.After(slow):
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.here[c.Name] = false
 	return nil
 }
 
@@ -77,6 +89,12 @@ func (f *cloud) seen() (calls map[string]int, cutoff int) {
 	return maps.Clone(f.calls), f.cutoff
 }
 
+func (f *cloud) has(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.here[name]
+}
+
 // bed is a Claimer that runs in a bubble.
 type bed struct {
 	*Claimer
@@ -84,6 +102,7 @@ type bed struct {
 	mu      sync.Mutex
 	serving []provider.Claim
 	stood   []string
+	turns   int // looks at what is served
 }
 
 // told counts how often it was said that something stands.
@@ -105,7 +124,7 @@ func inBubble(t *testing.T, f func(b *bed)) {
 		b := &bed{f: newCloud()}
 		b.Claimer = New(Config{
 			Claimer: func() provider.Claimer { return b.f },
-			Serving: func() []provider.Claim { b.mu.Lock(); defer b.mu.Unlock(); return b.serving },
+			Serving: func() []provider.Claim { b.mu.Lock(); defer b.mu.Unlock(); b.turns++; return b.serving },
 			Stands:  func(c provider.Claim) { b.mu.Lock(); defer b.mu.Unlock(); b.stood = append(b.stood, c.Name) },
 			Log:     slog.New(slog.DiscardHandler),
 		})
@@ -133,6 +152,53 @@ func TestASlowCallHoldsUpNobody(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		if calls, cutoff := b.f.seen(); cutoff != 1 || calls["release a"] != 1 {
 			t.Errorf("%d calls were cut off when the lease was over, calls %v", cutoff, calls)
+		}
+	})
+}
+
+// While as many calls are under way as may be, what is due waits for one to end, and costs nothing.
+func TestWhatWaitsForACallCostsNothing(t *testing.T) {
+	inBubble(t, func(b *bed) {
+		var list []provider.Claim
+		b.f.mu.Lock()
+		for i := range 3 * provider.CallsMax {
+			list = append(list, of(strconv.Itoa(i), 1))
+			b.f.slow[strconv.Itoa(i)] = 10 * time.Second
+		}
+		b.f.mu.Unlock()
+		b.serve(list...)
+		time.Sleep(9 * time.Second)
+		b.mu.Lock()
+		turns := b.turns
+		b.mu.Unlock()
+		if turns > 30 {
+			t.Errorf("%d looks in 9 s", turns)
+		}
+		time.Sleep(30 * time.Second)
+		if left := b.Waiting(); len(left) > 0 {
+			t.Errorf("%d are not claimed", len(left))
+		}
+	})
+}
+
+// A HAVIP that comes back while the cloud is told that it went: that call is cut off, and the claim
+// follows its end, so that its effect is not the last one.
+func TestAReleaseEndsBeforeTheNextClaim(t *testing.T) {
+	inBubble(t, func(b *bed) {
+		b.serve(of("a", 7))
+		time.Sleep(time.Second)
+		b.f.mu.Lock()
+		b.f.slow["a"] = 5 * time.Second
+		b.f.mu.Unlock()
+		b.serve()
+		time.Sleep(time.Second)
+		b.f.mu.Lock()
+		b.f.slow["a"] = 0
+		b.f.mu.Unlock()
+		b.serve(of("a", 8))
+		time.Sleep(7 * time.Second)
+		if calls, cutoff := b.f.seen(); cutoff != 1 || calls["release a"] != 1 || calls["claim a"] != 2 || !b.f.has("a") || !b.Stands("havip-a", 8) {
+			t.Errorf("calls %v, %d cut off, here %t", calls, cutoff, b.f.has("a"))
 		}
 	})
 }
