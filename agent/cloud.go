@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -31,9 +30,6 @@ const (
 	nameTimeout = 30 * time.Second
 	// nameLook is how often a node looks whether it has a new MAC.
 	nameLook = 2 * time.Second
-	// eipTimeout bounds the work on one EIP, eipsMax how many are worked on at a time.
-	eipTimeout = 3 * time.Minute
-	eipsMax    = 4
 	// eventTimeout bounds the writing of one event.
 	eventTimeout = 5 * time.Second
 )
@@ -65,7 +61,8 @@ type cloud struct {
 	node    string
 	macs    func() []string // of this node's interfaces
 	renamed func()          // the inventory is to be reported anew
-	eips    chan struct{}   // a place for each EIP that is worked on
+	leads   func() bool
+	eips    *eips
 
 	mu       sync.Mutex
 	provider provider.Provider // nil: none
@@ -79,7 +76,7 @@ var _ api.Cloud = (*cloud)(nil)
 // newCloud makes it; it does nothing before run.
 func (a *node) newCloud() *cloud {
 	c := &cloud{
-		log: a.log, node: a.id.NodeID, state: a.node.State, eips: make(chan struct{}, eipsMax), renamed: func() {}, macs: func() []string { return nil },
+		log: a.log, node: a.id.NodeID, state: a.node.State, eips: newEIPs(), renamed: func() {}, macs: func() []string { return nil },
 		report: func(ctx context.Context, e fsm.ReportEvent) error {
 			term, leads := a.node.Leading()
 			if !leads {
@@ -92,8 +89,9 @@ func (a *node) newCloud() *cloud {
 			return err
 		},
 	}
+	c.leads = func() bool { _, leads := a.node.Leading(); return leads }
 	c.Observer = observer.New(observer.Config{
-		Provider: c.Provider, State: a.node.State, Leading: func() bool { _, leads := a.node.Leading(); return leads }, Report: c.report, Node: a.id.NodeID, Log: a.log,
+		Provider: c.Provider, State: a.node.State, Leading: c.leads, Report: c.report, Node: a.id.NodeID, Log: a.log,
 	})
 	if a.edge != nil {
 		c.macs = func() (macs []string) {
@@ -209,32 +207,6 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// FollowEIP implements api.Cloud.
-func (c *cloud) FollowEIP(v fsm.HAVIP, eip netip.Addr) {
-	p, _ := c.Provider()
-	binder, ok := p.(provider.EIPBinder)
-	c.mu.Lock()
-	living := c.living
-	c.mu.Unlock()
-	if !ok || !p.Caps().EIP || living == nil {
-		return
-	}
-	select {
-	case c.eips <- struct{}{}:
-	default:
-		c.log.Warn("the cloud works on other EIPs; provider sync --to-cloud does this one later", "havip", v.Name)
-		return
-	}
-	token := fmt.Sprintf("%s-%d-eip", v.ID, c.state().Index)
-	go func() {
-		defer func() { <-c.eips }()
-		ctx, cancel := context.WithTimeout(living, eipTimeout)
-		defer cancel()
-		text := c.carryEIP(ctx, binder, v, eip, token)
-		c.Tell(living, v.Name, text)
-	}()
-}
-
 // Tell implements api.Cloud. What cannot be written is in this node's log.
 func (c *cloud) Tell(ctx context.Context, havip, text string) {
 	err := errEarlier
@@ -246,29 +218,4 @@ func (c *cloud) Tell(ctx context.Context, havip, text string) {
 	if err != nil {
 		c.log.Warn("a change in the cloud is not in the journal", "havip", havip, "what", text, "err", err)
 	}
-}
-
-// carryEIP binds or unbinds, and says how it ended.
-func (c *cloud) carryEIP(ctx context.Context, binder provider.EIPBinder, v fsm.HAVIP, eip netip.Addr, token string) string {
-	last, err := c.Refresh(ctx)
-	if err != nil {
-		return fmt.Sprintf("the EIP of %s was not changed in the cloud: %v; later: `havip-cluster provider sync --to-cloud`", v.Name, err)
-	}
-	i := slices.IndexFunc(last.Observed, func(o provider.Observed) bool { return o.Address == v.IP })
-	if i < 0 {
-		return fmt.Sprintf("the EIP of %s was not changed in the cloud, which has no HAVIP %s: `havip-cluster provider sync --to-cloud`", v.Name, v.IP)
-	}
-	id := last.Observed[i].ID
-	what := "unbound from"
-	if eip.IsValid() {
-		what = "bound to"
-		err = binder.BindEIP(ctx, id, eip, token)
-	} else {
-		err = binder.UnbindEIP(ctx, id, token)
-	}
-	_, _ = c.Refresh(ctx) // what is shown from now on is what was done; if it fails, the next poll brings it
-	if err != nil {
-		return fmt.Sprintf("the EIP of %s was not %s %s in the cloud: %v; again: `havip-cluster provider sync --to-cloud`", v.Name, what, id, err)
-	}
-	return fmt.Sprintf("the EIP of %s was %s %s in the cloud", v.Name, what, id)
 }

@@ -21,9 +21,10 @@ type Cloud interface {
 	Last() observer.Snapshot
 	Refresh(ctx context.Context) (observer.Snapshot, error)
 	Drift() []provider.Warning
-	// FollowEIP has the cloud bind the EIP of a HAVIP, or unbind it where eip is not valid, in the background. The
-	// journal tells how it ended. Leader only; without a provider that binds EIPs it does nothing.
-	FollowEIP(v fsm.HAVIP, eip netip.Addr)
+	// FollowEIP has the cloud give a HAVIP the EIP that the log has for it, in the background; was is the one that the
+	// log has taken away, not valid where it took none. The journal tells how it ended. Leader only; without a
+	// provider that binds EIPs it does nothing.
+	FollowEIP(v fsm.HAVIP, was netip.Addr)
 	// Tell writes an event of kind cloud into the journal; leader only.
 	Tell(ctx context.Context, havip, text string)
 }

@@ -34,8 +34,8 @@ func (c *testCloud) Provider() (provider.Provider, provider.Config) {
 func (c *testCloud) Tell(_ context.Context, havip, text string) {
 	c.told = append(c.told, havip+": "+text)
 }
-func (c *testCloud) FollowEIP(v fsm.HAVIP, eip netip.Addr) {
-	c.eips = append(c.eips, v.Name+" "+eip.String())
+func (c *testCloud) FollowEIP(v fsm.HAVIP, was netip.Addr) {
+	c.eips = append(c.eips, fmt.Sprintf("%s has %s, had %s", v.Name, v.EIP, was))
 }
 
 // inCloud gives node 0, which leads, a provider on a fake cloud with the two nodes as instances.
@@ -166,7 +166,7 @@ func TestEIPIsFollowed(t *testing.T) {
 	_, _ = w.ask(t, 1, http.MethodPost, "/v1/havips/web/eip", `{"eip": "198.51.100.7"}`)
 	_, _ = w.ask(t, 1, http.MethodPost, "/v1/havips/web/eip", `{"eip": "198.51.100.8"}`) // refused: it has one
 	_, _ = w.ask(t, 1, http.MethodDelete, "/v1/havips/web/eip", "")
-	if want := []string{"web 198.51.100.7", "web invalid IP"}; !slices.Equal(tc.eips, want) {
+	if want := []string{"web has 198.51.100.7, had invalid IP", "web has invalid IP, had 198.51.100.7"}; !slices.Equal(tc.eips, want) {
 		t.Errorf("%v, want %v", tc.eips, want)
 	}
 }

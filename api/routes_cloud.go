@@ -248,14 +248,17 @@ func takenOver(st *fsm.State, step provider.Step) (fsm.Body, error) {
 	return nil, fmt.Errorf("api: there is no step %q from the cloud", step.Op)
 }
 
-// followedByCloud passes the result of a command on, and has the cloud follow it if it was done.
-func (s *Server) followedByCloud(id string, eip netip.Addr) func(fsm.Result, error) (fsm.Result, error) {
-	return func(res fsm.Result, err error) (fsm.Result, error) {
-		if err == nil && res.Refusal == nil && s.Cloud != nil {
-			if v, refusal := s.Backend.State().HAVIPNamed(id); refusal == nil {
-				s.Cloud.FollowEIP(v, eip)
-			}
+// followedByCloud commits a change of a HAVIP's EIP, and has the cloud follow it if it was done.
+func (s *Server) followedByCloud(ctx context.Context, key, id string, change func(v fsm.HAVIP) fsm.Body) (fsm.Result, error) {
+	var was netip.Addr
+	res, err := s.commit(ctx, key, onHAVIP(id, func(v fsm.HAVIP) (fsm.Body, error) {
+		was = v.EIP
+		return change(v), nil
+	}))
+	if err == nil && res.Refusal == nil && s.Cloud != nil {
+		if v, refusal := s.Backend.State().HAVIPNamed(id); refusal == nil {
+			s.Cloud.FollowEIP(v, was)
 		}
-		return res, err
 	}
+	return res, err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"math"
 	"net/http"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -75,11 +74,11 @@ func (s *Server) policyRoutes() {
 			if err != nil {
 				return fsm.Result{}, err
 			}
-			return s.followedByCloud(in.ID, eip)(s.commit(ctx, in.Key.Key, onHAVIP(in.ID, func(v fsm.HAVIP) (fsm.Body, error) { return fsm.BindEIP{ID: v.ID, EIP: eip}, nil })))
+			return s.followedByCloud(ctx, in.Key.Key, in.ID, func(v fsm.HAVIP) fsm.Body { return fsm.BindEIP{ID: v.ID, EIP: eip} })
 		}, showHAVIP)
 	write(s, http.MethodDelete, "/v1/havips/{id}/eip", "unbind-eip", "Take it away, in the same way",
 		func(ctx context.Context, in *havipChange) (fsm.Result, error) {
-			return s.followedByCloud(in.ID, netip.Addr{})(s.commit(ctx, in.Key.Key, onHAVIP(in.ID, func(v fsm.HAVIP) (fsm.Body, error) { return fsm.UnbindEIP{ID: v.ID}, nil })))
+			return s.followedByCloud(ctx, in.Key.Key, in.ID, func(v fsm.HAVIP) fsm.Body { return fsm.UnbindEIP{ID: v.ID} })
 		}, showHAVIP)
 	write(s, http.MethodDelete, "/v1/failures", "clear-failures", "Forget failures, and the pauses after them", s.clearFailures, done)
 	s.drainRoutes()

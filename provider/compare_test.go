@@ -188,7 +188,7 @@ func (k *fakeCloud) RemoveRange(_ context.Context, id string, _ []Member, token 
 func (k *fakeCloud) BindEIP(_ context.Context, id string, _ netip.Addr, token string) error {
 	return k.do("bind", id, token)
 }
-func (k *fakeCloud) UnbindEIP(_ context.Context, id, token string) error {
+func (k *fakeCloud) UnbindEIP(_ context.Context, id string, _ netip.Addr, token string) error {
 	return k.do("unbind", id, token)
 }
 

@@ -141,7 +141,9 @@ func (w Want) adjust(o Observed, prune bool) (out []Step) {
 		out = append(out, w.blocked(o.ID, "it has EIP %s there and %s here; --prune unbinds that, `provider sync --from-cloud` takes it over", o.EIP, eipText(w.EIP)))
 	default:
 		if o.EIP.IsValid() {
-			out = append(out, w.step(OpUnbindEIP, o.ID, "unbind EIP %s: public traffic to it stops", o.EIP))
+			s := w.step(OpUnbindEIP, o.ID, "unbind EIP %s: public traffic to it stops", o.EIP)
+			s.EIP = o.EIP.String()
+			out = append(out, s)
 		}
 		if w.EIP.IsValid() {
 			out = append(out, w.bind(o.ID))
@@ -321,14 +323,16 @@ func one(ctx context.Context, p Provider, s Step, token string) (id string, err 
 		return "", provisioner.AddRange(ctx, s.CloudID, s.Members, token)
 	case OpRemoveRange:
 		return "", provisioner.RemoveRange(ctx, s.CloudID, s.Members, token)
-	case OpBindEIP:
+	case OpBindEIP, OpUnbindEIP:
 		eip, err := netip.ParseAddr(s.EIP)
 		if err != nil {
 			return "", err
 		}
-		return "", binder.BindEIP(ctx, s.CloudID, eip, token)
-	case OpUnbindEIP:
-		return "", binder.UnbindEIP(ctx, s.CloudID, token)
+		change := binder.BindEIP
+		if s.Op == OpUnbindEIP {
+			change = binder.UnbindEIP
+		}
+		return "", change(ctx, s.CloudID, eip, token)
 	}
 	return "", fmt.Errorf("there is no step %q", s.Op)
 }

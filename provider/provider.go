@@ -148,8 +148,10 @@ type Provisioner interface {
 
 // EIPBinder binds public addresses. Both wait until the cloud has done it, or ctx ends.
 type EIPBinder interface {
+	// BindEIP is refused while the HAVIP has another one.
 	BindEIP(ctx context.Context, id string, eip netip.Addr, token string) error
-	UnbindEIP(ctx context.Context, id, token string) error
+	// UnbindEIP takes this EIP away. One that the HAVIP has instead stays.
+	UnbindEIP(ctx context.Context, id string, eip netip.Addr, token string) error
 }
 
 // Circuit is a provider that leaves a cloud alone for a while when it does not answer.

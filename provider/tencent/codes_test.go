@@ -33,8 +33,9 @@ func TestEachDocumentedRefusal(t *testing.T) {
 			return w.BindEIP(ctx, id, netip.MustParseAddr("198.51.100.1"), "t")
 		},
 		"HaVipDisassociateAddressIp": func(w *world, ctx context.Context, id string) error {
-			w.must(w.BindEIP(ctx, id, netip.MustParseAddr("198.51.100.1"), "t"))
-			return w.UnbindEIP(ctx, id, "t")
+			eip := netip.MustParseAddr("198.51.100.1")
+			w.must(w.BindEIP(ctx, id, eip, "t"))
+			return w.UnbindEIP(ctx, id, eip, "t")
 		},
 	} {
 		codes := fakecloud.Codes[action]

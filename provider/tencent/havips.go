@@ -199,10 +199,10 @@ func (c *Client) BindEIP(ctx context.Context, id string, eip netip.Addr, _ strin
 		func(o provider.Observed, there bool) bool { return there && o.EIP == eip })
 }
 
-// UnbindEIP implements provider.EIPBinder.
-func (c *Client) UnbindEIP(ctx context.Context, id, _ string) error {
+// UnbindEIP implements provider.EIPBinder. The call names no EIP, so it is sent only after a look that shows it.
+func (c *Client) UnbindEIP(ctx context.Context, id string, eip netip.Addr, _ string) error {
 	return c.change(ctx, "HaVipDisassociateAddressIp", struct{ HaVipId string }{id}, id,
-		func(o provider.Observed, there bool) bool { return there && !o.EIP.IsValid() })
+		func(o provider.Observed, there bool) bool { return there && o.EIP != eip })
 }
 
 // change has the cloud make a HAVIP as done wants it.

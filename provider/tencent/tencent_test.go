@@ -133,7 +133,11 @@ func TestLife(t *testing.T) {
 	if !hasCode(err, "UnsupportedOperation.BindEIP") {
 		t.Errorf("a second EIP: %v", err)
 	}
-	w.must(w.UnbindEIP(w.ctx(), made.ID, "t"))
+	w.must(w.UnbindEIP(w.ctx(), made.ID, netip.MustParseAddr("198.51.100.2"), "t"))
+	if o := at(); o.EIP.String() != "198.51.100.1" {
+		t.Errorf("another EIP was unbound: %s", o.EIP)
+	}
+	w.must(w.UnbindEIP(w.ctx(), made.ID, netip.MustParseAddr("198.51.100.1"), "t"))
 	w.must(w.Delete(w.ctx(), made.ID, "t"))
 	w.must(w.Delete(w.ctx(), made.ID, "t")) // it is gone already
 	if list, err := w.Describe(w.ctx()); err != nil || len(list) != 0 {
