@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/user"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -24,19 +25,18 @@ import (
 // nobody is the user of a program, where the host knows none of that name.
 const nobody = 65534
 
-// Mark begins the name of the run in a program's environment, by which what has left its group is found.
+// Mark begins the name of the run in a program's environment.
 const Mark = "HAVIP_CHECK_RUN="
 
 // Bounds of one program: what it may take.
 const (
-	memoryMax = 512 << 20 // address space, bytes
+	memoryMax = 512 << 20 // that it may write to and has for itself (RLIMIT_DATA), bytes
 	filesMax  = 256       // open at one time
 	writesMax = 16 << 20  // size of a file that it writes, bytes
 	forksMax  = 256       // processes of its user, not of root
 	pipeWait  = 100 * time.Millisecond
 	niceness  = 10  // after what serves, before what idles
 	oomScore  = 500 // oom_score_adj: before any service
-	sweeps    = 3
 	pathEnv   = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
@@ -107,14 +107,15 @@ func Execute(ctx context.Context, run Run) (Output, error) {
 		}
 		defer said.out.Close()
 	}
-	mark := Mark + rand.Text()
+	word, group := Mark+rand.Text(), own().take()
+	defer own().drop(group)
 	cmd := exec.CommandContext(ctx, run.Path, run.Args...)
-	cmd.Dir, cmd.Env = "/", append([]string{pathEnv, mark}, run.Env...)
+	cmd.Dir, cmd.Env = "/", append([]string{pathEnv, word}, run.Env...)
 	cmd.Stdout, cmd.Stderr = text.in, said.in
 	if run.Input != nil {
 		cmd.Stdin, cmd.WaitDelay = bytes.NewReader(run.Input), pipeWait
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: run.User}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: marked(run.User, group)}
 	cmd.Cancel = func() error { return killGroup(cmd.Process.Pid) }
 	err = cmd.Start()
 	_ = text.in.Close()
@@ -124,7 +125,7 @@ func Execute(ctx context.Context, run Run) (Output, error) {
 	if err != nil {
 		return Output{}, err
 	}
-	bound(ctx, cmd.Process.Pid)
+	bound(ctx, cmd.Process.Pid, run.User)
 	go text.read()
 	if run.Apart {
 		go said.read()
@@ -137,8 +138,13 @@ func Execute(ctx context.Context, run Run) (Output, error) {
 		errs := said.end()
 		out.Errors, got.flood = errs.text, got.flood || errs.flood
 	}
-	if ctx.Err() != nil || got.flood {
-		sweep(mark)
+	switch {
+	case ctx.Err() != nil || got.flood:
+		sweep(func(pid string) bool {
+			return group != 0 && slices.Contains(groupsOf(pid), group) || hasWord(pid, word)
+		})
+	case own().due(time.Now()):
+		sweep(func(pid string) bool { return slices.ContainsFunc(groupsOf(pid), own().stale) })
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -151,15 +157,20 @@ func Execute(ctx context.Context, run Run) (Output, error) {
 	return out, nil
 }
 
-// bound takes from a program what it does not need. It has run for some microseconds by then.
-func bound(ctx context.Context, pid int) {
+// bound takes from a program what it does not need. It has run for some microseconds by then. It is called on the
+// thread of the run. Address space is no bound: programs in Go, for node or for a JVM reserve gigabytes and use little.
+func bound(ctx context.Context, pid int, who *syscall.Credential) {
 	at, _ := ctx.Deadline()
 	seconds := uint64(max(time.Until(at), 0)/time.Second) + 1
 	for what, n := range map[int]uint64{
-		unix.RLIMIT_AS: memoryMax, unix.RLIMIT_NOFILE: filesMax, unix.RLIMIT_FSIZE: writesMax, unix.RLIMIT_NPROC: forksMax,
+		unix.RLIMIT_DATA: memoryMax, unix.RLIMIT_NOFILE: filesMax, unix.RLIMIT_FSIZE: writesMax, unix.RLIMIT_NPROC: forksMax,
 		unix.RLIMIT_CORE: 0, unix.RLIMIT_CPU: seconds,
 	} {
 		_ = unix.Prlimit(pid, what, &unix.Rlimit{Cur: n, Max: n}, nil) // it may have ended
+	}
+	if who != nil { // the file is that user's, and the agent may be without CAP_DAC_OVERRIDE
+		_ = unix.Setfsuid(int(who.Uid))
+		defer func() { _ = unix.Setfsuid(os.Geteuid()) }()
 	}
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(oomScore)), 0)
 }
@@ -224,30 +235,4 @@ func exitText(err error) error {
 		return fmt.Errorf("%w by %s", ErrExit, st.Signal())
 	}
 	return fmt.Errorf("%w with %d", ErrExit, exit.ExitCode())
-}
-
-// sweep kills what left the group of a run: it still has the mark in its environment. Where /proc
-// does not let the agent look, the bounds of each process are all there is.
-func sweep(mark string) {
-	for range sweeps {
-		found := false
-		entries, err := os.ReadDir("/proc")
-		if err != nil {
-			return
-		}
-		for _, e := range entries {
-			pid, err := strconv.Atoi(e.Name())
-			if err != nil || pid == os.Getpid() {
-				continue
-			}
-			env, err := os.ReadFile("/proc/" + e.Name() + "/environ")
-			if err == nil && bytes.Contains(env, []byte(mark)) {
-				found = true
-				_ = unix.Kill(pid, unix.SIGKILL)
-			}
-		}
-		if !found {
-			return
-		}
-	}
 }
