@@ -66,9 +66,10 @@ type Observer struct {
 	looks chan struct{} // one look at a time
 
 	mu     sync.Mutex
+	of     provider.Provider // whose answers all this is
 	last   Snapshot
 	eniAt  time.Time
-	asked  []string // MACs, of the last look
+	asked  []string // MACs, of the newest answer about interfaces
 	inVain int
 	rounds uint64
 	failed uint64
@@ -79,10 +80,18 @@ func New(cfg Config) *Observer {
 	return &Observer{cfg: cfg, looks: make(chan struct{}, 1)}
 }
 
-// Last is the newest that is known; at a node that does not lead it is empty.
+// Last is the newest that is known of the present provider; at a node that does not lead it is empty.
 func (o *Observer) Last() Snapshot {
+	p, _ := o.cfg.Provider()
+	return o.lastOf(p)
+}
+
+func (o *Observer) lastOf(p provider.Provider) Snapshot {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.of != p {
+		return Snapshot{}
+	}
 	return o.last
 }
 
@@ -96,6 +105,7 @@ func (o *Observer) Counts() (looks, failed uint64) {
 // Run looks at the cloud while this node leads, until ctx ends.
 func (o *Observer) Run(ctx context.Context) {
 	next := time.Time{}
+	var of provider.Provider
 	for pause := leadPoll; wait(ctx, pause); {
 		p, cfg := o.cfg.Provider()
 		pause = leadPoll
@@ -107,10 +117,10 @@ func (o *Observer) Run(ctx context.Context) {
 			next = time.Time{}
 			continue
 		}
-		if time.Now().Before(next) {
+		if of == p && time.Now().Before(next) {
 			continue
 		}
-		next = time.Now().Add(cfg.PollEvery())
+		of, next = p, time.Now().Add(cfg.PollEvery())
 		if _, err := o.Refresh(ctx); err != nil && ctx.Err() == nil {
 			o.cfg.Log.Debug("the cloud was not seen", "provider", p.Kind(), "reason", err)
 		}
@@ -125,11 +135,29 @@ func (o *Observer) forget() {
 	o.last, o.eniAt, o.inVain = Snapshot{}, time.Time{}, 0
 }
 
+// begin drops what another provider has said: another region, VPC or cloud is compared from now on.
+func (o *Observer) begin(p provider.Provider) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.of != p {
+		o.of, o.last, o.eniAt, o.inVain = p, Snapshot{}, time.Time{}, 0
+	}
+}
+
+// errOther is why a look does not count.
+var errOther = errors.New("another provider was configured during the look")
+
 // ErrNone is returned where there is no provider.
 var ErrNone = errors.New("this node has no provider: put a block `provider:` with `kind: tencent` into its configuration file (`agent --config FILE`) and send SIGHUP; docs/clouds.md")
 
 // Refresh asks the cloud now. It takes refreshTimeout at most.
 func (o *Observer) Refresh(ctx context.Context) (Snapshot, error) {
+	select {
+	case o.looks <- struct{}{}:
+		defer func() { <-o.looks }()
+	case <-ctx.Done():
+		return o.Last(), ctx.Err()
+	}
 	p, _ := o.cfg.Provider()
 	if p == nil {
 		return Snapshot{}, ErrNone
@@ -138,20 +166,19 @@ func (o *Observer) Refresh(ctx context.Context) (Snapshot, error) {
 	if describe == nil {
 		return Snapshot{}, fmt.Errorf("provider %s cannot say who owns a HAVIP", p.Kind())
 	}
-	select {
-	case o.looks <- struct{}{}:
-		defer func() { <-o.looks }()
-	case <-ctx.Done():
-		return o.Last(), ctx.Err()
-	}
+	o.begin(p)
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
 	began := time.Now()
 	seen, err := describe(ctx)
 	var enis []provider.ENI
+	var asked []string
 	fresh := false
 	if err == nil {
-		enis, fresh, err = o.enis(ctx, p, began)
+		enis, asked, fresh, err = o.enis(ctx, p, began)
+	}
+	if now, _ := o.cfg.Provider(); now != p {
+		return Snapshot{}, errOther
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -166,7 +193,7 @@ func (o *Observer) Refresh(ctx context.Context) (Snapshot, error) {
 		return o.last, err
 	}
 	if fresh {
-		o.eniAt = began
+		o.eniAt, o.asked = began, asked
 	}
 	o.inVain = 0
 	o.last = Snapshot{At: began, Observed: seen, ENIs: enis}
@@ -195,13 +222,12 @@ func (o *Observer) describe(p provider.Provider) func(context.Context) ([]provid
 	return nil
 }
 
-// enis are the cloud's interfaces of the cluster's nodes; fresh says that it was asked now.
-func (o *Observer) enis(ctx context.Context, p provider.Provider, now time.Time) (list []provider.ENI, fresh bool, err error) {
+// enis are the cloud's interfaces of the cluster's nodes; fresh says that it was asked now, for these MACs.
+func (o *Observer) enis(ctx context.Context, p provider.Provider, now time.Time) (list []provider.ENI, macs []string, fresh bool, err error) {
 	inventory, ok := p.(provider.Inventory)
 	if !ok {
-		return nil, false, nil
+		return nil, nil, false, nil
 	}
-	var macs []string
 	for _, e := range o.cfg.State().ENIList() {
 		if !e.Detached {
 			macs = append(macs, strings.ToLower(e.MAC))
@@ -211,22 +237,21 @@ func (o *Observer) enis(ctx context.Context, p provider.Provider, now time.Time)
 	macs = slices.Compact(macs)
 	o.mu.Lock()
 	known, at, asked := o.last.ENIs, o.eniAt, o.asked
-	o.asked = macs
 	o.mu.Unlock()
 	if now.Sub(at) < eniEvery && slices.Equal(asked, macs) {
-		return known, false, nil
+		return known, macs, false, nil
 	}
 	if len(macs) == 0 {
-		return nil, true, nil
+		return nil, nil, true, nil
 	}
 	list, err = inventory.ENIs(ctx, macs)
-	return list, true, err
+	return list, macs, true, err
 }
 
 // Drift is how the log, as it is now, differs from the last look.
 func (o *Observer) Drift() []provider.Warning {
 	p, cfg := o.cfg.Provider()
-	last := o.Last()
+	last := o.lastOf(p)
 	if p == nil || last.At.IsZero() {
 		return nil
 	}
@@ -242,7 +267,7 @@ func (o *Observer) tell(ctx context.Context) {
 		return
 	}
 	o.mu.Lock()
-	last, inVain := o.last, o.inVain
+	last, inVain := o.last, o.inVain // of the look that has just ended
 	o.mu.Unlock()
 	for _, e := range due(Outstanding(s.Events), o.Drift(), last, inVain) {
 		e.Node = o.cfg.Node

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +25,7 @@ type stub struct {
 	enis  []provider.ENI
 	err   error
 	hang  bool
+	mute  bool // the question for interfaces fails
 	looks int
 	lists int
 }
@@ -35,6 +37,9 @@ func (s *stub) ENIs(context.Context, []string) ([]provider.ENI, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lists++
+	if s.mute {
+		return nil, errors.New("no answer about interfaces")
+	}
 	return s.enis, nil
 }
 func (s *stub) Describe(ctx context.Context) ([]provider.Observed, error) {
@@ -56,6 +61,7 @@ type bed struct {
 	*Observer
 	state *fsm.State
 	leads bool
+	other atomic.Pointer[stub] // configured instead; nil: it is not
 }
 
 func newBed() *bed {
@@ -71,6 +77,9 @@ func newBed() *bed {
 	}, state: s, leads: true}
 	b.Observer = New(Config{
 		Provider: func() (provider.Provider, provider.Config) {
+			if other := b.other.Load(); other != nil {
+				return other, provider.Config{Kind: "stub", Poll: 10 * time.Second}
+			}
 			return b.stub, provider.Config{Kind: "stub", Poll: 10 * time.Second}
 		},
 		State:   func() *fsm.State { b.stub.mu.Lock(); defer b.stub.mu.Unlock(); return b.state },
@@ -259,4 +268,44 @@ func TestNone(t *testing.T) {
 	if b.Drift() != nil {
 		t.Error(b.Drift())
 	}
+}
+
+// A list of interfaces that was asked for in vain is asked for again: the one of before has not the new one.
+func TestInterfacesAreAskedForAgain(t *testing.T) {
+	b := newBed()
+	look := func() error { _, err := b.Refresh(t.Context()); return err }
+	if err := look(); err != nil {
+		t.Fatal(err)
+	}
+	b.state.ENIs["node-1/eth1"] = fsm.ENI{ID: "node-1/eth1", Node: "n-1", Device: "eth1", MAC: "02:00:00:00:00:A2", Subnet: "net", Up: true}
+	b.mute = true
+	if err := look(); err == nil {
+		t.Fatal("no question was asked")
+	}
+	b.mute = false
+	b.stub.enis = append(slices.Clone(b.stub.enis), provider.ENI{ID: "eni-2", MAC: "02:00:00:00:00:a2", Instance: "ins-1", VPC: "vpc-1", Subnet: "subnet-a"})
+	if err := look(); err != nil || len(b.Last().ENIs) != 2 || len(b.Drift()) != 0 {
+		t.Errorf("%v, %+v, %+v", err, b.Last().ENIs, b.Drift())
+	}
+}
+
+// With another provider, as of another region, nothing is compared with what the one before said, and
+// the new one is asked at once.
+func TestAnotherProviderIsAskedAnew(t *testing.T) {
+	b := newBed()
+	b.run(t, func() {
+		time.Sleep(5 * time.Second)
+		if len(b.Last().ENIs) != 1 {
+			t.Fatal("it was not seen")
+		}
+		b.other.Store(&stub{enis: []provider.ENI{{ID: "eni-9", MAC: "02:00:00:00:00:a1", Instance: "ins-9", VPC: "vpc-9", Subnet: "subnet-z"}},
+			seen: []provider.Observed{{ID: "havip-z", Name: "web", Address: netip.MustParseAddr("10.0.0.100"), VPC: "vpc-9", Subnet: "subnet-z", State: provider.Available, ENI: "eni-9", Instance: "ins-9"}}})
+		if last, drift := b.Last(), b.Drift(); !last.At.IsZero() || len(drift) != 0 {
+			t.Errorf("what the provider before said is shown: %+v, %+v", last, drift)
+		}
+		time.Sleep(2 * time.Second)
+		if last := b.Last(); len(last.ENIs) != 1 || last.ENIs[0].ID != "eni-9" || len(b.texts()) != 0 {
+			t.Errorf("%+v, events %q", last, b.texts())
+		}
+	})
 }
