@@ -198,6 +198,7 @@ var catalogue = []bug{
 	inFSM("probe-port", "probe: no two HAVIPs have one port", "^TestProbePorts$"),
 	inFSM("probe-leaves", "probe: a port is given up only while nobody may answer there", "^TestProbePorts$"),
 	{"provider-claim-epoch", "claim: an answer counts for the epoch that was asked for", []catcher{{"provider", "^TestEpochsFence$", fails}}},
+	{"provider-claim-beside", "claim: one HAVIP has one call under way", []catcher{{"provider", "^TestOneCallForAHAVIP$", fails}}},
 	{"provider-claim-lost", "claim: what the cloud sends elsewhere is claimed again", []catcher{{"provider", "^TestAClaimIsMadeOnceAndConfirmed$", fails}}},
 	{"owner-sent", "claim: a HAVIP is served when the cloud sends it to its owner", []catcher{{"failover", "^TestServedWhenTheCloudSendsItThere$", fails}}},
 	{"provider-prune", "cloud: without --prune nothing is taken away there", []catcher{{"provider", "^TestNothingIsTakenAway$", fails}}},
