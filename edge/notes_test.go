@@ -116,7 +116,7 @@ func TestDefaultSources(t *testing.T) {
 }
 
 // run is a command in the network namespace of the calling thread.
-func run(t *testing.T, command string) {
+func run(t testing.TB, command string) {
 	t.Helper()
 	if out, err := exec.Command("/bin/sh", "-c", command).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v: %s", command, err, out)
@@ -190,7 +190,7 @@ func TestCommandsOfWarnings(t *testing.T) {
 }
 
 // index is that of a device of the calling thread's namespace.
-func index(t *testing.T, device string) int {
+func index(t testing.TB, device string) int {
 	t.Helper()
 	dev, err := net.InterfaceByName(device)
 	if err != nil {

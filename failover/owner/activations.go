@@ -38,6 +38,7 @@ type activation struct {
 // made anew only after a change. Whoever changes an activation, or which there are, calls changed.
 type activations struct {
 	by        map[string]*activation    // by HAVIP id
+	version   uint64                    // grows with every change
 	current   bool                      // the lists were made from the activations as they are
 	wanted    []Activation              // that are to answer, in the order of HAVIP ids; nobody writes to it
 	view      atomic.Pointer[[]Serving] // all of them, for whoever asks from outside
@@ -50,7 +51,7 @@ func newActivations() *activations {
 	return h
 }
 
-func (l *activations) changed() { l.current = false }
+func (l *activations) changed() { l.current, l.version = false, l.version+1 }
 
 // ids lists those that are here, in order.
 func (l *activations) ids() []string { return slices.Sorted(maps.Keys(l.by)) }

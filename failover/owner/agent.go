@@ -52,6 +52,7 @@ type Agent struct {
 	outbox      *outbox
 	pace        pace
 	leaving     int    // of the activations, in this turn's steps
+	looked      look   // what the Edge knows; empty: it has to look
 	untold      []told // of this turn
 	isClean     bool
 	unsafe      lease.Instant // since when the fence does not know every HAVIP; 0: it does
@@ -80,7 +81,7 @@ func (a *Agent) begin(session uint64) {
 	// Twice a lease: if the successor is dead, its session is closed before that, and this
 	// node may get the HAVIP back without ever having let go of it.
 	a.handoff = NewHandoff(session, 2*a.cfg.Log.State().Cluster.LeaseMax)
-	a.failed = map[string]string{}
+	a.failed, a.looked = map[string]string{}, look{}
 	a.outbox = newOutbox(a.cfg.Mail)
 }
 
@@ -177,13 +178,15 @@ func (a *Agent) work(ctx context.Context) {
 		case <-watch:
 			if l := a.cfg.Log.LeaderID(); l != leader && l != "" {
 				leader = l
-				a.cfg.Edge.AnnounceAgain()
+				a.announceAgain()
 			}
 		case <-a.wake:
+			a.looked = look{}
 		case <-timer.C:
 		case <-a.again:
-			a.cfg.Edge.AnnounceAgain()
+			a.announceAgain()
 		case <-a.cfg.Edge.Changes():
+			a.looked = look{}
 			a.reporter.wakeUp()
 		case m := <-a.words:
 			a.note(m)
@@ -195,6 +198,11 @@ func (a *Agent) work(ctx context.Context) {
 		waiting = a.answer(waiting)
 		timer.Reset(pause)
 	}
+}
+
+func (a *Agent) announceAgain() {
+	a.cfg.Edge.AnnounceAgain()
+	a.looked = look{}
 }
 
 // end takes everything down, as far as the kernel lets it.
@@ -263,11 +271,10 @@ func (a *Agent) turn() time.Duration {
 	a.activations.refresh(s)
 	// Before the turn of the edge, which takes its time: earlier owners work meanwhile.
 	asked := a.outbox.flush(now, s)
-	report := a.cfg.Edge.Turn(a.wanted(s, deadline))
-	again := a.take(s, report)
+	again, next := a.edgeTurn(now, s, deadline)
 	unconfirmed := a.confirm(s, now)
 	a.activations.publish()
-	next := min(report.Next, deadline)
+	next = min(next, deadline)
 	for _, again := range []lease.Instant{asked, a.outbox.flush(now, s)} {
 		if again != 0 {
 			next = min(next, again)
@@ -463,6 +470,7 @@ func confirmed(s *fsm.State, v fsm.HAVIP, c fsm.Claim) bool {
 func (a *Agent) dropAll(why string) lease.Instant {
 	s := a.cfg.Log.State()
 	a.allLeave(why)
+	a.looked = look{}
 	report := a.cfg.Edge.Turn(Wanted{State: s, CaughtUp: a.cfg.Log.CaughtUp()})
 	a.take(s, report)
 	a.tellAll()

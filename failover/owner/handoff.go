@@ -29,6 +29,12 @@ type Handoff struct {
 	heard    map[string]map[said]uint64      // released by others, directly: session
 	ready    map[string]map[string]fsm.Epoch // by node: the newest epoch for which it said it is ready
 	draining map[string]lease.Instant        // since when an active claim is draining
+
+	// The HAVIPs in which this session has a claim by the state read, and their list, sorted. Most turns of
+	// a hand-over of many see the state of the one before.
+	read    *fsm.State
+	claimed map[string]bool
+	claims  []string
 }
 
 // said is one node's word about one epoch.
@@ -88,24 +94,40 @@ func (h *Handoff) Decide(now lease.Instant, s *fsm.State) []Step {
 	return append(ends, begins...)
 }
 
-// known lists the HAVIPs of this session about which there may be something to decide.
+// known lists the HAVIPs of this session about which there may be something to decide, sorted.
 func (h *Handoff) known(s *fsm.State) []string {
+	h.follow(s)
 	var ids []string
-	for id, act := range h.active {
-		if !h.settled(s.HAVIPs[id], act) {
+	for _, id := range h.claims {
+		if act, answers := h.active[id]; !answers || !h.settled(s.HAVIPs[id], act) {
 			ids = append(ids, id)
 		}
 	}
-	for id, v := range s.HAVIPs {
-		if _, done := h.active[id]; done {
-			continue
-		}
-		if v.Owner != nil && v.Owner.Session == h.session || slices.ContainsFunc(v.Draining, h.mine) {
+	before := len(ids)
+	for id := range h.active {
+		if !h.claimed[id] { // the log has taken it away
 			ids = append(ids, id)
 		}
 	}
-	slices.Sort(ids)
+	if len(ids) > before {
+		slices.Sort(ids)
+	}
 	return ids
+}
+
+// follow notes where this session has a claim, when the state is another one.
+func (h *Handoff) follow(s *fsm.State) {
+	if s == h.read {
+		return
+	}
+	h.read, h.claimed, h.claims = s, map[string]bool{}, nil
+	for id, v := range s.HAVIPs {
+		if v.Owner != nil && h.mine(*v.Owner) || slices.ContainsFunc(v.Draining, h.mine) {
+			h.claimed[id] = true
+			h.claims = append(h.claims, id)
+		}
+	}
+	slices.Sort(h.claims)
 }
 
 // settled reports whether a HAVIP is answered for under the claim that the log has, and no other

@@ -130,6 +130,16 @@ func (s *sizes) profile(node int, name string, seconds int) {
 	}
 }
 
+// timelines keeps those of a fault, if HAVIP_PROFILE names a folder for them.
+func (s *sizes) timelines(name string) {
+	folder := os.Getenv("HAVIP_PROFILE")
+	if folder == "" {
+		return
+	}
+	time.Sleep(4 * time.Second) // until owners have told all and the log has it
+	s.must(os.WriteFile(filepath.Join(folder, name+"-failovers.json"), s.CLI(1, "failovers", "-o", "json"), 0o600))
+}
+
 // profiles takes CPU profiles of nodes 1 and 3 for a moment, along with what goes on.
 func (s *sizes) profiles(name string) (wait func()) {
 	var both sync.WaitGroup

@@ -198,7 +198,8 @@ func (s *sizes) allServed() {
 func (s *sizes) measure(name string, fault, mend func()) netns.SwarmReport {
 	s.t.Helper()
 	s.swarm.Reset()
-	stop := s.profiles(strings.ReplaceAll(name, " ", "-"))
+	file := strings.ReplaceAll(name, " ", "-")
+	stop := s.profiles(file)
 	at := s.Lab.Now()
 	fault()
 	time.Sleep(2 * time.Second)
@@ -207,6 +208,7 @@ func (s *sizes) measure(name string, fault, mend func()) netns.SwarmReport {
 	r := s.swarm.Report(at)
 	s.t.Logf("%s, %d HAVIPs, %d of them asked: %s", name, len(s.list), s.asked, r)
 	s.runs = append(s.runs, sizeRun{name, r.Last, r.Quantile(1)})
+	s.timelines(file)
 	mend()
 	s.allServed()
 	time.Sleep(5 * time.Second)
