@@ -470,9 +470,9 @@ func confirmed(s *fsm.State, v fsm.HAVIP, c fsm.Claim) bool {
 func (a *Agent) dropAll(why string) lease.Instant {
 	s := a.cfg.Log.State()
 	a.allLeave(why)
-	a.looked = look{}
 	report := a.cfg.Edge.Turn(Wanted{State: s, CaughtUp: a.cfg.Log.CaughtUp()})
 	a.take(s, report)
+	a.looked = look{}
 	a.tellAll()
 	if a.isClean {
 		a.begin(0)
