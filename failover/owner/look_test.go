@@ -61,6 +61,7 @@ func TestTheEdgeRestsWhileOthersTalk(t *testing.T) {
 			}
 			log.state = &next
 		}, 1},
+		{"it is given up", func() { a.giveUp(a.activations.by[v.ID], "no route") }, 1},
 		{"another session", func() { a.begin(v.Owner.Session) }, 1},
 	} {
 		before := e.turns
