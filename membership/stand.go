@@ -8,9 +8,12 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// deafShare: who has heard the leader within that part of a heartbeat time-out does not stand.
-// Heartbeats come three times in a time-out (heartbeatPart), so one that is late by a sixth of it is enough; the
-// lease of that leader has ended at a majority by then, and what an election costs is all there is to lose.
+// deafShare: who has heard the leader within that part of a heartbeat time-out does not stand yet.
+// Heartbeats come three times in a time-out (heartbeatPart), so half of one without any means that one is late by a
+// sixth of it or lost. That is little, and enough: who asks has heard that the lease of that leader has ended at a
+// majority of the voters, and what an election costs is all there is to lose. More silence would be waited for where
+// the leader is dead: a lease that ends at a majority leaves silence of four fifths of it, so who has a time-out of
+// 1.6 leases or less stands at once. With a longer one the voters' next hints ask again (lease/shell).
 const deafShare = 2
 
 // Stand has this node stand for election at once, in place of a leader that it does not hear any more,

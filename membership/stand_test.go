@@ -1,8 +1,13 @@
 package membership
 
 import (
+	"io"
+	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // A follower stands in place of a leader that is gone, and leads; while the leader is heard, or for
@@ -39,6 +44,69 @@ func TestStand(t *testing.T) {
 		}
 		return false
 	})
+}
+
+// While heartbeats come when they should nobody stands, at no moment; when the leader is gone, half a time-out after its last
+// word everybody would, and not before.
+func TestHowMuchSilenceMakesOneStand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVirtual(t, 3)
+		defer v.close()
+		leader, follower := v.leader()
+		n, gone := v.nodes[follower], string(v.id(leader))
+		v.until("it knows its leader", func() bool { return n.LeaderID() == gone })
+		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(7 * time.Millisecond) {
+			if n.Stand(gone) {
+				t.Fatal("it stood though heartbeats come")
+			}
+		}
+		v.cut(leader)
+		heard := n.LeaderHeard()
+		v.until("it stands", func() bool { return n.Stand(gone) })
+		if silence := time.Since(heard); silence < virtualHeartbeat/deafShare || silence > virtualHeartbeat/deafShare+2*time.Millisecond {
+			t.Errorf("it stood after %v of silence", silence)
+		}
+		v.until("it leads", func() bool { _, leads := n.Leading(); return leads })
+	})
+}
+
+// When a node heard a leader last: lately while there is one, never while it leads itself, and as long ago as the leader is gone.
+func TestLeaderHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVirtual(t, 3)
+		defer v.close()
+		leader, follower := v.leader()
+		v.until("it knows its leader", func() bool { return v.nodes[follower].LeaderID() == string(v.id(leader)) })
+		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(7 * time.Millisecond) {
+			if ago := time.Since(v.nodes[follower].LeaderHeard()); ago > virtualHeartbeat/2 {
+				t.Fatalf("it heard its leader %v ago", ago)
+			}
+			if at := v.nodes[leader].LeaderHeard(); !at.IsZero() {
+				t.Fatalf("the leader heard one at %v", at)
+			}
+		}
+		for i := range v.nodes {
+			v.cut(i)
+		}
+		cut := time.Now()
+		time.Sleep(time.Minute)
+		if at := v.nodes[follower].LeaderHeard(); at.After(cut) || cut.Sub(at) > virtualHeartbeat/2 {
+			t.Errorf("cut off at %v it heard a leader at %v", cut, at)
+		}
+		if at := v.nodes[leader].LeaderHeard(); at.Before(cut) || at.Sub(cut) > 2*virtualHeartbeat {
+			t.Errorf("cut off at %v the leader stepped down at %v", cut, at)
+		}
+	})
+	_, wire := raft.NewInmemTransport("10.9.8.1:1")
+	store, snaps := memoryStore{raft.NewInmemStore()}, raft.NewInmemSnapshotStore()
+	conf := raft.DefaultConfig()
+	conf.LocalID, conf.LogOutput = "n-alone", io.Discard
+	check(t, raft.BootstrapCluster(conf, store, store, snaps, wire, raft.Configuration{Servers: []raft.Server{{ID: "n-alone", Address: "10.9.8.1:1"}, {ID: "n-other", Address: "10.9.8.2:1"}}}))
+	n := must[*Node](t)(OpenOn(Config{Dir: t.TempDir(), Node: "n-alone", Heartbeat: time.Minute, LeaderLease: time.Minute, Logger: slog.New(slog.DiscardHandler)}, Parts{Store: store, Snapshots: snaps, Transport: wire}))
+	defer n.Close()
+	if at := n.LeaderHeard(); !at.IsZero() {
+		t.Errorf("since its start it heard a leader at %v", at)
+	}
 }
 
 // Leadership goes to the voter that is named, and to nobody else.

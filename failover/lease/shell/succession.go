@@ -84,7 +84,7 @@ type told struct {
 	session lease.Session
 	hints   *lease.Inquiry
 	due     lease.Instant // when this node stands; 0: it does not
-	stood   bool          // once for each session
+	stood   bool          // once for each session; a try that came to nothing is none
 }
 
 // Hinted takes another voter's hint, or this one's own. It does not block.
@@ -158,10 +158,16 @@ func (c *Succession) standDue(now lease.Instant) time.Duration {
 	if stand {
 		t.due, t.stood, wait = 0, true, 0
 	}
-	leader := t.leader
+	leader, session := t.leader, t.session
 	c.mu.Unlock()
-	if stand && c.cfg.Log.LeaderID() == leader && c.cfg.Stand(leader) {
+	switch {
+	case !stand || c.cfg.Log.LeaderID() != leader:
+	case c.cfg.Stand(leader):
 		c.cfg.Logger.Info("the leader's lease has ended at a majority of the voters: standing for election", "leader", c.cfg.Log.State().NodeName(leader))
+	default: // it was heard too lately, most likely: the voters' next hints have it tried again
+		c.mu.Lock()
+		t.stood = t.stood && t.session != session
+		c.mu.Unlock()
 	}
 	return wait
 }

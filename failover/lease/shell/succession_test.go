@@ -141,3 +141,33 @@ func TestNobodyStandsWithoutReason(t *testing.T) {
 		t.Fatalf("another one leads: %v", f.stood)
 	}
 }
+
+// Who may not stand yet, because it heard the leader a moment ago, is asked again by the next hints, and only by them.
+func TestWhoMayNotStandYetTriesAgain(t *testing.T) {
+	f := newSucceeding(t)
+	f.refuse = true
+	for i := range 3 {
+		f.hint("n-2")
+		f.hint("n-3")
+		f.heirs["n-2"].standDue(f.now)
+		f.heirs["n-2"].standDue(f.now)
+		if len(f.stood) != i+1 {
+			t.Fatalf("after %d hints: %v", i+1, f.stood)
+		}
+		f.now = f.now.Add(succeedingLease / 10)
+	}
+	f.now = f.now.Add(succeedingLease)
+	f.heirs["n-2"].standDue(f.now)
+	if len(f.stood) != 3 {
+		t.Fatalf("without hints: %v", f.stood)
+	}
+	f.refuse = false
+	for range 2 {
+		f.hint("n-2")
+		f.hint("n-3")
+		f.heirs["n-2"].standDue(f.now)
+	}
+	if len(f.stood) != 4 {
+		t.Fatalf("when it may: %v", f.stood)
+	}
+}
