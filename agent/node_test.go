@@ -90,17 +90,21 @@ func leaseIsFollowed(ctx context.Context, t *testing.T, client *api.Client, dir 
 		if _, err := client.UpdateCluster(ctx, api.ClusterChange{LeaseMS: &ms}, true); err != nil {
 			t.Fatal(err)
 		}
-		want := time.Duration(ms) * time.Millisecond
+		lease := time.Duration(ms) * time.Millisecond
+		want, err := identity.TimersFor(identity.ProfileLAN, lease)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for end := time.Now().Add(nodeWait); ; time.Sleep(20 * time.Millisecond) {
 			id, err := identity.Load(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if id.Timers().RaftHeartbeat == want/2 {
+			if id.Timers() == want {
 				break
 			}
 			if time.Now().After(end) {
-				t.Fatalf("lease %v, but the next start has %+v", want, id.Timers())
+				t.Fatalf("lease %v, but the next start has %+v", lease, id.Timers())
 			}
 		}
 	}

@@ -62,6 +62,12 @@ func judge(r *results) (list []verdict) {
 	if busy {
 		list = append(list, limit("changes of the owner under eight busy loops, lease 30 ms and more", float64(changes), 0))
 	}
+	peer, there := r.find(vrrpRealTime, busyLoops)
+	for _, k := range []kind{lease20, lease10} {
+		if w, measured := r.find(k, busyLoops); there && measured {
+			list = append(list, limit(fmt.Sprintf("changes of the owner under eight busy loops: %s against %s, all runs", k.name, vrrpRealTime.name), float64(w.AllChange), float64(peer.AllChange)))
+		}
+	}
 	return list
 }
 

@@ -46,13 +46,14 @@ type row struct {
 	TwoMS     float64 // two owners for certain, the longest of all runs
 	SuspectMS float64
 	Changes   int    // of the owner, the most of all runs
+	AllChange int    // of all runs together
 	Missed    uint64 // ticks of the instruments
 }
 
 func (w *row) add(m measured) {
 	w.GapsMS = append(w.GapsMS, ms(m.gap))
 	w.TwoMS, w.SuspectMS = max(w.TwoMS, ms(m.certain)), max(w.SuspectMS, ms(m.suspect))
-	w.Changes, w.Missed = max(w.Changes, m.changes), w.Missed+m.missed
+	w.Changes, w.AllChange, w.Missed = max(w.Changes, m.changes), w.AllChange+m.changes, w.Missed+m.missed
 }
 
 // quantile is the nearest rank of the sorted gaps at q, 0 to 1, in ms; 0 of none.

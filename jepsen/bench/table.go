@@ -33,8 +33,8 @@ func (r *results) sized() bool {
 func (r *results) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Linux %s, %d cores (%s); %s. All nodes, the client and the switch are on this one machine.\n\n", r.Kernel, r.Cores, r.CPU, r.Keepalived)
-	b.WriteString("| fault | contender | nodes | addresses | runs | gap p50, ms | gap max, ms | two owners max, ms | suspect max, ms | changes of owner max |\n")
-	b.WriteString("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+	b.WriteString("| fault | contender | nodes | addresses | runs | gap p50, ms | gap max, ms | two owners max, ms | suspect max, ms | changes of owner max | in all |\n")
+	b.WriteString("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	var missed uint64
 	runs := 0
 	for _, f := range faults {
@@ -46,8 +46,12 @@ func (r *results) markdown() string {
 			if w.Busy {
 				name += ", busy"
 			}
-			fmt.Fprintf(&b, "| %s | %s | %d | %d | %d | %.1f | %.1f | %.1f | %.1f | %d |\n", w.Fault, name, w.Voters, w.HAVIPs, len(w.GapsMS),
-				w.quantile(0.5), w.quantile(1), w.TwoMS, w.SuspectMS, w.Changes)
+			all := "" // results of before have none
+			if w.AllChange >= w.Changes {
+				all = fmt.Sprint(w.AllChange)
+			}
+			fmt.Fprintf(&b, "| %s | %s | %d | %d | %d | %.1f | %.1f | %.1f | %.1f | %d | %s |\n", w.Fault, name, w.Voters, w.HAVIPs, len(w.GapsMS),
+				w.quantile(0.5), w.quantile(1), w.TwoMS, w.SuspectMS, w.Changes, all)
 			missed += w.Missed
 			runs += len(w.GapsMS)
 		}

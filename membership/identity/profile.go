@@ -20,6 +20,10 @@ const (
 	leaseMax   = 60 * time.Second
 	raftMax    = 5 * time.Second // an election slower than this only prolongs an outage
 	renewShare = 5               // renewals per lease: four may be lost
+	// raftShare of a lease, in tenths, is the longest Raft heartbeat with which a follower stands as soon as the lease of a
+	// leader that is gone has ended at a majority. It was last heard at most a renewal, a fifth of the lease, before
+	// it was gone, so four fifths are silence by then, and standing takes half a heartbeat of it (membership, deafShare).
+	raftShare = 16
 )
 
 // Timers are the periods that follow from a lease.
@@ -35,21 +39,23 @@ type Timers struct {
 
 // profileEntry is one row of the table of profiles. raftMin is the shortest Raft heartbeat: Raft's part
 // is an ordinary program, and the pauses that hosts of this kind have anyway must not start elections.
-// The lease may be shorter: real-time threads renew it.
+// The lease may be shorter: real-time threads renew it. raftCalm is how long the heartbeat stays while the
+// lease is shorter: up to raftShare of the lease it costs no failover anything.
 type profileEntry struct {
 	name     Profile
 	meant    string
 	leaseMin time.Duration
 	raftMin  time.Duration
+	raftCalm time.Duration
 	timers   Timers
 }
 
 const ms = time.Millisecond
 
 var profiles = []profileEntry{
-	{ProfileFast, "quiet hosts on one LAN", limits.LeaseShortest, 50 * ms, Timers{50 * ms, 10 * ms, 100 * ms, 100 * ms, 75 * ms}},
-	{ProfileLAN, "hosts in one zone", limits.LeaseShortest, 100 * ms, Timers{500 * ms, 100 * ms, 250 * ms, 250 * ms, 200 * ms}},
-	{ProfileWAN, "several zones", 500 * ms, 500 * ms, Timers{3000 * ms, 600 * ms, 1500 * ms, 1500 * ms, 1000 * ms}},
+	{ProfileFast, "quiet hosts on one LAN", limits.LeaseShortest, 50 * ms, 100 * ms, Timers{50 * ms, 10 * ms, 100 * ms, 100 * ms, 75 * ms}},
+	{ProfileLAN, "hosts in one zone", limits.LeaseShortest, 100 * ms, 250 * ms, Timers{500 * ms, 100 * ms, 250 * ms, 250 * ms, 200 * ms}},
+	{ProfileWAN, "several zones", 500 * ms, 500 * ms, 500 * ms, Timers{3000 * ms, 600 * ms, 1500 * ms, 1500 * ms, 1000 * ms}},
 }
 
 func findProfile(s string) (profileEntry, error) {
@@ -70,7 +76,7 @@ func ParseProfile(s string) (Profile, error) {
 // TimersFor returns the timers of a profile with the given lease; a lease of 0, or the
 // profile's own, means the profile as it stands. Otherwise the rest follows from the
 // lease: renewal every L/5, Raft heartbeat and election L/2 within what the profile's
-// hosts can keep, leader lease 4/5 of the heartbeat. It returns ErrInvalid for an
+// hosts can keep, for short leases up to 1.6 L, leader lease 4/5 of the heartbeat. It returns ErrInvalid for an
 // unknown profile, and for a lease that the profile's hosts cannot keep or that is
 // longer than 60s.
 func TimersFor(profile Profile, lease time.Duration) (Timers, error) {
@@ -91,7 +97,8 @@ func TimersFor(profile Profile, lease time.Duration) (Timers, error) {
 		return Timers{}, fmt.Errorf("%w: lease %v is longer than %v: a crash would leave its HAVIPs silent for that long",
 			ErrInvalid, lease, leaseMax)
 	}
-	heartbeat := min(max(lease/2, p.raftMin), raftMax)
+	calm := min(lease*raftShare/10, p.raftCalm)
+	heartbeat := min(max(lease/2, calm, p.raftMin), raftMax)
 	return Timers{
 		Lease:           lease,
 		Renew:           lease / renewShare,
