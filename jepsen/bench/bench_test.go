@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	catalogue "havip-cluster/jepsen/faults"
 	"havip-cluster/jepsen/history"
 )
@@ -38,7 +40,7 @@ func TestTable(t *testing.T) {
 	r.Gates = judge(r)
 	text := r.page()
 	for _, want := range []string{
-		"| host loss | Keepalived, 100 ms | 3 | 1 | 3 | 310.0 | 320.0 | 0.0 | 0.0 | 0 |\n| host loss | havip-cluster, lease 150 ms | 3 | 1 | 3 | 160.0 | 170.0 |",
+		"| host loss | Keepalived, 100 ms | 3 | 1 | 3 | 310.0 | 320.0 | 0.0 | 0.0 | 0 | 0 |\n| host loss | havip-cluster, lease 150 ms | 3 | 1 | 3 | 160.0 | 170.0 |",
 		"| havip-cluster, lease 150 ms | 3 | 1 | 5.0 |",
 		"(gaps.svg)", "(sizes.svg)", "(cost.svg)",
 		"| 0.52 | 0.80 | yes |", "| 0.53 | 0.30 | **no** |",
@@ -67,6 +69,17 @@ func TestGates(t *testing.T) {
 	r.Rows = append(r.Rows, row{Contender: lease150.name, Voters: 3, HAVIPs: 1, Fault: busyLoops, GapsMS: []float64{1}, Changes: 1})
 	if passed(judge(r)) {
 		t.Error("a change of the owner under load passed")
+	}
+	r.Rows = r.Rows[:len(r.Rows)-1]
+	busy := func(k kind, all int) row {
+		return row{Contender: k.name, Voters: 3, HAVIPs: 1, Fault: busyLoops, GapsMS: []float64{1}, Changes: 1, AllChange: all}
+	}
+	for i, rt := range []int{2, 1} { // Keepalived's changes, against two of ours
+		one := *r
+		one.Rows = append(slices.Clone(r.Rows), busy(vrrpRealTime, rt), busy(lease10, 2))
+		if passed(judge(&one)) != (i == 0) {
+			t.Errorf("two changes against %d: %+v", rt, judge(&one))
+		}
 	}
 	if passed(nil) {
 		t.Error("a run that measured nothing passed")
@@ -165,13 +178,23 @@ func TestQuantile(t *testing.T) {
 	}
 }
 
+// worked is the processor time that this process had so far.
+func worked(t *testing.T) time.Duration {
+	t.Helper()
+	var cpu unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &cpu); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(cpu.Nano())
+}
+
 // What a process used is counted from the kernel's own files.
 func TestUsed(t *testing.T) {
 	var before, now used
 	if err := before.process(os.Getpid()); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); {
+	for end := worked(t) + 50*time.Millisecond; worked(t) < end; { // on a busy host that takes longer
 	}
 	if err := now.process(os.Getpid()); err != nil {
 		t.Fatal(err)
