@@ -29,9 +29,8 @@ type commitNotifier struct {
 	servers func() []raft.Server
 	// say sends one word; taken: the server has the entry.
 	say func(to raft.Server, c committed) (taken bool, err error)
-	// push has Raft send what is missing: of itself it does so with the next entry, or after CommitTimeout. Where
-	// Raft has failed to reach the server for long, its own pause between two tries comes first, 10 s at most
-	// (v1.8.0, replicateTo).
+	// push has Raft send what is missing: of itself it does so with the next entry, or after CommitTimeout. What
+	// waited for the server's return (absentPeers) is on its way already.
 	push func()
 	done <-chan struct{}
 
