@@ -193,7 +193,41 @@ func (s *Server) createHAVIP(ctx context.Context, in *havipCreate) (fsm.Result, 
 		return fsm.Result{}, err
 	}
 	cmd.EIP = eip
+	s.awaitSubnet(ctx, cmd)
 	return s.commitIf(ctx, in.Key.Key, one(cmd), func() *fsm.Refusal { return s.inUse(ctx, cmd) })
+}
+
+// subnetWait is how long a new HAVIP waits for its subnet while a node has not told of its networks, as in the first second after
+// `bootstrap`.
+const subnetWait = 5 * time.Second
+
+// awaitSubnet waits until the subnet of a new HAVIP is known, each node has told of its networks, or subnetWait is over. Apply
+// judges what there is then.
+func (s *Server) awaitSubnet(ctx context.Context, cmd fsm.CreateHAVIP) {
+	watch, stop := s.Backend.Watch()
+	defer stop()
+	over := time.NewTimer(subnetWait)
+	defer over.Stop()
+	for st := s.Backend.State(); !subnetKnown(st, cmd) && len(st.Untold()) > 0; st = s.Backend.State() {
+		select {
+		case <-watch:
+		case <-over.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// subnetKnown reports whether a subnet is there that a new HAVIP names, or that holds its address.
+func subnetKnown(st *fsm.State, cmd fsm.CreateHAVIP) bool {
+	if cmd.Subnet != "" {
+		_, ok := st.Subnets[cmd.Subnet]
+		return ok
+	}
+	return !cmd.IP.IsValid() || slices.ContainsFunc(st.SubnetList(), func(sub fsm.Subnet) bool {
+		return sub.CIDR.Contains(cmd.IP) && (cmd.VPC == "" || cmd.VPC == sub.VPC)
+	})
 }
 
 // inUse refuses an address that somebody outside the cluster has. Where this node is not in the

@@ -104,14 +104,34 @@ func (s *Server) nodeRoutes() {
 		func(st *fsm.State, in *nodeBody, _ fsm.Result) (Node, error) { return s.showNode(st, in.Name) })
 	write(s, http.MethodDelete, "/v1/nodes/{name}", "remove-node", "Remove a node, after its session has ended",
 		func(ctx context.Context, in *nodeRemove) (fsm.Result, error) {
+			if s.invited(in.Name) {
+				return s.commit(ctx, in.Key.Key, one(fsm.VoidToken{Node: in.Name}))
+			}
 			if err := s.keepCA(ctx, in); err != nil {
 				return fsm.Result{}, err
 			}
 			err := s.Backend.RemoveNode(ctx, in.Name, in.Force)
-			return fsm.Result{Object: in.Name, Index: s.Backend.State().Index}, err
-		}, done)
+			return fsm.Result{Index: s.Backend.State().Index}, err
+		}, removed)
 	s.tokenRoute()
 	s.joinRoute()
+}
+
+// invited reports whether a name is that of no member, and a join token for it is open.
+func (s *Server) invited(name string) bool {
+	st := s.Backend.State()
+	_, member := st.NodeNamed(name)
+	_, open := st.OpenToken(name, time.Now().UnixNano())
+	return !member && open && st.Level() >= 4
+}
+
+// removed says what was done: a member is gone, or the join token of one that was to become a member is void.
+func removed(_ *fsm.State, in *nodeRemove, res fsm.Result) (Done, error) {
+	d := Done{Object: in.Name, Index: res.Index, Repeated: res.Repeated}
+	if res.Object != "" { // of VoidToken
+		d.Note = fmt.Sprintf("node %s had not joined; its join token is void now", in.Name)
+	}
+	return d, nil
 }
 
 // keepCA records whether the CA survives the removal of a node that has its key.

@@ -16,6 +16,7 @@ type Done struct {
 	Object   string `json:"object"`
 	Index    uint64 `json:"index" doc:"Raft index of the change"`
 	Repeated bool   `json:"repeated,omitempty" doc:"The Idempotency-Key was known; nothing was done again"`
+	Note     string `json:"note,omitempty" doc:"What a person should know of it"`
 }
 
 // States of a HAVIP, as the cloud's own list names them.

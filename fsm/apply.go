@@ -177,6 +177,8 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 		object, refusal = s.createCredential(c, *b)
 	case *RevokeCredential:
 		object, refusal = s.revokeCredential(c, *b)
+	case *VoidToken:
+		object, refusal = s.voidToken(c, *b)
 	case *ReportBehind:
 		refusal = s.reportBehind(c, *b)
 	default:
@@ -219,7 +221,7 @@ func (s *State) follow(before *State, c Command) {
 // samePlacement says that a command has changed nothing that a placement depends on.
 func (s *State) samePlacement(before *State, b Body) bool {
 	switch b := b.(type) {
-	case *Confirm, *RegisterKey, *ReportKeys, *RotateKeys, *OfferKey, *AdvanceKeys, *ReportEvent, *RecordFailover, *RecordFailovers, *CreateToken, *SetLease, *SettleLease, *CreateCredential, *RevokeCredential, *CreateWebhook, *DeleteWebhook, *AdvanceWebhook:
+	case *Confirm, *RegisterKey, *ReportKeys, *RotateKeys, *OfferKey, *AdvanceKeys, *ReportEvent, *RecordFailover, *RecordFailovers, *CreateToken, *SetLease, *SettleLease, *CreateCredential, *RevokeCredential, *VoidToken, *CreateWebhook, *DeleteWebhook, *AdvanceWebhook:
 		return true
 	case *ReportGuarded:
 		// Only the last one that a HAVIP waited for makes a difference.

@@ -102,6 +102,9 @@ func (s *State) subnetFor(b CreateHAVIP) (Subnet, *Refusal) {
 			return sub, nil
 		}
 	}
+	if untold := s.Untold(); len(untold) > 0 && b.VPC == "" {
+		return Subnet{}, Refuse(CodeRange, "no subnet that is known holds %s, and node %s has not told of its networks yet; is its agent running? `subnet create` makes one by hand", b.IP, strings.Join(untold, ", "))
+	}
 	if b.VPC != "" {
 		return Subnet{}, Refuse(CodeRange, "no subnet of %s holds %s; `subnet list` shows those there are, `subnet create` makes one", clip(b.VPC, MaxReason/2), b.IP)
 	}

@@ -81,7 +81,7 @@ func (s *State) addNode(c Command, b AddNode) (string, *Refusal) {
 	_, present := s.Nodes[t.NodeID]
 	switch {
 	case !ok:
-		return "", Refuse(CodeTokenRefused, "the join token is unknown here: it was replaced by a newer one for that node, or it has expired, or it is of another cluster; make a new one with `node add`")
+		return "", Refuse(CodeTokenRefused, "the join token is unknown here: it was replaced by a newer one for that node, or made void by `node remove`, or it has expired, or it is of another cluster; make a new one with `node add`")
 	case t.SecretHash != b.SecretHash:
 		return "", Refuse(CodeTokenRefused, "the secret of the join token is wrong")
 	case t.Node != b.Node.Name:
@@ -442,6 +442,24 @@ func (s *State) registerSubnets(c Command, n Node, e ENI) {
 		s.Subnets[sub.Name] = sub
 		s.note(c, "subnet-created", "", n.Name, fmt.Sprintf("subnet %s was registered from ENI %s", sub.Name, e.ID))
 	}
+}
+
+// untoldMost is how many names Untold gives.
+const untoldMost = 5
+
+// Untold are the names of nodes that may own something and have told of no ENI yet, at most untoldMost, sorted. From their ENIs
+// subnets are made.
+func (s *State) Untold() (names []string) {
+	told := map[string]bool{}
+	for _, e := range s.ENIs {
+		told[e.Node] = true
+	}
+	for _, n := range s.NodeList() {
+		if n.Role != RoleWitness && !told[n.ID] && len(names) < untoldMost {
+			names = append(names, n.Name)
+		}
+	}
+	return slices.Sorted(slices.Values(names))
 }
 
 // overlapped reports whether any subnet, of any VPC, shares addresses with a network.

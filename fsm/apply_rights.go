@@ -46,6 +46,26 @@ func (s *State) revokeCredential(c Command, b RevokeCredential) (string, *Refusa
 	return t.Name, nil
 }
 
+// OpenToken is the join token that admits a node of a name, if there is one at a time in unix nanoseconds.
+func (s *State) OpenToken(node string, at int64) (Token, bool) {
+	for _, t := range s.TokenList() {
+		if t.Node == node && t.NodeID == "" && t.Expires > at {
+			return t, true
+		}
+	}
+	return Token{}, false
+}
+
+func (s *State) voidToken(c Command, b VoidToken) (string, *Refusal) {
+	t, ok := s.OpenToken(b.Node, c.At)
+	if !ok {
+		return "", Refuse(CodeNotFound, "no join token for node %q is open", clip(b.Node, MaxNameRunes))
+	}
+	delete(s.Tokens, t.ID)
+	s.note(c, "token-revoked", "", t.Node, fmt.Sprintf("the join token for node %s (%s) was made void by %s", t.Node, t.Role, named(c.principal())))
+	return t.Node, nil
+}
+
 // principal names who asked for a command, "" if nobody did.
 func (c Command) principal() string {
 	if c.Caller == nil {

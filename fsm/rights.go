@@ -95,11 +95,17 @@ type RevokeCredential struct {
 	Name string `json:"name"`
 }
 
+// VoidToken forgets the join token of a node that has not used it.
+type VoidToken struct {
+	Node string `json:"node"` // its name
+}
+
 func (CreateCredential) kind() string { return "create-credential" }
 func (RevokeCredential) kind() string { return "revoke-credential" }
+func (VoidToken) kind() string        { return "void-token" }
 
 // rightsBodies are kinds of level 4.
-func rightsBodies() []Body { return []Body{&CreateCredential{}, &RevokeCredential{}} }
+func rightsBodies() []Body { return []Body{&CreateCredential{}, &RevokeCredential{}, &VoidToken{}} }
 
 // CredentialList returns the tokens in the order of their names.
 func (s *State) CredentialList() []Credential { return sorted(s.Credentials) }

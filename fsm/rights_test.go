@@ -181,6 +181,27 @@ func TestTokensInTheLog(t *testing.T) {
 	}
 }
 
+// An invitation is taken back while nobody has used it, once.
+func TestVoidToken(t *testing.T) {
+	w := &world{t: t, state: newest(t), at: epoch0}
+	w.upgrade4()
+	invite := func() { w.must(CreateToken{w.token("n9", RoleVoter)}) }
+	void := VoidToken{Node: "n9"}
+	w.refuses(void, CodeNotFound, "no join token")
+	invite()
+	if _, open := w.state.OpenToken("n9", w.at); !open {
+		t.Fatal("no token is open")
+	}
+	w.must(void)
+	w.refuses(void, CodeNotFound, "no join token")
+	n := newNode("n9", 9)
+	n.Version, n.LeasePort, n.Keys = "v4+level.4", 7403, []NodeKey{nodeKey(9)}
+	w.refuses(AddNode{Token: "t-n9", SecretHash: "secret-n9", Node: n}, CodeTokenRefused, "made void by `node remove`")
+	invite()
+	w.must(AddNode{Token: "t-n9", SecretHash: "secret-n9", Node: n})
+	w.refuses(void, CodeNotFound, "no join token") // it was used
+}
+
 // A key belongs to its principal; root of any voter is one.
 func TestKeysOfPrincipals(t *testing.T) {
 	w := trio(t)
@@ -324,6 +345,7 @@ func (c chooser) rightsDraws() map[string]func() Body {
 			}}
 		},
 		"revoke-credential": func() Body { return RevokeCredential{name()} },
+		"void-token":        func() Body { return VoidToken{pick(c, "invited", []string{"n1", "n8", "n9", ""})} },
 	}
 }
 

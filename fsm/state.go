@@ -100,7 +100,7 @@ func (s *State) clone() *State {
 func (s *State) cloneFor(b Body) *State {
 	switch b.(type) {
 	case *ReportGuarded, *ReportBehind, *RestVote, *RegisterKey, *ReportKeys, *RotateKeys, *OfferKey, *AdvanceKeys, *ReportEvent, *ReportENIs, *ReportHealth, *UpdateNode, *DrainSession, *SetLease, *SettleLease, *RecordFailover, *RecordFailovers, *CreateToken,
-		*CreateCredential, *RevokeCredential, *CreateWebhook, *DeleteWebhook, *AdvanceWebhook, *CreateCheck, *UpdateCheck, *ReportChecks:
+		*CreateCredential, *RevokeCredential, *VoidToken, *CreateWebhook, *DeleteWebhook, *AdvanceWebhook, *CreateCheck, *UpdateCheck, *ReportChecks:
 		few := *s
 		few.HAVIPs, few.Quarantine = nil, nil
 		n := few.clone()

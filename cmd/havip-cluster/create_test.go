@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"havip-cluster/api"
@@ -15,12 +16,18 @@ import (
 // asking answers as a cluster with these subnets, nodes and ENIs, and keeps the HAVIP that was asked for.
 func asking(t *testing.T, subnets []api.Subnet, nodes []api.Node, enis []api.ENI, most int) (dir string, asked *api.HAVIPSpec) {
 	t.Helper()
+	answers := map[string]any{"/v1/subnets": subnets, "/v1/nodes": nodes, "/v1/enis": enis, "/v1/cluster": api.Cluster{Provider: api.Provider{RangeMembers: most}}}
+	return answering(t, func() map[string]any { return answers })
+}
+
+// answering answers as a cluster with what it has at each question, and keeps the HAVIP that was asked for.
+func answering(t *testing.T, answers func() map[string]any) (dir string, asked *api.HAVIPSpec) {
+	t.Helper()
 	dir, asked = t.TempDir(), &api.HAVIPSpec{}
 	l, err := api.ListenLocal(identity.SocketPath(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
-	answers := map[string]any{"/v1/subnets": subnets, "/v1/nodes": nodes, "/v1/enis": enis, "/v1/cluster": api.Cluster{Provider: api.Provider{RangeMembers: most}}}
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			if err := json.NewDecoder(r.Body).Decode(asked); err != nil || r.URL.Path != "/v1/havips" {
@@ -29,7 +36,7 @@ func asking(t *testing.T, subnets []api.Subnet, nodes []api.Node, enis []api.ENI
 			_ = json.NewEncoder(w).Encode(api.HAVIP{})
 			return
 		}
-		_ = json.NewEncoder(w).Encode(answers[r.URL.Path])
+		_ = json.NewEncoder(w).Encode(answers()[r.URL.Path])
 	})}
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(func() { _ = srv.Close() })
@@ -92,6 +99,26 @@ func TestCreateFillsIn(t *testing.T) {
 		var stdout, stderr bytes.Buffer
 		if code := run([]string{"havip", "create", "web", "--data-dir", dir}, &stdout, &stderr); code != 1 || !strings.Contains(stderr.String(), says) || asked.Name != "" {
 			t.Errorf("%d %q, want %q", code, &stderr, says)
+		}
+	}
+}
+
+// In the first second after `bootstrap` the node has not told of its networks: both forms wait for it.
+func TestCreateWaitsForASubnet(t *testing.T) {
+	subnet := "lan"
+	for _, typed := range []string{"", "--ip 10.77.0.100"} {
+		var asks atomic.Int32
+		answers := func() map[string]any {
+			subnets, enis := []api.Subnet{}, []api.ENI{}
+			if asks.Add(1) > 8 { // some rounds later
+				subnets, enis = []api.Subnet{{Name: subnet, CIDR: "10.77.0.0/24"}}, []api.ENI{{ID: "n1/eth0", Node: "n1", Subnet: &subnet}}
+			}
+			return map[string]any{"/v1/subnets": subnets, "/v1/nodes": []api.Node{{Name: "n1", Role: "voter"}}, "/v1/enis": enis, "/v1/cluster": api.Cluster{Provider: api.Provider{RangeMembers: 10}}}
+		}
+		dir, asked := answering(t, answers)
+		var stdout, stderr bytes.Buffer
+		if code := run(append(strings.Fields("havip create web "+typed), "--data-dir", dir), &stdout, &stderr); code != 0 || asked.Name != "web" || asked.Range == nil || len(asked.Range.Members) != 1 {
+			t.Errorf("%q: %d, asked for %+v: %s", typed, code, asked, &stderr)
 		}
 	}
 }

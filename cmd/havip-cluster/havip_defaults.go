@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"havip-cluster/api"
 )
@@ -17,7 +18,7 @@ import (
 
 // fillIn completes a new HAVIP from what the cluster has.
 func (g *globals) fillIn(ctx context.Context, c *api.Client, spec *api.HAVIPSpec) error {
-	subnets, err := c.Subnets(ctx)
+	subnets, err := g.subnets(ctx, c, *spec)
 	if err != nil {
 		return err
 	}
@@ -54,6 +55,51 @@ func (g *globals) fillIn(ctx context.Context, c *api.Client, spec *api.HAVIPSpec
 			oneLine(spec.Name), oneLine(strings.Join(members, ", ")), oneLine(spec.Name))
 	}
 	return nil
+}
+
+// subnetWait is how long a new HAVIP waits for its subnet while a node has not told of its networks.
+const (
+	subnetWait = 5 * time.Second
+	subnetPoll = 100 * time.Millisecond
+)
+
+// subnets are those of the cluster. While that of a new HAVIP is not among them and a node has not told of its networks, as in the
+// first second after `bootstrap`, it is waited for.
+func (g *globals) subnets(ctx context.Context, c *api.Client, spec api.HAVIPSpec) ([]api.Subnet, error) {
+	for end := time.Now().Add(subnetWait); ; {
+		subnets, err := c.Subnets(ctx)
+		if err != nil {
+			return nil, err
+		}
+		_, found := subnetOf(subnets, spec)
+		if found || spec.IP == "" && spec.Subnet == "" && len(subnets) > 0 || time.Now().After(end) {
+			return subnets, nil
+		}
+		waits, err := untold(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		if !waits {
+			return c.Subnets(ctx) // it may have told between the two questions
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(subnetPoll):
+		}
+	}
+}
+
+// untold reports whether a node that may own something has told of no ENI yet.
+func untold(ctx context.Context, c *api.Client) (bool, error) {
+	nodes, err := c.Nodes(ctx)
+	if err != nil {
+		return false, err
+	}
+	enis, err := c.ENIs(ctx)
+	return slices.ContainsFunc(nodes, func(n api.Node) bool {
+		return n.Role != "witness" && !slices.ContainsFunc(enis, func(e api.ENI) bool { return e.Node == n.Name })
+	}), err
 }
 
 // onlySubnet is the name of the one subnet, of a VPC if that is named.

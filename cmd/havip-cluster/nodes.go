@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -80,8 +81,10 @@ func newNodeRemoveCommand(g *globals) *cobra.Command {
 	c := verb("remove", "Remove a node, after its session has ended", []string{"NODE"},
 		g.ask(func(ctx context.Context, c *api.Client, args []string) error {
 			d, err := c.RemoveNode(ctx, args[0], force, keepCA)
-			err = emit(g, d, err, func(w io.Writer, _ api.Done) { fmt.Fprintf(w, "node %s is removed\n", args[0]) })
-			if err == nil {
+			err = emit(g, d, err, func(w io.Writer, d api.Done) {
+				fmt.Fprintln(w, cmp.Or(oneLine(d.Note), fmt.Sprintf("node %s is removed", args[0])))
+			})
+			if err == nil && d.Note == "" {
 				g.tellRotation(ctx, c, args[0])
 			}
 			return err

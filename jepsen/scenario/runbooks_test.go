@@ -3,6 +3,7 @@ package scenario
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,35 +21,92 @@ const (
 	monitoring = "../../docs/monitoring"
 	runbooks   = "../../docs/runbooks"
 	promURL    = "http://127.0.0.1:9090" // within the client's network
+	// alertWait is how long an alert may take to begin or to end: the longest window of the shortened rules, and a minute. The
+	// margin of a lease is the least of up to two minutes.
+	alertWait = 3 * time.Minute
 )
 
-// notWalked are the runbooks that TestRunbooksAreWalked leaves out, each with the reason. Their conditions are tried by promtool
-// (docs/monitoring/rules_test.yml), and what they advise by the tests that are named.
-var notWalked = map[string]string{
-	"HavipServedTwice":       "it cannot be made: that is what all other tests are for",
-	"HavipFlapping":          "it takes a quarter of an hour by its expression",
-	"HavipForeignClaim":      "it ends five minutes after the last claim, by its expression; TestForeignClaim makes one",
-	"HavipLeaseMarginLow":    "a host that is busy enough is no test that ends; calibrate has its own",
-	"HavipLeaderChanges":     "it ends a quarter of an hour later, by its expression",
-	"HavipNodeBehind":        "behind_test.go makes it",
-	"HavipLogSlow":           "five minutes of a slow disk, by its expression",
-	"HavipLogStalled":        "TestStalledDisk makes it",
-	"HavipCertificateExpiry": "jepsen/scenario/keys_test.go has certificates of seconds",
-	"HavipCloudDrift":        "TestCloud makes it, with a stand-in cloud",
-	"HavipCloudSilent":       "TestCloud makes it, with a stand-in cloud",
-	"HavipCloudCircuitOpen":  "TestCloud makes it, with a stand-in cloud",
+// walks has the walk of each runbook by the alert's name, in groups that share a cluster.
+var walks = map[string][]walk{
+	"members": {
+		{"HavipNoSpare", (*watched).noSpare}, {"HavipUnserved", (*watched).unserved}, {"HavipNodeDown", (*watched).nodeDown},
+		{"HavipFenceMissing", (*watched).fenceMissing}, {"HavipNoLeader", (*watched).noLeader}, {"HavipVersionsDiffer", (*watched).versionsDiffer},
+	},
+	"wire": {
+		{"HavipForeignClaim", (*watched).foreignClaim}, {"HavipServedTwice", (*watched).servedTwice}, {"HavipFlapping", (*watched).flapping},
+	},
+	"pace": {
+		{"HavipNodeBehind", (*watched).nodeBehind}, {"HavipLeaderChanges", (*watched).leaderChanges}, {"HavipLeaseMarginLow", (*watched).marginLow},
+	},
+	"disk":  {{"HavipLogStalled", (*watched).logStalled}, {"HavipLogSlow", (*watched).logSlow}},
+	"keys":  {{"HavipCertificateExpiry", (*watched).certificateExpiry}},
+	"cloud": {{"HavipCloudDrift", (*watched).cloudDrift}, {"HavipCloudSilent", (*watched).cloudSilent}, {"HavipCloudCircuitOpen", (*watched).cloudCircuitOpen}},
 }
 
-// watched is a cluster with Debian's Prometheus beside it: the configuration and the rules of the docs, which fire at once here.
+// notWalkable are the runbooks whose condition cannot be raised in namespaces, each with the reason.
+var notWalkable = map[string]string{}
+
+// walk raises the condition of one alert and follows its runbook until it has ended.
+type walk struct {
+	alert string
+	do    func(*watched)
+}
+
+// TestEachRunbookIsWalked: the walks and what cannot be walked are the files of docs/runbooks, no more and no less.
+func TestEachRunbookIsWalked(t *testing.T) {
+	files, err := filepath.Glob(runbooks + "/*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d runbooks, %v", len(files), err)
+	}
+	var texts, walked []string
+	for _, file := range files {
+		texts = append(texts, strings.TrimSuffix(filepath.Base(file), ".md"))
+	}
+	for _, group := range walks {
+		for _, one := range group {
+			walked = append(walked, one.alert)
+		}
+	}
+	for name, why := range notWalkable {
+		if walked = append(walked, name); why == "" {
+			t.Errorf("%s is not walked, without a reason", name)
+		}
+	}
+	if slices.Sort(walked); !slices.Equal(walked, texts) { // Glob sorts
+		t.Errorf("walked or left out with a reason:\n%q\nrunbooks:\n%q", walked, texts)
+	}
+}
+
+// TestRunbooksAreWalked raises each alert on the real kernel by its own condition, beside a real Prometheus, types what its runbook
+// says, compares what is printed with what the runbook promises, and sees the alert end. Each command of a runbook is typed, or
+// named with the reason why not.
+func TestRunbooksAreWalked(t *testing.T) {
+	long(t)
+	for _, group := range slices.Sorted(maps.Keys(walks)) {
+		t.Run(group, func(t *testing.T) {
+			w := newWatched(t, group)
+			for _, one := range walks[group] {
+				t.Run(one.alert, func(t *testing.T) { w.walks(t, one) })
+			}
+		})
+	}
+}
+
+// watched is a cluster with Debian's Prometheus beside it: the configuration and the rules of the docs, with shorter times.
 type watched struct {
 	*Bed
-	tools  string // folder of prometheus and promtool
-	walked []string
-	alert  string // whose runbook is followed
-	text   string
+	cloud *cloudBed // of the group cloud; nil: none
+	tools string    // folder of prometheus and promtool
+	home  string    // of its files
+	prom  *exec.Cmd
+
+	alert string            // whose runbook is followed
+	text  string            // of the runbook
+	names map[string]string // what stands for HAVIP, NODE and so on in it
+	typed map[string]bool   // commands of the text that were typed, or named with a reason
 }
 
-func newWatched(t *testing.T) *watched {
+func newWatched(t *testing.T, group string) *watched {
 	t.Helper()
 	tools, err := filepath.Abs("../../bin/prometheus/usr/bin")
 	if err == nil {
@@ -61,10 +119,41 @@ func newWatched(t *testing.T) *watched {
 		}
 		tools = filepath.Dir(path)
 	}
-	w := &watched{Bed: NewBed(t, 3), tools: tools}
+	w := &watched{tools: tools}
+	switch group {
+	case "cloud":
+		w.cloud = inCloud(t)
+		w.Bed = w.cloud.Bed
+	case "disk":
+		w.Bed = unformed(t, 3)
+		w.ownDisk(3)
+		w.form(3)
+	default:
+		w.Bed = NewBed(t, 3)
+	}
 	w.startPrometheus()
 	return w
 }
+
+// walks plays one walk, as a test of its own.
+func (w *watched) walks(t *testing.T, one walk) {
+	whole := *w.Bed
+	defer func() { *w.Bed = whole }()
+	w.t = t
+	raw, err := os.ReadFile(filepath.Join(runbooks, one.alert+".md"))
+	w.must(err)
+	w.alert, w.text, w.names, w.typed = one.alert, string(raw), map[string]string{}, map[string]bool{}
+	one.do(w)
+	for _, m := range regexp.MustCompile("(?m)(?:^    |`)(havip-cluster [^`\n]+)").FindAllStringSubmatch(w.text, -1) {
+		if !w.typed[m[1]] {
+			t.Errorf("the runbook of %s says %q: it was not typed", w.alert, m[1])
+		}
+	}
+}
+
+// shorter replaces in the rules of the docs: what is there at one look is told at once, and what is looked at over minutes
+// ([5m], [10m], [15m]) over so many seconds. No limit is changed.
+var shorter = strings.NewReplacer("[5m]", "[20s]", "[10m]", "[20s]", "[15m]", "[60s]")
 
 // startPrometheus changes in the files of the docs only paths and times.
 func (w *watched) startPrometheus() {
@@ -74,27 +163,47 @@ func (w *watched) startPrometheus() {
 		w.must(err)
 		return string(raw)
 	}
-	home := w.t.TempDir()
-	write := func(name, text string) {
-		w.t.Helper()
-		w.must(os.WriteFile(filepath.Join(home, name), []byte(text), 0o600))
-	}
-	_, token, _ := strings.Cut(string(w.CLI(1, "token", "create", "prometheus", "--role", "viewer")), "TOKEN")
-	token, _, _ = strings.Cut(strings.TrimSpace(token), "\n")
-	write("token", token)
-	write("rules.yml", regexp.MustCompile(`(?m)^ +for: .*\n`).ReplaceAllString(read("rules.yml"), ""))
-	write("prometheus.yml", strings.NewReplacer(
-		"/etc/prometheus/havip-cluster.token", home+"/token", "/etc/prometheus/havip-cluster-ca.crt", filepath.Join(w.Cluster.DataDir(1), "ca.crt"),
-		"/etc/prometheus/havip-cluster-rules.yml", home+"/rules.yml", "scrape_interval: 15s", "scrape_interval: 1s", "evaluation_interval: 5s", "evaluation_interval: 1s",
+	w.home = w.t.TempDir()
+	w.token("prometheus")
+	w.prometheusCA()
+	w.write("rules.yml", shorter.Replace(regexp.MustCompile(`(?m)^ +for: .*\n`).ReplaceAllString(read("rules.yml"), "")))
+	w.write("prometheus.yml", strings.NewReplacer(
+		"/etc/prometheus/havip-cluster.token", w.home+"/token", "/etc/prometheus/havip-cluster-ca.crt", w.home+"/ca.crt",
+		"/etc/prometheus/havip-cluster-rules.yml", w.home+"/rules.yml", "scrape_interval: 15s", "scrape_interval: 1s", "evaluation_interval: 5s", "evaluation_interval: 1s",
 	).Replace(read("prometheus.yml")))
-	log, err := os.Create(filepath.Join(home, "log"))
+	log, err := os.Create(filepath.Join(w.home, "log"))
 	w.must(err)
-	cmd := w.Lab.Client().Command(filepath.Join(w.tools, "prometheus"), "--config.file="+home+"/prometheus.yml", "--storage.tsdb.path="+home+"/data", "--web.listen-address=127.0.0.1:9090", "--log.level=warn")
+	cmd := w.Lab.Client().Command(filepath.Join(w.tools, "prometheus"), "--config.file="+w.home+"/prometheus.yml", "--storage.tsdb.path="+w.home+"/data", "--web.listen-address=127.0.0.1:9090", "--log.level=warn")
 	cmd.Stdout, cmd.Stderr = log, log
 	w.must(w.Lab.Client().Start(cmd))
 	w.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait(); _ = log.Close() })
+	w.prom = cmd
 	w.Eventually("Prometheus reads all three nodes", func() bool { return strings.Contains(w.asked(`count(havip_build_info) == 3`), "=> 3") })
 }
+
+func (w *watched) write(name, text string) {
+	w.t.Helper()
+	w.must(os.WriteFile(filepath.Join(w.home, name), []byte(text), 0o600))
+}
+
+// token makes a token for Prometheus, as docs/monitoring says.
+func (w *watched) token(name string) {
+	w.t.Helper()
+	_, token, _ := strings.Cut(string(w.CLI(1, "token", "create", name, "--role", "viewer")), "TOKEN")
+	token, _, _ = strings.Cut(strings.TrimSpace(token), "\n")
+	w.write("token", token)
+}
+
+// prometheusCA gives Prometheus the CA's file of node 1.
+func (w *watched) prometheusCA() {
+	w.t.Helper()
+	raw, err := os.ReadFile(filepath.Join(w.Cluster.DataDir(1), "ca.crt"))
+	w.must(err)
+	w.write("ca.crt", string(raw))
+}
+
+// reload has Prometheus read its configuration again.
+func (w *watched) reload() { w.must(w.prom.Process.Signal(syscall.SIGHUP)) }
 
 // asked is the answer of Prometheus to a query, as promtool prints it.
 func (w *watched) asked(query string) string {
@@ -116,156 +225,125 @@ func (w *watched) fires() bool {
 	return strings.Contains(w.asked(fmt.Sprintf(`ALERTS{alertname=%q,alertstate="firing"}`, w.alert)), w.alert)
 }
 
-// raised waits for an alert, and opens its runbook.
-func (w *watched) raised(alert string) {
+// within polls until ok, once in half a second.
+func (w *watched) within(limit time.Duration, what string, ok func() bool) {
 	w.t.Helper()
-	w.alert = alert
-	raw, err := os.ReadFile(filepath.Join(runbooks, alert+".md"))
-	w.must(err)
-	w.text, w.walked = string(raw), append(w.walked, alert)
-	w.Eventually(alert+" fires", w.fires)
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	w.t.Fatalf("%s: not within %s", what, limit)
 }
 
-// types types a command that the runbook shows, with names put in, at a node; the answer has to hold a text.
-func (w *watched) types(at int, line, says string, names ...string) {
+// raised waits for the alert.
+func (w *watched) raised() {
 	w.t.Helper()
-	if !strings.Contains(w.text, line) {
-		w.t.Fatalf("the runbook of %s does not say %q", w.alert, line)
+	began := time.Now()
+	w.within(alertWait, w.alert+" fires", w.fires)
+	w.t.Logf("%s fires after %s", w.alert, time.Since(began).Round(time.Second))
+}
+
+// ended waits for the end of the alert.
+func (w *watched) ended() {
+	w.t.Helper()
+	began := time.Now()
+	w.within(alertWait, w.alert+" has ended", func() bool { return w.answers() && !w.fires() })
+	w.t.Logf("%s has ended after %s", w.alert, time.Since(began).Round(time.Second))
+}
+
+// placeholder is a word in capitals that the runbooks have where a name belongs.
+var placeholder = regexp.MustCompile(`\b(HAVIP|NODE|NAME|NEW|ADDRESS|DEVICE|MAC|OWNER)\b`)
+
+// put puts the names of this bed into a text of the runbook.
+func (w *watched) put(text string) string {
+	return placeholder.ReplaceAllStringFunc(text, func(word string) string {
+		if name, ok := w.names[word]; ok {
+			return name
+		}
+		return word
+	})
+}
+
+// does demands that the runbook says something, such as what the test is about to do by other means than the program.
+func (w *watched) does(text string) {
+	w.t.Helper()
+	if !strings.Contains(w.text, text) {
+		w.t.Errorf("the runbook of %s does not say %q", w.alert, text)
 	}
-	args := strings.Fields(strings.NewReplacer(names...).Replace(strings.TrimPrefix(line, "havip-cluster ")))
+}
+
+// passes says why a command of the runbook is not typed here.
+func (w *watched) passes(line, why string) {
+	w.t.Helper()
+	if w.does(line); why == "" {
+		w.t.Errorf("%s: no reason", line)
+	}
+	w.typed[line] = true
+}
+
+// promised reports whether an answer has a line that the runbook promises: a part of it, in which "..." stands for anything, and any
+// number of blanks for one.
+func (w *watched) promised(out, quote string) bool {
+	parts := strings.Split(w.put(quote), "...")
+	for i, p := range parts {
+		parts[i] = regexp.QuoteMeta(p)
+	}
+	wanted := regexp.MustCompile(strings.Join(parts, ".*"))
+	for line := range strings.Lines(out) {
+		if wanted.MatchString(strings.Join(strings.Fields(line), " ")) {
+			return true
+		}
+	}
+	return false
+}
+
+// types types a command that the runbook shows, with names put in, at a node. The answer has to have what the runbook promises
+// beside it, in backquotes; "" if it promises nothing.
+func (w *watched) types(at int, line string, quotes ...string) string {
+	w.t.Helper()
+	w.does(line)
+	w.typed[line] = true
+	args := strings.Fields(w.put(strings.TrimPrefix(line, "havip-cluster ")))
 	out, err := w.Cluster.CLI(at, args...)
 	if exit, is := errors.AsType[*netns.CLIError](err); is && exit.Code == 3 && args[0] == "status" {
 		err = nil // without a leader it prints what the node knows
 	}
-	w.must(err)
-	if !contains(out, says) {
-		w.t.Errorf("%s: %s does not say %q:\n%s", w.alert, line, says, out)
+	if err != nil {
+		w.t.Errorf("%s: %v\n%s", line, err, out)
 	}
+	w.t.Logf("node %d: %s\n%s", at, strings.Join(args, " "), out)
+	w.compare(line, string(out), quotes)
+	return string(out)
 }
 
-// does demands that the runbook says what the test is about to do by other means than the program.
-func (w *watched) does(text string) {
+// shell types a shell's line of the runbook on a host.
+func (w *watched) shell(h *netns.Host, line string, quotes ...string) string {
 	w.t.Helper()
-	if !strings.Contains(w.text, text) {
-		w.t.Fatalf("the runbook of %s does not say %q", w.alert, text)
-	}
+	w.does(line)
+	out, err := w.at(h, w.put(line))
+	w.t.Logf("%s: %s: %v\n%s", h.Name, w.put(line), err, out)
+	w.compare(line, out, quotes)
+	return out
 }
 
-func (w *watched) ended() {
+func (w *watched) compare(line, out string, quotes []string) {
 	w.t.Helper()
-	w.Eventually(w.alert+" has ended", func() bool { return w.answers() && !w.fires() })
-}
-
-// TestRunbooksAreWalked raises alerts on the real kernel, types what their runbooks say, and sees them end.
-func TestRunbooksAreWalked(t *testing.T) {
-	long(t)
-	w := newWatched(t)
-	w.noSpare()
-	w.unserved()
-	w.nodeDown()
-	w.fenceMissing()
-	w.noLeader()
-	w.versionsDiffer()
-	files, err := filepath.Glob(runbooks + "/*.md")
-	w.must(err)
-	for _, file := range files {
-		name := strings.TrimSuffix(filepath.Base(file), ".md")
-		if why, left := notWalked[name]; left == slices.Contains(w.walked, name) {
-			t.Errorf("%s: walked %t, left out %t (%s)", name, !left, left, why)
+	for _, quote := range quotes {
+		w.does("`" + quote + "`")
+		if !w.promised(out, quote) {
+			w.t.Errorf("%s: %s does not print %q:\n%s", w.alert, line, w.put(quote), out)
 		}
 	}
 }
 
-func (w *watched) noSpare() {
+// sees types a command that the runbook shows until the answer has what the runbook promises.
+func (w *watched) sees(at int, line, quote string) {
 	w.t.Helper()
-	w.CLI(1, "havip", "create", "solo", "--ip", w.Lab.Address(101).String(), "--range", "cvm:node-3")
-	w.raised("HavipNoSpare")
-	w.types(1, "havip-cluster explain HAVIP", "node-3", "HAVIP", "solo")
-	w.types(1, "havip-cluster node list", "node-3")
-	w.types(1, "havip-cluster plan --n-1", "solo")
-	w.types(1, "havip-cluster havip range add HAVIP NODE", "", "HAVIP", "solo", "NODE", "node-2")
-	w.ended()
-	w.CLI(1, "havip", "range", "remove", "solo", "node-2")
-}
-
-func (w *watched) unserved() {
-	w.t.Helper()
-	w.CLI(1, "node", "standby", "node-3")
-	w.raised("HavipUnserved")
-	w.types(1, "havip-cluster status", "HAVIP solo has no owner")
-	w.types(1, "havip-cluster explain HAVIP", "standby", "HAVIP", "solo")
-	w.types(1, "havip-cluster events --havip HAVIP --since 1h", "solo", "HAVIP", "solo")
-	w.CLI(1, "node", "activate", "node-3") // what explain says would change it
-	w.types(1, "havip-cluster wait havip HAVIP --owned --timeout 30s", "", "HAVIP", "solo")
-	w.ended()
-	w.CLI(1, "havip", "delete", "solo", "--force")
-}
-
-func (w *watched) nodeDown() {
-	w.t.Helper()
-	w.must(w.Cluster.Kill(3, syscall.SIGKILL))
-	w.must(w.Cluster.AwaitEnd(3))
-	w.raised("HavipNodeDown")
-	w.Eventually("it is called lost", func() bool { return contains(w.CLI(1, "node", "list"), "lost") })
-	w.types(1, "havip-cluster node list", "lost")
-	w.types(1, "havip-cluster placement", "web")
-	w.does("It says `lost`: look at the host")
-	w.must(w.Cluster.Start(3))
-	w.types(1, "havip-cluster wait node NODE --alive --timeout 1m", "", "NODE", "node-3")
-	w.ended()
-}
-
-func (w *watched) fenceMissing() {
-	w.t.Helper()
-	before := w.Cluster.AgentArgs
-	w.Cluster.AgentArgs = append(slices.Clone(before), "--no-fence")
-	w.must(w.Cluster.Restart(3))
-	w.WaitSessions(3)
-	w.raised("HavipFenceMissing")
-	w.types(3, "havip-cluster status", "it has no fence")
-	w.types(1, "havip-cluster node standby NODE", "standby", "NODE", "node-3")
-	w.does("Take `--no-fence` out of the unit")
-	w.Cluster.AgentArgs = before
-	w.must(w.Cluster.Restart(3))
-	w.Eventually("it is back", func() bool {
-		_, err := w.Cluster.CLI(1, "node", "activate", "node-3")
-		return err == nil
+	args := strings.Fields(w.put(strings.TrimPrefix(line, "havip-cluster ")))
+	w.within(time.Minute, fmt.Sprintf("%s: %s prints %q", w.alert, line, w.put(quote)), func() bool {
+		out, _ := w.Cluster.CLI(at, args...)
+		return w.promised(string(out), quote)
 	})
-	w.types(1, "havip-cluster node activate NODE", "", "NODE", "node-3")
-	w.ended()
-	w.WaitSessions(3)
-}
-
-func (w *watched) noLeader() {
-	w.t.Helper()
-	for _, i := range []int{2, 3} {
-		w.must(w.Cluster.Kill(i, syscall.SIGKILL))
-		w.must(w.Cluster.AwaitEnd(i))
-	}
-	w.raised("HavipNoLeader")
-	w.types(1, "havip-cluster status", "no leader is known")
-	w.does("A majority is off: start them")
-	for _, i := range []int{2, 3} {
-		w.must(w.Cluster.Start(i))
-	}
-	w.does("havip-cluster wait cluster --healthy --timeout 1m") // not typed: what died often lately keeps it yellow for longer
-	w.WaitSessions(3)
-	w.ended()
-}
-
-func (w *watched) versionsDiffer() {
-	w.t.Helper()
-	now := w.Cluster.Binary
-	w.Cluster.Binary = build(w.t, ".", "other")
-	w.must(w.Cluster.Restart(3))
-	w.Cluster.Binary = now
-	w.WaitSessions(3)
-	w.raised("HavipVersionsDiffer")
-	w.Eventually("its version is heard of", func() bool { return contains(w.CLI(1, "node", "list"), "other") }) // by gossip
-	w.types(1, "havip-cluster node list", "other")
-	w.does("Upgrade the ones that are behind")
-	w.must(w.Cluster.Restart(3))
-	w.types(1, "havip-cluster wait node NODE --alive", "", "NODE", "node-3")
-	w.ended()
-	time.Sleep(settleTime)
+	w.types(at, line, quote)
 }

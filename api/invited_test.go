@@ -1,0 +1,59 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"havip-cluster/fsm"
+)
+
+// Who was invited and has not joined is removed by making the token void, which the answer says.
+func TestRemovalOfWhoWasInvited(t *testing.T) {
+	w := newWorld(t)
+	if r, body := w.ask(t, 1, http.MethodDelete, "/v1/nodes/node-9", ""); r.StatusCode != http.StatusNotFound {
+		t.Errorf("before: %d %s", r.StatusCode, body)
+	}
+	if r, body := w.ask(t, 0, http.MethodPost, "/v1/tokens", `{"node":"node-9"}`); r.StatusCode != http.StatusCreated {
+		t.Fatalf("%d %s", r.StatusCode, body)
+	}
+	r, body := w.ask(t, 1, http.MethodDelete, "/v1/nodes/node-9", "")
+	var d Done
+	if err := json.Unmarshal(body, &d); err != nil || r.StatusCode != http.StatusOK || d.Object != "node-9" || d.Note != "node node-9 had not joined; its join token is void now" {
+		t.Errorf("%d %s", r.StatusCode, body)
+	}
+	if _, open := w.log.now().OpenToken("node-9", time.Now().UnixNano()); open {
+		t.Error("the token is open")
+	}
+	if r, body := w.ask(t, 0, http.MethodDelete, "/v1/nodes/node-9", ""); r.StatusCode != http.StatusNotFound {
+		t.Errorf("a second time: %d %s", r.StatusCode, body)
+	}
+}
+
+// A HAVIP whose subnet is not known waits while a node has not told of its networks, and no longer.
+func TestHAVIPWaitsForItsSubnet(t *testing.T) {
+	w := newWorld(t)
+	create := func(ip string) (status int, body string, took time.Duration) {
+		began := time.Now()
+		r, raw := w.ask(t, 1, http.MethodPost, "/v1/havips", `{"name":"far","ip":"`+ip+`"}`)
+		return r.StatusCode, string(raw), time.Since(began)
+	}
+	if status, body, took := create("10.88.0.100"); status != http.StatusBadRequest || took > subnetWait/2 {
+		t.Errorf("where all nodes have told: %d after %s: %s", status, took, body)
+	}
+	node := w.join(t, 3, fsm.RoleAgent).NodeID
+	go func() {
+		time.Sleep(300 * time.Millisecond)
+		w.log.apply(t, fsm.ReportENIs{Node: node, ENIs: []fsm.ENI{{Device: "eth0", MAC: "02:00:00:00:00:03", Primary: true, Up: true, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.88.0.13/24")}}}}, "")
+	}()
+	if status, body, _ := create("10.88.0.100"); status != http.StatusCreated {
+		t.Errorf("once the node has told: %d %s", status, body)
+	}
+	w.join(t, 4, fsm.RoleAgent)
+	if status, body, took := create("10.99.0.100"); status != http.StatusBadRequest || took < subnetWait || !strings.Contains(body, "node-4 has not told of its networks yet") {
+		t.Errorf("of a node that does not tell: %d after %s: %s", status, took, body)
+	}
+}

@@ -1,0 +1,78 @@
+package scenario
+
+import (
+	"fmt"
+	"os/exec"
+	"time"
+)
+
+// freezes stalls every write of a node's disk for a time, and returns when it is over. A child thaws it, whatever becomes of this process.
+func (w *watched) freezes(node int, length time.Duration) {
+	out, err := exec.Command("sh", "-c", fmt.Sprintf(`fsfreeze -f "$0" && sleep %.3f; fsfreeze -u "$0"`, length.Seconds()), w.Cluster.DataDir(node)).CombinedOutput()
+	if err != nil {
+		w.t.Errorf("freeze: %v: %s", err, out)
+	}
+}
+
+// busy writes to the log until stop.
+func (w *watched) busy(at int) (stop func()) {
+	ended, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ; i++ {
+			select {
+			case <-ended:
+				return
+			case <-time.After(100 * time.Millisecond):
+				_, _ = w.Cluster.CLI(at, "havip", "update", "web", "--description", fmt.Sprint("entry ", i))
+			}
+		}
+	}()
+	return func() { close(ended); <-done }
+}
+
+// logStalled: the disk of a node takes no write for half a minute, and comes back.
+func (w *watched) logStalled() {
+	w.t.Helper()
+	const node = 3
+	w.names = map[string]string{"NODE": w.Cluster.NodeName(node)}
+	over := make(chan struct{})
+	go func() { defer close(over); w.freezes(node, 30*time.Second) }()
+	stop := w.busy(1)
+	w.raised()
+	w.types(node, "havip-cluster status")
+	w.types(1, "havip-cluster node standby NODE")
+	<-over
+	stop()
+	w.does("It comes back: nothing has to be done")
+	w.ended()
+	w.types(node, "havip-cluster status")
+	w.CLI(1, "node", "activate", w.names["NODE"])
+}
+
+// logSlow: each write of a node's disk takes up to 0.6 s.
+func (w *watched) logSlow() {
+	w.t.Helper()
+	const node = 3
+	stop := w.busy(1)
+	ended, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ended:
+				return
+			case <-time.After(200 * time.Millisecond):
+				w.freezes(node, 600*time.Millisecond)
+			}
+		}
+	}()
+	w.raised()
+	w.types(node, "havip-cluster status")
+	w.types(1, "havip-cluster cluster set lease=1s")
+	close(ended)
+	<-done
+	w.ended()
+	stop()
+	w.types(node, "havip-cluster status")
+}

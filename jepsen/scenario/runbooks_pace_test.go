@@ -1,0 +1,73 @@
+package scenario
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/google/nftables"
+)
+
+// nodeBehind: the Raft port of a node is blocked.
+func (w *watched) nodeBehind() {
+	w.t.Helper()
+	node := w.other(w.Leader(), 1)
+	w.names = map[string]string{"NODE": w.Cluster.NodeName(node)}
+	w.must(w.Lab.Node(node).Do(dropRaft))
+	for i := range 120 {
+		w.CLI(1, "havip", "update", "web", "--description", fmt.Sprint("entry ", i))
+	}
+	w.raised()
+	w.sees(1, "havip-cluster status", "NODE")
+	w.types(1, "havip-cluster node show NODE")
+	w.does("open 7401/tcp between the nodes")
+	w.must(w.Lab.Node(node).Do(openRaft))
+	w.ended()
+	w.types(1, "havip-cluster node show NODE")
+}
+
+// openRaft takes back dropRaft.
+func openRaft() error {
+	c, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	c.DelTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "blocked"})
+	return c.Flush()
+}
+
+// leaderChanges: each leader stands still for a while, as with a disk or a host that hangs.
+func (w *watched) leaderChanges() {
+	w.t.Helper()
+	for i := 0; i < 10 && !w.fires(); i++ {
+		leader := w.Leader()
+		pid, err := w.Cluster.AgentPID(leader)
+		w.must(err)
+		w.must(syscall.Kill(pid, syscall.SIGSTOP))
+		w.Eventually("another leader", func() bool { now := w.leaderAt(w.other(leader)); return now != "" && now != w.Cluster.NodeName(leader) })
+		w.must(syscall.Kill(pid, syscall.SIGCONT))
+		w.WaitSessions(3)
+	}
+	w.raised()
+	w.types(1, "havip-cluster status")
+	w.types(1, "havip-cluster events --since 1h")
+	w.does("journalctl -u havip-cluster --since -15min")
+	w.ended()
+	w.types(1, "havip-cluster status")
+}
+
+// marginLow: a host stands still for 280 ms, again and again. What the runbook names last ends the alert although the host stays so.
+func (w *watched) marginLow() {
+	w.t.Helper()
+	node := w.other(w.Leader(), w.Owner())
+	w.names = map[string]string{"NODE": w.Cluster.NodeName(node)}
+	stop := w.stutters(node, 280*time.Millisecond, 600*time.Millisecond)
+	defer stop()
+	w.raised()
+	w.types(1, "havip-cluster node list")
+	w.types(1, "havip-cluster status")
+	w.types(1, "havip-cluster cluster show")
+	w.types(1, "havip-cluster cluster set lease=1s")
+	w.ended()
+	w.types(1, "havip-cluster status")
+}
