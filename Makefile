@@ -235,7 +235,7 @@ measure: ## the table of the README: each fault 20 times, held to its budget (ro
 
 # Debian's Prometheus is unpacked, not installed: no service starts.
 .PHONY: monitoring
-monitoring: $(BIN)/prometheus/usr/bin/prometheus ## alerts, dashboard and metrics against a real Prometheus and a live node; six runbooks walked on a cluster (root)
+monitoring: $(BIN)/prometheus/usr/bin/prometheus ## alerts, dashboard and metrics against a real Prometheus and a live node; each runbook walked on a cluster (root, 15 min)
 	@$(GO) test -count=1 -timeout 20m -v -run 'Monitoring|LiveMetrics|Runbook' ./agent ./cmd/havip-cluster ./jepsen/scenario >$(BIN)/monitoring.log 2>&1; \
 	  ended=$$?; grep -E '^(---|FAIL|ok)|test.go' $(BIN)/monitoring.log; exit $$ended
 

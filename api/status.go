@@ -140,6 +140,7 @@ func (s *Server) status(st *fsm.State) Status {
 	h.keys(st, time.Unix(0, at))
 	h.cloud(s, st)
 	h.havips(st, at)
+	h.strangers(st, at)
 	for _, o := range l.Observed {
 		if o.Problem != "" {
 			h.many("observed", HealthYellow, "HAVIP %s at this node: %s", o.HAVIP, o.Problem)

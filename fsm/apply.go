@@ -177,8 +177,6 @@ func (s *State) do(c Command) (object string, parts []string, refusal *Refusal) 
 		object, refusal = s.createCredential(c, *b)
 	case *RevokeCredential:
 		object, refusal = s.revokeCredential(c, *b)
-	case *VoidToken:
-		object, refusal = s.voidToken(c, *b)
 	case *ReportBehind:
 		refusal = s.reportBehind(c, *b)
 	default:
@@ -197,6 +195,8 @@ func (s *State) doRest(c Command) (object string, refusal *Refusal) {
 		return s.setAddress(c, *b)
 	case *RestVote:
 		return "", s.restVote(c, *b)
+	case *VoidToken:
+		return s.voidToken(c, *b)
 	}
 	if refusal, known := s.doKeys(c); known {
 		return "", refusal

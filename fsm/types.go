@@ -237,6 +237,9 @@ type Token struct {
 	By string `json:"by,omitempty" level:"4"`
 }
 
+// StrangerClaims begins the text of an event of the kind conflict about a station outside the cluster that claims a HAVIP.
+const StrangerClaims = "a station outside the cluster"
+
 // Event is one line of the cluster's journal.
 type Event struct {
 	Index uint64 `json:"index"`

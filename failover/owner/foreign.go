@@ -25,7 +25,7 @@ func (a *Agent) Foreign(ip netip.Addr, mac net.HardwareAddr, device string) {
 		if a.said.fresh(a.cfg.Clock(), ip.String()+" "+mac.String()) {
 			a.cfg.Logger.Warn("a station outside the cluster claims a HAVIP", "havip", v.Name, "ip", ip, "mac", mac.String(), "device", device)
 		}
-		a.journal.note("conflict", v.Name, fmt.Sprintf("a station outside the cluster, MAC %s, claims %s (seen on %s)", mac, ip, device))
+		a.journal.note("conflict", v.Name, fmt.Sprintf("%s, MAC %s, claims %s (seen on %s)", fsm.StrangerClaims, mac, ip, device))
 	}
 	for _, h := range a.Activations() {
 		if h.HAVIP.IP != ip {

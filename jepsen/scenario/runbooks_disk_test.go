@@ -8,9 +8,13 @@ import (
 
 // freezes stalls every write of a node's disk for a time, and returns when it is over. A child thaws it, whatever becomes of this process.
 func (w *watched) freezes(node int, length time.Duration) {
+	began := time.Now()
 	out, err := exec.Command("sh", "-c", fmt.Sprintf(`fsfreeze -f "$0" && sleep %.3f; fsfreeze -u "$0"`, length.Seconds()), w.Cluster.DataDir(node)).CombinedOutput()
 	if err != nil {
 		w.t.Errorf("freeze: %v: %s", err, out)
+	}
+	if took := time.Since(began); took > length+5*time.Second {
+		w.t.Logf("a freeze of %s took %s", length, took)
 	}
 }
 
@@ -40,14 +44,15 @@ func (w *watched) logStalled() {
 	go func() { defer close(over); w.freezes(node, 30*time.Second) }()
 	stop := w.busy(1)
 	w.raised()
-	w.types(node, "havip-cluster status")
+	const says = "its disk does not take the log's writes"
+	w.types(node, "havip-cluster status", says)
 	w.types(1, "havip-cluster node standby NODE")
 	<-over
 	stop()
 	w.does("It comes back: nothing has to be done")
 	w.ended()
-	w.types(node, "havip-cluster status")
-	w.CLI(1, "node", "activate", w.names["NODE"])
+	w.lacks(node, "havip-cluster status", says)
+	w.types(1, "havip-cluster node activate NODE")
 }
 
 // logSlow: each write of a node's disk takes up to 0.6 s.
@@ -68,11 +73,12 @@ func (w *watched) logSlow() {
 		}
 	}()
 	w.raised()
-	w.types(node, "havip-cluster status")
+	w.prints(node, "havip-cluster preflight", "the slowest of 16 flushes took")
+	w.does("iostat -x 1 5")
 	w.types(1, "havip-cluster cluster set lease=1s")
 	close(ended)
 	<-done
 	w.ended()
 	stop()
-	w.types(node, "havip-cluster status")
+	w.types(node, "havip-cluster preflight", "ok disk")
 }

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 	"time"
 
@@ -18,12 +19,14 @@ func (w *watched) nodeBehind() {
 		w.CLI(1, "havip", "update", "web", "--description", fmt.Sprint("entry ", i))
 	}
 	w.raised()
-	w.sees(1, "havip-cluster status", "NODE")
+	const says = "node NODE keeps its lease but does not apply the log"
+	w.sees(1, "havip-cluster status", says)
+	w.sees(1, "havip-cluster status", "7401/tcp")
 	w.types(1, "havip-cluster node show NODE")
-	w.does("open 7401/tcp between the nodes")
 	w.must(w.Lab.Node(node).Do(openRaft))
 	w.ended()
-	w.types(1, "havip-cluster node show NODE")
+	w.Eventually("status does not say it", func() bool { return !w.promised(string(w.CLI(1, "status")), says) })
+	w.lacks(1, "havip-cluster status", says)
 }
 
 // openRaft takes back dropRaft.
@@ -49,11 +52,14 @@ func (w *watched) leaderChanges() {
 		w.WaitSessions(3)
 	}
 	w.raised()
-	w.types(1, "havip-cluster status")
-	w.types(1, "havip-cluster events --since 1h")
+	w.types(1, "havip-cluster status", "LEADER")
 	w.does("journalctl -u havip-cluster --since -15min")
+	w.does("`this node leads the cluster`")
+	if log := w.Cluster.Tail(1) + w.Cluster.Tail(2) + w.Cluster.Tail(3); !strings.Contains(log, "this node leads the cluster") {
+		w.t.Error("no journal says who began to lead")
+	}
 	w.ended()
-	w.types(1, "havip-cluster status")
+	w.types(1, "havip-cluster status", "LEADER")
 }
 
 // marginLow: a host stands still for 280 ms, again and again. What the runbook names last ends the alert although the host stays so.
@@ -64,10 +70,12 @@ func (w *watched) marginLow() {
 	stop := w.stutters(node, 280*time.Millisecond, 600*time.Millisecond)
 	defer stop()
 	w.raised()
-	w.types(1, "havip-cluster node list")
+	w.types(1, "havip-cluster node list", "LEASE")
 	w.types(1, "havip-cluster status")
-	w.types(1, "havip-cluster cluster show")
+	w.types(1, "havip-cluster cluster show", "LEASE")
 	w.types(1, "havip-cluster cluster set lease=1s")
 	w.ended()
-	w.types(1, "havip-cluster status")
+	if out := w.types(1, "havip-cluster status", "LEASE"); !hasLine(out, "LEASE", "1s") {
+		w.t.Errorf("the lease is another one:\n%s", out)
+	}
 }

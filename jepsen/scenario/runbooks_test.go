@@ -143,6 +143,7 @@ func (w *watched) walks(t *testing.T, one walk) {
 	raw, err := os.ReadFile(filepath.Join(runbooks, one.alert+".md"))
 	w.must(err)
 	w.alert, w.text, w.names, w.typed = one.alert, string(raw), map[string]string{}, map[string]bool{}
+	w.within(alertWait, one.alert+" does not fire yet", func() bool { return w.answers() && !w.fires() })
 	one.do(w)
 	for _, m := range regexp.MustCompile("(?m)(?:^    |`)(havip-cluster [^`\n]+)").FindAllStringSubmatch(w.text, -1) {
 		if !w.typed[m[1]] {
@@ -252,13 +253,19 @@ func (w *watched) ended() {
 	w.t.Logf("%s has ended after %s", w.alert, time.Since(began).Round(time.Second))
 }
 
-// placeholder is a word in capitals that the runbooks have where a name belongs.
-var placeholder = regexp.MustCompile(`\b(HAVIP|NODE|NAME|NEW|ADDRESS|DEVICE|MAC|OWNER)\b`)
+// In the commands of a runbook HAVIP stands for a name; in what is printed it is a word, and NAME stands for it.
+var (
+	inCommands = regexp.MustCompile(`\b(HAVIP|NODE|NAME|ADDRESS|DEVICE)\b`)
+	inAnswers  = regexp.MustCompile(`\b(NODE|NAME|ADDRESS)\b`)
+)
 
 // put puts the names of this bed into a text of the runbook.
-func (w *watched) put(text string) string {
-	return placeholder.ReplaceAllStringFunc(text, func(word string) string {
+func (w *watched) put(where *regexp.Regexp, text string) string {
+	return where.ReplaceAllStringFunc(text, func(word string) string {
 		if name, ok := w.names[word]; ok {
+			return name
+		}
+		if name, ok := w.names["HAVIP"]; ok && word == "NAME" {
 			return name
 		}
 		return word
@@ -285,7 +292,7 @@ func (w *watched) passes(line, why string) {
 // promised reports whether an answer has a line that the runbook promises: a part of it, in which "..." stands for anything, and any
 // number of blanks for one.
 func (w *watched) promised(out, quote string) bool {
-	parts := strings.Split(w.put(quote), "...")
+	parts := strings.Split(w.put(inAnswers, quote), "...")
 	for i, p := range parts {
 		parts[i] = regexp.QuoteMeta(p)
 	}
@@ -298,31 +305,47 @@ func (w *watched) promised(out, quote string) bool {
 	return false
 }
 
-// types types a command that the runbook shows, with names put in, at a node. The answer has to have what the runbook promises
-// beside it, in backquotes; "" if it promises nothing.
+// types types a command that the runbook shows, with names put in, at a node; it must succeed. The answer has to have what the
+// runbook promises beside it, in backquotes.
 func (w *watched) types(at int, line string, quotes ...string) string {
+	w.t.Helper()
+	out, err := w.answer(at, line)
+	if err != nil {
+		w.t.Errorf("%s: %v", line, err)
+	}
+	w.compare(line, out, quotes)
+	return out
+}
+
+// prints is types for a command that may fail, and says then why.
+func (w *watched) prints(at int, line string, quotes ...string) {
+	w.t.Helper()
+	out, err := w.answer(at, line)
+	if err != nil {
+		out += err.Error()
+	}
+	w.compare(line, out, quotes)
+}
+
+func (w *watched) answer(at int, line string) (string, error) {
 	w.t.Helper()
 	w.does(line)
 	w.typed[line] = true
-	args := strings.Fields(w.put(strings.TrimPrefix(line, "havip-cluster ")))
+	args := strings.Fields(w.put(inCommands, strings.TrimPrefix(line, "havip-cluster ")))
 	out, err := w.Cluster.CLI(at, args...)
 	if exit, is := errors.AsType[*netns.CLIError](err); is && exit.Code == 3 && args[0] == "status" {
 		err = nil // without a leader it prints what the node knows
 	}
-	if err != nil {
-		w.t.Errorf("%s: %v\n%s", line, err, out)
-	}
-	w.t.Logf("node %d: %s\n%s", at, strings.Join(args, " "), out)
-	w.compare(line, string(out), quotes)
-	return string(out)
+	w.t.Logf("node %d: %s: %v\n%s", at, strings.Join(args, " "), err, out)
+	return string(out), err
 }
 
 // shell types a shell's line of the runbook on a host.
 func (w *watched) shell(h *netns.Host, line string, quotes ...string) string {
 	w.t.Helper()
 	w.does(line)
-	out, err := w.at(h, w.put(line))
-	w.t.Logf("%s: %s: %v\n%s", h.Name, w.put(line), err, out)
+	out, err := w.at(h, w.put(inCommands, line))
+	w.t.Logf("%s: %s: %v\n%s", h.Name, w.put(inCommands, line), err, out)
 	w.compare(line, out, quotes)
 	return out
 }
@@ -332,16 +355,25 @@ func (w *watched) compare(line, out string, quotes []string) {
 	for _, quote := range quotes {
 		w.does("`" + quote + "`")
 		if !w.promised(out, quote) {
-			w.t.Errorf("%s: %s does not print %q:\n%s", w.alert, line, w.put(quote), out)
+			w.t.Errorf("%s: %s does not print %q:\n%s", w.alert, line, w.put(inAnswers, quote), out)
 		}
+	}
+}
+
+// lacks types a command whose answer must not have what the runbook says beside it: it is over.
+func (w *watched) lacks(at int, line, quote string) {
+	w.t.Helper()
+	w.does("`" + quote + "`")
+	if out := w.types(at, line); w.promised(out, quote) {
+		w.t.Errorf("%s: %s still prints %q:\n%s", w.alert, line, w.put(inAnswers, quote), out)
 	}
 }
 
 // sees types a command that the runbook shows until the answer has what the runbook promises.
 func (w *watched) sees(at int, line, quote string) {
 	w.t.Helper()
-	args := strings.Fields(w.put(strings.TrimPrefix(line, "havip-cluster ")))
-	w.within(time.Minute, fmt.Sprintf("%s: %s prints %q", w.alert, line, w.put(quote)), func() bool {
+	args := strings.Fields(w.put(inCommands, strings.TrimPrefix(line, "havip-cluster ")))
+	w.within(time.Minute, fmt.Sprintf("%s: %s prints %q", w.alert, line, w.put(inAnswers, quote)), func() bool {
 		out, _ := w.Cluster.CLI(at, args...)
 		return w.promised(string(out), quote)
 	})

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -17,10 +19,8 @@ import (
 // foreignClaim: a host of the LAN that is not of the cluster has the address by mistake, and announces it.
 func (w *watched) foreignClaim() {
 	w.t.Helper()
-	w.names = map[string]string{"NAME": "other"}
 	stranger := w.Lab.Client()
-	mac := stranger.MAC(0).String()
-	w.names["MAC"], w.names["DEVICE"] = mac, stranger.Device(0)
+	w.names = map[string]string{"NAME": "other", "ADDRESS": w.HAVIP.String()}
 	ctx, stop := context.WithCancel(w.t.Context())
 	defer stop()
 	w.host(fmt.Sprintf("ip addr add %s/32 dev %s", w.HAVIP, stranger.Device(0)))
@@ -31,14 +31,24 @@ func (w *watched) foreignClaim() {
 		}
 	}()
 	w.raised()
-	w.sees(1, "havip-cluster events --kind conflict --since 1h", "MAC")
-	w.types(1, "havip-cluster status")
+	const says = "a station outside the cluster, ... claims ADDRESS"
+	w.sees(1, "havip-cluster events --kind conflict --since 1h", says)
+	if out := w.types(1, "havip-cluster status", says); !strings.Contains(out, stranger.MAC(0).String()) {
+		w.t.Errorf("status does not name the MAC of the station:\n%s", out)
+	}
+	if out, err := w.at(w.Lab.Node(1), "ping -c 1 -W 1 "+stranger.IP(0).String()+"; ip neigh show"); err != nil || !strings.Contains(out, stranger.MAC(0).String()) {
+		w.t.Errorf("ip neigh show has no %s: %v %s", stranger.MAC(0), err, out)
+	}
+	w.does("`ip neigh show` on a host of the LAN")
 	w.does("take the address off")
 	stop()
 	w.host(fmt.Sprintf("ip addr del %s/32 dev %s", w.HAVIP, stranger.Device(0)))
 	w.types(1, "havip-cluster havip create NAME")
 	w.passes("havip-cluster agent --cleanup", "TestCleanup types it, on a host whose agent is off")
 	w.ended()
+	w.within(2*time.Minute, "status does not say it any more", func() bool { return !w.promised(string(w.CLI(1, "status")), says) })
+	w.lacks(1, "havip-cluster status", says)
+	w.passes("havip-cluster events --kind conflict --since 5m", "it takes five minutes; status takes one")
 	w.CLI(1, "havip", "delete", "other", "--force")
 }
 
@@ -49,39 +59,72 @@ func (w *watched) host(line string) {
 	w.must(err)
 }
 
-// servedTwice: first a target that Prometheus has kept and that shows what was an hour ago, the likely cause by the runbook; then
-// also a host outside that answers for the address.
+// servedTwice: first a target that Prometheus has kept and that shows what was once, the likely cause by the runbook; then a host
+// outside answers for the address as well.
 func (w *watched) servedTwice() {
 	w.t.Helper()
 	owner := w.Owner()
-	w.names = map[string]string{"HAVIP": "web", "ADDRESS": w.HAVIP.String(), "DEVICE": w.Lab.Client().Device(0), "MAC": w.Lab.Node(owner).MAC(0).String()}
+	client, wire := w.Lab.Client(), "arping -c 3 -I DEVICE ADDRESS"
+	w.names = map[string]string{"HAVIP": "web", "ADDRESS": w.HAVIP.String(), "DEVICE": client.Device(0), "NODE": w.Cluster.NodeName(owner)}
 	stop := w.staleTarget(owner)
-	defer stop()
 	w.raised()
-	w.types(1, "havip-cluster placement")
-	w.types(1, "havip-cluster havip show HAVIP")
+	if out := w.types(1, "havip-cluster placement"); strings.Count(out, "web") != 1 || !hasLine(out, "web", w.names["NODE"]) {
+		w.t.Errorf("placement:\n%s", out)
+	}
+	if out := w.types(1, "havip-cluster havip show HAVIP"); !hasLine(out, "NODE", w.names["NODE"]) {
+		w.t.Errorf("havip show:\n%s", out)
+	}
 	w.types(1, "havip-cluster node list")
-	w.shell(w.Lab.Client(), "arping -c 3 -I DEVICE ADDRESS")
+	if macs := answering(w.shell(client, wire, "reply from ADDRESS")); len(macs) != 1 {
+		w.t.Errorf("%q answer, and only the owner should", macs)
+	}
+	w.does("look at the scrape configuration")
 
-	w.types(1, "havip-cluster havip disable HAVIP")
+	stranger, err := w.Lab.Attach("stranger", 2, 1, 202)
+	w.must(err)
+	add := fmt.Sprintf("ip addr add %s/32 dev %s", w.HAVIP, stranger.Device(0))
+	_, err = w.at(stranger, add)
+	w.must(err)
+	if macs := answering(w.shell(client, wire, "reply from ADDRESS")); len(macs) != 2 {
+		w.t.Errorf("%q answer, and two should", macs)
+	}
+	w.types(1, "havip-cluster havip disable HAVIP", "UNBIND (disabled)")
+	w.Eventually("the owner to be silent", func() bool { return !w.has(owner) })
+	if macs := answering(w.shell(client, wire, "reply from ADDRESS")); len(macs) != 1 || macs[0] != strings.ToUpper(stranger.MAC(0).String()) {
+		w.t.Errorf("%q answer, and only the stranger should", macs)
+	}
 	w.types(1, "havip-cluster debug bundle")
 	bundles, err := filepath.Glob("havip-cluster-debug-*.tar.gz") // here, as the text has no --file
 	w.must(err)
+	if len(bundles) == 0 {
+		w.t.Error("no bundle was written")
+	}
 	for _, file := range bundles {
 		w.must(os.Remove(file))
 	}
+	_, err = w.at(stranger, strings.Replace(add, "add", "del", 1))
+	w.must(err)
 	w.types(1, "havip-cluster havip enable HAVIP")
-	w.types(1, "havip-cluster wait havip HAVIP --owned --timeout 30s")
+	w.types(1, "havip-cluster wait havip HAVIP --owned --timeout 30s", "HAVIP NAME is served")
 	stop()
 	w.ended()
 }
 
-// staleTarget has Prometheus scrape a page that a node showed once.
+// answering are the MACs that arping has heard, sorted.
+func answering(out string) (macs []string) {
+	for _, m := range regexp.MustCompile(`\[([0-9A-Fa-f:]{17})\]`).FindAllStringSubmatch(out, -1) {
+		macs = append(macs, strings.ToUpper(m[1]))
+	}
+	slices.Sort(macs)
+	return slices.Compact(macs)
+}
+
+// staleTarget has Prometheus scrape a page that a node showed once, and does no more.
 func (w *watched) staleTarget(node int) (stop func()) {
 	w.t.Helper()
 	page := w.sh(node, fmt.Sprintf("curl -s --unix-socket %s http://localhost/metrics", identity.SocketPath(w.Cluster.DataDir(node))))
-	if !strings.Contains(page, "havip_holding") {
-		w.t.Fatalf("no page of metrics:\n%s", page)
+	if !strings.Contains(page, "havip_holding{") {
+		w.t.Fatalf("node %d does not say that it holds something:\n%s", node, page)
 	}
 	var l net.Listener
 	w.must(w.Lab.Client().Do(func() (err error) { l, err = net.Listen("tcp", "127.0.0.1:9100"); return err }))
@@ -102,28 +145,38 @@ func (w *watched) staleTarget(node int) (stop func()) {
 func (w *watched) flapping() {
 	w.t.Helper()
 	w.names = map[string]string{"HAVIP": "web"}
-	for !w.fires() {
-		owner := w.Owner()
-		w.names["NODE"] = w.Cluster.NodeName(owner)
+	owner := w.Owner()
+	for i := 0; i < 3; i++ {
+		owner = w.Owner()
 		w.must(w.Lab.Node(owner).SetLink(0, false))
 		w.NewOwner(w.other(owner), owner)
+		if i == 2 {
+			break
+		}
 		w.must(w.Lab.Node(owner).SetLink(0, true))
-		time.Sleep(time.Second)
+		w.WaitSessions(3)
 	}
 	w.raised()
-	w.types(1, "havip-cluster events --kind placed --since 1h")
-	w.types(1, "havip-cluster failovers")
-	w.types(1, "havip-cluster node list")
+	at := w.other(owner)
+	w.names["NODE"] = w.Cluster.NodeName(w.Owner())
+	w.types(at, "havip-cluster events --kind placed --since 1h", "goes to NODE")
+	w.types(at, "havip-cluster failovers")
+	w.types(at, "havip-cluster node list")
+	w.must(w.Lab.Node(owner).SetLink(0, true)) // "repair it"
 	w.WaitSessions(3)
-	w.types(1, "havip-cluster eni list")
-	w.types(1, "havip-cluster node standby NODE")
-	w.types(1, "havip-cluster explain HAVIP")
-	w.types(1, "havip-cluster havip update HAVIP --failback never")
-	w.types(1, "havip-cluster havip maintenance HAVIP on")
+	w.names["NODE"] = w.Cluster.NodeName(owner)
+	w.types(at, "havip-cluster eni list")
+	w.types(at, "havip-cluster node standby NODE")
+	w.types(at, "havip-cluster explain HAVIP")
+	w.types(at, "havip-cluster havip update HAVIP --failback never")
+	w.types(at, "havip-cluster havip maintenance HAVIP on")
+	quiet := w.types(at, "havip-cluster events --kind placed --since 15m")
 	w.ended()
-	w.types(1, "havip-cluster events --kind placed --since 15m")
-	w.CLI(1, "havip", "maintenance", "web", "off")
-	w.CLI(1, "node", "activate", w.names["NODE"])
+	if now := w.types(at, "havip-cluster events --kind placed --since 15m"); strings.Count(now, "goes to") > strings.Count(quiet, "goes to") {
+		w.t.Errorf("owners have changed since:\n%s", now)
+	}
+	w.types(at, "havip-cluster havip maintenance HAVIP off")
+	w.types(at, "havip-cluster node activate NODE")
 }
 
 // stutters stops an agent for a while again and again, as a host does whose processor others have, until stop.
