@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"syscall"
@@ -78,4 +79,20 @@ func (w *watched) marginLow() {
 	if out := w.types(1, "havip-cluster status", "LEASE"); !hasLine(out, "LEASE", "1s") {
 		w.t.Errorf("the lease is another one:\n%s", out)
 	}
+}
+
+// stutters has agent and guard of a node stand still for a while again and again, as a host does whose processor others have, until stop.
+func (w *watched) stutters(node int, still, every time.Duration) (stop func()) {
+	ctx, cancel := context.WithCancel(w.t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			_ = w.Cluster.Kill(node, syscall.SIGSTOP)
+			time.Sleep(still)
+			_ = w.Cluster.Kill(node, syscall.SIGCONT)
+			time.Sleep(every)
+		}
+	}()
+	return func() { cancel(); <-done }
 }

@@ -154,7 +154,7 @@ func (w *watched) walks(t *testing.T, one walk) {
 
 // shorter replaces in the rules of the docs: what is there at one look is told at once, and what is looked at over minutes
 // ([5m], [10m], [15m]) over so many seconds. No limit is changed.
-var shorter = strings.NewReplacer("[5m]", "[20s]", "[10m]", "[20s]", "[15m]", "[60s]")
+var shorter = strings.NewReplacer("[5m]", "[20s]", "[10m]", "[20s]", "[15m]", "[45s]")
 
 // startPrometheus changes in the files of the docs only paths and times.
 func (w *watched) startPrometheus() {

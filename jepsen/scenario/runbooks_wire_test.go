@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"havip-cluster/membership/identity"
@@ -177,22 +176,4 @@ func (w *watched) flapping() {
 	}
 	w.types(at, "havip-cluster havip maintenance HAVIP off")
 	w.types(at, "havip-cluster node activate NODE")
-}
-
-// stutters stops an agent for a while again and again, as a host does whose processor others have, until stop.
-func (w *watched) stutters(node int, still, every time.Duration) (stop func()) {
-	ctx, cancel := context.WithCancel(w.t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for ctx.Err() == nil {
-			if pid, err := w.Cluster.AgentPID(node); err == nil {
-				_ = syscall.Kill(pid, syscall.SIGSTOP)
-				time.Sleep(still)
-				_ = syscall.Kill(pid, syscall.SIGCONT)
-			}
-			time.Sleep(every)
-		}
-	}()
-	return func() { cancel(); <-done }
 }
