@@ -101,7 +101,7 @@ func (w *watched) servedTwice() {
 	for _, file := range bundles {
 		w.must(os.Remove(file))
 	}
-	_, err = w.at(stranger, strings.Replace(add, "add", "del", 1))
+	_, err = w.at(stranger, strings.Replace(add, " add ", " del ", 1))
 	w.must(err)
 	w.types(1, "havip-cluster havip enable HAVIP")
 	w.types(1, "havip-cluster wait havip HAVIP --owned --timeout 30s", "HAVIP NAME is served")
