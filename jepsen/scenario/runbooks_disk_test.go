@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"os/exec"
 	"time"
-
-	"havip-cluster/membership/identity"
 )
 
 // freezes stalls every write of a node's disk for a time, and returns when it is over. A child thaws it, whatever becomes of this process.
@@ -45,11 +43,6 @@ func (w *watched) logStalled() {
 	over := make(chan struct{})
 	go func() { defer close(over); w.freezes(node, 30*time.Second) }()
 	stop := w.busy(1)
-	for range 6 { // DEBUG
-		time.Sleep(2 * time.Second)
-		out, err := w.at(w.Lab.Node(node), "curl -s -m 3 --unix-socket "+identity.SocketPath(w.Cluster.DataDir(node))+" http://localhost/metrics | grep -E 'havip_log_(stalled|write_worst)|applied_index'")
-		w.t.Logf("DEBUG %v %s %s", err, out, w.asked("havip_log_stalled"))
-	}
 	w.raised()
 	const says = "its disk does not take the log's writes"
 	w.types(node, "havip-cluster status", says)
