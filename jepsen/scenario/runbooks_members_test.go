@@ -20,8 +20,8 @@ func (w *watched) noSpare() {
 		take               []string
 		why, back, printed string
 	}{
-		{[]string{"node", "standby", "node-2"}, "node NODE is in standby", "havip-cluster node activate NODE", ""},
-		{[]string{"havip", "range", "remove", "solo", "node-2"}, "node NODE is not in the range", "havip-cluster havip range add HAVIP NODE", ""},
+		{[]string{"node", "standby", "node-2"}, "NODE is in standby", "havip-cluster node activate NODE", ""},
+		{[]string{"havip", "range", "remove", "solo", "node-2"}, "NODE is not in the range", "havip-cluster havip range add HAVIP NODE", ""},
 		{[]string{"havip", "ban", "solo", "node-2"}, "it is banned", "havip-cluster havip unban HAVIP NODE", ""},
 	} {
 		w.CLI(1, way.take...)
@@ -88,7 +88,7 @@ func (w *watched) nodeDown() {
 	}
 	w.does("look at the host")
 	w.must(w.Cluster.Start(3))
-	w.types(1, "havip-cluster wait node NODE --alive --timeout 1m", "node NODE is alive")
+	w.types(1, "havip-cluster wait node NODE --alive --timeout 1m", "NODE is alive")
 	w.ended()
 
 	w.CLI(1, "token", "revoke", "prometheus")

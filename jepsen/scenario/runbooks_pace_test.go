@@ -20,7 +20,7 @@ func (w *watched) nodeBehind() {
 		w.CLI(1, "havip", "update", "web", "--description", fmt.Sprint("entry ", i))
 	}
 	w.raised()
-	const says = "node NODE keeps its lease but does not apply the log"
+	const says = "NODE keeps its lease but does not apply the log"
 	w.sees(1, "havip-cluster status", says)
 	w.sees(1, "havip-cluster status", "7401/tcp")
 	w.types(1, "havip-cluster node show NODE")
