@@ -50,13 +50,13 @@ func bodies(size int) map[string]string {
 		"dashes, comments, an end": strings.Repeat("- ", MaxDepth) + "a\n" + comments + again("- a\n"),
 		"documents":                again("---\na: b\n"), "starts": again("---\n"), "ends": again("...\n"), "tabs": again("\t"), "lines of tabs": "a:\n" + again("\t\n"), "blanks": again(" "), "empty lines": "a: b\n" + again("\n") + "c: d\n",
 		"long key": again("x") + ": a\n", "long text": "a: " + again("x ") + "\n", "text in lines": "a: " + again("x\n  ") + "\n", "quoted text": "a: \"" + again("x ") + "\"\n", "quoted lines": "a: \"" + again("x\n ") + "\"\n",
-		"no end of quotes": "a: \"" + again("x "), "quotes": again("\""), "single quotes": again("'"), "escapes": "a: \"" + again("\\n") + "\"\n", "quoted entries": again("- \"a\"\n"),
-		"anchors": again("- &a b\n"), "different anchors": numbered("- &a%d b\n"), "aliases": "a: &a b\nc:\n" + again("- *a\n"), "ampersands": again("&a "), "tags": again("!!str "), "entries with tags": again("- !!str a\n"),
+		"no end of quotes": "a: \"" + again("x "), "quotes": again("\""), "single quotes": again("'"), "escapes": "a: \"" + again("\\n") + "\"\n", "quoted entries": "a:\n" + again("- \"a\"\n"),
+		"anchors": "a:\n" + again("- &a b\n"), "different anchors": "a:\n" + numbered("- &a%d b\n"), "aliases": "a: &a b\nc:\n" + again("- *a\n"), "ampersands": again("&a "), "tags": again("!!str "), "entries with tags": "a:\n" + again("- !!str a\n"),
 		"exclamation marks": again("!"), "stars": again("*a "), "directives": again("%a\n"), "ever deeper": deeper("a:"), "ever deeper entries": deeper("-"), "stairs": stairs(MaxDepth - 1),
-		"literal": "a: |\n" + again("  x\n"), "folded": "a: >\n" + again("  x\n\n"), "literals": again("- |\n  a\n"), "bars": again("|\n"), "merges": "x: &x {a: b}\n" + again("<<: *x\n"), "backslashes": again("\\"),
+		"literal": "a: |\n" + again("  x\n"), "folded": "a: >\n" + again("  x\n\n"), "literals": "a:\n" + again("- |\n  a\n"), "bars": again("|\n"), "merges": "x: &x {a: b}\n" + again("<<: *x\n"), "backslashes": again("\\"),
 		"CRLF": again("a: b\r\n"), "CR": again("a: b\r"), "NEL": again("a: b\u0085"), "LS": again("a: b\u2028"), "letters": "a: " + again("é") + "\n", "at": again("@"), "commas": again(","), "closed lists": again("]"),
 		"keys of brackets": again("[]: "), "keys of braces": again("{}: a\n"), "quoted keys": again("\"a\": b\n"), "question marks in flow": "[" + again("? a,") + "]", "comments in flow": "[\n" + again("# x\n") + "]",
-		"comment behind a dash": again("- # x\n"), "comment behind a key": again("a: # x\n"), "zeros": "a: " + again("0") + "\n", "floats": again("- 1e9\n"), "times": "a: " + again("1:") + "\n",
+		"comment behind a dash": again("- # x\n"), "comment behind a key": again("a: # x\n"), "zeros": "a: " + again("0") + "\n", "lists of entries": again("- 1\n"), "floats": "a:\n" + again("- 1e9\n"), "times": "a: " + again("1:") + "\n",
 		"JSON": "{" + again("\"a\":1,") + "\"b\":2}", "JSON cut": "{" + again("\"a\":1,"), "JSON lists": "[" + again("[1],") + "1]", "JSON in YAML": "[\n" + again("{\"a\":\n1},\n") + "]", "JSON numbers": "[" + again("1,") + "1]",
 	}
 }

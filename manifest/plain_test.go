@@ -55,12 +55,13 @@ var (
 		"version: 1\n", "version: 1\nhavips: []\n", "a: {}\nb: [ ]\n", "# x\n\nversion: 1\n  # y\nhavips:\n- name: a\n  ip: 10.0.0.1\n- name: b\n\n  ip: fd00::1\n",
 		"havips:\n  - {name: h0, ip: 10.0.0.1, prefer: {node-1: 100, node-2/eth0: 5}, range: {type: cvm, members: [a, b], limit: true}}\n",
 		"a:\n  - x\n  -   y\n  - [1, {b: c}]\n  - \"q # r\"\n  - 'it: is'\nb: two words\nc: null\nd: TRUE\ne: 0\n", "a:\n    b:\n      c: 1\n    d: 2\ne: 10m\n",
-		"- a\n- b: c\n  d:\n  - e\n", "a: \"x\"\nb: 02:00-04:00\n",
+		"a: the front, of (two); it's#1 & more\nb: 10.0.0.1, 10.0.0.2\nc: \u00e9t\u00e9, \u65e5\u672c\n# \u00e9\nd: \"\u00e9\"\n", "\"a\": b\n\"c\":\n  - \"d\": {\"e\": f}\n", "a: 1.5\nb: 1e9\nc: 1.\nd: [2.5E-7]\n",
+		"x:\n- a\n- b: c\n  d:\n  - e\n", "a: \"x\"\nb: 02:00-04:00\n",
 	}
 	longly = []string{
-		"", "a", "a:\n", "a: -1\n", "a: 1.5\n", "a: 1e9\n", "a: 010\n", "a: 0x1f\n", "a: 1_000\n", "a: &b c\n", "a: *b\n", "a: !t b\n", "a: |\n  b\n", "a: >\n  b\n", "? a\n: b\n", "<<: a\n", "---\na: b\n", "a: b\n...\n",
-		"a: b # c\n", "a: \"b\\n\"\n", "a: 'b''c'\n", "a: \"b\n  c\"\n", "a: b\n  c\n", "a: [b,\n  c]\n", "a: [b, ]\n", "a: {b}\n", "a: {b:}\n", "a: [b: c]\n", "a:\tb\n", "a: b\r\n", "a: \u00e9\n", " a: b\nc: d\n", "a: b: c\n", "a: b:\n",
-		"a:\n  b: c\n d: e\n", "a:\n  - b\n c: d\n", "- a\nb: c\n", "- - a\n", "-\n", "- a\n  - b\n", "\"a\": b\n", "a : b\n", "a: ~\n", "a: .inf\n", "a: [::1]\n",
+		"", "a", "a:\n", "a: -1\n", "a: 1e999\n", "a: 1e\n", "a: 1.5_0\n", "a: 010\n", "a: 0x1f\n", "a: 1_000\n", "a: &b c\n", "a: *b\n", "a: !t b\n", "a: |\n  b\n", "a: >\n  b\n", "? a\n: b\n", "<<: a\n", "---\na: b\n", "a: b\n...\n",
+		"a: b # c\n", "a: \"b\\n\"\n", "a: 'b''c'\n", "a: \"b\n  c\"\n", "a: b\n  c\n", "a: [b,\n  c]\n", "a: [b, ]\n", "a: {b}\n", "a: {b:}\n", "a: [b: c]\n", "a:\tb\n", "a: b\r\n", "a: \u00e9\u2028b\n", "a: \"\u00e9\u0085\"\n", "a: [\"\u00e9\", b]\n", "a: \uffff\n", "\u00e9: b\n", " a: b\nc: d\n", "a: b: c\n", "a: b:\n",
+		"a:\n  b: c\n d: e\n", "a:\n  - b\n c: d\n", "- a\nb: c\n", "- - a\n", "-\n", "- a\n  - b\n", "\"a b\": c\n", "\"a\\n\": b\n", "'a': b\n", "a : b\n", "a: ~\n", "a: .inf\n", "a: [::1]\n",
 	}
 )
 

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Most files are written in a small part of YAML: one key or entry a line, plain or quoted values,
+// Most files are written in a small part of YAML: one key or entry a line, plain or quoted keys and values,
 // {...} and [...] within a line. plainYAML reads that part in one pass over the bytes. Whatever it is not
 // sure of it leaves to the library, faults among it, so each message is the library's or the tree's:
 // ok is false then. FuzzPlain holds both to the same tree.
@@ -31,11 +31,15 @@ type plainReader struct {
 	number int    // of the line, from 1
 	indent int    // blanks before its content
 	text   string // the line up to the last byte that is no blank
+	wide   int    // offset in text of the first byte beyond ASCII; its length if there is none
 	done   bool   // there is no line any more
 	count  int    // values
 	slab   []tree // memory for values
 	err    error  // of the context
 }
+
+// special beyond ASCII are what ends a line, and what the library does not take for text.
+const special = "\u0085\u2028\u2029\ufeff\ufffe\uffff"
 
 // slabSize is for how many values memory is asked for at a time.
 const slabSize = 512
@@ -57,17 +61,24 @@ func (r *plainReader) advance() bool {
 		}
 		r.next += len(line) + 1
 		r.number++
-		for _, c := range line {
-			if c < ' ' || c > '~' { // tabs, carriage returns, and what is more than one byte
+		wide := len(line)
+		for i, c := range line {
+			if c < ' ' || c == 0x7f { // tabs and carriage returns
 				return false
 			}
+			if c >= 0x80 {
+				wide = min(wide, i)
+			}
+		}
+		if wide < len(line) && bytes.ContainsAny(line[wide:], special) {
+			return false
 		}
 		line = bytes.TrimRight(line, " ")
 		r.indent = len(line) - len(bytes.TrimLeft(line, " "))
 		if r.indent == len(line) || line[r.indent] == '#' {
 			continue
 		}
-		r.text = string(line)
+		r.text, r.wide = string(line), min(wide, len(line))
 		return true
 	}
 	r.done = true
@@ -141,8 +152,8 @@ func (r *plainReader) mapping(indent, depth int) (*tree, bool) {
 		if end == 0 {
 			return nil, false
 		}
-		key := r.value(indent, depth+1)
-		if key == nil || !plainScalar(key, r.text[indent:end]) {
+		key := r.key(indent, end, depth+1)
+		if key == nil {
 			return nil, false
 		}
 		item, ok := r.behind(end+1, indent, depth+1)
@@ -170,10 +181,32 @@ func (r *plainReader) behind(at, indent, depth int) (*tree, bool) {
 	return item, ok && (r.done || r.indent <= indent)
 }
 
-// keyEnd is the column of the colon behind a plain key that stands at a column, 0 for none.
+// key is the key between a column and its colon.
+func (r *plainReader) key(at, end, depth int) *tree {
+	t := r.value(at, depth)
+	switch {
+	case t == nil:
+	case r.text[at] == '"':
+		t.shape, t.text = shapeText, r.text[at+1:end-1]
+	case !plainScalar(t, r.text[at:end]):
+		return nil
+	}
+	return t
+}
+
+// keyEnd is the column of the colon behind a key that stands at a column, of words or of words in double quotes; 0 for none.
 func (r *plainReader) keyEnd(at int) int {
-	end := at
+	end, quoted := at, at < len(r.text) && r.text[at] == '"'
+	if quoted {
+		end++
+	}
 	for end < len(r.text) && isWord(r.text[end]) {
+		end++
+	}
+	if quoted {
+		if end == len(r.text) || r.text[end] != '"' {
+			return 0
+		}
 		end++
 	}
 	if end == at || end-at > keyMax || end == len(r.text) || r.text[end] != ':' || end+1 < len(r.text) && r.text[end+1] != ' ' {
@@ -210,6 +243,9 @@ func (r *plainReader) inline(at, depth int) (*tree, int) {
 		}
 		t.shape, t.text = shapeText, r.text[at+1:at+1+length]
 		end := at + length + 2
+		if end > r.wide && end < len(r.text) { // columns behind it are no bytes
+			return nil, 0
+		}
 		if c == '"' && strings.IndexByte(t.text, '\\') >= 0 || c == '\'' && end < len(r.text) && r.text[end] == '\'' {
 			return nil, 0
 		}
@@ -241,8 +277,8 @@ func (r *plainReader) flow(t *tree, at, depth int) (*tree, int) {
 			if end == 0 || end+1 == len(r.text) {
 				return nil, 0
 			}
-			key := r.value(at, depth+1)
-			if key == nil || !plainScalar(key, r.text[at:end]) {
+			key := r.key(at, end, depth+1)
+			if key == nil {
 				return nil, 0
 			}
 			t.keys = append(t.keys, key)
@@ -280,14 +316,12 @@ func isWord(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.' || c == '/' || c == '+'
 }
 
-// blockText reports whether text outside brackets is one plain value: words, blanks, colons within words.
+// blockText reports whether text outside brackets that begins with a word is one plain value: no colon that ends a key, and
+// no comment.
 func blockText(text string) bool {
 	for i := range len(text) {
-		inside := i > 0 && i+1 < len(text)
 		switch c := text[i]; {
-		case isWord(c), c == ' ' && inside:
-		case c == ':' && inside && text[i+1] != ' ':
-		default:
+		case c == ':' && (i+1 == len(text) || text[i+1] == ' '), c == '#' && i > 0 && text[i-1] == ' ':
 			return false
 		}
 	}
@@ -295,12 +329,12 @@ func blockText(text string) bool {
 }
 
 // plainScalar types a value without quotes, as grower.scalar does. False: the library has to look, as at
-// what begins with a sign or a dot, or may be a number with a point.
+// what begins with a sign or a dot, or may be a number in some other form.
 func plainScalar(t *tree, text string) bool {
 	if text == "" {
 		return false
 	}
-	if c := text[0]; !isWord(c) || c == '-' || c == '+' || c == '.' {
+	if c := text[0]; !isWord(c) && c < 0x80 || c == '-' || c == '+' || c == '.' {
 		return false
 	}
 	t.shape, t.text = shapeText, text
@@ -321,10 +355,36 @@ func plainScalar(t *tree, text string) bool {
 	switch {
 	case text == "0", text[0] != '0' && strings.Trim(text, "0123456789") == "":
 		t.shape = shapeInt
-	case strings.Trim(text, "0123456789.") == "": // an address, unless it has at most one point
-		return strings.Count(text, ".") > 1
+	case strings.Trim(text, "0123456789.") == "" && strings.Count(text, ".") > 1: // an address
+	case pointed(text):
+		t.shape = shapeFloat
 	case strings.Trim(text, "0123456789abcdefABCDEF.:xXoO_+-") == "": // a number in some form, or an address of IPv6
 		return strings.Count(text, ":") > 1 || strings.Count(text, ".") > 1
 	}
 	return true
 }
+
+// pointed reports whether a text is a number with a point or an exponent, of at most floatMax bytes and so within the range
+// of one.
+func pointed(text string) bool {
+	digits := func(s string) (rest string) { return strings.TrimLeft(s, "0123456789") }
+	rest := digits(text)
+	if len(text) > floatMax || len(rest) == len(text) || rest == "" {
+		return false
+	}
+	if rest[0] == '.' {
+		rest = digits(rest[1:])
+	}
+	if rest != "" && (rest[0] == 'e' || rest[0] == 'E') {
+		if rest = rest[1:]; rest != "" && (rest[0] == '+' || rest[0] == '-') {
+			rest = rest[1:]
+		}
+		if rest == "" || len(rest) > 2 {
+			return false
+		}
+		rest = digits(rest)
+	}
+	return rest == ""
+}
+
+const floatMax = 100

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
@@ -73,7 +74,11 @@ func prescan(data []byte) *Fault {
 		f := fault(Place{line, col}, "", code, format, args...)
 		return &f
 	}
-	comments, values, content, line := 0, 0, false, 0
+	if i := bytes.IndexAny(data, "\u0085\u2028\u2029"); i >= 0 {
+		p, r := placeOf(data, i), []rune(string(data[i:min(len(data), i+utf8.UTFMax)]))[0]
+		return refuse(p.Line, p.Col, CodeEncoding, "the character %U ends a line for some readers of YAML and for others not; drop it", r)
+	}
+	comments, values, marks, content, line := 0, 0, 0, false, 0
 	for rest := data; len(rest) > 0; {
 		text := rest
 		if end := bytes.IndexAny(rest, "\r\n"); end >= 0 {
@@ -88,8 +93,12 @@ func prescan(data []byte) *Fault {
 			return refuse(line, indent+1, fsm.CodeLimit, "indented by %d, at most %d", indent, MaxIndent)
 		}
 		if !content && len(inner) > 0 && inner[0] != '#' {
-			if content = true; text[0] == '%' {
+			content = true
+			switch {
+			case text[0] == '%':
 				return refuse(line, 1, fsm.CodeUnsupported, "directives (%%) are not used here; drop the line")
+			case inner[0] == '[', inner[0] == '-' && (len(inner) == 1 || inner[1] == ' ' || inner[1] == '\t'):
+				return refuse(line, indent+1, CodeType, "%s is wanted here, not %s", shapeMapping, shapeList)
 			}
 		}
 		if depth := indicators(inner); depth > MaxDepth {
@@ -98,6 +107,9 @@ func prescan(data []byte) *Fault {
 		if values += valuesIn(text); values > MaxNodes || values > denseFrom+(len(data)-len(rest))/bytesPerValue {
 			f := tooDense(Place{line, 1}, values, len(data)-len(rest))
 			return &f
+		}
+		if marks += marksIn(text); marks > MaxAliases {
+			return refuse(line, 1, fsm.CodeLimit, "more than %d anchors, aliases and tags (&, * or ! before a word); write the values out", MaxAliases)
 		}
 		if comments += commentsIn(text); comments > MaxComments {
 			return refuse(line, 1, fsm.CodeLimit, "more than %d comments (# after a blank or at the start of a line); drop some", MaxComments)
@@ -143,6 +155,19 @@ func valuesIn(text []byte) int {
 	}
 	return n
 }
+
+// marksIn counts what may be anchors, aliases and tags in a line, within quotes too.
+func marksIn(text []byte) int {
+	n := 0
+	for i, c := range text {
+		if (c == '&' || c == '*' || c == '!') && i+1 < len(text) && text[i+1] != ' ' && (i == 0 || bytes.IndexByte(beforeMarks, text[i-1]) >= 0) {
+			n++
+		}
+	}
+	return n
+}
+
+var beforeMarks = []byte(" \t[,{")
 
 // commentsIn counts what may be comments in a line, within quotes too.
 func commentsIn(text []byte) int {
