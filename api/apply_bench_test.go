@@ -86,7 +86,7 @@ func BenchmarkApplyParts(b *testing.B) {
 		{"entry", func() error { _, err := cmd.Encode(); return err }},
 		{"entry read", func() error { _, err := fsm.DecodeCommand(raw); return err }},
 		{"applied", func() error { _, _, err := fsm.Apply(st, st.Index+1, cmd); return err }},
-		{"compared", func() error { manifest.Diff(configured(st), configured(next)); return nil }},
+		{"compared", func() error { manifest.Between(configured(st), configured(next)); return nil }},
 	} {
 		b.Run(part.name, func(b *testing.B) {
 			costs(b, func() { must(b, part.run()) })

@@ -32,7 +32,7 @@ func TestApplyCostsInProportion(t *testing.T) {
 		must(t, err)
 		next, err := after(st, nil, "", fsm.ApplyConfig{Config: m.ToConfig()}, time.Now().UnixNano())
 		must(t, err)
-		changes := manifest.Diff(configured(st), configured(next))
+		changes := manifest.Between(configured(st), configured(next))
 		runtime.ReadMemStats(&done)
 		if len(changes) < havips {
 			t.Errorf("%d changes of %d HAVIPs", len(changes), havips)

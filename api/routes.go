@@ -171,8 +171,12 @@ func tried(st *fsm.State, w *fsm.Caller, key string, make prepare) (fsm.Body, er
 	if err != nil {
 		return nil, err
 	}
-	_, err = after(st, w, key, body, time.Now().UnixNano())
-	return body, err
+	once, err := fsm.Prepare(body)
+	if err != nil {
+		return nil, err
+	}
+	_, err = after(st, w, key, once, time.Now().UnixNano())
+	return once, err
 }
 
 // after gives the state as it would be with a command of a caller done at a time; nil: nobody

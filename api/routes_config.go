@@ -312,18 +312,22 @@ func (s *Server) rollback(ctx context.Context, in *rollbackInput) (*reply[Applie
 // that it shows is the one between the states before and after, so it is what was done.
 func (s *Server) configure(ctx context.Context, key string, cmd fsm.Body, dry bool, warnings []string) (*reply[Applied], error) {
 	out := Applied{DryRun: dry, Warnings: list(warnings)}
-	before, next, err := s.foresee(ctx, key, cmd, dry)
+	once, err := fsm.Prepare(cmd)
 	if err != nil {
 		return nil, problemOf(err)
 	}
-	out.Changes = list(manifest.Diff(configured(before), configured(next)))
+	before, next, err := s.foresee(ctx, key, once, dry)
+	if err != nil {
+		return nil, problemOf(err)
+	}
+	out.Changes = list(manifest.Between(configured(before), configured(next)))
 	out.Changed = before.Cluster.Revision != next.Cluster.Revision
 	out.Warnings = append(out.Warnings, s.unboundInCloud(before, next)...)
 	if dry {
 		out.Revision, out.Index = before.Cluster.Revision, before.Index
 		return answer(before, out), nil
 	}
-	res, err := s.Backend.Propose(ctx, cmd, key)
+	res, err := s.Backend.Propose(ctx, once, key)
 	if err == nil && res.Refusal != nil {
 		err = res.Refusal
 	}

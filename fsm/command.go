@@ -48,6 +48,7 @@ type Command struct {
 
 	body  Body // what open decoded: always a pointer to one of the types below
 	level int  // of body, once it is decoded
+	made  bool // by NewCommand or read by it: Body is as json.Marshal writes it
 }
 
 // Body is the content of a command: one of the types below.
@@ -56,12 +57,13 @@ type Body interface{ kind() string }
 // NewCommand makes a command, whose body is decoded again once: what is tried, judged and applied is
 // what the log will hold. The error is that of a body which cannot be read back.
 func NewCommand(at int64, by, key string, body Body) (Command, error) {
-	raw, err := json.Marshal(plainBody(body))
+	p, err := Prepare(body)
 	if err != nil {
-		return Command{}, fmt.Errorf("fsm: encode %s: %w", body.kind(), err)
+		return Command{}, err
 	}
-	c := Command{Kind: body.kind(), At: at, By: by, Key: key, Body: raw}
-	return c, c.open()
+	c := p.command
+	c.At, c.By, c.Key = at, by, key
+	return c, nil
 }
 
 // plainBody makes an empty list of a nil one that is pointed to: JSON would make null of
@@ -84,7 +86,7 @@ func plainBody(body Body) Body {
 
 // Encode gives the bytes of the log entry: one byte of version, then JSON.
 func (c Command) Encode() ([]byte, error) {
-	raw, err := json.Marshal(c)
+	raw, err := c.json()
 	if err != nil {
 		return nil, fmt.Errorf("fsm: encode command: %w", err)
 	}

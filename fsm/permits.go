@@ -28,6 +28,9 @@ func rightName(r Right, may bool) string {
 
 // pointed is a body as open gives it: by its pointer.
 func pointed(b Body) Body {
+	if p, ok := b.(*Prepared); ok {
+		return p.command.body
+	}
 	v := reflect.ValueOf(b)
 	if v.Kind() == reflect.Pointer {
 		return b

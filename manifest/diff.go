@@ -60,8 +60,10 @@ var observed = map[string][]string{
 
 // Diff tells what applying wanted to a cluster that exports present would change. A kind
 // that wanted says nothing of is left alone, and so are subnets that register themselves.
-func Diff(present, wanted Manifest) Changes {
-	present, wanted = present.Canonical(), wanted.Canonical()
+func Diff(present, wanted Manifest) Changes { return Between(present.Canonical(), wanted.Canonical()) }
+
+// Between is Diff of two manifests that are in their canonical order, as FromState gives them.
+func Between(present, wanted Manifest) Changes {
 	var out Changes
 	out = append(out, diffTop(present, wanted)...)
 	if wanted.Nodes != nil {
@@ -169,7 +171,7 @@ func diffList[T any](kind string, old, wanted []T, key func(T) string) Changes {
 	}
 	for _, o := range old {
 		if !kept[key(o)] {
-			out = append(out, Change{Kind: kind, Name: nameOf(o), Op: "remove", Old: text(desired(kind, o))})
+			out = append(out, Change{Kind: kind, Name: nameOf(o), Op: "remove", Old: desired(kind, reflect.ValueOf(&o).Elem())})
 		}
 	}
 	byKey := map[string]T{}
@@ -179,7 +181,7 @@ func diffList[T any](kind string, old, wanted []T, key func(T) string) Changes {
 	for _, w := range wanted {
 		o, found := byKey[key(w)]
 		if !found {
-			out = append(out, Change{Kind: kind, Name: nameOf(w), Op: "add", New: text(desired(kind, w))})
+			out = append(out, Change{Kind: kind, Name: nameOf(w), Op: "add", New: desired(kind, reflect.ValueOf(&w).Elem())})
 			continue
 		}
 		out = append(out, diffFields(kind, nameOf(w), reflect.ValueOf(o), reflect.ValueOf(w))...)
@@ -189,16 +191,11 @@ func diffList[T any](kind string, old, wanted []T, key func(T) string) Changes {
 
 func nameOf(v any) string { return reflect.ValueOf(v).FieldByName("Name").String() }
 
-// desired is a value without what was only observed, and without its name.
-func desired(kind string, v any) any {
-	out := reflect.New(reflect.TypeOf(v)).Elem()
-	out.Set(reflect.ValueOf(v))
-	for _, f := range fieldsOf(out.Type()) {
-		if slices.Contains(observed[kind], f.name) {
-			out.FieldByIndex(f.index).SetZero()
-		}
-	}
-	return out.Interface()
+// desired is a value in the form of a file, without what was only observed.
+func desired(kind string, v reflect.Value) string {
+	w := &yamlWriter{}
+	w.fields(v, observed[kind])
+	return w.String()
 }
 
 func diffFields(kind, name string, old, wanted reflect.Value) Changes {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,9 +96,10 @@ func said(f field, v reflect.Value) bool {
 
 // bare says that a text is written as the number that it is.
 func bare(v reflect.Value) bool {
-	e, is := v.Interface().(Effect)
-	return is && e.number()
+	return v.Type() == effectType && Effect(v.String()).number()
 }
+
+var effectType = reflect.TypeFor[Effect]()
 
 type yamlWriter struct{ strings.Builder }
 
@@ -154,8 +154,10 @@ func (w *yamlWriter) flow(v reflect.Value) {
 			return
 		}
 		w.WriteString(scalar(v.String()))
-	case reflect.Bool, reflect.Int:
-		fmt.Fprint(w, v.Interface())
+	case reflect.Bool:
+		w.WriteString(strconv.FormatBool(v.Bool()))
+	case reflect.Int:
+		w.WriteString(strconv.FormatInt(v.Int(), 10))
 	case reflect.Slice:
 		w.WriteByte('[')
 		for i := range v.Len() {
@@ -172,19 +174,29 @@ func (w *yamlWriter) flow(v reflect.Value) {
 		}
 		w.WriteByte('}')
 	case reflect.Struct:
-		w.WriteByte('{')
-		written := 0
-		for _, f := range fieldsOf(v.Type()) {
-			if !said(f, v.FieldByIndex(f.index)) {
-				continue
-			}
-			w.comma(written)
-			written++
-			w.WriteString(f.name + ": ")
-			w.flow(v.FieldByIndex(f.index))
-		}
-		w.WriteByte('}')
+		w.fields(v, nil)
 	}
+}
+
+// fields writes a record on one line; those of the names in zero as if nothing were in them.
+func (w *yamlWriter) fields(v reflect.Value, zero []string) {
+	w.WriteByte('{')
+	written := 0
+	for _, f := range fieldsOf(v.Type()) {
+		value := v.FieldByIndex(f.index)
+		if len(zero) > 0 && slices.Contains(zero, f.name) {
+			value = reflect.Zero(value.Type())
+		}
+		if !said(f, value) {
+			continue
+		}
+		w.comma(written)
+		written++
+		w.WriteString(f.name)
+		w.WriteString(": ")
+		w.flow(value)
+	}
+	w.WriteByte('}')
 }
 
 func (w *yamlWriter) comma(i int) {
@@ -202,14 +214,58 @@ func sortedKeys(v reflect.Value) []string {
 	return keys
 }
 
-// plain is text that every YAML reader takes for text: it starts with a letter and is
-// none of the words below, which some take for something else.
-var plain = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_./-]*$|^[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(/[0-9]{1,2})?$|^[0-9]+(ms|s|m|h)$`)
+// plain reports whether a text is one that every YAML reader takes for text: it starts with a letter and has letters, digits
+// and _ . / - in it, or is an address or prefix of IPv4, or a duration. taken has the words that it is not.
+func plain(s string) bool {
+	if s == "" {
+		return false
+	}
+	if c := s[0]; c < '0' || c > '9' {
+		for i := range len(s) {
+			if c := s[i]; !isLetter(c) && (i == 0 || (c < '0' || c > '9') && c != '_' && c != '.' && c != '/' && c != '-') {
+				return false
+			}
+		}
+		return true
+	}
+	switch rest := strings.TrimLeft(s, digits); rest {
+	case "ms", "s", "m", "h":
+		return true
+	}
+	return quad(s)
+}
+
+const digits = "0123456789"
+
+func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
+
+// quad reports whether a text is four numbers of up to three digits with points between, and behind them perhaps a slash and
+// one of up to two.
+func quad(s string) bool {
+	for part := range 5 {
+		rest := strings.TrimLeft(s, digits)
+		n := len(s) - len(rest)
+		if n == 0 || n > 3 || part == 4 && n > 2 {
+			return false
+		}
+		switch {
+		case part >= 3 && rest == "":
+			return true
+		case rest == "" || part < 3 && rest[0] != '.' || part == 3 && rest[0] != '/':
+			return false
+		}
+		s = rest[1:]
+	}
+	return false
+}
 
 var taken = []string{"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"}
 
+// takenMost is the length of the longest of them.
+const takenMost = 5
+
 func scalar(s string) string {
-	if plain.MatchString(s) && !slices.Contains(taken, strings.ToLower(s)) {
+	if plain(s) && (len(s) > takenMost || !slices.Contains(taken, strings.ToLower(s))) {
 		return s
 	}
 	return quoted(s)

@@ -49,6 +49,9 @@ func (n *Node) ProposeFor(ctx context.Context, by string, term uint64, key strin
 		}
 		return fsm.Result{}, err
 	}
+	if len(c.Body) >= knownFrom {
+		defer n.Machine.expect(&c)()
+	}
 	f, err := wait(ctx, func() raft.ApplyFuture { return n.raft.Apply(raw, applyTimeout) })
 	if err != nil {
 		if errors.Is(err, raft.ErrLeadershipTransferInProgress) {
