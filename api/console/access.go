@@ -37,13 +37,14 @@ func createToken(v *visit) (outcome, error) {
 	if text := strings.TrimSpace(f.Get("ttl")); text != "" {
 		d, err := time.ParseDuration(text)
 		if err != nil || d < time.Minute {
-			return outcome{To: "/tokens"}, problemf(400, "the life %q is not a duration of a minute or more, such as 720h", clip(text))
+			err = problemf(400, "the life %q is not a duration of a minute or more, such as 720h", clip(text))
+			return outcome{To: "/tokens", Page: v.again(err, tokensPage)}, err
 		}
 		spec.TTLSeconds = int64(d / time.Second)
 	}
 	var made api.AccessToken
 	if err := v.post(v.ctx, "/v1/access-tokens", spec, &made, ""); err != nil {
-		return outcome{To: "/tokens"}, err
+		return outcome{To: "/tokens", Page: v.again(err, tokensPage)}, err
 	}
 	return outcome{Page: &page{Title: "Token " + made.Name, Tab: "tokens", Name: "token-made", Data: made, Form: true}}, nil
 }

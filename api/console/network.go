@@ -33,7 +33,7 @@ func createSubnet(v *visit) (outcome, error) {
 	f := v.r.PostForm
 	spec := api.SubnetSpec{Name: f.Get("name"), CIDR: strings.TrimSpace(f.Get("cidr")), VPC: f.Get("vpc"), Gateway: strings.TrimSpace(f.Get("gateway")), Reserved: words(f.Get("reserved"))}
 	err := v.send(v.ctx, http.MethodPost, "/v1/subnets", nil, spec, nil, v.key)
-	return outcome{To: "/subnets", Did: "created"}, err
+	return outcome{To: "/subnets", Did: "created", Page: v.again(err, subnetsPage)}, err
 }
 
 // words are what stands between spaces and commas.

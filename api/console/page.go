@@ -41,6 +41,8 @@ type page struct {
 	Problem *api.Problem
 	// Form says that the page is one that somebody fills in: it is not replaced under the hands.
 	Form bool
+	// Typed is the form that was refused: the page shows it as it was filled in, but for secrets.
+	Typed url.Values
 }
 
 // view is what a template is given.
@@ -108,7 +110,7 @@ func (c *Console) change(pattern string, do func(*visit) (outcome, error)) {
 		out, err := do(v)
 		switch {
 		case err != nil && out.Page != nil:
-			out.Page.Problem = asProblem(err)
+			out.Page.Problem, out.Page.Typed = asProblem(err), v.r.PostForm
 			out.Page.Status = out.Page.Problem.Status
 			c.render(w, v, out.Page)
 		case err != nil:
@@ -125,6 +127,20 @@ func (c *Console) change(pattern string, do func(*visit) (outcome, error)) {
 
 // formMax is the most bytes of a form.
 const formMax = 64 << 10
+
+// again is a page with its form as it was filled in, for a change that was refused; nil where nothing was refused, or the page
+// cannot be shown.
+func (v *visit) again(err error, show func(*visit) (*page, error)) *page {
+	if err == nil {
+		return nil
+	}
+	p, failed := show(v)
+	if failed != nil {
+		return nil
+	}
+	p.Form = true
+	return p
+}
 
 // withDid adds the name of a sentence to an address.
 func withDid(to, did string) string {

@@ -36,7 +36,8 @@ func createGroup(v *visit) (outcome, error) {
 	f := v.r.PostForm
 	hard := f.Get("soft") != "yes"
 	spec := api.GroupSpec{Name: f.Get("name"), Kind: f.Get("kind"), Hard: &hard, HAVIPs: words(f.Get("havips"))}
-	return outcome{To: "/groups", Did: "created"}, v.post(v.ctx, "/v1/groups", spec, nil, v.key)
+	err := v.post(v.ctx, "/v1/groups", spec, nil, v.key)
+	return outcome{To: "/groups", Did: "created", Page: v.again(err, groupsPage)}, err
 }
 
 // checksData is the checks and what they say of each node.
@@ -72,10 +73,12 @@ func createCheck(v *visit) (outcome, error) {
 		}
 		var err error
 		if *n.to, err = strconv.Atoi(text); err != nil {
-			return outcome{To: "/checks"}, problemf(http.StatusBadRequest, "%s %q is not a whole number", n.name, clip(text))
+			err = problemf(http.StatusBadRequest, "%s %q is not a whole number", n.name, clip(text))
+			return outcome{To: "/checks", Page: v.again(err, checksPage)}, err
 		}
 	}
-	return outcome{To: "/checks", Did: "created"}, v.post(v.ctx, "/v1/checks", spec, nil, v.key)
+	err := v.post(v.ctx, "/v1/checks", spec, nil, v.key)
+	return outcome{To: "/checks", Did: "created", Page: v.again(err, checksPage)}, err
 }
 
 func webhooksPage(v *visit) (*page, error) {
@@ -89,5 +92,6 @@ func webhooksPage(v *visit) (*page, error) {
 func createWebhook(v *visit) (outcome, error) {
 	f := v.r.PostForm
 	spec := api.WebhookSpec{Name: f.Get("name"), URL: strings.TrimSpace(f.Get("url")), Events: words(f.Get("events")), Secret: f.Get("secret")}
-	return outcome{To: "/webhooks", Did: "created"}, v.post(v.ctx, "/v1/webhooks", spec, nil, v.key)
+	err := v.post(v.ctx, "/v1/webhooks", spec, nil, v.key)
+	return outcome{To: "/webhooks", Did: "created", Page: v.again(err, webhooksPage)}, err
 }
