@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -106,6 +107,9 @@ func FuzzDecodeCommand(f *testing.F) {
 	s := trio(f).state
 	f.Fuzz(func(t *testing.T, entry []byte) {
 		c, err := DecodeCommand(entry)
+		if again, errKnown := DecodeKnown(entry, &c); (err == nil) != (errKnown == nil) || err == nil && !reflect.DeepEqual(again, c) {
+			t.Fatalf("%q: read with the body known: %+v, %v; without: %+v, %v", entry, again, errKnown, c, err)
+		}
 		if err != nil {
 			if !errors.Is(err, ErrCommandCorrupt) && !errors.Is(err, ErrCommandVersion) {
 				t.Fatalf("an error without a name: %v", err)
