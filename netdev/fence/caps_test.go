@@ -21,6 +21,11 @@ var capNumbers = map[string]int{
 // withCapabilities drops all but the named capabilities and then proves the hook.
 func withCapabilities(names, hook string, fail func(error) int) int {
 	if os.Getenv("FENCE_AGAIN") == "" {
+		// As LimitMEMLOCK=infinity of the unit does: before Linux 5.11 eBPF is counted against it.
+		infinite := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+		if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &infinite); err != nil {
+			return fail(err)
+		}
 		if err := keepOnly(names); err != nil {
 			return fail(err)
 		}

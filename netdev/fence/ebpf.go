@@ -75,7 +75,7 @@ func newBPF(cfg Config, hookName string) (kernelSide, error) {
 		return nil, err
 	}
 	if err := rlimit.RemoveMemlock(); err != nil { // before Linux 5.11 only
-		return nil, fmt.Errorf("fence: memory limit: %w", err)
+		return nil, fmt.Errorf("fence: before Linux 5.11 eBPF is counted against RLIMIT_MEMLOCK: set LimitMEMLOCK=infinity, or give CAP_SYS_RESOURCE: %w", err)
 	}
 	h, err := hookNamed(cfg, hookName)
 	if err != nil {
