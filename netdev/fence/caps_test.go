@@ -23,7 +23,7 @@ func withCapabilities(names, hook string, fail func(error) int) int {
 	if os.Getenv("FENCE_AGAIN") == "" {
 		// As LimitMEMLOCK=infinity of the unit does: before Linux 5.11 eBPF is counted against it.
 		infinite := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
-		if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &infinite); err != nil {
+		if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &infinite); err != nil && !kernelFrom([2]int{5, 11}) {
 			return fail(err)
 		}
 		if err := keepOnly(names); err != nil {
@@ -86,10 +86,13 @@ func TestCapabilities(t *testing.T) {
 				w.name = c.hook
 				w.kernelHas()
 				w.wire()
-				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), "FENCE_TEST_CHILD=caps", "FENCE_CAPS="+c.caps, "FENCE_HOOK="+c.hook,
-					"FENCE_INDEX="+strconv.Itoa(index(w.eni)))
-				out, err := cmd.CombinedOutput()
+				out, err := capsChild(c.caps, c.hook, index(w.eni))
+				for range 5 {
+					if !emulated || !strings.Contains(string(out), "too slow") {
+						break
+					}
+					out, err = capsChild(c.caps, c.hook, index(w.eni))
+				}
 				t.Logf("%s", out)
 				if (err == nil) != (c.want != refused) || !strings.Contains(string(out), c.want) {
 					t.Errorf("%v: %s", err, out)
@@ -100,4 +103,10 @@ func TestCapabilities(t *testing.T) {
 			})
 		})
 	}
+}
+
+func capsChild(caps, hook string, device int) ([]byte, error) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "FENCE_TEST_CHILD=caps", "FENCE_CAPS="+caps, "FENCE_HOOK="+hook, "FENCE_INDEX="+strconv.Itoa(device))
+	return cmd.CombinedOutput()
 }

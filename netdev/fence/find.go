@@ -248,6 +248,9 @@ func leftovers(cfg Config, f kernelSide) (left []kernelSide, err error) {
 			continue
 		}
 		old, e := openGroup(cfg, g)
+		if errors.Is(e, unix.ENOENT) {
+			continue // gone since it was listed: the maps live as long as a program that uses them
+		}
 		if e != nil {
 			return left, e
 		}
@@ -272,6 +275,9 @@ func Find(owner string) ([]Fence, error) {
 			continue
 		}
 		f, e := openGroup(cfg, g)
+		if errors.Is(e, unix.ENOENT) {
+			continue // gone since it was listed
+		}
 		if e != nil {
 			err = errors.Join(err, e)
 			continue

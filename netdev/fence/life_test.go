@@ -246,6 +246,9 @@ func TestThousand(t *testing.T) {
 // TestUserNamespace: no privilege but a namespace's own. eBPF is refused, so New
 // falls back and says why.
 func TestUserNamespace(t *testing.T) {
+	if !kernelFrom([2]int{5, 16}) {
+		t.Skip("what is left there without eBPF is nftables, which needs Linux 5.16")
+	}
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "FENCE_TEST_CHILD=userns")
 	cmd.SysProcAttr = &syscall.SysProcAttr{

@@ -20,6 +20,7 @@ import (
 // and the fence work all the same.
 func TestReadOnly(t *testing.T) {
 	eachKind(t, func(w *world) {
+		w.kernelHas()
 		w.must("no bpffs", unix.Mount("tmpfs", "/sys/fs/bpf", "tmpfs", unix.MS_RDONLY, ""))
 		w.must("read-only", unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
 		hook := w.hook

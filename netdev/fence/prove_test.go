@@ -13,6 +13,7 @@ import (
 // TestProve proves each hook, leaves nothing, and is quick.
 func TestProve(t *testing.T) {
 	eachKind(t, func(w *world) {
+		w.kernelHas()
 		before, err := netlink.LinkList()
 		w.must("links", err)
 		hook := w.hook
