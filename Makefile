@@ -53,7 +53,7 @@ install: build ## put program, unit, manual and completions below DESTDIR (defau
 	$(BIN)/havip-cluster completion bash > $(DESTDIR)/usr/share/bash-completion/completions/havip-cluster
 	$(BIN)/havip-cluster completion zsh > $(DESTDIR)/usr/share/zsh/vendor-completions/_havip-cluster
 	$(BIN)/havip-cluster completion fish > $(DESTDIR)/usr/share/fish/vendor_completions.d/havip-cluster.fish
-	install -m 0644 README.md CHANGELOG.md docs/operating.md docs/security.md docs/keys.md $(DESTDIR)/usr/share/doc/havip-cluster/
+	install -m 0644 README.md CHANGELOG.md docs/*.md $(DESTDIR)/usr/share/doc/havip-cluster/
 	install -m 0644 packaging/copyright $(DESTDIR)/usr/share/doc/havip-cluster/copyright
 	install -D -m 0644 LICENSE $(DESTDIR)/usr/share/licenses/havip-cluster/LICENSE
 	cp -r docs/monitoring docs/runbooks $(DESTDIR)/usr/share/doc/havip-cluster/

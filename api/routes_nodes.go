@@ -65,7 +65,7 @@ type nodeBody struct {
 type nodeRemove struct {
 	Key
 	Name  string `path:"name" doc:"Name or id"`
-	Force bool   `query:"force" doc:"Do not talk with the node; its lease is waited for all the same"`
+	Force bool   `query:"force" doc:"Also when too few other voters are seen alive for a majority, or a HAVIP loses its last possible owner"`
 	// KeepCA is of use when the node has the CA's key.
 	KeepCA bool `query:"keep_ca" doc:"Do not replace the CA although the node has its key"`
 }

@@ -56,8 +56,8 @@ func rights(context.Context, Options) []Finding {
 			out = append(out, fault("rights", "run as root, or give the unit or container "+n.name, "%s is missing, which %s need", n.name, n.what))
 		}
 	}
-	if have&(1<<unix.CAP_BPF) == 0 && have&(1<<unix.CAP_SYS_ADMIN) == 0 {
-		out = append(out, warning("rights", "give it CAP_BPF", "neither CAP_BPF nor CAP_SYS_ADMIN: only the nftables fence is possible"))
+	if have&(1<<unix.CAP_SYS_ADMIN) == 0 { // CAP_BPF makes programs, but finds none again
+		out = append(out, warning("rights", "give it CAP_SYS_ADMIN", "without CAP_SYS_ADMIN only the nftables fence is possible"))
 	}
 	if len(out) == 0 {
 		out = append(out, ok("rights", "all capabilities that a node needs"))

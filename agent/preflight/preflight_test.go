@@ -205,7 +205,7 @@ func TestRightsAreNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"CAP_NET_ADMIN is missing", "CAP_NET_RAW is missing", "CAP_BPF"} {
+	for _, name := range []string{"CAP_NET_ADMIN is missing", "CAP_NET_RAW is missing", "without CAP_SYS_ADMIN"} {
 		if !strings.Contains(string(out), name) {
 			t.Errorf("%q is not in %s", name, out)
 		}

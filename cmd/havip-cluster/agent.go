@@ -21,8 +21,8 @@ func newAgentCommand(g *globals) *cobra.Command {
 		Short: "Run this node in the foreground",
 		Long: "Run this node in the foreground. Logs go to stderr.\n\n" +
 			"SIGTERM or SIGINT hands every HAVIP over to another node and then stops; a second one stops at once.\n\n" +
-			"The agent runs under a guard, a parent that only waits: should the agent die, the guard takes its HAVIPs\n" +
-			"off and reports its session released, so that failover does not wait for the lease to run out.",
+			"The agent runs under a guard, a parent that renews the lease with real-time priority: should the agent die, the guard\n" +
+			"takes its HAVIPs off and reports its session released, so that failover does not wait for the lease to run out.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config, err := agent.LoadConfig(configFile)
@@ -50,7 +50,7 @@ func newAgentCommand(g *globals) *cobra.Command {
 			return guard.Run(g.dataDir, choice, log)
 		},
 	}
-	cmd.Flags().StringVar(&configFile, "config", "", "configuration file (YAML: log, log_format, check_gateway, hooks); read again at SIGHUP")
+	cmd.Flags().StringVar(&configFile, "config", "", "configuration file (YAML: log, log_format, check_gateway, checks, hooks, provider, webhook_allow); read again at SIGHUP")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what Raft and gossip do, too")
 	cmd.Flags().BoolVar(&noFence, "no-fence", false, "do without the kernel's fence: only this process then ends a lease in time (for kernels without eBPF and nftables)")
 	cmd.Flags().Var(&choice, "fence", "take this kind of fence alone, and refuse to start without it")

@@ -99,7 +99,7 @@ func newApplyCommand(g *globals) *cobra.Command {
 		}
 		return g.change(ctx, c, o, s, objects(m), func(o api.ApplyOptions) (api.Applied, error) { return c.Apply(ctx, data, o) })
 	}))
-	c.Long = "Subnets, HAVIPs, groups, checks and webhooks that the file names are made or changed; others stay, unless --prune deletes them.\n" +
+	c.Long = "What the file names is made or changed: subnets, HAVIPs, groups, checks, webhooks, wishes about nodes, limits. The rest stays, unless --prune deletes it.\n" +
 		"The diff is on stderr before the change, the result on stdout: how many objects were created, changed and deleted, and how many of the file\n" +
 		"stay as they are. A file that names the revision that it was exported at is refused when the configuration has changed since; without that\n" +
 		"line it is not.\n\n" + manyChanges

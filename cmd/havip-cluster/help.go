@@ -79,11 +79,11 @@ var examples = map[string][]string{
 	"havip unbind-eip":   {"havip unbind-eip web"},
 	"havip update":       {"havip update web --priority 7 --prefer node-1=100", "havip update web --range any"},
 
-	"keys install":       {"keys install certificate.pem"},
+	"keys install":       {"keys install node-4.crt"},
 	"keys renew-offline": {"keys renew-offline"},
 	"keys request":       {"keys request"},
 	"keys rotate":        {"keys rotate gossip", "keys rotate node --node node-2", "keys rotate ca"},
-	"keys sign":          {"keys sign request.pem"},
+	"keys sign":          {"keys sign node-4.req --node node-4"},
 	"keys status":        {"keys status"},
 
 	"node activate":    {"node activate node-2"},

@@ -141,7 +141,7 @@ func newKeysRenewOfflineCommand(g *globals) *cobra.Command {
 		defer unlock()
 		ca := id.Authority()
 		if ca == nil {
-			return fmt.Errorf("this node has not the CA's key; make a request with %s, sign it at a node that has it with `havip-cluster keys sign`, and bring the answer back to `havip-cluster keys install`", g.self("keys request"))
+			return fmt.Errorf("this node has not the CA's key; make a request with %s, sign it at a node that has it with `havip-cluster keys sign FILE --node NAME`, and bring the answer back to `havip-cluster keys install`", g.self("keys request"))
 		}
 		csr, key, err := identity.NewCSR()
 		if err != nil {
@@ -160,7 +160,7 @@ func newKeysRenewOfflineCommand(g *globals) *cobra.Command {
 	c.Long = c.Short + ".\n\n" +
 		"A certificate that ended less than 90 days ago needs none of this: start the agents, they elect a leader and renew.\n" +
 		"Beyond that the members refuse each other. The agent of this node has to be stopped. A node without the CA's key\n" +
-		"gets its certificate by file: `keys request` there, `keys sign FILE` at a node with the key, `keys install FILE` there."
+		"gets its certificate by file: `keys request` there, `keys sign FILE --node NAME` at a node with the key, `keys install FILE` there."
 	c.Flags().DurationVar(&life, "life", 0, "how long the certificate is made for (default: 2 years)")
 	return c
 }
@@ -175,7 +175,7 @@ func newKeysRequestCommand(g *globals) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		g.next("carry it to a node that has the CA's key, and there: `havip-cluster keys sign FILE`")
+		g.next("carry it to a node that has the CA's key, and there: `havip-cluster keys sign FILE --node NAME`")
 		return printJSON(g.stdout, keyRequest{Cluster: id.ClusterID, Node: id.NodeID, Name: id.Name, Address: id.Advertise, CSR: string(csr)})
 	})
 }

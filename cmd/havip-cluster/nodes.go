@@ -90,7 +90,7 @@ func newNodeRemoveCommand(g *globals) *cobra.Command {
 			return err
 		}))
 	c.Flags().BoolVar(&keepCA, "keep-ca", false, "do not replace the CA although the node has its key")
-	c.Flags().BoolVar(&force, "force", false, "do not talk with the node; its lease is waited for all the same")
+	c.Flags().BoolVar(&force, "force", false, "also when too few other voters are seen alive for a majority, or a HAVIP loses its last possible owner")
 	return c
 }
 

@@ -141,7 +141,7 @@ func newStatusCommand(g *globals) *cobra.Command {
 		return g.watchStatus(ctx, c, watchPause)
 	})
 	c.Flags().BoolVar(&watch, "watch", false, "look again every second, at what the asked node knows; into a pipe one line when it has changed")
-	c.Flags().BoolVar(&byHealth, "exit-code", false, "end with 0 when all is well, 5 when it is yellow and 6 when it is red")
+	c.Flags().BoolVar(&byHealth, "exit-code", false, "end with 0 when all is well, 5 when it is yellow, 6 when it is red, 3 when no leader or no agent answers")
 	c.MarkFlagsMutuallyExclusive("watch", "exit-code")
 	c.Example = "  havip-cluster status\n  havip-cluster status --exit-code >/dev/null || alert"
 	return c

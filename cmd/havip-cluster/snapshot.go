@@ -92,7 +92,7 @@ func newSnapshotRestoreCommand(g *globals) *cobra.Command {
 		return g.change(ctx, c, o, show, -1, func(o api.ApplyOptions) (api.Applied, error) { return c.Apply(ctx, file, o) })
 	}))
 	c.Long = c.Short + ", whole or not at all, with a diff before the change.\n\n" +
-		"Subnets, HAVIPs, groups and the wishes about nodes come back, and what the snapshot does not name is deleted. Owners, sessions\n" +
+		"Subnets, HAVIPs, groups, checks, webhooks, limits and the wishes about nodes come back, and what the snapshot does not name is deleted. Owners, sessions\n" +
 		"and epochs never do: a cluster that went back in time could give a HAVIP two owners. `recover` is for the loss of the cluster.\n\n" + manyChanges
 	show.register(c)
 	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "only say what would change")

@@ -33,7 +33,7 @@ type Sandbox struct {
 // difference in a lab; each with the reason. Any other setting that is not known is an error, so
 // that the unit and its rebuilt form cannot drift apart.
 var notSandbox = map[string]string{
-	"Type": "", "NotifyAccess": "", "ExecStart": "", "ExecStopPost": "", "Restart": "", "RestartSec": "", "TimeoutStopSec": "", "KillMode": "", "OOMPolicy": "",
+	"Type": "", "NotifyAccess": "", "ExecStart": "", "ExecReload": "", "ExecStopPost": "", "Restart": "", "RestartSec": "", "TimeoutStopSec": "", "KillMode": "", "OOMPolicy": "",
 	"LimitMEMLOCK": "the lab's is as large", "LimitNOFILE": "no scenario comes near it", "LimitRTPRIO": "root with CAP_SYS_NICE needs none", "OOMScoreAdj": "", "OOMScoreAdjust": "", "Nice": "the agent sets it itself",
 	"StateDirectory": "the lab's data directory takes its place", "StateDirectoryMode": "", "UMask": "the agent names modes itself",
 	"ProtectKernelModules": "CAP_SYS_MODULE and @module are left out already", "ProtectKernelLogs": "CAP_SYSLOG and @syslog are left out already",

@@ -19,7 +19,7 @@ const (
 const (
 	leaseMax   = 60 * time.Second
 	raftMax    = 5 * time.Second // an election slower than this only prolongs an outage
-	renewShare = 5               // renewals per lease: four may be lost
+	renewShare = 5               // renewals per lease: three in a row may be lost
 	// raftShare of a lease, in tenths, is the longest Raft heartbeat with which a follower stands as soon as the lease of a
 	// leader that is gone has ended at a majority. It was last heard at most a renewal, a fifth of the lease, before
 	// it was gone, so four fifths are silence by then, and standing takes half a heartbeat of it (membership, deafShare).
