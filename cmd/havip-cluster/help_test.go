@@ -148,7 +148,7 @@ func mentioned(root *cobra.Command, text string) string {
 }
 
 // nouns are words of running text that only look like a verb of a group.
-var nouns = []string{"import keepalived|pacemaker|heartbeat", "node node-2", "node on"}
+var nouns = []string{"import keepalived|pacemaker|heartbeat|mscs", "node node-2", "node on"}
 
 // commandsIn are the command lines of a page, each up to what the shell takes.
 func commandsIn(text string) (out []string) {
