@@ -42,7 +42,7 @@ func (w *watched) noSpare() {
 // unserved: the only node of a HAVIP's range is set aside, then its owner dies while the cluster is in maintenance.
 func (w *watched) unserved() {
 	w.t.Helper()
-	w.names = map[string]string{"HAVIP": "alone", "NODE": "node-2"}
+	w.names = map[string]string{"HAVIP": "alone", "NODE": "node-3"}
 	w.CLI(1, "havip", "create", "alone", "--ip", w.Lab.Address(102).String(), "--range", "cvm:node-3")
 	w.CLI(1, "wait", "havip", "alone", "--owned", "--timeout", "20s")
 	w.CLI(1, "node", "standby", "node-3")
