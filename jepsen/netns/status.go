@@ -12,7 +12,7 @@ type Placement struct {
 	Name    string  `json:"name"`
 	IP      string  `json:"ip"`
 	Subnet  string  `json:"subnet"`
-	State   string  `json:"state"` // AVAILABLE (owned) or UNBIND
+	State   string  `json:"state"` // AVAILABLE (served), PENDING (owned) or UNBIND
 	ENI     *string `json:"eni"`
 	Node    *string `json:"node"`
 	Session uint64  `json:"session"`

@@ -53,18 +53,27 @@ func (b *Bed) refusal(err error) string {
 	return exit.Stderr
 }
 
-// allOn moves HAVIPs to a node, and waits until they are there.
+// allOn moves HAVIPs to a node, and waits until they are there, and served: who owns a HAVIP for the first
+// time asks the neighbours before it answers.
 func (b *Bed) allOn(node int, names ...string) {
 	b.t.Helper()
-	b.Eventually("all on "+b.Cluster.NodeName(node), func() bool {
-		owners, all := b.owners(node), true
-		for _, name := range names {
-			if owners[name] != b.Cluster.NodeName(node) {
-				all = false
-				_, _ = b.Cluster.CLI(node, "havip", "move", name, "--to", b.Cluster.NodeName(node))
+	name := b.Cluster.NodeName(node)
+	b.Eventually("all on "+name, func() bool {
+		list, err := b.Cluster.PlacementAt(node, false)
+		if err != nil {
+			return false
+		}
+		served := 0
+		for _, p := range list {
+			switch {
+			case !slices.Contains(names, p.Name):
+			case p.Owner() != name:
+				_, _ = b.Cluster.CLI(node, "havip", "move", p.Name, "--to", name)
+			case p.State == "AVAILABLE":
+				served++
 			}
 		}
-		return all
+		return served == len(names)
 	})
 }
 
