@@ -41,7 +41,7 @@ func TestHAVIPWaitsForItsSubnet(t *testing.T) {
 		r, raw := w.ask(t, 1, http.MethodPost, "/v1/havips", `{"name":"far","ip":"`+ip+`"}`)
 		return r.StatusCode, string(raw), time.Since(began)
 	}
-	if status, body, took := create("10.88.0.100"); status != http.StatusBadRequest || took > subnetWait/2 {
+	if status, body, took := create("10.88.0.100"); status != http.StatusBadRequest || took >= SubnetWait {
 		t.Errorf("where all nodes have told: %d after %s: %s", status, took, body)
 	}
 	node := w.join(t, 3, fsm.RoleAgent).NodeID
@@ -53,7 +53,14 @@ func TestHAVIPWaitsForItsSubnet(t *testing.T) {
 		t.Errorf("once the node has told: %d %s", status, body)
 	}
 	w.join(t, 4, fsm.RoleAgent)
-	if status, body, took := create("10.99.0.100"); status != http.StatusBadRequest || took < subnetWait || !strings.Contains(body, "node-4 has not told of its networks yet") {
+	if status, body, took := create("10.99.0.100"); status != http.StatusBadRequest || took < SubnetWait || !strings.Contains(body, "node-4 has not told of its networks yet") {
 		t.Errorf("of a node that does not tell: %d after %s: %s", status, took, body)
+	}
+}
+
+// Where a node never tells, the refusal still arrives at the command line, which waits before it asks.
+func TestWaitsForASubnetFitIntoOneCommand(t *testing.T) {
+	if 2*SubnetWait > DefaultTimeout*2/3 {
+		t.Errorf("two waits of %v leave a command of %v no time for its answer", SubnetWait, DefaultTimeout)
 	}
 }

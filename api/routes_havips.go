@@ -197,16 +197,17 @@ func (s *Server) createHAVIP(ctx context.Context, in *havipCreate) (fsm.Result, 
 	return s.commitIf(ctx, in.Key.Key, one(cmd), func() *fsm.Refusal { return s.inUse(ctx, cmd) })
 }
 
-// subnetWait is how long a new HAVIP waits for its subnet while a node has not told of its networks, as in the first second after
-// `bootstrap`.
-const subnetWait = 5 * time.Second
+// SubnetWait is how long a new HAVIP waits for its subnet while a node has not told of its networks, as in the first second after
+// `bootstrap`. The command line waits as long before it asks; both together are less than DefaultTimeout, so that a refusal
+// arrives where a node never tells.
+const SubnetWait = 3 * time.Second
 
-// awaitSubnet waits until the subnet of a new HAVIP is known, each node has told of its networks, or subnetWait is over. Apply
+// awaitSubnet waits until the subnet of a new HAVIP is known, each node has told of its networks, or SubnetWait is over. Apply
 // judges what there is then.
 func (s *Server) awaitSubnet(ctx context.Context, cmd fsm.CreateHAVIP) {
 	watch, stop := s.Backend.Watch()
 	defer stop()
-	over := time.NewTimer(subnetWait)
+	over := time.NewTimer(SubnetWait)
 	defer over.Stop()
 	for st := s.Backend.State(); !subnetKnown(st, cmd) && len(st.Untold()) > 0; st = s.Backend.State() {
 		select {

@@ -106,7 +106,7 @@ func (a *absentPeers) ended(id raft.ServerID, term uint64, answered bool) {
 	}
 }
 
-// wait returns nil when a request of a term may be sent: its server answers, or has not failed to often enough in
+// wait returns nil when a request of a term may be sent: its server answers, or has not failed often enough in
 // that term. An error: the request is not wanted, or another one takes its place.
 func (a *absentPeers) wait(id raft.ServerID, term uint64) error {
 	a.mu.Lock()

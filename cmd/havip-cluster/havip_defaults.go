@@ -57,16 +57,13 @@ func (g *globals) fillIn(ctx context.Context, c *api.Client, spec *api.HAVIPSpec
 	return nil
 }
 
-// subnetWait is how long a new HAVIP waits for its subnet while a node has not told of its networks.
-const (
-	subnetWait = 5 * time.Second
-	subnetPoll = 100 * time.Millisecond
-)
+// subnetPoll is how often it is looked for the subnet of a new HAVIP.
+const subnetPoll = 100 * time.Millisecond
 
 // subnets are those of the cluster. While that of a new HAVIP is not among them and a node has not told of its networks, as in the
 // first second after `bootstrap`, it is waited for.
 func (g *globals) subnets(ctx context.Context, c *api.Client, spec api.HAVIPSpec) ([]api.Subnet, error) {
-	for end := time.Now().Add(subnetWait); ; {
+	for end := time.Now().Add(api.SubnetWait); ; {
 		subnets, err := c.Subnets(ctx)
 		if err != nil {
 			return nil, err
