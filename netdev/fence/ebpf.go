@@ -68,7 +68,7 @@ var _ kernelSide = (*bpfFence)(nil)
 
 // raceMax is how often newBPF starts again because another process of the owner
 // was installing the same fence.
-const raceMax = 4
+const raceMax = 8
 
 func newBPF(cfg Config, hookName string) (kernelSide, error) {
 	if err := sameBoottime(); err != nil {
@@ -106,7 +106,7 @@ func installBPF(cfg Config, h hook) (_ *bpfFence, err error) {
 		}
 	}()
 	var own *group
-	for _, g := range all {
+	for _, g := range all { // the oldest anchor first: see contested
 		if own == nil && g.owned && g.owner == f.owner && f.open(g, true) == nil {
 			own = g
 		}
@@ -119,7 +119,7 @@ func installBPF(cfg Config, h hook) (_ *bpfFence, err error) {
 	if err := errors.Join(f.load(), f.mapPage()); err != nil {
 		return nil, err
 	}
-	if err := f.anchorAlone(all); err != nil {
+	if err := f.anchorAlone(own == nil); err != nil {
 		return nil, err
 	}
 	if own != nil {
@@ -262,50 +262,71 @@ func (f *bpfFence) mapPage() (err error) {
 	return nil
 }
 
-// anchorAlone puts the anchor on lo. errChanged if a fence of this owner is there
-// that is not among those that were seen: another process was quicker.
-func (f *bpfFence) anchorAlone(seen []*group) error {
+// anchorAlone puts the anchor on lo. errChanged if another process of the owner
+// was quicker: then nothing of this one stays there. With fresh the maps are new,
+// and no other process has a program on them that it counts on.
+func (f *bpfFence) anchorAlone(fresh bool) error {
+	err := f.contested()
+	if err == nil {
+		err = f.dropAnchor()
+	}
+	if err == nil {
+		err = f.contested()
+	}
+	if errors.Is(err, errChanged) && fresh {
+		err = errors.Join(err, f.weighAnchor())
+	}
+	return err
+}
+
+// contested is the rule by which processes of one owner that come at the same
+// time agree: the fence with the oldest anchor in the line stays. New anchors go
+// to the head, so no later one is ever older, and whoever looks takes up this one
+// and no other. errChanged if it is not f's though f's is there or another one is.
+// A fence whose maps this binary cannot use is none to agree on: it is moved.
+func (f *bpfFence) contested() error {
 	line, _, err := f.hook.list(lo, ingress)
 	if err != nil {
 		return err
 	}
-	if err := f.strangers(line, seen); err != nil {
-		return err
-	}
-	if err := f.dropAnchor(); err != nil {
-		return err
-	}
-	// Of two that came at the same time, the one that is not first goes back.
-	if err := f.strangers(f.anchorLine, seen); err != nil {
-		return errors.Join(err, f.removeAll())
-	}
-	return nil
-}
-
-// strangers returns errChanged if an anchor of this owner on unknown maps is in
-// the line, behind ours or without ours.
-func (f *bpfFence) strangers(line []slot, seen []*group) error {
-	mine, other := -1, -1
-	for i, s := range line {
+	for _, s := range slices.Backward(line) {
 		if s.fixed || s.prog == 0 {
 			continue
 		}
 		p, err := f.look.at(s.prog)
+		if errors.Is(err, unix.ENOENT) {
+			return errChanged
+		}
 		if err != nil {
 			return err
 		}
-		id := p.maps[fenceMapHavips]
-		known := slices.ContainsFunc(seen, func(g *group) bool { return g.maps[fenceMapHavips] == id })
-		switch {
-		case p.name != programNames[anchor] || !p.owned || p.owner != f.owner:
-		case id == f.id:
-			mine = i
-		case !known:
-			other = i // the last one is the oldest
+		if p.name != programNames[anchor] || !p.owned || p.owner != f.owner {
+			continue
+		}
+		if p.maps[fenceMapHavips] == f.id {
+			return nil
+		}
+		other := &bpfFence{}
+		switch err := other.open(&group{maps: p.maps}, true); {
+		case errors.Is(err, unix.ENOENT):
+			return errChanged
+		case err == nil:
+			return errors.Join(errChanged, other.closeMaps())
 		}
 	}
-	if other > mine {
-		return errChanged
+	return nil
+}
+
+// weighAnchor takes f's own anchor off lo again, and nothing else.
+func (f *bpfFence) weighAnchor() error {
+	line, _, err := f.hook.list(lo, ingress)
+	if err != nil {
+		return err
+	}
+	for _, s := range line {
+		if s.prog == f.progIDs[anchor] && !s.fixed {
+			return errors.Join(f.hook.remove(lo, ingress, s), f.hook.tidy(lo))
+		}
 	}
 	return nil
 }

@@ -100,6 +100,7 @@ type place struct {
 	hook  hook
 	index int
 	dir   direction
+	nth   int // in its line, from 1
 	slot  slot
 	prog  *program
 }
@@ -112,8 +113,15 @@ type group struct {
 	at    []place // by device
 }
 
-func (g *group) anchored() bool {
-	return slices.ContainsFunc(g.at, func(p place) bool { return p.prog.name == programNames[anchor] })
+// anchored is the place of the group's anchor in the line of lo, counted from 1 at
+// the head, where the newest is; 0 if there is none.
+func (g *group) anchored() (oldest int) {
+	for _, p := range g.at {
+		if p.prog.name == programNames[anchor] {
+			oldest = max(oldest, p.nth)
+		}
+	}
+	return oldest
 }
 
 // linksMax is how often an interrupted list of the devices is asked for again.
@@ -154,16 +162,8 @@ func groups(cfg Config) ([]*group, error) {
 	for _, id := range byID {
 		all = append(all, found[id])
 	}
-	// The one with the anchor is where another process would look.
-	slices.SortStableFunc(all, func(a, b *group) int {
-		rank := func(g *group) int {
-			if g.anchored() {
-				return 0
-			}
-			return 1
-		}
-		return cmp.Compare(rank(a), rank(b))
-	})
+	// The one with the oldest anchor is where another process would look.
+	slices.SortStableFunc(all, func(a, b *group) int { return cmp.Compare(b.anchored(), a.anchored()) })
 	return all, nil
 }
 
@@ -175,7 +175,7 @@ func (l programCache) collect(h hook, index int, dir direction, found map[ebpf.M
 	if err != nil {
 		return err
 	}
-	for _, s := range line {
+	for i, s := range line {
 		if s.fixed || s.prog == 0 {
 			continue
 		}
@@ -197,7 +197,7 @@ func (l programCache) collect(h hook, index int, dir direction, found map[ebpf.M
 		}
 		maps.Copy(g.maps, p.maps)
 		g.owner, g.owned = p.owner, g.owned || p.owned
-		g.at = append(g.at, place{h, index, dir, s, p})
+		g.at = append(g.at, place{h, index, dir, i + 1, s, p})
 	}
 	return nil
 }
