@@ -205,5 +205,6 @@ var catalogue = []bug{
 	{"tencent-lost-answer", "cloud: a lost answer is judged by a look", []catcher{{"provider/tencent", "^TestLostAnswer$", fails}}},
 	{"fence-not-shut", "fence: shut means silent", []catcher{{"netdev/fence", "^TestStates$|^TestFrameTable$", fails}}},
 	{"fence-link", "fence: outlives the process", []catcher{{"netdev/fence", "^TestKilled$", fails}}},
+	{"fence-any-anchor", "fence: processes of one owner agree on the oldest anchor", []catcher{{"netdev/fence", "^TestOldestAnchorStays$", fails}}},
 	{"fence-stale-timeout", "fence: the clock is read after the transaction", []catcher{{"netdev/fence", "^TestStoppedInTransaction$", fails}}},
 }
