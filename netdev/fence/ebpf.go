@@ -105,12 +105,7 @@ func installBPF(cfg Config, h hook) (_ *bpfFence, err error) {
 			err = errors.Join(err, f.Close())
 		}
 	}()
-	var own *group
-	for _, g := range all { // the oldest anchor first: see contested
-		if own == nil && g.owned && g.owner == f.owner && f.open(g, true) == nil {
-			own = g
-		}
-	}
+	own := f.takeUp(all)
 	if own == nil {
 		if err := f.create(); err != nil {
 			return nil, err
@@ -279,42 +274,31 @@ func (f *bpfFence) anchorAlone(fresh bool) error {
 	return err
 }
 
-// contested is the rule by which processes of one owner that come at the same
-// time agree: the fence with the oldest anchor in the line stays. New anchors go
-// to the head, so no later one is ever older, and whoever looks takes up this one
-// and no other. errChanged if it is not f's though f's is there or another one is.
-// A fence whose maps this binary cannot use is none to agree on: it is moved.
-func (f *bpfFence) contested() error {
-	line, _, err := f.hook.list(lo, ingress)
-	if err != nil {
-		return err
-	}
-	for _, s := range slices.Backward(line) {
-		if s.fixed || s.prog == 0 {
-			continue
-		}
-		p, err := f.look.at(s.prog)
-		if errors.Is(err, unix.ENOENT) {
-			return errChanged
-		}
-		if err != nil {
-			return err
-		}
-		if p.name != programNames[anchor] || !p.owned || p.owner != f.owner {
-			continue
-		}
-		if p.maps[fenceMapHavips] == f.id {
-			return nil
-		}
-		other := &bpfFence{}
-		switch err := other.open(&group{maps: p.maps}, true); {
-		case errors.Is(err, unix.ENOENT):
-			return errChanged
-		case err == nil:
-			return errors.Join(errChanged, other.closeMaps())
+// takeUp is the rule by which processes of one owner that come at the same time
+// agree: of the fences whose maps this binary can use, the one with the oldest
+// anchor stays, which groups puts first. New anchors go to the head of the line, so
+// none becomes older later. f has its maps open then; nil if there is none. Fences
+// with other maps are none to agree on: they are moved.
+func (f *bpfFence) takeUp(all []*group) *group {
+	for _, g := range all {
+		if g.owned && g.owner == f.owner && f.open(g, true) == nil {
+			return g
 		}
 	}
 	return nil
+}
+
+// contested returns errChanged if the fence that stays is another one than f.
+func (f *bpfFence) contested() error {
+	all, err := groups(f.cfg)
+	if err != nil {
+		return err
+	}
+	other := &bpfFence{owner: f.owner}
+	if g := other.takeUp(all); g != nil && other.id != f.id {
+		err = errChanged
+	}
+	return errors.Join(err, other.closeMaps())
 }
 
 // weighAnchor takes f's own anchor off lo again, and nothing else.
