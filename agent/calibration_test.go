@@ -40,6 +40,9 @@ func TestADiskThatHangs(t *testing.T) {
 		})
 	}
 	all.Wait()
+	for end := time.Now().Add(nodeWait); runs.Load() == 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
 	if n := runs.Load(); n != 1 {
 		t.Errorf("%d flushes hang", n)
 	}

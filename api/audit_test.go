@@ -128,7 +128,7 @@ func TestRefusalsAreBounded(t *testing.T) {
 // The stream has what comes after it began.
 func TestFollowAudit(t *testing.T) {
 	w := newWorld(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://local/v1/audit?follow=true", nil)
 	must(t, err)

@@ -23,7 +23,7 @@ func TestATestIsSentOnce(t *testing.T) {
 		socket := filepath.Join(t.TempDir(), "s")
 		l, err := net.Listen("unix", socket)
 		must(t, err)
-		s := &httptest.Server{Listener: l, Config: &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		s := &httptest.Server{Listener: l, Config: &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			asked.Add(1)
 			w.Header().Set("Content-Type", "application/problem+json")
 			w.WriteHeader(http.StatusBadGateway)
@@ -31,8 +31,14 @@ func TestATestIsSentOnce(t *testing.T) {
 		})}}
 		s.Start()
 		c := NewLocalClient(socket)
-		c.Timeout = 2 * time.Second
-		_, err = c.TestWebhook(t.Context(), "ops")
+		c.Timeout = 20 * time.Second
+		for range 3 { // a busy host may have taken all the time that there is for another try
+			asked.Store(0)
+			_, err = c.TestWebhook(t.Context(), "ops")
+			if row.once || asked.Load() > 1 {
+				break
+			}
+		}
 		s.Close()
 		if err == nil || !strings.Contains(err.Error(), "nobody listens") || (asked.Load() == 1) != row.once {
 			t.Errorf("%s: asked %d times: %v", row.code, asked.Load(), err)

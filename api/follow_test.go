@@ -14,7 +14,7 @@ import (
 // TestFollow reads the journal, and then what happens while it is read.
 func TestFollow(t *testing.T) {
 	w := newWorld(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	var seen []Event
 	enough := errors.New("enough")
@@ -58,7 +58,7 @@ func TestFollowGap(t *testing.T) {
 		both := on
 		w.ask(t, 0, "PATCH", "/v1/nodes/node-2", string(mustJSON(NodeChange{Standby: &both, Maintenance: &both})))
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	stop := errors.New("stop")
 	at := cursor{index: 3, seen: 1}

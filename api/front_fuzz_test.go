@@ -120,7 +120,7 @@ func FuzzFront(f *testing.F) {
 		}
 		conn := l.connect(t)
 		defer conn.Close()
-		must(t, conn.SetDeadline(time.Now().Add(3*time.Second)))
+		must(t, conn.SetDeadline(time.Now().Add(headerTimeout*9/10)))
 		_, _ = conn.Write(b) // it may be closed before the end
 		_ = conn.CloseWrite()
 		answer, err := io.ReadAll(conn)

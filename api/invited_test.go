@@ -41,19 +41,34 @@ func TestHAVIPWaitsForItsSubnet(t *testing.T) {
 		r, raw := w.ask(t, 1, http.MethodPost, "/v1/havips", `{"name":"far","ip":"`+ip+`"}`)
 		return r.StatusCode, string(raw), time.Since(began)
 	}
-	if status, body, took := create("10.88.0.100"); status != http.StatusBadRequest || took >= SubnetWait {
+	status, body, took := create("10.88.0.100")
+	for range 2 {
+		if took < SubnetWait { // else a busy host stood still meanwhile, or it waits each time
+			break
+		}
+		status, body, took = create("10.88.0.100")
+	}
+	if status != http.StatusBadRequest || took >= SubnetWait {
 		t.Errorf("where all nodes have told: %d after %s: %s", status, took, body)
 	}
-	node := w.join(t, 3, fsm.RoleAgent).NodeID
-	go func() {
-		time.Sleep(300 * time.Millisecond)
-		w.log.apply(t, fsm.ReportENIs{Node: node, ENIs: []fsm.ENI{{Device: "eth0", MAC: "02:00:00:00:00:03", Primary: true, Up: true, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.88.0.13/24")}}}}, "")
-	}()
-	if status, body, _ := create("10.88.0.100"); status != http.StatusCreated {
-		t.Errorf("once the node has told: %d %s", status, body)
+	for i := 3; ; i++ { // where a busy host stands still for as long as it waits, the next node is the one that tells
+		node := w.join(t, i, fsm.RoleAgent).NodeID
+		told := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(85 + i), 0, 13}), 24)
+		go func() {
+			time.Sleep(300 * time.Millisecond)
+			w.log.apply(t, fsm.ReportENIs{Node: node, ENIs: []fsm.ENI{{Device: "eth0", MAC: "02:00:00:00:00:0" + string(rune('0'+i)), Primary: true, Up: true, Prefixes: []netip.Prefix{told}}}}, "")
+		}()
+		status, body, took := create(netip.AddrFrom4([4]byte{10, byte(85 + i), 0, 100}).String())
+		if status == http.StatusCreated {
+			break
+		}
+		if took < SubnetWait || i == 5 {
+			t.Errorf("once the node has told: %d after %s: %s", status, took, body)
+			break
+		}
 	}
-	w.join(t, 4, fsm.RoleAgent)
-	if status, body, took := create("10.99.0.100"); status != http.StatusBadRequest || took < SubnetWait || !strings.Contains(body, "node-4 has not told of its networks yet") {
+	w.join(t, 9, fsm.RoleAgent)
+	if status, body, took := create("10.99.0.100"); status != http.StatusBadRequest || took < SubnetWait || !strings.Contains(body, "node-9 has not told of its networks yet") {
 		t.Errorf("of a node that does not tell: %d after %s: %s", status, took, body)
 	}
 }

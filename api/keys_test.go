@@ -131,7 +131,7 @@ func TestStatusWarnsOfCertificates(t *testing.T) {
 	must(t, err)
 	later := w.log.now()
 	h := &health{&Status{}, map[string]int{}}
-	h.keys(later, time.Now().Add(2*time.Minute))
+	h.keys(later, time.Unix(0, later.Cluster.Keys.Rotation(fsm.KeyOfGossip).Since).Add(2*time.Minute))
 	if !strings.Contains(strings.Join(h.out.Problems, "\n"), "the key of gossip has been in phase make for 2m0s") {
 		t.Errorf("a rotation that waits: %v", h.out.Problems)
 	}

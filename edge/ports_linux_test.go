@@ -80,9 +80,12 @@ func probeThroughFence(t *testing.T, kind fence.Kind) {
 	}
 	answers := func(when string, want bool) {
 		t.Helper()
-		got := false
+		got, wait := false, 200*time.Millisecond
+		if want {
+			wait = 20 * time.Second
+		}
 		enter(peer)
-		c, err := net.DialTimeout("tcp", "10.0.0.2:61000", 200*time.Millisecond)
+		c, err := net.DialTimeout("tcp", "10.0.0.2:61000", wait)
 		if got = err == nil; got {
 			_ = c.Close()
 		}

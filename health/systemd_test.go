@@ -98,7 +98,7 @@ func TestUnitOnABus(t *testing.T) {
 	s, bus := ownBus(t, path)
 	probe := unit("my-app@1.service")
 	ask := func() (string, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		return probe(ctx)
 	}
@@ -120,7 +120,7 @@ func TestUnitOnABus(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if said, err := probe(ctx); err == nil || time.Since(began) > 3*time.Second {
+	if said, err := probe(ctx); err == nil || time.Since(began) > patience {
 		t.Errorf("a systemd that hangs: %q, %v after %s", said, err, time.Since(began))
 	}
 	s.mu.Lock()

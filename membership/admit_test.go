@@ -56,8 +56,8 @@ func TestAdmitRefuses(t *testing.T) {
 	c := startCluster(t, 1)
 	leader := c.leader()
 	good := applicant(t, c, "node-2")
-	hour, secret := c.token("node-3", identity.RoleVoter, 200*time.Millisecond)
-	time.Sleep(300 * time.Millisecond)
+	hour, secret := c.token("node-3", identity.RoleVoter, 5*time.Second)
+	time.Sleep(5*time.Second + 100*time.Millisecond)
 	for _, tc := range []struct {
 		name   string
 		change func(*Applicant)

@@ -213,7 +213,10 @@ func TestASoundNodeInALaterTerm(t *testing.T) {
 	throughout(t, 2*testHeartbeat, "the leader leads", func() bool {
 		return leader.node.raft.State() == raft.Leader && leader.node.raft.CurrentTerm() == term && agent.node.raft.CurrentTerm() == term+1
 	})
-	check(t, leader.node.TransferLeadership())
+	eventually(t, "it is handed over", func() bool {
+		_, leads := leader.node.Leading()
+		return !leads || leader.node.TransferLeadership() == nil
+	})
 	eventually(t, "it follows", func() bool {
 		var now uint64
 		for _, p := range c.all() {

@@ -18,12 +18,13 @@ import (
 func TestDoorbook(t *testing.T) {
 	t.Parallel()
 	var state atomic.Pointer[fsm.State]
-	members := func(c *GossipConfig) { c.Members = state.Load }
+	members := func(c *GossipConfig) { steady(c); c.Members = state.Load }
 	state.Store(fsm.New())
 	a, b := chat(t, "n-a", members), chat(t, "n-b", members)
 	fresh := bytes.Repeat([]byte{8}, 32)
 	with := func(id, ip string, key []byte) *chatter {
 		return chat(t, id, func(c *GossipConfig) {
+			steady(c)
 			c.Keys, c.Members = [][]byte{key}, fsm.New
 			c.Listen = netip.AddrPortFrom(netip.MustParseAddr(ip), uint16(freePorts(t, 1)[0]))
 		})

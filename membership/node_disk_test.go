@@ -78,9 +78,7 @@ func TestAStalledLeaderIsReplaced(t *testing.T) {
 	})
 	// The others did not have to wait for their heartbeat timeouts.
 	t.Logf("another one committed %v after the write, the heartbeat timeout is %v", time.Since(start), p.cfg.Heartbeat)
-	if !p.log.says("another voter was asked to lead") {
-		t.Error("the stalled leader asked nobody")
-	}
+	eventually(t, "the stalled leader has asked another one", func() bool { return p.log.says("another voter was asked to lead") })
 }
 
 // Raft counts by the configuration of an entry that it could not write. Such a node must

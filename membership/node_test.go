@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"havip-cluster/fsm"
 )
 
@@ -94,7 +92,7 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 func TestOneNodeLeadsAndLeavesNothingBehind(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer leavesNothing(t)()
 	c := startCluster(t, 1)
 	p := c.leader()
 	c.do(subnet(1))
@@ -131,7 +129,12 @@ func TestThreeNodes(t *testing.T) {
 	t.Run("what was acknowledged is seen by a linearizable read everywhere", func(t *testing.T) {
 		for i := range 10 {
 			c.do(subnet(i))
-			index := must[uint64](t)(c.leader().node.ReadIndex(soon(t)))
+			var index uint64
+			eventually(t, "a leader that reads", func() bool {
+				var err error
+				index, err = c.leader().node.ReadIndex(soon(t))
+				return err == nil
+			})
 			for _, p := range c.all() {
 				if s := must[*fsm.State](t)(p.node.WaitIndex(soon(t), index)); !has(s, i) {
 					t.Fatalf("%s has index %d and not what was acknowledged before", p.id.Name, s.Index)
@@ -145,17 +148,27 @@ func TestThreeNodes(t *testing.T) {
 		}
 	})
 	t.Run("reads write nothing, and hold what was written before", func(t *testing.T) {
-		node := c.leader().node
-		before := must[uint64](t)(node.ReadIndex(soon(t)))
-		newest := node.book.newest()
-		for range 1000 {
-			if at := must[uint64](t)(node.ReadIndex(soon(t))); at < before {
-				t.Fatalf("a later read is of index %d, an earlier one of %d", at, before)
+		eventually(t, "a leader that leads throughout", func() bool {
+			node := c.leader().node
+			before, err := node.ReadIndex(soon(t))
+			if err != nil {
+				return false
 			}
-		}
-		if now := node.book.newest(); now > newest+2 { // what the cluster itself had to say
-			t.Errorf("the log grew from %d to %d", newest, now)
-		}
+			newest := node.book.newest()
+			for range 1000 {
+				at, err := node.ReadIndex(soon(t))
+				if err != nil {
+					return false
+				}
+				if at < before {
+					t.Fatalf("a later read is of index %d, an earlier one of %d", at, before)
+				}
+			}
+			if now := node.book.newest(); now > newest+2 { // what the cluster itself had to say
+				t.Errorf("the log grew from %d to %d", newest, now)
+			}
+			return true
+		})
 	})
 	t.Run("all know the same voters by the same entry", func(t *testing.T) {
 		ids, index := c.leader().node.Voters()
@@ -170,10 +183,15 @@ func TestThreeNodes(t *testing.T) {
 		}
 	})
 	t.Run("a command of a term that has passed does nothing", func(t *testing.T) {
-		p := c.leader()
-		term, _ := p.node.Leading()
-		res, err := p.node.ProposeFor(soon(t), p.node.Self(), term-1, "", subnet(50))
-		check(t, err)
+		var p *peer
+		var res fsm.Result
+		eventually(t, "a leader that commits", func() bool {
+			p = c.leader()
+			term, _ := p.node.Leading()
+			var err error
+			res, err = p.node.ProposeFor(soon(t), p.node.Self(), term-1, "", subnet(50))
+			return term > 0 && err == nil
+		})
 		if res.Refusal == nil || res.Refusal.Code != fsm.CodeStale || has(p.node.State(), 50) {
 			t.Errorf("got %+v", res)
 		}
@@ -181,7 +199,10 @@ func TestThreeNodes(t *testing.T) {
 	t.Run("leadership is handed over", func(t *testing.T) {
 		old := c.leader()
 		term, _ := old.node.Leading()
-		check(t, old.node.TransferLeadership())
+		eventually(t, "it is handed over", func() bool {
+			_, leads := old.node.Leading()
+			return !leads || old.node.TransferLeadership() == nil
+		})
 		eventually(t, "another leader", func() bool {
 			p := c.leader()
 			now, ok := p.node.Leading()
@@ -225,8 +246,10 @@ func TestALeaderAloneStepsDown(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 3)
 	leader := c.leader()
-	for _, f := range c.followers() {
-		f.close()
+	for _, p := range c.all() {
+		if p != leader {
+			p.close()
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

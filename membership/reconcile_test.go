@@ -83,9 +83,10 @@ func TestRemoveNode(t *testing.T) {
 		t.Fatal("it left Raft with its session open (lease protocol, rule 9)")
 	}
 	done := make(chan error, 1)
-	go func() { done <- RemoveNode(soon(t), leader.node, gone.id.Name, false, everybody) }() // again, it goes on
+	go func() { done <- c.removal(gone.id.Name, false) }() // again, it goes on
 	c.do(fsm.CloseSession{Session: session, Released: true})
 	check(t, <-done)
+	leader = c.leader()
 	ids, _ := leader.node.Voters()
 	if _, there := leader.node.State().Nodes[gone.id.NodeID]; there || slices.Contains(ids, gone.id.NodeID) {
 		t.Errorf("it is still there; voters %v", ids)

@@ -31,19 +31,23 @@ func TestRecoverFromOneLog(t *testing.T) {
 			check(t, last.node.raft.Snapshot().Error())
 		}
 		c.do(subnet(2))
-		for _, f := range c.followers() {
-			f.close()
+		for _, p := range c.all() {
+			if p != last {
+				p.close()
+			}
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if _, err := last.node.Propose(ctx, 0, "", subnet(3)); err == nil {
+		_, err := last.node.Propose(ctx, 0, "", subnet(3))
+		if err == nil {
 			t.Fatal("acknowledged by one of three")
 		}
+		logged := !errors.Is(err, ErrNotLeader) // on a busy host it may have stepped down before
 		last.close()
 
 		got, err := last.recover("c-00000000000000aa")
 		check(t, err)
-		if got.Index == 0 || got.Term == 0 || time.Since(got.Written) > time.Minute || got.State.Cluster.ID != last.id.ClusterID || !has(got.State, 3) {
+		if got.Index == 0 || got.Term == 0 || time.Since(got.Written) > time.Minute || got.State.Cluster.ID != last.id.ClusterID || logged && !has(got.State, 3) {
 			t.Errorf("compacted %t: survivor %+v", compacted, got)
 		}
 		for i := range 2 {
@@ -53,7 +57,7 @@ func TestRecoverFromOneLog(t *testing.T) {
 				t.Fatal("another node leads")
 			}
 			s := last.node.State()
-			if s.Cluster.ID != "c-00000000000000aa" || !has(s, 1) || !has(s, 2) || !has(s, 3) || len(s.Nodes) != 3 {
+			if s.Cluster.ID != "c-00000000000000aa" || !has(s, 1) || !has(s, 2) || logged && !has(s, 3) || len(s.Nodes) != 3 {
 				t.Errorf("compacted %t: cluster %s, %d nodes", compacted, s.Cluster.ID, len(s.Nodes))
 			}
 			if ids, _ := last.node.Voters(); len(ids) != 1 || ids[0] != last.id.NodeID {

@@ -64,11 +64,15 @@ func TestVouching(t *testing.T) {
 				asked = append(asked, string(v.ID))
 				return tc.answer, nil
 			}
+			begun := time.Now()
 			for range 3 {
 				srv, err := r.admit(soon(t), "n9")
 				if (err == nil) != tc.want || tc.want && srv != server("n9", raft.Voter) || err != nil && !errors.Is(err, ErrNoSpeaker) {
 					t.Errorf("got %v, %v", srv, err)
 				}
+			}
+			if time.Since(begun) >= vouchPause { // a busy host: it may have been asked again
+				asked = slices.Compact(asked)
 			}
 			if !slices.Equal(asked, []string{"n2"}) {
 				t.Errorf("asked %v: only voters know, and only once a second", asked)
@@ -89,6 +93,9 @@ func TestVouchingIsBounded(t *testing.T) {
 	for i := range 10 * vouchMax {
 		if _, err := r.admit(soon(t), fmt.Sprintf("n%d", 100+i)); err == nil {
 			t.Fatal("let in")
+		}
+		for _, v := range r.vouch { // however long a busy host takes for this
+			v.retry = time.Now().Add(time.Hour)
 		}
 	}
 	if asked != vouchMax || len(r.vouch) != vouchMax {
@@ -353,13 +360,23 @@ func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
 				if i%100 != 99 {
 					continue
 				}
-				begun := time.Now()
-				out := p.call(s)
-				in := must[*accepted](t)(s.Accept())
-				if took := time.Since(begun); took > handshakeTimeout/2 {
-					t.Errorf("after %d silent ones a member waits %v", i+1, took)
+				for try := 1; ; try++ { // a busy host has six, each behind as many silent ones
+					begun := time.Now()
+					out := p.call(s)
+					in := must[*accepted](t)(s.Accept())
+					took := time.Since(begun)
+					check(t, errors.Join(in.Close(), out.Close()))
+					if took <= handshakeTimeout/2 {
+						break
+					}
+					if try == 6 {
+						t.Errorf("after %d silent ones a member waits %v", i+1, took)
+						break
+					}
+					for j := range 100 {
+						silentFrom(t, tc.sources[j%len(tc.sources)], s.Addr())
+					}
 				}
-				check(t, errors.Join(in.Close(), out.Close()))
 			}
 			s.mu.Lock()
 			open := len(s.conns)
@@ -420,22 +437,37 @@ func TestWaiting(t *testing.T) {
 // However many are refused, there is one line at once, and one a minute with the count.
 func TestRefusalsAreCounted(t *testing.T) {
 	log := &logBook{}
-	r := &refusals{log: log.logger(), pause: 50 * time.Millisecond}
+	r := &refusals{log: log.logger(), pause: time.Hour}
+	over := func() { // the pause is over
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.timer.Reset(0)
+	}
 	for range 1000 {
 		r.note("192.0.2.9:1", errors.New("no"))
 	}
 	if log.count("\n") != 1 {
 		t.Fatalf("%d lines at once", log.count("\n"))
 	}
+	over()
 	eventually(t, "the count", func() bool { return log.says("count=999") })
-	time.Sleep(120 * time.Millisecond)
+	over()
+	eventually(t, "a pause without any", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.timer == nil
+	})
 	r.note("192.0.2.9:1", errors.New("again"))
 	if log.count("\n") != 3 || r.count() != 1001 {
 		t.Errorf("%d lines, %d counted", log.count("\n"), r.count())
 	}
 	r.note("192.0.2.9:1", errors.New("again"))
+	timer := r.timer
 	r.stop()
-	time.Sleep(120 * time.Millisecond)
+	if timer.Stop() {
+		t.Error("its timer goes on after its end")
+	}
+	r.summarise() // which the timer had begun
 	r.note("192.0.2.9:1", errors.New("late"))
 	if log.count("\n") != 3 {
 		t.Error("it logs after its end")

@@ -35,8 +35,8 @@ func newEmptyHandLed(t *testing.T) *handLed {
 	h := &handLed{t: t, p: newFounder(t), at: "10.9.9.2:1"}
 	h.p.cfg.Dir = t.TempDir() // nothing that was bootstrapped
 	h.p.cfg.Heartbeat, h.p.cfg.LeaderLease = time.Minute, time.Minute
-	_, own := raft.NewInmemTransport(h.at)
-	_, h.lead = raft.NewInmemTransport("10.9.9.1:1")
+	_, own := raft.NewInmemTransportWithTimeout(h.at, patience)
+	_, h.lead = raft.NewInmemTransportWithTimeout("10.9.9.1:1", patience)
 	h.lead.Connect(h.at, own)
 	own.Connect(h.lead.LocalAddr(), h.lead)
 	h.p.node = must[*Node](t)(OpenOn(h.p.cfg, Parts{
@@ -216,8 +216,8 @@ func TestWhatFollowsTheSnapshotIsTaken(t *testing.T) {
 // A snapshot waits until Raft has answered what came before it: that may commit what makes
 // the snapshot stale.
 func TestSnapshotsAreJudgedInOrder(t *testing.T) {
-	_, inner := raft.NewInmemTransport("10.9.9.2:1")
-	_, lead := raft.NewInmemTransport("10.9.9.1:1")
+	_, inner := raft.NewInmemTransportWithTimeout("10.9.9.2:1", patience)
+	_, lead := raft.NewInmemTransportWithTimeout("10.9.9.1:1", patience)
 	lead.Connect("10.9.9.2:1", inner)
 	var index uint64 // guarded by the order of requests
 	done := make(chan struct{})

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	"go.uber.org/goleak"
 
 	"havip-cluster/membership/identity"
 )
@@ -43,7 +42,7 @@ func (p *peer) call(s *tlsStream) *tls.Conn {
 }
 
 func TestStreamCarriesBytesBetweenNodes(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer leavesNothing(t)()
 	s, p := listening(t)
 	defer s.Close()
 	out := p.call(s)
@@ -100,7 +99,7 @@ func TestStreamRefusesStrangers(t *testing.T) {
 
 // Connections that say nothing hold neither Close nor those that speak.
 func TestStreamClosesInTheMiddleOfHandshakes(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer leavesNothing(t)()
 	s, p := listening(t)
 	for range waitingPerSource + 8 { // so that some have lost their places
 		conn := must[net.Conn](t)(net.Dial("tcp", s.Addr().String()))

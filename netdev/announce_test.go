@@ -181,8 +181,18 @@ func TestClaimListener(t *testing.T) {
 	cancel()
 	wantErr(t, within(l, "the listener ends", done), context.Canceled)
 
-	done = l.start(func() error { return listener.Run(context.Background(), func(Claim) {}) })
-	time.Sleep(50 * time.Millisecond)
+	for len(claims) > 0 {
+		<-claims
+	}
+	done = l.start(func() error {
+		return listener.Run(context.Background(), func(c Claim) {
+			select {
+			case claims <- c:
+			default:
+			}
+		})
+	})
+	foreign() // it listens
 	l.must(l.hostH.LinkDel(l.link(l.hostH, "eth0")))
 	wantErr(t, within(l, "the listener ends with its device", done), ErrNoDevice)
 }
@@ -191,8 +201,13 @@ func TestProbe(t *testing.T) {
 	l, eth0 := newWire(t)
 	ctx := context.Background()
 	theirs := l.link(l.peerH, "p0").Attrs().HardwareAddr
-	macs, err := Probe(ctx, eth0, ip("192.0.2.254"), 500*time.Millisecond)
-	l.must(err)
+	var macs []net.HardwareAddr
+	var err error
+	l.eventually("the peer answers", func() bool {
+		macs, err = Probe(ctx, eth0, ip("192.0.2.254"), 500*time.Millisecond)
+		l.must(err)
+		return len(macs) > 0
+	})
 	if len(macs) != 1 || !bytes.Equal(macs[0], theirs) {
 		t.Errorf("answers %v, want %v", macs, theirs)
 	}

@@ -18,7 +18,18 @@ import (
 // patience is how long a test waits for what must happen; a busy machine may need it, a quiet one never does.
 const patience = 20 * time.Second
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(patient{m}) }
+
+// patient waits longer for the last goroutines than goleak does.
+type patient struct{ *testing.M }
+
+func (p patient) Run() int {
+	code := p.M.Run()
+	for end := time.Now().Add(patience); code == 0 && goleak.Find() != nil && time.Now().Before(end); {
+		continue
+	}
+	return code
+}
 
 // lab is two hosts in anonymous network namespaces: "host", in which the test's goroutine runs, and "peer". The goroutine
 // keeps its thread locked for good, so the thread ends with the test and the namespaces with it.
@@ -81,6 +92,9 @@ func (l *lab) veth(host, peer string) int {
 	l.must(l.hostH.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: peer, PeerNamespace: netlink.NsFd(l.peer)}))
 	l.up(l.hostH, host, true)
 	l.up(l.peerH, peer, true)
+	l.eventually(host+" and "+peer+" can send", func() bool { // until the kernel's worker has seen the carrier, frames are lost
+		return l.link(l.hostH, host).Attrs().OperState == netlink.OperUp && l.link(l.peerH, peer).Attrs().OperState == netlink.OperUp
+	})
 	return l.link(l.hostH, host).Attrs().Index
 }
 

@@ -158,13 +158,13 @@ func TestNoAddressOfItsOwn(t *testing.T) {
 	eth1 := l.veth("eth1", "p1")
 	l.addr(l.peerH, "p1", "192.0.2.200/24")
 	l.must(l.addresses().Add(eth1, vip4, 0))
-	dial := func() error {
+	dial := func(wait time.Duration) error {
 		service, err := net.Listen("tcp", vip4.String()+":0")
 		l.must(err)
 		defer service.Close()
 		l.inPeer(func() {
 			// The client is on that LAN only: its way to the HAVIP is p1.
-			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("192.0.2.200")}, Timeout: 500 * time.Millisecond}
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("192.0.2.200")}, Timeout: wait}
 			var c net.Conn
 			if c, err = d.Dial("tcp", service.Addr().String()); err == nil {
 				c.Close()
@@ -173,12 +173,12 @@ func TestNoAddressOfItsOwn(t *testing.T) {
 		return err
 	}
 	l.up(l.peerH, "p0", false)
-	if dial() == nil {
+	if dial(500*time.Millisecond) == nil {
 		t.Fatal("the client is answered without a route: the test shows nothing")
 	}
 	r := l.router()
 	l.steered(r, Steered{IP: vip4, ENI: ENI{Device: "eth1", Index: eth1}, Subnet: netip.MustParsePrefix("192.0.2.0/24")})
-	if err := dial(); err != nil {
+	if err := dial(patience); err != nil {
 		t.Error(err)
 	}
 	routes, err := l.hostH.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: table(eth1)}, netlink.RT_FILTER_TABLE)

@@ -274,7 +274,7 @@ func namedNamespaces(t *testing.T) []string {
 // eventually waits for the kernel to finish what it does in the background.
 func eventually(t *testing.T, failure string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal(failure)
 		}

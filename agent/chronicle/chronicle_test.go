@@ -29,7 +29,7 @@ func run(t *testing.T, dir string, st *fsm.State) *Chronicle {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); c.Run(ctx) }()
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		list, err := c.Read(func(fsm.Event) bool { return true }, 1)
 		if err == nil && len(list) == 1 && list[0].Index == st.Index {
 			break

@@ -104,7 +104,7 @@ func TestLive(t *testing.T) {
 	}()
 	await := func(what string, has ...string) {
 		t.Helper()
-		deadline := time.After(5 * time.Second)
+		deadline := time.After(20 * time.Second)
 		for {
 			select {
 			case word, ok := <-words:

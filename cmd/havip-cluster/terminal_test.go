@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -76,7 +77,7 @@ func (s *screen) written() string {
 
 func (s *screen) await(t *testing.T, what string, holds func(text string) bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !holds(s.written()); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !holds(s.written()); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%s: %q", what, s.written())
 		}
@@ -100,7 +101,7 @@ func agentOf(t *testing.T, dir string, st func() api.Status) (stop func()) {
 
 // watching runs `status --watch` into a writer until the test ends.
 func watching(t *testing.T, dir string, out io.Writer) {
-	g := &globals{dataDir: dir, output: "table", timeout: 200 * time.Millisecond, stdout: out, stderr: io.Discard}
+	g := &globals{dataDir: dir, output: "table", timeout: 10 * time.Second, stdout: out, stderr: io.Discard}
 	c, err := g.client()
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +174,7 @@ func TestWatchIntoAPipe(t *testing.T) {
 	watching(t, dir, &out)
 	await := func(what string, holds func() bool) {
 		t.Helper()
-		for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
+		for end := time.Now().Add(20 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("%s: %q", what, out.String())
 			}
@@ -185,11 +186,16 @@ func TestWatchIntoAPipe(t *testing.T) {
 	mu.Unlock()
 	await("the change", func() bool { return strings.Contains(out.String(), "RED") })
 	stop()
-	await("the agent is away", func() bool { return strings.Contains(out.String(), "waiting: ") })
+	await("the agent is away", func() bool {
+		return strings.LastIndex(out.String(), "waiting: ") > strings.LastIndex(out.String(), "RED")
+	})
+	told := strings.Count(out.String(), "RED")
 	agentOf(t, dir, now)
-	await("it is back", func() bool { return strings.Count(out.String(), "RED") == 2 })
+	await("it is back", func() bool { return strings.Count(out.String(), "RED") > told })
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if strings.Contains(out.String(), "\x1b") || !strings.Contains(lines[0], "GREEN") || !strings.Contains(lines[1], "! node n2 is lost") {
+	answered := slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return strings.Contains(l, "waiting: ") }) // a busy host may be late once
+	answered = slices.CompactFunc(answered, func(a, b string) bool { return a[20:] == b[20:] })
+	if strings.Contains(out.String(), "\x1b") || len(answered) != 2 || !strings.Contains(answered[0], "GREEN") || !strings.Contains(answered[1], "! node n2 is lost") {
 		t.Errorf("%q", lines)
 	}
 	for i, l := range lines[1:] {
@@ -301,7 +307,11 @@ func TestManyChanges(t *testing.T) {
 				if _, err := screen.master.WriteString(c.answer); err != nil {
 					t.Fatal(err)
 				}
-				g.stdin, g.stderr, said = screen.tty, screen.tty, func() string { time.Sleep(50 * time.Millisecond); return screen.written() }
+				g.stdin, g.stderr, said = screen.tty, screen.tty, func() string {
+					_, _ = screen.tty.WriteString("that is all") // what was written before is read before
+					screen.await(t, "what was said", func(text string) bool { return strings.Contains(text, "that is all") })
+					return screen.written()
+				}
 			} else {
 				var stderr bytes.Buffer
 				g.stderr, said = &stderr, stderr.String

@@ -22,7 +22,7 @@ const (
 	apiPort     = 7400
 	cliWait     = 30 * time.Second // one command; then it is killed
 	readyWait   = 20 * time.Second // a node's way into the cluster
-	stopWait    = 10 * time.Second // SIGTERM to exit; then SIGKILL
+	stopWait    = 20 * time.Second // SIGTERM to exit; then SIGKILL. An agent tries to hand over for 10 s
 	stackWait   = 300 * time.Millisecond
 	pollEvery   = 10 * time.Millisecond
 	logTailSize = 8 << 10 // bytes of each agent's log that a failed test shows

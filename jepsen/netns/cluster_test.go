@@ -82,7 +82,7 @@ func TestClusterForms(t *testing.T) {
 		t.Errorf("without an owner: %v", err)
 	}
 	labtest.Must(t, os.WriteFile(filepath.Join(world, "placement"), []byte(`[{"name":"web","state":"AVAILABLE","node":"node-2","epoch":2}]`), 0o600))
-	if owner := labtest.Try(t, func() (int, error) { return c.WaitOwned("web", time.Second) }); owner != 2 {
+	if owner := labtest.Try(t, func() (int, error) { return c.WaitOwned("web", long) }); owner != 2 {
 		t.Errorf("owner %d", owner)
 	}
 	labtest.Must(t, c.Kill(2, syscall.SIGKILL))

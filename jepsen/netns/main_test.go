@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,12 +95,41 @@ func namespaces(t *testing.T, hosts ...*Host) (names []string) {
 	return names
 }
 
+// long is how long is waited for what must come.
+const long = 20 * time.Second
+
 // eventually waits for the kernel to finish what it does in the background.
 func eventually(t *testing.T, failure string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(long); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal(failure)
 		}
 	}
+}
+
+// try is one try at a measurement: what it finds wrong counts when the others find something, too.
+type try struct {
+	*testing.T
+	wrong []string
+}
+
+func (a *try) Error(args ...any) { a.wrong = append(a.wrong, fmt.Sprint(args...)) }
+
+func (a *try) Errorf(format string, args ...any) {
+	a.wrong = append(a.wrong, fmt.Sprintf(format, args...))
+}
+
+// tries measures up to three times, each in a lab of its own: instruments and hosts are of this process, and on a busy
+// machine it may stand still just then.
+func tries(t *testing.T, measure func(t *try)) {
+	t.Helper()
+	for range 3 {
+		a := &try{T: t}
+		if measure(a); len(a.wrong) == 0 {
+			return
+		}
+		t.Log(strings.Join(a.wrong, "\n"))
+	}
+	t.Error("that was so each time")
 }

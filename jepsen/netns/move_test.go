@@ -18,18 +18,20 @@ const settle = 300 * time.Millisecond
 
 // TestMoveByHand: an address removed here and added there after a pause is a gap of that pause
 // for the client, and no instant of two owners.
-func TestMoveByHand(t *testing.T) {
+func TestMoveByHand(t *testing.T) { tries(t, moveByHand) }
+
+func moveByHand(t *try) {
 	const pause = 80 * time.Millisecond
-	l := newLab(t, Options{Nodes: 3})
+	l := newLab(t.T, Options{Nodes: 3})
 	havip := l.Address(100)
-	setAddress(t, l.Node(1), 0, havip, true)
-	o := observe(t, l, havip)
-	p := probe(t, l, havip)
+	setAddress(t.T, l.Node(1), 0, havip, true)
+	o := observe(t.T, l, havip)
+	p := probe(t.T, l, havip)
 	time.Sleep(settle)
 	removed := time.Now()
-	setAddress(t, l.Node(1), 0, havip, false)
+	setAddress(t.T, l.Node(1), 0, havip, false)
 	time.Sleep(pause)
-	setAddress(t, l.Node(2), 0, havip, true)
+	setAddress(t.T, l.Node(2), 0, havip, true)
 	actual := time.Since(removed)
 	time.Sleep(settle)
 	p.Stop()
@@ -50,8 +52,11 @@ func TestMoveByHand(t *testing.T) {
 	if want := []string{"node-1", "node-2"}; !slices.Equal(probes.Nodes, want) {
 		t.Errorf("answered by %v, want %v", probes.Nodes, want)
 	}
-	if seen.Certain != 0 || seen.Handovers != 1 || seen.Strange != 0 {
-		t.Errorf("observer found %+v; want one hand-over and no second owner", seen)
+	if seen.Certain != 0 || seen.Strange != 0 {
+		t.T.Errorf("observer found %+v; want no second owner", seen) // no pause makes that
+	}
+	if seen.Handovers != 1 {
+		t.Errorf("observer found %+v; want one hand-over", seen)
 	}
 	h := record(p, o)
 	if v := checker.Worst(checker.SingleOwner(h), checker.Availability(h, time.Second)); !v.Pass() {
@@ -64,18 +69,20 @@ func TestMoveByHand(t *testing.T) {
 
 // TestPlantedSecondOwner: an address deliberately left on two nodes is caught, in the right
 // length, by ARP alone and by UDP alone, and stays caught under frame loss.
-func TestPlantedSecondOwner(t *testing.T) {
+func TestPlantedSecondOwner(t *testing.T) { tries(t, plantedSecondOwner) }
+
+func plantedSecondOwner(t *try) {
 	const double = 60 * time.Millisecond
-	l := newLab(t, Options{Nodes: 3})
+	l := newLab(t.T, Options{Nodes: 3})
 	havip := l.Address(101)
-	setAddress(t, l.Node(1), 0, havip, true)
-	o := observe(t, l, havip, l.Address(102))
-	labtest.Must(t, l.Loss(50)) // must not touch the observer
+	setAddress(t.T, l.Node(1), 0, havip, true)
+	o := observe(t.T, l, havip, l.Address(102))
+	labtest.Must(t.T, l.Loss(50)) // must not touch the observer
 	time.Sleep(settle)
 	added := time.Now()
-	setAddress(t, l.Node(2), 0, havip, true)
+	setAddress(t.T, l.Node(2), 0, havip, true)
 	time.Sleep(double)
-	setAddress(t, l.Node(1), 0, havip, false)
+	setAddress(t.T, l.Node(1), 0, havip, false)
 	actual := time.Since(added)
 	time.Sleep(settle)
 	o.Stop()
@@ -87,7 +94,7 @@ func TestPlantedSecondOwner(t *testing.T) {
 		}
 		for _, overlap := range dual.Overlaps {
 			if overlap.Nodes != [2]string{"node-1", "node-2"} || overlap.HAVIP != havip.String() {
-				t.Errorf("%s: %v", name, overlap)
+				t.T.Errorf("%s: %v", name, overlap) // no pause makes that
 			}
 		}
 	}
@@ -98,15 +105,17 @@ func TestPlantedSecondOwner(t *testing.T) {
 
 // TestPlantedSecondOwnerByARPOnly: a node that only claims the address by ARP, and drops what it
 // is sent, is as much a second owner.
-func TestPlantedSecondOwnerByARPOnly(t *testing.T) {
-	l := labtest.Try(t, func() (*Lab, error) { return New(Options{Nodes: 2, ENIs: 2}) })
-	t.Cleanup(func() { labtest.Must(t, l.Close()) })
-	t.Cleanup(labtest.Try(t, func() (func(), error) { return l.Node(1).Respond(DefaultPort) }))
+func TestPlantedSecondOwnerByARPOnly(t *testing.T) { tries(t, plantedByARPOnly) }
+
+func plantedByARPOnly(t *try) {
+	l := labtest.Try(t.T, func() (*Lab, error) { return New(Options{Nodes: 2, ENIs: 2}) })
+	t.Cleanup(func() { labtest.Must(t.T, l.Close()) })
+	t.Cleanup(labtest.Try(t.T, func() (func(), error) { return l.Node(1).Respond(DefaultPort) }))
 	extra := l.Node(2) // without a responder
 	havip := l.Address(103)
-	setAddress(t, l.Node(1), 1, havip, true)
-	setAddress(t, extra, 0, havip, true)
-	o := observe(t, l, havip)
+	setAddress(t.T, l.Node(1), 1, havip, true)
+	setAddress(t.T, extra, 0, havip, true)
+	o := observe(t.T, l, havip)
 	time.Sleep(settle)
 	o.Stop()
 	r := o.Report()
@@ -117,14 +126,16 @@ func TestPlantedSecondOwnerByARPOnly(t *testing.T) {
 
 // TestUnreachableTarget: nobody has the address, then there is not even a route; both are probes
 // without an answer, and end with the context.
-func TestUnreachableTarget(t *testing.T) {
-	l := newLab(t, Options{Nodes: 1})
+func TestUnreachableTarget(t *testing.T) { tries(t, unreachableTarget) }
+
+func unreachableTarget(t *try) {
+	l := newLab(t.T, Options{Nodes: 1})
 	ctx, cancel := context.WithTimeout(context.Background(), settle)
 	defer cancel()
-	nobody := labtest.Try(t, func() (*Prober, error) { return l.Probe(ctx, l.Client(), l.Address(110), DefaultPort, 0) })
+	nobody := labtest.Try(t.T, func() (*Prober, error) { return l.Probe(ctx, l.Client(), l.Address(110), DefaultPort, 0) })
 	foreign := l.Subnet().Addr().As4()
 	foreign[0] = 192
-	elsewhere := probe(t, l, netip.AddrFrom4(foreign))
+	elsewhere := probe(t.T, l, netip.AddrFrom4(foreign))
 	<-ctx.Done()
 	nobody.Stop()
 	elsewhere.Stop()
@@ -145,11 +156,13 @@ func TestUnreachableTarget(t *testing.T) {
 
 // TestResolution reports how exact the instruments are on this machine, and requires that they
 // are not absurd: quiet world, one owner.
-func TestResolution(t *testing.T) {
-	l := newLab(t, Options{Nodes: 3})
+func TestResolution(t *testing.T) { tries(t, resolution) }
+
+func resolution(t *try) {
+	l := newLab(t.T, Options{Nodes: 3})
 	havip := l.Address(104)
-	setAddress(t, l.Node(1), 0, havip, true)
-	p, o := probe(t, l, havip), observe(t, l, havip)
+	setAddress(t.T, l.Node(1), 0, havip, true)
+	p, o := probe(t.T, l, havip), observe(t.T, l, havip)
 	time.Sleep(2 * time.Second)
 	p.Stop()
 	o.Stop()
@@ -166,7 +179,7 @@ func TestResolution(t *testing.T) {
 		t.Error("the instruments hardly work")
 	}
 	if seen.Certain != 0 || seen.Suspect != 0 || seen.Handovers != 0 || seen.Strange != 0 {
-		t.Errorf("one owner, but %+v", seen)
+		t.T.Errorf("one owner, but %+v", seen) // no pause makes that
 	}
 }
 

@@ -45,17 +45,33 @@ func TestSampler(t *testing.T) {
 			return err
 		}
 		time.Sleep(pause) // nothing is guarded
-		for _, step := range []func() error{
-			func() error { return f.Guard(havip) },
-			func() error { return f.SetDeadline(fence.BootNow() + int64(time.Hour)) },
-			func() error { return f.Open(havip) },
-			func() error { return f.SetDeadline(fence.BootNow() - 1) },
-			func() error { return f.SetDeadline(fence.BootNow() + int64(time.Hour)) },
-			func() error { return f.Shut(havip) },
-			f.Uninstall,
+		last := func() (state string) { // that was sampled
+			_, list := sampler.History()
+			at := int64(0)
+			for _, k := range list {
+				if k.Last > at {
+					at, state = k.Last, k.State
+				}
+			}
+			return state
+		}
+		for _, step := range []struct {
+			do   func() error
+			then string
+		}{
+			{func() error { return f.Guard(havip) }, "shut"},
+			{func() error { return f.SetDeadline(fence.BootNow() + int64(time.Hour)) }, "shut"},
+			{func() error { return f.Open(havip) }, "open"},
+			{func() error { return f.SetDeadline(fence.BootNow() - 1) }, "expired"},
+			{func() error { return f.SetDeadline(fence.BootNow() + int64(time.Hour)) }, "open"},
+			{func() error { return f.Shut(havip) }, "shut"},
+			{f.Uninstall, "shut"},
 		} {
-			if err := step(); err != nil {
+			if err := step.do(); err != nil {
 				return err
+			}
+			for end := time.Now().Add(long); last() != step.then && time.Now().Before(end); { // a busy machine may be late with its samples
+				time.Sleep(2 * time.Millisecond)
 			}
 			time.Sleep(pause)
 		}

@@ -9,21 +9,23 @@ import (
 )
 
 // A swarm sees the gap of the one address that moves, and that an address without a host is dark.
-func TestSwarm(t *testing.T) {
-	l := newLab(t, Options{Nodes: 2, Subnet: netip.MustParsePrefix("10.80.0.0/16")})
+func TestSwarm(t *testing.T) { tries(t, swarmSeesAGap) }
+
+func swarmSeesAGap(t *try) {
+	l := newLab(t.T, Options{Nodes: 2, Subnet: netip.MustParsePrefix("10.80.0.0/16")})
 	list := l.Sequence(512, 20)
 	for _, a := range list[:19] {
-		setAddress(t, l.Node(1), 0, a, true)
+		setAddress(t.T, l.Node(1), 0, a, true)
 	}
 	const every = 5 * time.Millisecond
-	s := labtest.Try(t, func() (*Swarm, error) { return l.Swarm(t.Context(), l.Client(), list, DefaultPort, every) })
+	s := labtest.Try(t.T, func() (*Swarm, error) { return l.Swarm(t.Context(), l.Client(), list, DefaultPort, every) })
 	defer s.Stop()
 	time.Sleep(time.Second)
 	s.Reset()
 	at := l.Now()
-	setAddress(t, l.Node(1), 0, list[3], false)
+	setAddress(t.T, l.Node(1), 0, list[3], false)
 	time.Sleep(300 * time.Millisecond)
-	setAddress(t, l.Node(2), 0, list[3], true)
+	setAddress(t.T, l.Node(2), 0, list[3], true)
 	time.Sleep(300 * time.Millisecond)
 	r := s.Report(at)
 	t.Log(r)

@@ -189,6 +189,20 @@ func (b *Bed) Leader() int {
 	return leader
 }
 
+// leads waits until a node leads. Who leads instead, as after an election on a busy host, is started again.
+func (b *Bed) leads(node int) {
+	b.t.Helper()
+	b.Eventually(b.Cluster.NodeName(node)+" to lead", func() bool {
+		leader := b.Leader()
+		if leader != node {
+			b.must(b.Cluster.Restart(leader))
+			b.WaitSessions(len(b.Lab.Nodes()))
+			b.WaitVoters(len(b.Lab.Nodes()))
+		}
+		return leader == node
+	})
+}
+
 func contains(out []byte, text string) bool { return strings.Contains(string(out), text) }
 
 // Eventually polls until ok, and fails the test when that takes too long.
@@ -244,6 +258,7 @@ func (b *Bed) Place(node int) {
 // Measured is what the instruments saw during one fault.
 type Measured struct {
 	Gap   time.Duration // the longest
+	Still time.Duration // for how long this process, with the client and those who answer it, stood still
 	Lost  int           // probes without an answer
 	Dual  checker.Dual
 	After string // who answered last; empty if nobody did
@@ -259,12 +274,52 @@ func (b *Bed) Watch(fault func()) Measured {
 	b.must(err)
 	observer, err := b.Lab.Observe(ctx, []netip.Addr{b.HAVIP}, port, 2*time.Millisecond)
 	b.must(err)
+	still := standsStill()
 	time.Sleep(settleTime)
 	fault()
+	over := b.Lab.Now()
 	time.Sleep(settleTime)
+	answeredAfter(prober, over)
 	prober.Stop()
 	observer.Stop()
-	return measured(prober, 2*time.Millisecond, observer.Report().Dual)
+	m := measured(prober, 2*time.Millisecond, observer.Report().Dual)
+	m.Still = still()
+	return m
+}
+
+// standsStill adds up, until the returned function is called, for how long this process stood still.
+func standsStill() (sum func() time.Duration) {
+	const turn, least = 10 * time.Millisecond, 100 * time.Millisecond
+	ended, all := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		still := time.Duration(0)
+		for {
+			began := time.Now()
+			select {
+			case <-ended:
+				all <- still
+				return
+			case <-time.After(turn):
+			}
+			if late := time.Since(began) - turn; late > least {
+				still += late
+			}
+		}
+	}()
+	return func() time.Duration { close(ended); return <-all }
+}
+
+// answeredAfter waits until a question that was asked after an instant is answered, as it is at once where somebody serves:
+// on a busy host this process may have asked nothing for a while.
+func answeredAfter(p *netns.Prober, instant int64) {
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		probes := p.Probes()
+		for i := len(probes) - 1; i >= 0 && probes[i].Sent > instant; i-- {
+			if probes[i].Answered != 0 {
+				return
+			}
+		}
+	}
 }
 
 // measured condenses what one client saw: its gaps of at least shortest, and who answered it

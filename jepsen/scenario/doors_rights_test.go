@@ -43,7 +43,7 @@ func (b *Bed) from(h *netns.Host, i int, id *identity.Identity) door {
 	transport := &http.Transport{TLSClientConfig: conf, DialContext: func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
 		return conn, errors.Join(err, h.Do(func() error {
 			var dialErr error
-			conn, dialErr = net.DialTimeout(network, addr, 2*time.Second)
+			conn, dialErr = net.DialTimeout(network, addr, ownedWait)
 			return dialErr
 		}))
 	}}
@@ -121,6 +121,9 @@ func TestAMemberOfRoleAgentIsNoAdmin(t *testing.T) {
 		for _, x := range takeovers {
 			for _, lie := range lies {
 				status, answer, err := d.ask(x.method, x.path, []byte(x.body), lie...)
+				for again := 1; again < attempts && err == nil && lie == nil && status >= http.StatusBadGateway; again++ { // nobody leads just then
+					status, answer, err = d.ask(x.method, x.path, []byte(x.body))
+				}
 				b.must(err)
 				// A follower does not forward what was forwarded: nothing is done there either.
 				if status != http.StatusForbidden && !(status == http.StatusServiceUnavailable && lie != nil) {
@@ -183,6 +186,11 @@ func TestTheCAsKeyGoesToFew(t *testing.T) {
 	b.must(b.Cluster.Start(1))
 	b.WaitSessions(3)
 	leader := b.Leader()
+	for again := 1; again < attempts && leader == 1; again++ { // a busy host may have elected it anew
+		b.must(b.Cluster.Restart(1))
+		b.WaitSessions(3)
+		leader = b.Leader()
+	}
 	if leader == 1 {
 		t.Fatal("node-1 leads: this run shows nothing")
 	}

@@ -104,7 +104,11 @@ func (b *Bed) watchAll(havips []netip.Addr, fault func()) (of []Measured) {
 	b.must(err)
 	time.Sleep(settleTime)
 	fault()
+	over := b.Lab.Now()
 	time.Sleep(settleTime)
+	for _, p := range probers {
+		answeredAfter(p, over)
+	}
 	dual := observer.DualOwner()
 	for _, p := range probers {
 		p.Stop()
@@ -209,8 +213,17 @@ func TestNodeDrainWithNowhereToGo(t *testing.T) {
 	}
 	b.CLI(at, "node", "activate", name)
 	b.allOn(node, "web", "pinned")
-	if _, err := b.Cluster.CLI(at, "node", "drain", name, "--deadline", "1s"); !strings.Contains(b.refusal(err), "the deadline passed with 1 of 2 HAVIPs left") {
-		t.Errorf("with a deadline: %v", err)
+	for tries := 1; ; tries++ { // on a busy host the other one may not leave within a second
+		_, err := b.Cluster.CLI(at, "node", "drain", name, "--deadline", "1s")
+		if strings.Contains(b.refusal(err), "the deadline passed with 1 of 2 HAVIPs left") {
+			break
+		}
+		if tries == attempts {
+			t.Errorf("with a deadline: %v", err)
+			break
+		}
+		b.CLI(at, "node", "activate", name)
+		b.allOn(node, "web", "pinned")
 	}
 	b.CLI(at, "node", "activate", name)
 	b.allOn(node, "web", "pinned")

@@ -88,7 +88,7 @@ func TestFullDisk(t *testing.T) {
 	b := unformed(t, 3)
 	b.smallDisk(1)
 	b.form(3)
-	b.Eventually("node-1 to lead", func() bool { return b.Leader() == 1 })
+	b.leads(1)
 	if out := b.CLI(1, "status"); !contains(out, "MiB left") {
 		t.Errorf("a disk of 4 MiB is not named:\n%s", out)
 	}

@@ -171,7 +171,7 @@ func (b *Bed) listenOn(h *netns.Host, at netip.AddrPort) (addr netip.AddrPort, t
 func (b *Bed) dialFrom(h *netns.Host, from netip.Addr, to netip.AddrPort) (c net.Conn) {
 	b.t.Helper()
 	b.must(h.Do(func() (err error) {
-		d := net.Dialer{Timeout: 3 * time.Second, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
+		d := net.Dialer{Timeout: ownedWait, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
 		c, err = d.Dial("tcp4", to.String())
 		return err
 	}))
@@ -182,10 +182,11 @@ func (b *Bed) dialFrom(h *netns.Host, from netip.Addr, to netip.AddrPort) (c net
 // closedSoon demands that the far end learns of the end of a connection.
 func (b *Bed) closedSoon(c net.Conn, what string) {
 	b.t.Helper()
-	_ = c.SetReadDeadline(time.Now().Add(3 * time.Second))
+	const soon = 10 * time.Second // a question of the kernel whether the peer is still there comes after 15 s
+	_ = c.SetReadDeadline(time.Now().Add(soon))
 	_, err := c.Read(make([]byte, 1))
 	if timeout := net.Error(nil); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
-		b.t.Errorf("%s: the peer's connection is still there after 3 s (%v)", what, err)
+		b.t.Errorf("%s: the peer's connection is still there after %s (%v)", what, soon, err)
 	}
 }
 

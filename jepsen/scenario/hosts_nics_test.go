@@ -177,7 +177,7 @@ func TestHostsAddressIsOnAnotherDevice(t *testing.T) {
 			}
 			b.CLI(1, "havip", "update", "web", "--range", "cvm:node-1", "--evict")
 			b.Eventually("the move", func() bool { return b.Owner() == 1 && b.has(1) })
-			if ok, node := b.reaches(b.Lab.Client(), b.HAVIP, 5*time.Second); !ok || node != "node-1" {
+			if ok, node := b.reaches(b.Lab.Client(), b.HAVIP, ownedWait); !ok || node != "node-1" {
 				t.Errorf("the HAVIP on %s answers %t, as %q", c.device, ok, node)
 			}
 		})
@@ -205,7 +205,7 @@ func TestHostsNICIsRenamed(t *testing.T) {
 			far := b.of(netip.MustParseAddr("10.78.0.100"))
 			b.Eventually("the owner", func() bool { return b.owners(1)["far"] == "node-2" && far.has(2) })
 			b.sh(2, "ip link set eth1 down", "ip link set eth1 name lan1", "ip link set lan1 up", "ip addr replace 10.78.0.12/24 dev lan1")
-			time.Sleep(heard)                                                 // several looks at the inventory
+			time.Sleep(heard / 2)                                             // several looks at the inventory
 			_, _ = b.Cluster.CLI(1, "havip", "move", "far", "--to", "node-3") // and back, if node-2 may still own it
 			for end := time.Now().Add(heard); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
 				_, _ = b.Cluster.CLI(1, "havip", "move", "far", "--to", "node-2")
@@ -239,7 +239,7 @@ func TestHostsNICHasNoAddress(t *testing.T) {
 			b.Eventually("the ENI", set)
 			b.CLI(1, "havip", "create", "far", "--ip", "10.78.0.100", "--range", "eni:node-1/eth1")
 			time.Sleep(2 * time.Second)
-			if ok, _ := b.reaches(b.Lab.Client(), netip.MustParseAddr("10.78.0.100"), 3*time.Second); ok {
+			if ok, _ := b.reaches(b.Lab.Client(), netip.MustParseAddr("10.78.0.100"), 10*time.Second); ok {
 				return
 			}
 			if out := string(b.CLI(1, "explain", "far")); b.owners(1)["far"] != "" || !hasLine(out, "node-1/eth1", "address") {
@@ -284,7 +284,7 @@ func newRouted(t *testing.T, up bool) *routed {
 	b.Eventually("the ENIs", func() bool { return strings.Count(string(b.CLI(1, "eni", "list")), "/eth1") >= 3 })
 	if up { // the bed proves itself: with a route made by hand the way is there and back
 		b.sh(1, "ip route add 10.79.0.0/24 via 10.78.0.1")
-		if ok, _ := b.reaches(r.away, netip.MustParseAddr("10.78.0.11"), 5*time.Second); !ok {
+		if ok, _ := b.reaches(r.away, netip.MustParseAddr("10.78.0.11"), ownedWait); !ok {
 			t.Fatal("the gateway does not pass anything on")
 		}
 		b.sh(1, "ip route del 10.79.0.0/24")
@@ -297,7 +297,7 @@ func newRouted(t *testing.T, up bool) *routed {
 
 func (r *routed) served(when string) {
 	r.t.Helper()
-	if ok, _ := r.reaches(r.away, r.far, 6*time.Second); !ok {
+	if ok, _ := r.reaches(r.away, r.far, ownedWait); !ok {
 		r.t.Errorf("%s: a client beyond the gateway gets no answer; rules and routes of node-%d:\n%s", when, r.owner,
 			r.sh(r.owner, "ip rule show; ip route show table all | grep -v -e local -e broadcast"))
 	}

@@ -19,7 +19,7 @@ import (
 // is one thing that was seen, and a variant of its kind.
 
 // heard is how long a host has to notice what happened to it and to say so.
-const heard = 10 * time.Second
+const heard = 20 * time.Second
 
 // at runs a shell's line on a host and gives what it wrote.
 func (b *Bed) at(h *netns.Host, line string) (string, error) {

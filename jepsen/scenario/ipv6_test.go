@@ -34,19 +34,19 @@ func TestIPv6HAVIP(t *testing.T) {
 	havip := v6(100)
 	b.CLI(1, "havip", "create", "six", "--ip", havip.String(), "--no-range-limit")
 	owner := func() string { return b.owners(b.other())["six"] }
-	b.Eventually("an owner", func() bool { return owner() != "" })
+	var old, now string
+	b.Eventually("an owner", func() bool { old = owner(); return old != "" })
 
 	c := ask6(t, b, havip)
-	c.from(owner(), "before")
-	old := owner()
+	c.from(old, "before")
 	for i := range b.Lab.Nodes() {
 		if b.Cluster.NodeName(i+1) != old {
 			b.CLI(i+1, "havip", "move", "six", "--to", b.Cluster.NodeName(i+1))
 			break
 		}
 	}
-	b.Eventually("the move", func() bool { return owner() != old && owner() != "" })
-	c.from(owner(), "after the move")
+	b.Eventually("the move", func() bool { now = owner(); return now != old && now != "" })
+	c.from(now, "after the move")
 	if out := b.CLI(1, "havip", "show", "six"); !contains(out, havip.String()) {
 		t.Errorf("havip show: %s", out)
 	}
@@ -96,7 +96,7 @@ func (a *asker6) from(node, when string) {
 	a.t.Helper()
 	buf := make([]byte, 64)
 	last := ""
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(ownedWait); time.Now().Before(end); {
 		_, _ = a.conn.Write([]byte("?"))
 		_ = a.conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 		if n, err := a.conn.Read(buf); err == nil {

@@ -39,7 +39,7 @@ func TestJoinRefusals(t *testing.T) {
 	b := newBed(t, 3, 1)
 	peer := b.Lab.Node(1).IP(0).String() + ":7400"
 	join := func(name, token string) []string {
-		return []string{"join", "--node", name, "--advertise", b.Lab.Node(2).IP(0).String(), "--token", token, peer, "--timeout", "5s"}
+		return []string{"join", "--node", name, "--advertise", b.Lab.Node(2).IP(0).String(), "--token", token, peer, "--timeout", "20s"}
 	}
 	good := b.token(1, "node-2")
 	before, err := b.Cluster.Nodes()

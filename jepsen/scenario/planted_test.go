@@ -232,13 +232,20 @@ func TestProofSeesStaleTimeout(t *testing.T) {
 func TestWireSeesAFenceThatVanishes(t *testing.T) {
 	beside(t)
 	b := NewBed(t, 3)
-	b.Place(b.other(b.Leader()))
-	owner := b.Owner()
-	m, said, _, _ := b.killAll(owner, func() {
-		b.must(netns.Unfence(b.Lab.Node(owner), 0))
-	})
-	t.Log(said)
-	if said.after == 0 || m.Dual.Certain == 0 {
-		t.Errorf("a fence that vanished was not noticed: %s, two owners for %s", said, m.Dual.Certain)
+	for again := 1; ; again++ { // the old owner's address lives on for about a second: a busy host may look away for as long
+		b.Place(b.other(b.Leader()))
+		owner := b.Owner()
+		m, said, _, _ := b.killAll(owner, func() {
+			b.must(netns.Unfence(b.Lab.Node(owner), 0))
+		})
+		t.Log(said)
+		if said.after > 0 && m.Dual.Certain > 0 {
+			break
+		}
+		if again == attempts {
+			t.Errorf("a fence that vanished was not noticed: %s, two owners for %s", said, m.Dual.Certain)
+			break
+		}
+		b.restart(owner)
 	}
 }

@@ -40,7 +40,7 @@ func TestConn(t *testing.T) {
 			time.Sleep(20 * time.Millisecond)
 			begin := time.Now()
 			b.stop()
-			if err := <-ended; !errors.Is(err, net.ErrClosed) || time.Since(begin) > 3*readWait*time.Second {
+			if err := <-ended; !errors.Is(err, net.ErrClosed) || time.Since(begin) > 10*readWait*time.Second {
 				t.Errorf("%v after %v", err, time.Since(begin))
 			}
 			if err := b.write([]byte("more"), a.local); err != nil {

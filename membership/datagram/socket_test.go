@@ -181,7 +181,7 @@ func (c *company) say(from, to, message string) {
 
 func (c *company) eventually(what string, ok func() bool) {
 	c.t.Helper()
-	end := time.Now().Add(15 * time.Second)
+	end := time.Now().Add(40 * time.Second)
 	for !ok() {
 		if time.Now().After(end) {
 			for id, m := range c.nodes {

@@ -16,7 +16,7 @@ func handshake(t *testing.T, client, server *tls.Config) (clientSide, serverSide
 	defer listener.Close()
 	a := must[net.Conn](t)(net.Dial("tcp", listener.Addr().String()))
 	b := must[net.Conn](t)(listener.Accept())
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(40 * time.Second)
 	check(t, errors.Join(a.SetDeadline(deadline), b.SetDeadline(deadline)))
 	clientConn, serverConn := tls.Client(a, client), tls.Server(b, server)
 	done := make(chan struct{})

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -162,7 +163,8 @@ func TestOvertakeUnderFire(t *testing.T) {
 				w.must("guard", f.Guard(ip))
 				w.must("attach", f.Attach(index(w.eni)))
 				tap, peer := w.socket(w.tap), w.socket(w.peer)
-				stop, sent := make(chan struct{}), 0
+				stop := make(chan struct{})
+				var sent atomic.Int64
 				var firing sync.WaitGroup
 				firing.Go(func() {
 					for {
@@ -170,8 +172,8 @@ func TestOvertakeUnderFire(t *testing.T) {
 						case <-stop:
 							return
 						default:
-							peer.send(nonce(ip4(other4, ip, 0), sent))
-							sent++
+							peer.send(nonce(ip4(other4, ip, 0), int(sent.Load())))
+							sent.Add(1)
 						}
 					}
 				})
@@ -180,6 +182,9 @@ func TestOvertakeUnderFire(t *testing.T) {
 					w.intrude(-1) // TCX_NEXT
 					if err := f.Healthy(index(w.eni)); !errors.Is(err, ErrNotFirst) {
 						t.Errorf("healthy: %v, want ErrNotFirst", err)
+					}
+					for n := sent.Load(); sent.Load() < n+10; { // it is under fire
+						time.Sleep(time.Millisecond)
 					}
 					w.must("overtake", f.Attach(index(w.eni)))
 					w.must("healthy", f.Healthy(index(w.eni)))
@@ -195,10 +200,10 @@ func TestOvertakeUnderFire(t *testing.T) {
 						passed++
 					}
 				}
-				if passed > 0 || sent < 10*rounds {
-					t.Errorf("%d of %d frames passed", passed, sent)
+				if passed > 0 || sent.Load() < 10*rounds {
+					t.Errorf("%d of %d frames passed", passed, sent.Load())
 				}
-				t.Logf("%d frames in %d rounds", sent, rounds)
+				t.Logf("%d frames in %d rounds", sent.Load(), rounds)
 				w.must("uninstall", f.Uninstall())
 			})
 		})

@@ -1,7 +1,6 @@
 package fence
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -27,7 +26,7 @@ func TestReadOnly(t *testing.T) {
 		if hook == "" {
 			hook = HookNFTables
 		}
-		_, err := Prove(context.Background(), Config{}, hook)
+		_, err := prove(hook)
 		w.must("prove", err)
 		f := w.newFence()
 		w.must("uninstall", f.Uninstall())

@@ -198,26 +198,31 @@ func TestFrozenListener(t *testing.T) {
 			port++
 			s.send(w.syn(addr("10.1.255.1"), own, port, portOpen))
 		}
-		deadline := BootNow() + (250 * time.Millisecond).Nanoseconds()
-		w.must("deadline", f.SetDeadline(deadline))
 		var before, after, last int
-		until := deadline + (1250 * time.Millisecond).Nanoseconds() // the kernel repeats an answer after a second
-		for BootNow() < until {
-			syn()
-			for got, ok := s.next(); ok; got, ok = s.next() {
-				if len(got.frame) < 54 || got.frame[23] != unix.IPPROTO_TCP || binary.BigEndian.Uint16(got.frame[34:]) != portOpen {
-					continue
-				}
-				switch {
-				case got.boot <= deadline+lateMax.Nanoseconds():
-					before++
-				default:
-					after++
-					last = int(time.Duration(got.boot - deadline).Milliseconds())
+		proved := func() bool { return before >= 5 || emulated && before > 0 }
+		for tries := 0; tries < 5 && !proved(); tries++ { // again, where the machine stood still before the deadline
+			before = 0
+			deadline := BootNow() + (250 * time.Millisecond).Nanoseconds()
+			w.must("deadline", f.SetDeadline(deadline))
+			until := deadline + (1250 * time.Millisecond).Nanoseconds() // the kernel repeats an answer after a second
+			for over := false; !over; {
+				over = BootNow() >= until
+				syn()
+				for got, ok := s.next(); ok; got, ok = s.next() {
+					if len(got.frame) < 54 || got.frame[23] != unix.IPPROTO_TCP || binary.BigEndian.Uint16(got.frame[34:]) != portOpen {
+						continue
+					}
+					switch {
+					case got.boot <= deadline+lateMax.Nanoseconds():
+						before++
+					default:
+						after++
+						last = int(time.Duration(got.boot - deadline).Milliseconds())
+					}
 				}
 			}
 		}
-		if before < 5 && !(emulated && before > 0) {
+		if !proved() {
 			w.t.Fatalf("only %d answers before the deadline: nothing was proved", before)
 		}
 		if after > 0 {

@@ -10,6 +10,21 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
+// prove proves a hook, again where the machine was too slow.
+func prove(hook string) (p Proof, err error) {
+	for range 5 {
+		if p, err = Prove(context.Background(), Config{}, hook); err == nil || !tooSlow(err.Error()) {
+			break
+		}
+	}
+	return p, err
+}
+
+// tooSlow says whether a proof failed by the machine: no time was left, or a frame that nothing stops took too long.
+func tooSlow(why string) bool {
+	return strings.Contains(why, "too slow") || strings.Contains(why, "did not arrive within")
+}
+
 // TestProve proves each hook, leaves nothing, and is quick.
 func TestProve(t *testing.T) {
 	eachKind(t, func(w *world) {
@@ -21,7 +36,7 @@ func TestProve(t *testing.T) {
 			hook = HookNFTables
 		}
 		for range 3 {
-			p, err := Prove(context.Background(), Config{}, hook)
+			p, err := prove(hook)
 			w.must("prove", err)
 			if p.Kind != w.kind || p.Hook != hook || !p.Scratch {
 				w.t.Errorf("proof %+v", p)

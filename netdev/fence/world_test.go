@@ -166,7 +166,21 @@ func (w *world) veth(name, peer string) (a, b netlink.Link) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
 	w.must("veth", netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: peer}))
-	return w.up(name), w.up(peer)
+	a, b = w.up(name), w.up(peer)
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // until the kernel's worker has seen the carrier, frames are lost
+		up := true
+		for _, device := range []string{name, peer} {
+			l, err := netlink.LinkByName(device)
+			w.must(device, err)
+			up = up && l.Attrs().OperState == netlink.OperUp
+		}
+		if up {
+			return a, b
+		}
+		if time.Now().After(end) {
+			w.t.Fatalf("%s and %s have no carrier", name, peer)
+		}
+	}
 }
 
 func (w *world) up(name string) netlink.Link {
@@ -259,7 +273,12 @@ func bootOf(oob []byte) int64 {
 	for _, m := range messages {
 		if err == nil && m.Header.Type == unix.SO_TIMESTAMPNS && len(m.Data) >= int(unsafe.Sizeof(unix.Timespec{})) {
 			ts := (*unix.Timespec)(unsafe.Pointer(&m.Data[0]))
-			return BootNow() - (time.Now().UnixNano() - ts.Nano())
+			for { // again, where the thread stood still between the two clocks
+				now, wall := BootNow(), time.Now().UnixNano()
+				if BootNow()-now < time.Millisecond.Nanoseconds() {
+					return now - (wall - ts.Nano())
+				}
+			}
 		}
 	}
 	return BootNow()
@@ -273,7 +292,7 @@ func arrived(from, to *socket, frames [][]byte) map[int]bool {
 	for i, f := range append(frames[:len(frames):len(frames)], sentinel) {
 		from.send(nonce(f, i))
 	}
-	for quiet := 0; quiet < 3 || quiet < 50 && !seen[len(frames)]; { // a busy host takes its time
+	for quiet := 0; quiet < 3 || quiet < 1000 && !seen[len(frames)]; { // a busy host takes its time
 		a, ok := to.next()
 		if !ok {
 			quiet++

@@ -52,9 +52,7 @@ func TestScripts(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			for tool, text := range map[string]string{"curl": fakeCurl, "aws": fakeAWS} {
-				if err := os.WriteFile(filepath.Join(dir, tool), []byte(text), 0o755); err != nil {
-					t.Fatal(err)
-				}
+				write(t, filepath.Join(dir, tool), text)
 			}
 			state := filepath.Join(dir, "state")
 			if err := os.WriteFile(state, []byte("another\n"), 0o600); err != nil {

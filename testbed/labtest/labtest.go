@@ -13,7 +13,7 @@ import (
 // Patience for a question to be answered. The kernel repeats an ARP request after one second, so
 // what was cut a moment ago may take that long to be reached; what is cut needs no such wait.
 const (
-	PatienceOpen = 4 * time.Second
+	PatienceOpen = 20 * time.Second
 	PatienceCut  = 200 * time.Millisecond
 )
 
@@ -26,7 +26,11 @@ func Main(m *testing.M, env string, child func(text string) error) {
 		os.Exit(1)
 	}
 	code := m.Run()
-	if err := goleak.Find(); err != nil && code == 0 {
+	err := goleak.Find()
+	for end := time.Now().Add(20 * time.Second); err != nil && code == 0 && time.Now().Before(end); { // goleak itself waits half a second
+		err = goleak.Find()
+	}
+	if err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
