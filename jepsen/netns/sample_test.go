@@ -44,7 +44,7 @@ func TestSampler(t *testing.T) {
 		if err := f.Attach(dev.Index); err != nil {
 			return err
 		}
-		time.Sleep(pause) // nothing is guarded
+		time.Sleep(pause)               // nothing is guarded
 		last := func() (state string) { // that was sampled
 			_, list := sampler.History()
 			at := int64(0)
