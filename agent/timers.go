@@ -27,9 +27,10 @@ func (a *node) followLease(ctx context.Context) error {
 			kept = 0
 		}
 		// While an old log is read again, an old lease may stand in it.
-		lease := a.node.State().Cluster.LeaseMax
-		if lease == 0 || lease == kept || !a.node.CaughtUp() {
-			continue
+		c := a.node.State().Cluster
+		lease := c.LeaseMax
+		if lease == 0 || lease == kept || kept == c.Lease || !a.node.CaughtUp() {
+			continue // kept is also that of the cluster while a first lease is longer (fsm.OpenSession): nobody renews by that
 		}
 		if err := a.setTimers(lease); err != nil {
 			a.log.Warn("the timers do not follow the lease of the cluster", "lease", lease, "err", err, "again_in", timersAgain.String())

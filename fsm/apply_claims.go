@@ -24,6 +24,8 @@ func (s *State) openSession(c Command, b OpenSession) *Refusal {
 		return Refuse(CodeStale, "the last session of node %s is %d, not %d", n.Name, n.LastSession, b.Last)
 	case b.Attempt == "" || len(b.Attempt) > MaxKey:
 		return Refuse(CodeMalformed, "a session needs an attempt id of 1 to %d bytes", MaxKey)
+	case b.Lease < 0 || b.Lease > limits.OpeningLongest || b.Lease%time.Millisecond != 0:
+		return Refuse(CodeRange, "a first lease of %s is not possible: whole milliseconds up to %s", b.Lease, limits.OpeningLongest)
 	}
 	if refusal := s.mayBegin(n, b); refusal != nil {
 		return refusal
@@ -36,7 +38,12 @@ func (s *State) openSession(c Command, b OpenSession) *Refusal {
 	}
 	n.LastSession = s.Index
 	s.Nodes[n.ID] = n
-	s.Sessions[s.Index] = Session{Number: s.Index, Node: n.ID, Attempt: b.Attempt, Lease: s.Cluster.Lease, Opened: c.At, Guarded: b.Guarded}
+	length := max(s.Cluster.Lease, b.Lease)
+	if length > s.Cluster.Lease {
+		s.Cluster.LeaseMax = max(s.Cluster.LeaseMax, length)
+		s.Cluster.LeaseIndex = s.Index // a settling that was under way begins again
+	}
+	s.Sessions[s.Index] = Session{Number: s.Index, Node: n.ID, Attempt: b.Attempt, Lease: length, Opened: c.At, Guarded: b.Guarded}
 	s.note(c, "session-opened", "", n.Name, fmt.Sprintf("node %s opened session %d", n.Name, s.Index))
 	return nil
 }

@@ -273,6 +273,10 @@ type OpenSession struct {
 	// leader lets another process wait until that session is silent: it may be a copy of the
 	// node on another host. Apply does not look at it.
 	Held string `json:"held,omitempty" level:"3"`
+	// Lease is the length of the first lease where that of the cluster is too short for the way of
+	// this entry through the log; whole milliseconds up to limits.OpeningLongest, 0 = the cluster's.
+	// It counts like SetLease to that length, and back to the cluster's right after (rule 8).
+	Lease time.Duration `json:"lease,omitempty" level:"4"`
 }
 
 // DrainSession says that the holder is about to end its session.

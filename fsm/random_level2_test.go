@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"havip-cluster/internal/limits"
 )
 
 func (c chooser) targets() []string {
@@ -185,6 +187,9 @@ func (c chooser) openSession(node string, last uint64) OpenSession {
 	b := OpenSession{Node: node, Last: last, Attempt: "drawn"}
 	if c.s.Level() >= 3 || c.chance("says what it guards", 4) {
 		b.Guarded = c.guardedIndex()
+	}
+	if c.s.Level() >= 4 && c.chance("longer first lease", 4) {
+		b.Lease = pick(c, "first lease", []time.Duration{time.Millisecond, 300 * time.Millisecond, limits.OpeningLongest, time.Second, -1})
 	}
 	return b
 }

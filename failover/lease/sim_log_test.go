@@ -27,6 +27,7 @@ type simEntry struct {
 	kind    entryKind
 	voters  []string      // entryVoters
 	length  time.Duration // entryOpen, entryLength
+	settles int           // entrySettle: index of what it ends
 	session Session       // entryOpen: only the node; entryClose, entryAssign
 	last    uint64        // entryOpen: the node's last session that the request knows
 	attempt uint64        // entryOpen: the process and its request
@@ -42,6 +43,7 @@ type simState struct {
 	owner        Session
 	use, longest time.Duration // lease lengths in force
 	next         time.Duration // the length after settling
+	changed      int           // index of the entry that settling ends
 }
 
 func newSimState(length time.Duration) simState {
@@ -56,8 +58,11 @@ func (st *simState) apply(e *simEntry) (opened Session, closed []Session) {
 	switch e.kind {
 	case entryOpen:
 		node := e.session.Node
-		if st.last[node] != e.last || e.length > st.longest {
+		if st.last[node] != e.last {
 			return // the request of a process that is dead (rule 1)
+		}
+		if e.length > st.use { // as a change to this length, and back (rule 8)
+			st.longest, st.changed = max(st.longest, e.length), st.index
 		}
 		if older := (Session{node, st.open[node]}); st.isOpen(older) {
 			closed = append(closed, older)
@@ -77,9 +82,11 @@ func (st *simState) apply(e *simEntry) (opened Session, closed []Session) {
 		}
 	case entryLength:
 		st.next = e.length
-		st.use, st.longest = min(st.use, e.length), max(st.longest, e.length)
+		st.use, st.longest, st.changed = min(st.use, e.length), max(st.longest, e.length), st.index
 	case entrySettle:
-		st.use, st.longest = st.next, st.next
+		if e.settles == st.changed {
+			st.use, st.longest = st.next, st.next
+		}
 	}
 	if slices.Contains(closed, st.owner) {
 		st.owner = Session{}

@@ -42,6 +42,7 @@ type simNode struct {
 	wantChanges int
 	wantGrow    bool
 	settleAt    Instant
+	settles     int // index of the change of length that settleAt is for
 }
 
 func newSimNode(s *sim, id int, genesis *simEntry) *simNode {
@@ -159,6 +160,9 @@ func (n *simNode) onCorrection(c Correction) {
 	}
 }
 
+// longFirst: each so many requests of a process ask for a first lease that is longer than the others.
+const longFirst = 4
+
 // requestSession sends OpenSession; each request is one of its own, with its own time.
 func (n *simNode) requestSession(now Instant) {
 	if n.id >= simHolders || !n.caughtUp || now.Before(n.requestAt) {
@@ -168,6 +172,9 @@ func (n *simNode) requestSession(now Instant) {
 	attempt := n.boot<<16 + uint64(len(n.requests))
 	n.requests[attempt] = now
 	e := simEntry{kind: entryOpen, session: Session{Node: n.name}, attempt: attempt, last: n.state.last[n.name], length: n.state.use}
+	if len(n.requests)%longFirst == 0 {
+		e.length *= 3
+	}
 	for _, to := range n.sim.nodes {
 		n.sim.send(n, to, func(to *simNode) {
 			if to.acting() {
@@ -245,6 +252,7 @@ func (n *simNode) learnCommit(index int) {
 // another order, but they are all the same.
 func (n *simNode) applyNext() {
 	now, e := n.clock(), n.log[n.state.index]
+	longest := n.state.longest
 	opened, closed := n.state.apply(e)
 	for _, s := range closed {
 		n.acceptor.Closed(now, s)
@@ -252,14 +260,14 @@ func (n *simNode) applyNext() {
 			n.clean()
 		}
 	}
+	if n.state.longest != longest {
+		n.acceptor.SetLongest(now, n.state.longest)
+	}
 	if opened.Number != 0 {
 		n.acceptor.Opened(now, opened, e.length)
 		if sent, mine := n.requests[e.attempt]; mine && opened.Node == n.name {
 			n.begin(opened, sent, e.length)
 		}
-	}
-	if e.kind == entryLength || e.kind == entrySettle {
-		n.acceptor.SetLongest(now, n.state.longest)
 	}
 	// The log on disk may have an end that never gets committed; an entry of a newer term
 	// shows that everything before it which was is applied.
@@ -304,16 +312,18 @@ func (n *simNode) trySettle() {
 		n.settleAt = 0
 		return
 	}
-	if n.settleAt == 0 {
+	if n.settleAt == 0 || n.settles != n.state.changed {
+		n.settleAt = 0
 		for _, m := range n.sim.nodes {
-			if !m.up || m.state.use != n.state.use || m.state.longest != n.state.longest {
+			if !m.up || m.state.changed < n.state.changed {
 				return
 			}
 		}
+		n.settles = n.state.changed
 		n.settleAt = n.clock().Add(Promise(n.state.longest))
 	}
 	if !n.clock().Before(n.settleAt) {
-		n.propose(&simEntry{kind: entrySettle})
+		n.propose(&simEntry{kind: entrySettle, settles: n.settles})
 	}
 }
 

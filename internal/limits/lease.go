@@ -8,4 +8,6 @@ import "time"
 const (
 	LeaseShortest = 20 * time.Millisecond
 	LeaseLongest  = time.Minute
+	// OpeningLongest bounds the first lease of a session where the log is slower than the cluster's lease.
+	OpeningLongest = 500 * time.Millisecond
 )

@@ -137,6 +137,8 @@ var catalogue = []bug{
 	lease("length-lapse", "8: the longer length lapses"),
 	inFSM("lease-max", "8: the longer length stays in force", "^TestTheLongerLeaseStays$"),
 	inFSM("settle", "8: settled is the newest change", "^TestRefusals$"),
+	inFSM("opening-max", "8: a longer first lease stays in force", "^TestALongerFirstLease$"),
+	inFSM("opening-settle", "8: settled is the newest change, first leases among them", "^TestALongerFirstLease$"),
 	{"controller-behind", "a node that does not apply is no owner", []catcher{{"failover/leader", "^TestANodeThatDoesNotApplyIsNoOwner$", fails}, directed}},
 	{"controller-settle-early", "8: the longer length has run out", []catcher{directed}},
 	inFSM("guard", "6: guarded by every node before it is placed", "^TestGuardBeforePlacement$"),

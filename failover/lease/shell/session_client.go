@@ -11,6 +11,7 @@ import (
 	"havip-cluster/failover/lease"
 	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
+	"havip-cluster/internal/limits"
 )
 
 // ErrRemoved is returned by SessionClient.Run when the cluster no longer knows this node.
@@ -75,6 +76,7 @@ type SessionClient struct {
 	attempt     string        // of the session that this process had last
 	occupied    lease.Instant // since when another process has the session; 0: it has not
 	saidRefusal string
+	opening     time.Duration // length that the next first lease needs; 0: that of the cluster will do
 }
 
 // NewSessionClient returns a SessionClient without a session. Nothing runs before Run.
@@ -167,6 +169,9 @@ func (c *SessionClient) open(ctx context.Context) (bool, error) {
 	if s.Level() > 2 {
 		request.Guarded, request.Held = c.owner.Guarded(), c.attempt
 	}
+	if s.Level() > 3 && c.opening > s.Cluster.Lease {
+		request.Lease = c.opening
+	}
 	leader := c.cfg.Log.LeaderID()
 	sent := c.cfg.Clock()
 	wait, cancel := context.WithTimeout(ctx, ports.SubmitWait)
@@ -181,18 +186,33 @@ func (c *SessionClient) open(ctx context.Context) (bool, error) {
 		c.cfg.Logger.Debug("no session yet", "reason", err)
 	}
 	// The answer may be lost and the session opened all the same: the log tells.
-	sess, ok := c.await(wait, attempt, func() bool { return err != nil && c.newLeader(leader) })
+	sess, ok := c.await(wait, attempt, request.Lease, func() bool { return err != nil && c.newLeader(leader) })
+	if ok || err == nil {
+		c.opening = firstLease(c.cfg.Clock().Sub(sent), s.Cluster.Lease)
+	}
 	if !ok {
 		return false, nil
 	}
+	c.attempt = attempt // also of one that came too late: it is this process's own
 	if !c.begin(lease.Session{Node: sess.Node, Number: sess.Number}, sent, sess.Lease) {
 		c.cfg.Logger.Info("the session came too late", "session", sess.Number)
 		return false, nil
 	}
-	c.attempt, c.occupied, c.saidRefusal = attempt, 0, ""
+	c.occupied, c.saidRefusal = 0, ""
 	c.cfg.Logger.Info("session opened", "session", sess.Number, "lease", sess.Lease)
 	c.owner.Wake()
 	return true, nil
+}
+
+// firstLease is what the next opening asks for after one that took so long to come back from the log: 0, the
+// length of the cluster, where that is twice as long. The first lease counts from before the request was sent, so
+// with a log slower than a lease each session would be over before its holder hears of it, for as long as that lasts.
+func firstLease(took, lease time.Duration) time.Duration {
+	const ms = time.Millisecond
+	if 2*took <= lease {
+		return 0
+	}
+	return min((2*took + ms - 1).Truncate(ms), limits.OpeningLongest)
 }
 
 // refused notes why there is no session yet. The error is ErrDuplicateNode.
@@ -226,12 +246,12 @@ func (c *SessionClient) begin(s lease.Session, sent lease.Instant, length time.D
 	return !c.ending && c.holder.Begin(s, sent, length)
 }
 
-// await waits until the log shows the session of an attempt, at most one lease long, or
+// await waits until the log shows the session of an attempt, at most one lease long (first, where that is longer), or
 // until it is better to ask again.
-func (c *SessionClient) await(ctx context.Context, attempt string, askAgain func() bool) (fsm.Session, bool) {
+func (c *SessionClient) await(ctx context.Context, attempt string, first time.Duration, askAgain func() bool) (fsm.Session, bool) {
 	watch, stop := c.cfg.Log.Watch()
 	defer stop()
-	limit := time.NewTimer(max(c.cfg.Log.State().Cluster.LeaseMax, c.cfg.Lease))
+	limit := time.NewTimer(max(c.cfg.Log.State().Cluster.LeaseMax, c.cfg.Lease, first))
 	defer limit.Stop()
 	for {
 		if sess, ok := c.cfg.Log.State().SessionOf(c.cfg.Node); ok && sess.Attempt == attempt {

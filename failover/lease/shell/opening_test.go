@@ -1,0 +1,90 @@
+package shell
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/fsm"
+)
+
+// slowLog takes its time for each opening, which then is in the state at once.
+type slowLog struct {
+	still
+	now   lease.Instant
+	takes time.Duration
+	asked []fsm.OpenSession
+}
+
+func (l *slowLog) submit(_ context.Context, body fsm.Body) (fsm.Result, error) {
+	b := body.(fsm.OpenSession)
+	l.asked = append(l.asked, b)
+	l.now = l.now.Add(l.takes)
+	s := *l.state
+	s.Index++
+	n := s.Nodes[b.Node]
+	n.LastSession = s.Index
+	s.Nodes = map[string]fsm.Node{b.Node: n}
+	s.Sessions = map[uint64]fsm.Session{s.Index: {Number: s.Index, Node: b.Node, Attempt: b.Attempt, Lease: max(s.Cluster.Lease, b.Lease)}}
+	l.state = &s
+	return fsm.Result{}, nil
+}
+
+// keeper begins what is not over.
+type keeper struct {
+	Leaseholder
+	log *slowLog
+}
+
+func (k keeper) Begin(_ lease.Session, sent lease.Instant, length time.Duration) bool {
+	return k.log.now.Before(sent.Add(length))
+}
+
+type clean struct{ Owner }
+
+func (clean) Guarded() uint64 { return 0 }
+func (clean) Wake()           {}
+
+// TestALogSlowerThanALease: a session is asked for with a first lease as long as the log needs, and with that of
+// the cluster as soon as the log is quick again. A session that came too late is this process's own.
+func TestALogSlowerThanALease(t *testing.T) {
+	const length = 20 * time.Millisecond
+	for _, level := range []int{3, 4} {
+		l := &slowLog{now: lease.Instant(time.Hour)}
+		l.state = fsm.New()
+		l.state.Cluster.Lease, l.state.Cluster.LeaseMax, l.state.Cluster.Level = length, length, level
+		l.state.Nodes = map[string]fsm.Node{"n-1": {ID: "n-1"}}
+		c := NewSessionClient(Config{
+			Node: "n-1", Log: l, Clock: func() lease.Instant { return l.now }, Logger: slog.New(slog.DiscardHandler), Lease: length, Submit: l.submit,
+		}, clean{}, keeper{log: l})
+		for i, step := range []struct {
+			takes, asks time.Duration
+			opens       bool // from level 4 on
+		}{
+			{10 * time.Millisecond, 0, true},
+			{30 * time.Millisecond, 0, false},
+			{50 * time.Millisecond, 60 * time.Millisecond, true},
+			{50*time.Millisecond + 1, 100 * time.Millisecond, true},
+			{200 * time.Millisecond, 101 * time.Millisecond, false},
+			{2 * time.Second, 400 * time.Millisecond, false},
+			{499 * time.Millisecond, 500 * time.Millisecond, true}, // limits.OpeningLongest
+			{time.Millisecond, 500 * time.Millisecond, true},
+			{time.Millisecond, 0, true},
+		} {
+			l.takes = step.takes
+			opened, err := c.open(t.Context())
+			if level < 4 {
+				step.asks, step.opens = 0, step.takes < length
+			}
+			last := l.asked[len(l.asked)-1]
+			if err != nil || opened != step.opens || last.Lease != step.asks {
+				t.Errorf("level %d, step %d: asks for %v, opened %t, %v; want %v, %t", level, i, last.Lease, opened, err, step.asks, step.opens)
+			}
+			if i > 0 && last.Held != l.asked[len(l.asked)-2].Attempt {
+				t.Errorf("level %d, step %d: the session before is somebody else's", level, i)
+			}
+		}
+	}
+}
