@@ -313,13 +313,14 @@ func (b *backend) isLate(n fsm.Node, voter bool) bool {
 	if n.Role == fsm.RoleWitness {
 		return false
 	}
-	sess, open := b.node.State().SessionOf(n.ID)
+	st := b.node.State()
+	sess, open := st.SessionOf(n.ID)
 	if !open {
 		return true
 	}
 	s := lease.Session{Node: n.ID, Number: sess.Number}
 	left, promised := b.member.Voter.Promised(s)
-	return voter && promised && !b.member.Voter.Refuses(s) && left < sess.Lease/2
+	return voter && promised && !b.member.Voter.Refuses(s) && left < st.RenewsBy(sess)/2
 }
 
 func (b *backend) Local() api.Local {

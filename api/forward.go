@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"strings"
 	"sync"
@@ -101,9 +102,11 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, to fsm.Node, bo
 	setPatience(req)
 	s.vouch(r, req.Header)
 	seenOf(r.Context()).forwarded = true // it is on the leader's record
+	connected := false                   // before that nothing was sent: not a byte goes out while the leader's handshake takes its time
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }}))
 	resp, err := s.leader.to(s.Identity, to).RoundTrip(req)
 	if err != nil {
-		if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
+		if !connected {
 			return true, err
 		}
 		writeProblem(w, problem(http.StatusBadGateway, CodeAnswerLost,

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"havip-cluster/fsm/placement"
 	"havip-cluster/internal/plain"
@@ -186,6 +187,10 @@ func (s *State) SessionOf(node string) (Session, bool) {
 	sess, ok := s.Sessions[n.LastSession]
 	return sess, ok && sess.Node == node
 }
+
+// RenewsBy is the shortest length that an open session may renew by: its own was the first, and the cluster's may be
+// shorter by now.
+func (s *State) RenewsBy(sess Session) time.Duration { return min(sess.Lease, s.Cluster.Lease) }
 
 // HAVIPNamed finds a HAVIP by id or by name. A name that several share is refused with
 // the candidates, so that nobody changes the wrong one (R1).

@@ -91,7 +91,7 @@ func union(a, b map[string]bool) map[string]bool {
 // renewsLate reports whether this node's voter has had no renewal of a session for half a promise.
 func (c *Controller) renewsLate(s *fsm.State, sess fsm.Session) bool {
 	_, left, known := c.cfg.Voter.Heard(lease.Session{Node: sess.Node, Number: sess.Number})
-	return known && left < lease.Promise(min(sess.Lease, s.Cluster.Lease))/2
+	return known && left < lease.Promise(s.RenewsBy(sess))/2
 }
 
 // heard notes how far a node says that it is, and whether it should be further. It reports whether the

@@ -1,9 +1,12 @@
 package scenario
 
 import (
+	"slices"
 	"syscall"
 	"testing"
 	"time"
+
+	"havip-cluster/jepsen/netns"
 )
 
 // The guard renews while the agent is stopped for a moment, also with the shortest lease: no failover, and
@@ -16,6 +19,10 @@ func TestStopOfTheAgentAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.Sleep(3 * Lease) // the longer one may still be in force
+	b.Eventually("every node to be alive, though its session began with a longer lease", func() bool {
+		nodes, err := b.Cluster.Nodes()
+		return err == nil && !slices.ContainsFunc(nodes, func(n netns.NodeStatus) bool { return n.Status != "alive" })
+	})
 	b.Place(b.other(b.Leader()))
 	owner := b.Owner()
 	moment := &Series{Name: "SIGSTOP of the agent alone for 400 ms, lease 20 ms"}

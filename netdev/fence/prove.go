@@ -66,7 +66,8 @@ const proofEnv = "HAVIP_FENCE_PROOF"
 // binary again give a child that knows what it is.
 var asked atomic.Bool
 
-// errTooSlow is returned when the deadline came before all was looked at.
+// errTooSlow is returned when the deadline came before all was looked at, or when a frame that nothing
+// stops did not come: the kernel had not seen the carrier yet, or something else was in its way.
 var errTooSlow = errors.New("the host was too slow")
 
 // Prove shows on a scratch pair of devices that the hook's fence outlives its

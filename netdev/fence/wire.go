@@ -76,7 +76,7 @@ func (w proofWire) pass(dir direction) (bool, error) {
 	for end := time.Now().Add(frameWait); ; {
 		left := time.Until(end)
 		if left <= 0 {
-			return false, fmt.Errorf("%s: a frame that no fence guards did not arrive within %v", dir, frameWait)
+			return false, fmt.Errorf("%w: %s: a frame that no fence guards did not arrive within %v", errTooSlow, dir, frameWait)
 		}
 		tv := unix.NsecToTimeval(max(left, time.Millisecond).Nanoseconds())
 		if err := unix.SetsockoptTimeval(w[dir].out, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
