@@ -82,7 +82,12 @@ func (v voterTerms) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddres
 	return p, nil
 }
 
-// judgedPipeline passes answers on, one after the other.
+// judgedPipeline passes answers on, one after the other, and ends with the first one after which Raft takes no more:
+// a later term, no success, or none at all.
+//
+// Raft itself ends a pipeline only when its sender looks whether the reader of answers has ended (v1.8.0,
+// pipelineReplicate). If an entry to be sent is found first, and two requests are under way, the sender waits for the reader for ever,
+// and that server gets heartbeats and no entry until leadership ends (hashicorp/raft issues 611 and 612).
 type judgedPipeline struct {
 	raft.AppendPipeline
 	id     raft.ServerID
@@ -101,9 +106,14 @@ func (p *judgedPipeline) run() {
 					f = lostAnswer{f, err}
 				}
 			}
+			last := f.Response().Term > f.Request().Term || !f.Response().Success
 			select {
 			case p.out <- f:
 			case <-p.closed:
+				return
+			}
+			if last {
+				_ = p.Close()
 				return
 			}
 		case <-p.closed:

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -194,6 +195,57 @@ func piped(t *testing.T, v voterTerms, id raft.ServerID, at raft.ServerAddress, 
 	case <-time.After(patience):
 		t.Fatal("a pipeline without an answer")
 		return nil
+	}
+}
+
+// A follower refuses an entry, as one whose disk fails does, and Raft, which reads no answer after that, has sent others
+// already: what it sends before it notices ends with an error. It waited for ever, and with it all entries for that
+// server (hashicorp/raft issue 612).
+func TestAPipelineEndsWithItsFirstRefusal(t *testing.T) {
+	open := func() *raft.NetworkTransport {
+		trans := must[*raft.NetworkTransport](t)(raft.NewTCPTransport("127.0.0.1:0", nil, 1, patience, io.Discard))
+		t.Cleanup(func() { check(t, trans.Close()) })
+		return trans
+	}
+	follower, leader := open(), open()
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case rpc := <-follower.Consumer():
+				rpc.Respond(&raft.AppendEntriesResponse{Term: 3}, nil)
+			case <-done:
+				return
+			}
+		}
+	}()
+	defer func() { close(done); <-ended }()
+	book := &ledger{configs: map[uint64][]raft.Server{}, moved: make(chan struct{}, 1)}
+	v := voterTerms{leader, book.votes, func(error) {}}
+	p := must[raft.AppendPipeline](t)(v.AppendEntriesPipeline("n-2", follower.LocalAddr()))
+	defer p.Close()
+	sent := make(chan error, 1)
+	go func() {
+		for range 10 {
+			req := &raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 1, PrevLogTerm: 1}
+			if _, err := p.AppendEntries(req, &raft.AppendEntriesResponse{}); err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- nil
+	}()
+	if f := <-p.Consumer(); f.Response().Success {
+		t.Fatal("it was not refused")
+	}
+	select {
+	case err := <-sent:
+		if err == nil {
+			t.Error("everything was sent by a pipeline that has ended")
+		}
+	case <-time.After(patience):
+		t.Fatal("the sender waits for a reader that has ended")
 	}
 }
 

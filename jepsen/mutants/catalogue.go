@@ -102,6 +102,7 @@ var catalogue = []bug{
 	lease("caught-up", "4: silence until caught up"),
 	lease("config-age", "4: age of the voter set", leaseSearch()),
 	lease("config-index", "4, 5: a set that comes back is new"),
+	{"membership-pipeline", "a refusal ends the pipeline that Raft no longer reads", []catcher{{"membership", "^TestAPipelineEndsWithItsFirstRefusal$", fails}}},
 	{"membership-read-replicas", "reads: a majority of the voters, and of nobody else", []catcher{{"membership", "^TestAReadIsConfirmedByAMajorityOfVoters$", fails}}},
 	{"membership-read-deposed", "reads: a node that is in another term confirms nothing", []catcher{{"membership", "^TestADeposedLeaderConfirmsNothing$", fails}}},
 	{"membership-voters-early", "5: the voters by which Raft counts", []catcher{{"membership", "^TestVotersCostNothing$", fails}}},
