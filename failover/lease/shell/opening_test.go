@@ -1,8 +1,11 @@
 package shell
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,6 +88,35 @@ func TestALogSlowerThanALease(t *testing.T) {
 			if i > 0 && last.Held != l.asked[len(l.asked)-2].Attempt {
 				t.Errorf("level %d, step %d: the session before is somebody else's", level, i)
 			}
+		}
+	}
+}
+
+// TestAWaitIsToldOnce: a node for which no leader has a word says so after a while, once; before, it said nothing at all.
+func TestAWaitIsToldOnce(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		var logs bytes.Buffer
+		l := &slowLog{now: lease.Instant(time.Hour)}
+		l.state = fsm.New()
+		l.state.Cluster.Lease = time.Second
+		if known {
+			l.state.Nodes = map[string]fsm.Node{"n-1": {ID: "n-1"}}
+		}
+		nobody := errors.New("nobody leads")
+		answer := func(context.Context, fsm.Body) (fsm.Result, error) { return fsm.Result{}, nobody }
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // nothing is waited for in the log
+		c := NewSessionClient(Config{
+			Node: "n-1", Log: l, Clock: func() lease.Instant { return l.now }, Logger: slog.New(slog.NewTextHandler(&logs, nil)), Lease: time.Second, Submit: answer,
+		}, clean{}, keeper{log: l})
+		for after, lines := range []int{0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1} {
+			if opened, err := c.open(ctx); opened || err != nil {
+				t.Fatal(opened, err)
+			}
+			if n := strings.Count(logs.String(), "no session yet"); n != lines {
+				t.Errorf("known %t: %d lines after %d s:\n%s", known, n, after, &logs)
+			}
+			l.now = l.now.Add(time.Second)
 		}
 	}
 }

@@ -27,6 +27,11 @@ const (
 
 	openPauseMin = 20 * time.Millisecond // between two attempts to open a session
 	openPauseMax = 200 * time.Millisecond
+
+	// toldAlready is in the place of the time since when something lasts, when that has been said.
+	toldAlready lease.Instant = -1
+	// waitsQuietly is for how long a node without a session says nothing of what passes by itself: a start, an election.
+	waitsQuietly = 5 * time.Second
 )
 
 // Owner is what this node answers for. Nothing blocks but Clean.
@@ -76,6 +81,7 @@ type SessionClient struct {
 	attempt     string        // of the session that this process had last
 	occupied    lease.Instant // since when another process has the session; 0: it has not
 	saidRefusal string
+	waiting     lease.Instant // since when no leader has answered; 0: one has
 	opening     time.Duration // length that the next first lease needs; 0: that of the cluster will do
 }
 
@@ -161,7 +167,10 @@ func (c *SessionClient) open(ctx context.Context) (bool, error) {
 	switch {
 	case removed: // the log came as far as its own removal
 		return false, ErrRemoved
-	case !known || ending:
+	case ending:
+		return false, nil
+	case !known:
+		c.waits("no leader has sent what the log of this node lacks; it does not have the node yet")
 		return false, nil
 	}
 	attempt := rand.Text()
@@ -183,7 +192,9 @@ func (c *SessionClient) open(ctx context.Context) (bool, error) {
 	case err == nil && res.Refusal != nil:
 		return false, c.refused(res.Refusal)
 	case err != nil:
-		c.cfg.Logger.Debug("no session yet", "reason", err)
+		c.waits(err.Error())
+	default:
+		c.waiting = 0
 	}
 	// The answer may be lost and the session opened all the same: the log tells.
 	sess, ok := c.await(wait, attempt, request.Lease, func() bool { return err != nil && c.newLeader(leader) })
@@ -215,12 +226,25 @@ func firstLease(took, lease time.Duration) time.Duration {
 	return min((2*took + ms - 1).Truncate(ms), limits.OpeningLongest)
 }
 
+// waits says once, when that has lasted, why no leader is asked for a session or answers.
+func (c *SessionClient) waits(reason string) {
+	now := c.cfg.Clock()
+	switch {
+	case c.waiting == 0:
+		c.waiting = max(now, 1)
+	case c.waiting != toldAlready && now.Sub(c.waiting) >= waitsQuietly:
+		c.waiting = toldAlready
+		c.cfg.Logger.Warn("no session yet", "reason", reason, "for", waitsQuietly.String()+" and more")
+	}
+}
+
 // refused notes why there is no session yet. The error is ErrDuplicateNode.
 func (c *SessionClient) refused(r *fsm.Refusal) error {
 	cause := string(r.Code) + r.Message
 	if r.Code == fsm.CodeInUse {
 		cause = string(r.Code) // the words say for how long already: other ones each time
 	}
+	c.waiting = 0
 	if cause != c.saidRefusal {
 		c.saidRefusal = cause
 		c.cfg.Logger.Info("no session yet", "reason", r.Message)
