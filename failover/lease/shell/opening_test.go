@@ -19,7 +19,10 @@ type slowLog struct {
 	now   lease.Instant
 	takes time.Duration
 	asked []fsm.OpenSession
+	old   bool // what was on disk at the start is not applied yet
 }
+
+func (l *slowLog) CaughtUp() bool { return !l.old }
 
 func (l *slowLog) submit(_ context.Context, body fsm.Body) (fsm.Result, error) {
 	b := body.(fsm.OpenSession)
@@ -117,6 +120,24 @@ func TestAWaitIsToldOnce(t *testing.T) {
 				t.Errorf("known %t: %d lines after %d s:\n%s", known, n, after, &logs)
 			}
 			l.now = l.now.Add(time.Second)
+		}
+	}
+}
+
+// TestNoSessionByAnOldState: while a node reads its log again it asks for nothing. It asked again and again, each time by
+// the last session that it had come to, and logged each refusal.
+func TestNoSessionByAnOldState(t *testing.T) {
+	l := &slowLog{now: lease.Instant(time.Hour), old: true}
+	l.state = fsm.New()
+	l.state.Cluster.Lease = time.Second
+	l.state.Nodes = map[string]fsm.Node{"n-1": {ID: "n-1"}}
+	c := NewSessionClient(Config{
+		Node: "n-1", Log: l, Clock: func() lease.Instant { return l.now }, Logger: slog.New(slog.DiscardHandler), Lease: time.Second, Submit: l.submit,
+	}, clean{}, keeper{log: l})
+	for _, old := range []bool{true, false} {
+		l.old = old
+		if opened, err := c.open(t.Context()); err != nil || opened == old || len(l.asked) > 0 == old {
+			t.Errorf("old %t: opened %t, %v, asked %d times", old, opened, err, len(l.asked))
 		}
 	}
 }

@@ -169,6 +169,9 @@ func (c *SessionClient) open(ctx context.Context) (bool, error) {
 		return false, ErrRemoved
 	case ending:
 		return false, nil
+	case !c.cfg.Log.CaughtUp(): // an old state names an old session, and would be refused for each one that it comes to
+		c.waits("the log of this node is read again")
+		return false, nil
 	case !known:
 		c.waits("no leader has sent what the log of this node lacks; it does not have the node yet")
 		return false, nil
