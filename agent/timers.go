@@ -26,11 +26,15 @@ func (a *node) followLease(ctx context.Context) error {
 		case <-late:
 			kept = 0
 		}
-		// While an old log is read again, an old lease may stand in it.
 		c := a.node.State().Cluster
 		lease := c.LeaseMax
-		if lease == 0 || lease == kept || kept == c.Lease || !a.node.CaughtUp() {
-			continue // kept is also that of the cluster while a first lease is longer (fsm.OpenSession): nobody renews by that
+		switch {
+		case lease == 0 || lease == kept:
+			continue
+		case kept == c.Lease: // LeaseMax is a first lease that is longer (fsm.OpenSession): nobody renews by that
+			continue
+		case !a.node.CaughtUp(): // an old lease may stand in the old log that is read again
+			continue
 		}
 		if err := a.setTimers(lease); err != nil {
 			a.log.Warn("the timers do not follow the lease of the cluster", "lease", lease, "err", err, "again_in", timersAgain.String())

@@ -102,8 +102,12 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, to fsm.Node, bo
 	setPatience(req)
 	s.vouch(r, req.Header)
 	seenOf(r.Context()).forwarded = true // it is on the leader's record
-	connected := false                   // before that nothing was sent: not a byte goes out while the leader's handshake takes its time
-	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }}))
+	// Before there is a connection, its handshake included, nothing was sent. The transport may look for another one.
+	connected := false
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GetConn: func(string) { connected = false },
+		GotConn: func(httptrace.GotConnInfo) { connected = true },
+	}))
 	resp, err := s.leader.to(s.Identity, to).RoundTrip(req)
 	if err != nil {
 		if !connected {

@@ -9,27 +9,16 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"havip-cluster/fsm"
+	"havip-cluster/testbed/labtest"
 )
 
 // patience is how long a test waits for what must happen; a busy machine may need it, a quiet one never does.
 const patience = 20 * time.Second
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(patient{m}) }
-
-// patient waits longer for the last goroutines than goleak does.
-type patient struct{ *testing.M }
-
-func (p patient) Run() int {
-	code := p.M.Run()
-	for end := time.Now().Add(patience); code == 0 && goleak.Find() != nil && time.Now().Before(end); {
-		continue
-	}
-	return code
-}
+func TestMain(m *testing.M) { labtest.Main(m, "", nil) }
 
 // full listens at a port whose queue has no place more, and returns its address and the socket.
 func full(t *testing.T) (string, int) {

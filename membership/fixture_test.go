@@ -24,6 +24,7 @@ import (
 
 	"havip-cluster/fsm"
 	"havip-cluster/membership/identity"
+	"havip-cluster/testbed/labtest"
 )
 
 // patience is how long a test waits for what must happen. It is long because the host may
@@ -79,13 +80,9 @@ func leavesNothing(t testing.TB) func() {
 	before := goleak.IgnoreCurrent()
 	return func() {
 		t.Helper()
-		var err error
-		for end := time.Now().Add(patience); time.Now().Before(end); {
-			if err = goleak.Find(before); err == nil { // which itself waits for half a second
-				return
-			}
+		if err := labtest.NothingLeft(before); err != nil {
+			t.Error(err)
 		}
-		t.Error(err)
 	}
 }
 

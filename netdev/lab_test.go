@@ -11,25 +11,15 @@ import (
 	"github.com/mdlayher/packet"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"havip-cluster/testbed/labtest"
 )
 
 // patience is how long a test waits for what must happen; a busy machine may need it, a quiet one never does.
 const patience = 20 * time.Second
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(patient{m}) }
-
-// patient waits longer for the last goroutines than goleak does.
-type patient struct{ *testing.M }
-
-func (p patient) Run() int {
-	code := p.M.Run()
-	for end := time.Now().Add(patience); code == 0 && goleak.Find() != nil && time.Now().Before(end); {
-		continue
-	}
-	return code
-}
+func TestMain(m *testing.M) { labtest.Main(m, "", nil) }
 
 // lab is two hosts in anonymous network namespaces: "host", in which the test's goroutine runs, and "peer". The goroutine
 // keeps its thread locked for good, so the thread ends with the test and the namespaces with it.

@@ -19,7 +19,7 @@ func TestPartition(t *testing.T) {
 		t.Helper()
 		patience := labtest.PatienceCut
 		if want {
-			patience = long
+			patience = labtest.PatienceOpen
 		}
 		if got := reaches(t, from, to.IP(0), patience); got != want {
 			t.Errorf("%s: %s reaches %s: %v, want %v", when, from.Name, to.Name, got, want)
@@ -45,7 +45,7 @@ func TestPartition(t *testing.T) {
 func TestOneWay(t *testing.T) {
 	l := newLab(t, Options{Nodes: 2})
 	a, b := l.Node(1), l.Node(2)
-	if !reaches(t, a, b.IP(0), long) { // both now know each other's MAC
+	if !reaches(t, a, b.IP(0), labtest.PatienceOpen) { // both now know each other's MAC
 		t.Fatal("no connection to begin with")
 	}
 	labtest.Must(t, l.OneWay(a, b))

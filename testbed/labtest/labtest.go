@@ -11,7 +11,7 @@ import (
 )
 
 // Patience for a question to be answered. The kernel repeats an ARP request after one second, so
-// what was cut a moment ago may take that long to be reached; what is cut needs no such wait.
+// what was cut a moment ago may take that long to be reached, and a busy machine longer; what is cut needs no such wait.
 const (
 	PatienceOpen = 20 * time.Second
 	PatienceCut  = 200 * time.Millisecond
@@ -19,22 +19,30 @@ const (
 
 // Main runs the tests, and fails when a goroutine outlives them. A test may start the test binary
 // again with a text in the environment variable env: then child is called with the text instead,
-// and its return is a failure.
+// and its return is a failure. Without env there is no such test.
 func Main(m *testing.M, env string, child func(text string) error) {
 	if text := os.Getenv(env); text != "" {
 		fmt.Fprintln(os.Stderr, child(text))
 		os.Exit(1)
 	}
 	code := m.Run()
-	err := goleak.Find()
-	for end := time.Now().Add(20 * time.Second); err != nil && code == 0 && time.Now().Before(end); { // goleak itself waits half a second
-		err = goleak.Find()
-	}
-	if err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
+	if code == 0 {
+		if err := NothingLeft(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
 	}
 	os.Exit(code)
+}
+
+// NothingLeft waits for the last goroutines longer than goleak itself, which gives them half a second: a busy machine may
+// need it. The error has those that stay.
+func NothingLeft(options ...goleak.Option) error {
+	err := goleak.Find(options...)
+	for end := time.Now().Add(PatienceOpen); err != nil && time.Now().Before(end); {
+		err = goleak.Find(options...)
+	}
+	return err
 }
 
 // Host can answer at a port until stop is called.

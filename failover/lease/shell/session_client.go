@@ -28,8 +28,6 @@ const (
 	openPauseMin = 20 * time.Millisecond // between two attempts to open a session
 	openPauseMax = 200 * time.Millisecond
 
-	// toldAlready is in the place of the time since when something lasts, when that has been said.
-	toldAlready lease.Instant = -1
 	// waitsQuietly is for how long a node without a session says nothing of what passes by itself: a start, an election.
 	waitsQuietly = 5 * time.Second
 )
@@ -82,6 +80,7 @@ type SessionClient struct {
 	occupied    lease.Instant // since when another process has the session; 0: it has not
 	saidRefusal string
 	waiting     lease.Instant // since when no leader has answered; 0: one has
+	saidWaiting bool
 	opening     time.Duration // length that the next first lease needs; 0: that of the cluster will do
 }
 
@@ -234,9 +233,9 @@ func (c *SessionClient) waits(reason string) {
 	now := c.cfg.Clock()
 	switch {
 	case c.waiting == 0:
-		c.waiting = max(now, 1)
-	case c.waiting != toldAlready && now.Sub(c.waiting) >= waitsQuietly:
-		c.waiting = toldAlready
+		c.waiting, c.saidWaiting = max(now, 1), false
+	case !c.saidWaiting && now.Sub(c.waiting) >= waitsQuietly:
+		c.saidWaiting = true
 		c.cfg.Logger.Warn("no session yet", "reason", reason, "for", waitsQuietly.String()+" and more")
 	}
 }
