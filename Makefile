@@ -2,6 +2,7 @@
 # bin/ at the versions named here.
 GOLANGCI_LINT_VERSION := v2.15.0
 NFPM_VERSION          := v2.45.2
+GOTESTSUM_VERSION     := v1.13.0
 
 # Debian packages that the tests need and the system may lack: none at present. What single
 # targets need, they install themselves.
@@ -26,6 +27,7 @@ VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo
 
 BIN := bin
 GOLANGCI_LINT := $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
+GOTESTSUM     := $(BIN)/gotestsum-$(GOTESTSUM_VERSION)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -100,15 +102,22 @@ demo: build ## three nodes on this machine, a crash, the measured gap (root)
 setup:
 	$(call install,$(APT_PACKAGES))
 
+# RERUNS=1, as in CI, asks again once for up to three tests that failed, and names them at the end: a machine that stands
+# still for seconds fails a test now and then, and each such test is to be mended. A data race, a panic, or a fourth
+# failure is final. A person gets the first answer.
+RERUNS ?=
+# $(call tests,FLAGS,PACKAGES)
+tests = $(if $(RERUNS),rm -f $(BIN)/failed-first && $(GOTESTSUM) --format standard-quiet --rerun-fails=$(RERUNS) --rerun-fails-max-failures=3 --rerun-fails-abort-on-data-race --rerun-fails-report=$(BIN)/failed-first --packages="$(2)" -- $(1) -timeout $(TEST_TIMEOUT) && { [ ! -e $(BIN)/failed-first ] || { echo "failed once, to be mended:" && cat $(BIN)/failed-first; }; },$(GO) test $(1) -timeout $(TEST_TIMEOUT) $(2))
+
 # What is computed and never runs beside itself: the race detector finds nothing there, and takes five times as long.
 PURE := ./fsm ./fsm/placement ./manifest/... ./havip ./failover/lease ./internal/form ./internal/jsonpath ./internal/plain
 .PHONY: test
-test: setup ## all tests, with the race detector but for pure functions; not whole clusters (root)
+test: setup $(if $(RERUNS),$(GOTESTSUM)) ## all tests, with the race detector but for pure functions; not whole clusters (root)
 	@# The slowest packages first: two run at a time, and none is to be left over for the end.
 	@# Those of membership wait more than they work, so four go side by side.
-	$(GO) test -race -parallel 4 -timeout $(TEST_TIMEOUT) ./membership ./api $$($(GO) list ./... | grep -v -x -F -e havip-cluster/membership -e havip-cluster/api $$($(GO) list $(PURE) | sed 's/^/-e /') | grep -v -e /jepsen/scenario -e /jepsen/trial)
-	$(GO) test -timeout $(TEST_TIMEOUT) $(PURE)
-	$(GO) test -timeout $(TEST_TIMEOUT) -run 'Limits|Much|Many|Proportion' ./api
+	$(call tests,-race -parallel 4,./membership ./api $$($(GO) list ./... | grep -v -x -F -e havip-cluster/membership -e havip-cluster/api $$($(GO) list $(PURE) | sed 's/^/-e /') | grep -v -e /jepsen/scenario -e /jepsen/trial))
+	$(call tests,,$(PURE))
+	$(call tests,-run 'Limits|Much|Many|Proportion',./api)
 
 .PHONY: test-short
 test-short: setup ## the tests that take seconds
@@ -122,6 +131,10 @@ lint: $(GOLANGCI_LINT) ## go vet, and golangci-lint, which has staticcheck in it
 $(GOLANGCI_LINT):
 	GOBIN=$(abspath $(BIN)/tmp) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv $(BIN)/tmp/golangci-lint $@ && rmdir $(BIN)/tmp
+
+$(GOTESTSUM):
+	GOBIN=$(abspath $(BIN)/tmp) $(GO) install gotest.tools/gotestsum@$(GOTESTSUM_VERSION)
+	mv $(BIN)/tmp/gotestsum $@ && rmdir $(BIN)/tmp
 
 .PHONY: tidy
 tidy: ## go.mod, formatting and the rules of the house

@@ -16,6 +16,7 @@ import (
 	"havip-cluster/fsm"
 	"havip-cluster/provider"
 	"havip-cluster/provider/observer"
+	"havip-cluster/testbed/labtest"
 )
 
 var (
@@ -137,7 +138,7 @@ func (b *eipBed) events() string {
 }
 
 func inEIPBed(t *testing.T, f func(b *eipBed)) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		s := fsm.New()
 		s.Cluster.Level = 4
 		s.HAVIPs["havip-web"] = fsm.HAVIP{ID: "havip-web", Name: "web", IP: netip.MustParseAddr("10.0.0.1"), EIP: eipA}

@@ -10,6 +10,7 @@ import (
 
 	"havip-cluster/fsm"
 	"havip-cluster/manifest"
+	"havip-cluster/testbed/labtest"
 )
 
 // What a leader does for one file, from its bytes to the difference that it answers with, is in proportion to
@@ -50,7 +51,7 @@ func TestApplyCostsInProportion(t *testing.T) {
 // run in the pass without it.
 func sized(t *testing.T) {
 	t.Helper()
-	if raceDetector {
+	if labtest.Race {
 		t.Skip("a large input with one caller: in the pass without the race detector")
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"havip-cluster/failover/lease"
 	"havip-cluster/failover/wire"
 	"havip-cluster/fsm"
+	"havip-cluster/testbed/labtest"
 )
 
 // A world is a cluster of real Members in the virtual time of a bubble. The log is one list
@@ -94,7 +95,7 @@ func playWorld(t *testing.T, voters, agents int, planted bool, body func(w *worl
 }
 
 func playWorldOf(t *testing.T, version string, voters, agents int, planted bool, body func(w *world)) (violation string) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		seed := worldSeed(t)
 		w := &world{
 			t: t, planted: planted, version: version, start: time.Now(), rng: rand.New(rand.NewPCG(seed, seed)), states: []*fsm.State{fsm.New()}, term: 1,

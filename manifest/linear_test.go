@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"havip-cluster/testbed/labtest"
 )
 
 // bodies are files that are dear to some reader of YAML: each is one thing, again and again. size
@@ -65,7 +67,7 @@ func bodies(size int) map[string]string {
 // what a busy machine does not change; the processor's time may be 20 times that of an ordinary file as long.
 func TestReadingIsLinear(t *testing.T) {
 	size, most := 1<<20, uint64(150)
-	if raceDetector { // it makes all of this some ten times as slow and as large
+	if labtest.Race { // it makes all of this some ten times as slow and as large
 		size, most = 1<<16, 10_000
 	}
 	all := bodies(size)

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"havip-cluster/fsm"
+	"havip-cluster/testbed/labtest"
 )
 
 // answering is a transport whose servers answer or do not.
@@ -56,7 +57,7 @@ func TestRequestsForAnAbsentServerWait(t *testing.T) {
 		{"the node closes", func(b *bed) { b.absentPeers.end() }, "unwanted"},
 	} {
 		t.Run(strings.ReplaceAll(row.what, " ", "-"), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			labtest.Bubble(t, func(t *testing.T) {
 				gone := errors.New("no route")
 				b := &bed{wire: &answering{down: gone}, wanted: true}
 				b.absentPeers = newAbsentPeers(b.wire, func(raft.ServerID, uint64) bool { return b.wanted }, func() uint64 { return b.newest })
@@ -211,7 +212,7 @@ func TestBackAfterALongAbsence(t *testing.T) {
 	for _, away := range []time.Duration{3 * time.Second, 41 * time.Second, 47 * time.Second, 53 * time.Second, 10 * time.Minute} {
 		for _, snapshot := range []bool{false, true} {
 			t.Run(fmt.Sprint(away, " snapshot=", snapshot), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				labtest.Bubble(t, func(t *testing.T) {
 					v := newVirtual(t, 3)
 					defer v.close()
 					leader, gone := v.leader()
@@ -313,7 +314,7 @@ func TestAnAbsentServerHoldsNothingUp(t *testing.T) {
 		},
 	} {
 		t.Run(strings.ReplaceAll(what, " ", "-"), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			labtest.Bubble(t, func(t *testing.T) {
 				v, leader, gone, other := newAbsent(t)
 				defer v.close()
 				does(v, leader, gone, other)

@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"havip-cluster/testbed/labtest"
 )
 
 // What is committed is told to each other server, one word at a time, the newest last; who has not got
 // the entry is told again, a few times, and one that hangs holds nobody else up.
 func TestCommitNotifier(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		var mu sync.Mutex
 		said := map[raft.ServerID][]uint64{}
 		under := map[raft.ServerID]int{}
@@ -149,7 +151,7 @@ func TestAFollowerThatIsBackGetsWhatItMissed(t *testing.T) {
 
 // What a server missed is pushed once for each time that it was away, and for nobody else.
 func TestWhatIsMissedIsPushedOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		_, trans := raft.NewInmemTransport("a")
 		tell := newCommitNotifier("a", raft.ProtocolVersionMax, trans, t.Context().Done())
 		pushed, tries := 0, 0

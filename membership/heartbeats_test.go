@@ -3,10 +3,11 @@ package membership
 import (
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"havip-cluster/testbed/labtest"
 )
 
 // sentAt is a transport that notes when each request left.
@@ -27,7 +28,7 @@ func (s *sentAt) AppendEntries(raft.ServerID, raft.ServerAddress, *raft.AppendEn
 // Heartbeats to one server leave a third of the time-out apart; the first of a term, those to
 // another server, and what is no heartbeat do not wait.
 func TestHeartbeatsArePaced(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		wire := &sentAt{from: time.Now()}
 		done := make(chan struct{})
 		p := newPacedHeartbeats(wire, 300*time.Millisecond, done)
@@ -63,7 +64,7 @@ func TestHeartbeatsArePaced(t *testing.T) {
 
 // Raft asks for heartbeats to each server at moments of its own: they leave together.
 func TestHeartbeatsToAllLeaveTogether(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		wire := map[raft.ServerID]*sentAt{"a": {from: time.Now()}, "b": {from: time.Now()}}
 		p := newPacedHeartbeats(nil, 300*time.Millisecond, t.Context().Done())
 		var both sync.WaitGroup

@@ -6,10 +6,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"havip-cluster/testbed/labtest"
 )
 
 // electorate is a readRounds of a leader of term 7 among servers that answer as a test says.
@@ -60,7 +61,7 @@ func TestAReadIsConfirmedByAMajorityOfVoters(t *testing.T) {
 		"one of four is less than majority": {[]raft.Server{voter("b"), voter("c"), voter("d"), voter("e")}, map[raft.ServerID]answer{"b": yes, "c": no, "d": no, "e": no}, errNoMajority},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			labtest.Bubble(t, func(t *testing.T) {
 				defer time.Sleep(2 * time.Hour) // until the last question has ended
 				e := newElectorate(func(to raft.ServerID) (uint64, error) { return row.answers[to]() }, row.servers...)
 				if err := e.confirm(t.Context(), 7); !errors.Is(err, row.want) {
@@ -84,7 +85,7 @@ func TestADeposedLeaderConfirmsNothing(t *testing.T) {
 // TestReadsShareRounds: a thousand reads at once are two questions, and one that comes while a
 // question is on its way is not answered by it.
 func TestReadsShareRounds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		e := newElectorate(func(raft.ServerID) (uint64, error) { time.Sleep(time.Millisecond); return yes() }, raft.Server{ID: "b"}, raft.Server{ID: "c"})
 		start := time.Now()
 		var all sync.WaitGroup
@@ -117,7 +118,7 @@ func TestReadsShareRounds(t *testing.T) {
 
 // TestAReadEndsWithItsContext: also when nobody ever answers; and a voter that hangs is asked once.
 func TestAReadEndsWithItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		defer time.Sleep(3 * time.Hour) // until the last question has ended
 		e := newElectorate(func(raft.ServerID) (uint64, error) { return hangs() }, raft.Server{ID: "b"}, raft.Server{ID: "c"})
 		for range 5 {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"havip-cluster/fsm"
+	"havip-cluster/testbed/labtest"
 )
 
 // stopping is a node n2 whose log says what a test makes it say, in virtual time.
@@ -110,7 +111,7 @@ func TestHandOverVote(t *testing.T) {
 		{"nobody leads", both, func(n *stopping) { n.refuse = true }, nil, "", "in time", 201, 10 * time.Second, 11 * time.Second},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			labtest.Bubble(t, func(t *testing.T) {
 				n := newStopping(tc.voters...)
 				n.then = tc.then
 				if tc.prepare != nil {
@@ -143,7 +144,7 @@ func TestHandOverVote(t *testing.T) {
 
 // A new leader hears at once that the node runs again; without one it is said once a second.
 func TestTakeVoteBackAtANewLeader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		n := newStopping("n1")
 		n.refuses(true)
 		n.change("n2", func(m *fsm.Node) { m.Resting = true })

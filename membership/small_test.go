@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"havip-cluster/fsm"
+	"havip-cluster/testbed/labtest"
 )
 
 // manyNodes is how many nodes come and go in the life of one process.
@@ -48,7 +49,7 @@ func TestGossipForgetsWhoIsGone(t *testing.T) {
 
 // TestHeartbeatsOfServersThatAreGone: their times are forgotten, and those of the others count.
 func TestHeartbeatsOfServersThatAreGone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		wire := &sentAt{from: time.Now()}
 		p := newPacedHeartbeats(wire, 400*time.Millisecond, nil)
 		for i := range manyNodes {
@@ -67,7 +68,7 @@ func TestHeartbeatsOfServersThatAreGone(t *testing.T) {
 
 // TestReadsForgetServersThatAreGone: nothing is kept of whom no request is under way to.
 func TestReadsForgetServersThatAreGone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		e := newElectorate(func(raft.ServerID) (uint64, error) { return 7, nil })
 		for i := range manyNodes {
 			e.voters = func() []raft.Server { return []raft.Server{{ID: "self"}, {ID: raft.ServerID(fmt.Sprint(i))}} }

@@ -2,12 +2,13 @@ package membership
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"havip-cluster/testbed/labtest"
 )
 
 func TestPatienceGrowsWithElections(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		p := writePatience{heartbeat: 250 * time.Millisecond}
 		want := func(times int) {
 			t.Helper()

@@ -4,10 +4,11 @@ import (
 	"io"
 	"log/slog"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"havip-cluster/testbed/labtest"
 )
 
 // A follower stands in place of a leader that is gone, and leads; while the leader is heard, or for
@@ -50,7 +51,7 @@ func TestStand(t *testing.T) {
 // While heartbeats come when they should nobody stands, at no moment; when the leader is gone, half a time-out after its last
 // word everybody would, and not before.
 func TestHowMuchSilenceMakesOneStand(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		v := newVirtual(t, 3)
 		defer v.close()
 		leader, follower := v.leader()
@@ -73,7 +74,7 @@ func TestHowMuchSilenceMakesOneStand(t *testing.T) {
 
 // When a node heard a leader last: lately while there is one, never while it leads itself, and as long ago as the leader is gone.
 func TestLeaderHeard(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		v := newVirtual(t, 3)
 		defer v.close()
 		leader, follower := v.leader()

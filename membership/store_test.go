@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"havip-cluster/testbed/labtest"
 )
 
 // badDisk is a log store whose writes can be held, delayed, or made to fail.
@@ -102,7 +104,7 @@ func (b *bench) wantEnd(t *testing.T, want uint64) {
 }
 
 func TestAFastWritePasses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		b := newBench(t)
 		b.disk.delay = benchLimit - 1
 		check(t, b.StoreLogs(commands(1, 3)))
@@ -116,7 +118,7 @@ func TestAFastWritePasses(t *testing.T) {
 }
 
 func TestALeadersStalledWriteFailsAndIsTakenBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		b := newBench(t)
 		check(t, b.StoreLogs(commands(1, 2)))
 		release := b.disk.hold()
@@ -149,7 +151,7 @@ func TestALeadersStalledWriteFailsAndIsTakenBack(t *testing.T) {
 func TestAWriteThatEndsExactlyAtTheLimit(t *testing.T) {
 	kept, refused := 0, 0
 	for range 2000 {
-		synctest.Test(t, func(t *testing.T) {
+		labtest.Bubble(t, func(t *testing.T) {
 			b := newBench(t)
 			b.disk.delay = benchLimit
 			err := b.StoreLogs(commands(1, 2))
@@ -178,7 +180,7 @@ func TestAWriteThatEndsExactlyAtTheLimit(t *testing.T) {
 // A follower has no limit: Raft does not get over a write that fails after conflicting
 // entries were removed, and nobody else waits for a follower.
 func TestAFollowersStalledWriteWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		b := newBench(t)
 		b.leader = false
 		b.disk.delay = 10 * benchLimit
@@ -196,7 +198,7 @@ func TestAFollowersStalledWriteWaits(t *testing.T) {
 // A leader that has stepped down writes as a follower: after its own late write was taken
 // back, never before.
 func TestAFollowersWriteComesAfterTheTakeBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		b := newBench(t)
 		release := b.disk.hold()
 		if err := b.StoreLogs(commands(1, 9)); !errors.Is(err, ErrDiskStalled) {
@@ -226,7 +228,7 @@ func TestAFailureOfTheDiskPassesThrough(t *testing.T) {
 }
 
 func TestWhatCannotBeTakenBackIsTriedAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		b := newBench(t)
 		failure := errors.New("input/output error")
 		release := b.disk.hold()
@@ -249,7 +251,7 @@ func TestWhatCannotBeTakenBackIsTriedAgain(t *testing.T) {
 
 // Raft acts on a configuration before it knows that the write failed, and keeps it.
 func TestALeaderHaltsWhenItsConfigurationIsNotWritten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		b := newBench(t)
 		release := b.disk.hold()
 		if err := b.StoreLogs([]*raft.Log{configuration(1, "n1")}); !errors.Is(err, ErrDiskStalled) {

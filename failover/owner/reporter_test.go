@@ -11,6 +11,7 @@ import (
 	"havip-cluster/failover/lease"
 	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
+	"havip-cluster/testbed/labtest"
 )
 
 // busy is a log that changes all the time.
@@ -39,7 +40,7 @@ func (e *looking) Inventory(s *fsm.State) ([]fsm.ENI, string, error) {
 // The interfaces are looked at every reportEvery, also while the log changes more often than
 // that, and at once when the operator names a device.
 func TestInventoryWhileTheLogIsBusy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		log, edge := &busy{watch: make(chan struct{}, 1)}, &looking{}
 		first := fsm.New()
 		first.Nodes["n-1"] = fsm.Node{ID: "n-1", Name: "n1"}

@@ -5,13 +5,13 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"havip-cluster/failover/lease"
 	"havip-cluster/failover/ports"
 	"havip-cluster/failover/wire"
 	"havip-cluster/fsm"
+	"havip-cluster/testbed/labtest"
 )
 
 // led is a Log that node A leads, in a state that a test changes.
@@ -47,7 +47,7 @@ func TestStepsAreToldUntilTheLogHasThem(t *testing.T) {
 		"never a leader":    {leaderless: time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			labtest.Bubble(t, func(t *testing.T) {
 				var got []time.Duration // in ms; only of the stepReporter's goroutine until it has ended
 				log, start := new(led), time.Now()
 				log.leaderSince = start.Add(row.leaderless)

@@ -5,14 +5,15 @@ import (
 	"errors"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"havip-cluster/testbed/labtest"
 )
 
 // TestWhoComesTogetherSharesAnAnswer: a thousand at once cause two questions, because those who came
 // while the first was under way are not answered by it.
 func TestWhoComesTogetherSharesAnAnswer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		var c Call[int]
 		asked := 0
 		ask := func() (int, error) { asked++; time.Sleep(time.Second); return asked, nil }
@@ -38,7 +39,7 @@ func TestWhoComesTogetherSharesAnAnswer(t *testing.T) {
 
 // TestAnEarlierAnswerDoesNotCount: it may be about what was before.
 func TestAnEarlierAnswerDoesNotCount(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		var c Call[time.Time]
 		ask := func() (time.Time, error) { at := time.Now(); time.Sleep(time.Second); return at, nil }
 		go func() { _, _ = c.Do(t.Context(), ask) }()
@@ -52,7 +53,7 @@ func TestAnEarlierAnswerDoesNotCount(t *testing.T) {
 
 // TestWaitingEndsWithTheContext: and what was asked goes on for the others.
 func TestWaitingEndsWithTheContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		var c Call[int]
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

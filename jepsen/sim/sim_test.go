@@ -13,8 +13,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"havip-cluster/testbed/labtest"
 )
 
 var (
@@ -51,7 +52,7 @@ func play(t *testing.T, s Schedule, trace func(time.Duration, string)) (st Stats
 			st.Left++
 		}
 	}()
-	synctest.Test(t, func(*testing.T) { st, v = Play(s, trace) })
+	labtest.Bubble(t, func(*testing.T) { st, v = Play(s, trace) })
 	return st, v
 }
 

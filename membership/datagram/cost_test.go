@@ -4,12 +4,14 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"havip-cluster/testbed/labtest"
 )
 
 // TestAMessageAllocatesNothing: from Send through two real sockets to Receive. So a renewal on the real
 // wire costs what failover's test of it says.
 func TestAMessageAllocatesNothing(t *testing.T) {
-	if race {
+	if labtest.Race {
 		t.Skip("the race detector allocates, too")
 	}
 	c := newCompany(t, "n-a", "n-b")

@@ -9,10 +9,10 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"havip-cluster/provider"
+	"havip-cluster/testbed/labtest"
 )
 
 // cloud is one that takes its time.
@@ -120,7 +120,7 @@ func (b *bed) serve(list ...provider.Claim) {
 }
 
 func inBubble(t *testing.T, f func(b *bed)) {
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		b := &bed{f: newCloud()}
 		b.Claimer = New(Config{
 			Claimer: func() provider.Claimer { return b.f },

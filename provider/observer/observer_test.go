@@ -11,11 +11,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"havip-cluster/fsm"
 	"havip-cluster/provider"
+	"havip-cluster/testbed/labtest"
 )
 
 // stub is a cloud that answers what it is told.
@@ -124,7 +124,7 @@ func (b *bed) counts() (looks, lists int) {
 
 func (b *bed) run(t *testing.T, play func()) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	labtest.Bubble(t, func(t *testing.T) {
 		b.Observer.looks = make(chan struct{}, 1) // of this bubble
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})

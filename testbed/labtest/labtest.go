@@ -1,4 +1,4 @@
-// Package labtest is what the tests of testbed and of jepsen/netns share.
+// Package labtest is what the tests of several packages share.
 package labtest
 
 import (

@@ -13,6 +13,7 @@ import (
 	"havip-cluster/failover/ports"
 	"havip-cluster/failover/wire"
 	"havip-cluster/fsm"
+	"havip-cluster/testbed/labtest"
 )
 
 // still is a log in which nothing happens.
@@ -141,7 +142,7 @@ func BenchmarkRenewal(b *testing.B) {
 func TestRenewalAllocatesNothingUpToTheSocket(t *testing.T) {
 	r := newRenewing(t, 3)
 	r.renew()
-	if n := testing.AllocsPerRun(1000, r.renew); n != 0 && !raceDetector {
+	if n := testing.AllocsPerRun(1000, r.renew); n != 0 && !labtest.Race {
 		t.Errorf("%v allocations in a renewal", n)
 	}
 	if got, want := r.fence.deadline.Load(), int64(r.now.Add(500*time.Millisecond)); got != want {
