@@ -17,8 +17,7 @@ type metrics struct {
 	b     *backend
 	fence fence.Fence // nil: none
 
-	figures    *figures
-	candidates *candidates
+	figures *figures
 }
 
 var (
@@ -74,9 +73,6 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(metricSession, float64(local.Session))
 	gauge(metricLease, local.LeaseRemaining.Seconds())
 	gauge(metricLeaseLength, m.b.State().Cluster.LeaseMax.Seconds())
-	for _, o := range local.Observed {
-		gauge(metricHolding, oneIf(o.Present && o.Open), o.ID, o.HAVIP, o.ENI)
-	}
 	if least, ok := m.figures.margin.read(); ok {
 		gauge(metricMargin, least.Seconds())
 	}
@@ -86,7 +82,6 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	counter(metricAnnouncements, m.announced())
-	m.havips(gauge)
 	granted, refused := m.b.member.Voter.Figures()
 	counter(metricGranted, granted)
 	for reason, n := range refused {
@@ -113,43 +108,6 @@ func (m metrics) announced() uint64 {
 		return 0
 	}
 	return m.b.edge.kernel.Announced()
-}
-
-// havips shows the HAVIPs of the cluster.
-func (m metrics) havips(gauge func(*prometheus.Desc, float64, ...string)) {
-	states := map[fsm.Serving]int{fsm.Available: 0, fsm.Pending: 0, fsm.Unbound: 0}
-	s := m.b.State()
-	counts := m.candidates.of(s, time.Now())
-	name := havipLabels(s)
-	for _, v := range s.HAVIPs {
-		serving := s.Serving(v)
-		states[serving]++
-		gauge(metricCandidates, float64(counts[v.ID]), name(v))
-		if v.Owner != nil {
-			gauge(metricOwner, 1, name(v), s.NodeName(v.Owner.Node))
-		}
-		if serving != fsm.Available && !v.Disabled && !v.Deleting {
-			gauge(metricUnserved, 1, name(v))
-		}
-	}
-	for state, n := range states {
-		gauge(metricHAVIPs, float64(n), string(state))
-	}
-	gauge(metricPending, float64(states[fsm.Pending]))
-}
-
-// havipLabels gives each HAVIP a label of its own: its name, and its id too where two have one name.
-func havipLabels(s *fsm.State) func(fsm.HAVIP) string {
-	count := make(map[string]int, len(s.HAVIPs))
-	for _, v := range s.HAVIPs {
-		count[v.Name]++
-	}
-	return func(v fsm.HAVIP) string {
-		if count[v.Name] > 1 {
-			return v.Name + " (" + v.ID + ")"
-		}
-		return v.Name
-	}
 }
 
 // frames shows what the fence has counted.

@@ -280,14 +280,14 @@ func (a *node) openMember() {
 	a.backend.running.Store(a.member)
 	registry := prometheus.NewRegistry()
 	a.figures.register(registry)
-	registry.MustRegister(metrics{a.backend, a.fence, a.figures, new(candidates)}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(metrics{a.backend, a.fence, a.figures}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a.webhooks, a.cloud = a.newWebhooks(), a.newCloud()
 	registry.MustRegister(cloudMetrics{a.cloud})
 	a.claims = a.newClaims()
 	a.backend.unsent = a.claimWarnings
 	registry.MustRegister(claimMetrics{a.claims})
 	a.kept = chronicle.New(filepath.Join(a.id.Dir, chronicleDir), a.node.State, a.node.Watch, a.log)
-	a.server = api.New(api.Config{Backend: a.backend, Kept: a.kept.Read, TestWebhook: a.webhooks.Test, Identity: a.id, Keys: keyGiver{a.id}, Version: a.options.Version, Registry: registry, Log: a.log, LogTail: a.logTail, Snapshots: a.snapshots, Cloud: a.cloud, Console: console.Mount(a.log)})
+	a.server = api.New(api.Config{Backend: a.backend, Kept: a.kept.Read, TestWebhook: a.webhooks.Test, Identity: a.id, Keys: keyGiver{a.id}, Version: a.options.Version, Registry: registry, Series: &havipMetrics{b: a.backend}, Log: a.log, LogTail: a.logTail, Snapshots: a.snapshots, Cloud: a.cloud, Console: console.Mount(a.log)})
 	a.founding = &fsm.InitCluster{
 		ID: a.id.ClusterID, Profile: string(a.id.Profile), Lease: a.id.Lease,
 		Node: a.introduced(fsm.Node{

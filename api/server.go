@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +22,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 
 	"havip-cluster/fsm"
 	"havip-cluster/internal/limits"
@@ -38,6 +41,8 @@ type Config struct {
 	Kept func(take func(fsm.Event) bool, most int) ([]fsm.Event, error)
 	// Registry is what /metrics shows; the server adds its own counters. nil = an empty one.
 	Registry *prometheus.Registry
+	// Series are more of what /metrics shows, in families of their own that are sorted already; nil = none.
+	Series prometheus.Gatherer
 	// TestWebhook sends a message of kind test from this node; nil = it sends none.
 	TestWebhook func(ctx context.Context, name string) error
 	Log         *slog.Logger // nil = silent
@@ -138,11 +143,23 @@ func (s *Server) plainRoutes() {
 		w.Header().Set("Content-Type", "application/openapi+json")
 		_, _ = w.Write(s.openapi)
 	})
-	s.mux.Handle("GET /metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}))
+	s.mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.GathererFunc(s.gather), promhttp.HandlerOpts{}))
 	s.mux.Handle("GET /debug/pprof/", profiles())
 	s.mux.HandleFunc("GET /debug/log", s.logTail)
 	s.consoleRoutes()
 	s.mux.ServeMux.HandleFunc("/", s.unknown)
+}
+
+// gather is all of /metrics.
+func (s *Server) gather() ([]*dto.MetricFamily, error) {
+	all, err := s.Registry.Gather()
+	if err != nil || s.Series == nil {
+		return all, err
+	}
+	more, err := s.Series.Gather()
+	all = append(all, more...)
+	slices.SortFunc(all, func(a, b *dto.MetricFamily) int { return cmp.Compare(a.GetName(), b.GetName()) })
+	return all, err
 }
 
 // ready says whether requests make sense here: the state is there and a leader is known.

@@ -17,6 +17,7 @@ const (
 	wordsPending = 1024                  // datagrams that wait for the Agent; more are dropped, senders repeat
 	repeatFirst  = 10 * time.Millisecond // until a Ready or Released has its effect in the log; twice as long each time
 	lifetimeMore = time.Second           // lifetime of an address above the lease
+	lifetimeEach = 1000                  // so many addresses of one node live a second longer
 	idlePause    = time.Second
 	// leavingMax is how many HAVIPs leave in one turn when nothing hurries: those of a turn
 	// share its gap, and the next ones serve on meanwhile. Of very many it is a part, leavingPart:
@@ -334,7 +335,7 @@ func (a *Agent) activate(s *fsm.State, step Step, deadline lease.Instant) {
 	a.activations.changed()
 	a.activations.by[step.HAVIP] = &activation{begun: now, Activation: Activation{
 		HAVIP: s.HAVIPs[step.HAVIP], Claim: step.Claim, ENI: s.ENIs[step.Claim.ENI],
-		Lifetime: s.Cluster.LeaseMax + lifetimeMore,
+		Lifetime: lifetimeOf(s, len(a.activations.by)),
 	}}
 	a.handoff.Activated(step.HAVIP, step.Claim)
 }

@@ -97,6 +97,7 @@ func (s *sizes) get(node int, path string) ([]byte, error) {
 func (s *sizes) reads() {
 	s.t.Helper()
 	for _, path := range []string{"/v1/status", "/v1/placement", "/v1/havips", "/metrics"} {
+		stop := s.profiles("reads" + strings.ReplaceAll(path, "/", "-"))
 		for node := 1; node <= 3; node++ {
 			var took []time.Duration
 			length := 0
@@ -112,6 +113,7 @@ func (s *sizes) reads() {
 				timely(s.t, "GET %s at node-%d takes %s, the budget is %s", path, node, took[readRuns/2], readBudget)
 			}
 		}
+		stop()
 	}
 }
 
@@ -158,6 +160,8 @@ func TestSizeIdle(t *testing.T) {
 	s := newSizes(t)
 	s.formAll()
 	s.ask()
+	s.spread(2)
+	s.spread(3)
 	s.swarm.Stop()
 	time.Sleep(idleWait / 2)
 	var before []usage

@@ -124,6 +124,7 @@ func (s *sizes) formAll() {
 	b.must(b.Cluster.Join(3, "voter"))
 	b.WaitVoters(3)
 	b.WaitSessions(3)
+	b.Eventually("the ENIs", func() bool { return strings.Count(string(b.CLI(1, "eni", "list")), "/eth0") >= 3 })
 	var file strings.Builder
 	file.WriteString("version: 1\nhavips:\n")
 	for i, ip := range s.list {
