@@ -43,7 +43,7 @@ import (
 )
 
 const (
-	handOverWait = 10 * time.Second // for all HAVIPs to leave, at SIGTERM
+	handOverWait = 40 * time.Second // for all HAVIPs to leave, at SIGTERM; thousands take that long on a slow host
 	agentScore   = -900             // oom_score_adj: after the guard, before the host is lost
 	watchdogTick = time.Second
 )

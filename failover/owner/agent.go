@@ -81,7 +81,7 @@ func New(cfg Config) *Agent {
 func (a *Agent) begin(session uint64) {
 	// Twice a lease: if the successor is dead, its session is closed before that, and this
 	// node may get the HAVIP back without ever having let go of it.
-	a.handoff = NewHandoff(session, 2*a.cfg.Log.State().Cluster.LeaseMax)
+	a.handoff = NewHandoff(session, max(patienceLeast, 2*a.cfg.Log.State().Cluster.LeaseMax))
 	a.failed, a.looked = map[string]string{}, look{}
 	a.outbox = newOutbox(a.cfg.Mail)
 }
@@ -230,7 +230,7 @@ func (a *Agent) noteRest() {
 
 // note remembers what another node said about HAVIPs that exist.
 func (a *Agent) note(m wire.Message) {
-	s := a.cfg.Log.State()
+	now, s := a.cfg.Clock(), a.cfg.Log.State()
 	for _, w := range m.Released {
 		if _, exists := s.HAVIPs[w.HAVIP]; exists {
 			a.handoff.HeardReleased(m.From, w.HAVIP, w.Epoch, w.Session)
@@ -239,7 +239,7 @@ func (a *Agent) note(m wire.Message) {
 	a.recalled(s, m.From, m.Recall)
 	for _, w := range m.Ready {
 		if _, exists := s.HAVIPs[w.HAVIP]; exists {
-			a.handoff.HeardReady(m.From, w.HAVIP, w.Epoch)
+			a.handoff.HeardReady(now, m.From, w.HAVIP, w.Epoch)
 		}
 	}
 }

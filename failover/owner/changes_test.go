@@ -65,7 +65,7 @@ func TestMessagesLeaveBeforeTheTurnIsTold(t *testing.T) {
 	w.must(w.place(v.ID, "node-b/eth0"))
 	log.state = w.head()
 	moved := w.head().HAVIPs[v.ID]
-	a.handoff.HeardReady("B", v.ID, moved.Epoch)
+	a.handoff.HeardReady(1, "B", v.ID, moved.Epoch)
 	a.turn()
 	want := []string{fmt.Sprint("acquire web ", v.Epoch), "a message to B", fmt.Sprint("release web ", v.Epoch)}
 	if !slices.Equal(order, want) {

@@ -21,7 +21,8 @@ type Handoff struct {
 	session uint64
 	// patience is how long a draining owner waits for its successor's word that it is
 	// ready, so that the gap holds one trip and not two commits. Serving on meanwhile is
-	// safe: the successor waits for the release.
+	// safe: the successor waits for the release. One that is ready for other HAVIPs
+	// meanwhile takes them in lots, and is waited for, patienceMost at most.
 	patience time.Duration
 
 	active   map[string]fsm.Claim            // by HAVIP id: what this node answers for
@@ -29,6 +30,7 @@ type Handoff struct {
 	heard    map[string]map[said]uint64      // released by others, directly: session
 	ready    map[string]map[string]fsm.Epoch // by node: the newest epoch for which it said it is ready
 	draining map[string]lease.Instant        // since when an active claim is draining
+	coming   map[string]lease.Instant        // by node: when it was last ready for one more HAVIP
 
 	// The HAVIPs in which this session has a claim by the state read, and their list, sorted. Most turns of
 	// a hand-over of many see the state of the one before.
@@ -47,13 +49,20 @@ type said struct {
 // that they are ready.
 const heardMax = 2 * fsm.MaxDraining
 
+const (
+	// patienceLeast is for short leases: between two lots of many HAVIPs a successor on a busy host is silent for so long.
+	patienceLeast = 500 * time.Millisecond
+	// patienceMost bounds a hand-over of very many to one successor: what it has not asked for by then, it gets.
+	patienceMost = time.Minute
+)
+
 // NewHandoff begins the memory of one session.
 func NewHandoff(session uint64, patience time.Duration) *Handoff {
 	return &Handoff{
 		session: session, patience: patience,
 		active: map[string]fsm.Claim{}, released: map[string]fsm.Epoch{},
 		heard: map[string]map[said]uint64{}, ready: map[string]map[string]fsm.Epoch{},
-		draining: map[string]lease.Instant{},
+		draining: map[string]lease.Instant{}, coming: map[string]lease.Instant{},
 	}
 }
 
@@ -217,7 +226,7 @@ func (h *Handoff) drained(now lease.Instant, v fsm.HAVIP) bool {
 		h.draining[v.ID] = now
 		return h.patience <= 0
 	}
-	return now.Sub(since) >= h.patience
+	return now.Sub(max(since, h.coming[v.Owner.Node])) >= h.patience || now.Sub(since) >= patienceMost
 }
 
 // HeardReleased notes another node's word that it answers no longer under a claim. from is who
@@ -236,15 +245,19 @@ func (h *Handoff) HeardReleased(from, havip string, epoch fsm.Epoch, session uin
 	m[said{epoch, from}] = session
 }
 
-// HeardReady notes that a node, as the owner of an epoch, waits only for its predecessors.
-func (h *Handoff) HeardReady(from, havip string, epoch fsm.Epoch) {
+// HeardReady notes that a node, as the owner of an epoch, waits only for its predecessors. A word that it repeats
+// shows no progress.
+func (h *Handoff) HeardReady(now lease.Instant, from, havip string, epoch fsm.Epoch) {
 	m := h.ready[havip]
 	if m == nil {
 		m = map[string]fsm.Epoch{}
 		h.ready[havip] = m
 	}
-	if _, known := m[from]; known || len(m) < heardMax {
-		m[from] = max(m[from], epoch)
+	if last, known := m[from]; known || len(m) < heardMax {
+		m[from] = max(last, epoch)
+		if _, here := h.active[havip]; here && epoch > last {
+			h.coming[from] = now
+		}
 	}
 }
 
@@ -287,6 +300,7 @@ func (h *Handoff) Forget(s *fsm.State) {
 		_, answers := h.active[id]
 		return !exists && !answers
 	}
+	maps.DeleteFunc(h.coming, func(node string, _ lease.Instant) bool { return s.Nodes[node].ID == "" })
 	maps.DeleteFunc(h.released, func(id string, _ fsm.Epoch) bool { return gone(id) })
 	maps.DeleteFunc(h.heard, func(id string, _ map[said]uint64) bool { return gone(id) })
 	maps.DeleteFunc(h.ready, func(id string, _ map[string]fsm.Epoch) bool { return gone(id) })

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"havip-cluster/failover/lease"
 	"havip-cluster/fsm"
 )
 
@@ -15,7 +16,7 @@ func TestAWordAheadOfTheLog(t *testing.T) {
 	for _, from := range []string{"A", "C"} {
 		h := NewHandoff(7, time.Second)
 		h.HeardReleased(from, "v", 4, 3)
-		h.HeardReady(from, "v", 9)
+		h.HeardReady(1, from, "v", 9)
 		claim := fsm.Claim{Epoch: 4, Node: "A", Session: 3}
 		if got := h.toldReleased("v", claim); got != (from == "A") {
 			t.Errorf("the release said by %s counts: %t", from, got)
@@ -28,10 +29,47 @@ func TestAWordAheadOfTheLog(t *testing.T) {
 	h := NewHandoff(7, time.Second)
 	for i := range 1000 {
 		h.HeardReleased(fmt.Sprint("n", i), "v", 4, 3)
-		h.HeardReady(fmt.Sprint("n", i), "v", 4)
+		h.HeardReady(1, fmt.Sprint("n", i), "v", 4)
 	}
 	if len(h.heard["v"]) > heardMax || len(h.ready["v"]) > heardMax {
 		t.Errorf("%d and %d words are remembered", len(h.heard["v"]), len(h.ready["v"]))
+	}
+}
+
+// A successor that takes many HAVIPs in lots is waited for, as long as one lot follows the other; what it only repeats
+// is no next lot, and there is an end.
+func TestPatienceWithASuccessorThatTakesLots(t *testing.T) {
+	const patience, step = time.Second, 100 * time.Millisecond
+	for _, row := range []struct {
+		name string
+		word func(h *Handoff, now lease.Instant, nth int) // at each step
+		want time.Duration
+	}{
+		{"no word", func(*Handoff, lease.Instant, int) {}, patience},
+		{"three lots", func(h *Handoff, now lease.Instant, nth int) {
+			if nth%8 == 0 && nth <= 24 {
+				h.HeardReady(now, "B", fmt.Sprint("here-", nth), 2)
+			}
+		}, 24*step + patience},
+		{"one word, again and again", func(h *Handoff, now lease.Instant, _ int) { h.HeardReady(now, "B", "here-1", 2) }, step + patience},
+		{"HAVIPs that are not here", func(h *Handoff, now lease.Instant, nth int) { h.HeardReady(now, "B", fmt.Sprint("elsewhere-", nth), 2) }, patience},
+		{"another node", func(h *Handoff, now lease.Instant, nth int) { h.HeardReady(now, "C", fmt.Sprint("here-", nth), 2) }, patience},
+		{"lots without an end", func(h *Handoff, now lease.Instant, nth int) { h.HeardReady(now, "B", fmt.Sprint("here-", nth), 2) }, patienceMost},
+	} {
+		h := NewHandoff(7, patience)
+		v := fsm.HAVIP{ID: "last", Owner: &fsm.Claim{Epoch: 2, Node: "B", Session: 8}}
+		for nth := range 2 * int(patienceMost/step) {
+			h.Activated(fmt.Sprint("here-", nth), fsm.Claim{Epoch: 1, Node: "A", Session: 7})
+		}
+		nth := 0
+		begun := lease.Instant(time.Hour)
+		for !h.drained(begun.Add(time.Duration(nth)*step), v) {
+			nth++
+			row.word(h, begun.Add(time.Duration(nth)*step), nth)
+		}
+		if got := time.Duration(nth) * step; got != row.want {
+			t.Errorf("%s: it lets go after %v, want %v", row.name, got, row.want)
+		}
 	}
 }
 

@@ -47,7 +47,7 @@ func TestTheEdgeRestsWhileOthersTalk(t *testing.T) {
 		turns int
 	}{
 		{"nothing", func() {}, 0},
-		{"a message", func() { a.handoff.HeardReady("B", "another", 7) }, 0},
+		{"a message", func() { a.handoff.HeardReady(1, "B", "another", 7) }, 0},
 		{"the instant that it waits for", func() { now = now.Add(100 * time.Millisecond) }, 1},
 		{"somewhat later", func() { now = now.Add(10 * time.Millisecond) }, 0},
 		{"announce again", a.announceAgain, 1},

@@ -26,7 +26,7 @@ func TestAnOwnersMemoryStaysSmall(t *testing.T) {
 		h.Decide(now, &s)
 		h.Activated(id, claim)
 		h.HeardReleased("n-n2", id, 1, 5)
-		h.HeardReady("n-n2", id, 2)
+		h.HeardReady(now, "n-n2", id, 2)
 		v.Owner, v.Draining, v.Epoch = &fsm.Claim{Epoch: 2, Node: "n-n2"}, []fsm.Claim{claim}, 2
 		s.HAVIPs = map[string]fsm.HAVIP{id: v}
 		h.Decide(now, &s)
@@ -34,7 +34,7 @@ func TestAnOwnersMemoryStaysSmall(t *testing.T) {
 		s.HAVIPs = map[string]fsm.HAVIP{}
 		h.Forget(&s)
 	}
-	if n := len(h.active) + len(h.released) + len(h.heard) + len(h.ready) + len(h.draining); n > 0 {
+	if n := len(h.active) + len(h.released) + len(h.heard) + len(h.ready) + len(h.draining) + len(h.coming); n > 0 {
 		t.Errorf("%d entries", n)
 	}
 	sized := newOutbox(mailOf("A", log, postman{}))

@@ -162,7 +162,7 @@ func (w *stage) deliver(m word) {
 	switch {
 	case n.handoff == nil:
 	case m.ready:
-		n.handoff.HeardReady(m.from, m.havip, m.epoch)
+		n.handoff.HeardReady(w.now, m.from, m.havip, m.epoch)
 	default:
 		n.handoff.HeardReleased(m.from, m.havip, m.epoch, m.session)
 	}

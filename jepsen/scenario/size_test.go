@@ -205,6 +205,7 @@ func (s *sizes) measure(name string, fault, mend func()) netns.SwarmReport {
 	fault()
 	time.Sleep(2 * time.Second)
 	stop()
+	s.left(2)
 	s.allServed()
 	r := s.swarm.Report(at)
 	s.t.Logf("%s, %d HAVIPs, %d of them asked: %s", name, len(s.list), s.asked, r)
@@ -215,6 +216,17 @@ func (s *sizes) measure(name string, fault, mend func()) netns.SwarmReport {
 	time.Sleep(5 * time.Second)
 	s.allServed()
 	return r
+}
+
+// left waits until a node, which the fault has hit, answers for nothing any more: a hand-over of thousands takes seconds.
+func (s *sizes) left(node int) {
+	s.t.Helper()
+	name := s.Cluster.NodeName(node)
+	for end := time.Now().Add(sizeSettle); s.swarm.Report(0).By[name] > 0; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.t.Fatalf("%s still answers after %s: %s", name, sizeSettle, s.swarm.Report(0))
+		}
+	}
 }
 
 // budget of a host's loss: the lease, and what FIELD and DESIGN give the size beside it.

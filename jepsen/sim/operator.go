@@ -17,7 +17,7 @@ const (
 	operatorPatience = 10 * time.Second // until an operator gives up; the outcome is unknown then
 	operatorPause    = 100 * time.Millisecond
 	requestWait      = 2 * time.Second
-	handOverWait     = 10 * time.Second // of cmd/havip-cluster
+	handOverWait     = 40 * time.Second // of cmd/havip-cluster
 	repeatMax        = 1000
 )
 

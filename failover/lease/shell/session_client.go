@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -317,8 +318,8 @@ func (c *SessionClient) leave(ctx context.Context) bool {
 
 // Close hands over and ends the session: the leader moves every HAVIP away, one trip
 // each, and then closes the session without waiting for a lease to run out. It returns
-// when nothing is owned any more, or with an error when ctx ends first; the fence is shut
-// in both cases.
+// when nothing is owned any more, or with an error when ctx ends first, or when nothing has left for
+// handOverStuck; the fence is shut in all cases.
 func (c *SessionClient) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.ending = true
@@ -353,17 +354,31 @@ func mostOf(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(ctx, end.Add(-time.Until(end)/4))
 }
 
+// handOverStuck is how long the hand-over goes on without one HAVIP less: what is left has no other place, or
+// nobody moves it.
+const handOverStuck = 5 * time.Second
+
 func (c *SessionClient) awaitNothing(ctx context.Context, session uint64) error {
 	watch, stop := c.cfg.Log.Watch()
 	defer stop()
+	stuck := time.NewTimer(handOverStuck)
+	defer stuck.Stop()
+	least := math.MaxInt
 	for {
-		if s := c.cfg.Log.State(); len(s.Claimed(session)) == 0 {
+		left := len(c.cfg.Log.State().Claimed(session))
+		if left == 0 {
 			return nil
+		}
+		if left < least {
+			least = left
+			stuck.Reset(handOverStuck)
 		}
 		select {
 		case <-watch:
+		case <-stuck.C:
+			return fmt.Errorf("failover: session %d still owns %d HAVIPs, and none has left for %v", session, left, handOverStuck)
 		case <-ctx.Done():
-			return fmt.Errorf("failover: session %d still owns something: %w", session, ctx.Err())
+			return fmt.Errorf("failover: session %d still owns %d HAVIPs: %w", session, left, ctx.Err())
 		}
 	}
 }
