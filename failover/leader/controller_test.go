@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -292,6 +293,55 @@ func TestNothingDueCostsNothing(t *testing.T) {
 	b.c.applied["n-n1"], b.c.applied["n-n2"] = appliedAt{index: 1, at: b.now}, appliedAt{index: 1, at: b.now}
 	if !computed() {
 		t.Error("the ban has ended")
+	}
+}
+
+// TestNewHAVIPsWaitForWhoWasHeard: one that was heard until now gets its part of them, if it is heard again soon.
+func TestNewHAVIPsWaitForWhoWasHeard(t *testing.T) {
+	for _, back := range []bool{false, true} {
+		b := newBench(t, 2)
+		for range 3 {
+			b.turn()
+		}
+		b.voter.silent = map[string]bool{"n-n2": true}
+		for i := range 6 {
+			b.do(fsm.CreateHAVIP{Name: fmt.Sprint("new-", i), IP: netip.AddrFrom4([4]byte{10, 66, 0, byte(2 + i)})})
+		}
+		for i := 1; i <= 3; i++ {
+			node := fmt.Sprint("n", i)
+			b.do(fsm.ReportGuarded{Node: "n-" + node, Session: b.session(node), Index: b.state.Index})
+		}
+		placed := func() (all, atN2 int) {
+			for _, v := range b.state.HAVIPs {
+				if strings.HasPrefix(v.Name, "new-") && v.Owner != nil {
+					all++
+					if v.Owner.Node == "n-n2" {
+						atN2++
+					}
+				}
+			}
+			return all, atN2
+		}
+		heard := func() {
+			b.c.applied["n-n1"], b.c.applied["n-n2"] = appliedAt{index: 1, at: b.now}, appliedAt{index: 1, at: b.now}
+		}
+		heard()
+		b.turn()
+		b.pass(newGrace - time.Millisecond)
+		heard()
+		b.turn()
+		if n, _ := placed(); n != 0 {
+			t.Fatalf("%d are placed while n2 is waited for", n)
+		}
+		if back {
+			b.voter.silent = nil
+		} else {
+			b.pass(time.Millisecond)
+		}
+		b.turn()
+		if n, atN2 := placed(); n != 6 || (atN2 > 0) != back {
+			t.Errorf("back=%t: %d are placed, %d of them on n2", back, n, atN2)
+		}
 	}
 }
 

@@ -18,6 +18,8 @@ type placing struct {
 	inputs  uint64          // fsm.State.PlacementInputs of the state that it was computed for
 	unheard map[string]bool // node ids
 	silent  map[string]bool // the same
+	// Since when it avoids somebody; 0: nobody.
+	avoiding lease.Instant
 	// When it has to be computed again although nothing has changed; 0 = not for that.
 	due     lease.Instant
 	dueWall int64              // unix nanoseconds
@@ -57,6 +59,11 @@ func (c *Controller) placeAll(ctx context.Context) error {
 	}
 	p.silent = silent
 	avoid := union(unheard, p.silent)
+	if len(avoid) == 0 {
+		p.avoiding = 0
+	} else if p.avoiding == 0 {
+		p.avoiding = now
+	}
 	waits := lease.Instant(0)
 	wait := func(until lease.Instant) bool {
 		if waits == 0 || until.Before(waits) {
@@ -67,6 +74,10 @@ func (c *Controller) placeAll(ctx context.Context) error {
 	assignments := slices.DeleteFunc(moves(s, at, avoid), func(a fsm.Assignment) bool {
 		if r := p.refused[a.HAVIP]; now.Before(r.until) {
 			return wait(r.until)
+		}
+		v, until := s.HAVIPs[a.HAVIP], p.avoiding.Add(newGrace)
+		if p.avoiding != 0 && now.Before(until) && v.Owner == nil && v.Last == "" {
+			return wait(until)
 		}
 		return c.awaited(s, now, a) && wait(now.Add(controlTick))
 	})
@@ -119,6 +130,10 @@ func (c *Controller) noteRefused(ctx context.Context, asked []fsm.Assignment, re
 	_, err := c.propose(ctx, fsm.ReportEvent{Node: c.cfg.Node, Kind: "fault", HAVIP: told[0], Text: text})
 	return err
 }
+
+// newGrace is how long a HAVIP that nobody ever had waits for a node that was heard until now. Thousands of new ones
+// keep every node busy for a moment: all of them would come to the leader, which hears itself, and stay.
+const newGrace = 2 * time.Second
 
 // coldGrace is how long after the start of its leadership a leader keeps a HAVIP without an
 // owner for the node that had it last.
