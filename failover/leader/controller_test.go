@@ -296,14 +296,27 @@ func TestNothingDueCostsNothing(t *testing.T) {
 	}
 }
 
-// TestNewHAVIPsWaitForWhoWasHeard: one that was heard until now gets its part of them, if it is heard again soon.
-func TestNewHAVIPsWaitForWhoWasHeard(t *testing.T) {
-	for _, back := range []bool{false, true} {
+// TestNewHAVIPsWaitForWhoWasWell: a node that was well until now gets its part of them, if it is well again soon.
+func TestNewHAVIPsWaitForWhoWasWell(t *testing.T) {
+	silent := func(b *bench, yes bool) { b.voter.silent = map[string]bool{"n-n2": yes} }
+	behind := func(b *bench, yes bool) {
+		report := fsm.ReportBehind{Session: b.session("n2")}
+		if yes {
+			report.Behind = 1
+		}
+		b.do(report)
+	}
+	for _, row := range []struct {
+		name string
+		back bool
+		ill  func(b *bench, yes bool)
+	}{{"renews late, and dies", false, silent}, {"renews late", true, silent}, {"does not apply", false, behind}, {"applies late", true, behind}} {
+		back := row.back
 		b := newBench(t, 2)
 		for range 3 {
 			b.turn()
 		}
-		b.voter.silent = map[string]bool{"n-n2": true}
+		row.ill(b, true)
 		for i := range 6 {
 			b.do(fsm.CreateHAVIP{Name: fmt.Sprint("new-", i), IP: netip.AddrFrom4([4]byte{10, 66, 0, byte(2 + i)})})
 		}
@@ -331,16 +344,16 @@ func TestNewHAVIPsWaitForWhoWasHeard(t *testing.T) {
 		heard()
 		b.turn()
 		if n, _ := placed(); n != 0 {
-			t.Fatalf("%d are placed while n2 is waited for", n)
+			t.Fatalf("%s: %d are placed while n2 is waited for", row.name, n)
 		}
 		if back {
-			b.voter.silent = nil
+			row.ill(b, false)
 		} else {
 			b.pass(time.Millisecond)
 		}
 		b.turn()
 		if n, atN2 := placed(); n != 6 || (atN2 > 0) != back {
-			t.Errorf("back=%t: %d are placed, %d of them on n2", back, n, atN2)
+			t.Errorf("%s: %d are placed, %d of them on n2", row.name, n, atN2)
 		}
 	}
 }

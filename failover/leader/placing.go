@@ -18,8 +18,8 @@ type placing struct {
 	inputs  uint64          // fsm.State.PlacementInputs of the state that it was computed for
 	unheard map[string]bool // node ids
 	silent  map[string]bool // the same
-	// Since when it avoids somebody; 0: nobody.
-	avoiding lease.Instant
+	// Since when somebody is not heard, renews late or does not apply the log; 0: nobody.
+	late lease.Instant
 	// When it has to be computed again although nothing has changed; 0 = not for that.
 	due     lease.Instant
 	dueWall int64              // unix nanoseconds
@@ -59,10 +59,11 @@ func (c *Controller) placeAll(ctx context.Context) error {
 	}
 	p.silent = silent
 	avoid := union(unheard, p.silent)
-	if len(avoid) == 0 {
-		p.avoiding = 0
-	} else if p.avoiding == 0 {
-		p.avoiding = now
+	behind := nodesOf(s, func(sess fsm.Session) bool { return sess.Behind != 0 })
+	if len(avoid)+len(behind) == 0 {
+		p.late = 0
+	} else if p.late == 0 {
+		p.late = now
 	}
 	waits := lease.Instant(0)
 	wait := func(until lease.Instant) bool {
@@ -75,8 +76,8 @@ func (c *Controller) placeAll(ctx context.Context) error {
 		if r := p.refused[a.HAVIP]; now.Before(r.until) {
 			return wait(r.until)
 		}
-		v, until := s.HAVIPs[a.HAVIP], p.avoiding.Add(newGrace)
-		if p.avoiding != 0 && now.Before(until) && v.Owner == nil && v.Last == "" {
+		v, until := s.HAVIPs[a.HAVIP], p.late.Add(newGrace)
+		if p.late != 0 && now.Before(until) && v.Owner == nil && v.Last == "" {
 			return wait(until)
 		}
 		return c.awaited(s, now, a) && wait(now.Add(controlTick))
@@ -131,8 +132,8 @@ func (c *Controller) noteRefused(ctx context.Context, asked []fsm.Assignment, re
 	return err
 }
 
-// newGrace is how long a HAVIP that nobody ever had waits for a node that was heard until now. Thousands of new ones
-// keep every node busy for a moment: all of them would come to the leader, which hears itself, and stay.
+// newGrace is how long a HAVIP that nobody ever had waits for a node that was well until now. Thousands of new ones are
+// one large entry, and keep every node busy for a moment: all of them would come to the leader, and stay there.
 const newGrace = 2 * time.Second
 
 // coldGrace is how long after the start of its leadership a leader keeps a HAVIP without an
