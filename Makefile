@@ -106,8 +106,8 @@ setup:
 # still for seconds fails a test now and then, and each such test is to be mended. A data race, a panic, or a fourth
 # failure is final. A person gets the first answer.
 RERUNS ?=
-# $(call tests,FLAGS,PACKAGES)
-tests = $(if $(RERUNS),rm -f $(BIN)/failed-first && $(GOTESTSUM) --format standard-quiet --rerun-fails=$(RERUNS) --rerun-fails-max-failures=3 --rerun-fails-abort-on-data-race --rerun-fails-report=$(BIN)/failed-first --packages="$(2)" -- $(1) -timeout $(TEST_TIMEOUT) && { [ ! -e $(BIN)/failed-first ] || { echo "failed once and are to be mended:" && cat $(BIN)/failed-first; }; },$(GO) test $(1) -timeout $(TEST_TIMEOUT) $(2))
+# $(call tests,FLAGS,PACKAGES,TIMEOUT)
+tests = $(if $(RERUNS),rm -f $(BIN)/failed-first && $(GOTESTSUM) --format standard-quiet --rerun-fails=$(RERUNS) --rerun-fails-max-failures=3 --rerun-fails-abort-on-data-race --rerun-fails-report=$(BIN)/failed-first --packages="$(2)" -- $(1) -timeout $(or $(3),$(TEST_TIMEOUT)) && { [ ! -e $(BIN)/failed-first ] || { echo "failed once and are to be mended:" && cat $(BIN)/failed-first; }; },$(GO) test $(1) -timeout $(or $(3),$(TEST_TIMEOUT)) $(2))
 
 # What is computed and never runs beside itself: the race detector finds nothing there, and takes five times as long.
 PURE := ./fsm ./fsm/placement ./manifest/... ./havip ./failover/lease ./internal/form ./internal/jsonpath ./internal/plain
@@ -179,9 +179,9 @@ bench: ## Keepalived and havip-cluster in one run: gaps, cost, plots, and gates 
 	$(GO) run ./jepsen/cmd bench -set $(or $(SET),standard) -runs $(or $(RUNS),5) -out $(or $(OUT),$(BIN)/bench) -only '$(ONLY)'
 
 .PHONY: jepsen-short
-jepsen-short: ## whole clusters of the real binary through each fault on the real kernel, four at a time (root)
+jepsen-short: $(if $(RERUNS),$(GOTESTSUM)) ## whole clusters of the real binary through each fault on the real kernel, four at a time (root)
 	$(call install,$(SCENARIO_PACKAGES))
-	$(GO) test -short -parallel 4 -count=1 -p 1 -timeout $(SCENARIO_TIMEOUT) ./jepsen/scenario ./jepsen/trial
+	$(call tests,-short -parallel 4 -count=1 -p 1,./jepsen/scenario ./jepsen/trial,$(SCENARIO_TIMEOUT))
 
 .PHONY: scenarios
 scenarios: ## the same one after another, with attacks and planted bugs that take long (root, 25 min)
