@@ -107,7 +107,7 @@ setup:
 # failure is final. A person gets the first answer.
 RERUNS ?=
 # $(call tests,FLAGS,PACKAGES,TIMEOUT)
-tests = $(if $(RERUNS),rm -f $(BIN)/failed-first && $(GOTESTSUM) --format standard-quiet --rerun-fails=$(RERUNS) --rerun-fails-max-failures=3 --rerun-fails-abort-on-data-race --rerun-fails-report=$(BIN)/failed-first --packages="$(2)" -- $(1) -timeout $(or $(3),$(TEST_TIMEOUT)) && { [ ! -e $(BIN)/failed-first ] || { echo "failed once and are to be mended:" && cat $(BIN)/failed-first; }; },$(GO) test $(1) -timeout $(or $(3),$(TEST_TIMEOUT)) $(2))
+tests = $(if $(RERUNS),rm -f $(BIN)/failed-first && $(GOTESTSUM) --format standard-quiet --hide-summary=skipped --rerun-fails=$(RERUNS) --rerun-fails-max-failures=3 --rerun-fails-abort-on-data-race --rerun-fails-report=$(BIN)/failed-first --packages="$(2)" -- $(1) -timeout $(or $(3),$(TEST_TIMEOUT)) && { [ ! -e $(BIN)/failed-first ] || { echo "failed once and are to be mended:" && cat $(BIN)/failed-first; }; },$(GO) test $(1) -timeout $(or $(3),$(TEST_TIMEOUT)) $(2))
 
 # What is computed and never runs beside itself: the race detector finds nothing there, and takes five times as long.
 PURE := ./fsm ./fsm/placement ./manifest/... ./havip ./failover/lease ./internal/form ./internal/jsonpath ./internal/plain
