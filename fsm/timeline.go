@@ -37,7 +37,7 @@ const (
 	StepAnswered  = "answered"  // the fence let the first frame for it in
 	StepDark      = "dark"      // nobody could own it
 	StepOvertaken = "overtaken" // the next change came before it was served
-	StepAdopted   = "adopted"   // another node led until here, and what it knew is lost
+	StepAdopted   = "adopted"   // the leader changed, and what an earlier one knew is lost
 	StepSilent    = "silent"    // the new owner has not said anything in time
 )
 

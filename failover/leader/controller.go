@@ -186,12 +186,11 @@ func (c *Controller) note(now lease.Instant, m wire.Message) {
 func (c *Controller) turn(ctx context.Context) time.Duration {
 	term, leads := c.cfg.Log.Leading()
 	if !leads {
-		c.leadership = nil
-		clear(c.timeline.sessions)
-		c.watch()
+		c.follow()
 		return followTick
 	}
 	if c.leadership == nil || c.leadership.term != term {
+		c.follow() // what earlier leaders committed is not this leadership's
 		c.leadership = &leadership{
 			term: term, closer: lease.NewCloser(c.cfg.Node, term),
 			asking:   map[lease.Session]*lease.Inquiry{},
@@ -226,6 +225,14 @@ func (c *Controller) turn(ctx context.Context) time.Duration {
 		}
 	}
 	return pause
+}
+
+// follow is what is left to a node that does not lead.
+func (c *Controller) follow() {
+	c.leadership = nil
+	clear(c.timeline.sessions)
+	c.timeline.adopt()
+	c.watch()
 }
 
 // errHeld stands for the refusal of a command that was refused lately: it is not proposed.

@@ -23,6 +23,7 @@ type ownLog struct {
 	proposed []fsm.Body
 	refuse   *fsm.Refusal // of every command of a kind, instead of doing it
 	kind     string       // that kind; "": Place
+	elected  uint64       // elections after the first
 }
 
 func (l *ownLog) State() *fsm.State                { return l.state }
@@ -30,7 +31,7 @@ func (l *ownLog) Watch() (<-chan struct{}, func()) { return nil, func() {} }
 func (l *ownLog) VoterSet() lease.VoterSet {
 	return lease.NewVoterSet([]string{"n-n1", "n-n2", "n-n3"})
 }
-func (l *ownLog) Leading() (uint64, bool) { return 1, true }
+func (l *ownLog) Leading() (uint64, bool) { return 1 + l.elected, true }
 func (l *ownLog) LeaderID() string        { return "n-n3" }
 func (l *ownLog) CaughtUp() bool          { return true }
 func (l *ownLog) Applied() uint64         { return l.state.Index }

@@ -38,12 +38,10 @@ func (c *Controller) watch() {
 	for _, d := range s.Decisions[first:] {
 		c.timeline.decided(now, before.inputsAt, before.state, s, d)
 	}
-	if c.leadership != nil {
+	if term, leads := c.cfg.Log.Leading(); c.leadership != nil && leads && term == c.leadership.term {
 		c.askClocks(c.timeline.open[n:])
-	} else {
-		for _, f := range c.timeline.open[n:] {
-			f.adopted = true
-		}
+	} else { // between two turns another node may have led
+		c.timeline.adopt()
 	}
 	c.timeline.follow(now, s)
 	if c.leadership == nil {

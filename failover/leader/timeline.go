@@ -46,7 +46,7 @@ type openFailover struct {
 	reported, confirmed   lease.Instant // 0: not yet
 	took                  time.Duration
 	whole, overtaken      bool
-	adopted               bool // it was begun while another node led
+	adopted               bool // another node led in the meantime: what that one knew is lost
 }
 
 func newTimeline() *timeline {
@@ -249,6 +249,13 @@ func (t *timeline) complete(now lease.Instant, at int64, s *fsm.State, self stri
 	return done
 }
 
+// adopt notes of the open timelines that another node leads, or may have led.
+func (t *timeline) adopt() {
+	for _, f := range t.open {
+		f.adopted = true
+	}
+}
+
 // drop forgets the open timelines for which gone is true.
 func (t *timeline) drop(gone func(*openFailover) bool) {
 	t.open = slices.DeleteFunc(t.open, func(f *openFailover) bool {
@@ -282,10 +289,13 @@ func (t *timeline) record(now lease.Instant, f *openFailover, at int64, s *fsm.S
 	if end, unusual := f.ending(); unusual {
 		steps = append(steps, end)
 	} else if f.reported != 0 && (s.Level() < 4 || !f.has(fsm.StepAnnounced)) {
+		if s.Level() >= 4 && !f.has(fsm.StepApplied) { // its steps got lost, its word did not
+			steps = append(steps, moment{fsm.StepApplied, "the new owner had read it, by what it said later", "", max(f.committed, f.reported.Add(-f.took))})
+		}
 		steps = append(steps, moment{fsm.StepAnnounced, "new owner put the address up and announced it, in " + f.took.Round(10*time.Microsecond).String(), "", f.reported})
 	}
 	if f.adopted {
-		steps = append(steps, moment{fsm.StepAdopted, "another node led until here", "", f.committed})
+		steps = append(steps, moment{fsm.StepAdopted, "the leader changed: what an earlier one knew is missing", "", f.committed})
 	}
 	for i, m := range steps {
 		if m.node != "" {

@@ -87,6 +87,59 @@ func TestWordsBeforeTheLeaderLooked(t *testing.T) {
 	wantSteps(t, b.recorded(1)[0], fsm.StepAnnounced, fsm.StepConfirmed)
 }
 
+// What was committed and served under an earlier leader is told as that: a new leader reads it late, and the owner may be
+// gone with the earlier one. In jepsen at 20 ms it was told as its own, without a word of the owner (seed 458650016).
+func TestWordsThatAnEarlierLeaderHeard(t *testing.T) {
+	serve := func(b *bench, v fsm.HAVIP) {
+		b.do(fsm.Confirm{Claims: []fsm.ConfirmedClaim{{HAVIP: v.ID, Epoch: v.Epoch, Session: v.Owner.Session}}})
+	}
+	for _, c := range []struct {
+		name string
+		do   func(b *bench)
+	}{
+		{"read in the first turn", func(b *bench) {
+			serve(b, b.moves("n3"))
+			b.elected++
+		}},
+		{"read with a word, before a turn has seen that another one led", func(b *bench) {
+			v := b.moves("n3")
+			serve(b, v)
+			b.elected++
+			b.tells(v, false, true)
+		}},
+		{"begun by this node, served while another one led", func(b *bench) {
+			v := b.moves("n3")
+			b.turn()
+			serve(b, v)
+			b.elected++
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, 1)
+			b.turn()
+			c.do(b)
+			b.turn()
+			wantSteps(t, b.recorded(1)[0], fsm.StepCommitted, fsm.StepConfirmed, fsm.StepAdopted)
+		})
+	}
+}
+
+// An owner that dies after its word and before its steps has said enough.
+func TestStepsThatGotLost(t *testing.T) {
+	b := newBench(t, 1)
+	b.turn()
+	v := b.moves("n3")
+	b.turn()
+	b.pass(3 * time.Millisecond)
+	b.tells(v, true, false)
+	b.turn()
+	f := b.recorded(1)[0]
+	wantSteps(t, f, fsm.StepApplied, fsm.StepAnnounced, fsm.StepConfirmed)
+	if got := stepsOf(f); slices.Contains(got, fsm.StepAdopted) || slices.Contains(got, fsm.StepSilent) {
+		t.Errorf("%v", got)
+	}
+}
+
 // The next change may begin before the owner's words of the last one have come: each goes to its own timeline.
 func TestWordsAfterTheNextChange(t *testing.T) {
 	b := newBench(t, 1)
