@@ -164,7 +164,7 @@ func Propose(nodes []NodeCalibration) (p Proposal, worst []Worst, known bool) {
 	used := worst[0].used
 	l := used * 100 / (proposedUse - 100/renewalsPerLease)
 	l = (l + proposedStep - 1).Truncate(proposedStep)
-	l = min(max(l, limits.LeaseShortest), limits.LeaseLongest)
+	l = min(max(l, limits.LeaseProposed), limits.LeaseLongest)
 	p.LeaseMS, p.KeptMS = l.Milliseconds(), max(ceilMS(worst[0].keeps()), 1)
 	p.MarginMS = (l - l/renewalsPerLease - used).Milliseconds()
 	// The promise beyond the lease, three trips, and a commit: a flush at the leader, then at another voter.

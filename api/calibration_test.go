@@ -32,7 +32,7 @@ func TestPropose(t *testing.T) {
 	if _, _, known := Propose([]NodeCalibration{{Node: "away"}}); known {
 		t.Error("a proposal from nothing")
 	}
-	if p, _, _ := Propose([]NodeCalibration{{Node: "a", LeaseMS: 500, Seconds: []CalibrationSecond{second(1, 10, 100, 0)}}}); p.LeaseMS != limits.LeaseShortest.Milliseconds() {
+	if p, _, _ := Propose([]NodeCalibration{{Node: "a", LeaseMS: 500, Seconds: []CalibrationSecond{second(1, 10, 100, 0)}}}); p.LeaseMS != limits.LeaseProposed.Milliseconds() {
 		t.Errorf("below the floor: %+v", p)
 	}
 }

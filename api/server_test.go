@@ -174,7 +174,7 @@ func TestProblems(t *testing.T) {
 		{"POST", "/v1/havips", `{"name":"x","ip":"10.77.0.9","range":{"type":"cvm","members":["nope"]}}`, 404, "ResourceNotFound", "nope"},
 		{"POST", "/v1/havips/web/move", `{"to":"nope"}`, 404, "ResourceNotFound", "nope"},
 		{"POST", "/v1/havips/web/bans", `{"add":["nope"]}`, 404, "ResourceNotFound", "nope"},
-		{"PATCH", "/v1/cluster", `{"lease_ms":19}`, 400, "InvalidParameterValue.Range", "19ms"},
+		{"PATCH", "/v1/cluster", `{"lease_ms":9}`, 400, "InvalidParameterValue.Range", "9ms"},
 		{"PATCH", "/v1/cluster", `{}`, 400, "MissingParameter", "lease_ms"},
 		{"POST", "/v1/tokens", `{"node":"node-2"}`, 409, "ResourceInUse", "node-2"},
 		{"POST", "/v1/tokens", `{"node":"Bad Name"}`, 400, "InvalidParameterValue", "Bad Name"},

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"havip-cluster/internal/limits"
 )
@@ -118,6 +119,14 @@ func levelOf(b Body) int {
 		if failback = b.Failback; b.Disabled {
 			level = max(level, 2)
 		}
+	case *SetLease:
+		if shortLease(b.Lease) {
+			level = max(level, 4)
+		}
+	case *InitCluster:
+		if shortLease(b.Lease) {
+			level = max(level, 4)
+		}
 	case *ReportEvent:
 		if b.Kind == "drift" || b.Kind == "cloud" {
 			level = max(level, 4)
@@ -182,3 +191,6 @@ func fieldLevel(v reflect.Value) int {
 func scalar(k reflect.Kind) bool {
 	return k <= reflect.Complex128 || k == reflect.String
 }
+
+// shortLease reports whether a lease is one that members below level 4 refuse as too short.
+func shortLease(d time.Duration) bool { return d >= limits.LeaseShortest && d < limits.LeaseLevel3 }

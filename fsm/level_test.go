@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"havip-cluster/internal/limits"
 )
 
 func TestVersionWithLevel(t *testing.T) {
@@ -85,6 +87,20 @@ func jsonNames(into map[string]bool, prefix string, t reflect.Type) {
 			}
 			into[prefix+"."+name] = true
 			jsonNames(into, prefix+"."+name, f.Type)
+		}
+	}
+}
+
+// Leases below those of earlier programs are for clusters that have none of them.
+func TestShortLeasesNeedLevel4(t *testing.T) {
+	for _, c := range []struct {
+		lease time.Duration
+		level int
+	}{{limits.LeaseShortest - time.Millisecond, 1}, {limits.LeaseShortest, 4}, {limits.LeaseLevel3 - time.Millisecond, 4}, {limits.LeaseLevel3, 1}, {limits.LeaseLongest, 1}} {
+		for _, b := range []Body{&SetLease{Lease: c.lease}, &InitCluster{Lease: c.lease}} {
+			if l := levelOf(b); l != c.level {
+				t.Errorf("%T with %s is of level %d, want %d", b, c.lease, l, c.level)
+			}
 		}
 	}
 }

@@ -133,7 +133,7 @@ func TestRefusedInitOfAnEmptyCluster(t *testing.T) {
 		says   string
 	}{
 		{"no id", func(b *InitCluster) { b.ID = "" }, CodeParameter, "needs an id"},
-		{"lease too short", func(b *InitCluster) { b.Lease = limits.LeaseShortest - 1 }, CodeParameter, "lease from 20ms"},
+		{"lease too short", func(b *InitCluster) { b.Lease = limits.LeaseShortest - 1 }, CodeParameter, "lease from 10ms"},
 		{"lease too long", func(b *InitCluster) { b.Lease = limits.LeaseLongest + 1 }, CodeParameter, "to 1m0s"},
 		{"name", func(b *InitCluster) { b.Node.Name = "N1" }, CodeMalformed, `"N1" cannot name a node`},
 		{"address", func(b *InitCluster) { b.Node.Address = "host" }, CodeMalformed, `"host" is not an address`},
@@ -387,7 +387,7 @@ var ineligibleRefusals = []refusal{
 }
 
 var leaseRefusals = []refusal{
-	{"too short", nil, does(SetLease{limits.LeaseShortest - time.Millisecond}), CodeRange, "a lease of 19ms"},
+	{"too short", nil, does(SetLease{limits.LeaseShortest - time.Millisecond}), CodeRange, "a lease of 9ms"},
 	{"too long", nil, does(SetLease{limits.LeaseLongest + time.Millisecond}), CodeRange, "to 1m0s"},
 	{"half a millisecond", nil, does(SetLease{100*time.Millisecond + 500*time.Microsecond}), CodeRange, "whole milliseconds"},
 	{"settle an earlier change", func(w *world) { w.must(SetLease{time.Second}); w.must(SetLease{2 * time.Second}) },

@@ -30,7 +30,7 @@ const (
 //
 // Invariant: 0 < Renew < Lease, and 0 < RaftLeaderLease <= RaftHeartbeat <= RaftElection.
 type Timers struct {
-	Lease           time.Duration // how long a session lives without renewal, 20ms..60s
+	Lease           time.Duration // how long a session lives without renewal, 10ms..60s
 	Renew           time.Duration // between two renewals
 	RaftHeartbeat   time.Duration // a follower that heard nothing for this long becomes a candidate
 	RaftElection    time.Duration // a candidate that won nothing for this long tries again
@@ -88,7 +88,7 @@ func TimersFor(profile Profile, lease time.Duration) (Timers, error) {
 	case lease == 0 || lease == p.timers.Lease:
 		return p.timers, nil
 	case lease < profiles[0].leaseMin:
-		return Timers{}, fmt.Errorf("%w: lease %v is shorter than %v, in which no session can be opened reliably",
+		return Timers{}, fmt.Errorf("%w: lease %v is shorter than %v, of which a node misses four renewals whenever it stops for a moment",
 			ErrInvalid, lease, profiles[0].leaseMin)
 	case lease < p.leaseMin:
 		return Timers{}, fmt.Errorf("%w: lease %v is too short for profile %s (%s), which needs %v or more; lengthen it or choose a faster profile",

@@ -37,8 +37,8 @@ func TestTimersForRefuses(t *testing.T) {
 	}{
 		{"", 0, `profile "": choose fast, lan or wan`},
 		{"LAN", 0, `profile "LAN": choose`},
-		{ProfileLAN, -ms, "lease -1ms is shorter than 20ms"},
-		{ProfileFast, 20*ms - 1, "is shorter than 20ms"},
+		{ProfileLAN, -ms, "lease -1ms is shorter than 10ms"},
+		{ProfileFast, 10*ms - 1, "is shorter than 10ms"},
 		{ProfileWAN, 499 * ms, "lease 499ms is too short for profile wan (several zones), which needs 500ms"},
 		{ProfileWAN, 100 * ms, "too short for profile wan"},
 		{ProfileFast, 60*time.Second + 1, "is longer than 1m0s"},
