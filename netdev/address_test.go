@@ -269,9 +269,17 @@ func TestFlushConntrack(t *testing.T) {
 			Reverse: netlink.IPTuple{Protocol: unix.IPPROTO_UDP, SrcIP: to, DstIP: src, SrcPort: 53, DstPort: 1000},
 		}
 	}
+	counted := func(want uint32) {
+		t.Helper()
+		if n, err := tracked(); err != nil || n != want {
+			t.Errorf("%d connections are tracked, %v, want %d", n, err, want)
+		}
+	}
+	counted(0)
 	for _, dst := range []string{"192.0.2.10", "192.0.2.11"} {
 		l.must(h.ConntrackCreate(netlink.ConntrackTable, unix.AF_INET, flow(dst)))
 	}
+	counted(2)
 	l.must(FlushConntrack(vip4))
 	flows, err := h.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
 	l.must(err)

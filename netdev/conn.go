@@ -217,6 +217,33 @@ func (c *conn) dumpOnce(kind uint16, body []byte, each func(kind uint16, body []
 	return fmt.Errorf("%w: a dump of more than %d messages", ErrNoAnswer, staleMax)
 }
 
+// ask sends one request and calls each for every message of the answer, which must not keep the bytes.
+func (c *conn) ask(kind uint16, body []byte, each func(body []byte) error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seq++
+	if err := c.send(appendMessage(nil, kind, unix.NLM_F_REQUEST|unix.NLM_F_ACK, c.seq, body)); err != nil {
+		return err
+	}
+	var failed error
+	for range staleMax {
+		b, err := c.receive(0)
+		if err != nil {
+			return errors.Join(failed, err)
+		}
+		for m := range messages(b) {
+			switch {
+			case m.seq != c.seq:
+			case m.kind == unix.NLMSG_ERROR:
+				return errors.Join(failed, m.failure())
+			case failed == nil:
+				failed = each(m.body)
+			}
+		}
+	}
+	return fmt.Errorf("%w: more than %d messages", ErrNoAnswer, staleMax)
+}
+
 func (c *conn) send(b []byte) error {
 	if c.fd < 0 {
 		return fmt.Errorf("netdev: netlink socket: %w", unix.EBADF)

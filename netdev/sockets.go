@@ -4,10 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -137,55 +135,6 @@ func listSockets(c *conn, fam uint8) ([]diagSocket, error) {
 		return err
 	})
 	return all, err
-}
-
-// FlushConntrack removes the connection tracking entries that name one of ips on either side, so that this host does not
-// judge packets of connections that another host continued meanwhile. Without connection tracking in the kernel there is
-// nothing to do and no error. It reads the whole table once for each family: keep it out of the path of a hand-off.
-// ErrAddress.
-func FlushConntrack(ips ...netip.Addr) error {
-	wanted, err := hostIPs(ips)
-	if err != nil || len(wanted) == 0 {
-		return err
-	}
-	h, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
-	if err != nil {
-		return unsupported(err, "conntrack")
-	}
-	defer h.Close()
-	if err := h.SetSocketTimeout(socketTimeout); err != nil {
-		return fmt.Errorf("netdev: conntrack: %w", err)
-	}
-	families := map[int]bool{}
-	for ip := range wanted {
-		families[family(ip)] = true
-	}
-	var failed []error
-	for _, fam := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		if !families[fam] {
-			continue
-		}
-		_, err = whole(func() ([]struct{}, error) {
-			_, err := h.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.InetFamily(fam), flowsOf(wanted))
-			return nil, err
-		})
-		// EINVAL is how nfnetlink refuses a subsystem that is not there.
-		failed = append(failed, unsupported(tolerate(err, unix.EINVAL), "flush conntrack"))
-	}
-	return errors.Join(failed...)
-}
-
-// flowsOf matches flows that name one of the addresses as source or destination, before or after address translation.
-type flowsOf map[netip.Addr]bool
-
-// MatchConntrackFlow implements netlink.CustomConntrackFilter.
-func (f flowsOf) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
-	for _, ip := range []net.IP{flow.Forward.SrcIP, flow.Forward.DstIP, flow.Reverse.SrcIP, flow.Reverse.DstIP} {
-		if a, ok := netip.AddrFromSlice(ip); ok && f[a.Unmap()] {
-			return true
-		}
-	}
-	return false
 }
 
 // unsupported wraps err, but returns nil if it says that the kernel lacks the subsystem or that the object is gone.
