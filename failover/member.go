@@ -46,7 +46,7 @@ type Config struct {
 	Plane *realtime.Plane
 	// Stand has this node stand for election in place of a leader whose lease has ended, unless it hears
 	// that one; Yield gives leadership to another voter. nil: neither is done.
-	Stand func(leader string) bool
+	Stand func(leader string, later time.Duration) bool
 	Yield func(node string) error
 	// Changed hears what becomes of HAVIPs here; nil: nobody does. The Agent calls it on its
 	// way, so it must not block.

@@ -19,14 +19,15 @@ const deafShare = 2
 // Stand has this node stand for election at once, in place of a leader that it does not hear any more,
 // as when that one hands leadership over (Raft dissertation, 3.10): TimeoutNow, said by this node to
 // itself. So it waits neither for its time-out nor for those of the others; who votes for whom stays
-// Raft's. It returns false when it does not stand: that leader is heard, another one is known, or this
-// node has no vote.
-func (n *Node) Stand(leader string) bool {
+// Raft's. later is how much more silence this node waits for than who stands first: two that stand at one
+// moment share the votes, and then an election time-out passes. It returns false when it does not stand: that
+// leader is heard, another one is known, or this node has no vote.
+func (n *Node) Stand(leader string, later time.Duration) bool {
 	if n.raft.State() != raft.Follower || n.LeaderID() != leader || leader == n.cfg.Node {
 		return false
 	}
 	heartbeat := n.raft.ReloadableConfig().HeartbeatTimeout
-	if time.Since(n.raft.LastContact()) < heartbeat/deafShare {
+	if time.Since(n.raft.LastContact()) < heartbeat/deafShare+later {
 		return false
 	}
 	if n.Suffrages()[n.cfg.Node] != "voter" {

@@ -22,19 +22,19 @@ func TestStand(t *testing.T) {
 		one = p
 	}
 	eventually(t, "the follower knows its leader", func() bool { return one.node.LeaderID() == gone })
-	if leader.node.Stand(gone) {
+	if leader.node.Stand(gone, 0) {
 		t.Error("a leader stood for itself")
 	}
 	heard := one.node.LeaderHeard()
-	if one.node.Stand(gone) && time.Since(heard) < testHeartbeat/deafShare { // a busy host may have held up more
+	if one.node.Stand(gone, 0) && time.Since(heard) < testHeartbeat/deafShare { // a busy host may have held up more
 		t.Error("it stood though it hears the leader")
 	}
-	if one.node.Stand("n-nobody") {
+	if one.node.Stand("n-nobody", 0) {
 		t.Error("it stood for a leader that it does not know")
 	}
 	leader.close()
 	for end := time.Now().Add(testHeartbeat * 9 / 10); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if one.node.Stand(gone) {
+		if one.node.Stand(gone, 0) {
 			break
 		}
 	}
@@ -58,13 +58,19 @@ func TestHowMuchSilenceMakesOneStand(t *testing.T) {
 		n, gone := v.nodes[follower], string(v.id(leader))
 		v.until("it knows its leader", func() bool { return n.LeaderID() == gone })
 		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(7 * time.Millisecond) {
-			if n.Stand(gone) {
+			if n.Stand(gone, 0) {
 				t.Fatal("it stood though heartbeats come")
 			}
 		}
 		v.cut(leader)
 		heard := n.LeaderHeard()
-		v.until("it stands", func() bool { return n.Stand(gone) })
+		const later = 7 * time.Millisecond
+		v.until("it stands", func() bool {
+			if n.Stand(gone, later) {
+				t.Fatal("who stands later stands before who stands first")
+			}
+			return n.Stand(gone, 0)
+		})
 		if silence := time.Since(heard); silence < virtualHeartbeat/deafShare || silence > virtualHeartbeat/deafShare+2*time.Millisecond {
 			t.Errorf("it stood after %v of silence", silence)
 		}

@@ -217,7 +217,9 @@ func (p *process) live(ctx context.Context, st *store) error {
 	cfg := failover.Config{
 		Node: p.node, Log: port{node, p}, Submit: p.submit, Post: p, Gossip: byGossip{p}, Clock: p.clock, Wall: func() int64 { return p.wall().UnixNano() },
 		Logger: logger, Owner: p.h.role != fsm.RoleWitness, Lease: w.sched.Lease,
-		Stand: func(leader string) bool { return p.gate.pass("stand") && node.Stand(leader) },
+		Stand: func(leader string, later time.Duration) bool {
+			return p.gate.pass("stand") && node.Stand(leader, later)
+		},
 		Yield: func(to string) error {
 			if !p.gate.pass("yield") {
 				return errDead

@@ -32,8 +32,9 @@ type Config struct {
 	// Authorised is asked before each renewal is sent: whether the node still wants its session. nil: it does.
 	Authorised func(now lease.Instant) bool
 	// Stand has this node stand for election in place of a leader whose lease has ended at a majority;
-	// false: it does not, because it hears that leader. It does not block for long. nil: nobody stands.
-	Stand func(leader string) bool
+	// false: it does not, because it hears that leader, or heard it too lately: who does not stand first waits
+	// for so much more silence. It does not block for long. nil: nobody stands.
+	Stand func(leader string, later time.Duration) bool
 	// Viewed is the index of the state that acceptor and holder know, where they are elsewhere; nil: the log's.
 	Viewed func() uint64
 	Measure

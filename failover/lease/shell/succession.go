@@ -84,6 +84,7 @@ type told struct {
 	session lease.Session
 	hints   *lease.Inquiry
 	due     lease.Instant // when this node stands; 0: it does not
+	later   time.Duration // after who stands first
 	stood   bool          // once for each session; a try that came to nothing is none
 }
 
@@ -113,7 +114,8 @@ func (c *Succession) Hinted(from string, sessions []lease.Session) {
 	stands := false
 	if ask, _ := t.hints.Due(now, set, s.Cluster.LeaseMax); ask && !t.stood && t.due == 0 {
 		if rank, votes := standRank(s, set, leader, c.cfg.Node); votes {
-			t.due, stands = now.Add(time.Duration(rank)*max(s.Cluster.LeaseMax/standShare, standLeast)), true
+			t.later = time.Duration(rank) * max(s.Cluster.LeaseMax/standShare, standLeast)
+			t.due, stands = now.Add(t.later), true
 		}
 	}
 	c.mu.Unlock()
@@ -158,11 +160,11 @@ func (c *Succession) standDue(now lease.Instant) time.Duration {
 	if stand {
 		t.due, t.stood, wait = 0, true, 0
 	}
-	leader, session := t.leader, t.session
+	leader, session, later := t.leader, t.session, t.later
 	c.mu.Unlock()
 	switch {
 	case !stand || c.cfg.Log.LeaderID() != leader:
-	case c.cfg.Stand(leader):
+	case c.cfg.Stand(leader, later):
 		c.cfg.Logger.Info("the leader's lease has ended at a majority of the voters: standing for election", "leader", c.cfg.Log.State().NodeName(leader))
 	default: // it was heard too lately, most likely: the voters' next hints have it tried again
 		c.mu.Lock()

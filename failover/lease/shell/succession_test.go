@@ -25,6 +25,7 @@ type succeeding struct {
 	voters map[string]*Voter
 	heirs  map[string]*Succession
 	stood  []string
+	later  []time.Duration // with which each did
 	refuse bool
 }
 
@@ -44,11 +45,11 @@ func newSucceeding(t *testing.T) *succeeding {
 	for _, id := range ids {
 		cfg := Config{
 			Node: id, Log: f.log, Clock: func() lease.Instant { return f.now }, Logger: slog.New(slog.DiscardHandler), Boot: DrawBoot(), Lease: succeedingLease,
-			Stand: func(leader string) bool {
+			Stand: func(leader string, later time.Duration) bool {
 				if leader != "n-1" {
 					t.Errorf("%s stands for %s", id, leader)
 				}
-				f.stood = append(f.stood, id)
+				f.stood, f.later = append(f.stood, id), append(f.later, later)
 				return !f.refuse
 			},
 		}
@@ -105,6 +106,10 @@ func TestTheFirstStandsAtOnce(t *testing.T) {
 	f.turn()
 	if len(f.stood) != 2 || f.stood[1] != "n-3" {
 		t.Fatalf("in the end: %v", f.stood)
+	}
+	// Where silence is what they wait for, and not the order, they would stand at one moment, and share the votes.
+	if f.later[0] != 0 || f.later[1] != succeedingLease/standShare {
+		t.Errorf("they stand with %v more silence", f.later)
 	}
 }
 
