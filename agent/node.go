@@ -218,7 +218,7 @@ func (a *node) open(dir string) error {
 	a.node, err = membership.Open(membership.Config{
 		Dir: identity.RaftDir(dir), Node: a.id.NodeID, Listen: a.listen(a.id.Ports.Raft),
 		Server: a.id.ServerTLS(true), Client: a.id.ClientTLSTo,
-		Heartbeat: timers.RaftHeartbeat, LeaderLease: timers.RaftLeaderLease, Logger: a.log,
+		Heartbeat: timers.RaftHeartbeat, LeaderLease: timers.RaftLeaderLease, Lease: timers.Lease, Logger: a.log,
 		Measure: membership.Measure{Wrote: a.figures.wrote, Applied: a.figures.applied, LeaderChanged: a.figures.leaders.Inc},
 	})
 	if err != nil {

@@ -52,7 +52,7 @@ func (a *node) setTimers(lease time.Duration) error {
 	if err != nil {
 		return err
 	}
-	now, err := a.node.SetTimers(timers.RaftHeartbeat)
+	now, err := a.node.SetTimers(timers.RaftHeartbeat, timers.Lease)
 	if err != nil {
 		return err
 	}

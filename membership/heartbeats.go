@@ -11,8 +11,22 @@ import (
 )
 
 // heartbeatPart is which part of the heartbeat time-out lies between two heartbeats at least.
-// hashicorp/raft sends one each tenth to fifth of it, and each wakes both hosts.
-const heartbeatPart = 3
+// hashicorp/raft sends one each tenth to fifth of it, and each wakes both hosts. shortPart is that
+// part where a lease ends long before the time-out: the silence that shows who stands that the leader
+// is gone (deaf) would come later than the end of its lease.
+const (
+	heartbeatPart = 3
+	shortPart     = 5
+)
+
+// heartbeatEvery is the time between two heartbeats, for a time-out and the lease of the cluster (0: unknown).
+func heartbeatEvery(timeout, lease time.Duration) time.Duration {
+	// The leader was last heard a renewal, a fifth of the lease, before it was gone, at most.
+	if lease > 0 && lease*4/5 < deaf(timeout/heartbeatPart) {
+		return timeout / shortPart
+	}
+	return timeout / heartbeatPart
+}
 
 // pacedHeartbeats is Raft's transport with fewer heartbeats. Those of a new term, and all that
 // says something, go at once. The others go to all servers at the same instants, so that this
@@ -33,8 +47,8 @@ type heartbeat struct {
 	at   time.Time
 }
 
-func newPacedHeartbeats(t votingTransport, timeout time.Duration, done <-chan struct{}) *pacedHeartbeats {
-	return &pacedHeartbeats{votingTransport: t, every: timeout / heartbeatPart, anew: make(chan struct{}), done: done, last: map[raft.ServerID]heartbeat{}, origin: time.Now()}
+func newPacedHeartbeats(t votingTransport, every time.Duration, done <-chan struct{}) *pacedHeartbeats {
+	return &pacedHeartbeats{votingTransport: t, every: every, anew: make(chan struct{}), done: done, last: map[raft.ServerID]heartbeat{}, origin: time.Now()}
 }
 
 // AppendEntries implements raft.Transport.
@@ -77,11 +91,18 @@ func (p *pacedHeartbeats) wait(id raft.ServerID, term uint64) (again bool) {
 	return false
 }
 
-// follow takes another heartbeat time-out.
-func (p *pacedHeartbeats) follow(timeout time.Duration) {
+// interval is the time between two heartbeats.
+func (p *pacedHeartbeats) interval() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.every = timeout / heartbeatPart
+	return p.every
+}
+
+// follow takes another time between two heartbeats.
+func (p *pacedHeartbeats) follow(every time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.every = every
 	close(p.anew)
 	p.anew = make(chan struct{})
 }

@@ -31,7 +31,7 @@ func TestHeartbeatsArePaced(t *testing.T) {
 	labtest.Bubble(t, func(t *testing.T) {
 		wire := &sentAt{from: time.Now()}
 		done := make(chan struct{})
-		p := newPacedHeartbeats(wire, 300*time.Millisecond, done)
+		p := newPacedHeartbeats(wire, 100*time.Millisecond, done)
 		send := func(id raft.ServerID, req raft.AppendEntriesRequest) time.Duration {
 			t.Helper()
 			check(t, p.AppendEntries(id, "", &req, nil))
@@ -66,7 +66,7 @@ func TestHeartbeatsArePaced(t *testing.T) {
 func TestHeartbeatsToAllLeaveTogether(t *testing.T) {
 	labtest.Bubble(t, func(t *testing.T) {
 		wire := map[raft.ServerID]*sentAt{"a": {from: time.Now()}, "b": {from: time.Now()}}
-		p := newPacedHeartbeats(nil, 300*time.Millisecond, t.Context().Done())
+		p := newPacedHeartbeats(nil, 100*time.Millisecond, t.Context().Done())
 		var both sync.WaitGroup
 		for id, pause := range map[raft.ServerID]time.Duration{"a": 40 * time.Millisecond, "b": 70 * time.Millisecond} {
 			own := &pacedHeartbeats{done: p.done, every: p.every, anew: p.anew, last: map[raft.ServerID]heartbeat{}, origin: p.origin}

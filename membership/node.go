@@ -36,6 +36,7 @@ type Config struct {
 
 	Heartbeat   time.Duration // also the election time-out
 	LeaderLease time.Duration
+	Lease       time.Duration // of the cluster's sessions, when it starts; 0: unknown
 
 	Logger *slog.Logger
 
@@ -216,7 +217,7 @@ func (n *Node) start() (err error) {
 		n.parts.Tune(conf)
 	}
 	snaps := notedSnapshots{n.parts.Snapshots, n.book}
-	trans, err := newFreshOnly(n.parts.Transport, n.cfg.Heartbeat, n.committed, n.done)
+	trans, err := newFreshOnly(n.parts.Transport, heartbeatEvery(n.cfg.Heartbeat, n.cfg.Lease), n.committed, n.done)
 	if err != nil {
 		return err
 	}

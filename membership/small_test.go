@@ -51,7 +51,7 @@ func TestGossipForgetsWhoIsGone(t *testing.T) {
 func TestHeartbeatsOfServersThatAreGone(t *testing.T) {
 	labtest.Bubble(t, func(t *testing.T) {
 		wire := &sentAt{from: time.Now()}
-		p := newPacedHeartbeats(wire, 400*time.Millisecond, nil)
+		p := newPacedHeartbeats(wire, 400*time.Millisecond/heartbeatPart, nil)
 		for i := range manyNodes {
 			check(t, p.AppendEntries(raft.ServerID(fmt.Sprint(i)), "", &raft.AppendEntriesRequest{Term: 1}, nil))
 			time.Sleep(time.Millisecond)

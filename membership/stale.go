@@ -37,15 +37,15 @@ type votingTransport interface {
 	raft.WithPreVote
 }
 
-// newFreshOnly returns t without stale snapshots, and with heartbeats for that time-out; run has to be going until done is closed.
-func newFreshOnly(t raft.Transport, heartbeat time.Duration, held func() (term, index uint64), done <-chan struct{}) (*freshOnly, error) {
+// newFreshOnly returns t without stale snapshots, and with heartbeats so far apart; run has to be going until done is closed.
+func newFreshOnly(t raft.Transport, every time.Duration, held func() (term, index uint64), done <-chan struct{}) (*freshOnly, error) {
 	v, ok := t.(votingTransport)
 	if !ok {
 		return nil, fmt.Errorf("membership: the transport %T knows no pre-vote", t)
 	}
 	anybody := func(raft.RPC) error { return nil }
 	nothing := func(uint64) (uint64, bool) { return 0, false }
-	pace := newPacedHeartbeats(v, heartbeat, done)
+	pace := newPacedHeartbeats(v, every, done)
 	return &freshOnly{votingTransport: pace, pace: pace, held: held, entry: nothing, still: anybody, rpcs: make(chan raft.RPC), done: done}, nil
 }
 

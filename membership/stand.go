@@ -8,13 +8,13 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// deafShare: who has heard the leader within that part of a heartbeat time-out does not stand yet.
-// Heartbeats come three times in a time-out (heartbeatPart), so half of one without any means that one is late by a
-// sixth of it or lost. That is little, and enough: who asks has heard that the lease of that leader has ended at a
-// majority of the voters, and what an election costs is all there is to lose. More silence would be waited for where
-// the leader is dead: a lease that ends at a majority leaves silence of four fifths of it, so who has a time-out of
-// 1.6 leases or less stands at once. With a longer one the voters' next hints ask again (lease/shell).
-const deafShare = 2
+// deaf is how long the leader must not have been heard by who stands: one and a half times between two heartbeats.
+// It means that one is late by half of that, or lost. That is little, and enough: who asks has heard that the lease of
+// that leader has ended at a majority of the voters, and what an election costs is all there is to lose. More silence
+// would be waited for where the leader is dead: a lease that ends at a majority leaves silence of four fifths of it, so
+// who has a time-out of 1.6 leases or less stands at once. With a longer one heartbeats come more often (heartbeatEvery),
+// and the voters' next hints ask again (lease/shell).
+func deaf(every time.Duration) time.Duration { return every * 3 / 2 }
 
 // Stand has this node stand for election at once, in place of a leader that it does not hear any more,
 // as when that one hands leadership over (Raft dissertation, 3.10): TimeoutNow, said by this node to
@@ -26,8 +26,8 @@ func (n *Node) Stand(leader string, later time.Duration) bool {
 	if n.raft.State() != raft.Follower || n.LeaderID() != leader || leader == n.cfg.Node {
 		return false
 	}
-	heartbeat := n.raft.ReloadableConfig().HeartbeatTimeout
-	if time.Since(n.raft.LastContact()) < heartbeat/deafShare+later {
+	every := n.pace.interval()
+	if every <= 0 || time.Since(n.raft.LastContact()) < deaf(every)+later {
 		return false
 	}
 	if n.Suffrages()[n.cfg.Node] != "voter" {
@@ -39,7 +39,7 @@ func (n *Node) Stand(leader string, later time.Duration) bool {
 		}},
 		RespChan: make(chan raft.RPCResponse, 1),
 	}
-	limit := time.NewTimer(heartbeat)
+	limit := time.NewTimer(n.raft.ReloadableConfig().HeartbeatTimeout)
 	defer limit.Stop()
 	select {
 	case n.own <- rpc:

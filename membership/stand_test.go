@@ -26,7 +26,7 @@ func TestStand(t *testing.T) {
 		t.Error("a leader stood for itself")
 	}
 	heard := one.node.LeaderHeard()
-	if one.node.Stand(gone, 0) && time.Since(heard) < testHeartbeat/deafShare { // a busy host may have held up more
+	if one.node.Stand(gone, 0) && time.Since(heard) < deaf(testHeartbeat/heartbeatPart) { // a busy host may have held up more
 		t.Error("it stood though it hears the leader")
 	}
 	if one.node.Stand("n-nobody", 0) {
@@ -71,11 +71,31 @@ func TestHowMuchSilenceMakesOneStand(t *testing.T) {
 			}
 			return n.Stand(gone, 0)
 		})
-		if silence := time.Since(heard); silence < virtualHeartbeat/deafShare || silence > virtualHeartbeat/deafShare+2*time.Millisecond {
+		if silence := time.Since(heard); silence < deaf(virtualHeartbeat/heartbeatPart) || silence > deaf(virtualHeartbeat/heartbeatPart)+2*time.Millisecond {
 			t.Errorf("it stood after %v of silence", silence)
 		}
 		v.until("it leads", func() bool { _, leads := n.Leading(); return leads })
 	})
+}
+
+// With a short lease heartbeats come more often, and less silence is enough.
+func TestHeartbeatsOfAShortLease(t *testing.T) {
+	for _, c := range []struct{ timeout, lease, every time.Duration }{
+		{100, 20, 20}, {100, 10, 20}, {200, 20, 40}, {80, 50, 80 / heartbeatPart}, {100, 62, 20}, {100, 63, 100 / heartbeatPart},
+		{240, 150, 80}, {250, 500, 250 / heartbeatPart}, {100, 0, 100 / heartbeatPart},
+	} {
+		if every := heartbeatEvery(c.timeout*time.Millisecond, c.lease*time.Millisecond); every.Truncate(time.Millisecond) != c.every*time.Millisecond {
+			t.Errorf("a time-out of %d ms, a lease of %d: a heartbeat each %v, want %d ms", c.timeout, c.lease, every, c.every)
+		}
+	}
+	c := startCluster(t, 1)
+	n := c.leader().node
+	for _, lease := range []time.Duration{testHeartbeat / 10, 10 * testHeartbeat} {
+		must[time.Duration](t)(n.SetTimers(testHeartbeat, lease))
+		if got := n.pace.interval(); got != heartbeatEvery(testHeartbeat, lease) {
+			t.Errorf("with a lease of %v heartbeats leave %v apart", lease, got)
+		}
+	}
 }
 
 // When a node heard a leader last: lately while there is one, never while it leads itself, and as long ago as the leader is gone.

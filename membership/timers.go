@@ -9,8 +9,9 @@ import (
 // election time-out from now on, or what the leader's lease allows, which hashicorp/raft cannot change
 // while it runs (v1.8.0, ReloadableConfig): a shorter one counts from the next start on. It returns what
 // counts now. Any goroutine may call it.
-func (n *Node) SetTimers(heartbeat time.Duration) (time.Duration, error) {
+func (n *Node) SetTimers(heartbeat, lease time.Duration) (time.Duration, error) {
 	heartbeat = max(heartbeat, n.cfg.LeaderLease)
+	n.pace.follow(heartbeatEvery(heartbeat, lease))
 	c := n.raft.ReloadableConfig()
 	if c.HeartbeatTimeout == heartbeat && c.ElectionTimeout == heartbeat {
 		return heartbeat, nil
@@ -19,7 +20,6 @@ func (n *Node) SetTimers(heartbeat time.Duration) (time.Duration, error) {
 	if err := n.raft.ReloadConfig(c); err != nil {
 		return 0, fmt.Errorf("membership: a heartbeat time-out of %v: %w", heartbeat, err)
 	}
-	n.pace.follow(heartbeat)
 	n.patience.follow(heartbeat)
 	n.reads.follow(heartbeat)
 	return heartbeat, nil

@@ -15,7 +15,7 @@ func TestTimersFollow(t *testing.T) {
 	leader := c.leader()
 	others := c.followers()
 	for _, m := range c.all() {
-		if got := must[time.Duration](t)(m.node.SetTimers(time.Hour)); got != time.Hour {
+		if got := must[time.Duration](t)(m.node.SetTimers(time.Hour, 0)); got != time.Hour {
 			t.Fatalf("the time-out is %v", got)
 		}
 	}
@@ -33,7 +33,7 @@ func TestTimersFollow(t *testing.T) {
 	}
 	throughout(t, 3*testHeartbeat, "nobody stands for election", func() bool { return !leads() })
 	for _, m := range others { // below the leader's lease, which cannot change
-		if got := must[time.Duration](t)(m.node.SetTimers(time.Millisecond)); got != testHeartbeat {
+		if got := must[time.Duration](t)(m.node.SetTimers(time.Millisecond, 0)); got != testHeartbeat {
 			t.Fatalf("the time-out is %v", got)
 		}
 	}

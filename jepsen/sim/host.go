@@ -207,7 +207,7 @@ func (p *process) live(ctx context.Context, st *store) error {
 	tr := newWire(p, max(time.Second, 4*prof.heartbeat))
 	p.h.bootstrap(st, tr)
 	node, err := membership.OpenOn(membership.Config{
-		Dir: "sim", Node: p.node, Heartbeat: prof.heartbeat, LeaderLease: prof.leaderLease, Logger: logger, Wall: p.wall,
+		Dir: "sim", Node: p.node, Heartbeat: prof.heartbeat, LeaderLease: prof.leaderLease, Lease: prof.lease, Logger: logger, Wall: p.wall,
 	}, membership.Parts{Store: st, Snapshots: st, Transport: tr, Tune: w.tune})
 	if err != nil {
 		return err
