@@ -80,12 +80,17 @@ func TestHowMuchSilenceMakesOneStand(t *testing.T) {
 
 // With a short lease heartbeats come more often, and less silence is enough.
 func TestHeartbeatsOfAShortLease(t *testing.T) {
-	for _, c := range []struct{ timeout, lease, every time.Duration }{
-		{100, 20, 20}, {100, 10, 20}, {200, 20, 40}, {80, 50, 80 / heartbeatPart}, {100, 62, 20}, {100, 63, 100 / heartbeatPart},
-		{240, 150, 80}, {250, 500, 250 / heartbeatPart}, {100, 0, 100 / heartbeatPart},
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		timeout, lease time.Duration
+		part           int
+	}{
+		{100 * ms, 20 * ms, shortPart}, {100 * ms, 10 * ms, shortPart}, {200 * ms, 20 * ms, shortPart}, {100 * ms, 62 * ms, shortPart},
+		{80 * ms, 50 * ms, heartbeatPart}, {100 * ms, 63 * ms, heartbeatPart}, {240 * ms, 150 * ms, heartbeatPart}, {250 * ms, 500 * ms, heartbeatPart},
+		{100 * ms, 0, heartbeatPart},
 	} {
-		if every := heartbeatEvery(c.timeout*time.Millisecond, c.lease*time.Millisecond); every.Truncate(time.Millisecond) != c.every*time.Millisecond {
-			t.Errorf("a time-out of %d ms, a lease of %d: a heartbeat each %v, want %d ms", c.timeout, c.lease, every, c.every)
+		if every, want := heartbeatEvery(c.timeout, c.lease), c.timeout/time.Duration(c.part); every != want {
+			t.Errorf("a time-out of %v, a lease of %v: a heartbeat each %v, want %v", c.timeout, c.lease, every, want)
 		}
 	}
 	c := startCluster(t, 1)
