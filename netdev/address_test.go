@@ -261,12 +261,24 @@ func TestFlushConntrack(t *testing.T) {
 	h, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
 	l.must(err)
 	defer h.Close()
-	flow := func(dst string) *netlink.ConntrackFlow {
-		src, to := net.ParseIP("192.0.2.254").To4(), net.ParseIP(dst).To4()
+	flow := func(fam int, from, to string, sport, dport uint16) *netlink.ConntrackFlow {
+		src, dst := net.IP(ip(from).AsSlice()), net.IP(ip(to).AsSlice())
 		return &netlink.ConntrackFlow{
-			FamilyType: unix.AF_INET, TimeOut: 600,
-			Forward: netlink.IPTuple{Protocol: unix.IPPROTO_UDP, SrcIP: src, DstIP: to, SrcPort: 1000, DstPort: 53},
-			Reverse: netlink.IPTuple{Protocol: unix.IPPROTO_UDP, SrcIP: to, DstIP: src, SrcPort: 53, DstPort: 1000},
+			FamilyType: uint8(fam), TimeOut: 600,
+			Forward: netlink.IPTuple{Protocol: unix.IPPROTO_UDP, SrcIP: src, DstIP: dst, SrcPort: sport, DstPort: dport},
+			Reverse: netlink.IPTuple{Protocol: unix.IPPROTO_UDP, SrcIP: dst, DstIP: src, SrcPort: dport, DstPort: sport},
+		}
+	}
+	left := func(fam int, want ...string) {
+		t.Helper()
+		flows, err := h.ConntrackTableList(netlink.ConntrackTable, netlink.InetFamily(fam))
+		l.must(err)
+		var got []string
+		for _, f := range flows {
+			got = append(got, f.Forward.DstIP.String())
+		}
+		if slices.Sort(got); !slices.Equal(got, want) {
+			t.Errorf("left: %v, want %v", got, want)
 		}
 	}
 	counted := func(want uint32) {
@@ -276,16 +288,32 @@ func TestFlushConntrack(t *testing.T) {
 		}
 	}
 	counted(0)
-	for _, dst := range []string{"192.0.2.10", "192.0.2.11"} {
-		l.must(h.ConntrackCreate(netlink.ConntrackTable, unix.AF_INET, flow(dst)))
+	const client, other, other6 = "192.0.2.254", "192.0.2.77", "2001:db8::77"
+	many := []netip.Addr{vip4, vip6} // more than the kernel is asked for by a filter
+	for i := range filteredMax {
+		many = append(many, netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}))
 	}
-	counted(2)
-	l.must(FlushConntrack(vip4))
-	flows, err := h.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
-	l.must(err)
-	if len(flows) != 1 || flows[0].Forward.DstIP.String() != "192.0.2.11" {
-		t.Errorf("left: %v", flows)
+	for _, ips := range [][]netip.Addr{{vip4}, {vip4, vip6}, many} {
+		for i, ends := range [][2]string{{client, vip4.String()}, {vip4.String(), client}, {client, other}} {
+			l.must(h.ConntrackCreate(netlink.ConntrackTable, unix.AF_INET, flow(unix.AF_INET, ends[0], ends[1], 1000, uint16(53+i))))
+		}
+		for _, to := range []string{vip6.String(), other6} {
+			l.must(h.ConntrackCreate(netlink.ConntrackTable, unix.AF_INET6, flow(unix.AF_INET6, "2001:db8::254", to, 1000, 53)))
+		}
+		counted(5)
+		l.must(FlushConntrack(ip("203.0.113.1")))
+		counted(5)
+		l.must(FlushConntrack(ips...))
+		if len(ips) == 1 {
+			l.must(FlushConntrack(vip6))
+		}
+		left(unix.AF_INET, other)
+		left(unix.AF_INET6, other6)
+		l.must(FlushConntrack(ip(other), ip(other6)))
+		counted(0)
 	}
-	l.must(FlushConntrack(vip6))
 	wantErr(t, FlushConntrack(netip.Addr{}), ErrAddress)
+	if err := deleteFiltered(map[netip.Addr]bool{vip4: true}); err != nil {
+		t.Logf("this kernel deletes by no filter: %v", err)
+	}
 }

@@ -3,10 +3,13 @@ package netdev
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // benchSizes runs a benchmark on two hosts of its own, with few and many addresses.
@@ -107,5 +110,30 @@ func BenchmarkInventory(b *testing.B) {
 		if len(list) != 1 {
 			b.Fatal(len(list))
 		}
+	}
+}
+
+// BenchmarkFlushConntrack: one address, while the host tracks no connection, or one of another address; by a filter and
+// by reading the whole table, as for IPv6.
+func BenchmarkFlushConntrack(b *testing.B) {
+	for _, c := range []struct {
+		name  string
+		ip    netip.Addr
+		flows int
+	}{{"nothing", vip4, 0}, {"IPv4", vip4, 1}, {"IPv6", vip6, 1}} {
+		b.Run(c.name, func(b *testing.B) {
+			l := newLab(b)
+			src, dst := net.IP{192, 0, 2, 254}, net.IP{192, 0, 2, 77}
+			for range c.flows {
+				l.must(netlink.ConntrackCreate(netlink.ConntrackTable, unix.AF_INET, &netlink.ConntrackFlow{
+					FamilyType: unix.AF_INET, TimeOut: 600,
+					Forward: netlink.IPTuple{Protocol: unix.IPPROTO_UDP, SrcIP: src, DstIP: dst, SrcPort: 1000, DstPort: 53},
+					Reverse: netlink.IPTuple{Protocol: unix.IPPROTO_UDP, SrcIP: dst, DstIP: src, SrcPort: 53, DstPort: 1000},
+				}))
+			}
+			for b.Loop() {
+				l.must(FlushConntrack(c.ip))
+			}
+		})
 	}
 }
