@@ -117,7 +117,7 @@ func (s *Server) havipRoutes() {
 		return newViewer(st, time.Now().UnixNano()).havip(v), nil
 	})
 	read(s, "/v1/havips/{id}/explain", "explain-havip", "Why a HAVIP is where it is", explain)
-	read(s, "/v1/placement", "show-placement", "Who owns what", placements)
+	read(s, "/v1/placement", "show-placement", "Who owns what", s.placements)
 
 	create(s, "/v1/havips", "create-havip", "Create a HAVIP", s.createHAVIP, showHAVIP)
 	write(s, http.MethodPatch, "/v1/havips/{id}", "update-havip", "Change a HAVIP", s.updateHAVIP, showHAVIP)
@@ -158,13 +158,32 @@ func onHAVIP(name string, change func(v fsm.HAVIP) (fsm.Body, error)) prepare {
 	}
 }
 
-func placements(st *fsm.State, in *placementQuery) ([]Placement, error) {
-	out := []Placement{}
-	if len(in.HAVIP) == 0 {
-		for _, v := range st.HAVIPList() {
-			out = append(out, placementView(st, v))
-		}
+// placedAt is what a state says of all HAVIPs. Nobody changes it.
+type placedAt struct {
+	st   *fsm.State
+	list []Placement
+}
+
+// allPlaced makes the list of all HAVIPs once for each state: with 10,000 that takes as long as to send it, and monitors
+// ask again and again while nothing changes.
+func (s *Server) allPlaced(st *fsm.State) []Placement {
+	if last := s.placed.Load(); last != nil && last.st == st {
+		return last.list
 	}
+	havips := st.HAVIPList()
+	list := make([]Placement, len(havips))
+	for i, v := range havips {
+		list[i] = placementView(st, v)
+	}
+	s.placed.Store(&placedAt{st, list})
+	return list
+}
+
+func (s *Server) placements(st *fsm.State, in *placementQuery) ([]Placement, error) {
+	if len(in.HAVIP) == 0 {
+		return s.allPlaced(st), nil
+	}
+	out := []Placement{}
 	for _, name := range in.HAVIP {
 		v, refusal := st.HAVIPNamed(name)
 		if refusal != nil {

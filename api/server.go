@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -75,6 +76,7 @@ type Server struct {
 	logins    joinLimiter // tokens that are none
 	refusals  refusals
 	leader    leaderLink
+	placed    atomic.Pointer[placedAt]
 
 	requests  *prometheus.CounterVec
 	took      *prometheus.HistogramVec
