@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+	"weak"
 
 	"havip-cluster/fsm"
 	"havip-cluster/havip"
@@ -158,16 +159,16 @@ func onHAVIP(name string, change func(v fsm.HAVIP) (fsm.Body, error)) prepare {
 	}
 }
 
-// placedAt is what a state says of all HAVIPs. Nobody changes it.
+// placedAt is what a state says of all HAVIPs. Nobody changes it. It does not keep the state, which is large, from being freed.
 type placedAt struct {
-	st   *fsm.State
+	st   weak.Pointer[fsm.State]
 	list []Placement
 }
 
 // allPlaced makes the list of all HAVIPs once for each state: with 10,000 that takes as long as to send it, and monitors
 // ask again and again while nothing changes.
 func (s *Server) allPlaced(st *fsm.State) []Placement {
-	if last := s.placed.Load(); last != nil && last.st == st {
+	if last := s.placed.Load(); last != nil && last.st == weak.Make(st) {
 		return last.list
 	}
 	havips := st.HAVIPList()
@@ -175,7 +176,7 @@ func (s *Server) allPlaced(st *fsm.State) []Placement {
 	for i, v := range havips {
 		list[i] = placementView(st, v)
 	}
-	s.placed.Store(&placedAt{st, list})
+	s.placed.Store(&placedAt{weak.Make(st), list})
 	return list
 }
 

@@ -8,7 +8,7 @@ import (
 // SetTimers makes a running node follow a new lease of the cluster: heartbeat is the heartbeat and the
 // election time-out from now on, or what the leader's lease allows, which hashicorp/raft cannot change
 // while it runs (v1.8.0, ReloadableConfig): a shorter one counts from the next start on. It returns what
-// counts now. Any goroutine may call it.
+// counts now. With a lease much shorter than that heartbeats come more often (heartbeatEvery). Any goroutine may call it.
 func (n *Node) SetTimers(heartbeat, lease time.Duration) (time.Duration, error) {
 	heartbeat = max(heartbeat, n.cfg.LeaderLease)
 	n.pace.follow(heartbeatEvery(heartbeat, lease))
