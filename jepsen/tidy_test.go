@@ -61,7 +61,7 @@ var arrows = map[string][]string{
 		"agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "api", "api/console", "edge", "failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/plane", "failover/ports", "fsm", "health", "provider", "provider/aws", "provider/claimer", "provider/exec", "provider/observer", "provider/tencent",
 		"membership", "membership/identity", "membership/reach", "membership/datagram", "netdev", "netdev/fence",
 	},
-	"agent/guard":         {"api", "failover/lease", "failover/lease/shell", "failover/plane", "failover/ports", "fsm", "membership/identity", "membership/datagram", "netdev", "netdev/fence"},
+	"agent/guard":         {"api", "netdev/acceptor", "failover/lease", "failover/lease/shell", "failover/plane", "failover/ports", "fsm", "membership/identity", "membership/datagram", "netdev", "netdev/fence"},
 	"agent/hooks":         {"failover/owner"},
 	"agent/chronicle":     {"fsm"},
 	"agent/webhook":       {"fsm"},
@@ -106,7 +106,7 @@ var clockFunctions = []string{"Now", "Since", "Until", "After", "AfterFunc", "Ne
 // house lists the folders that explain themselves in a DESIGN.md once they hold Go code.
 var house = []string{
 	"cmd/havip-cluster", "api", "api/console", "havip", "fsm", "fsm/placement", "membership", "membership/identity",
-	"failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/plane", "failover/ports", "failover/wire", "edge", "agent", "agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "manifest", "netdev", "provider", "provider/observer", "provider/tencent", "testbed", "jepsen", "jepsen/sim", "jepsen/mutants",
+	"failover", "failover/leader", "failover/lease", "failover/lease/shell", "failover/owner", "failover/plane", "failover/ports", "failover/wire", "edge", "agent", "agent/autosave", "agent/chronicle", "agent/guard", "agent/hooks", "agent/logs", "agent/preflight", "agent/webhook", "manifest", "netdev", "netdev/acceptor", "provider", "provider/observer", "provider/tencent", "testbed", "jepsen", "jepsen/sim", "jepsen/mutants",
 }
 
 // allowance lets one file ("dir/file.go") or function ("dir/file.go:Name") exceed its

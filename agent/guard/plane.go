@@ -41,7 +41,7 @@ func PlaneEnds() plane.Ends {
 func (g *guard) serve(ends plane.Ends) (stop func(), err error) {
 	p := realtime.New()
 	server, err := plane.NewServer(ends, plane.Host{
-		Open: openDatagrams(g), Fence: g.planeFence, Logger: g.log, Plane: p, Clock: ports.Boot,
+		Open: openDatagrams(g), Fence: g.planeFence, Kernel: g.openKernel(), Logger: g.log, Plane: p, Clock: ports.Boot,
 	})
 	if err != nil {
 		return nil, err

@@ -172,7 +172,7 @@ func newBedOf(t *testing.T, length time.Duration) *bed {
 		clock = ports.Boot
 		b.net.nodes[id] = mail.Receive
 	}
-	agent, plane, err := Pair()
+	agent, plane, err := Pair(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -105,6 +105,9 @@ type Figures struct {
 	Dropped map[string]uint64
 	Silent  []string
 	Report  realtime.Report
+	// Kernel says on which devices renewals are answered in the kernel, InKernel how many were; NoKernel why none is.
+	Kernel, NoKernel string
+	InKernel         uint64
 }
 
 // RefusedMessages are words of one kind that were not heard, for one reason.

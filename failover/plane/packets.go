@@ -129,10 +129,13 @@ type Ends struct {
 	Control, Words, Page *os.File
 }
 
-// Pair makes both sides: the agent's, which it inherits, and the plane's.
-func Pair() (agent, plane Ends, err error) {
+// Pair makes both sides: the agent's, which it inherits, and the plane's. page is theirs from now on; nil: an
+// ordinary one is made.
+func Pair(page *os.File) (agent, plane Ends, err error) {
+	agent.Page = page
 	control, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
+		agent.Close()
 		return Ends{}, Ends{}, os.NewSyscallError("socketpair", err)
 	}
 	file := func(fd int, name string) *os.File { return os.NewFile(uintptr(fd), name) }
@@ -144,15 +147,14 @@ func Pair() (agent, plane Ends, err error) {
 		return Ends{}, Ends{}, os.NewSyscallError("socketpair", err)
 	}
 	agent.Words, plane.Words = file(words[0], "words of the lease plane"), file(words[1], "words of the agent")
-	page, f, err := NewPage()
-	if err != nil {
-		agent.Close()
-		plane.Close()
-		return Ends{}, Ends{}, err
+	if agent.Page == nil {
+		if agent.Page, err = newPageFile(); err != nil {
+			agent.Close()
+			plane.Close()
+			return Ends{}, Ends{}, err
+		}
 	}
-	_ = unix.Munmap(page.memory)
-	agent.Page = f
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	fd, err := unix.FcntlInt(agent.Page.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		agent.Close()
 		plane.Close()

@@ -27,34 +27,30 @@ const (
 
 const pageBytes = 4096
 
-// NewPage makes a page, and the file by which another process opens it.
-func NewPage() (*Page, *os.File, error) {
+// newPageFile makes the file of a page.
+func newPageFile() (*os.File, error) {
 	fd, err := unix.MemfdCreate("havip-lease", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
-		return nil, nil, os.NewSyscallError("memfd_create", err)
+		return nil, os.NewSyscallError("memfd_create", err)
 	}
 	f := os.NewFile(uintptr(fd), "lease page")
 	if err := unix.Ftruncate(fd, pageBytes); err != nil {
 		_ = f.Close()
-		return nil, nil, os.NewSyscallError("ftruncate", err)
+		return nil, os.NewSyscallError("ftruncate", err)
 	}
 	// Nobody makes it shorter: a read beyond its end would kill the reader (SIGBUS).
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL); err != nil {
 		_ = f.Close()
-		return nil, nil, os.NewSyscallError("fcntl", err)
+		return nil, os.NewSyscallError("fcntl", err)
 	}
-	p, err := OpenPage(f)
-	if err != nil {
-		_ = f.Close()
-		return nil, nil, err
-	}
-	return p, f, nil
+	return f, nil
 }
 
-// OpenPage maps the page of a file, which may be closed afterwards.
+// OpenPage maps the page of a file, which may be closed afterwards: one of this package, or a map of eBPF, which
+// the kernel's program reads as well. That has no type of file, and its size is fixed.
 func OpenPage(f *os.File) (*Page, error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Size != pageBytes {
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Size != pageBytes && st.Mode&unix.S_IFMT != 0 {
 		return nil, fmt.Errorf("plane: %s is not the page of a lease", f.Name())
 	}
 	memory, err := unix.Mmap(int(f.Fd()), 0, pageBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
@@ -63,6 +59,9 @@ func OpenPage(f *os.File) (*Page, error) {
 	}
 	return &Page{memory}, nil
 }
+
+// SuspendedAt is the place of Suspended in the page, in words of 8 bytes. Who reads it elsewhere has it from here.
+const SuspendedAt = wordSuspended
 
 func (p *Page) word(i int) *int64 { return (*int64)(unsafe.Pointer(&p.memory[8*i])) }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -31,12 +32,25 @@ type Carrier interface {
 	Dropped() map[string]uint64
 }
 
+// Kernel keeps promises in the voter's place where renewals come in.
+type Kernel interface {
+	shell.Delegate
+	// Follow has it where the kernel sends to these addresses. One goroutine calls it.
+	Follow(peers []netip.Addr)
+	// Where says on which devices it is.
+	Where() string
+	Close()
+}
+
 // Host is what a Server needs of the process that it is in.
 type Host struct {
 	// Open opens the socket of the messages. keys may change with the state; receive must not block.
 	Open func(s Start, state func() *fsm.State, keys func() []Key, receive func(from string, word []byte), p *realtime.Plane) (Carrier, error)
 	// Fence returns the fence that the agent has installed, once it is open here. It may wait.
-	Fence  func() (shell.Fence, error)
+	Fence func() (shell.Fence, error)
+	// Kernel opens what keeps the voter's promises in the kernel, once there is a carrier; nil: nothing does. The
+	// error says why this host has none.
+	Kernel func(s Start, c Carrier, suspended func() int64) (Kernel, error)
 	Logger *slog.Logger
 	Plane  *realtime.Plane
 	Clock  ports.Clock
@@ -46,6 +60,8 @@ const (
 	seenEvery = time.Second // between two reports of how renewals did
 	seenMost  = 1024        // figures of each kind that wait for it; more are dropped
 	tellWait  = time.Second // for an agent that does not read: then it is not told
+	// followEach is between two looks at which devices lead to the other nodes.
+	followEach = 5 * time.Second
 )
 
 // Server is the lease plane in the guard: acceptor, holder and the socket of their words.
@@ -73,6 +89,8 @@ type core struct {
 	mail    *wire.Mail
 	voter   *shell.Voter
 	renewer *shell.Renewer // nil: the node keeps no session
+	kernel  Kernel         // nil: the voter keeps its promises itself
+	why     string         // there is no kernel
 	cancel  context.CancelFunc
 }
 
@@ -122,6 +140,10 @@ func (s *Server) Stop() {
 	if c.renewer != nil {
 		c.renewer.Abandon()
 	}
+	c.voter.Stop()
+	if c.kernel != nil {
+		c.kernel.Close()
+	}
 	c.cancel()
 	_ = c.carrier.Close() // the rest ends soon, and touches nothing
 }
@@ -139,11 +161,11 @@ func (s *Server) do(o *order) (a answer) {
 		s.keys.Store(&o.Keys)
 	case o.Begin != nil:
 		if o.View != nil {
-			s.view.follow(o.View)
+			s.follow(c, o.View)
 		}
 		a.OK = s.begin(c, o.Begin)
 	case o.View != nil:
-		s.view.follow(o.View)
+		s.follow(c, o.View)
 	case o.Release:
 		if c.renewer != nil {
 			c.renewer.Release()
@@ -158,6 +180,12 @@ func (s *Server) do(o *order) (a answer) {
 	return a
 }
 
+// follow has the voter go by a view before the agent is told that it does.
+func (s *Server) follow(c *core, v *View) {
+	s.view.follow(v)
+	c.voter.Follow()
+}
+
 // promises are those of the voter to all open sessions, in the order of their numbers.
 func (s *Server) promises(c *core) (out []promise) {
 	for _, sess := range s.view.State().SessionList() {
@@ -170,7 +198,10 @@ func (s *Server) promises(c *core) (out []promise) {
 }
 
 func (s *Server) figures(c *core) *Figures {
-	f := &Figures{Dropped: c.carrier.Dropped(), Silent: c.carrier.Silent(), Report: s.host.Plane.Report()}
+	f := &Figures{Dropped: c.carrier.Dropped(), Silent: c.carrier.Silent(), Report: s.host.Plane.Report(), NoKernel: c.why}
+	if c.kernel != nil {
+		f.Kernel, f.InKernel = c.kernel.Where(), c.kernel.Granted()
+	}
 	f.Granted, f.Refused = c.voter.Figures()
 	for _, r := range c.mail.Refused() {
 		f.Words = append(f.Words, RefusedMessages{Kind: r.Kind, Reason: r.Reason, Count: r.Count})
@@ -207,6 +238,14 @@ func (s *Server) start(o Start) error {
 	}
 	voting := cfg
 	voting.Log = sureView{s.view}
+	if s.host.Kernel != nil {
+		if c.kernel, err = s.host.Kernel(o, carrier, s.page.Suspended); err != nil {
+			s.host.Logger.Info("this voter keeps its promises in its process, not in the kernel", "why", err)
+			c.kernel, c.why = nil, err.Error()
+		} else {
+			voting.Delegate = c.kernel
+		}
+	}
 	c.voter = shell.NewVoter(voting)
 	if o.Owner {
 		c.renewer = shell.NewRenewer(cfg, listener{s}, paged{fence, s.page})
@@ -221,6 +260,9 @@ func (s *Server) start(o Start) error {
 	s.mu.Unlock()
 	if stopped { // the agent died meanwhile
 		cancel()
+		if c.kernel != nil {
+			c.kernel.Close()
+		}
 		return errors.Join(errors.New("the lease plane was stopped"), carrier.Close())
 	}
 	go c.voter.Run(ctx)
@@ -231,8 +273,31 @@ func (s *Server) start(o Start) error {
 	}()
 	go s.words.run(func(kind byte, node, word []byte) { s.fromAgent(c, kind, node, word) })
 	go s.report(ctx)
+	if c.kernel != nil {
+		go s.guide(ctx, c)
+	}
 	go s.host.Plane.KeepMemory(ctx)
 	return nil
+}
+
+// guide keeps the kernel's part on the devices that lead to the other nodes.
+func (s *Server) guide(ctx context.Context, c *core) {
+	tick := time.NewTicker(followEach)
+	defer tick.Stop()
+	for {
+		var peers []netip.Addr
+		for id, n := range s.view.State().Nodes {
+			if ip, err := netip.ParseAddr(n.Address); err == nil && id != c.start.Node {
+				peers = append(peers, ip)
+			}
+		}
+		c.kernel.Follow(peers)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // authorised reports whether the agent still wants its session.

@@ -39,6 +39,14 @@ type Post interface {
 	Send(to fsm.Node, msg []byte) error
 }
 
+// TaggedPost is a Post that also sends messages which a program in the kernel may read and answer.
+type TaggedPost interface {
+	Post
+	// SendTagged sends a message of 56 bytes; answer: in answer to such a message of that node. An error:
+	// nothing was sent, and Send is right.
+	SendTagged(to fsm.Node, answer bool, msg []byte) error
+}
+
 // Clock reads CLOCK_BOOTTIME: it counts while the host is suspended, and nobody sets it.
 type Clock func() lease.Instant
 

@@ -53,7 +53,12 @@ func (m *Mail) take(b []byte, version byte, from string) {
 	state := m.cfg.Log.State()
 	s.nodes = state.Nodes
 	var err error
-	if s.msg, err = decodeInto(b, s); err != nil || b[0] != version {
+	if version == VersionSealed && len(b) > 1 && b[0] == VersionFixed {
+		s.msg, err = decodeFixed(b, from, m.cfg.Node, s)
+	} else if s.msg, err = decodeInto(b, s); err == nil && b[0] != version {
+		err = errDatagram
+	}
+	if err != nil {
 		m.refuse(0, notWords)
 		return
 	}
@@ -102,6 +107,9 @@ func (m *Mail) sendTo(self, n fsm.Node, msg Message) {
 	defer datagrams.Put(buf)
 	switch {
 	case sealed(self, n):
+		if (msg.Renewal != nil || msg.Ack != nil) && m.sendFixed(buf[:0], n, msg) {
+			return
+		}
 		_ = m.cfg.Post.Send(n, EncodeAs(buf[:0], VersionSealed, msg)) // lost datagrams are ordinary; senders repeat
 	case m.cfg.Gossip != nil && msg.Correction == nil && msg.Recall == nil && msg.Ended == nil && msg.Steps == nil && msg.Clock == nil:
 		_ = m.cfg.Gossip.Send(n, Encode(buf[:0], msg))

@@ -74,6 +74,9 @@ type sending struct {
 	spoke    time.Time // the last message of this node to the peer
 	doubt    bool      // the peer may be another process than the one that had this channel
 	waiting  []waitingMessage
+
+	tagged tagKeys
+	offers int // how often an offer was sent in this channel
 }
 
 type waitingMessage struct {
@@ -89,6 +92,11 @@ type receiving struct {
 	invite  uint64
 	window  window
 	nonce   [12]byte
+
+	tagged  tagKeys
+	offered bool   // the sender takes tagged frames
+	answers bool   // it has sent one
+	request uint64 // the counter of the last one
 
 	next     uint64 // the invitation that is handed out
 	second   time.Time
@@ -185,11 +193,12 @@ func (s *sending) welcome(now time.Time, h *header, p *pair) (bool, cause) {
 		return false, causeKey
 	}
 	s.pair, s.aead, s.channel, s.invite, s.number = p, aead, channel, h.invite, 0
+	s.tagged, s.offers = tagKeys{}, 0
 	return true, ""
 }
 
-// answers reports whether one more hello is answered now.
-func (r *receiving) answers(now time.Time) bool {
+// mayWelcome reports whether one more hello is answered now.
+func (r *receiving) mayWelcome(now time.Time) bool {
 	if now.Sub(r.second) >= time.Second {
 		r.second, r.welcomes = now, 0
 	}

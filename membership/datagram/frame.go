@@ -26,17 +26,19 @@ import (
 //	56  n  what the protection makes of the message
 //
 // Protection 1 is AES-256-GCM: n is the message and a tag of 16 bytes. Protection 3 is a control
-// frame: n is a tag of 16 bytes, the first half of HMAC-SHA-256. Protection 2 is kept for the
-// frames of the lease that the kernel reads: a fixed message in the clear and a tag of 8 bytes,
-// SipHash-2-4 over header and message, with a key of the same origin under a label of its own. Header, sender, receiver and counter mean the same there; channel is the
-// holder's process, invitation the voter's boot id. Bytes 3 and 28 to 31 are 0 until a version says otherwise.
+// frame: n is a tag of 16 bytes, the first half of HMAC-SHA-256. Protection 2 is for what a program in
+// the kernel reads and answers (tagged.go): a fixed message in the clear and a tag of 8 bytes, SipHash-2-4 over
+// header and message. Type 1 of it is an answer: it goes in the channel of who is answered, and repeats its channel,
+// invitation and counter. Bytes 3 and 28 to 31 are 0 until a version says otherwise.
 const (
 	frameVersion = 1
 
 	protectSealed  = 1
+	protectTagged  = 2
 	protectControl = 3
 
 	typeMessage = 0
+	typeAnswer  = 1 // of protection 2
 	typeHello   = 1 // asks for an invitation; counter is a random number that the answer repeats
 	typeWelcome = 2 // channel is the asker's that is in use here, 0: none
 
@@ -49,10 +51,12 @@ const (
 	frameMax   = headerBytes + PayloadMax + tagBytes
 )
 
-// Labels of derived keys. A new use, as protection 2, gets a label of its own.
+// Labels of derived keys. A new use gets a label of its own.
 const (
 	labelControl = "control"
 	labelFrame   = "frame"
+	labelTagged  = "tagged"
+	labelAnswer  = "answer"
 )
 
 // header is the head of a frame.
@@ -81,12 +85,16 @@ func (h *header) parse(b []byte) cause {
 	if len(b) < headerBytes+tagBytes || len(b) > frameMax {
 		return causeSize
 	}
+	if b[1] == protectTagged && len(b) != taggedBytes {
+		return causeSize
+	}
 	if b[0] != frameVersion || b[3] != 0 || binary.BigEndian.Uint32(b[28:]) != 0 {
 		return causeVersion
 	}
 	h.protection, h.kind = b[1], b[2]
 	switch {
 	case h.protection == protectSealed && h.kind == typeMessage:
+	case h.protection == protectTagged && (h.kind == typeMessage || h.kind == typeAnswer):
 	case h.protection == protectControl && (h.kind == typeHello || h.kind == typeWelcome) && len(b) == headerBytes+tagBytes:
 	default:
 		return causeVersion

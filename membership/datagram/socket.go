@@ -1,6 +1,7 @@
 package datagram
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"havip-cluster/fsm"
@@ -50,6 +52,7 @@ type Socket struct {
 	counts counts
 	asked  chan struct{} // a hello may be due
 	opened time.Time
+	offers atomic.Bool // see Offer
 }
 
 // Open starts to listen. Nothing is answered before Run.
@@ -207,7 +210,7 @@ func (s *Socket) take(frame []byte, from netip.AddrPort) cause {
 		return why // the lock was given back
 	}
 	before := p.recv.invite
-	message, why := p.recv.open(&h, x, frame)
+	message, why := p.open(&h, x, frame)
 	begun := p.recv.invite != before
 	p.send.doubt = p.send.doubt || begun
 	id := p.id
@@ -219,6 +222,23 @@ func (s *Socket) take(frame []byte, from netip.AddrPort) cause {
 		s.cfg.Receive(id, message)
 	}
 	return why
+}
+
+// open returns the message of a frame that carries one, in place; with the peer's lock held. An offer is
+// noted here, and gives none.
+func (p *peer) open(h *header, x *pair, frame []byte) ([]byte, cause) {
+	if h.protection == protectTagged {
+		return p.openTagged(h, x, frame)
+	}
+	message, why := p.recv.open(h, x, frame)
+	if bytes.Equal(message, offer) {
+		p.recv.offered = true
+		return nil, why
+	}
+	if len(message) > 0 && message[0] == FixedMark {
+		return nil, causeVersion
+	}
+	return message, why
 }
 
 // control handles a hello or a welcome. It is called with the peer's lock held, and gives it back.
@@ -236,25 +256,11 @@ func (s *Socket) control(v *view, p *peer, x *pair, h *header, frame []byte) cau
 		return s.hello(p, x, h, now)
 	}
 	fresh, why := p.send.welcome(now, h, x)
-	if !fresh {
+	if why != "" {
 		p.mu.Unlock()
 		return why
 	}
-	waiting := p.send.waiting
-	p.send.waiting = nil
-	var out [][]byte
-	for _, w := range waiting {
-		if now.Sub(w.at) <= waitingLife {
-			if f, ok := p.send.seal(nil, s.table.short, p.short, w.text); ok {
-				out = append(out, f)
-			}
-		}
-	}
-	if len(out) == 0 { // the first frame begins the channel there, also when nothing is to be said
-		if f, ok := p.send.seal(nil, s.table.short, p.short, nil); ok {
-			out = append(out, f)
-		}
-	}
+	out := s.afterWelcome(p, now, fresh)
 	address := p.address()
 	p.mu.Unlock()
 	for _, f := range out {
@@ -263,9 +269,37 @@ func (s *Socket) control(v *view, p *peer, x *pair, h *header, frame []byte) cau
 	return ""
 }
 
+// afterWelcome gives the frames to send once the peer has answered a hello; fresh: in a new channel. With the
+// peer's lock held.
+func (s *Socket) afterWelcome(p *peer, now time.Time, fresh bool) (out [][]byte) {
+	say := func(message []byte) {
+		if f, ok := p.send.seal(nil, s.table.short, p.short, message); ok {
+			out = append(out, f)
+		}
+	}
+	if s.offers.Load() && p.send.offers < offersMax {
+		p.send.offers++
+		say(offer)
+	}
+	if !fresh {
+		return out
+	}
+	waiting := p.send.waiting
+	p.send.waiting = nil
+	for _, w := range waiting {
+		if now.Sub(w.at) <= waitingLife {
+			say(w.text)
+		}
+	}
+	if len(out) == 0 { // the first frame begins the channel there, also when nothing is to be said
+		say(nil)
+	}
+	return out
+}
+
 // hello answers with an invitation, and says which channel is in use here. It gives the peer's lock back.
 func (s *Socket) hello(p *peer, x *pair, h *header, now time.Time) cause {
-	if !p.recv.answers(now) {
+	if !p.recv.mayWelcome(now) {
 		p.mu.Unlock()
 		return causeMany
 	}

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -15,6 +14,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
+	"havip-cluster/internal/boottime"
 	"havip-cluster/internal/limits"
 )
 
@@ -71,8 +71,8 @@ var _ kernelSide = (*bpfFence)(nil)
 const raceMax = 8
 
 func newBPF(cfg Config, hookName string) (kernelSide, error) {
-	if err := sameBoottime(); err != nil {
-		return nil, err
+	if err := boottime.OfMachine(); err != nil {
+		return nil, fmt.Errorf("fence: %w", err)
 	}
 	if err := rlimit.RemoveMemlock(); err != nil { // before Linux 5.11 only
 		return nil, fmt.Errorf("fence: before Linux 5.11 eBPF is counted against RLIMIT_MEMLOCK: set LimitMEMLOCK=infinity, or give CAP_SYS_RESOURCE: %w", err)
@@ -335,21 +335,6 @@ func (f *bpfFence) takeOver(g *group) error {
 		}
 		if err := errors.Join(p.hook.remove(p.index, p.dir, p.slot), p.hook.tidy(p.index)); err != nil {
 			return fmt.Errorf("fence: leave %s of device %d: %w", p.hook.name(), p.index, err)
-		}
-	}
-	return nil
-}
-
-// sameBoottime refuses a time namespace with an offset: the kernel's programs
-// see the machine's CLOCK_BOOTTIME, so a deadline from inside would be wrong.
-func sameBoottime() error {
-	b, err := os.ReadFile("/proc/self/timens_offsets")
-	if err != nil {
-		return nil // no time namespaces, or no /proc: no offset
-	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "boottime" && (f[1] != "0" || f[2] != "0") {
-			return fmt.Errorf("fence: time namespace shifts CLOCK_BOOTTIME by %s s", f[1])
 		}
 	}
 	return nil

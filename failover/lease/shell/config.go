@@ -35,6 +35,8 @@ type Config struct {
 	// false: it does not, because it hears that leader, or heard it too lately: who does not stand first waits
 	// for so much more silence. It does not block for long. nil: nobody stands.
 	Stand func(leader string, later time.Duration) bool
+	// Delegate acknowledges renewals in the Voter's place; nil: nobody does.
+	Delegate Delegate
 	// Viewed is the index of the state that acceptor and holder know, where they are elsewhere; nil: the log's.
 	Viewed func() uint64
 	Measure

@@ -18,8 +18,13 @@ type Voter struct {
 	mu       sync.Mutex // never held across a send
 	acceptor *lease.Acceptor
 	fed      *fsm.State // what the acceptor knows
-	refusals map[lease.Refusal]uint64
-	granted  uint64
+	set      lease.VoterSet
+	// delegated are the sessions whose promise is with cfg.Delegate; lost: one cannot be taken back, or this voter
+	// was stopped.
+	delegated map[lease.Session]bool
+	lost      bool
+	refusals  map[lease.Refusal]uint64
+	granted   uint64
 }
 
 // idlePause is how long a voter with no promise to wait for sleeps at most.
@@ -31,7 +36,7 @@ func NewVoter(cfg Config) *Voter {
 		cfg:      cfg,
 		acceptor: lease.NewAcceptor(cfg.Node, cfg.Boot, cfg.Clock(), cfg.Lease),
 		fed:      fsm.New(),
-		refusals: map[lease.Refusal]uint64{},
+		refusals: map[lease.Refusal]uint64{}, delegated: map[lease.Session]bool{},
 	}
 }
 
@@ -39,11 +44,15 @@ func NewVoter(cfg Config) *Voter {
 // clock is read after the message has come, as the lease package demands.
 func (v *Voter) prepare() lease.Instant {
 	now := v.cfg.Clock()
-	v.acceptor.UseVoterSet(now, v.cfg.Log.VoterSet())
-	if v.cfg.Log.CaughtUp() {
+	set, caughtUp, s := v.cfg.Log.VoterSet(), v.cfg.Log.CaughtUp(), v.cfg.Log.State()
+	if s != v.fed || set.ID != v.set.ID || set.Index != v.set.Index {
+		v.recallAll() // before anything changes by which the acceptor would answer otherwise
+	}
+	v.set = set
+	v.acceptor.UseVoterSet(now, set)
+	if caughtUp {
 		v.acceptor.CaughtUp(now)
 	}
-	s := v.cfg.Log.State()
 	if s == v.fed {
 		return now
 	}
@@ -67,11 +76,18 @@ func (v *Voter) prepare() lease.Instant {
 // Renewal answers a renewal. The holder is told of a promise, or of the boot id that it should have named.
 func (v *Voter) Renewal(r lease.Renewal) {
 	v.mu.Lock()
-	ack, refusal := v.acceptor.Renew(v.prepare(), r)
+	mark := v.mark()
+	now := v.prepare()
+	if !v.recall(r.Session) {
+		v.mu.Unlock()
+		return
+	}
+	ack, refusal := v.acceptor.Renew(now, r)
 	if refusal != "" {
 		v.refusals[refusal]++
 	} else {
 		v.granted++
+		v.delegate(now, r, mark)
 	}
 	ended := refusal != "" && closed(v.fed, r.Session)
 	v.mu.Unlock()
@@ -110,7 +126,12 @@ var acks = sync.Pool{New: func() any { return new(lease.Ack) }}
 // Question answers a leader's question.
 func (v *Voter) Question(from string, q lease.Question) {
 	v.mu.Lock()
-	e, refusal := v.acceptor.Endorse(v.prepare(), q)
+	now := v.prepare()
+	if !v.recall(q.Session) {
+		v.mu.Unlock()
+		return
+	}
+	e, refusal := v.acceptor.Endorse(now, q)
 	if refusal != "" {
 		v.refusals[refusal]++
 	}
@@ -136,6 +157,7 @@ func (v *Voter) Run(ctx context.Context) {
 		}
 		v.mu.Lock()
 		now := v.prepare()
+		v.lookAll()
 		expired := v.acceptor.Expired(now)
 		next, waiting := v.acceptor.NextExpiry(now)
 		again := v.fed.Cluster.LeaseMax / 10
@@ -159,6 +181,7 @@ func (v *Voter) Run(ctx context.Context) {
 func (v *Voter) Promised(s lease.Session) (time.Duration, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.look(s)
 	_, left, known := v.acceptor.Heard(v.cfg.Clock(), s)
 	return left, known
 }
@@ -168,6 +191,7 @@ func (v *Voter) Promised(s lease.Session) (time.Duration, bool) {
 func (v *Voter) Heard(s lease.Session) (ago, left time.Duration, known bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.look(s)
 	return v.acceptor.Heard(v.cfg.Clock(), s)
 }
 
@@ -193,7 +217,11 @@ func (v *Voter) Figures() (granted uint64, refused map[string]uint64) {
 	for r, n := range v.refusals {
 		refused[string(r)] = n
 	}
-	return v.granted, refused
+	granted = v.granted
+	if v.cfg.Delegate != nil {
+		granted += v.cfg.Delegate.Granted()
+	}
+	return granted, refused
 }
 
 // tellVoters gives a hint about the leader's own session to all voters, this one included.

@@ -1,0 +1,124 @@
+package guard
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"havip-cluster/failover/lease"
+	"havip-cluster/failover/plane"
+	"havip-cluster/membership/datagram"
+	"havip-cluster/netdev/acceptor"
+)
+
+// newPage makes the lease page in memory that a program in the kernel reads as well; nil: this host gives none.
+func (g *guard) newPage() *os.File {
+	f, err := acceptor.NewPage()
+	if err != nil {
+		g.log.Debug("the lease page is not shared with the kernel", "err", err)
+		return nil
+	}
+	// The same file is handed to the agent and to the plane; this one stays for the program.
+	if g.page, err = dup(f); err != nil {
+		g.log.Debug("the lease page is not shared with the kernel", "err", err)
+	}
+	return f
+}
+
+func dup(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// openKernel opens the acceptor in the kernel for the lease plane.
+func (g *guard) openKernel() func(plane.Start, plane.Carrier, func() int64) (plane.Kernel, error) {
+	return func(s plane.Start, c plane.Carrier, suspended func() int64) (plane.Kernel, error) {
+		socket, is := c.(*datagram.Socket)
+		if g.page == nil || !is {
+			return nil, errors.New("the lease page is not shared with the kernel")
+		}
+		a, err := acceptor.Open(g.page, s.Listen.Port())
+		if err != nil {
+			return nil, err
+		}
+		socket.Offer()
+		return &inKernel{guard: g, acceptor: a, socket: socket, suspended: suspended}, nil
+	}
+}
+
+// inKernel has the acceptor in the kernel keep promises for the voter of the lease plane.
+type inKernel struct {
+	guard     *guard
+	acceptor  *acceptor.Acceptor
+	socket    *datagram.Socket
+	suspended func() int64
+	granted   atomic.Uint64 // by delegations that were recalled
+	told      string        // the last fault
+}
+
+var _ plane.Kernel = (*inKernel)(nil)
+
+func (k *inKernel) Mark() int64 { return k.suspended() }
+
+func (k *inKernel) Grant(d lease.Delegation, mark int64) bool {
+	c, tagged := k.socket.Tagged(d.Session.Node)
+	if !tagged {
+		return false
+	}
+	return k.acceptor.Grant(acceptor.Delegation{
+		Session: d.Session.Number, Config: uint64(d.Config), Length: d.Length, Promise: d.Promise, Boot: uint64(d.Boot), Suspended: mark,
+		Channel:  acceptor.Channel{Number: c.Number, Invitation: c.Invitation, Request: c.Request, Answer: c.Answer, Peer: c.Peer},
+		Progress: acceptor.Progress{Round: d.Round, Sent: int64(d.Sent), Heard: int64(d.Heard), Until: int64(d.Until)},
+	}) == nil
+}
+
+func (k *inKernel) Recall(s lease.Session) (lease.Progress, error) {
+	p, _, err := k.acceptor.Recall(s.Number)
+	k.granted.Add(p.Acked)
+	return progress(p), err
+}
+
+func (k *inKernel) Look(s lease.Session) (lease.Progress, bool) {
+	p, known := k.acceptor.Look(s.Number)
+	return progress(p), known
+}
+
+func progress(p acceptor.Progress) lease.Progress {
+	return lease.Progress{Round: p.Round, Sent: lease.Instant(p.Sent), Heard: lease.Instant(p.Heard), Until: lease.Instant(p.Until)}
+}
+
+func (k *inKernel) Granted() uint64 { return k.granted.Load() + k.acceptor.Acked() }
+
+func (k *inKernel) Follow(peers []netip.Addr) {
+	why := ""
+	if err := k.acceptor.Follow(peers); err != nil {
+		why = err.Error()
+	}
+	if why != "" && why != k.told {
+		k.guard.log.Warn("renewals are not answered in the kernel everywhere", "err", why)
+	}
+	k.told = why
+}
+
+func (k *inKernel) Where() string {
+	var names []string
+	for _, index := range k.acceptor.Devices() {
+		name := fmt.Sprintf("device %d", index)
+		if d, err := net.InterfaceByIndex(index); err == nil {
+			name = d.Name
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func (k *inKernel) Close() { k.acceptor.Close() }

@@ -1,0 +1,238 @@
+package acceptor
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"havip-cluster/internal/boottime"
+)
+
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel,bpfeb -cc clang -strip llvm-strip acceptor acceptor.c -- -O2 -Wall -Werror -mcpu=v2 -fdebug-compilation-dir=. -I/usr/include/x86_64-linux-gnu
+
+// DelegationsMax is how many sessions can be delegated at once: lease.NodesMax, one for each node.
+const DelegationsMax = 1024
+
+// ErrFull is returned by Grant beyond DelegationsMax.
+var ErrFull = errors.New("acceptor: full")
+
+// Delegation is the right to acknowledge renewals of one session (lease.Delegation), and how its holder speaks.
+// Instants are in nanoseconds.
+type Delegation struct {
+	Session uint64
+	Config  uint64        // id of the voter set
+	Length  time.Duration // L
+	Promise time.Duration // P
+	Boot    uint64        // of the voter
+	// Suspended is the page's word of that place from before the voter set was looked at: the delegation counts
+	// while it is the same.
+	Suspended int64
+	Channel   Channel
+	Progress
+}
+
+// Channel is how a holder's renewals come, and how they are answered (membership/datagram, tagged frames).
+type Channel struct {
+	Number, Invitation uint64
+	Request, Answer    [2]uint64 // keys of SipHash-2-4
+	Peer               netip.Addr
+}
+
+// Progress is what was promised: lease.Progress, and by how many acknowledgements since the grant.
+type Progress struct {
+	Round              uint64
+	Sent, Heard, Until int64
+	Acked              uint64
+}
+
+// Acceptor is the program, its delegations and the devices that it is on. All methods may be called from any
+// goroutine. It ends with the process.
+type Acceptor struct {
+	objects acceptorObjects
+	devices devices
+
+	mu      sync.Mutex
+	granted map[uint64]uint64 // session: its channel's number
+}
+
+// Open loads the program for a voter that listens on a UDP port, with the page that the agent suspends voters by
+// (NewPage), and proves it on frames of its own. It is on no device yet. The error says why this host has no
+// acceptor in the kernel: before Linux 6.6, or without CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON.
+func Open(page *os.File, port uint16) (_ *Acceptor, err error) {
+	if err := boottime.OfMachine(); err != nil {
+		return nil, fmt.Errorf("acceptor: %w", err)
+	}
+	fd, err := unix.FcntlInt(page.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	shared, err := ebpf.NewMapFromFD(fd)
+	if err != nil {
+		return nil, fmt.Errorf("acceptor: the page is not shared with the kernel: %w", err)
+	}
+	defer shared.Close() // the programs hold it
+	a := &Acceptor{granted: map[uint64]uint64{}}
+	if err := a.load(shared, port); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			a.Close()
+		}
+	}()
+	if err := a.devices.possible(); err != nil {
+		return nil, err
+	}
+	if err := a.prove(port); err != nil {
+		return nil, fmt.Errorf("acceptor: not proved: %w", err)
+	}
+	return a, nil
+}
+
+func (a *Acceptor) load(page *ebpf.Map, port uint16) error {
+	spec, err := loadAcceptor()
+	if err != nil {
+		return fmt.Errorf("acceptor: eBPF object: %w", err)
+	}
+	spec.Maps[acceptorMapDelegations].MaxEntries = DelegationsMax
+	if err := spec.Variables[acceptorVarPort].Set(port); err != nil {
+		return fmt.Errorf("acceptor: port: %w", err)
+	}
+	opts := &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{acceptorMapPage: page}}
+	if err := spec.LoadAndAssign(&a.objects, opts); err != nil {
+		return fmt.Errorf("acceptor: %w", err)
+	}
+	a.devices.program = a.objects.Accept
+	return nil
+}
+
+// NewPage makes the page that agent, lease plane and this program share: failover/plane lays it out. The error
+// says that this kernel, or this process's rights, give no such memory; then an ordinary page does.
+func NewPage() (*os.File, error) {
+	spec, err := loadAcceptor()
+	if err != nil {
+		return nil, fmt.Errorf("acceptor: eBPF object: %w", err)
+	}
+	m, err := ebpf.NewMap(spec.Maps[acceptorMapPage])
+	if err != nil {
+		return nil, fmt.Errorf("acceptor: page: %w", err)
+	}
+	defer m.Close()
+	fd, err := unix.FcntlInt(uintptr(m.FD()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fd), "lease page"), nil
+}
+
+// Grant delegates a session. The one before of the same session has been recalled.
+func (a *Acceptor) Grant(d Delegation) error {
+	peer := d.Channel.Peer.As16()
+	v := acceptorDelegation{
+		Granted: 1, Suspended: uint64(d.Suspended), Invite: wire(d.Channel.Invitation), Session: wire(d.Session), Length: wire(uint64(d.Length)),
+		Config: wire(d.Config), Boot: wire(d.Boot), KeyIn: d.Channel.Request, KeyOut: d.Channel.Answer,
+		Promise: uint64(d.Promise), Round: d.Round, Sent: d.Sent, Heard: d.Heard, Until: d.Until,
+	}
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&v.Peer)), len(peer)), peer[:])
+	channel := wire(d.Channel.Number)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if before, known := a.granted[d.Session]; known && before != channel {
+		_ = a.objects.Delegations.Delete(before) // recalled: nothing is lost
+		delete(a.granted, d.Session)
+	}
+	if _, known := a.granted[d.Session]; !known && len(a.granted) >= DelegationsMax {
+		return fmt.Errorf("%w: %d sessions", ErrFull, DelegationsMax)
+	}
+	// In place and under the entry's lock, if it is there: a frame that is looked at now finds it whole.
+	if err := a.objects.Delegations.Update(channel, &v, ebpf.UpdateLock); err != nil {
+		return fmt.Errorf("acceptor: delegate session %d: %w", d.Session, err)
+	}
+	a.granted[d.Session] = channel
+	return nil
+}
+
+// Recall ends a session's delegation and returns what was promised by it; false: it had none. Afterwards nothing
+// is promised any more. An error: that is not sure; the process must not speak for this voter any longer.
+func (a *Acceptor) Recall(session uint64) (Progress, bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	channel, known := a.granted[session]
+	if !known {
+		return Progress{}, false, nil
+	}
+	var in [recallBytes]byte
+	binary.NativeEndian.PutUint64(in[ethernetBytes:], channel)
+	found, err := a.objects.Recall.Run(&ebpf.RunOptions{Data: in[:]})
+	if err == nil && found != 1 {
+		err = errors.New("it has gone")
+	}
+	if err != nil {
+		return Progress{}, true, fmt.Errorf("acceptor: recall session %d: %w", session, err)
+	}
+	p, err := a.look(channel)
+	if err != nil {
+		return Progress{}, true, fmt.Errorf("acceptor: recall session %d: %w", session, err)
+	}
+	delete(a.granted, session)
+	if err := a.objects.Delegations.Delete(channel); err != nil {
+		return p, true, fmt.Errorf("acceptor: recall session %d: %w", session, err)
+	}
+	return p, true, nil
+}
+
+// Look returns what was promised to a delegated session until now; false: it is not delegated.
+func (a *Acceptor) Look(session uint64) (Progress, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	channel, known := a.granted[session]
+	if !known {
+		return Progress{}, false
+	}
+	p, err := a.look(channel)
+	return p, err == nil
+}
+
+// Acked returns how many renewals the present delegations have acknowledged.
+func (a *Acceptor) Acked() (n uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, channel := range a.granted {
+		if p, err := a.look(channel); err == nil {
+			n += p.Acked
+		}
+	}
+	return n
+}
+
+func (a *Acceptor) look(channel uint64) (Progress, error) {
+	var v acceptorDelegation
+	if err := a.objects.Delegations.LookupWithFlags(channel, &v, ebpf.LookupLock); err != nil {
+		return Progress{}, err
+	}
+	return Progress{v.Round, v.Sent, v.Heard, v.Until, v.Acked}, nil
+}
+
+// Close takes the program off its devices: nothing is promised any more when it returns.
+func (a *Acceptor) Close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.devices.close()
+	_ = a.objects.Close()
+	clear(a.granted)
+}
+
+// wire is a number as a frame has it, read as the host reads 8 bytes.
+func wire(v uint64) uint64 {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], v)
+	return binary.NativeEndian.Uint64(b[:])
+}

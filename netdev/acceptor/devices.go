@@ -1,0 +1,126 @@
+package acceptor
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+)
+
+// DevicesMax is how many devices the program is on at most; what comes in on others goes to the process.
+const DevicesMax = 16
+
+// loopback is the index of that device in every network namespace.
+const loopback = 1
+
+// devices are those that the program is on. A link holds it there until the process ends.
+type devices struct {
+	program *ebpf.Program
+	mu      sync.Mutex
+	links   map[int]link.Link
+	ended   bool
+}
+
+// possible reports why the program can be on no device of this kernel.
+func (d *devices) possible() error {
+	if _, err := link.QueryPrograms(link.QueryOptions{Target: loopback, Attach: ebpf.AttachTCXIngress}); err != nil {
+		return fmt.Errorf("acceptor: TCX, which needs Linux 6.6: %w", err)
+	}
+	return nil
+}
+
+// Follow has the program on the devices by which the kernel sends to these addresses, and on no others. Of a
+// device that went and came again under the same name it is put on the new one. Its errors are of single devices.
+func (a *Acceptor) Follow(peers []netip.Addr) error {
+	want, err := towards(peers)
+	d := &a.devices
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return err
+	}
+	for _, index := range slices.Sorted(maps.Keys(d.links)) {
+		if !want[index] || !attached(d.links[index], index) {
+			_ = d.links[index].Close()
+			delete(d.links, index)
+		}
+	}
+	for _, index := range slices.Sorted(maps.Keys(want)) {
+		if d.links[index] != nil {
+			continue
+		}
+		if len(d.links) >= DevicesMax {
+			return errors.Join(err, fmt.Errorf("acceptor: more than %d devices", DevicesMax))
+		}
+		// Without an anchor it is the last: whatever judges frames here has seen them before.
+		l, attachErr := link.AttachTCX(link.TCXOptions{Interface: index, Program: d.program, Attach: ebpf.AttachTCXIngress})
+		if attachErr != nil {
+			err = errors.Join(err, fmt.Errorf("acceptor: device %d: %w", index, attachErr))
+			continue
+		}
+		if d.links == nil {
+			d.links = map[int]link.Link{}
+		}
+		d.links[index] = l
+	}
+	return err
+}
+
+// Devices returns the indexes of the devices that the program is on, in order.
+func (a *Acceptor) Devices() []int {
+	a.devices.mu.Lock()
+	defer a.devices.mu.Unlock()
+	return slices.Sorted(maps.Keys(a.devices.links))
+}
+
+// attached reports whether a link still is on the device with that index: the kernel cuts it when the device goes.
+func attached(l link.Link, index int) bool {
+	info, err := l.Info()
+	if err != nil {
+		return false
+	}
+	at := info.TCX()
+	return at != nil && at.Ifindex == uint32(index)
+}
+
+// towards finds the devices with Ethernet frames by which the kernel sends to addresses.
+func towards(peers []netip.Addr) (map[int]bool, error) {
+	found := map[int]bool{}
+	var errs error
+	for _, peer := range peers {
+		routes, err := netlink.RouteGet(net.IP(peer.AsSlice()))
+		if err != nil || len(routes) == 0 {
+			continue // unreachable now; its renewals do not come either
+		}
+		index := routes[0].LinkIndex
+		if index == loopback || found[index] {
+			continue
+		}
+		l, err := netlink.LinkByIndex(index)
+		if err != nil {
+			errs = errors.Join(errs, fmt.Errorf("acceptor: device %d: %w", index, err))
+			continue
+		}
+		if l.Attrs().EncapType == "ether" {
+			found[index] = true
+		}
+	}
+	return found, errs
+}
+
+func (d *devices) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ended = true
+	for _, l := range d.links {
+		_ = l.Close()
+	}
+	clear(d.links)
+}

@@ -1,0 +1,4 @@
+// Package acceptor keeps a voter's promises in the kernel: a program at the devices that carry the cluster's
+// traffic acknowledges the renewals of sessions that were delegated to it, while the voter's process waits for a
+// core, is stopped, or waits for its disk. DESIGN.md of the folder says what keeps it safe.
+package acceptor

@@ -1,0 +1,131 @@
+package acceptor
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/dchest/siphash"
+	"havip-cluster/internal/boottime"
+)
+
+const (
+	ethernetBytes = 14
+	recallBytes   = ethernetBytes + 20 // the kernel wants room for an IP header (bpf_prog_test_run_skb)
+	frameBytes    = 120
+	headersBytes  = ethernetBytes + 20 + 8
+
+	verdictPass     = 0xffffffff // TCX_NEXT
+	verdictRedirect = 7          // TC_ACT_REDIRECT
+)
+
+// trial is a frame of a session that nobody has: its number is 0.
+var trial = Delegation{
+	Config: 0x1122334455667788, Length: 20 * time.Millisecond, Promise: time.Hour, Boot: 0x99, Suspended: 0,
+	Channel: Channel{
+		Number: 0xa1a2a3a4a5a6a7a8, Invitation: 0xb1, Request: [2]uint64{1, 2}, Answer: [2]uint64{3, 4},
+		Peer: netip.AddrFrom4([4]byte{192, 0, 2, 1}),
+	},
+}
+
+// prove shows on frames that are on no wire that the program loaded here does what it should: a renewal that is
+// delegated is answered once, stored and not answered after its recall. The voters are those that the page has now.
+func (a *Acceptor) prove(port uint16) error {
+	var page acceptorPage
+	if err := a.objects.Page.Lookup(uint32(0), &page); err != nil {
+		return err
+	}
+	d := trial
+	d.Suspended = int64(page.Word[pageSuspended])
+	before := boottime.Now()
+	frame := d.renewal(port, 5, 77)
+	for _, step := range []struct {
+		what string
+		do   func() error
+		want uint32
+	}{
+		{"before it is delegated", nil, verdictPass},
+		{"delegated", func() error { return a.Grant(d) }, verdictRedirect},
+		{"a second time", nil, verdictPass},
+		{"recalled", func() error { return a.takeBack(before) }, verdictPass},
+	} {
+		if step.do != nil {
+			if err := step.do(); err != nil {
+				return fmt.Errorf("a renewal, %s: %w", step.what, err)
+			}
+		}
+		verdict, answer, err := a.Try(frame)
+		if err != nil {
+			return fmt.Errorf("a renewal, %s: %w", step.what, err)
+		}
+		if verdict != step.want {
+			return fmt.Errorf("a renewal, %s: verdict %d, not %d", step.what, int32(verdict), int32(step.want))
+		}
+		if verdict == verdictRedirect && binary.BigEndian.Uint16(answer[headersBytes-8:]) != port {
+			return errors.New("an answer that does not come from the port")
+		}
+	}
+	return nil
+}
+
+// takeBack recalls the trial, and compares what it has stored with the clock.
+func (a *Acceptor) takeBack(before int64) error {
+	p, known, err := a.Recall(trial.Session)
+	if err != nil {
+		return err
+	}
+	now := boottime.Now()
+	if !known || p.Round != 5 || p.Sent != 77 || p.Acked != 1 || p.Heard < before || p.Heard > now || p.Until != p.Heard+int64(trial.Promise) {
+		return fmt.Errorf("it promised %+v between %d and %d", p, before, now)
+	}
+	return nil
+}
+
+// Try runs the program on an Ethernet frame that is on no wire. answer is the frame as it was left.
+func (a *Acceptor) Try(frame []byte) (verdict uint32, answer []byte, err error) {
+	opts := ebpf.RunOptions{Data: frame, DataOut: make([]byte, len(frame)+64)}
+	verdict, err = a.objects.Accept.Run(&opts)
+	return verdict, opts.DataOut, err
+}
+
+// renewal is an Ethernet frame with a renewal of the session, as its holder sends it to a device with the
+// address 00:00:00:00:00:00, over IPv4 or IPv6 as the holder's address is.
+func (d *Delegation) renewal(port uint16, round uint64, sent int64) []byte {
+	b := make([]byte, 12, 256)
+	copy(b[6:], []byte{2, 0, 0, 0, 0, 1})
+	udp := func(b []byte) []byte {
+		b = binary.BigEndian.AppendUint16(b, port)
+		b = binary.BigEndian.AppendUint16(b, port)
+		b = binary.BigEndian.AppendUint16(b, 8+frameBytes)
+		return append(b, 0, 0) // no checksum
+	}
+	if d.Channel.Peer.Is4() {
+		ip := []byte{0x45, 0, 0, 20 + 8 + frameBytes, 0, 0, 0, 0, 64, 17, 0, 0}
+		b = append(append(append(append(b, 0x08, 0x00), ip...), d.Channel.Peer.AsSlice()...), 192, 0, 2, 2)
+	} else {
+		ip := []byte{0x60, 0, 0, 0, 0, 8 + frameBytes, 17, 64}
+		b = append(append(append(append(b, 0x86, 0xdd), ip...), d.Channel.Peer.AsSlice()...), netip.MustParseAddr("2001:db8::2").AsSlice()...)
+	}
+	b = udp(b)
+	return append(b, d.frame(round, sent)...)
+}
+
+// frame is the tagged frame of a renewal (membership/datagram/frame.go, failover/wire/fixed.go).
+func (d *Delegation) frame(round uint64, sent int64) []byte {
+	f := make([]byte, 0, frameBytes)
+	f = append(f, 1, 2, 0, 0, 0xca, 0xfe, 0, 1)  // version, protection, type; the holder's key
+	f = binary.BigEndian.AppendUint64(f, 0x1111) // holder
+	f = binary.BigEndian.AppendUint64(f, 0x2222) // voter
+	f = append(f, 0xca, 0xfe, 0, 2, 0, 0, 0, 0)  // the voter's key
+	for _, v := range []uint64{d.Channel.Number, d.Channel.Invitation, round, 0x0301 << 48, d.Session, round, uint64(sent), uint64(d.Length), d.Config, d.Boot} {
+		f = binary.BigEndian.AppendUint64(f, v)
+	}
+	return binary.LittleEndian.AppendUint64(f, siphash.Hash(d.Channel.Request[0], d.Channel.Request[1], f))
+}
+
+// pageSuspended is the place in the page, in words of 8 bytes, of how often the voters were suspended
+// (failover/plane/page.go).
+const pageSuspended = 3
