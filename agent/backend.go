@@ -20,7 +20,6 @@ import (
 	"havip-cluster/failover/ports"
 	"havip-cluster/fsm"
 	"havip-cluster/health"
-	"havip-cluster/internal/realtime"
 	"havip-cluster/internal/shared"
 	"havip-cluster/membership"
 	"havip-cluster/membership/identity"
@@ -54,7 +53,7 @@ type backend struct {
 	hook    string // of the fence; "": none
 	proved  bool   // at the start
 	// plane says what renews and answers has of its host.
-	plane func() (process string, r realtime.Report)
+	plane func() api.Plane
 	// elsewhere says who else answered for this node's address at the start; "" is nobody.
 	elsewhere string
 	prober    *reach.Prober
@@ -328,8 +327,7 @@ func (b *backend) Local() api.Local {
 	out := api.Local{Fence: b.fence, FenceHook: b.hook, FenceProved: b.proved, LogBytes: disk.Bytes}
 	out.Voters, out.Votes = b.otherVoters()
 	out.Heard = b.node.LeaderHeard()
-	where, plane := b.plane()
-	out.Plane = api.Plane{Process: where, RealTime: plane.RealTime, MemoryLocked: plane.Locked, Refused: plane.Refused, Throttled: plane.Throttled}
+	out.Plane = b.plane()
 	if disk.Stalled {
 		out.Conditions = append(out.Conditions, "its disk does not take the log's writes; it does not lead while that lasts")
 	}

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"havip-cluster/agent/guard"
+	"havip-cluster/api"
 	"havip-cluster/failover"
 	"havip-cluster/failover/lease"
 	"havip-cluster/failover/lease/shell"
@@ -74,11 +75,25 @@ func (a *node) setApart(cfg *failover.Config) {
 		return // a nil *plane.Client would be no nil failover.Apart
 	}
 	cfg.Apart = a.apart
-	a.backend.plane = func() (string, realtime.Report) { return "guard", a.apart.Report() }
+	a.backend.plane = func() api.Plane {
+		out, counted := planeOf("guard", a.apart.Report()), a.apart.Counted()
+		if counted.NoKernel == "" && counted.Kernel != "" {
+			out.Acceptor = "kernel"
+		}
+		out.AcceptorDevices, out.AcceptorRefused, out.AcceptorAcked = counted.Kernel, counted.NoKernel, counted.InKernel
+		return out
+	}
 }
 
 // ownPlane is what this process has of its host, where it renews and answers itself.
-func (a *node) ownPlane() (string, realtime.Report) { return "agent", a.plane.Report() }
+func (a *node) ownPlane() api.Plane { return planeOf("agent", a.plane.Report()) }
+
+// planeOf is what a person is told of what a process has of its host.
+func planeOf(process string, r realtime.Report) api.Plane {
+	return api.Plane{
+		Process: process, RealTime: r.RealTime, MemoryLocked: r.Locked, Refused: r.Refused, Throttled: r.Throttled, Acceptor: "process",
+	}
+}
 
 // keepMemory locks the memory of what renews, where that is this process.
 func (a *node) keepMemory(ctx context.Context) error {

@@ -142,6 +142,11 @@ type Plane struct {
 	MemoryLocked bool   `json:"memory_locked" doc:"Their memory is not taken away"`
 	Refused      string `json:"refused,omitempty" doc:"What the host refuses, and the way out"`
 	Throttled    uint64 `json:"throttled" doc:"How often one of them used more than half of a core, and had an ordinary priority for a second"`
+
+	Acceptor        string `json:"acceptor,omitempty" enum:"kernel,process" doc:"What answers the renewals of other nodes first: a program in the kernel, whatever the processes of this node do, or the process. Versions before do not say it"`
+	AcceptorDevices string `json:"acceptor_devices,omitempty" doc:"The network devices that the program in the kernel is on"`
+	AcceptorRefused string `json:"acceptor_refused,omitempty" doc:"Why there is no program in the kernel on this host"`
+	AcceptorAcked   uint64 `json:"acceptor_acked" doc:"How many renewals the program in the kernel has answered"`
 }
 
 // Observation is one HAVIP as this host's kernel shows it.

@@ -269,6 +269,9 @@ func planeText(p api.Plane) string {
 	if p.Process != "" { // a version before does not say it
 		text = "in the " + oneLine(p.Process) + ", " + text
 	}
+	if p.Acceptor == "kernel" {
+		text += ", answers in the kernel on " + oneLine(p.AcceptorDevices)
+	}
 	if p.Refused != "" {
 		text += ": " + oneLine(p.Refused)
 	}

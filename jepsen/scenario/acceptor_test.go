@@ -1,0 +1,72 @@
+package scenario
+
+import (
+	"encoding/json"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// plane is what a node's status says of what renews and answers.
+type plane struct {
+	Acceptor string `json:"acceptor"`
+	Devices  string `json:"acceptor_devices"`
+	Refused  string `json:"acceptor_refused"`
+	Acked    uint64 `json:"acceptor_acked"`
+}
+
+// plane asks a node itself; false: it does not answer.
+func (b *Bed) plane(node int) (plane, bool) {
+	b.t.Helper()
+	var st struct {
+		Local struct {
+			Plane plane `json:"lease_plane"`
+		} `json:"local"`
+	}
+	out, err := b.Cluster.CLI(node, "status", "-o", "json")
+	if err != nil || json.Unmarshal([]byte(out), &st) != nil {
+		return plane{}, false
+	}
+	return st.Local.Plane, true
+}
+
+// answersInKernel waits until a node's kernel answers renewals.
+func (b *Bed) answersInKernel(node int) {
+	b.t.Helper()
+	first, known := b.plane(node)
+	if known && first.Refused != "" {
+		b.t.Skipf("this host has no acceptor in the kernel: %s", first.Refused)
+	}
+	b.Eventually("renewals that the kernel of "+b.Cluster.NodeName(node)+" answers", func() bool {
+		now, known := b.plane(node)
+		return known && now.Acceptor == "kernel" && now.Devices != "" && now.Acked > first.Acked+3
+	})
+}
+
+// The kernel of a voter promises while all its processes are stopped, so an owner keeps its lease with a majority
+// of which one is alive only there. The HAVIP answers all the time, at one place.
+func TestVoterThatIsStoppedPromises(t *testing.T) {
+	beside(t)
+	b := NewBed(t, 3)
+	owner := b.Owner()
+	stopped := b.other(owner)
+	dead := b.other(owner, stopped)
+	b.answersInKernel(stopped)
+	session := b.session(owner)
+	m := b.Watch(func() {
+		b.must(b.Cluster.Kill(dead, syscall.SIGKILL))
+		b.must(b.Cluster.Kill(stopped, syscall.SIGSTOP))
+		time.Sleep(6 * Lease)
+		b.must(b.Cluster.Kill(stopped, syscall.SIGCONT))
+		time.Sleep(2 * Lease)
+	})
+	noDual(t, m)
+	s := &Series{Name: "one voter dead, one stopped for six leases"}
+	s.Add(m)
+	report(t, s, 50*time.Millisecond)
+	b.must(b.Cluster.Start(dead))
+	b.WaitSessions(3)
+	if now := b.session(owner); now != session {
+		timely(t, "session %d became %d", session, now)
+	}
+}
