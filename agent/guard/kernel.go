@@ -82,7 +82,10 @@ func (k *inKernel) Grant(d lease.Delegation, mark int64) bool {
 }
 
 func (k *inKernel) Recall(s lease.Session) (lease.Progress, error) {
-	p, _, err := k.acceptor.Recall(s.Number)
+	p, known, err := k.acceptor.Recall(s.Number)
+	if err == nil && !known {
+		err = errors.New("it is not delegated")
+	}
 	k.granted.Add(p.Acked)
 	return progress(p), err
 }

@@ -30,7 +30,7 @@ const (
 	taggedBytes = headerBytes + FixedBytes + sipBytes
 
 	// offersMax is how often an offer is said in one channel, a second apart: it may get lost.
-	offersMax = 3
+	offersMax = 8
 )
 
 // offer is the message "I take tagged frames". No other message begins with 0.
@@ -81,8 +81,16 @@ func (k sipKey) tagged(frame []byte) bool {
 	return binary.LittleEndian.Uint64(frame[len(head):]) == siphash.Hash(k[0], k[1], head)
 }
 
-// Offer has every peer told that this node takes tagged frames, from the next channel or hello on.
-func (s *Socket) Offer() { s.offers.Store(true) }
+// Offer has every peer told that this node takes tagged frames: with the answer to a hello, which is said now.
+func (s *Socket) Offer() {
+	s.offers.Store(true)
+	for _, p := range s.table.now().peers {
+		p.mu.Lock()
+		p.send.doubt = p.send.doubt || p.send.aead != nil // without a channel a hello is due anyway
+		p.mu.Unlock()
+	}
+	s.wake()
+}
 
 // SendTagged sends a message of FixedBytes that begins with FixedMark; answer: in answer to one of that node.
 // ErrNotOffered: nothing was sent.
