@@ -59,10 +59,15 @@ func (g *guard) openKernel() func(plane.Start, plane.Carrier, func() int64) (pla
 type inKernel struct {
 	guard     *guard
 	acceptor  *acceptor.Acceptor
-	socket    *datagram.Socket
+	socket    tagger
 	suspended func() int64
 	granted   atomic.Uint64 // by delegations that were recalled
 	told      string        // the last fault
+}
+
+// tagger knows how a node's tagged frames come.
+type tagger interface {
+	Tagged(node string) (datagram.Channel, bool)
 }
 
 var _ plane.Kernel = (*inKernel)(nil)

@@ -132,3 +132,20 @@ func mailOfNode(t *testing.T, node string, post *taggedPost) (*Mail, *[]Message)
 		*heard = append(*heard, m)
 	}), heard
 }
+
+// FuzzDecodeFixed: no bytes panic, and what is taken is encoded as it was.
+func FuzzDecodeFixed(f *testing.F) {
+	b, _ := encodeFixed(nil, "n-holder", "n-voter", Message{Renewal: &fixedRenewal})
+	f.Add(b)
+	f.Add([]byte{VersionFixed, byte(KindAck)})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := decodeFixed(b, "n-a", "n-b", new(scratch))
+		if err != nil {
+			return
+		}
+		again, is := encodeFixed(nil, "n-a", "n-b", m)
+		if !is || !reflect.DeepEqual(again, b) {
+			t.Errorf("%x is read as %+v, which is %x", b, m, again)
+		}
+	})
+}

@@ -32,7 +32,7 @@ func TestAnswer(t *testing.T) {
 		before := boottime.Now()
 		frame := row.make(d.renewal(port, 101, 5001))
 		verdict, answer, err := b.Try(frame)
-		if err != nil || verdict != verdictRedirect {
+		if err != nil || verdict != VerdictRedirect {
 			t.Fatalf("%s: verdict %d, %v", row.name, int32(verdict), err)
 		}
 		if want := acknowledged(frame, &d); !bytes.Equal(answer, want) {
@@ -112,7 +112,7 @@ func TestSuspended(t *testing.T) {
 	b := newBed(t)
 	d := delegation()
 	b.grant(d)
-	atomic.AddInt64(&b.page[pageSuspended], 1)
+	atomic.AddInt64(&b.page[PageSuspended], 1)
 	if b.answers(d.renewal(port, 101, 5001)) {
 		t.Error("answered though the voters were suspended")
 	}
@@ -124,7 +124,7 @@ func TestSuspended(t *testing.T) {
 	if !b.answers(d.renewal(port, 101, 5001)) {
 		t.Error("not answered by what was granted afterwards")
 	}
-	atomic.AddInt64(&b.page[pageSuspended], 1) // also one that was opened before proves itself
+	atomic.AddInt64(&b.page[PageSuspended], 1) // also one that was opened before proves itself
 	again, err := Open(b.file, port)
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +148,7 @@ func TestRecallWhileFramesCome(t *testing.T) {
 				return
 			default:
 			}
-			if verdict, _, err := b.Try(d.renewal(port, round, int64(round))); err == nil && verdict == verdictRedirect {
+			if verdict, _, err := b.Try(d.renewal(port, round, int64(round))); err == nil && verdict == VerdictRedirect {
 				answered.Store(round)
 			}
 			tried.Store(round)
@@ -274,7 +274,7 @@ func FuzzFrames(f *testing.F) {
 		frame = slices.Clone(frame)
 		at := len(frame) - 1 - int(flip)%min(len(frame), frameBytes)
 		frame[at] ^= 0x10
-		if verdict, _, err := a.Try(frame); err != nil || verdict != verdictPass {
+		if verdict, _, err := a.Try(frame); err != nil || verdict != VerdictPass {
 			t.Fatalf("verdict %d, %v", int32(verdict), err)
 		}
 	})

@@ -70,10 +70,10 @@ func (b *bed) answers(frame []byte) bool {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if verdict != verdictPass && verdict != verdictRedirect {
+	if verdict != VerdictPass && verdict != VerdictRedirect {
 		b.Fatalf("verdict %d", int32(verdict))
 	}
-	return verdict == verdictRedirect
+	return verdict == VerdictRedirect
 }
 
 func (b *bed) progress(session uint64) Progress {

@@ -17,9 +17,12 @@ const (
 	recallBytes   = ethernetBytes + 20 // the kernel wants room for an IP header (bpf_prog_test_run_skb)
 	frameBytes    = 120
 	headersBytes  = ethernetBytes + 20 + 8
+)
 
-	verdictPass     = 0xffffffff // TCX_NEXT
-	verdictRedirect = 7          // TC_ACT_REDIRECT
+// What Try returns: the frame is the process's, or it was answered.
+const (
+	VerdictPass     = 0xffffffff // TCX_NEXT
+	VerdictRedirect = 7          // TC_ACT_REDIRECT
 )
 
 // trial is a frame of a session that nobody has: its number is 0.
@@ -39,7 +42,7 @@ func (a *Acceptor) prove(port uint16) error {
 		return err
 	}
 	d := trial
-	d.Suspended = int64(page.Word[pageSuspended])
+	d.Suspended = int64(page.Word[PageSuspended])
 	before := boottime.Now()
 	frame := d.renewal(port, 5, 77)
 	for _, step := range []struct {
@@ -47,10 +50,10 @@ func (a *Acceptor) prove(port uint16) error {
 		do   func() error
 		want uint32
 	}{
-		{"before it is delegated", nil, verdictPass},
-		{"delegated", func() error { return a.Grant(d) }, verdictRedirect},
-		{"a second time", nil, verdictPass},
-		{"recalled", func() error { return a.takeBack(before) }, verdictPass},
+		{"before it is delegated", nil, VerdictPass},
+		{"delegated", func() error { return a.Grant(d) }, VerdictRedirect},
+		{"a second time", nil, VerdictPass},
+		{"recalled", func() error { return a.takeBack(before) }, VerdictPass},
 	} {
 		if step.do != nil {
 			if err := step.do(); err != nil {
@@ -64,7 +67,7 @@ func (a *Acceptor) prove(port uint16) error {
 		if verdict != step.want {
 			return fmt.Errorf("a renewal, %s: verdict %d, not %d", step.what, int32(verdict), int32(step.want))
 		}
-		if verdict == verdictRedirect && binary.BigEndian.Uint16(answer[headersBytes-8:]) != port {
+		if verdict == VerdictRedirect && binary.BigEndian.Uint16(answer[headersBytes-8:]) != port {
 			return errors.New("an answer that does not come from the port")
 		}
 	}
@@ -126,6 +129,6 @@ func (d *Delegation) frame(round uint64, sent int64) []byte {
 	return binary.LittleEndian.AppendUint64(f, siphash.Hash(d.Channel.Request[0], d.Channel.Request[1], f))
 }
 
-// pageSuspended is the place in the page, in words of 8 bytes, of how often the voters were suspended
+// PageSuspended is the place in the page, in words of 8 bytes, of how often the voters were suspended
 // (failover/plane/page.go).
-const pageSuspended = 3
+const PageSuspended = 3
