@@ -11,6 +11,7 @@ import (
 // frameKinds are what a frame can be, by protection and type.
 var frameKinds = map[[2]byte]string{
 	{protectSealed, typeMessage}: "a sealed message", {protectControl, typeHello}: "hello", {protectControl, typeWelcome}: "welcome",
+	{protectTagged, typeMessage}: "a tagged message", {protectTagged, typeAnswer}: "a tagged answer",
 }
 
 // Every kind of frame as each of the four: the table of docs/doors.md. All come from a member's address.
@@ -32,16 +33,20 @@ func TestDoorbook(t *testing.T) {
 	for protection := range 256 {
 		for kind := range 256 {
 			var h header
-			frame := make([]byte, headerBytes+tagBytes+1)
+			size := headerBytes + tagBytes
+			if protection == protectTagged {
+				size = taggedBytes
+			}
+			frame := make([]byte, size)
 			(&header{protection: byte(protection), kind: byte(kind), number: 1, channel: 1, invite: 1}).put(frame)
-			why := h.parse(frame[:headerBytes+tagBytes])
+			why := h.parse(frame)
 			if _, row := frameKinds[[2]byte{byte(protection), byte(kind)}]; row != (why == "") {
 				t.Errorf("protection %d, type %d: %q, and a row here: %t", protection, kind, why, row)
 			}
 		}
 	}
 	table := doorbook.NewTable("frame")
-	for _, what := range [][2]byte{{protectSealed, typeMessage}, {protectControl, typeHello}, {protectControl, typeWelcome}} {
+	for _, what := range [][2]byte{{protectSealed, typeMessage}, {protectControl, typeHello}, {protectControl, typeWelcome}, {protectTagged, typeMessage}, {protectTagged, typeAnswer}} {
 		table.Row(func(who string) string {
 			name, claims := "b", as
 			speaker := newKey(t)
@@ -68,9 +73,15 @@ func TestDoorbook(t *testing.T) {
 			}
 			frame := make([]byte, headerBytes+tagBytes)
 			h.put(frame)
-			if what[0] == protectControl {
+			switch what[0] {
+			case protectControl:
 				p.tag(frame)
-			} else {
+			case protectTagged:
+				if peer := s.table.now().peers[h.from]; peer != nil {
+					inChannels(t, s, peer, &h)
+				}
+				frame = forgedTagged(t, p, &h)
+			default:
 				aead, err := p.sealer(true, h.channel, h.invite)
 				if err != nil {
 					t.Fatal(err)
@@ -89,4 +100,38 @@ func TestDoorbook(t *testing.T) {
 	if err := doorbook.Check("frames", table); err != nil {
 		t.Error(err)
 	}
+}
+
+// inChannels has the socket be in the channels that the header names, in both directions.
+func inChannels(t *testing.T, s *Socket, p *peer, h *header) {
+	t.Helper()
+	x, why := s.table.named(s.table.now(), p, &header{fromKey: shortKey(p.keys[0].Certificate), toKey: h.toKey})
+	if why != "" {
+		t.Fatal(why)
+	}
+	aead, err := x.sealer(true, h.channel, h.invite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.recv = receiving{pair: x, aead: aead, channel: h.channel, invite: h.invite}
+	p.send = sending{pair: x, aead: aead, channel: h.channel, invite: h.invite}
+	if err := p.send.tagged.make(x, true, h.channel, h.invite); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// forgedTagged is a tagged frame of who has the keys of p, in the channel that the header names.
+func forgedTagged(t *testing.T, p *pair, h *header) []byte {
+	t.Helper()
+	var keys tagKeys
+	if err := keys.make(p, h.kind == typeMessage, h.channel, h.invite); err != nil {
+		t.Fatal(err)
+	}
+	key := keys.request
+	if h.kind == typeAnswer {
+		key = keys.answer
+	}
+	b := make([]byte, headerBytes)
+	h.put(b)
+	return key.tag(append(b, fixed(1)...))
 }

@@ -28,6 +28,8 @@ func FuzzSocket(f *testing.F) {
 		f.Add(frame(protectControl, typeWelcome, headerBytes+tagBytes), named)
 		f.Add(frame(protectSealed, typeMessage, headerBytes+tagBytes+40), named)
 		f.Add(frame(protectSealed, typeMessage, frameMax), named)
+		f.Add(frame(protectTagged, typeMessage, taggedBytes), named)
+		f.Add(frame(protectTagged, typeAnswer, taggedBytes), named)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte, named bool) {
 		raw = bytes.Clone(raw)
