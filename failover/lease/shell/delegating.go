@@ -1,6 +1,9 @@
 package shell
 
 import (
+	"maps"
+	"time"
+
 	"havip-cluster/failover/lease"
 )
 
@@ -23,7 +26,7 @@ type Delegate interface {
 // recall takes a session's promise back before this voter says anything about it. False: it cannot be taken back,
 // and so this voter never again says anything. Call it with mu held.
 func (v *Voter) recall(s lease.Session) bool {
-	if !v.delegated[s] {
+	if v.delegated[s] == 0 {
 		return !v.lost
 	}
 	p, err := v.cfg.Delegate.Recall(s)
@@ -37,28 +40,32 @@ func (v *Voter) recall(s lease.Session) bool {
 	return !v.lost
 }
 
-// recallAll takes all promises back: what they hang on is about to change. Call it with mu held.
-func (v *Voter) recallAll() {
-	for s := range v.delegated {
+// recallAll takes all promises back: what they hang on is about to change. It returns what was delegated, with its
+// length. Call it with mu held.
+func (v *Voter) recallAll() map[lease.Session]time.Duration {
+	back := maps.Clone(v.delegated)
+	for s := range back {
 		if !v.recall(s) {
-			return
+			return nil
 		}
 	}
+	return back
 }
 
-// delegate lets others acknowledge the next renewals like one that was acknowledged just now. Call it with mu held.
-func (v *Voter) delegate(now lease.Instant, r lease.Renewal, mark int64) {
+// delegate lets others acknowledge the renewals of a session that have this length, if this voter would. Call it
+// with mu held, after prepare.
+func (v *Voter) delegate(now lease.Instant, s lease.Session, length time.Duration) {
 	if v.cfg.Delegate == nil || v.lost {
 		return
 	}
-	if d, may := v.acceptor.Delegate(now, r.Session, r.Length); may && v.cfg.Delegate.Grant(d, mark) {
-		v.delegated[r.Session] = true
+	if d, may := v.acceptor.Delegate(now, s, length); may && v.cfg.Delegate.Grant(d, v.mark) {
+		v.delegated[s] = length
 	}
 }
 
 // look brings what is known of a session's promise up to date. Call it with mu held.
 func (v *Voter) look(s lease.Session) {
-	if !v.delegated[s] {
+	if v.delegated[s] == 0 {
 		return
 	}
 	if p, known := v.cfg.Delegate.Look(s); known {
@@ -71,14 +78,6 @@ func (v *Voter) lookAll() {
 	for s := range v.delegated {
 		v.look(s)
 	}
-}
-
-// mark is Delegate.Mark. Call it with mu held.
-func (v *Voter) mark() int64 {
-	if v.cfg.Delegate == nil {
-		return 0
-	}
-	return v.cfg.Delegate.Mark()
 }
 
 // Follow has this voter go by the newest state of the log at once, and not with the next message.

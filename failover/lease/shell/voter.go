@@ -19,9 +19,10 @@ type Voter struct {
 	acceptor *lease.Acceptor
 	fed      *fsm.State // what the acceptor knows
 	set      lease.VoterSet
-	// delegated are the sessions whose promise is with cfg.Delegate; lost: one cannot be taken back, or this voter
-	// was stopped.
-	delegated map[lease.Session]bool
+	// delegated are the sessions whose promise is with cfg.Delegate, with the length of their renewals; mark is from
+	// before set was looked at; lost: one cannot be taken back, or this voter was stopped.
+	delegated map[lease.Session]time.Duration
+	mark      int64
 	lost      bool
 	refusals  map[lease.Refusal]uint64
 	granted   uint64
@@ -36,7 +37,7 @@ func NewVoter(cfg Config) *Voter {
 		cfg:      cfg,
 		acceptor: lease.NewAcceptor(cfg.Node, cfg.Boot, cfg.Clock(), cfg.Lease),
 		fed:      fsm.New(),
-		refusals: map[lease.Refusal]uint64{}, delegated: map[lease.Session]bool{},
+		refusals: map[lease.Refusal]uint64{}, delegated: map[lease.Session]time.Duration{},
 	}
 }
 
@@ -44,18 +45,30 @@ func NewVoter(cfg Config) *Voter {
 // clock is read after the message has come, as the lease package demands.
 func (v *Voter) prepare() lease.Instant {
 	now := v.cfg.Clock()
+	if v.cfg.Delegate != nil {
+		v.mark = v.cfg.Delegate.Mark()
+	}
 	set, caughtUp, s := v.cfg.Log.VoterSet(), v.cfg.Log.CaughtUp(), v.cfg.Log.State()
+	var back map[lease.Session]time.Duration
 	if s != v.fed || set.ID != v.set.ID || set.Index != v.set.Index {
-		v.recallAll() // before anything changes by which the acceptor would answer otherwise
+		back = v.recallAll() // before anything changes by which the acceptor would answer otherwise
 	}
 	v.set = set
 	v.acceptor.UseVoterSet(now, set)
 	if caughtUp {
 		v.acceptor.CaughtUp(now)
 	}
-	if s == v.fed {
-		return now
+	if s != v.fed {
+		v.feed(now, s)
 	}
+	for session, length := range back {
+		v.delegate(now, session, length)
+	}
+	return now
+}
+
+// feed tells the acceptor what a state of the log has that it does not know.
+func (v *Voter) feed(now lease.Instant, s *fsm.State) {
 	if s.Cluster.LeaseMax != v.fed.Cluster.LeaseMax {
 		v.acceptor.SetLongest(now, s.Cluster.LeaseMax)
 	}
@@ -70,13 +83,11 @@ func (v *Voter) prepare() lease.Instant {
 		}
 	}
 	v.fed = s
-	return now
 }
 
 // Renewal answers a renewal. The holder is told of a promise, or of the boot id that it should have named.
 func (v *Voter) Renewal(r lease.Renewal) {
 	v.mu.Lock()
-	mark := v.mark()
 	now := v.prepare()
 	if !v.recall(r.Session) {
 		v.mu.Unlock()
@@ -87,7 +98,7 @@ func (v *Voter) Renewal(r lease.Renewal) {
 		v.refusals[refusal]++
 	} else {
 		v.granted++
-		v.delegate(now, r, mark)
+		v.delegate(now, r.Session, r.Length)
 	}
 	ended := refusal != "" && closed(v.fed, r.Session)
 	v.mu.Unlock()
@@ -127,6 +138,7 @@ var acks = sync.Pool{New: func() any { return new(lease.Ack) }}
 func (v *Voter) Question(from string, q lease.Question) {
 	v.mu.Lock()
 	now := v.prepare()
+	length := v.delegated[q.Session]
 	if !v.recall(q.Session) {
 		v.mu.Unlock()
 		return
@@ -134,6 +146,9 @@ func (v *Voter) Question(from string, q lease.Question) {
 	e, refusal := v.acceptor.Endorse(now, q)
 	if refusal != "" {
 		v.refusals[refusal]++
+		if length != 0 {
+			v.delegate(now, q.Session, length)
+		}
 	}
 	v.mu.Unlock()
 	if refusal == "" {
