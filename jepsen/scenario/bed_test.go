@@ -240,19 +240,29 @@ func (b *Bed) WaitVoters(n int) {
 	})
 }
 
-// Place moves the HAVIP to a node, unless it is there. It asks again when the HAVIP goes
+// Place moves the HAVIP to a node, unless it is served there. It asks again when the HAVIP goes
 // elsewhere, as it does when the node's session ends just then.
 func (b *Bed) Place(node int) {
 	b.t.Helper()
-	if b.Owner() == node {
+	if b.serves(node) {
 		return
 	}
 	b.Eventually("the move", func() bool {
 		_, _ = b.Cluster.CLI(node, "havip", "move", "web", "--to", b.Cluster.NodeName(node))
 		time.Sleep(settleTime)
-		return b.Owner() == node
+		return b.serves(node)
 	})
 	time.Sleep(2 * settleTime)
+}
+
+// serves reports whether a node owns the HAVIP by the log, has said that it serves it, and has its address. The
+// log alone gives it to a node that may not know yet.
+func (b *Bed) serves(node int) bool {
+	b.t.Helper()
+	list, err := b.Cluster.Placement()
+	return err == nil && b.has(node) && slices.ContainsFunc(list, func(p netns.Placement) bool {
+		return p.Name == "web" && p.State == "AVAILABLE" && p.Owner() == b.Cluster.NodeName(node)
+	})
 }
 
 // Measured is what the instruments saw during one fault.
