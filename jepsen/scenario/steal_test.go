@@ -53,9 +53,12 @@ func (m machine) since(before machine) machine {
 	return machine{m.all - before.all, m.stolen - before.stolen}
 }
 
-// String is the share that was stolen, which stands next to a figure.
+// String is the share that was stolen, which stands next to a figure; "-" where nobody looked.
 func (m machine) String() string {
-	return fmt.Sprintf("%.1f %%", 100*float64(m.stolen)/float64(max(m.all, 1)))
+	if m.all == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f %%", 100*float64(m.stolen)/float64(m.all))
 }
 
 // The share is of all cores, between two readings. What is no such line says nothing.
@@ -66,7 +69,7 @@ func TestStealNextToTheFigure(t *testing.T) {
 		t.Error(got)
 	}
 	for _, stat := range []string{"", "cpu 1 2 3", "intr 1 2 3 4 5 6 7 8 9", "cpu 1 2 3 4 5 6 7 x"} {
-		if got := machineOf(stat); got != (machine{}) || got.String() != "0.0 %" {
+		if got := machineOf(stat); got != (machine{}) || got.String() != "-" {
 			t.Errorf("%q: %v", stat, got)
 		}
 	}
