@@ -246,8 +246,8 @@ measure: ## the first table of docs/measured.md: each fault HAVIP_RUNS (20) time
 	$(call install,$(SCENARIO_PACKAGES))
 	@mkdir -p $(BIN)
 	HAVIP_MEASURE=1 HAVIP_RUNS=$${HAVIP_RUNS:-20} $(GO) test -count=1 -timeout 2h -v -run '^Test($(MEASURED))$$' ./jepsen/scenario >$(BIN)/measure.log 2>&1; \
-	  ended=$$?; echo '| fault | runs | gap p50 | gap max | two owners |'; echo '|---|---:|---:|---:|---:|'; \
-	  sed -n 's/^ *[a-z_]*test.go:[0-9]*: *\(.*[^ ]\)  *runs  *\([0-9]*\)  *gap min .* p50  *\([^ ]*\)  *max  *\([^ ]*\)  *dual-owner \(.*\)$$/| \1 | \2 | \3 | \4 | \5 |/p' $(BIN)/measure.log; \
+	  ended=$$?; echo '| fault | runs | gap p50 | gap max | two owners | steal |'; echo '|---|---:|---:|---:|---:|---:|'; \
+	  sed -n 's/^ *[a-z_]*test.go:[0-9]*: *\(.*[^ ]\)  *runs  *\([0-9]*\)  *gap min .* p50  *\([^ ]*\)  *max  *\([^ ]*\)  *dual-owner \(.*[^ ]\)  *steal \(.*\)$$/| \1 | \2 | \3 | \4 | \5 | \6 |/p' $(BIN)/measure.log; \
 	  grep -E '^ *(--- FAIL|FAIL|ok)' $(BIN)/measure.log; exit $$ended
 
 # Debian's Prometheus is unpacked, not installed: no service starts.

@@ -443,18 +443,15 @@ const (
 	hearTick = 20 * time.Millisecond
 )
 
-// deaf refuses a move to a node of which this leader hears nothing.
-func (b *backend) deaf(ctx context.Context, place fsm.Place) *fsm.Refusal {
-	ctx, cancel := context.WithTimeout(ctx, hearWait)
-	defer cancel()
+// deaf refuses a move to a node that would learn late that the HAVIP is its own.
+func (b *backend) deaf(place fsm.Place) *fsm.Refusal {
 	for _, a := range place.Assignments {
-		for !b.member.Controller.Hears(a.Node) {
-			select {
-			case <-ctx.Done():
-				name := b.node.State().NodeName(a.Node)
-				return fsm.Refuse(fsm.CodeUnsupported, "node %s keeps its lease, but the leader does not hear it, so it would learn late that the HAVIP is its own; look at the network between the two, or move it elsewhere", name)
-			case <-time.After(hearTick):
-			}
+		name := b.node.State().NodeName(a.Node)
+		switch {
+		case !b.member.Controller.Hears(a.Node):
+			return fsm.Refuse(fsm.CodeUnsupported, "node %s keeps its lease, but the leader does not hear it, so it would learn late that the HAVIP is its own; look at the network between the two, or move it elsewhere", name)
+		case !b.member.Controller.Learns(a.Node, a.Session):
+			return fsm.Refuse(fsm.CodeNotReady, "the log of node %s has not come as far as its own session %d, so it would learn late that the HAVIP is its own; ask again, or move it elsewhere", name, a.Session)
 		}
 	}
 	return nil
@@ -469,12 +466,29 @@ func (b *backend) Taken(ctx context.Context, ip netip.Addr) string {
 }
 
 func (b *backend) MoveHAVIP(ctx context.Context, id, to, key string) (fsm.Result, error) {
-	place, refusal := leader.Move(b.node.State(), time.Now().UnixNano(), id, to)
-	if refusal == nil {
-		refusal = b.deaf(ctx, place)
-	}
+	place, refusal := b.move(ctx, id, to)
 	if refusal != nil {
 		return fsm.Result{Refusal: refusal}, nil
 	}
 	return b.Propose(ctx, place, key)
+}
+
+// move decides a move, and decides it again while its target is deaf: that may have another session meanwhile.
+func (b *backend) move(ctx context.Context, id, to string) (fsm.Place, *fsm.Refusal) {
+	ctx, cancel := context.WithTimeout(ctx, hearWait)
+	defer cancel()
+	for {
+		place, refusal := leader.Move(b.node.State(), time.Now().UnixNano(), id, to)
+		if refusal != nil {
+			return place, refusal
+		}
+		if refusal = b.deaf(place); refusal == nil {
+			return place, nil
+		}
+		select {
+		case <-ctx.Done():
+			return place, refusal
+		case <-time.After(hearTick):
+		}
+	}
 }

@@ -46,6 +46,15 @@ func (c *Controller) Hears(node string) bool {
 	return fresh || node == c.cfg.Node
 }
 
+// Learns reports whether a node to which this leader gave a HAVIP in a session would know it by the next entry:
+// it was heard lately, and its log had come as far as that session. One that was cut off may have a session opened
+// as soon as it hears of a leader, while Raft sends it the log after a pause of up to a second. Until then it does
+// not renew, so the session ends, and what it was given goes elsewhere.
+func (c *Controller) Learns(node string, session uint64) bool {
+	applied, fresh := c.Applied(node)
+	return fresh && applied >= session || node == c.cfg.Node
+}
+
 // unheard are the nodes with a session that the leader does not hear, a wish of the placement: they
 // get what nobody else may have. A new leader listens for a while before it says of anybody that it
 // tells nothing.

@@ -140,3 +140,29 @@ func nodeKey(t *testing.T) fsm.NodeKey {
 	sum := sha256.Sum256(secret.Bytes())
 	return fsm.NodeKey{Certificate: hex.EncodeToString(sum[:]), Public: base64.StdEncoding.EncodeToString(secret.PublicKey().Bytes())}
 }
+
+// A node that was cut off has a session opened before Raft sends it the log: a move to it would be undone
+// when that session ends. Found by TestUnplugAndReplug.
+func TestAMoveNeedsANodeThatKnowsItsSession(t *testing.T) {
+	b := newBench(t, 6)
+	session := b.session("n1")
+	for _, c := range []struct {
+		name   string
+		before func()
+		want   bool
+	}{
+		{"nothing was heard", func() {}, false},
+		{"its log ends before its session", func() { b.says("n1", session-1) }, false},
+		{"its log has its session", func() { b.says("n1", session) }, true},
+		{"that is long ago", func() { b.pass(freshFor) }, false},
+		{"its log has more", func() { b.says("n1", b.state.Index) }, true},
+	} {
+		c.before()
+		if got := b.c.Learns("n-n1", session); got != c.want {
+			t.Errorf("%s: %t", c.name, got)
+		}
+	}
+	if !b.c.Learns("n-n3", b.session("n3")) {
+		t.Error("the leader itself knows what it writes")
+	}
+}

@@ -75,14 +75,6 @@ func (b *Bed) ended(node int) time.Duration {
 	return time.Since(start)
 }
 
-// median holds a series to a budget for its middle, in a measuring run.
-func median(t *testing.T, s *Series, budget time.Duration) {
-	t.Helper()
-	if s.Quantile(0.5) > budget {
-		timely(t, "%s: the middle gap is %s, the budget %s", s.Name, s.Quantile(0.5), budget)
-	}
-}
-
 func TestDeathOfTheAgentAlone(t *testing.T) {
 	beside(t)
 	b := NewBed(t, 3)

@@ -69,7 +69,22 @@ func report(t *testing.T, s *Series, budget time.Duration) {
 	t.Helper()
 	t.Log(s)
 	if s.Quantile(1) > budget {
-		timely(t, "%s: the longest gap is %s, the budget %s", s.Name, s.Quantile(1), budget)
+		timely(t, "%s: the longest gap is %s, the budget %s; steal %s", s.Name, s.Quantile(1), budget, s.Of)
+	}
+}
+
+// middleOf is how many runs a series needs to have a middle: of two it is the longer one, and the first move to each
+// node takes twice as long as those after it.
+const middleOf = 5
+
+// median holds a series to a budget for its middle, in a measuring run, if it has one.
+func median(t *testing.T, s *Series, budget time.Duration) {
+	t.Helper()
+	switch middle := s.Quantile(0.5); {
+	case len(s.Gaps) < middleOf:
+		t.Logf("%s: %d runs have no middle, it is not held to %s", s.Name, len(s.Gaps), budget)
+	case middle > budget:
+		timely(t, "%s: the middle gap is %s, the budget %s; steal %s", s.Name, middle, budget, s.Of)
 	}
 }
 
