@@ -40,7 +40,7 @@ func (b *bench) renewAt(node string, r Renewal) (Ack, bool) {
 	}
 	b.recall(node)
 	ack, refusal := a.Renew(now, r)
-	if d, may := a.Delegate(now, r.Session, r.Length); b.delegating && refusal == "" && may && b.hands[node] == nil {
+	if d, may := a.Delegate(now, r.Session, r.Length); b.delegating && (refusal == "" || refusal == RefusedStale) && may && b.hands[node] == nil {
 		b.hands[node] = &secondHand{d, b.marks[node]}
 	}
 	return ack, refusal == ""

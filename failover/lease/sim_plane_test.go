@@ -157,9 +157,12 @@ func (n *simNode) renewal(word simRenewal) {
 			c := n.acceptor.Correct(r)
 			n.sim.send(n, word.from, func(to *simNode) { to.onCorrection(c) })
 		}
-		return
+		if refusal != RefusedStale {
+			return
+		}
+	} else {
+		n.sim.acknowledged(n, word, ack, "")
 	}
-	n.sim.acknowledged(n, word, ack, "")
 	if d, may := n.acceptor.Delegate(now, r.Session, r.Length); may && n.sim.chance(n.sim.profile.delegate) {
 		n.sim.stats.Delegated++
 		n.hands[r.Session] = &secondHand{d, mark}

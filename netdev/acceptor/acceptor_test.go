@@ -35,6 +35,10 @@ func TestGrantedOnce(t *testing.T) {
 			t.Errorf("by channel %#x: %v", channel, err)
 		}
 	}
+	other := d
+	if other.Session++; a.Grant(other) == nil {
+		t.Error("another session by the same channel takes its place")
+	}
 	if _, known, err := a.Recall(d.Session); !known || err != nil {
 		t.Errorf("recalled: %v, %v", known, err)
 	}

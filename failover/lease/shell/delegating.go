@@ -46,7 +46,7 @@ func (v *Voter) recallAll() {
 	}
 }
 
-// delegate lets others acknowledge the next renewals like one that was acknowledged just now. Call it with mu held.
+// delegate lets others acknowledge the next renewals like one that was acknowledged just now, or before. Call it with mu held.
 func (v *Voter) delegate(now lease.Instant, r lease.Renewal, mark int64) {
 	if v.cfg.Delegate == nil || v.lost {
 		return

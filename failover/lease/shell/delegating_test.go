@@ -211,8 +211,11 @@ func TestTakenBackBeforeARenewal(t *testing.T) {
 	if n := w.refused(lease.RefusedStale); n != 1 || w.told != 2 {
 		t.Errorf("a replay is refused %d times, %d messages", n, w.told)
 	}
-	if w.hand.granted[w.first] != nil || w.hand.granted[w.other] == nil {
-		t.Error("not that session alone is taken back")
+	if !slices.Equal(w.hand.recalled, []lease.Session{w.first}) {
+		t.Errorf("taken back: %v", w.hand.recalled)
+	}
+	if w.hand.granted[w.first] == nil || w.hand.renewal(w.round(w.first, 5)) {
+		t.Error("a replay ends the delegation, or the hand acknowledges it")
 	}
 	w.voter.Renewal(w.round(w.first, 6))
 	if w.told != 3 || w.hand.renewal(w.round(w.first, 6)) || !w.hand.renewal(w.round(w.first, 7)) {

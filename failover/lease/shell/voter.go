@@ -88,6 +88,8 @@ func (v *Voter) Renewal(r lease.Renewal) {
 		v.refusals[refusal]++
 	} else {
 		v.granted++
+	}
+	if refusal == "" || refusal == lease.RefusedStale { // a copy of an old one does not keep the next from the kernel
 		v.delegate(now, r, mark)
 	}
 	ended := refusal != "" && closed(v.fed, r.Session)
