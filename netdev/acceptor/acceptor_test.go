@@ -2,7 +2,9 @@ package acceptor
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func open(t *testing.T) *Acceptor {
@@ -47,5 +49,57 @@ func TestGrantedOnce(t *testing.T) {
 	}
 	if err := a.Grant(d); err != nil {
 		t.Errorf("after its recall: %v", err)
+	}
+}
+
+// While frames come in on another core, a session is delegated and recalled again and again: each renewal that was
+// answered is known after the next recall, and none is answered twice.
+func TestNothingIsLostBetweenTwoHands(t *testing.T) {
+	const port = 7403
+	a, d := open(t), trial
+	var page acceptorPage
+	if err := a.objects.Page.Lookup(uint32(0), &page); err != nil {
+		t.Fatal(err)
+	}
+	d.Suspended = int64(page.Word[pageSuspended])
+	var over atomic.Bool
+	answered := make(chan uint64, 1)
+	go func() {
+		var n uint64
+		defer func() { answered <- n }()
+		for round := uint64(1); !over.Load(); round++ {
+			frame := d.renewal(port, round, int64(round))
+			for range 2 {
+				verdict, _, err := a.Try(frame)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if verdict == verdictRedirect {
+					n++
+				}
+			}
+		}
+	}()
+	var acked, recalls uint64
+	for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); recalls++ {
+		if err := a.Grant(d); err != nil {
+			t.Fatal(err)
+		}
+		p, known, err := a.Recall(d.Session)
+		if !known || err != nil {
+			t.Fatalf("recall: %v, %v", known, err)
+		}
+		if p.Round < d.Round || p.Sent < d.Sent || p.Until < d.Until || p.Acked > p.Round-d.Round {
+			t.Fatalf("it promised %+v after %+v", p, d.Progress)
+		}
+		acked += p.Acked
+		d.Progress = p
+	}
+	over.Store(true)
+	if n := <-answered; n != acked || n == 0 {
+		t.Errorf("%d renewals were answered, and %d are known after %d recalls", n, acked, recalls)
+	} else {
+		t.Logf("%d renewals, %d recalls", n, recalls)
 	}
 }
