@@ -106,7 +106,7 @@ var catalogue = []bug{
 	lease("caught-up", "4: silence until caught up"),
 	lease("config-age", "4: age of the voter set", leaseSearch()),
 	lease("config-index", "4, 5: a set that comes back is new"),
-	lease("hand-begins", "a promise in another hand: it begins with what was promised"),
+	lease("hand-begins", "a promise in another hand: it begins with what was promised", leaseSearch()),
 	lease("hand-round", "a promise in another hand: round and time of sending are taken back", leaseSearch()),
 	lease("hand-until", "a promise in another hand: its end is taken back", leaseSearch()),
 	inVoter("hand-question", "a promise in another hand: taken back before a question is answered", "^TestTakenBackBeforeAQuestion$"),
