@@ -88,6 +88,11 @@ func (g *guard) run() error {
 		return err
 	}
 	defer messages.Close()
+	release, err := lockPlane(g.dir, planeWait)
+	if err != nil {
+		return err
+	}
+	defer release()
 	ends, ours, err := plane.Pair(g.newPage())
 	if err != nil {
 		return err
@@ -121,6 +126,7 @@ func (g *guard) run() error {
 	waitErr := cmd.Wait()
 	died := time.Now()
 	stopPlane() // from here on nobody but this function touches the fence
+	release()
 	_ = messages.SetReadDeadline(died.Add(lastMessageWait))
 	<-read
 	if _, exited := errors.AsType[*exec.ExitError](waitErr); waitErr != nil && !exited {

@@ -88,10 +88,10 @@ func (k *inKernel) Grant(d lease.Delegation, mark int64) bool {
 
 func (k *inKernel) Recall(s lease.Session) (lease.Progress, error) {
 	p, known, err := k.acceptor.Recall(s.Number)
-	if err == nil && !known {
-		err = errors.New("it is not delegated")
-	}
 	k.granted.Add(p.Acked)
+	if err == nil && !known {
+		err = errors.New("the kernel does not know of it") // so nobody knows what was promised
+	}
 	return progress(p), err
 }
 

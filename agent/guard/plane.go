@@ -23,6 +23,27 @@ import (
 // fenceWait is how long the plane waits for the fence that the guard opens at the agent's first message.
 const fenceWait = time.Second
 
+// planeWait is how long a guard waits for the end of an earlier one's lease plane: of one whose agent is dead it comes
+// at once, unless that guard stands still.
+const planeWait = 3 * time.Second
+
+// lockPlane takes the data directory for this guard's lease plane before there is an agent. Else an agent that
+// died while its guard stood still could be followed by another one, whose log acknowledges voters that the program in the
+// kernel, which goes on for the old guard, never hears of.
+func lockPlane(dir string, wait time.Duration) (release func(), err error) {
+	for end := time.Now().Add(wait); ; time.Sleep(wait / 100) {
+		release, err = identity.LockPlane(dir)
+		if !errors.Is(err, identity.ErrLocked) || time.Now().After(end) {
+			return release, err
+		}
+		unlock, err := identity.Lock(dir)
+		if err != nil {
+			return nil, err // an agent that lives: this names its process
+		}
+		unlock()
+	}
+}
+
 // planeFD is the first of the three files of the lease plane that the agent inherits after the pipe.
 const planeFD = childFD + 1
 

@@ -27,6 +27,11 @@ type bench struct {
 	sets      map[string]VoterSet
 	longest   map[string]time.Duration // longest length in force that a node has applied
 
+	delegating bool // what is acknowledged is delegated to the second hand
+	hands      map[string]*secondHand
+	marks      map[string]int // how often a node's voters were suspended
+	flaw       flaw
+
 	boots BootID               // of the processes so far
 	seen  map[string][]Renewal // what somebody on the path has seen, by voter
 
@@ -57,6 +62,8 @@ func newBench(set VoterSet, opening, longest time.Duration, clocks map[string]cl
 		sets:      map[string]VoterSet{},
 		longest:   map[string]time.Duration{},
 		seen:      map[string][]Renewal{},
+		hands:     map[string]*secondHand{},
+		marks:     map[string]int{},
 		session:   Session{Node: holderNode, Number: 7},
 		opening:   opening,
 		closer:    NewCloser(leaderNode, 1),
@@ -91,6 +98,7 @@ func (b *bench) start(node string) {
 	a := NewAcceptor(node, b.boots, b.read(node), b.longest[node])
 	a.UseVoterSet(b.read(node), b.sets[node])
 	b.acceptors[node] = a
+	delete(b.hands, node) // the program goes with the process
 }
 
 func (b *bench) open(node string) {
@@ -114,6 +122,10 @@ func atIndex(set VoterSet, index uint64) VoterSet {
 func (b *bench) use(set VoterSet, nodes ...string) {
 	for _, node := range nodes {
 		b.sets[node] = set
+		if b.flaw != flawSurvives {
+			b.marks[node]++
+			b.recall(node)
+		}
 		b.acceptors[node].UseVoterSet(b.read(node), set)
 	}
 }
@@ -122,6 +134,7 @@ func (b *bench) use(set VoterSet, nodes ...string) {
 func (b *bench) apply(longest time.Duration, nodes ...string) {
 	for _, node := range nodes {
 		b.longest[node] = longest
+		b.recall(node)
 		b.acceptors[node].SetLongest(b.read(node), longest)
 	}
 }
@@ -136,7 +149,7 @@ func (b *bench) send(set VoterSet, length time.Duration, reached ...string) []Ac
 	for _, node := range reached {
 		r.Boot = b.acceptors[node].Boot()
 		b.seen[node] = append(b.seen[node], r)
-		if ack, refusal := b.acceptors[node].Renew(b.read(node), r); refusal == "" {
+		if ack, ok := b.renewAt(node, r); ok {
 			acks = append(acks, ack)
 		}
 	}
@@ -162,6 +175,9 @@ func (b *bench) ask(set VoterSet, length time.Duration) Question {
 // endorse brings the question to the nodes and their endorsements to the leader.
 func (b *bench) endorse(q Question, nodes ...string) {
 	for _, node := range nodes {
+		if b.flaw != flawEndorses {
+			b.recall(node)
+		}
 		e, refusal := b.acceptors[node].Endorse(b.read(node), q)
 		if refusal != "" {
 			continue
@@ -177,7 +193,7 @@ func (b *bench) endorse(q Question, nodes ...string) {
 func (b *bench) replay(i int, nodes ...string) {
 	for _, node := range nodes {
 		if i < len(b.seen[node]) {
-			b.acceptors[node].Renew(b.read(node), b.seen[node][i])
+			b.renewAt(node, b.seen[node][i])
 		}
 	}
 }

@@ -28,7 +28,8 @@ type Progress struct {
 }
 
 // Delegate returns the right to acknowledge further renewals of this length; call it after Renew has
-// acknowledged one of them, and UseVoterSet before that. False: it would refuse them, or may soon.
+// acknowledged one of them, or refused it for nothing but that a newer one came first (RefusedStale), and UseVoterSet
+// before that. False: it would refuse them, or may soon.
 //
 // The caller recalls it before the voter set, the longest length or the session changes here.
 func (a *Acceptor) Delegate(now Instant, s Session, length time.Duration) (Delegation, bool) {

@@ -14,9 +14,11 @@
 // The proof needs these, and the package cannot check them.
 //
 //  1. Serialise the calls of one structure.
-//  2. For each message: receive it, then read CLOCK_BOOTTIME, then read the voter set
-//     (the latest one in the Raft log, committed or not) and pass it to UseVoterSet,
-//     then call. A clock read before the message arrived would break rule 3. Set
+//  2. For each message: receive it, then read the voter set (the latest one in the Raft
+//     log, committed or not) and what else the log has, then read CLOCK_BOOTTIME, pass the
+//     set to UseVoterSet, then call. A clock read before the message arrived would break
+//     rule 3; one read before the log was, rule 4 (a set that comes to be known between the
+//     two would count as older than it is) and rule 1 (the same of an opening). Set
 //     [VoterSet.Index].
 //  3. Start an acceptor only when the process that served this voter before is dead.
 //  4. Feed Opened, Closed and SetLongest in log order; after installing a snapshot call

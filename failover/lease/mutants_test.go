@@ -37,6 +37,9 @@ var searchMustFind = []string{
 	"lease-drift-margin",
 	"lease-boot",
 	"lease-growth",
+	"lease-hand-begins",
+	"lease-hand-round",
+	"lease-hand-until",
 }
 
 const mutantHistories = 3_000

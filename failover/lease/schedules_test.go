@@ -40,6 +40,9 @@ var schedules = []schedule{
 	{"rule 5 (age of the question)", "lease-question-age", oldQuestion},
 	{"rule 8 (only lengths in force)", "lease-length-known", lengthNotApplied},
 	{"rule 8 (the longer length lapses)", "lease-length-lapse", lengthLapses},
+	{"a promise in another hand (what it begins with)", "lease-hand-begins", replaysInTheHand},
+	{"a promise in another hand (round and sending are taken back)", "lease-hand-round", replaysAfterTheRecall},
+	{"a promise in another hand (its end is taken back)", "lease-hand-until", endorsedAfterTheRecall},
 	{"notation (drift margin)", "lease-drift-margin", drift},
 }
 

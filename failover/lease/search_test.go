@@ -93,3 +93,23 @@ func (st *simStats) mustAllHaveHappened(t *testing.T) {
 		}
 	}
 }
+
+// TestSearchSeesABrokenHand: what the shell leaves out before it answers gives two owners, and the search finds it.
+func TestSearchSeesABrokenHand(t *testing.T) {
+	const soon = 600 // histories; it needs 172
+	histories := searchSetting(t, "HAVIP_SEARCH_HISTORIES", soon)
+	for _, f := range []flaw{flawEndorses, flawGoesOn, flawSurvives} {
+		found := false
+		for i := uint64(0); i < histories && !found; i++ {
+			s := newSim(searchSeed+i, false)
+			s.flaw = f
+			s.play(s.profile.duration)
+			if found = s.violation != ""; found {
+				t.Logf("flaw %d, history %d: %s", f, i+1, s.violation)
+			}
+		}
+		if !found {
+			t.Errorf("flaw %d survives %d histories", f, histories)
+		}
+	}
+}

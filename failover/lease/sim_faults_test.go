@@ -2,7 +2,7 @@ package lease
 
 import "time"
 
-const simFaults = 12
+const simFaults = 13
 
 // fault plays one fault, by the weights of the history, and schedules the next. Each ends
 // by itself, or by heal.
@@ -38,6 +38,8 @@ func (s *sim) fault() {
 		n.release()
 	case 11:
 		s.replay(n)
+	case 12:
+		s.freeze(n, s.upTo(3*l))
 	}
 	s.after(-1, s.upTo(s.profile.pause), s.fault)
 }
@@ -61,7 +63,7 @@ func (s *sim) replay(to *simNode) {
 		if word.to == to {
 			s.stats.Replays++
 			delay += s.upTo(s.profile.length / 10)
-			s.post(to, delay, func(to *simNode) { to.onRenewal(word) })
+			s.after(-1, delay, func() { to.onFrame(word) })
 		}
 	}
 	s.logf("fault: what %s was sent comes again", to.name)
@@ -138,6 +140,17 @@ func (s *sim) stop(n *simNode, d time.Duration) {
 	s.logf("fault: stop %s for %v", n.name, d)
 }
 
+// freeze stops the process of the acceptor alone: the log goes on.
+func (s *sim) freeze(n *simNode, d time.Duration) {
+	if !n.up {
+		return
+	}
+	s.stats.Freezes++
+	n.frozenUntil = max(n.frozenUntil, s.now+d)
+	s.after(n.id, n.frozenUntil-s.now, n.thaw)
+	s.logf("fault: freeze the acceptor of %s for %v", n.name, d)
+}
+
 // restart is SIGKILL: what the kernel was told stays, until the next process cleans up.
 func (s *sim) restart(n *simNode, down time.Duration) {
 	if !n.up {
@@ -177,5 +190,8 @@ func (s *sim) heal() {
 	s.profile.loss, s.profile.slow = 0, 0
 	for _, n := range s.nodes {
 		n.stoppedUntil = min(n.stoppedUntil, s.now)
+		if n.frozenUntil = min(n.frozenUntil, s.now); n.up {
+			n.thaw()
+		}
 	}
 }

@@ -118,6 +118,7 @@ func (n *simNode) setLog(log []*simEntry) {
 	for i := len(log) - 1; i >= 0; i-- {
 		if log[i].kind == entryVoters {
 			if n.voters.Index != uint64(i+1) || !slices.Equal(n.voters.Voters, log[i].voters) {
+				n.suspended++
 				n.voters = NewVoterSet(log[i].voters)
 				n.voters.Index = uint64(i + 1)
 			}

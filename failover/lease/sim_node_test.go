@@ -37,6 +37,8 @@ type simNode struct {
 	requests  map[uint64]Instant // when each request to open a session was sent
 	requestAt Instant
 
+	simPlane
+
 	closer      *Closer // while leading
 	askedAt     map[Session]Instant
 	wantChanges int
@@ -69,6 +71,7 @@ func (n *simNode) start() {
 	n.state = newSimState(n.first)
 	n.onDisk, n.lastTerm, n.caughtUp = len(n.log), n.log[len(n.log)-1].term, false
 	n.acceptor = NewAcceptor(n.name, BootID(n.sim.rng.Uint64()|1), n.clock(), n.first)
+	n.simPlane = simPlane{hands: map[Session]*secondHand{}}
 	n.startedAt, n.boots, n.last = n.sim.now, Boots{}, Renewal{}
 	n.requests, n.requestAt = map[uint64]Instant{}, n.clock()
 	n.askedAt = map[Session]Instant{}
@@ -89,8 +92,7 @@ func (n *simNode) drawPatience() time.Duration {
 // tick is everything that the process does by itself.
 func (n *simNode) tick() {
 	n.tickHolder()
-	n.acceptor.UseVoterSet(n.clock(), n.voters)
-	for _, expired := range n.acceptor.Expired(n.clock()) {
+	for _, expired := range n.expired() {
 		for _, to := range n.sim.nodes {
 			n.sim.send(n, to, func(to *simNode) { to.onHint(expired) })
 		}
@@ -145,7 +147,7 @@ func (n *simNode) sendRenewal(to *simNode) {
 	if n.sim.captured = append(n.sim.captured, word); len(n.sim.captured) > simCaptured {
 		n.sim.captured = n.sim.captured[1:]
 	}
-	n.sim.send(n, to, func(to *simNode) { to.onRenewal(word) })
+	n.sim.sendFrame(word)
 }
 
 // onCorrection sends the newest round again to a voter that has restarted.
@@ -183,23 +185,6 @@ func (n *simNode) requestSession(now Instant) {
 			}
 		})
 	}
-}
-
-func (n *simNode) onRenewal(word simRenewal) {
-	now, from, r := n.clock(), word.from, word.Renewal
-	n.acceptor.UseVoterSet(now, n.voters)
-	ack, refusal := n.acceptor.Renew(now, r)
-	if refusal != "" {
-		n.sim.logf("%s refuses %v round %d: %s", n.name, r.Session, r.Round, refusal)
-		if refusal == RefusedBoot {
-			c := n.acceptor.Correct(r)
-			n.sim.send(n, from, func(to *simNode) { to.onCorrection(c) })
-		}
-		return
-	}
-	n.sim.counted(n, word)
-	n.sim.logf("%s acknowledges %v round %d", n.name, r.Session, r.Round)
-	n.sim.send(n, from, func(to *simNode) { to.onAck(ack) })
 }
 
 func (n *simNode) onAck(a Ack) {
@@ -251,20 +236,17 @@ func (n *simNode) learnCommit(index int) {
 // applyNext is called once for each committed entry. A stop can put these calls in
 // another order, but they are all the same.
 func (n *simNode) applyNext() {
-	now, e := n.clock(), n.log[n.state.index]
-	longest := n.state.longest
-	opened, closed := n.state.apply(e)
-	for _, s := range closed {
-		n.acceptor.Closed(now, s)
+	e := n.log[n.state.index]
+	news := simNews{length: e.length, longest: n.state.longest}
+	news.opened, news.closed = n.state.apply(e)
+	news.changed, news.longest = news.longest != n.state.longest, n.state.longest
+	opened := news.opened
+	for _, s := range news.closed {
 		if n.holder != nil && n.holder.Session() == s {
 			n.clean()
 		}
 	}
-	if n.state.longest != longest {
-		n.acceptor.SetLongest(now, n.state.longest)
-	}
 	if opened.Number != 0 {
-		n.acceptor.Opened(now, opened, e.length)
 		if sent, mine := n.requests[e.attempt]; mine && opened.Node == n.name {
 			n.begin(opened, sent, e.length)
 		}
@@ -272,9 +254,9 @@ func (n *simNode) applyNext() {
 	// The log on disk may have an end that never gets committed; an entry of a newer term
 	// shows that everything before it which was is applied.
 	if (n.state.index >= n.onDisk || e.term > n.lastTerm) && !n.caughtUp {
-		n.caughtUp = true
-		n.acceptor.CaughtUp(now)
+		n.caughtUp, news.caughtUp = true, true
 	}
+	n.tell(news)
 	if n.holder != nil {
 		n.activate()
 	}
@@ -315,7 +297,7 @@ func (n *simNode) trySettle() {
 	if n.settleAt == 0 || n.settles != n.state.changed {
 		n.settleAt = 0
 		for _, m := range n.sim.nodes {
-			if !m.up || m.state.changed < n.state.changed {
+			if !m.up || m.state.changed < n.state.changed || len(m.news) > 0 { // the acceptor's process too
 				return
 			}
 		}
@@ -358,18 +340,6 @@ func (n *simNode) sendQuestion(q Question, voters VoterSet) {
 			n.sim.send(n, to, func(to *simNode) { to.onQuestion(n, q) })
 		}
 	}
-}
-
-func (n *simNode) onQuestion(from *simNode, q Question) {
-	now := n.clock()
-	n.acceptor.UseVoterSet(now, n.voters)
-	e, refusal := n.acceptor.Endorse(now, q)
-	if refusal != "" {
-		n.sim.logf("%s does not endorse %v: %s", n.name, q.Session, refusal)
-		return
-	}
-	n.sim.logf("%s endorses %d about %v", n.name, q.ID.Number, q.Session)
-	n.sim.send(n, from, func(to *simNode) { to.onEndorsement(e) })
 }
 
 // onEndorsement runs in a leader, or in one that does not know yet that it is none.

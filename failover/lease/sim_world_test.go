@@ -27,6 +27,7 @@ type simProfile struct {
 	loss, dup float64
 	applyLag  time.Duration // from knowing a commit to applying it, now and then, at most
 	pause     time.Duration // between two faults, at most
+	delegate  float64       // share of acknowledged renewals after which the next are delegated
 	rest      time.Duration // from the end of a lease to the next request, at most
 	askAgain  time.Duration // a leader repeats a question after this
 	duration  time.Duration // of the faults
@@ -42,6 +43,9 @@ type simStats struct {
 	Takeovers, VoterChanges, LengthChanges       int
 	Elections, Restarts, Stalls, Cuts, Histories int
 	Replays, Corrections                         int
+	Freezes, Delegated, Recalled, InHand         int // renewals in the second hand: all,
+	InHandStopped, InHandFrozen                  int // those that a process slept through,
+	InHandSuspended                              int // and those refused because the voters changed
 }
 
 // simRenewal is a renewal on its way to one voter.
@@ -100,6 +104,7 @@ type sim struct {
 	closed    map[Session]bool
 	captured  []simRenewal
 	few       bool                  // one to three vote
+	flaw      flaw                  // of every second hand
 	acked     map[simCounted]uint64 // the newest round
 
 	stats     simStats
@@ -142,6 +147,7 @@ func (s *sim) drawProfile() simProfile {
 		dup:      pick(s, 0, 0.1, 0.5),
 		applyLag: pick(s, l/100, l/10, l, 3*l),
 		pause:    pick(s, l/5, l, 3*l),
+		delegate: pick(s, 0, 0.3, 1),
 		rest:     pick(s, 0, l, 6*l),
 		askAgain: pick(s, 0, l/10, l/2, 4*l),
 		duration: 30 * l,
@@ -267,6 +273,11 @@ func (s *sim) send(from, to *simNode, do func(*simNode)) {
 		s.post(to, s.upTo(s.profile.delay/10), do)
 		return
 	}
+	s.carry(from, to, func(delay time.Duration) { s.post(to, delay, do) })
+}
+
+// carry delivers once, twice or not at all, after a delay.
+func (s *sim) carry(from, to *simNode, deliver func(delay time.Duration)) {
 	copies := 1
 	if s.chance(s.profile.dup) {
 		copies = 2
@@ -281,8 +292,18 @@ func (s *sim) send(from, to *simNode, do func(*simNode)) {
 		if s.chance(s.profile.slow) {
 			delay = s.upTo(s.profile.length * 3 / 2)
 		}
-		s.post(to, delay, do)
+		deliver(delay)
 	}
+}
+
+// sendFrame sends a renewal: it comes to the second hand first, even where the process is stopped.
+func (s *sim) sendFrame(word simRenewal) {
+	to := word.to
+	if word.from == to { // no device, no second hand
+		s.post(to, s.upTo(s.profile.delay/10), func(to *simNode) { to.onRenewal(word) })
+		return
+	}
+	s.carry(word.from, to, func(delay time.Duration) { s.after(-1, delay, func() { to.onFrame(word) }) })
 }
 
 func (s *sim) post(to *simNode, delay time.Duration, do func(*simNode)) {

@@ -10,7 +10,7 @@
  * Repeated ones: they only repeat a promise or an answer that is already counted.
  *
  * Parameters (-D): NS sessions, NR open rounds per session, L, RESTARTS, CHANGES, CHAIN.
- * -DNO_RULE_x removes rule x.
+ * -DNO_RULE_x removes rule x. -DHAND: a voter delegates to a program in the kernel; then NS is 1.
  */
 
 #ifndef NS
@@ -85,7 +85,7 @@ bit revoked[NS * NV];
 byte pr[NS * NV];	/* what is left of the promise */
 byte silent[NV];	/* what is left of the silence after a restart */
 byte young[NV];		/* until its voter set is P old */
-byte cfg[NV];		/* its voter set */
+byte cfg[NV];		/* its voter set, the latest in its log */
 byte restarts = RESTARTS;
 
 byte lcfg;		/* the leader's voter set, the latest in its log */
@@ -153,6 +153,8 @@ byte qend;		/* voters that have endorsed */
 
 /* -- the voters -- */
 
+#include "hand.pml"
+
 /* Rule 1: the opening is the first promise. */
 #ifdef NO_RULE_first_promise
 #define PFIRST 0
@@ -174,7 +176,7 @@ byte qend;		/* voters that have endorsed */
 #else
 #define SAME_ACK(v, c) (cfg[v] == c)
 #endif
-#define MAY_ACK(s, v, c) (known[s * NV + v] && !revoked[s * NV + v] && !SILENT_ACK(v) && HAS(SET(cfg[v]), v) && SAME_ACK(v, c))
+#define MAY_ACK(s, v, c) (known[s * NV + v] && !revoked[s * NV + v] && !SILENT_ACK(v) && HAS(SET(cfg[v]), v) && SAME_ACK(v, c) && SURE(v) && TAKEN_BACK(v))
 #define ACK(s, r, v) \
 	:: d_step { on[s * NR + r] && !HAS(acks[s * NR + r], v) && MAY_ACK(s, v, rcfg[s * NR + r]) -> \
 		printf("  voter %d acknowledges the round of %c (slot %d) and promises %d ticks\n", v, S(s), r, P); \
@@ -201,7 +203,7 @@ byte qend;		/* voters that have endorsed */
 #else
 #define REVOKE(i) revoked[i] = 1
 #endif
-#define MAY_ENDORSE(s, v, c) (known[s * NV + v] && !SILENT_END(v) && !YOUNG(v) && pr[s * NV + v] == 0 && HAS(SET(cfg[v]), v) && SAME_END(v, c))
+#define MAY_ENDORSE(s, v, c) (known[s * NV + v] && !SILENT_END(v) && !YOUNG(v) && pr[s * NV + v] == 0 && HAS(SET(cfg[v]), v) && SAME_END(v, c) && SURE(v) && TAKEN_BACK_END(v))
 #define ENDORSE(s, v) \
 	:: d_step { asked && qs == s && !HAS(qend, v) && MAY_ENDORSE(s, v, qcfg) -> \
 		printf("  voter %d endorses that %c has expired\n", v, S(s)); \
@@ -238,13 +240,13 @@ byte qend;		/* voters that have endorsed */
 #define RESTART(v) \
 	:: d_step { restarts > 0 -> \
 		printf("  voter %d restarts and has forgotten its promises\n", v); \
-		restarts--; silent[v] = P; FORGET(v) }
+		restarts--; silent[v] = P; HAND_ENDS(v) FORGET(v) }
 
 /* -- the voter set -- */
 
 #define APPEND(v) \
 	:: d_step { cfg[v] < lcfg -> \
-		cfg[v] = cfg[v] + 1; young[v] = P; \
+		cfg[v] = cfg[v] + 1; APPENDED(v); \
 		printf("  voter %d has voter set %d in its log\n", v, cfg[v]) }
 
 #if NV == 3
@@ -303,7 +305,7 @@ byte qend;		/* voters that have endorsed */
 #else
 #define OWN_CLOCK(s) DEC(dl[s]); OLDER(s * NR); OLDER(s * NR + 1)
 #endif
-#define VOTER_CLOCK(v) DEC(silent[v]); DEC(young[v])
+#define VOTER_CLOCK(v) DEC(silent[v]); DEC(young[v]); HAND_CLOCK(v)
 
 /*
  * By rule 3 nothing can come of a session whose lease is over, so it is forgotten and its
@@ -316,7 +318,7 @@ inline bury(s)
 	:: st[s] != NONE && dl[s] == 0 ->
 		st[s] = NONE; closed[s] = 0; bel[s] = 0;
 		for (i : s * NR .. s * NR + NR - 1) { on[i] = 0; age[i] = 0; rcfg[i] = 0; acks[i] = 0 }
-		for (i : s * NV .. s * NV + NV - 1) { known[i] = 0; revoked[i] = 0; pr[i] = 0 }
+		for (i : s * NV .. s * NV + NV - 1) { known[i] = 0; revoked[i] = 0; pr[i] = 0; HAND_BURIED(i) }
 		i = 0;
 		if :: asked && qs == s -> CLEAR :: else fi
 	:: else
@@ -365,7 +367,8 @@ inline voters_clocks()
 	if :: ALIVE(s) && WON(acks[s * NR + r], SET(rcfg[s * NR + r])) -> COUNTED(s, r) :: else fi
 #define COUNT_LATER(s, r)
 /* A round that cannot move the deadline is not worth a state. */
-#define BEGIN(s, r, c) BEGIN_AT(s, r, c, 0) BEGIN_AT(s, r, c, 1) BEGIN_AT(s, r, c, 2) FOURTH_BEGIN(s, r, c)
+#define BEGIN(s, r, c) BEGIN_AT(s, r, c, 0) BEGIN_AT(s, r, c, 1) BEGIN_AT(s, r, c, 2) FOURTH_BEGIN(s, r, c) \
+	BEGIN_HAND(s, r, c, 0) BEGIN_HAND(s, r, c, 1) BEGIN_HAND(s, r, c, 2)
 #define BEGIN_AT(s, r, c, v) \
 	:: d_step { ALIVE(s) && dl[s] < L && (c) <= lcfg && MAY_ACK(s, v, c) -> \
 		printf("  %c begins a round by set %d (slot %d), which voter %d acknowledges and promises %d ticks\n", S(s), c, r, v, P); \
@@ -419,7 +422,7 @@ inline voters_clocks()
 #endif
 #define OF_SESSION(s) OPENING(s) ROUNDS(s) \
 	QUESTION(s) EACH_VOTER_OF(s, ENDORSE) CLOSE(s) PLACE(s) \
-	EACH_VOTER_OF(s, FORGE_ACK) EACH_VOTER_OF(s, FORGE_END)
+	EACH_VOTER_OF(s, FORGE_ACK) EACH_VOTER_OF(s, FORGE_END) OTHER_HANDS(s)
 
 active proctype protocol()
 {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Explores lease.pml with spin: the whole protocol must have no error in a complete search,
+# Explores lease.pml (with hand.pml) with spin: the whole protocol must have no error in a complete search,
 # and each rule left out must have one, whose shortest schedule is kept. `make model` calls it.
 #
 #   run.sh            everything
@@ -19,7 +19,10 @@ two-changes|1 session, a restart, changes 3 to 2 to 1|-DNS=1 -DCHANGES=2 -DRESTA
 two-rounds|1 session with 2 open rounds, a restart, a change|-DNS=1 -DNR=2 -DCHANGES=1 -DRESTARTS=1 -DBURY -DEAGER
 grow|1 session, a restart, a change 3 to 4|-DNS=1 -DCHAIN=REPLACE -DCHANGES=1 -DRESTARTS=1 -DBURY -DEAGER
 replace|1 session, changes 3 to 4 to other 3|-DNS=1 -DCHAIN=REPLACE -DCHANGES=2 -DRESTARTS=0 -DBURY -DEAGER
-two-sessions|2 sessions, a restart, a change 3 to 2|-DNS=2 -DCHANGES=1 -DRESTARTS=1 -DBURY -DEAGER'
+two-sessions|2 sessions, a restart, a change 3 to 2|-DNS=2 -DCHANGES=1 -DRESTARTS=1 -DBURY -DEAGER
+hands|1 session, promises in two hands, every step, a restart|-DHAND -DNS=1 -DCHANGES=0 -DRESTARTS=1
+hands-one-change|the same with a change 3 to 2|-DHAND -DNS=1 -DCHANGES=1 -DRESTARTS=1 -DBURY -DEAGER
+hands-two-changes|the same with changes 3 to 2 to 1, no restart|-DHAND -DNS=1 -DCHANGES=2 -DRESTARTS=0 -DBURY -DEAGER'
 
 one='-DNS=1 -DCHANGES=0 -DRESTARTS=0'
 restart='-DNS=1 -DCHANGES=0 -DRESTARTS=1'
@@ -42,14 +45,19 @@ config_age|$changes
 config_endorse|$changes
 config_leader|$changes
 revocation@two-sessions|-DNS=2 -DCHANGES=0 -DRESTARTS=0 -DBURY -DEAGER
-silence_ack@two-sessions|-DNS=2 -DCHANGES=0 -DRESTARTS=1 -DBURY -DEAGER"
+silence_ack@two-sessions|-DNS=2 -DCHANGES=0 -DRESTARTS=1 -DBURY -DEAGER
+hand_recall|-DHAND $one -DBURY -DEAGER
+hand_goes_on|-DHAND $one -DBURY -DEAGER
+hand_until|-DHAND $one -DBURY -DEAGER
+hand_process|-DHAND $restart -DBURY -DEAGER
+hand_voters|-DHAND $changes -DBURY"
 
 # build NAME CFLAGS PARAMETERS...: makes $work/NAME/pan
 build() {
 	dir=$work/$1 cflags=$2
 	shift 2
 	mkdir "$dir"
-	cp "$here/lease.pml" "$dir"
+	cp "$here/lease.pml" "$here/hand.pml" "$dir"
 	(cd "$dir" && spin -a "$@" lease.pml >spin.out 2>&1) || { cat "$dir/spin.out"; exit 1; }
 	(cd "$dir" && cc -O2 -w -DSAFETY -DNOREDUCE "-DMEMLIM=$memory_mb" $cflags -o pan pan.c)
 }

@@ -56,6 +56,10 @@ func inPlane(name, rule, test string) bug {
 	return bug{"plane-" + name, rule, []catcher{{"failover/plane", test, fails}}}
 }
 
+func inVoter(name, rule, test string) bug {
+	return bug{"shell-" + name, rule, []catcher{{"failover/lease/shell", test, fails}}}
+}
+
 func inDoors(name, rule, test string) bug {
 	return bug{"membership-door-" + name, rule, []catcher{{"membership", test, fails}}}
 }
@@ -102,6 +106,18 @@ var catalogue = []bug{
 	lease("caught-up", "4: silence until caught up"),
 	lease("config-age", "4: age of the voter set", leaseSearch()),
 	lease("config-index", "4, 5: a set that comes back is new"),
+	lease("hand-begins", "a promise in another hand: it begins with what was promised", leaseSearch()),
+	lease("hand-round", "a promise in another hand: round and time of sending are taken back", leaseSearch()),
+	lease("hand-until", "a promise in another hand: its end is taken back", leaseSearch()),
+	inVoter("hand-question", "a promise in another hand: taken back before a question is answered", "^TestTakenBackBeforeAQuestion$"),
+	inVoter("hand-goes-on", "a promise in another hand: a recall ends it", "^TestTakenBackBeforeAQuestion$"),
+	inVoter("hand-progress", "a promise in another hand: what was promised is noted", "^TestTakenBackBefore"),
+	inVoter("hand-voters", "a promise in another hand: taken back before the voters change", "^TestWhatChangesTakesAllBack$"),
+	inVoter("hand-state", "a promise in another hand: taken back before sessions or lengths change", "^TestWhatChangesTakesAllBack$"),
+	inVoter("hand-mark", "a promise in another hand: marked before the voters are looked at", "^TestMarkedBeforeTheLook$"),
+	inVoter("hand-lost", "a promise in another hand: a voter that cannot take one back is silent for ever", "^TestWhatCannotBeTakenBack$"),
+	inVoter("hand-stop", "a promise in another hand: a voter that stops takes all back", "^TestStopTakesAllBack$"),
+	inVoter("dated-early", "1, 4: what the log says is dated after it was read", "^TestDatedAfterTheLook$"),
 	{"membership-pipeline", "a refusal ends the pipeline that Raft no longer reads", []catcher{{"membership", "^TestAPipelineEndsWithItsFirstRefusal$", fails}}},
 	{"membership-read-replicas", "reads: a majority of the voters, and of nobody else", []catcher{{"membership", "^TestAReadIsConfirmedByAMajorityOfVoters$", fails}}},
 	{"membership-read-deposed", "reads: a node that is in another term confirms nothing", []catcher{{"membership", "^TestADeposedLeaderConfirmsNothing$", fails}}},

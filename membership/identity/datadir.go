@@ -22,6 +22,7 @@ const (
 	fileGossipKey = "gossip.key"
 	fileKeys      = "keys.json" // from the first renewal on; then it counts
 	fileLock      = "lock"
+	filePlaneLock = "plane.lock" // from the first start on
 	fileSocket    = "havip.sock"
 	dirRaft       = "raft"
 

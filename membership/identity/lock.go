@@ -21,8 +21,10 @@ const pidBytesMax = 16
 //
 // The lock is the kernel's (flock) on the file `lock`; the number in the file is only for
 // the error message. The file stays: removing it would let two processes lock two files.
-func Lock(dir string) (release func(), err error) {
-	path := filepath.Join(dir, fileLock)
+func Lock(dir string) (release func(), err error) { return lock(dir, fileLock) }
+
+func lock(dir, name string) (release func(), err error) {
+	path := filepath.Join(dir, name)
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, modeSecret)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s does not exist", ErrNoState, dir)
@@ -47,6 +49,10 @@ func Lock(dir string) (release func(), err error) {
 		_ = file.Close()     // ends the lock
 	}, nil
 }
+
+// LockPlane takes the data directory for the lease plane of this process, beside an agent's Lock and in the same way:
+// no two processes promise in one voter's name.
+func LockPlane(dir string) (release func(), err error) { return lock(dir, filePlaneLock) }
 
 // flock takes the lock without waiting, repeating only what a signal interrupted.
 func flock(file *os.File) error {

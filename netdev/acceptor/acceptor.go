@@ -21,8 +21,11 @@ import (
 // DelegationsMax is how many sessions can be delegated at once: lease.NodesMax, one for each node.
 const DelegationsMax = 1024
 
-// ErrFull is returned by Grant beyond DelegationsMax.
-var ErrFull = errors.New("acceptor: full")
+// Errors of Grant: beyond DelegationsMax; of a session that has not been recalled.
+var (
+	ErrFull    = errors.New("acceptor: full")
+	ErrGranted = errors.New("it is delegated already")
+)
 
 // Delegation is the right to acknowledge renewals of one session (lease.Delegation), and how its holder speaks.
 // Instants are in nanoseconds.
@@ -134,10 +137,15 @@ func NewPage() (*os.File, error) {
 }
 
 // Grant delegates a session. The one before of the same session has been recalled.
+//
+// It is stored before it counts. The kernel gives the place of a deleted entry to the next new one at once and fills
+// that without its lock, while a frame that was looked up before the recall may still be at it: it would find a
+// delegation that is half the old one and half the new one, and what it promised by that would be overwritten. So
+// granted is set by a second update, which takes the entry's lock.
 func (a *Acceptor) Grant(d Delegation) error {
 	peer := d.Channel.Peer.As16()
 	v := acceptorDelegation{
-		Granted: 1, Suspended: uint64(d.Suspended), Invite: wire(d.Channel.Invitation), Session: wire(d.Session), Length: wire(uint64(d.Length)),
+		Suspended: uint64(d.Suspended), Invite: wire(d.Channel.Invitation), Session: wire(d.Session), Length: wire(uint64(d.Length)),
 		Config: wire(d.Config), Boot: wire(d.Boot), KeyIn: d.Channel.Request, KeyOut: d.Channel.Answer,
 		Promise: uint64(d.Promise), Round: d.Round, Sent: d.Sent, Heard: d.Heard, Until: d.Until,
 	}
@@ -145,16 +153,18 @@ func (a *Acceptor) Grant(d Delegation) error {
 	channel := wire(d.Channel.Number)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if before, known := a.granted[d.Session]; known && before != channel {
-		_ = a.objects.Delegations.Delete(before) // recalled: nothing is lost
-		delete(a.granted, d.Session)
+	if _, known := a.granted[d.Session]; known {
+		return fmt.Errorf("acceptor: delegate session %d: %w", d.Session, ErrGranted)
 	}
-	if _, known := a.granted[d.Session]; !known && len(a.granted) >= DelegationsMax {
+	if len(a.granted) >= DelegationsMax {
 		return fmt.Errorf("%w: %d sessions", ErrFull, DelegationsMax)
 	}
-	// In place and under the entry's lock, if it is there: a frame that is looked at now finds it whole.
-	if err := a.objects.Delegations.Update(channel, &v, ebpf.UpdateLock); err != nil {
+	if err := a.objects.Delegations.Update(channel, &v, ebpf.UpdateNoExist); err != nil {
 		return fmt.Errorf("acceptor: delegate session %d: %w", d.Session, err)
+	}
+	v.Granted = 1
+	if err := a.objects.Delegations.Update(channel, &v, ebpf.UpdateExist|ebpf.UpdateLock); err != nil {
+		return errors.Join(fmt.Errorf("acceptor: delegate session %d: %w", d.Session, err), a.objects.Delegations.Delete(channel))
 	}
 	a.granted[d.Session] = channel
 	return nil

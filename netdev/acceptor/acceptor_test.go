@@ -132,49 +132,6 @@ func TestSuspended(t *testing.T) {
 	again.Close()
 }
 
-// After a recall nothing is promised, and all that was promised before is in what it returns.
-func TestRecallWhileFramesCome(t *testing.T) {
-	b := newBed(t)
-	d := delegation()
-	d.Sent = 0
-	var tried, answered atomic.Uint64 // the newest round of each
-	stop, done := make(chan struct{}), make(chan struct{})
-	defer func() { close(stop); <-done }()
-	go func() {
-		defer close(done)
-		for round := uint64(101); ; round++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			if verdict, _, err := b.Try(d.renewal(port, round, int64(round))); err == nil && verdict == VerdictRedirect {
-				answered.Store(round)
-			}
-			tried.Store(round)
-		}
-	}()
-	past := func(of *atomic.Uint64, n uint64) {
-		for was := of.Load(); of.Load() < was+n; {
-			time.Sleep(10 * time.Microsecond)
-		}
-	}
-	granted := d
-	for range 200 {
-		b.grant(granted)
-		past(&answered, 1)
-		p, known, err := b.Recall(7)
-		if err != nil || !known {
-			t.Fatalf("%t, %v", known, err)
-		}
-		past(&tried, 2) // the one that was under way has come to its end
-		if last := answered.Load(); last != p.Round {
-			t.Fatalf("round %d was answered, and %d returned", last, p.Round)
-		}
-		granted.Progress = Progress{Round: p.Round, Sent: p.Sent, Heard: p.Heard, Until: p.Until}
-	}
-}
-
 // A session that comes by another channel has one delegation, and a recall ends it.
 func TestAnotherChannel(t *testing.T) {
 	b := newBed(t)

@@ -41,10 +41,10 @@ func NewVoter(cfg Config) *Voter {
 	}
 }
 
-// prepare brings the acceptor up to date; call it with mu held, before each use. The
-// clock is read after the message has come, as the lease package demands.
+// prepare brings the acceptor up to date; call it with mu held, before each use. The clock is read after the
+// message has come and after the log was looked at, as the lease package demands: a voter set is not older, and
+// a first promise not earlier, than what was seen.
 func (v *Voter) prepare() lease.Instant {
-	now := v.cfg.Clock()
 	if v.cfg.Delegate != nil {
 		v.mark = v.cfg.Delegate.Mark()
 	}
@@ -53,6 +53,7 @@ func (v *Voter) prepare() lease.Instant {
 	if s != v.fed || set.ID != v.set.ID || set.Index != v.set.Index {
 		back = v.recallAll() // before anything changes by which the acceptor would answer otherwise
 	}
+	now := v.cfg.Clock()
 	v.set = set
 	v.acceptor.UseVoterSet(now, set)
 	if caughtUp {
@@ -98,6 +99,8 @@ func (v *Voter) Renewal(r lease.Renewal) {
 		v.refusals[refusal]++
 	} else {
 		v.granted++
+	}
+	if refusal == "" || refusal == lease.RefusedStale { // a copy of an old one does not keep the next from the kernel
 		v.delegate(now, r.Session, r.Length)
 	}
 	ended := refusal != "" && closed(v.fed, r.Session)
@@ -170,26 +173,33 @@ func (v *Voter) Run(ctx context.Context) {
 		case <-watch:
 		case <-timer.C:
 		}
-		v.mu.Lock()
-		now := v.prepare()
-		v.lookAll()
-		expired := v.acceptor.Expired(now)
-		next, waiting := v.acceptor.NextExpiry(now)
-		again := v.fed.Cluster.LeaseMax / 10
-		v.mu.Unlock()
+		expired, pause := v.expired()
 		for some := range slices.Chunk(expired, wire.MaxHints) {
 			v.cfg.Mail.SendLeader(wire.Message{Hint: some})
 		}
 		v.tellVoters(expired)
-		pause := idlePause
-		if waiting {
-			pause = min(pause, max(next.Sub(now), 0))
-		}
-		if len(expired) > 0 {
-			pause = min(pause, max(again, time.Millisecond))
-		}
 		timer.Reset(pause)
 	}
+}
+
+// expired returns the sessions whose promise has run out here, in either hand, and after how long to look again.
+// A voter that is silent could not endorse, so it gives no hint.
+func (v *Voter) expired() (found []lease.Session, pause time.Duration) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	now := v.prepare()
+	if v.lost {
+		return nil, idlePause
+	}
+	v.lookAll()
+	found, pause = v.acceptor.Expired(now), idlePause
+	if next, waiting := v.acceptor.NextExpiry(now); waiting {
+		pause = min(pause, max(next.Sub(now), 0))
+	}
+	if len(found) > 0 {
+		pause = min(pause, max(v.fed.Cluster.LeaseMax/10, time.Millisecond))
+	}
+	return found, pause
 }
 
 // Promised returns for how long this node's own promise to a session still runs.
