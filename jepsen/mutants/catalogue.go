@@ -118,6 +118,7 @@ var catalogue = []bug{
 	inVoter("hand-lost", "a promise in another hand: a voter that cannot take one back is silent for ever", "^TestWhatCannotBeTakenBack$"),
 	inVoter("hand-stop", "a promise in another hand: a voter that stops takes all back", "^TestStopTakesAllBack$"),
 	inVoter("dated-early", "1, 4: what the log says is dated after it was read", "^TestDatedAfterTheLook$"),
+	{"guard-one-plane", "3: one process at a time promises in a voter's name", []catcher{{"agent/guard", "^TestOneLeasePlane$", fails}}},
 	{"membership-pipeline", "a refusal ends the pipeline that Raft no longer reads", []catcher{{"membership", "^TestAPipelineEndsWithItsFirstRefusal$", fails}}},
 	{"membership-read-replicas", "reads: a majority of the voters, and of nobody else", []catcher{{"membership", "^TestAReadIsConfirmedByAMajorityOfVoters$", fails}}},
 	{"membership-read-deposed", "reads: a node that is in another term confirms nothing", []catcher{{"membership", "^TestADeposedLeaderConfirmsNothing$", fails}}},
