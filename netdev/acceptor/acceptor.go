@@ -21,6 +21,9 @@ import (
 // DelegationsMax is how many sessions can be delegated at once: lease.NodesMax, one for each node.
 const DelegationsMax = 1024
 
+// recallTries is how often the kernel is asked for a recall: it may have no memory for the frame.
+const recallTries = 3
+
 // Errors of Grant: beyond DelegationsMax; of a session that has not been recalled.
 var (
 	ErrFull    = errors.New("acceptor: full")
@@ -181,7 +184,13 @@ func (a *Acceptor) Recall(session uint64) (Progress, bool, error) {
 	}
 	var in [recallBytes]byte
 	binary.NativeEndian.PutUint64(in[ethernetBytes:], channel)
-	found, err := a.objects.Recall.Run(&ebpf.RunOptions{Data: in[:]})
+	var found uint32
+	err := error(nil)
+	for range recallTries {
+		if found, err = a.objects.Recall.Run(&ebpf.RunOptions{Data: in[:]}); err == nil {
+			break
+		}
+	}
 	if err == nil && found != 1 {
 		err = errors.New("it has gone")
 	}

@@ -64,7 +64,8 @@ func TestNothingIsLostBetweenTwoHands(t *testing.T) {
 		}
 	}()
 	var acked, recalls uint64
-	for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); recalls++ {
+	start := time.Now() // on a busy host the two may not be on two cores for long
+	for ; time.Since(start) < 300*time.Millisecond || acked == 0 && time.Since(start) < 40*time.Second; recalls++ {
 		if err := a.Grant(d); err != nil {
 			t.Fatal(err)
 		}
