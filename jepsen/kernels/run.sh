@@ -45,7 +45,7 @@ initramfs() {
 	ln -s /bin/busybox "$root/sbin/modprobe"
 	install -m 0755 "$here/init" "$root/init"
 	cp -r netdev/fence/testdata "$root/testdata"
-	cp "$bin/havip-cluster" "$bin/fence.test" "$bin/lease.test" "$bin/shell.test" "$root/"
+	cp "$bin/havip-cluster" "$bin/fence.test" "$bin/lease.test" "$bin/shell.test" "$bin/acceptor.test" "$root/"
 	echo "${FENCE_ARGS:-}" >"$root/fence.args"
 	(cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$bin/initramfs-$1"
 }
@@ -58,7 +58,7 @@ boot() {
 	sed -i 's/\r//g' "$bin/$1.log"
 }
 
-for t in fence:./netdev/fence lease:./failover/lease shell:./failover/lease/shell; do
+for t in fence:./netdev/fence lease:./failover/lease shell:./failover/lease/shell acceptor:./netdev/acceptor; do
 	CGO_ENABLED=0 go test -c -o "$bin/${t%%:*}.test" "${t#*:}"
 done
 CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$bin/havip-cluster" ./cmd/havip-cluster
@@ -73,6 +73,6 @@ for version in ${*:-5.10 6.1 6.12}; do
 	echo "skipped for the kernel's age: $(grep -c '^SEEN SKIP' "$bin/$version.log" || true) tests"
 	grep -E '^RESULT ' "$bin/$version.log" || true
 	grep -q '^DONE' "$bin/$version.log" || { echo "the guest did not come to its end"; failed=1; }
-	! grep -qE '^RESULT (fence|lease|shell) exit [1-9]' "$bin/$version.log" || failed=1
+	! grep -qE '^RESULT (fence|lease|shell|acceptor) exit [1-9]' "$bin/$version.log" || failed=1
 done
 exit $failed

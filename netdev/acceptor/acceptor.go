@@ -76,6 +76,9 @@ func Open(page *os.File, port uint16) (_ *Acceptor, err error) {
 	if err := boottime.OfMachine(); err != nil {
 		return nil, fmt.Errorf("acceptor: %w", err)
 	}
+	if err := possible(); err != nil { // before the program is loaded: that fails too, and says less
+		return nil, err
+	}
 	fd, err := unix.FcntlInt(page.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
@@ -94,9 +97,6 @@ func Open(page *os.File, port uint16) (_ *Acceptor, err error) {
 			a.Close()
 		}
 	}()
-	if err := a.devices.possible(); err != nil {
-		return nil, err
-	}
 	if err := a.prove(port); err != nil {
 		return nil, fmt.Errorf("acceptor: not proved: %w", err)
 	}

@@ -29,7 +29,7 @@ type devices struct {
 }
 
 // possible reports why the program can be on no device of this kernel.
-func (d *devices) possible() error {
+func possible() error {
 	if _, err := link.QueryPrograms(link.QueryOptions{Target: loopback, Attach: ebpf.AttachTCXIngress}); err != nil {
 		return fmt.Errorf("acceptor: TCX, which needs Linux 6.6: %w", err)
 	}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"havip-cluster/testbed/labtest"
 )
 
 // variant is a kind of fence under test. Every shared test runs on all.
@@ -107,17 +109,7 @@ func (w *world) kernelHas() {
 // haveTCX reports whether this kernel is new enough for TCX.
 func haveTCX() bool { return kernelFrom([2]int{6, 6}) }
 
-func kernelFrom(need [2]int) bool {
-	var name unix.Utsname
-	var have [2]int
-	if err := unix.Uname(&name); err != nil {
-		panic(err)
-	}
-	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &have[0], &have[1]); err != nil {
-		panic(err)
-	}
-	return have[0] > need[0] || have[0] == need[0] && have[1] >= need[1]
-}
+func kernelFrom(need [2]int) bool { return labtest.KernelFrom(need[0], need[1]) }
 
 // atOnce calls f n times at the same time, each on a thread in this world's namespaces.
 func (w *world) atOnce(n int, f func() error) error {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 // Patience for a question to be answered. The kernel repeats an ARP request after one second, so
@@ -85,4 +86,17 @@ func Try[T any](t *testing.T, f func() (T, error)) T {
 	v, err := f()
 	Must(t, err)
 	return v
+}
+
+// KernelFrom reports whether this kernel is of that version, or newer.
+func KernelFrom(major, minor int) bool {
+	var name unix.Utsname
+	var have [2]int
+	if err := unix.Uname(&name); err != nil {
+		panic(err)
+	}
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &have[0], &have[1]); err != nil {
+		panic(err)
+	}
+	return have[0] > major || have[0] == major && have[1] >= minor
 }
