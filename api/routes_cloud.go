@@ -251,7 +251,7 @@ func takenOver(st *fsm.State, step provider.Step) (fsm.Body, error) {
 // followedByCloud commits a change of a HAVIP's EIP, and has the cloud follow it if it was done.
 func (s *Server) followedByCloud(ctx context.Context, key, id string, change func(v fsm.HAVIP) fsm.Body) (fsm.Result, error) {
 	var was netip.Addr
-	res, err := s.commit(ctx, key, onHAVIP(id, func(v fsm.HAVIP) (fsm.Body, error) {
+	res, err := s.commit(ctx, key, onHAVIP(ctx, key, id, func(v fsm.HAVIP) (fsm.Body, error) {
 		was = v.EIP
 		return change(v), nil
 	}))

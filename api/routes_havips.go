@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/http"
@@ -128,7 +129,7 @@ func (s *Server) havipRoutes() {
 		enabled := word == "enable"
 		write(s, http.MethodPost, "/v1/havips/{id}/"+word, word+"-havip", "Let a HAVIP be owned, or by nobody",
 			func(ctx context.Context, in *havipChange) (fsm.Result, error) {
-				return s.commit(ctx, in.Key.Key, onHAVIP(in.ID, func(v fsm.HAVIP) (fsm.Body, error) {
+				return s.commit(ctx, in.Key.Key, onHAVIP(ctx, in.Key.Key, in.ID, func(v fsm.HAVIP) (fsm.Body, error) {
 					return fsm.UpdateHAVIP{ID: v.ID, Change: Change{Enabled: &enabled}}, nil
 				}))
 			}, showHAVIP)
@@ -149,9 +150,16 @@ func showHAVIP[I any](st *fsm.State, _ *I, res fsm.Result) (HAVIP, error) {
 
 // onHAVIP finds a HAVIP by id or name and makes its change. A change that is already so
 // returns errNothing.
-func onHAVIP(name string, change func(v fsm.HAVIP) (fsm.Body, error)) prepare {
+//
+// A repeat, by the request's key, may name what the first attempt has renamed: then it is what that was about.
+func onHAVIP(ctx context.Context, key, name string, change func(v fsm.HAVIP) (fsm.Body, error)) prepare {
 	return func(st *fsm.State) (fsm.Body, error) {
 		v, refusal := st.HAVIPNamed(name)
+		if refusal != nil && refusal.Code == fsm.CodeNotFound {
+			if first, other := st.HAVIPNamed(st.AnsweredObject(key, who(ctx))); other == nil {
+				v, refusal = first, nil
+			}
+		}
 		if refusal != nil {
 			return nil, refusal
 		}
@@ -277,7 +285,7 @@ func parseEIP(text string) (netip.Addr, error) {
 
 func (s *Server) updateHAVIP(ctx context.Context, in *havipBody[HAVIPChange]) (fsm.Result, error) {
 	b := in.Body
-	return s.commitList(ctx, in.Key.Key, onHAVIP(in.ID, func(v fsm.HAVIP) (fsm.Body, error) {
+	return s.commitList(ctx, in.Key.Key, onHAVIP(ctx, in.Key.Key, in.ID, func(v fsm.HAVIP) (fsm.Body, error) {
 		cmd := fsm.UpdateHAVIP{ID: v.ID, Name: b.Name, Bans: b.Bans, Change: b.Change, Evict: b.Evict, Force: b.Force}
 		if b.Range != nil {
 			r := b.Range.fsm()
@@ -298,7 +306,9 @@ func (s *Server) deleteHAVIP(ctx context.Context, in *havipDelete) (fsm.Result, 
 			return fsm.DeleteHAVIP{ID: v.ID, Force: in.Force || in.Release}, nil
 		}
 		if in.Key.Key != "" && refusal.Code == fsm.CodeNotFound {
-			return fsm.DeleteHAVIP{ID: in.ID, Force: in.Force || in.Release}, nil // a repeat; the log knows its first answer
+			// A repeat, by a name that the first attempt has ended: the log knows its answer by the id.
+			id := cmp.Or(st.AnsweredObject(in.Key.Key, who(ctx)), in.ID)
+			return fsm.DeleteHAVIP{ID: id, Force: in.Force || in.Release}, nil
 		}
 		return nil, refusal
 	})
@@ -326,7 +336,7 @@ func (s *Server) moveHAVIP(ctx context.Context, in *havipBody[MoveTarget]) (fsm.
 func (s *Server) changeRange(ctx context.Context, in *havipBody[RangeChange]) (fsm.Result, error) {
 	b := in.Body
 	b.Add, b.Remove = s.named(b.Add), s.named(b.Remove)
-	return s.commitList(ctx, in.Key.Key, onHAVIP(in.ID, func(v fsm.HAVIP) (fsm.Body, error) {
+	return s.commitList(ctx, in.Key.Key, onHAVIP(ctx, in.Key.Key, in.ID, func(v fsm.HAVIP) (fsm.Body, error) {
 		if len(v.Range.Members) == 0 && !v.Range.Limit && len(b.Add) > 0 && len(b.Remove) == 0 {
 			r := fsm.Range{Type: fsm.RangeType(b.Type), Members: b.Add, Limit: true}
 			return fsm.UpdateHAVIP{ID: v.ID, Range: &r, Evict: b.Evict}, nil
@@ -344,7 +354,7 @@ func (s *Server) changeBans(ctx context.Context, in *havipBody[BanChange]) (fsm.
 		return fsm.Result{}, fsm.Refuse(fsm.CodeParameter, "for_seconds is the time of one ban: name exactly one node or ENI to add, and none to remove")
 	}
 	id := ""
-	res, err := s.commitList(ctx, in.Key.Key, onHAVIP(in.ID, func(v fsm.HAVIP) (fsm.Body, error) {
+	res, err := s.commitList(ctx, in.Key.Key, onHAVIP(ctx, in.Key.Key, in.ID, func(v fsm.HAVIP) (fsm.Body, error) {
 		id = v.ID
 		have := func(who string) bool { return slices.Contains(v.Bans, who) }
 		switch {

@@ -229,6 +229,29 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 }
 
+// A repeat by a name that the first attempt has renamed or deleted gets the first answer. A follower that hands a
+// request on repeats it so when a leader's answer is lost: it was then told that the key was another request's.
+func TestRepeatByAName(t *testing.T) {
+	w := newWorld(t)
+	w.ask(t, 0, "POST", "/v1/havips", webBody)
+	for _, row := range []struct{ method, path, body, key string }{
+		{"PATCH", "/v1/havips/web", `{"name":"shop"}`, "rename"},
+		{"DELETE", "/v1/havips/shop", "", "delete"},
+	} {
+		for _, which := range []string{"first", "second"} {
+			if resp, answer := w.ask(t, 0, row.method, row.path, row.body, headerKey, row.key); resp.StatusCode/100 != 2 && !bytes.Contains(answer, []byte("has been deleted since")) {
+				t.Errorf("%s, the %s time: %d %s", row.key, which, resp.StatusCode, answer)
+			}
+		}
+	}
+	if resp, answer := w.ask(t, 0, "DELETE", "/v1/havips/shop?release=true", "", headerKey, "delete"); !bytes.Contains(answer, []byte("IdempotentParameterMismatch")) {
+		t.Errorf("another request under the key: %d %s", resp.StatusCode, answer)
+	}
+	if resp, answer := w.ask(t, 0, "DELETE", "/v1/havips/shop", "", headerKey, "new"); resp.StatusCode != http.StatusNotFound {
+		t.Errorf("one that is no repeat: %d %s", resp.StatusCode, answer)
+	}
+}
+
 func TestConsistency(t *testing.T) {
 	w := newWorld(t)
 	w.nodes[1].freeze(w.log.now())

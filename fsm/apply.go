@@ -107,6 +107,16 @@ func (s *State) answeredTo(c Command) (found answered, known bool) {
 	return found, known
 }
 
+// AnsweredObject is the object of what was answered under a key to a caller, nil for nobody; "": nothing was. It is for
+// a repeat of a request that named what the first one has renamed or deleted.
+func (s *State) AnsweredObject(key string, by *Caller) string {
+	if key == "" {
+		return ""
+	}
+	a, _ := s.answeredTo(Command{Key: key, Caller: by})
+	return a.Result.Object
+}
+
 func refused(index uint64, r *Refusal) Result { return Result{Index: index, Refusal: r} }
 
 // at is the same state at a later index.
