@@ -65,6 +65,38 @@ func TestTagged(t *testing.T) {
 	}
 }
 
+// No tagged frame begins a channel. So while the other has not said that it knows the channel, what is to be said goes
+// sealed: else a lost first frame would cost all renewals that follow it.
+func TestALostFirstFrame(t *testing.T) {
+	c := newCompany(t, "n-a", "n-b")
+	a, b := c.nodes["n-a"], c.nodes["n-b"]
+	c.say("n-a", "n-b", "hello")
+	c.say("n-b", "n-a", "hello")
+	b.sock.Offer()
+	c.ask("n-a", "n-b", false, fixed(1))
+	p, q := a.sock.table.now().peers[shortID("n-b")], b.sock.table.now().peers[shortID("n-a")]
+	q.mu.Lock()
+	next := q.recv.next
+	q.mu.Unlock()
+	p.mu.Lock()
+	p.send.question, p.send.asking, p.send.since = 1, p.send.pair, time.Now()
+	fresh, why := p.send.welcome(time.Now(), &header{number: 1, invite: next}, p.send.pair)
+	p.mu.Unlock()
+	if !fresh || why != "" {
+		t.Fatalf("no new channel: %t, %s", fresh, why)
+	}
+	to := c.state.Load().Nodes["n-b"]
+	tagged := func() bool { return a.sock.SendTagged(to, false, fixed(2)) == nil }
+	c.eventually("n-b hears n-a in the new channel", func() bool {
+		if !tagged() {
+			_ = a.sock.Send(to, []byte("sealed"))
+		}
+		time.Sleep(2 * time.Millisecond)
+		return b.count("n-a", "sealed")+b.count("n-a", string(fixed(2))) > 0
+	})
+	c.eventually("it goes tagged again", tagged)
+}
+
 // No message goes the other kind's way: a sealed one never begins as a fixed one does, and the offer, which a
 // program before it drops as no message, is no message here either.
 func TestKindsStayApart(t *testing.T) {
@@ -89,7 +121,7 @@ func TestMangledTaggedFrames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, b := &peer{short: 2, send: sending{pair: ab, aead: aead, channel: 5, invite: 7}}, &peer{short: 1, recv: receiving{pair: ba, aead: aead, channel: 5, invite: 7}}
+	a, b := &peer{short: 2, send: sending{pair: ab, aead: aead, channel: 5, invite: 7, begun: true}}, &peer{short: 1, recv: receiving{pair: ba, aead: aead, channel: 5, invite: 7}}
 	a.recv.offered = true
 	take := func(p *peer, x *pair, frame []byte) cause {
 		var h header
