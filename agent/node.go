@@ -169,6 +169,13 @@ func (a *node) start(ctx context.Context, config Config) error {
 		return err
 	}
 	defer unlock()
+	if parent == nil { // a guard has it for its agent
+		release, err := identity.LockPlane(dir)
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
 	if err := guard.RaisePriority(); err != nil {
 		log.Warn("this process keeps its ordinary priority: on a busy host it may renew too late", "err", err)
 	}
