@@ -236,3 +236,27 @@ func FuzzFrames(f *testing.F) {
 		}
 	})
 }
+
+// Voters that are suspended while the program is proved, as when this node's log gets a configuration, are no fault of it.
+func TestSuspendedWhileItIsProved(t *testing.T) {
+	b := newBed(t)
+	var over atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for !over.Load() {
+			atomic.AddInt64(&b.page[PageSuspended], 1)
+			time.Sleep(200 * time.Microsecond)
+		}
+	}()
+	for range 20 {
+		a, err := Open(b.file, port)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		a.Close()
+	}
+	over.Store(true)
+	<-done
+}
