@@ -23,6 +23,17 @@ func (c *company) ask(from, to string, answer bool, message []byte) {
 	})
 }
 
+// begun waits until the one knows that its channel to the other has begun.
+func (c *company) begun(from, to string) {
+	c.t.Helper()
+	c.eventually(from+" knows that its channel has begun", func() bool {
+		p := c.nodes[from].sock.table.now().peers[shortID(to)]
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.send.begun
+	})
+}
+
 // A node that offers it is sent tagged messages, and answers in the channel of who asks; one that does not is sent
 // none. After a start of either everything begins again, and nothing of before counts.
 func TestTagged(t *testing.T) {
@@ -30,6 +41,8 @@ func TestTagged(t *testing.T) {
 	a, b := c.nodes["n-a"], c.nodes["n-b"]
 	c.say("n-a", "n-b", "hello")
 	c.say("n-b", "n-a", "hello")
+	c.begun("n-a", "n-b")
+	c.begun("n-b", "n-a")
 	to := c.state.Load().Nodes
 	if err := a.sock.SendTagged(to["n-b"], false, fixed(1)); !errors.Is(err, ErrNotOffered) {
 		t.Fatalf("without an offer: %v", err)
