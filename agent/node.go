@@ -169,7 +169,7 @@ func (a *node) start(ctx context.Context, config Config) error {
 		return err
 	}
 	defer unlock()
-	if parent == nil { // then this process is the lease plane
+	if parent == nil { // a guard has it for its agent
 		release, err := identity.LockPlane(dir)
 		if err != nil {
 			return err

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"testing"
@@ -25,6 +26,21 @@ func TestMain(m *testing.M) {
 	}
 }
 
+// runsAlone fails if an agent without a guard runs beside the lease plane of a guard that stands still.
+func runsAlone(t *testing.T, dir string) {
+	t.Helper()
+	release, err := identity.LockPlane(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := Run(ctx, Options{Dir: dir}); !errors.Is(err, identity.ErrLocked) {
+		t.Errorf("beside another lease plane it ends with %v", err)
+	}
+}
+
 // TestRun: one call runs a whole node, which founds its cluster, gets a session behind a proved
 // fence, and ends with its context. It is played in a network namespace of its own.
 func TestRun(t *testing.T) {
@@ -43,6 +59,7 @@ func TestRun(t *testing.T) {
 	if err := Bootstrap(dir); err != nil {
 		t.Fatal(err)
 	}
+	runsAlone(t, dir)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)

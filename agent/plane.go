@@ -86,7 +86,11 @@ func (a *node) setApart(cfg *failover.Config) {
 }
 
 // ownPlane is what this process has of its host, where it renews and answers itself.
-func (a *node) ownPlane() api.Plane { return planeOf("agent", a.plane.Report()) }
+func (a *node) ownPlane() api.Plane {
+	out := planeOf("agent", a.plane.Report())
+	out.AcceptorRefused = "only a guard has the kernel answer, with the fence ebpf"
+	return out
+}
 
 // planeOf is what a person is told of what a process has of its host.
 func planeOf(process string, r realtime.Report) api.Plane {

@@ -51,7 +51,8 @@ type guard struct {
 	fence fence.Fence // opened at the first message; nil: none, or not yet
 	asked int         // signals to stop that came, at most 2
 
-	page *os.File // what the acceptor in the kernel shares with agent and plane; nil: there is none
+	page   *os.File // what the acceptor in the kernel shares with agent and plane; nil: there is none
+	noPage error    // why
 
 	prepared chan struct{} // closed after the first message, when the fence is open if there is one
 }

@@ -17,17 +17,16 @@ import (
 	"havip-cluster/netdev/acceptor"
 )
 
-// newPage makes the lease page in memory that a program in the kernel reads as well; nil: this host gives none.
+// newPage makes the lease page in memory that a program in the kernel reads as well; nil: this host gives none, and
+// noPage says why.
 func (g *guard) newPage() *os.File {
 	f, err := acceptor.NewPage()
 	if err != nil {
-		g.log.Debug("the lease page is not shared with the kernel", "err", err)
+		g.noPage = err
 		return nil
 	}
 	// The same file is handed to the agent and to the plane; this one stays for the program.
-	if g.page, err = dup(f); err != nil {
-		g.log.Debug("the lease page is not shared with the kernel", "err", err)
-	}
+	g.page, g.noPage = dup(f)
 	return f
 }
 
@@ -42,9 +41,12 @@ func dup(f *os.File) (*os.File, error) {
 // openKernel opens the acceptor in the kernel for the lease plane.
 func (g *guard) openKernel() func(plane.Start, plane.Carrier, func() int64) (plane.Kernel, error) {
 	return func(s plane.Start, c plane.Carrier, suspended func() int64) (plane.Kernel, error) {
+		if g.noPage != nil {
+			return nil, fmt.Errorf("the lease page is not shared with the kernel: %w", g.noPage)
+		}
 		socket, is := c.(*datagram.Socket)
-		if g.page == nil || !is {
-			return nil, errors.New("the lease page is not shared with the kernel")
+		if !is {
+			return nil, fmt.Errorf("no tagged frames by %T", c)
 		}
 		a, err := acceptor.Open(g.page, s.Listen.Port())
 		if err != nil {

@@ -2,11 +2,21 @@ package guard
 
 import (
 	"errors"
+	"os"
 	"testing"
 	"time"
 
+	"havip-cluster/failover/plane"
 	"havip-cluster/membership/identity"
 )
+
+// Where there is no page that the kernel reads, `status` has the host's reason, and not only that there is none.
+func TestNoPageSaysWhy(t *testing.T) {
+	g := &guard{noPage: os.ErrPermission}
+	if _, err := g.openKernel()(plane.Start{}, nil, nil); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("no kernel, because of %v", err)
+	}
+}
 
 // A guard does not begin beside another one's lease plane: not while that one's agent lives, nor when that has died and
 // its guard stands still. It waits for one that is about to end.

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"havip-cluster/api"
 )
 
 // What cannot be written is said, and the exit code is not 0: an export to a full disk is no export.
@@ -37,6 +39,19 @@ func TestLongErrorsAreAbridged(t *testing.T) {
 	for text, want := range map[string]string{"": "", "short": "short", "a\nb\n": "a\nb\n"} {
 		if got := abridged(text); got != want {
 			t.Errorf("%q: %q", text, got)
+		}
+	}
+}
+
+// A person is told what answers renewals, and why it is not the kernel.
+func TestPlaneText(t *testing.T) {
+	for want, p := range map[string]api.Plane{
+		"in the guard, ordinary priority, memory not locked":                                                  {Process: "guard", Acceptor: "process"},
+		"in the guard, ordinary priority, memory not locked, answers in the kernel on eth0":                   {Process: "guard", Acceptor: "kernel", AcceptorDevices: "eth0"},
+		"in the guard, ordinary priority, memory not locked; answers in the process: operation not permitted": {Process: "guard", Acceptor: "process", AcceptorRefused: "operation not permitted"},
+	} {
+		if got := planeText(p); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

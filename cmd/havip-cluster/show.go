@@ -275,6 +275,9 @@ func planeText(p api.Plane) string {
 	if p.Refused != "" {
 		text += ": " + oneLine(p.Refused)
 	}
+	if p.AcceptorRefused != "" {
+		text += "; answers in the process: " + oneLine(p.AcceptorRefused)
+	}
 	if p.Throttled > 0 {
 		text += fmt.Sprintf("; %s flooded and lost the priority for a second", times(p.Throttled))
 	}

@@ -330,3 +330,22 @@ func TestBeginTellsNoOldView(t *testing.T) {
 	}
 	b.client.Release()
 }
+
+// nowhere is a Kernel on no device.
+type nowhere struct{ Kernel }
+
+func (nowhere) Mark() int64     { return 0 }
+func (nowhere) Where() string   { return "" }
+func (nowhere) Granted() uint64 { return 0 }
+
+// A kernel's part that is on no device answers nothing, and the figures say why.
+func TestNowhereInTheKernel(t *testing.T) {
+	b := newBed(t)
+	b.server.mu.Lock()
+	c := *b.server.core
+	b.server.mu.Unlock()
+	c.kernel = nowhere{}
+	if f := b.server.figures(&c); f.NoKernel != noDevice {
+		t.Errorf("no kernel, because of %q", f.NoKernel)
+	}
+}

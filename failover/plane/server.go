@@ -64,6 +64,9 @@ const (
 	followEach = 5 * time.Second
 )
 
+// noDevice is why a Kernel that is nowhere answers nothing.
+const noDevice = "no Ethernet device leads to another node"
+
 // Server is the lease plane in the guard: acceptor, holder and the socket of their words.
 type Server struct {
 	host    Host
@@ -200,7 +203,9 @@ func (s *Server) promises(c *core) (out []promise) {
 func (s *Server) figures(c *core) *Figures {
 	f := &Figures{Dropped: c.carrier.Dropped(), Silent: c.carrier.Silent(), Report: s.host.Plane.Report(), NoKernel: c.why}
 	if c.kernel != nil {
-		f.Kernel, f.InKernel = c.kernel.Where(), c.kernel.Granted()
+		if f.Kernel, f.InKernel = c.kernel.Where(), c.kernel.Granted(); f.Kernel == "" {
+			f.NoKernel = noDevice
+		}
 	}
 	f.Granted, f.Refused = c.voter.Figures()
 	for _, r := range c.mail.Refused() {

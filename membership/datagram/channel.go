@@ -27,7 +27,7 @@ import (
 // new channel, says hello in turn; one every confirmEvery finds out whether that was missed.
 const (
 	helloPause   = 20 * time.Millisecond  // between two hellos while there is no channel, and messages wait
-	changePause  = 100 * time.Millisecond // and while the channel hangs on keys that are not the newest
+	changePause  = 100 * time.Millisecond // and while the channel hangs on keys that are not the newest, or may not have begun
 	meetEvery    = time.Second            // and while nothing is to be said
 	confirmEvery = time.Second            // between two hellos while messages are said
 	idleAfter    = 2 * time.Second        // without a message of this node
@@ -75,6 +75,7 @@ type sending struct {
 	doubt    bool      // the peer may be another process than the one that had this channel
 	waiting  []waitingMessage
 
+	begun  bool // the peer has said that it knows this channel
 	tagged tagKeys
 	offers int // how often an offer was sent in this channel
 }
@@ -185,6 +186,7 @@ func (s *sending) welcome(now time.Time, h *header, p *pair) (bool, cause) {
 	s.question, s.heard, s.doubt = 0, now, false
 	current := s.aead != nil && s.pair == p && s.number < framesMax
 	if current && (h.channel == s.channel || h.invite == s.invite) {
+		s.begun = s.begun || h.channel == s.channel
 		return false, "" // it is known there, or its first frame is under way
 	}
 	channel := draw()
@@ -193,7 +195,7 @@ func (s *sending) welcome(now time.Time, h *header, p *pair) (bool, cause) {
 		return false, causeKey
 	}
 	s.pair, s.aead, s.channel, s.invite, s.number = p, aead, channel, h.invite, 0
-	s.tagged, s.offers = tagKeys{}, 0
+	s.begun, s.tagged, s.offers = false, tagKeys{}, 0
 	return true, ""
 }
 
@@ -223,7 +225,7 @@ func (s *sending) due(now time.Time, preferred *pair) time.Time {
 		pause = helloPause
 	case s.aead == nil:
 		pause = meetEvery
-	case s.pair != preferred:
+	case s.pair != preferred, speaks && !s.begun:
 		pause = changePause
 	case speaks:
 		pause = confirmEvery

@@ -19,7 +19,7 @@ import (
 //
 // The tag has 64 bits where a sealed frame has 128, and nothing remembers which frames came before: who takes the
 // message has to know what it has seen. So only what both hold for goes this way, and only to a peer that has offered to take
-// it. An offer is a sealed message that a program before tagged frames does not know, and drops.
+// it, or in answer. An offer is a sealed message that a program before tagged frames does not know, and drops.
 const (
 	// FixedBytes is the length of a message that goes tagged.
 	FixedBytes = 56
@@ -123,7 +123,8 @@ func (s *Socket) SendTagged(to fsm.Node, answer bool, message []byte) error {
 }
 
 // tagFrame makes a tagged frame, in the channel to the peer or, for an answer, in the one from it; false: the peer
-// takes none, or has sent none that could be answered. With the peer's lock held.
+// takes none, may not know the channel yet (no tagged frame begins one), or has sent none that could be answered. With
+// the peer's lock held.
 func (p *peer) tagFrame(buf []byte, self uint64, answer bool, message []byte) ([]byte, bool) {
 	h := header{protection: protectTagged, from: self, to: p.short}
 	var key sipKey
@@ -135,7 +136,7 @@ func (p *peer) tagFrame(buf []byte, self uint64, answer bool, message []byte) ([
 		h.channel, h.invite, h.number, key = p.recv.channel, p.recv.invite, p.recv.request, p.recv.tagged.answer
 	} else {
 		s := &p.send
-		if s.aead == nil || s.number >= framesMax || !p.recv.offered || s.tagged.make(s.pair, true, s.channel, s.invite) != nil {
+		if s.aead == nil || s.number >= framesMax || !s.begun || !p.recv.offered || s.tagged.make(s.pair, true, s.channel, s.invite) != nil {
 			return nil, false
 		}
 		s.number++

@@ -23,6 +23,17 @@ func (c *company) ask(from, to string, answer bool, message []byte) {
 	})
 }
 
+// begun waits until the one knows that its channel to the other has begun.
+func (c *company) begun(from, to string) {
+	c.t.Helper()
+	c.eventually(from+" knows that its channel has begun", func() bool {
+		p := c.nodes[from].sock.table.now().peers[shortID(to)]
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.send.begun
+	})
+}
+
 // A node that offers it is sent tagged messages, and answers in the channel of who asks; one that does not is sent
 // none. After a start of either everything begins again, and nothing of before counts.
 func TestTagged(t *testing.T) {
@@ -30,6 +41,8 @@ func TestTagged(t *testing.T) {
 	a, b := c.nodes["n-a"], c.nodes["n-b"]
 	c.say("n-a", "n-b", "hello")
 	c.say("n-b", "n-a", "hello")
+	c.begun("n-a", "n-b")
+	c.begun("n-b", "n-a")
 	to := c.state.Load().Nodes
 	if err := a.sock.SendTagged(to["n-b"], false, fixed(1)); !errors.Is(err, ErrNotOffered) {
 		t.Fatalf("without an offer: %v", err)
@@ -65,6 +78,38 @@ func TestTagged(t *testing.T) {
 	}
 }
 
+// No tagged frame begins a channel. So while the other has not said that it knows the channel, what is to be said goes
+// sealed: else a lost first frame would cost all renewals that follow it.
+func TestALostFirstFrame(t *testing.T) {
+	c := newCompany(t, "n-a", "n-b")
+	a, b := c.nodes["n-a"], c.nodes["n-b"]
+	c.say("n-a", "n-b", "hello")
+	c.say("n-b", "n-a", "hello")
+	b.sock.Offer()
+	c.ask("n-a", "n-b", false, fixed(1))
+	p, q := a.sock.table.now().peers[shortID("n-b")], b.sock.table.now().peers[shortID("n-a")]
+	q.mu.Lock()
+	next := q.recv.next
+	q.mu.Unlock()
+	p.mu.Lock()
+	p.send.question, p.send.asking, p.send.since = 1, p.send.pair, time.Now()
+	fresh, why := p.send.welcome(time.Now(), &header{number: 1, invite: next}, p.send.pair)
+	p.mu.Unlock()
+	if !fresh || why != "" {
+		t.Fatalf("no new channel: %t, %s", fresh, why)
+	}
+	to := c.state.Load().Nodes["n-b"]
+	tagged := func() bool { return a.sock.SendTagged(to, false, fixed(2)) == nil }
+	c.eventually("n-b hears n-a in the new channel", func() bool {
+		if !tagged() {
+			_ = a.sock.Send(to, []byte("sealed"))
+		}
+		time.Sleep(2 * time.Millisecond)
+		return b.count("n-a", "sealed")+b.count("n-a", string(fixed(2))) > 0
+	})
+	c.eventually("it goes tagged again", tagged)
+}
+
 // No message goes the other kind's way: a sealed one never begins as a fixed one does, and the offer, which a
 // program before it drops as no message, is no message here either.
 func TestKindsStayApart(t *testing.T) {
@@ -89,7 +134,7 @@ func TestMangledTaggedFrames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, b := &peer{short: 2, send: sending{pair: ab, aead: aead, channel: 5, invite: 7}}, &peer{short: 1, recv: receiving{pair: ba, aead: aead, channel: 5, invite: 7}}
+	a, b := &peer{short: 2, send: sending{pair: ab, aead: aead, channel: 5, invite: 7, begun: true}}, &peer{short: 1, recv: receiving{pair: ba, aead: aead, channel: 5, invite: 7}}
 	a.recv.offered = true
 	take := func(p *peer, x *pair, frame []byte) cause {
 		var h header

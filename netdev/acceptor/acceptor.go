@@ -114,7 +114,7 @@ func (a *Acceptor) load(page *ebpf.Map, port uint16) error {
 	}
 	opts := &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{acceptorMapPage: page}}
 	if err := spec.LoadAndAssign(&a.objects, opts); err != nil {
-		return fmt.Errorf("acceptor: %w", err)
+		return rights(err)
 	}
 	a.devices.program = a.objects.Accept
 	return nil
@@ -129,7 +129,7 @@ func NewPage() (*os.File, error) {
 	}
 	m, err := ebpf.NewMap(spec.Maps[acceptorMapPage])
 	if err != nil {
-		return nil, fmt.Errorf("acceptor: page: %w", err)
+		return nil, rights(err)
 	}
 	defer m.Close()
 	fd, err := unix.FcntlInt(uintptr(m.FD()), unix.F_DUPFD_CLOEXEC, 0)
@@ -137,6 +137,18 @@ func NewPage() (*os.File, error) {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	return os.NewFile(uintptr(fd), "lease page"), nil
+}
+
+// rights says of a refused system call which rights are needed: what comes with it is of limits of memory, or the
+// verifier's.
+func rights(err error) error {
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("acceptor: eBPF needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, in the first user namespace: %w", unix.EPERM)
+	case errors.Is(err, unix.EACCES):
+		return fmt.Errorf("acceptor: CAP_PERFMON is missing, or this kernel's verifier refuses the program: %w", err)
+	}
+	return fmt.Errorf("acceptor: %w", err)
 }
 
 // Grant delegates a session. The one before of the same session has been recalled.

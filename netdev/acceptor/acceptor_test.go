@@ -5,10 +5,14 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"havip-cluster/internal/boottime"
 )
@@ -235,4 +239,53 @@ func FuzzFrames(f *testing.F) {
 			t.Fatalf("verdict %d, %v", int32(verdict), err)
 		}
 	})
+}
+
+// Voters that are suspended while the program is proved, as when this node's log gets a configuration, are no fault of it.
+func TestSuspendedWhileItIsProved(t *testing.T) {
+	b := newBed(t)
+	var over atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for !over.Load() {
+			atomic.AddInt64(&b.page[PageSuspended], 1)
+			time.Sleep(200 * time.Microsecond)
+		}
+	}()
+	for range 20 {
+		a, err := Open(b.file, port)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		a.Close()
+	}
+	over.Store(true)
+	<-done
+}
+
+// Who lacks a right is told which: status shows it.
+func TestWithoutRights(t *testing.T) {
+	b := newBed(t)
+	for name, without := range map[string]uint64{"CAP_BPF": 1 << unix.CAP_BPF, "CAP_NET_ADMIN": 1 << unix.CAP_NET_ADMIN, "CAP_PERFMON": 1 << unix.CAP_PERFMON} {
+		refused := make(chan error)
+		go func() {
+			runtime.LockOSThread()             // never unlocked: the thread ends here, and its rights with it
+			without |= 1 << unix.CAP_SYS_ADMIN // it includes them
+			var has [2]unix.CapUserData
+			head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+			err := unix.Capget(&head, &has[0])
+			for i := range has {
+				has[i].Effective &^= uint32(without >> (32 * i))
+			}
+			if err = errors.Join(err, unix.Capset(&head, &has[0])); err == nil {
+				_, err = Open(b.file, port)
+			}
+			refused <- err
+		}()
+		if err := <-refused; err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "MEMLOCK") {
+			t.Errorf("without %s: %v", name, err)
+		}
+	}
 }

@@ -34,15 +34,34 @@ var trial = Delegation{
 	},
 }
 
+// proofsMax is how often the proof is begun at most, should the voters be suspended while it runs.
+const proofsMax = 20
+
 // prove shows on frames that are on no wire that the program loaded here does what it should: a renewal that is
-// delegated is answered once, stored and not answered after its recall. The voters are those that the page has now.
-func (a *Acceptor) prove(port uint16) error {
-	var page acceptorPage
-	if err := a.objects.Page.Lookup(uint32(0), &page); err != nil {
-		return err
+// delegated is answered once, stored and not answered after its recall.
+func (a *Acceptor) prove(port uint16) (err error) {
+	for range proofsMax {
+		var was, is acceptorPage
+		if err := a.objects.Page.Lookup(uint32(0), &was); err != nil {
+			return err
+		}
+		if err = a.proveBy(was.Word[PageSuspended], port); err == nil {
+			return nil
+		}
+		if lookErr := a.objects.Page.Lookup(uint32(0), &is); lookErr != nil || is.Word[PageSuspended] == was.Word[PageSuspended] {
+			return errors.Join(err, lookErr)
+		}
+		if _, _, recallErr := a.Recall(trial.Session); recallErr != nil {
+			return errors.Join(err, recallErr)
+		}
 	}
+	return err
+}
+
+// proveBy is prove while the page has this count.
+func (a *Acceptor) proveBy(suspended uint64, port uint16) error {
 	d := trial
-	d.Suspended = int64(page.Word[PageSuspended])
+	d.Suspended = int64(suspended)
 	before := boottime.Now()
 	frame := d.renewal(port, 5, 77)
 	for _, step := range []struct {
