@@ -3,7 +3,6 @@ package leader
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -273,19 +272,26 @@ func (c *Controller) recordFailovers(ctx context.Context) error {
 		return nil
 	}
 	s := c.cfg.Log.State()
-	done := c.timeline.complete(c.cfg.Clock(), c.cfg.Wall(), s, c.cfg.Node)
-	if s.Level() >= 3 {
-		for part := range slices.Chunk(done, fsm.MaxFailoversPerEntry) {
-			if _, err := c.propose(ctx, fsm.RecordFailovers{Failovers: part}); err != nil {
-				return err
-			}
-		}
-		return nil
+	done, records := c.timeline.complete(c.cfg.Clock(), c.cfg.Wall(), s, c.cfg.Node)
+	each := fsm.MaxFailoversPerEntry
+	if s.Level() < 3 {
+		each = 1
 	}
-	for _, f := range done {
-		if _, err := c.propose(ctx, fsm.RecordFailover{Failover: f}); err != nil {
+	for len(done) > 0 {
+		n := min(each, len(done))
+		var body fsm.Body = fsm.RecordFailovers{Failovers: records[:n]}
+		if s.Level() < 3 {
+			body = fsm.RecordFailover{Failover: records[0]}
+		}
+		res, err := c.propose(ctx, body)
+		if err != nil {
 			return err
 		}
+		if res.Refusal != nil && res.Refusal.Code == fsm.CodeStale {
+			return nil // another term has begun; whoever leads it has them, too
+		}
+		c.timeline.recorded(done[:n])
+		done, records = done[n:], records[n:]
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package leader
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -24,6 +25,7 @@ type ownLog struct {
 	refuse   *fsm.Refusal // of every command of a kind, instead of doing it
 	kind     string       // that kind; "": Place
 	elected  uint64       // elections after the first
+	lose     string       // the kind of the next proposal that is lost, nobody knows how; "": none
 }
 
 func (l *ownLog) State() *fsm.State                { return l.state }
@@ -40,6 +42,10 @@ func (l *ownLog) Propose(_ context.Context, term uint64, key string, body fsm.Bo
 	l.proposed = append(l.proposed, body)
 	if l.refuse != nil && fmt.Sprintf("%T", body) == "fsm."+cmp.Or(l.kind, "Place") {
 		return fsm.Result{Refusal: l.refuse}, nil
+	}
+	if l.lose != "" && fmt.Sprintf("%T", body) == "fsm."+l.lose {
+		l.lose = ""
+		return fsm.Result{}, errors.New("leadership lost while committing log")
 	}
 	c, err := fsm.NewCommand(l.at, "n-n3", key, body)
 	if err != nil {

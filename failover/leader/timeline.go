@@ -235,18 +235,21 @@ func (t *timeline) due() (at lease.Instant) {
 	return at
 }
 
-// complete removes and returns the timelines to which nothing is to be added. at is the time of the
-// record in unix nanoseconds, self the node that has them.
-func (t *timeline) complete(now lease.Instant, at int64, s *fsm.State, self string) []fsm.Failover {
-	var done []fsm.Failover
-	t.drop(func(f *openFailover) bool {
-		ready := t.ready(now, f, s.Level(), self)
-		if ready {
-			done = append(done, t.record(now, f, at, s, self))
+// complete returns the timelines to which nothing is to be added, oldest first, and their records. They stay until
+// recorded is called: what was proposed at the end of a leadership may never be in the log. at is the time of the record in unix
+// nanoseconds, self the node that has them.
+func (t *timeline) complete(now lease.Instant, at int64, s *fsm.State, self string) (done []*openFailover, records []fsm.Failover) {
+	for _, f := range t.open {
+		if t.ready(now, f, s.Level(), self) {
+			done, records = append(done, f), append(records, t.record(now, f, at, s, self))
 		}
-		return ready
-	})
-	return done
+	}
+	return done, records
+}
+
+// recorded forgets timelines that the log has.
+func (t *timeline) recorded(done []*openFailover) {
+	t.drop(func(f *openFailover) bool { return slices.Contains(done, f) })
 }
 
 // adopt notes of the open timelines that another node leads, or may have led.

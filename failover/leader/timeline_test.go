@@ -174,3 +174,29 @@ func TestAChangeThatWasOverBeforeItWasSeen(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+// A record that was proposed at the end of a leadership, and is not in the log, is proposed again. Found by jepsen: a change
+// of 381 had no timeline.
+func TestARecordThatGotLost(t *testing.T) {
+	for name, lost := range map[string]func(b *bench){
+		"nobody knows": func(b *bench) { b.lose = "RecordFailovers" },
+		"nobody knows, and another election": func(b *bench) {
+			b.lose = "RecordFailovers"
+			b.elected++
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, 1)
+			b.turn()
+			v := b.moves("n3")
+			b.turn()
+			b.do(fsm.Confirm{Claims: []fsm.ConfirmedClaim{{HAVIP: v.ID, Epoch: v.Epoch, Session: v.Owner.Session}}})
+			b.tells(v, true, true)
+			lost(b)
+			b.recorded(1)
+			if b.lose != "" {
+				t.Error("nothing was lost")
+			}
+		})
+	}
+}
