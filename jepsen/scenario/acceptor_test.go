@@ -24,7 +24,7 @@ func (b *Bed) plane(node int) (plane, bool) {
 		} `json:"local"`
 	}
 	out, err := b.Cluster.CLI(node, "status", "-o", "json")
-	if err != nil || json.Unmarshal([]byte(out), &st) != nil {
+	if err != nil || json.Unmarshal(out, &st) != nil {
 		return plane{}, false
 	}
 	return st.Local.Plane, true
