@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -30,12 +31,24 @@ type devices struct {
 	ended   bool
 }
 
-// possible reports why the program can be on no device of this kernel.
+// possible reports why the program can be on no device of this kernel. It asks the kernel itself: the library takes a
+// missing right for an old kernel.
 func possible() error {
-	if _, err := link.QueryPrograms(link.QueryOptions{Target: loopback, Attach: ebpf.AttachTCXIngress}); err != nil {
-		return fmt.Errorf("acceptor: TCX, which needs Linux 6.6: %w", err)
+	attr := struct { // the part of union bpf_attr that BPF_PROG_QUERY takes (linux/bpf.h); nothing is asked for
+		target, attach, flags, attachFlags uint32
+		progs                              uint64
+		count, _                           uint32
+		progFlags, links, linkFlags        uint64
+		revision                           uint64
+	}{target: loopback, attach: uint32(ebpf.AttachTCXIngress)}
+	_, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_QUERY, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	switch errno {
+	case 0:
+		return nil
+	case unix.EPERM:
+		return rights(errno)
 	}
-	return nil
+	return fmt.Errorf("acceptor: TCX, which needs Linux 6.6: %w", errno)
 }
 
 // Follow has the program on the devices by which the kernel sends to these addresses, and on no others. Of a
