@@ -15,6 +15,7 @@ import (
 	"havip-cluster/failover/plane"
 	"havip-cluster/membership/datagram"
 	"havip-cluster/netdev/acceptor"
+	"havip-cluster/netdev/fence"
 )
 
 // newPage makes the lease page in memory that a program in the kernel reads as well; nil: this host gives none, and
@@ -43,6 +44,13 @@ func (g *guard) openKernel() func(plane.Start, plane.Carrier, func() int64) (pla
 	return func(s plane.Start, c plane.Carrier, suspended func() int64) (plane.Kernel, error) {
 		if g.noPage != nil {
 			return nil, fmt.Errorf("the lease page is not shared with the kernel: %w", g.noPage)
+		}
+		g.mu.Lock()
+		f := g.fence
+		g.mu.Unlock()
+		if f != nil && f.Hook() != fence.HookTCX {
+			// TCX is asked first, and a fence takes a device with another program before it for a damaged one.
+			return nil, fmt.Errorf("the fence is on %s, and a program on TCX would be before it", f.Hook())
 		}
 		socket, is := c.(*datagram.Socket)
 		if !is {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -25,7 +26,13 @@ func FencePrograms(h *Host, eni int) (ids []ebpf.ProgramID, err error) {
 		ids, err = programsOn(dev)
 		return err
 	})
-	return ids, err
+	return slices.DeleteFunc(ids, func(id ebpf.ProgramID) bool {
+		m, err := mapOf(id, "deadlines")
+		if err == nil {
+			_ = m.Close()
+		}
+		return err != nil // it is another one's, such as the acceptor of renewals
+	}), err
 }
 
 // programsOn runs in the device's namespace.
