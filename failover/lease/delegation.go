@@ -27,9 +27,8 @@ type Progress struct {
 	Until Instant // the end of the promise, on the acceptor's
 }
 
-// Delegate returns the right to acknowledge further renewals of this length; call it after Renew has
-// acknowledged one of them, or refused it for nothing but that a newer one came first (RefusedStale), and UseVoterSet
-// before that. False: it would refuse them, or may soon.
+// Delegate returns the right to acknowledge further renewals of this length, of a session whose holder renews by it;
+// call UseVoterSet and what else the log has to say before. False: Renew would refuse them all.
 //
 // The caller recalls it before the voter set, the longest length or the session changes here.
 func (a *Acceptor) Delegate(now Instant, s Session, length time.Duration) (Delegation, bool) {

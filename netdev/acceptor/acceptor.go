@@ -197,7 +197,7 @@ func (a *Acceptor) Recall(session uint64) (Progress, bool, error) {
 	var in [recallBytes]byte
 	binary.NativeEndian.PutUint64(in[ethernetBytes:], channel)
 	var found uint32
-	err := error(nil)
+	var err error
 	for range recallTries {
 		if found, err = a.objects.Recall.Run(&ebpf.RunOptions{Data: in[:]}); err == nil {
 			break
