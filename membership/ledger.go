@@ -225,7 +225,16 @@ func (l *ledger) atStart() uint64 {
 // the log index, for the machine.
 type notedSnapshots struct {
 	raft.SnapshotStore
-	book *ledger
+	book   *ledger
+	ballot *ballot
+}
+
+// Create is called to write a snapshot, of this node's own or of a leader.
+func (s notedSnapshots) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration, configurationIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
+	if err := s.ballot.settle(); err != nil {
+		return nil, err
+	}
+	return s.SnapshotStore.Create(version, index, term, configuration, configurationIndex, trans)
 }
 
 // Open is called to restore a snapshot, and to send it.

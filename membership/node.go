@@ -89,6 +89,7 @@ type Node struct {
 	parts  Parts
 	guard  *guardedLog
 	book   *ledger
+	ballot *ballot
 	voters atomic.Pointer[votersAt]
 	path   string
 	notify chan bool
@@ -196,6 +197,9 @@ func (n *Node) start() (err error) {
 	if n.book, err = newLedger(n.parts.Store); err != nil {
 		return fmt.Errorf("membership: read %s: %w", n.path, err)
 	}
+	if n.ballot, err = readBallot(n.parts.Store, n.parts.Snapshots); err != nil {
+		return fmt.Errorf("membership: read %s: %w; %s", n.path, err, joinAgain)
+	}
 	n.guard = n.newGuard()
 	n.followApplied()
 	cache, err := raft.NewLogCache(logCacheLength, n.guard)
@@ -216,17 +220,17 @@ func (n *Node) start() (err error) {
 	if n.parts.Tune != nil {
 		n.parts.Tune(conf)
 	}
-	snaps := notedSnapshots{n.parts.Snapshots, n.book}
+	snaps := notedSnapshots{n.parts.Snapshots, n.book, n.ballot}
 	trans, err := newFreshOnly(n.parts.Transport, heartbeatEvery(n.cfg.Heartbeat, n.cfg.Lease), n.committed, n.done)
 	if err != nil {
 		return err
 	}
-	trans.entry, n.pace, n.own = n.entryTerm, trans.pace, trans.rpcs
+	trans.entry, trans.settle, n.pace, n.own = n.entryTerm, n.ballot.settle, trans.pace, trans.rpcs
 	lines := &termLines{log: n.cfg.Logger}
 	n.absent = newAbsentPeers(trans.votingTransport, n.replicates, n.logged)
 	trans.votingTransport = voterTerms{n.absent, n.book.votes, lines.tell}
 	serve := n.bindTransport(trans)
-	if n.raft, err = newRaft(conf, n.Machine, cache, n.parts.Store, snaps, trans); err != nil {
+	if n.raft, err = newRaft(conf, n.Machine, cache, n.ballot, snaps, trans); err != nil {
 		return fmt.Errorf("membership: start raft on %s: %w", n.cfg.Dir, err)
 	}
 	n.reads = newReadRounds(n.cfg.Node, conf.ProtocolVersion, n.parts.Transport, n.cfg.Heartbeat)
@@ -252,7 +256,7 @@ func (n *Node) newGuard() *guardedLog {
 		disk = n.cfg.wrap(disk)
 	}
 	return &guardedLog{
-		LogStore: summedLog{disk}, mu: newTurn(), limit: n.patience.limit, book: n.book, origin: time.Now(), wrote: n.cfg.Wrote,
+		LogStore: summedLog{disk}, mu: newTurn(), limit: n.patience.limit, book: n.book, ballot: n.ballot, origin: time.Now(), wrote: n.cfg.Wrote,
 		leads: func() bool {
 			r := n.inner.Load()
 			return r != nil && r.State() == raft.Leader

@@ -26,10 +26,11 @@ type freshOnly struct {
 	pace *pacedHeartbeats
 	held func() (term, index uint64) // Raft's term, and the last index that it knows as committed
 	// entry is the term of an entry in this node's log; false: it is not there.
-	entry func(index uint64) (term uint64, ok bool)
-	still func(raft.RPC) error // an error for a request whose sender lost the right to it while it waited
-	rpcs  chan raft.RPC
-	done  <-chan struct{}
+	entry  func(index uint64) (term uint64, ok bool)
+	still  func(raft.RPC) error // an error for a request whose sender lost the right to it while it waited
+	settle func() error         // writes what an answer relies on (ballot)
+	rpcs   chan raft.RPC
+	done   <-chan struct{}
 }
 
 type votingTransport interface {
@@ -46,7 +47,7 @@ func newFreshOnly(t raft.Transport, every time.Duration, held func() (term, inde
 	anybody := func(raft.RPC) error { return nil }
 	nothing := func(uint64) (uint64, bool) { return 0, false }
 	pace := newPacedHeartbeats(v, every, done)
-	return &freshOnly{votingTransport: pace, pace: pace, held: held, entry: nothing, still: anybody, rpcs: make(chan raft.RPC), done: done}, nil
+	return &freshOnly{votingTransport: pace, pace: pace, held: held, entry: nothing, still: anybody, settle: func() error { return nil }, rpcs: make(chan raft.RPC), done: done}, nil
 }
 
 // Consumer implements raft.Transport.
@@ -150,10 +151,37 @@ func (f *freshOnly) pass(rpc raft.RPC) {
 	}
 	select {
 	case r := <-answer:
-		rpc.RespChan <- r
+		f.answer(rpc, r)
 	case <-f.done:
 		rpc.Respond(nil, raft.ErrRaftShutdown)
 	}
+}
+
+// answer passes Raft's answer on, when all that it says is on disk.
+func (f *freshOnly) answer(rpc raft.RPC, r raft.RPCResponse) {
+	if err := f.settle(); err != nil {
+		r = raft.RPCResponse{Error: err}
+	}
+	rpc.RespChan <- r
+}
+
+// SetHeartbeatHandler implements raft.Transport. Raft answers a heartbeat before its handler returns.
+func (f *freshOnly) SetHeartbeatHandler(handle func(raft.RPC)) {
+	if handle == nil {
+		f.votingTransport.SetHeartbeatHandler(nil)
+		return
+	}
+	f.votingTransport.SetHeartbeatHandler(func(rpc raft.RPC) {
+		answer := make(chan raft.RPCResponse, 1)
+		inner := rpc
+		inner.RespChan = answer
+		handle(inner)
+		select {
+		case r := <-answer:
+			f.answer(rpc, r)
+		default: // Raft has ended; whoever asked has a limit
+		}
+	})
 }
 
 // committed returns Raft's term and the last index that it knows as committed. The index is

@@ -62,8 +62,9 @@ func openBolt(dir string) (*raftboltdb.BoltStore, error) {
 // and Raft does not get over a write that fails after conflicting entries were removed.
 type guardedLog struct {
 	raft.LogStore
-	limit func() time.Duration // for the write that begins
-	book  *ledger
+	limit  func() time.Duration // for the write that begins
+	book   *ledger
+	ballot *ballot // is on disk before an entry is, and before one is removed
 
 	// What Raft tells: whether this node leads, and how far it has applied. Both are
 	// called in Raft's goroutines.
@@ -157,6 +158,9 @@ func (g *guardedLog) put(logs []*raft.Log) error {
 	if err := g.takeBack(); err != nil {
 		return fmt.Errorf("membership: take back an earlier write: %w", err)
 	}
+	if err := g.ballot.settle(); err != nil {
+		return err
+	}
 	err := g.LogStore.StoreLogs(logs)
 	if err != nil { // bbolt may have written even so
 		g.owe(logs)
@@ -228,10 +232,12 @@ func (g *guardedLog) writeInTime(logs []*raft.Log) error {
 // DeleteRange removes entries: old ones that a snapshot holds, or the end of the log when
 // it conflicts with the leader's. The latter were never applied.
 func (g *guardedLog) DeleteRange(lo, hi uint64) error {
-	end := lo > g.applied()
-	err := g.LogStore.DeleteRange(lo, hi)
-	if !end {
-		return err
+	if lo <= g.applied() {
+		return g.LogStore.DeleteRange(lo, hi)
+	}
+	err := g.ballot.settle()
+	if err == nil {
+		err = g.LogStore.DeleteRange(lo, hi)
 	}
 	newest := uint64(0)
 	if err == nil {
