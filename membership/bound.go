@@ -54,7 +54,7 @@ func openBound(cfg Config) (*boundTransport, error) {
 	}
 	t := &boundTransport{
 		stream: stream, grace: cfg.Heartbeat, timeout: rpcTimeout(cfg.Heartbeat),
-		out:     &dialler{client: cfg.Client, local: stream.Addr(), closed: make(chan struct{}), open: map[*dialled]struct{}{}},
+		out:     newDialler(cfg.Client, stream.Addr()),
 		consume: make(chan raft.RPC), pending: map[chan<- raft.RPCResponse]string{},
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
@@ -75,6 +75,7 @@ func (t *boundTransport) serve() {
 	t.stream.serve(t.roster)
 	t.wg.Go(t.acceptLoop)
 	t.wg.Go(t.followConfiguration)
+	t.wg.Go(func() { t.out.keepSpares(t.ctx, t.roster.voters) })
 }
 
 // bindTransport binds a real transport to the node's log; a simulation's has no doors. What it

@@ -30,8 +30,18 @@ type dialler struct {
 	closed chan struct{}
 	once   sync.Once
 
-	mu   sync.Mutex
-	open map[*dialled]struct{}
+	taken chan struct{} // gets a token when a spare is taken
+
+	mu     sync.Mutex
+	open   map[*dialled]struct{}
+	spares map[raft.ServerAddress][]*dialled // ready and unused, at most sparesKept for each voter; they are in open too
+}
+
+func newDialler(client func(node string) *tls.Config, local net.Addr) *dialler {
+	return &dialler{
+		client: client, local: local, closed: make(chan struct{}), taken: make(chan struct{}, 1),
+		open: map[*dialled]struct{}{}, spares: map[raft.ServerAddress][]*dialled{},
+	}
 }
 
 // dialled is a connection to a node at an address.
@@ -40,6 +50,7 @@ type dialled struct {
 	d       *dialler
 	node    string
 	address raft.ServerAddress
+	made    time.Time
 }
 
 // Close implements net.Conn.
@@ -68,17 +79,29 @@ func (d *dialler) Addr() net.Addr { return d.local }
 // Dial implements raft.StreamLayer. Whoever answers must be the node that the latest
 // configuration has at the address.
 func (d *dialler) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	if c := d.spare(address); c != nil {
+		return c, nil
+	}
+	c, err := d.connection(context.Background(), address, timeout)
+	if err != nil {
+		return nil, err // not a nil *dialled
+	}
+	return c, nil
+}
+
+// connection makes a connection to the node that the latest configuration has at an address.
+func (d *dialler) connection(ctx context.Context, address raft.ServerAddress, timeout time.Duration) (*dialled, error) {
 	node, ok := d.roster.at(address)
 	if !ok {
 		return nil, fmt.Errorf("membership: no server of the latest configuration is at %s", address)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	conn, err := d.connect(ctx, node, address, protoRaft)
 	if err != nil {
 		return nil, err
 	}
-	c := &dialled{conn, d, node, address}
+	c := &dialled{conn, d, node, address, time.Now()}
 	d.mu.Lock()
 	d.open[c] = struct{}{}
 	d.mu.Unlock()

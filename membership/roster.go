@@ -89,6 +89,15 @@ func (r *roster) sourceOfMember(source netip.Addr) bool {
 	})
 }
 
+// voters returns the other voters of the latest configuration here, if this node is one; else none.
+func (r *roster) voters() []raft.Server {
+	list, _ := r.book.latest()
+	if self, listed := find(list, r.self); !listed || self.Suffrage != raft.Voter {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(s raft.Server) bool { return string(s.ID) == r.self || s.Suffrage != raft.Voter })
+}
+
 // at returns the id of the server that has an address, so that the dialler can name it.
 func (r *roster) at(address raft.ServerAddress) (string, bool) {
 	for _, s := range r.known().Servers {
