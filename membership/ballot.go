@@ -79,7 +79,7 @@ func openBallot(disk raft.StableStore, logged uint64) (*ballot, error) {
 	}
 	kept, beyond, err := decodeBallot(text)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; %s", err, joinAgain)
 	}
 	b.now, b.written = kept, kept
 	if old.voteTerm > kept.voteTerm { // a version before this one has voted since
@@ -212,10 +212,10 @@ func encodeBallot(s termAndVote, beyond uint64) []byte {
 func decodeBallot(text []byte) (s termAndVote, beyond uint64, err error) {
 	const numbers, sum = 1 + 3*8, 4
 	switch {
-	case text[0] != ballotFormat:
-		return s, 0, fmt.Errorf("%w, or of a later version of havip-cluster: their format is %d", ErrDamagedBallot, text[0])
 	case len(text) < numbers+sum:
 		return s, 0, fmt.Errorf("%w: %d bytes", ErrDamagedBallot, len(text))
+	case text[0] != ballotFormat:
+		return s, 0, fmt.Errorf("%w, or of a later version of havip-cluster: their format is %d", ErrDamagedBallot, text[0])
 	}
 	body, kept := text[:len(text)-sum], binary.BigEndian.Uint32(text[len(text)-sum:])
 	if crc32.Checksum(body, castagnoli) != kept {

@@ -220,7 +220,7 @@ func TestBallotOnDisk(t *testing.T) {
 		if _, _, err := decodeBallot(bad); !errors.Is(err, ErrDamagedBallot) {
 			t.Errorf("byte %d is another one: %v", i, err)
 		}
-		if _, _, err := decodeBallot(text[:max(1, i)]); !errors.Is(err, ErrDamagedBallot) {
+		if _, _, err := decodeBallot(text[:i]); !errors.Is(err, ErrDamagedBallot) {
 			t.Errorf("cut at %d: %v", i, err)
 		}
 	}
@@ -323,3 +323,22 @@ type keptHandler struct {
 }
 
 func (k *keptHandler) SetHeartbeatHandler(f func(raft.RPC)) { k.handle = f }
+
+// FuzzBallot: whatever is on the disk is read as it was written, or refused.
+func FuzzBallot(f *testing.F) {
+	f.Add(encodeBallot(termAndVote{term: 7, voteTerm: 6, vote: []byte("a")}, 1007))
+	f.Add([]byte{ballotFormat})
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s, beyond, err := decodeBallot(text)
+		if err != nil {
+			if !errors.Is(err, ErrDamagedBallot) {
+				t.Error(err)
+			}
+			return
+		}
+		if again := encodeBallot(s, beyond); !bytes.Equal(again, text) {
+			t.Errorf("%x is read as %+v, %d, which is written %x", text, s, beyond, again)
+		}
+	})
+}

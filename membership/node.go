@@ -198,7 +198,7 @@ func (n *Node) start() (err error) {
 		return fmt.Errorf("membership: read %s: %w", n.path, err)
 	}
 	if n.ballot, err = readBallot(n.parts.Store, n.parts.Snapshots); err != nil {
-		return fmt.Errorf("membership: read %s: %w; %s", n.path, err, joinAgain)
+		return fmt.Errorf("membership: read %s: %w", n.path, err)
 	}
 	n.guard = n.newGuard()
 	n.followApplied()
@@ -248,37 +248,6 @@ func (n *Node) start() (err error) {
 	n.wg.Go(n.followLeadership)
 	n.wg.Go(n.followObservations)
 	return nil
-}
-
-func (n *Node) newGuard() *guardedLog {
-	disk := raft.LogStore(n.parts.Store)
-	if n.cfg.wrap != nil {
-		disk = n.cfg.wrap(disk)
-	}
-	return &guardedLog{
-		LogStore: summedLog{disk}, mu: newTurn(), limit: n.patience.limit, book: n.book, ballot: n.ballot, origin: time.Now(), wrote: n.cfg.Wrote,
-		leads: func() bool {
-			r := n.inner.Load()
-			return r != nil && r.State() == raft.Leader
-		},
-		applied: func() uint64 {
-			if r := n.inner.Load(); r != nil {
-				return r.AppliedIndex()
-			}
-			return 0
-		},
-		broken: func(err error) {
-			_ = n.halt(err)
-			if r := n.inner.Load(); r != nil {
-				r.Shutdown() // does not wait
-			}
-		},
-		stalled: func() {
-			if n.inner.Load() != nil {
-				go n.callElection() // has limits of its own, and Close need not wait for it
-			}
-		},
-	}
 }
 
 // followLeadership drains Raft's notifications at once, because Raft waits for their

@@ -86,6 +86,37 @@ type guardedLog struct {
 	wrote   func(took time.Duration) // nil: nobody is told
 }
 
+func (n *Node) newGuard() *guardedLog {
+	disk := raft.LogStore(n.parts.Store)
+	if n.cfg.wrap != nil {
+		disk = n.cfg.wrap(disk)
+	}
+	return &guardedLog{
+		LogStore: summedLog{disk}, mu: newTurn(), limit: n.patience.limit, book: n.book, ballot: n.ballot, origin: time.Now(), wrote: n.cfg.Wrote,
+		leads: func() bool {
+			r := n.inner.Load()
+			return r != nil && r.State() == raft.Leader
+		},
+		applied: func() uint64 {
+			if r := n.inner.Load(); r != nil {
+				return r.AppliedIndex()
+			}
+			return 0
+		},
+		broken: func(err error) {
+			_ = n.halt(err)
+			if r := n.inner.Load(); r != nil {
+				r.Shutdown() // does not wait
+			}
+		},
+		stalled: func() {
+			if n.inner.Load() != nil {
+				go n.callElection() // has limits of its own, and Close need not wait for it
+			}
+		},
+	}
+}
+
 // turn is a lock whose waiters wait at a channel: a write may hang for long, and virtual
 // time stands still while somebody waits for a sync.Mutex.
 type turn chan struct{}

@@ -74,7 +74,7 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{disk: &badDisk{LogStore: raft.NewInmemStore()}, leader: true}
 	b.guardedLog = &guardedLog{mu: newTurn(),
-		LogStore: b.disk, limit: func() time.Duration { return benchLimit }, book: must[*ledger](t)(newLedger(b.disk)), origin: time.Now(),
+		LogStore: b.disk, ballot: must[*ballot](t)(openBallot(raft.NewInmemStore(), 0)), limit: func() time.Duration { return benchLimit }, book: must[*ledger](t)(newLedger(b.disk)), origin: time.Now(),
 		leads: func() bool { return b.leader }, applied: func() uint64 { return b.done }, broken: func(err error) { b.halted = err }, stalled: func() {},
 	}
 	return b
