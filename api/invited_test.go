@@ -79,3 +79,35 @@ func TestWaitsForASubnetFitIntoOneCommand(t *testing.T) {
 		t.Errorf("two waits of %v leave a command of %v no time for its answer", SubnetWait, DefaultTimeout)
 	}
 }
+
+// A join token waits while the CA that it would name is being replaced, and no longer than it may.
+func TestTokenWaitsForTheNewCA(t *testing.T) {
+	w := newWorld(t)
+	w.withKeys(t)
+	invite := func() time.Duration {
+		began := time.Now()
+		if r, body := w.ask(t, 0, http.MethodPost, "/v1/tokens", `{"node":"node-9"}`); r.StatusCode != http.StatusCreated {
+			t.Fatalf("%d %s", r.StatusCode, body)
+		}
+		return time.Since(began)
+	}
+	w.log.apply(t, fsm.RotateKeys{What: fsm.KeyOfCA, Why: "node node-3, which was removed, was given its key"}, "")
+	if took := invite(); took < caWait {
+		t.Errorf("the CA is being replaced, and there is a token after %s", took)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		time.Sleep(200 * time.Millisecond)
+		w.log.mu.Lock()
+		s := *w.log.state
+		s.Cluster.Keys.CA = fsm.Rotation{}
+		w.log.state = &s
+		w.log.mu.Unlock()
+		w.log.apply(t, fsm.CreateToken{Token: fsm.Token{ID: "u", SecretHash: "h", Node: "node-8", Role: fsm.RoleVoter, Expires: time.Now().Add(time.Hour).UnixNano()}}, "")
+	}()
+	if took := invite(); w.log.now().Cluster.Keys.CA.Runs() {
+		t.Errorf("there is a token after %s, before the new CA", took)
+	}
+	<-ended
+}

@@ -233,11 +233,16 @@ const SubnetWait = 3 * time.Second
 // awaitSubnet waits until the subnet of a new HAVIP is known, each node has told of its networks, or SubnetWait is over. Apply
 // judges what there is then.
 func (s *Server) awaitSubnet(ctx context.Context, cmd fsm.CreateHAVIP) {
+	s.await(ctx, SubnetWait, func(st *fsm.State) bool { return subnetKnown(st, cmd) || len(st.Untold()) == 0 })
+}
+
+// await waits until the state is as a request needs it, or the limit is over.
+func (s *Server) await(ctx context.Context, limit time.Duration, fit func(*fsm.State) bool) {
 	watch, stop := s.Backend.Watch()
 	defer stop()
-	over := time.NewTimer(SubnetWait)
+	over := time.NewTimer(limit)
 	defer over.Stop()
-	for st := s.Backend.State(); !subnetKnown(st, cmd) && len(st.Untold()) > 0; st = s.Backend.State() {
+	for !fit(s.Backend.State()) {
 		select {
 		case <-watch:
 		case <-over.C:

@@ -184,6 +184,11 @@ func (s *Server) showNode(st *fsm.State, name string) (Node, error) {
 	return s.nodeViews(st, []fsm.Node{n})[0], nil
 }
 
+// caWait is how long a new join token waits while the cluster's CA is being replaced, as after the removal of a node that had its key: a token
+// names the CA that signs now, and one that names the old CA is of no use once that is dropped. With all nodes up it takes
+// less than a second; while one is down the old CA stays, and so does the token.
+const caWait = 3 * time.Second
+
 // tokenRoute makes join tokens. The secret is drawn anew for every request, so the key of
 // a repeat is of no use here; but a new token for a name replaces the older one, so there
 // is never more than one that works.
@@ -193,6 +198,7 @@ func (s *Server) tokenRoute() {
 		DefaultStatus: http.StatusCreated, Errors: writeErrors, MaxBodyBytes: -1, BodyReadTimeout: -1,
 	}
 	huma.Register(s.huma, op, func(ctx context.Context, in *tokenCreate) (*reply[Token], error) {
+		s.await(ctx, caWait, func(st *fsm.State) bool { return !st.Cluster.Keys.CA.Runs() })
 		st := s.Backend.State()
 		expires := time.Now().Add(time.Duration(in.Body.TTLSeconds) * time.Second)
 		t, err := identity.NewToken(st.Cluster.ID, identity.Fingerprint(s.Identity.Issuer()), in.Body.Node, identity.Role(in.Body.Role), expires)
