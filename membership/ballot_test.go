@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
-	"testing/synctest"
 
 	"github.com/hashicorp/raft"
 
@@ -261,7 +260,7 @@ func TestTermIsOnDiskBefore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			labtest.Bubble(t, func(t *testing.T) {
 				store := raft.NewInmemStore()
 				disk := &ballotDisk{StableStore: store, left: -1}
 				b, err := openBallot(disk, 0)
