@@ -14,7 +14,7 @@ func dataDir(t *testing.T) (string, *identity.Identity) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "d")
 	spec, err := identity.NewCluster(identity.Settings{
-		Name: "n1", Advertise: netip.MustParseAddr("127.0.0.1"), Ports: identity.DefaultPorts, Profile: identity.ProfileLAN,
+		Name: "n1", Advertise: netip.MustParseAddr("127.0.0.1"), Ports: identity.DefaultPorts, Profile: identity.ProfileLAN, Lease: 500 * time.Millisecond,
 	}, time.Now())
 	if err == nil {
 		err = identity.Create(dir, spec)

@@ -27,7 +27,7 @@ import (
 func dataDir(t *testing.T) (string, *identity.Identity) {
 	t.Helper()
 	spec, err := identity.NewCluster(identity.Settings{
-		Name: "n1", Advertise: netip.MustParseAddr("127.0.0.1"), Ports: identity.DefaultPorts, Profile: identity.ProfileLAN,
+		Name: "n1", Advertise: netip.MustParseAddr("127.0.0.1"), Ports: identity.DefaultPorts, Profile: identity.ProfileLAN, Lease: 500 * time.Millisecond,
 	}, time.Now())
 	if err != nil {
 		t.Fatal(err)

@@ -168,9 +168,9 @@ func realTime() Finding {
 	}
 	do := "nothing, with leases of 500 ms and more"
 	if r, is := errors.AsType[*realtime.Refusal](err); is && r.Do != "" {
-		return warning("real time", r.Do, "no real-time priority for what renews and answers: %s; a busy host needs a longer lease", r.Why)
+		return warning("real time", r.Do, "no real-time priority for what renews and answers: %s; a busy host needs a longer lease, such as 500ms", r.Why)
 	}
-	return warning("real time", do, "no real-time priority for what renews and answers: %v; a busy host needs a longer lease", err)
+	return warning("real time", do, "no real-time priority for what renews and answers: %v; a busy host needs a longer lease, such as 500ms", err)
 }
 
 // memory says whether this process may lock its memory. Nothing is locked.

@@ -99,7 +99,7 @@ func unformedIn(t *testing.T, options netns.Options) *Bed {
 		t.Fatal(err)
 	}
 	b := &Bed{t: t, Lab: lab, Cluster: netns.NewCluster(lab, path, dir), HAVIP: lab.Address(100)}
-	b.Cluster.Unit = unitFile
+	b.Cluster.Unit, b.Cluster.Lease = unitFile, Lease
 	t.Cleanup(func() {
 		if keep := os.Getenv("HAVIP_KEEP"); keep != "" {
 			t.Logf("data and logs are kept in %s", dir)

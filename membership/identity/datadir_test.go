@@ -19,7 +19,7 @@ func TestCreateThenLoad(t *testing.T) {
 	if id.Settings != spec.Settings {
 		t.Errorf("got %+v, want %+v", id.Settings, spec.Settings)
 	}
-	if id.Authority() == nil || len(id.GossipKeys()[0]) != 32 || id.Dir != dir || id.Role != RoleVoter || id.Timers().Lease != 500*time.Millisecond {
+	if id.Authority() == nil || len(id.GossipKeys()[0]) != 32 || id.Dir != dir || id.Role != RoleVoter || id.Timers().Lease != 150*time.Millisecond {
 		t.Errorf("got %+v", id)
 	}
 	for name, want := range map[string]fs.FileMode{
@@ -205,7 +205,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"text after identity", edit("identity.json", func(b []byte) []byte { return append(b, '}') }), ErrCorrupt, "invalid character '}'"},
 		{"newer format", replace("identity.json", `"format": 2`, `"format": 3`), ErrFormat, "has format 3, this version of havip-cluster reads formats up to 2"},
 		{"unknown field", replace("identity.json", `"role"`, `"rule"`), ErrCorrupt, `unknown field "rule"`},
-		{"bad lease", replace("identity.json", `"500ms"`, `"soon"`), ErrCorrupt, `invalid duration "soon"`},
+		{"bad lease", replace("identity.json", `"150ms"`, `"soon"`), ErrCorrupt, `invalid duration "soon"`},
 		{"bad profile", replace("identity.json", `"lan"`, `"moon"`), ErrCorrupt, `profile "moon"`},
 		{"bad port", replace("identity.json", `7401`, `7400`), ErrCorrupt, "must differ"},
 		{"bad cluster id", replace("identity.json", `"c-`, `"d-`), ErrCorrupt, `cluster id "d-`},
