@@ -16,8 +16,8 @@ const (
 	keyVoteTerm  = "LastVoteTerm"
 	keyVoteFor   = "LastVoteCand"
 	keyBallot    = "TermAndVote"
-	termsBeyond  = 1000 // how far keyTerm is ahead of the term when it is written
-	ballotFormat = 1    // the first byte below keyBallot
+	termsBeyond  = 8 // how far keyTerm is ahead of the term when it is raised, so one election in so many writes three times
+	ballotFormat = 1 // the first byte below keyBallot
 )
 
 // ErrDamagedBallot is returned for a term and a vote that are not what was written. A node
@@ -34,20 +34,25 @@ var ErrDamagedBallot = errors.New("membership: the term and the vote on disk are
 // off, and before a snapshot is. Only this node's own questions for votes may be ahead of it: whoever asks and
 // forgets that it did has not voted, and so has not won.
 //
-// A version before this one reads keyTerm and the two of the vote. Those of the vote stay as
-// they were, so keyTerm is always greater than each term that this node may have voted in:
-// the older version begins there, which costs the cluster an election and nothing else. What it voted
-// then is found again by open.
+// A version before this one reads keyTerm and the two of the vote. A node that ends in good order
+// leaves them as that version would (close). After a crash those of the vote are old, so in a
+// node that has voted keyTerm is greater than each term that it may have voted in: the older version begins there, a few terms ahead,
+// which costs an election. What it voted then is found again by openBallot.
 //
 // Any goroutine may call it.
 type ballot struct {
 	disk raft.StableStore
 	mu   turn // for a write takes time
+	// broken is called when the disk has refused a write: whoever cannot vote must not stand either, and Raft, which would
+	// end here, has gone on by then. It must not block.
+	broken func(error)
 
 	now     termAndVote
 	written termAndVote
-	voting  uint64 // of a vote for nobody yet
-	beyond  uint64 // what keyTerm says
+	older   termAndVote // the vote that the version before would find
+	voting  uint64      // of a vote for nobody yet
+	beyond  uint64      // what keyTerm says
+	kept    bool        // there is a value below keyBallot
 }
 
 // termAndVote is a term, and the last vote with its term; 0 and nil: none yet.
@@ -63,12 +68,12 @@ func (s termAndVote) equal(o termAndVote) bool {
 // openBallot reads the term and the vote; logged is the term of the newest entry in the log or the snapshot, which a version before
 // this one may have taken in the very term in which it began. It returns ErrDamagedBallot.
 func openBallot(disk raft.StableStore, logged uint64) (*ballot, error) {
-	b := &ballot{disk: disk, mu: newTurn()}
+	b := &ballot{disk: disk, mu: newTurn(), broken: func(error) {}}
 	old, err := readOld(disk)
 	if err != nil {
 		return nil, err
 	}
-	b.beyond, b.now = old.term, old
+	b.beyond, b.now, b.older = old.term, old, old
 	text, err := disk.Get([]byte(keyBallot))
 	if missing(err) || err == nil && len(text) == 0 {
 		b.written = b.now // by the version before, or not at all
@@ -81,14 +86,20 @@ func openBallot(disk raft.StableStore, logged uint64) (*ballot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w; %s", err, joinAgain)
 	}
-	b.now, b.written = kept, kept
-	if old.voteTerm > kept.voteTerm { // a version before this one has voted since
+	b.now, b.written, b.kept = kept, kept, true
+	voted := old.voteTerm > kept.voteTerm // by a version before this one, since
+	if voted {
 		b.now.voteTerm, b.now.vote = old.voteTerm, old.vote
 	}
-	if old.term != beyond { // it has gone on to another term, or a write was cut off between its two parts
+	// Else that version has gone on to another term, or this one has left it the true one. What it has heard alone, just in the term in
+	// which it began or that is the next beyond, is not seen: with neither vote nor entry nobody relies on it.
+	if voted || old.term != beyond {
 		b.now.term = max(kept.term, old.term)
 	}
 	b.now.term = max(b.now.term, b.now.voteTerm, logged)
+	if b.beyond <= b.now.term {
+		_ = b.raise(b.now, b.now.term) // while nobody waits; what fails here is done with the next vote
+	}
 	return b, nil
 }
 
@@ -98,6 +109,15 @@ func readBallot(store Store, snaps raft.SnapshotStore) (*ballot, error) {
 		return nil, err
 	}
 	return openBallot(store, newest.Term)
+}
+
+// forgetDamagedBallot has the only voter of a cluster that begins again do without a term and a vote that cannot be read: keyTerm is
+// at or above each term that it voted in, and logged, the term of its newest entry.
+func forgetDamagedBallot(disk raft.StableStore, logged uint64) error {
+	if _, err := openBallot(disk, logged); !errors.Is(err, ErrDamagedBallot) {
+		return err
+	}
+	return disk.Set([]byte(keyBallot), nil)
 }
 
 // readOld reads what a version before this one would.
@@ -142,7 +162,7 @@ func (b *ballot) Set(key, value []byte) error {
 	if b.voting == 0 {
 		return errors.New("membership: a vote without its term")
 	}
-	next := termAndVote{term: b.voting, voteTerm: b.voting, vote: bytes.Clone(value)}
+	next := termAndVote{term: max(b.now.term, b.voting), voteTerm: b.voting, vote: bytes.Clone(value)}
 	if err := b.write(next); err != nil {
 		return err
 	}
@@ -155,7 +175,7 @@ func (b *ballot) GetUint64(key []byte) (uint64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case string(key) == keyTerm && b.now.term > 0:
+	case string(key) == keyTerm && (b.now.term > 0 || b.kept):
 		return b.now.term, nil
 	case string(key) == keyVoteTerm && b.now.voteTerm > 0:
 		return b.now.voteTerm, nil
@@ -184,18 +204,67 @@ func (b *ballot) settle() error {
 }
 
 // write writes with mu held.
-func (b *ballot) write(s termAndVote) error {
-	if s.term >= b.beyond || b.beyond == 0 {
-		beyond := s.term + termsBeyond
-		if err := b.disk.SetUint64([]byte(keyTerm), beyond); err != nil {
-			return fmt.Errorf("membership: write a term: %w", err)
+func (b *ballot) write(s termAndVote) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("membership: write the term and the vote: %w", err)
+			b.broken(err)
 		}
-		b.beyond = beyond
+	}()
+	if s.voteTerm == 0 && !b.kept { // it has never voted, and leaves the version before its term
+		err = b.disk.SetUint64([]byte(keyTerm), s.term)
+		b.beyond = s.term
+	} else {
+		if s.term >= b.beyond {
+			if err := b.raise(b.written, s.term); err != nil {
+				return err
+			}
+		}
+		err = b.disk.Set([]byte(keyBallot), encodeBallot(s, b.beyond))
 	}
-	if err := b.disk.Set([]byte(keyBallot), encodeBallot(s, b.beyond)); err != nil {
-		return fmt.Errorf("membership: write the term and the vote: %w", err)
+	if err == nil {
+		b.written = s
 	}
-	b.written = s
+	return err
+}
+
+// raise makes keyTerm greater than a term. What it becomes is written first, with what the disk has anyway, so that a
+// crash in between leaves the term as it is.
+func (b *ballot) raise(known termAndVote, term uint64) error {
+	beyond := term + termsBeyond
+	if err := b.disk.Set([]byte(keyBallot), encodeBallot(known, beyond)); err != nil {
+		return err
+	}
+	b.written, b.kept = known, true
+	if err := b.disk.SetUint64([]byte(keyTerm), beyond); err != nil {
+		return err
+	}
+	b.beyond = beyond
+	return nil
+}
+
+// close leaves the version before what it would have written itself: the vote first, so that a crash in between leaves its term ahead.
+// Raft has ended.
+func (b *ballot) close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.kept {
+		return nil
+	}
+	var err error
+	if b.older.voteTerm != b.written.voteTerm || !bytes.Equal(b.older.vote, b.written.vote) {
+		err = b.disk.SetUint64([]byte(keyVoteTerm), b.written.voteTerm)
+		if err == nil {
+			err = b.disk.Set([]byte(keyVoteFor), b.written.vote)
+		}
+	}
+	if err == nil {
+		err = b.disk.SetUint64([]byte(keyTerm), b.now.term)
+	}
+	if err != nil {
+		return fmt.Errorf("membership: leave the term and the vote to a version before this one: %w", err)
+	}
+	b.older, b.beyond = b.written, b.now.term
 	return nil
 }
 

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/raft"
 
+	"havip-cluster/fsm"
 	"havip-cluster/testbed/labtest"
 )
 
@@ -50,8 +53,8 @@ func (d *ballotDisk) SetUint64(key []byte, value uint64) error {
 type elector struct {
 	store raft.StableStore
 	term  uint64
-	// settle comes before each answer.
-	settle func() error
+	// settle comes before each answer, close at an end in good order.
+	settle, close func() error
 }
 
 // vote is asked for a vote; it returns whether it is given, and an error if nothing is answered.
@@ -101,103 +104,235 @@ func (e *elector) hear(term uint64) error {
 // openElector starts a node: of this version, or of the one before.
 func openElector(t *testing.T, disk raft.StableStore, old bool) *elector {
 	t.Helper()
-	e := &elector{store: disk, settle: func() error { return nil }}
+	nothing := func() error { return nil }
+	e := &elector{store: disk, settle: nothing, close: nothing}
 	if !old {
 		b, err := openBallot(disk, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.store, e.settle = b, b.settle
+		e.store, e.settle, e.close = b, b.settle, b.close
 	}
 	e.term, _ = e.store.GetUint64([]byte(keyTerm))
 	return e
 }
 
+// history is what the lives of one node have done so far.
+type history struct {
+	given map[uint64]string // whom it has voted for
+	told  uint64            // the greatest term that an answer relied on
+	heard uint64            // the greatest term that anybody spoke of
+	said  strings.Builder
+}
+
+func (h *history) gives(t *testing.T, term uint64, candidate string) {
+	t.Helper()
+	if was := h.given[term]; was != "" && was != candidate {
+		t.Fatalf("in term %d it has voted for %s and for %s%s", term, was, candidate, h.said.String())
+	}
+	h.given[term] = candidate
+}
+
+// live has a node do something until the disk takes no more, or for a while; it returns whether it ended in good order.
+func (h *history) live(t *testing.T, r *rand.Rand, e *elector, old bool) (ended bool) {
+	for range 30 {
+		term := max(2, e.term+uint64(r.IntN(4))) - 1
+		if r.IntN(10) == 0 {
+			term += termsBeyond - 2 + uint64(r.IntN(4))
+		}
+		h.heard = max(h.heard, term)
+		switch r.IntN(6) {
+		case 0:
+			h.heard = max(h.heard, e.term+1)
+			if e.stand() != nil {
+				return false
+			}
+			fmt.Fprintf(&h.said, "; stands in %d", e.term)
+			h.gives(t, e.term, "itself")
+			continue
+		case 1, 2:
+			if term <= e.term {
+				continue
+			}
+			if e.hear(term) != nil || e.settle() != nil {
+				return false
+			}
+			fmt.Fprintf(&h.said, "; told %d", term)
+			if !old {
+				h.told = max(h.told, term)
+			}
+			continue
+		}
+		candidate := string(rune('a' + r.IntN(3)))
+		ok, err := e.vote(term, candidate)
+		fmt.Fprintf(&h.said, "; %s asks in %d: %v %v", candidate, term, ok, err)
+		if err != nil {
+			return false
+		}
+		if !old || ok { // an older version that only says no may leave no trace
+			h.told = max(h.told, e.term)
+		}
+		if ok {
+			h.gives(t, term, candidate)
+		}
+	}
+	return e.close() == nil
+}
+
 // However often a node is cut off, and whichever version starts on its disk, it gives one vote in a
-// term, and does not fall behind a term that it has told.
+// term, does not fall behind a term that it has told, and does not start in one that nobody has spoken of, but for the
+// version before on what a crash has left.
 func TestOneVoteInATerm(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(1500) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		disk := &ballotDisk{StableStore: raft.NewInmemStore(), left: -1}
-		given := map[uint64]string{}
-		var told uint64
-		said := ""
-		for range 12 { // lives
-			disk.left, disk.kept = -1, r.IntN(2) == 0
+		h := &history{given: map[uint64]string{}}
+		crashed := false
+		for range 12 {
+			disk.left, disk.kept = r.IntN(25)-1, r.IntN(2) == 0
 			old := r.IntN(4) == 0
+			start := &ballotDisk{StableStore: disk.StableStore, left: -1}
+			if !old && r.IntN(3) == 0 { // a start that is cut off, too
+				start.left = r.IntN(3)
+			}
+			openElector(t, start, old)
 			e := openElector(t, disk, old)
-			said += fmt.Sprintf("\nold %v: term %d", old, e.term)
-			start := e.term
-			if e.term < told {
-				t.Fatalf("seed %d: it starts in term %d and has told %d%s", seed, e.term, told, said)
+			fmt.Fprintf(&h.said, "\nseed %d, old %v: term %d", seed, old, e.term)
+			if e.term < h.told {
+				t.Fatalf("it starts in term %d and has told %d%s", e.term, h.told, h.said.String())
 			}
-			disk.left = r.IntN(12)
-			for {
-				term := max(2, e.term+uint64(r.IntN(4))) - 1
-				if r.IntN(20) == 0 {
-					term += termsBeyond - 2 + uint64(r.IntN(4))
-				}
-				if r.IntN(6) == 0 {
-					if e.stand() != nil {
-						break
-					}
-					said += fmt.Sprintf("; stands in %d", e.term)
-					if given[e.term] != "" {
-						t.Fatalf("seed %d: in term %d it has voted for %s and for itself%s", seed, e.term, given[e.term], said)
-					}
-					given[e.term] = "itself"
-					continue
-				}
-				candidate := string(rune('a' + r.IntN(3)))
-				if r.IntN(3) == 0 && term > e.term {
-					if e.hear(term) != nil || e.settle() != nil {
-						break
-					}
-					said += fmt.Sprintf("; told %d", term)
-					told = max(told, term)
-					continue
-				}
-				ok, err := e.vote(term, candidate)
-				said += fmt.Sprintf("; %s asks in %d: %v %v", candidate, term, ok, err)
-				if err != nil {
-					break
-				}
-				if !old || ok || e.term > start { // an older version that only says no leaves no trace
-					told = max(told, e.term)
-				}
-				if ok && given[term] != "" && given[term] != candidate {
-					t.Fatalf("seed %d: in term %d it has voted for %s and for %s%s", seed, term, given[term], candidate, said)
-				}
-				if ok {
-					given[term] = candidate
-				}
+			if ahead := e.term - min(e.term, h.heard); ahead > 0 && (!old || !crashed || ahead > termsBeyond) {
+				t.Fatalf("it starts in term %d, and nobody has spoken of more than %d%s", e.term, h.heard, h.said.String())
 			}
+			h.heard = max(h.heard, e.term)
+			crashed = !h.live(t, r, e, old)
 		}
 	}
 }
 
-// An election costs one write of the disk, and a term that is only heard one more.
+// An election costs one write of the disk, now and then two more.
 func TestAnElectionIsOneWrite(t *testing.T) {
 	t.Parallel()
 	disk := &ballotDisk{StableStore: raft.NewInmemStore(), left: -1}
 	e := openElector(t, disk, false)
-	if _, err := e.vote(1, "a"); err != nil { // writes how far the terms of an older version are, too
-		t.Fatal(err)
+	const elections = 20 * termsBeyond
+	for term := range uint64(elections) {
+		if ok, err := e.vote(term+1, "b"); !ok || err != nil {
+			t.Fatalf("term %d: %v, %v", term+1, ok, err)
+		}
 	}
-	for term := uint64(2); term < 2+termsBeyond-2; term++ {
-		before := disk.writes
-		if ok, err := e.vote(term, "b"); !ok || err != nil {
-			t.Fatalf("term %d: %v, %v", term, ok, err)
-		}
-		if n := disk.writes - before; n != 1 {
-			t.Fatalf("term %d took %d writes", term, n)
-		}
+	if most := elections + 2*(elections/termsBeyond+1); disk.writes > most {
+		t.Errorf("%d elections took %d writes", elections, disk.writes)
 	}
 	before := disk.writes
 	labtest.Must(t, e.settle())
 	if disk.writes != before {
 		t.Error("nothing has changed, and it was written")
+	}
+	labtest.Must(t, e.close())
+	e = openElector(t, disk, false) // makes room while nobody waits
+	before = disk.writes
+	if ok, err := e.vote(elections+1, "c"); !ok || err != nil || disk.writes-before != 1 {
+		t.Errorf("the first vote after a start: %v, %v, %d writes", ok, err, disk.writes-before)
+	}
+}
+
+// A node that ends in good order, or that never votes, leaves the version before its term and its vote.
+func TestTheVersionBeforeFindsItsTerm(t *testing.T) {
+	t.Parallel()
+	agent := raft.NewInmemStore()
+	e := openElector(t, agent, false)
+	labtest.Must(t, e.hear(5))
+	labtest.Must(t, e.settle())
+	if old := openElector(t, agent, true); old.term != 5 {
+		t.Errorf("after a crash a node that never voted starts in term %d of 5", old.term)
+	}
+	voter := raft.NewInmemStore()
+	e = openElector(t, voter, false)
+	if ok, err := e.vote(7, "a"); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	labtest.Must(t, e.close())
+	old := openElector(t, voter, true)
+	if old.term != 7 {
+		t.Errorf("a voter that ended starts in term %d of 7", old.term)
+	}
+	for candidate, want := range map[string]bool{"a": true, "b": false} {
+		if ok, err := old.vote(7, candidate); ok != want || err != nil {
+			t.Errorf("%s asks again: %v, %v", candidate, ok, err)
+		}
+	}
+}
+
+// A heartbeat of a later term, which Raft takes beside its main loop, comes between a term and its vote.
+func TestHeartbeatBetweenTermAndVote(t *testing.T) {
+	t.Parallel()
+	disk := raft.NewInmemStore()
+	b, err := openBallot(disk, 0)
+	labtest.Must(t, err)
+	labtest.Must(t, b.SetUint64([]byte(keyTerm), 6)) // asked for a vote
+	labtest.Must(t, b.SetUint64([]byte(keyTerm), 7)) // the heartbeat
+	labtest.Must(t, b.settle())                      // and its answer
+	labtest.Must(t, b.SetUint64([]byte(keyVoteTerm), 6))
+	labtest.Must(t, b.Set([]byte(keyVoteFor), []byte("a")))
+	labtest.Must(t, b.settle())
+	if again, err := openBallot(disk, 0); err != nil || again.now.term != 7 || again.now.voteTerm != 6 {
+		t.Errorf("%+v, %v", again.now, err)
+	}
+}
+
+// One of two voters goes back to the version before, as docs/operating.md says, and votes again.
+func TestBackToTheVersionBefore(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 2)
+	leader, back := c.leader(), c.followers()[0]
+	votes := func() bool {
+		ids, _ := leader.node.Voters()
+		return slices.Contains(ids, back.id.NodeID)
+	}
+	version := fsm.VersionWithLevel("test")
+	c.do(fsm.UpdateNode{ID: leader.id.NodeID, Version: &version})
+	c.do(fsm.RestVote{Node: back.id.NodeID})
+	eventually(t, "its vote is taken", func() bool { return !votes() })
+	eventually(t, "it knows", func() bool { ids, _ := back.node.Voters(); return len(ids) == 1 })
+	back.close()
+	store := must[Store](t)(openBolt(back.cfg.Dir))
+	check(t, store.Set([]byte(keyBallot), nil)) // the version before does not look at it
+	check(t, store.Close())
+	back.open()
+	back.reconcile(c.all)
+	c.do(fsm.RestVote{Node: back.id.NodeID, Back: true})
+	eventually(t, "it votes again", votes)
+}
+
+// The last one of a cluster begins again although its term and vote cannot be read.
+func TestRecoverWithADamagedBallot(t *testing.T) {
+	t.Parallel()
+	disk := raft.NewInmemStore()
+	e := openElector(t, disk, false)
+	if ok, err := e.vote(7, "a"); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	labtest.Must(t, disk.Set([]byte(keyBallot), []byte{ballotFormat, 2, 3}))
+	labtest.Must(t, forgetDamagedBallot(disk, 5))
+	if b, err := openBallot(disk, 5); err != nil || b.now.term < 7 {
+		t.Errorf("%+v, %v", b, err)
+	}
+}
+
+// A disk that refuses a vote ends the node: it would stand again and again, and spend the votes of others.
+func TestRefusedVoteEndsTheNode(t *testing.T) {
+	t.Parallel()
+	disk := &ballotDisk{StableStore: raft.NewInmemStore(), left: 0}
+	b, err := openBallot(disk, 0)
+	labtest.Must(t, err)
+	var why error
+	b.broken = func(err error) { why = err }
+	labtest.Must(t, b.SetUint64([]byte(keyTerm), 1))
+	labtest.Must(t, b.SetUint64([]byte(keyVoteTerm), 1))
+	if err := b.Set([]byte(keyVoteFor), []byte("a")); !errors.Is(err, errCut) || !errors.Is(why, errCut) {
+		t.Errorf("%v, and the node ends for: %v", err, why)
 	}
 }
 

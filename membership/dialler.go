@@ -111,7 +111,8 @@ func (d *dialler) connection(ctx context.Context, address raft.ServerAddress, ti
 func (d *dialler) connect(ctx context.Context, node string, address raft.ServerAddress, proto string) (*tls.Conn, error) {
 	conf := d.client(node)
 	conf.NextProtos = []string{proto}
-	conn, err := (&tls.Dialer{Config: conf}).DialContext(ctx, "tcp", string(address))
+	plain := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: probeEvery, Interval: probeEvery}}
+	conn, err := (&tls.Dialer{NetDialer: plain, Config: conf}).DialContext(ctx, "tcp", string(address))
 	if err != nil {
 		return nil, err
 	}

@@ -200,6 +200,7 @@ func (n *Node) start() (err error) {
 	if n.ballot, err = readBallot(n.parts.Store, n.parts.Snapshots); err != nil {
 		return fmt.Errorf("membership: read %s: %w", n.path, err)
 	}
+	n.ballot.broken = n.broken
 	n.guard = n.newGuard()
 	n.followApplied()
 	cache, err := raft.NewLogCache(logCacheLength, n.guard)
@@ -466,6 +467,9 @@ func (n *Node) close() error {
 	}
 	if n.guard != nil {
 		n.guard.rest()
+	}
+	if n.ballot != nil {
+		errs = append(errs, n.ballot.close())
 	}
 	return errors.Join(append(errs, n.parts.Store.Close())...)
 }

@@ -45,6 +45,9 @@ func Recover(dir, node string, address raft.ServerAddress, cluster string) (Surv
 	}
 	out, err := newestEntry(store, snaps)
 	if err == nil {
+		err = forgetDamagedBallot(store, out.Term)
+	}
+	if err == nil {
 		out.State, err = recoverOn(store, snaps, node, address, cluster)
 	}
 	return out, errors.Join(err, store.Close())

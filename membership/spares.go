@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"sync"
 	"syscall"
 	"time"
 
@@ -16,6 +17,9 @@ const (
 	sparesEvery = 5 * time.Second  // between two looks at them, while none is taken
 	sparesAge   = 10 * time.Minute // then another one takes its place, whose certificates were looked at anew
 	spareWait   = 3 * time.Second  // for one that is made
+	// probeEvery is when the kernel asks the other end of a connection on which nothing was said: a host that was reset has
+	// forgotten it without a word, and the first request would find that out.
+	probeEvery = 5 * time.Second
 )
 
 // keepSpares keeps connections to the other voters ready, so that no election, and no leader that
@@ -38,9 +42,11 @@ func (d *dialler) keepSpares(ctx context.Context, peers func() []raft.Server) {
 		for _, c := range d.unwanted(wanted) {
 			_ = c.Close()
 		}
-		for _, s := range wanted {
-			d.fill(ctx, s.Address)
+		var wg sync.WaitGroup
+		for _, s := range wanted { // at most fsm.MaxVoters; one that does not answer holds up no other
+			wg.Go(func() { d.fill(ctx, s.Address) })
 		}
+		wg.Wait()
 		timer.Reset(sparesEvery)
 	}
 }

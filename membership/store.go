@@ -103,17 +103,20 @@ func (n *Node) newGuard() *guardedLog {
 			}
 			return 0
 		},
-		broken: func(err error) {
-			_ = n.halt(err)
-			if r := n.inner.Load(); r != nil {
-				r.Shutdown() // does not wait
-			}
-		},
+		broken: n.broken,
 		stalled: func() {
 			if n.inner.Load() != nil {
 				go n.callElection() // has limits of its own, and Close need not wait for it
 			}
 		},
+	}
+}
+
+// broken ends Raft on a node whose disk does not hold what Raft believes in.
+func (n *Node) broken(err error) {
+	_ = n.halt(err)
+	if r := n.inner.Load(); r != nil {
+		r.Shutdown() // does not wait
 	}
 }
 
