@@ -53,7 +53,7 @@ type profileEntry struct {
 const ms = time.Millisecond
 
 var profiles = []profileEntry{
-	{ProfileFast, "quiet hosts on one LAN", limits.LeaseShortest, 50 * ms, 100 * ms, Timers{50 * ms, 10 * ms, 100 * ms, 100 * ms, 75 * ms}},
+	{ProfileFast, "quiet hosts on one LAN", limits.LeaseShortest, 50 * ms, 100 * ms, Timers{20 * ms, 4 * ms, 100 * ms, 100 * ms, 80 * ms}},
 	{ProfileLAN, "hosts in one zone", limits.LeaseShortest, 100 * ms, 250 * ms, Timers{150 * ms, 30 * ms, 240 * ms, 240 * ms, 192 * ms}},
 	{ProfileWAN, "several zones", 500 * ms, 500 * ms, 500 * ms, Timers{3000 * ms, 600 * ms, 1500 * ms, 1500 * ms, 1000 * ms}},
 }

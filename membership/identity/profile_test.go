@@ -11,12 +11,12 @@ func TestTimersFor(t *testing.T) {
 		lease   time.Duration
 		want    Timers
 	}{
-		{ProfileFast, 0, Timers{50 * ms, 10 * ms, 100 * ms, 100 * ms, 75 * ms}},
+		{ProfileFast, 0, Timers{20 * ms, 4 * ms, 100 * ms, 100 * ms, 80 * ms}},
 		{ProfileLAN, 0, Timers{150 * ms, 30 * ms, 240 * ms, 240 * ms, 192 * ms}},
 		{ProfileLAN, 500 * ms, Timers{500 * ms, 100 * ms, 250 * ms, 250 * ms, 200 * ms}},
 		{ProfileWAN, 0, Timers{3000 * ms, 600 * ms, 1500 * ms, 1500 * ms, 1000 * ms}},
 		{ProfileFast, 150 * ms, Timers{150 * ms, 30 * ms, 100 * ms, 100 * ms, 80 * ms}},
-		{ProfileFast, 20 * ms, Timers{20 * ms, 4 * ms, 50 * ms, 50 * ms, 40 * ms}},
+		{ProfileFast, 30 * ms, Timers{30 * ms, 6 * ms, 50 * ms, 50 * ms, 40 * ms}},
 		{ProfileLAN, 50 * ms, Timers{50 * ms, 10 * ms, 100 * ms, 100 * ms, 80 * ms}},
 		{ProfileLAN, 150 * ms, Timers{150 * ms, 30 * ms, 240 * ms, 240 * ms, 192 * ms}},
 		{ProfileLAN, 300 * ms, Timers{300 * ms, 60 * ms, 250 * ms, 250 * ms, 200 * ms}},
