@@ -98,7 +98,11 @@ func TestTokenWaitsForTheNewCA(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		time.Sleep(200 * time.Millisecond)
+		for waits := false; !waits; time.Sleep(time.Millisecond) {
+			w.log.mu.Lock()
+			waits = len(w.log.watchers) > 0
+			w.log.mu.Unlock()
+		}
 		w.log.mu.Lock()
 		s := *w.log.state
 		s.Cluster.Keys.CA = fsm.Rotation{}

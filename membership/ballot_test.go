@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 
@@ -286,15 +285,8 @@ func TestHeartbeatBetweenTermAndVote(t *testing.T) {
 func TestBackToTheVersionBefore(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 2)
-	leader, back := c.leader(), c.followers()[0]
-	votes := func() bool {
-		ids, _ := leader.node.Voters()
-		return slices.Contains(ids, back.id.NodeID)
-	}
-	version := fsm.VersionWithLevel("test")
-	c.do(fsm.UpdateNode{ID: leader.id.NodeID, Version: &version})
-	c.do(fsm.RestVote{Node: back.id.NodeID})
-	eventually(t, "its vote is taken", func() bool { return !votes() })
+	back := c.followers()[0]
+	votes := c.rest(back)
 	eventually(t, "it knows", func() bool { ids, _ := back.node.Voters(); return len(ids) == 1 })
 	back.close()
 	store := must[Store](t)(openBolt(back.cfg.Dir))

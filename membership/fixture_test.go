@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -423,3 +424,18 @@ func (p *peer) sibling() (identity.Spec, error) {
 
 // tlsServer is the listening side of the version before.
 func tlsServer(conn net.Conn, p *peer) *tls.Conn { return tls.Server(conn, p.id.ServerTLS(true)) }
+
+// rest has a follower's vote taken, as before an upgrade, and returns whether it votes.
+func (c *cluster) rest(p *peer) (votes func() bool) {
+	c.t.Helper()
+	leader := c.leader()
+	votes = func() bool {
+		ids, _ := leader.node.Voters()
+		return slices.Contains(ids, p.id.NodeID)
+	}
+	version := fsm.VersionWithLevel("test")
+	c.do(fsm.UpdateNode{ID: leader.id.NodeID, Version: &version})
+	c.do(fsm.RestVote{Node: p.id.NodeID})
+	eventually(c.t, "its vote is taken", func() bool { return !votes() })
+	return votes
+}

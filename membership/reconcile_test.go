@@ -157,15 +157,8 @@ func TestRemoveNodeRefuses(t *testing.T) {
 func TestReadyWaitsAgain(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 2)
-	leader, back := c.leader(), c.followers()[0]
-	votes := func() bool {
-		ids, _ := leader.node.Voters()
-		return slices.Contains(ids, back.id.NodeID)
-	}
-	version := fsm.VersionWithLevel("test")
-	c.do(fsm.UpdateNode{ID: leader.id.NodeID, Version: &version})
-	c.do(fsm.RestVote{Node: back.id.NodeID})
-	eventually(t, "its vote is taken", func() bool { return !votes() })
+	back := c.followers()[0]
+	votes := c.rest(back)
 	at := time.Now()
 	c.do(fsm.RestVote{Node: back.id.NodeID, Back: true})
 	eventually(t, "it votes again", votes)

@@ -170,7 +170,8 @@ func (s *Schedule) check() error {
 	return nil
 }
 
-// profile is what membership/identity derives from a profile's name.
+// profile is the timers of a schedule. Those with which membership/identity begins fast and lan are shorter by now; the seeds and
+// the schedules that are kept go with these.
 type profile struct {
 	lease, heartbeat, leaderLease, delay time.Duration
 }
