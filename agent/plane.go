@@ -81,6 +81,7 @@ func (a *node) setApart(cfg *failover.Config) {
 			out.Acceptor = "kernel"
 		}
 		out.AcceptorDevices, out.AcceptorRefused, out.AcceptorAcked = counted.Kernel, counted.NoKernel, counted.InKernel
+		out.AcceptorCounted = counted.Counted
 		return out
 	}
 }

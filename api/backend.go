@@ -147,6 +147,7 @@ type Plane struct {
 	AcceptorDevices string `json:"acceptor_devices,omitempty" doc:"The network devices that the program in the kernel is on"`
 	AcceptorRefused string `json:"acceptor_refused,omitempty" doc:"Why there is no program in the kernel on this host"`
 	AcceptorAcked   uint64 `json:"acceptor_acked" doc:"How many renewals the program in the kernel has answered"`
+	AcceptorCounted uint64 `json:"acceptor_counted" doc:"How often the program in the kernel, by the answers to this node's own renewals, has extended its lease"`
 }
 
 // Observation is one HAVIP as this host's kernel shows it.

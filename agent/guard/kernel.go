@@ -9,9 +9,11 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"havip-cluster/failover/lease"
+	"havip-cluster/failover/lease/shell"
 	"havip-cluster/failover/plane"
 	"havip-cluster/membership/datagram"
 	"havip-cluster/netdev/acceptor"
@@ -56,12 +58,20 @@ func (g *guard) openKernel() func(plane.Start, plane.Carrier, func() int64) (pla
 		if !is {
 			return nil, fmt.Errorf("no tagged frames by %T", c)
 		}
-		a, err := acceptor.Open(g.page, s.Listen.Port())
+		var deadline *ebpf.Map
+		if shared, is := f.(fence.Shared); is {
+			deadline = shared.Deadlines()
+		}
+		a, err := acceptor.Open(g.page, s.Listen.Port(), deadline)
 		if err != nil {
 			return nil, err
 		}
 		socket.Offer()
-		return &inKernel{guard: g, acceptor: a, socket: socket, suspended: suspended}, nil
+		k := &inKernel{guard: g, acceptor: a, socket: socket, suspended: suspended}
+		if deadline != nil {
+			k.counter = &counter{node: s.Node, kernel: a.Counter(), socket: socket, log: g.log}
+		}
+		return k, nil
 	}
 }
 
@@ -71,6 +81,7 @@ type inKernel struct {
 	acceptor  *acceptor.Acceptor
 	socket    tagger
 	suspended func() int64
+	counter   *counter      // nil: there is no fence that it could reach
 	granted   atomic.Uint64 // by delegations that were recalled
 	told      string        // the last fault
 }
@@ -138,5 +149,14 @@ func (k *inKernel) Where() string {
 	}
 	return strings.Join(names, ", ")
 }
+
+func (k *inKernel) Counter() shell.Counter {
+	if k.counter == nil {
+		return nil // a nil *counter would be no nil shell.Counter
+	}
+	return k.counter
+}
+
+func (k *inKernel) Counted() uint64 { return k.acceptor.Counter().Moved() }
 
 func (k *inKernel) Close() { k.acceptor.Close() }

@@ -29,6 +29,9 @@ func TestOneLayout(t *testing.T) {
 	if plane.SuspendedAt != acceptor.PageSuspended {
 		t.Errorf("the voters are suspended by word %d of the page, and the kernel reads word %d", plane.SuspendedAt, acceptor.PageSuspended)
 	}
+	if plane.DeadlineAt != acceptor.PageDeadline {
+		t.Errorf("the agent sees the deadline in word %d of the page, and the kernel moves word %d", plane.DeadlineAt, acceptor.PageDeadline)
+	}
 	if wire.VersionFixed != datagram.FixedMark {
 		t.Errorf("fixed messages begin with %d, and tagged ones with %d", wire.VersionFixed, datagram.FixedMark)
 	}
@@ -211,7 +214,7 @@ func TestKernelAgainstAcceptor(t *testing.T) {
 	}
 	defer page.Close()
 	defer g.page.Close()
-	kernel, err := acceptor.Open(g.page, 7403)
+	kernel, err := acceptor.Open(g.page, 7403, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdh"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -123,17 +124,30 @@ func (g *guard) planeFence() (shell.Fence, error) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.fence == nil || g.fence.Kind() != fence.EBPF {
-		return nil, errNoFence
+	if shared, is := g.fence.(fence.Shared); is {
+		return deadlineOf{g.log, shared}, nil
 	}
-	return deadlineOf{g}, nil
+	return nil, errNoFence
 }
 
 // deadlineOf stores the deadline: one memory store.
-type deadlineOf struct{ g *guard }
+type deadlineOf struct {
+	log   *slog.Logger
+	fence fence.Shared
+}
 
-func (d deadlineOf) SetDeadline(t lease.Instant) {
-	if err := d.g.fence.SetDeadline(int64(t)); err != nil {
-		d.g.log.Error("the fence did not take the deadline", "err", err)
+var _ shell.SharedFence = deadlineOf{}
+
+func (d deadlineOf) SetDeadline(t lease.Instant) { d.told(d.fence.SetDeadline(int64(t))) }
+
+func (d deadlineOf) Extend(t lease.Instant) { d.told(d.fence.Extend(int64(t))) }
+
+func (d deadlineOf) Expire(now lease.Instant) lease.Instant {
+	return lease.Instant(d.fence.Expire(int64(now)))
+}
+
+func (d deadlineOf) told(err error) {
+	if err != nil {
+		d.log.Error("the fence did not take the deadline", "err", err)
 	}
 }

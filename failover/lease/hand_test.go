@@ -9,6 +9,8 @@ const (
 	flawEndorses      // a question is answered without a recall
 	flawGoesOn        // what was recalled goes on acknowledging
 	flawSurvives      // a change of the voters ends nothing
+
+	flawCountsTwice // the holder's second hand counts an answer that comes twice for two
 )
 
 // secondHand acknowledges renewals in an acceptor's place, as Delegation says: the program in the kernel.

@@ -109,7 +109,7 @@ func (h *Holder) Ack(now Instant, a Ack) (deadline Instant, moved bool) {
 	if !h.Alive(now) { // rule 3 (continuity), where the deadline moves
 		return h.deadline, false
 	}
-	i := slices.IndexFunc(h.rounds, func(r round) bool { return r.answeredBy(a) })
+	i := slices.IndexFunc(h.rounds, func(r round) bool { return a.Answers(r.renewal) })
 	if i < 0 {
 		return h.deadline, false
 	}
@@ -121,15 +121,31 @@ func (h *Holder) Ack(now Instant, a Ack) (deadline Instant, moved bool) {
 	if !reached.After(h.deadline) {
 		return h.deadline, false
 	}
-	h.deadline, h.held = reached, r.renewal.Length
-	h.rounds = slices.DeleteFunc(h.rounds, func(r round) bool { return !r.end().After(h.deadline) })
+	h.moveTo(reached, r.renewal.Length)
 	return h.deadline, true
+}
+
+// moveTo is a deadline that a round of some length gives.
+func (h *Holder) moveTo(reached Instant, length time.Duration) {
+	h.deadline, h.held = reached, length
+	h.rounds = slices.DeleteFunc(h.rounds, func(r round) bool { return !r.end().After(h.deadline) })
+}
+
+// Counted takes over a deadline that another hand has reached by the answers to this holder's own rounds. Before
+// Alive, Begin or Ack is called, the caller asks that hand, which from then on moves no deadline that has
+// passed (rule 3). It is no news to a lease that is over.
+func (h *Holder) Counted(reached Instant) {
+	if h.dead || !reached.After(h.deadline) {
+		return
+	}
+	length := h.held
+	for _, r := range h.rounds {
+		if r.end() == reached {
+			length = r.renewal.Length
+		}
+	}
+	h.moveTo(reached, length)
 }
 
 // end is the deadline that the round gives once it is won.
 func (r *round) end() Instant { return r.renewal.Sent.Add(r.renewal.Length) }
-
-// answeredBy reports whether a repeats the round's renewal, whoever sent it.
-func (r *round) answeredBy(a Ack) bool {
-	return r.renewal == Renewal{Session: a.Session, Round: a.Round, Sent: a.Sent, Length: a.Length, Config: a.Config}
-}

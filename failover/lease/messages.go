@@ -26,6 +26,11 @@ type Ack struct {
 	Boot    BootID // the voter's
 }
 
+// Answers reports whether the acknowledgement repeats a renewal, whoever sent it, and for whichever process of the voter.
+func (a Ack) Answers(r Renewal) bool {
+	return r.Session == a.Session && r.Round == a.Round && r.Sent == a.Sent && r.Length == a.Length && r.Config == a.Config
+}
+
 // Correction answers a renewal that named another boot id than the voter's present one: nothing
 // was promised, and the holder sends that round again.
 type Correction struct {

@@ -98,7 +98,7 @@ func (st *simStats) mustAllHaveHappened(t *testing.T) {
 func TestSearchSeesABrokenHand(t *testing.T) {
 	const soon = 600 // histories; it needs 172
 	histories := searchSetting(t, "HAVIP_SEARCH_HISTORIES", soon)
-	for _, f := range []flaw{flawEndorses, flawGoesOn, flawSurvives} {
+	for _, f := range []flaw{flawEndorses, flawGoesOn, flawSurvives, flawCountsTwice} {
 		found := false
 		for i := uint64(0); i < histories && !found; i++ {
 			s := newSim(searchSeed+i, false)

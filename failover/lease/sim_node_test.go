@@ -34,6 +34,7 @@ type simNode struct {
 	lastSent  time.Duration // and when, in true time
 	caughtUp  bool
 	holder    *Holder
+	counting  *countingHand
 	requests  map[uint64]Instant // when each request to open a session was sent
 	requestAt Instant
 
@@ -81,7 +82,7 @@ func (n *simNode) start() {
 
 // clean shuts the fence and removes the address; without a lease there is nothing else.
 func (n *simNode) clean() {
-	n.holder = nil
+	n.holder, n.counting = nil, nil
 	n.kernel.until, n.kernel.active = 0, false
 }
 
@@ -113,6 +114,7 @@ func (n *simNode) tick() {
 
 func (n *simNode) tickHolder() {
 	now := n.clock()
+	n.counted()
 	if n.holder != nil && !n.holder.Alive(now) {
 		n.sim.logf("%s finds %v over", n.name, n.holder.Session())
 		n.clean()
@@ -132,6 +134,7 @@ func (n *simNode) tickHolder() {
 		return
 	}
 	n.last, n.lastSent = renewal, n.sim.now
+	n.counting.round(renewal, set)
 	for _, to := range n.sim.nodes {
 		if set.Has(to.name) {
 			n.sendRenewal(to)
@@ -192,9 +195,13 @@ func (n *simNode) onAck(a Ack) {
 	if n.holder == nil {
 		return
 	}
+	n.counted()
+	if a.From == n.name && n.sim.counting { // told of it by its own voter, not by a frame
+		n.kernel.until = n.counting.count(n.clock(), n.kernel.until, a, noFlaw)
+	}
 	if deadline, moved := n.holder.Ack(n.clock(), a); moved {
 		n.sim.stats.Renewals++
-		n.kernel.until = deadline
+		n.kernel.until = max(n.kernel.until, deadline)
 		n.sim.logf("%s extends %v by round %d, %v left", n.name, a.Session, a.Round, deadline.Sub(n.clock()))
 	}
 	n.activate()
@@ -202,6 +209,7 @@ func (n *simNode) onAck(a Ack) {
 
 // activate is rule 6 (activate) without hand-offs.
 func (n *simNode) activate() {
+	n.counted()
 	active := n.holder.Alive(n.clock()) && n.state.owner == n.holder.Session()
 	if active && !n.kernel.active {
 		n.sim.stats.Takeovers++
@@ -263,7 +271,7 @@ func (n *simNode) applyNext() {
 }
 
 func (n *simNode) begin(s Session, sent Instant, length time.Duration) {
-	n.holder = NewHolder(s, sent, length)
+	n.holder, n.counting = NewHolder(s, sent, length), &countingHand{session: s}
 	n.kernel.session, n.kernel.until = s, n.holder.Deadline()
 	if !n.holder.Alive(n.clock()) {
 		n.sim.stats.LateLeases++

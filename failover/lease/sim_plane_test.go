@@ -142,7 +142,12 @@ func (s *sim) inHand(n *simNode, word simRenewal) {
 func (s *sim) acknowledged(n *simNode, word simRenewal, ack Ack, where string) {
 	s.counted(n, word)
 	s.logf("%s acknowledges %v round %d %s", n.name, ack.Session, ack.Round, where)
-	s.send(n, word.from, func(to *simNode) { to.onAck(ack) })
+	to := word.from
+	if n == to { // no device, no second hand
+		s.send(n, to, func(to *simNode) { to.onAck(ack) })
+		return
+	}
+	s.carry(n, to, func(delay time.Duration) { s.after(-1, delay, func() { to.onAckFrame(ack) }) })
 }
 
 func (n *simNode) onRenewal(word simRenewal) { n.awake(func() { n.renewal(word) }) }

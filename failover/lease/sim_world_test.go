@@ -46,6 +46,7 @@ type simStats struct {
 	Freezes, Delegated, Recalled, InHand         int // renewals in the second hand: all,
 	InHandStopped, InHandFrozen                  int // those that a process slept through,
 	InHandSuspended                              int // and those refused because the voters changed
+	Counted, CountedStopped                      int // deadlines that the holder's second hand has moved: all, while its process was stopped
 }
 
 // simRenewal is a renewal on its way to one voter.
@@ -104,6 +105,7 @@ type sim struct {
 	closed    map[Session]bool
 	captured  []simRenewal
 	few       bool                  // one to three vote
+	counting  bool                  // holders have a second hand
 	flaw      flaw                  // of every second hand
 	acked     map[simCounted]uint64 // the newest round
 
@@ -118,7 +120,7 @@ func newSim(seed uint64, tracing bool) *sim { return newSimOf(seed, tracing, fal
 
 func newSimOf(seed uint64, tracing, few bool) *sim {
 	s := &sim{
-		few:     few,
+		few: few, counting: seed%2 == 0,
 		rng:     rand.New(rand.NewPCG(seed, 0x1ea5e)),
 		closed:  map[Session]bool{},
 		acked:   map[simCounted]uint64{},

@@ -106,8 +106,9 @@ type Figures struct {
 	Silent  []string
 	Report  realtime.Report
 	// Kernel says on which devices renewals are answered in the kernel, InKernel how many were; NoKernel why none is.
-	Kernel, NoKernel string
-	InKernel         uint64
+	// Counted is how many times the kernel, by the answers that it has counted, has moved the deadline.
+	Kernel, NoKernel  string
+	InKernel, Counted uint64
 }
 
 // RefusedMessages are words of one kind that were not heard, for one reason.

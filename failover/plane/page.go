@@ -11,7 +11,7 @@ import (
 	"havip-cluster/failover/lease"
 )
 
-// Page is memory that agent and plane share. Each word has one writer. What is read is as old as the
+// Page is memory that agent and plane share. Each word has one writer, but for the deadline. What is read is as old as the
 // last store: nothing waits for anybody.
 type Page struct {
 	memory []byte
@@ -21,7 +21,7 @@ type Page struct {
 const (
 	wordAuthorised = iota // written by the agent: until when the plane may renew
 	wordSession           // written by the plane
-	wordDeadline          // written by the plane; 0 while session changes
+	wordDeadline          // written by the plane, and moved on by the kernel's program; 0 while session changes
 	wordSuspended         // written by the agent: how often the voters were suspended
 )
 
@@ -60,8 +60,11 @@ func OpenPage(f *os.File) (*Page, error) {
 	return &Page{memory}, nil
 }
 
-// SuspendedAt is the place of Suspended in the page, in words of 8 bytes. Who reads it elsewhere has it from here.
-const SuspendedAt = wordSuspended
+// Places in the page, in words of 8 bytes. Who uses them elsewhere has them from here.
+const (
+	SuspendedAt = wordSuspended
+	DeadlineAt  = wordDeadline
+)
 
 func (p *Page) word(i int) *int64 { return (*int64)(unsafe.Pointer(&p.memory[8*i])) }
 
@@ -92,6 +95,16 @@ func (p *Page) begin(session uint64, deadline lease.Instant) {
 // put stores the present session's deadline.
 func (p *Page) put(deadline lease.Instant) {
 	atomic.StoreInt64(p.word(wordDeadline), int64(deadline))
+}
+
+// extend moves the present session's deadline on; not back, and not from 0.
+func (p *Page) extend(deadline lease.Instant) {
+	for at := p.word(wordDeadline); ; {
+		was := atomic.LoadInt64(at)
+		if was == 0 || was >= int64(deadline) || atomic.CompareAndSwapInt64(at, was, int64(deadline)) {
+			return
+		}
+	}
 }
 
 // Lease returns the session and its deadline, which may have passed.

@@ -337,6 +337,7 @@ type nowhere struct{ Kernel }
 func (nowhere) Mark() int64     { return 0 }
 func (nowhere) Where() string   { return "" }
 func (nowhere) Granted() uint64 { return 0 }
+func (nowhere) Counted() uint64 { return 0 }
 
 // A kernel's part that is on no device answers nothing, and the figures say why.
 func TestNowhereInTheKernel(t *testing.T) {
@@ -347,5 +348,30 @@ func TestNowhereInTheKernel(t *testing.T) {
 	c.kernel = nowhere{}
 	if f := b.server.figures(&c); f.NoKernel != noDevice {
 		t.Errorf("no kernel, because of %q", f.NoKernel)
+	}
+}
+
+// The deadline that the agent sees is moved by the plane and by the kernel. Whoever is later brings it back by nothing, and a
+// session that has ended stays ended.
+func TestTheShownDeadlineOnlyGrows(t *testing.T) {
+	agent, server, err := Pair(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer agent.Close()
+	defer server.Close()
+	p, err := OpenPage(agent.Page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.begin(7, 100)
+	for _, step := range []struct{ extend, want lease.Instant }{{120, 120}, {110, 120}, {121, 121}} {
+		if p.extend(step.extend); *p.word(wordDeadline) != int64(step.want) {
+			t.Errorf("extended to %d: %d, want %d", step.extend, *p.word(wordDeadline), step.want)
+		}
+	}
+	p.put(0)
+	if p.extend(200); *p.word(wordDeadline) != 0 {
+		t.Error("a session that has ended is extended")
 	}
 }

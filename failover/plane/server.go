@@ -39,6 +39,10 @@ type Kernel interface {
 	Follow(peers []netip.Addr)
 	// Where says on which devices it is.
 	Where() string
+	// Counter counts the answers to this node's own renewals; nil: nothing there does. Counted is how many deadlines it
+	// has moved.
+	Counter() shell.Counter
+	Counted() uint64
 	Close()
 }
 
@@ -203,7 +207,7 @@ func (s *Server) promises(c *core) (out []promise) {
 func (s *Server) figures(c *core) *Figures {
 	f := &Figures{Dropped: c.carrier.Dropped(), Silent: c.carrier.Silent(), Report: s.host.Plane.Report(), NoKernel: c.why}
 	if c.kernel != nil {
-		if f.Kernel, f.InKernel = c.kernel.Where(), c.kernel.Granted(); f.Kernel == "" {
+		if f.Kernel, f.InKernel, f.Counted = c.kernel.Where(), c.kernel.Granted(), c.kernel.Counted(); f.Kernel == "" {
 			f.NoKernel = noDevice
 		}
 	}
@@ -253,7 +257,7 @@ func (s *Server) start(o Start) error {
 	}
 	c.voter = shell.NewVoter(voting)
 	if o.Owner {
-		c.renewer = shell.NewRenewer(cfg, listener{s}, paged{fence, s.page})
+		c.renewer = s.newRenewer(cfg, c.kernel, fence)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
@@ -285,24 +289,51 @@ func (s *Server) start(o Start) error {
 	return nil
 }
 
-// guide keeps the kernel's part on the devices that lead to the other nodes.
+// newRenewer makes the holder's part. A program in the kernel counts beside it where there is one, and where it reaches the fence.
+func (s *Server) newRenewer(cfg shell.Config, k Kernel, f shell.Fence) *shell.Renewer {
+	if k != nil {
+		cfg.Counter = k.Counter()
+	}
+	if shared, is := f.(shell.SharedFence); is {
+		return shell.NewRenewer(cfg, listener{s}, sharedPaged{paged{f, s.page}, shared})
+	}
+	return shell.NewRenewer(cfg, listener{s}, paged{f, s.page})
+}
+
+// guide keeps the kernel's part on the devices that lead to the other nodes: at once when those change, and now
+// and then, because routes do.
 func (s *Server) guide(ctx context.Context, c *core) {
+	watch, stop := s.view.Watch()
+	defer stop()
 	tick := time.NewTicker(followEach)
 	defer tick.Stop()
-	for {
-		var peers []netip.Addr
-		for id, n := range s.view.State().Nodes {
-			if ip, err := netip.ParseAddr(n.Address); err == nil && id != c.start.Node {
-				peers = append(peers, ip)
-			}
+	var told []netip.Addr
+	for again := true; ; {
+		peers := s.peers(c.start.Node)
+		if again || !slices.Equal(peers, told) {
+			told = peers
+			c.kernel.Follow(peers)
 		}
-		c.kernel.Follow(peers)
 		select {
 		case <-ctx.Done():
 			return
+		case <-watch:
+			again = false
 		case <-tick.C:
+			again = true
 		}
 	}
+}
+
+// peers are the addresses of the other nodes, in order.
+func (s *Server) peers(self string) (out []netip.Addr) {
+	for id, n := range s.view.State().Nodes {
+		if ip, err := netip.ParseAddr(n.Address); err == nil && id != self {
+			out = append(out, ip)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out
 }
 
 // authorised reports whether the agent still wants its session.
@@ -383,17 +414,6 @@ type listener struct{ s *Server }
 // Wake does not wait for the agent: it is called by what renews.
 func (l listener) Wake()                    { go l.s.say(answer{Wake: true}) }
 func (l listener) AnnounceAgain(why string) { go l.s.say(answer{Again: why}) }
-
-// paged stores a deadline into the fence and, for the agent, into the page.
-type paged struct {
-	fence shell.Fence
-	page  *Page
-}
-
-func (p paged) SetDeadline(t lease.Instant) {
-	p.fence.SetDeadline(t)
-	p.page.put(t)
-}
 
 // say tells the agent something. One that does not read for tellWait has lost its control: it is told
 // nothing more, and the session ends when its authorisation does.

@@ -200,3 +200,19 @@ func (s *Socket) Tagged(node string) (Channel, bool) {
 	}
 	return Channel{r.channel, r.invite, r.tagged.request, r.tagged.answer, p.address().Addr()}, true
 }
+
+// Answered returns the channel in which a node answers tagged frames of this one now: Request is not set; false: this
+// node sends it none.
+func (s *Socket) Answered(node string) (Channel, bool) {
+	p := s.table.now().peers[shortID(node)]
+	if p == nil || p.id != node {
+		return Channel{}, false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := &p.send
+	if c.aead == nil || !c.tagged.made {
+		return Channel{}, false
+	}
+	return Channel{Number: c.channel, Invitation: c.invite, Answer: c.tagged.answer, Peer: p.address().Addr()}, true
+}

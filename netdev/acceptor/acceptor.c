@@ -4,7 +4,9 @@
 //
 // A voter's acceptor in the kernel: it acknowledges the renewals of sessions that the process has
 // delegated to it (lease.Delegation), at the device on which they come in. Whatever it does not
-// acknowledge goes on to the process. DESIGN.md says what keeps it safe.
+// acknowledge goes on to the process. And the holder's count: it counts the acknowledgements of this
+// node's own renewals, and moves the deadline of the fence by them (shell.Counter); these go on to the
+// process as well. DESIGN.md says what keeps it safe.
 //
 // Needs Linux 6.6 (TCX). Frames may be paged, so they are read with bpf_skb_load_bytes.
 #include <linux/bpf.h>
@@ -60,6 +62,7 @@ struct {
 
 // The page that agent and lease plane share (failover/plane/page.go): the loader puts it in.
 #define PAGE_WORDS 512
+#define PAGE_DEADLINE 2
 #define PAGE_SUSPENDED 3
 struct page { __u64 word[PAGE_WORDS]; };
 struct {
@@ -69,6 +72,53 @@ struct {
 	__type(key, __u32);
 	__type(value, struct page);
 } page SEC(".maps");
+
+// The deadline of the fence (netdev/fence), nanoseconds of CLOCK_BOOTTIME: the loader puts that map in.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} deadlines SEC(".maps");
+
+// The rounds that this node's renewals have begun, each at its number modulo ROUNDS (lease.RoundsMax). The process
+// writes them through a mapping: round last, and own when its own voter has acknowledged that round.
+#define ROUNDS 8
+struct begun { __u64 round, own; __s64 sent, length; };
+struct rounds { struct begun at[ROUNDS]; };
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct rounds);
+} rounds SEC(".maps");
+
+// What is counted, and whose acknowledgements. Words of a frame are in its byte order.
+#define VOTERS 16
+struct voter {
+	__u64 channel, invite; // of this node's frames to it
+	__u64 key[2]; // of its answers
+	__be32 peer[4];
+};
+struct counting {
+	struct bpf_spin_lock lock; // guards the rest
+	__u32 granted; // 0: stopped
+	__u64 grant; // one more with each change of what stands above round
+	__u64 session, config; // as in the frame
+	__u32 majority, voters;
+	struct voter voter[VOTERS];
+	__u64 round[ROUNDS];
+	__u32 acked[ROUNDS]; // one bit for each voter
+	__u64 moved; // how often the deadline was
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counting);
+} counting SEC(".maps");
 
 volatile const __u16 port = 7403; // that the voter listens on; the loader sets it
 
@@ -175,6 +225,10 @@ static __always_inline int turn_round(struct __sk_buff *skb, const struct place 
 	return bpf_skb_store_bytes(skb, at->addresses, ip_back, 32, 0);
 }
 
+static __always_inline int same_address(const __be32 *a, const __be32 *b) {
+	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
+}
+
 // promise acknowledges a renewal if its delegation lets it. The clock was read after the frame has come, and
 // before the page is: a promise that begins before the voters were suspended is one that was made before that.
 static __always_inline int promise(struct delegation *d, const volatile __u64 *suspended, const __u64 *w) {
@@ -197,21 +251,13 @@ static __always_inline int promise(struct delegation *d, const volatile __u64 *s
 	return ok;
 }
 
-SEC("tcx/ingress")
-int accept(struct __sk_buff *skb) {
-	struct place at;
-	__u64 was[WORDS], w[WORDS];
-	if (!find(skb, &at) || bpf_skb_load_bytes(skb, at.udp + UDP_BYTES, was, FRAME_BYTES))
-		return PASS;
-	if ((was[W_HEAD] & bpf_cpu_to_be64(HEAD_MASK)) != bpf_cpu_to_be64(HEAD) || was[W_KIND] != bpf_cpu_to_be64(RENEWAL) ||
-	    (was[W_TO_KEY] & bpf_cpu_to_be64(0xffffffffULL)))
-		return PASS;
+// answer acknowledges a renewal, or leaves it to the process.
+static __always_inline int answer(struct __sk_buff *skb, const struct place *at, const __u64 *was) {
+	__u64 w[WORDS];
 	struct delegation *d = bpf_map_lookup_elem(&delegations, &was[W_CHANNEL]);
 	__u32 zero = 0;
 	struct page *p = bpf_map_lookup_elem(&page, &zero);
-	if (!d || !p || was[W_INVITE] != d->invite)
-		return PASS;
-	if (at.from[0] != d->peer[0] || at.from[1] != d->peer[1] || at.from[2] != d->peer[2] || at.from[3] != d->peer[3])
+	if (!d || !p || was[W_INVITE] != d->invite || !same_address(at->from, d->peer))
 		return PASS;
 	__u64 key_out[2] = { d->key_out[0], d->key_out[1] };
 	if (tag(was, d->key_in) != was[W_TAG])
@@ -227,10 +273,90 @@ int accept(struct __sk_buff *skb) {
 	w[W_KIND] = bpf_cpu_to_be64(ACK);
 	w[W_TAG] = tag(w, key_out);
 	__s64 changed = bpf_csum_diff((__be32 *)was, FRAME_BYTES, (__be32 *)w, FRAME_BYTES, 0);
-	if (bpf_skb_store_bytes(skb, at.udp + UDP_BYTES, w, FRAME_BYTES, 0) ||
-	    bpf_l4_csum_replace(skb, at.udp + 6, 0, changed, BPF_F_MARK_MANGLED_0) || turn_round(skb, &at))
+	if (bpf_skb_store_bytes(skb, at->udp + UDP_BYTES, w, FRAME_BYTES, 0) ||
+	    bpf_l4_csum_replace(skb, at->udp + 6, 0, changed, BPF_F_MARK_MANGLED_0) || turn_round(skb, at))
 		return 2; // TCX_DROP: half an answer
 	return bpf_redirect(skb->ifindex, 0);
+}
+
+// move moves the deadline on, from one that has not passed to a later one. The process does the same, and makes it 0
+// where it has found it passed: so both take it over from the value that they have seen, or not at all.
+static __always_inline int move(volatile __u64 *deadline, volatile __u64 *shown, __s64 now, __s64 reached) {
+	__s64 was = *deadline;
+	if (now >= was || reached <= was || __sync_val_compare_and_swap(deadline, was, reached) != was)
+		return 0;
+	was = *shown; // for the agent, which is told of nothing else
+	if (was && was < reached)
+		__sync_val_compare_and_swap(shown, was, reached);
+	return 1;
+}
+
+// count counts an acknowledgement of one of this node's renewals. The clock is read after the frame has come, and before the
+// deadline is looked at: who has found that passed since has made it 0.
+static __always_inline void count(const struct place *at, const __u64 *w) {
+	__u32 zero = 0, granted, voters, by;
+	struct counting *c = bpf_map_lookup_elem(&counting, &zero);
+	struct page *p = bpf_map_lookup_elem(&page, &zero);
+	struct rounds *r = bpf_map_lookup_elem(&rounds, &zero);
+	__u64 *deadline = bpf_map_lookup_elem(&deadlines, &zero);
+	__u64 grant;
+	if (!c || !p || !r || !deadline)
+		return;
+	bpf_spin_lock(&c->lock);
+	granted = c->granted;
+	grant = c->grant;
+	voters = c->voters;
+	bpf_spin_unlock(&c->lock);
+	if (!granted)
+		return;
+	for (by = 0; by < VOTERS; by++)
+		if (by < voters && c->voter[by].channel == w[W_CHANNEL])
+			break;
+	if (by >= VOTERS)
+		return;
+	const struct voter *v = &c->voter[by];
+	__u64 key[2] = { v->key[0], v->key[1] };
+	if (w[W_INVITE] != v->invite || !same_address(at->from, v->peer) || tag(w, key) != w[W_TAG])
+		return;
+	__s64 now = bpf_ktime_get_boot_ns();
+	__u64 round = bpf_be64_to_cpu(w[W_ROUND]);
+	__s64 sent = bpf_be64_to_cpu(w[W_SENT]), length = bpf_be64_to_cpu(w[W_LENGTH]);
+	__u32 slot = round % ROUNDS;
+	const volatile struct begun *b = &r->at[slot];
+	if (b->round != round || b->sent != sent || b->length != length)
+		return;
+	__u32 votes = b->own == round;
+	bpf_spin_lock(&c->lock);
+	if (c->granted && c->grant == grant && w[W_SESSION] == c->session && w[W_CONFIG] == c->config) {
+		if (c->round[slot] != round) {
+			c->round[slot] = round;
+			c->acked[slot] = 0;
+		}
+		c->acked[slot] |= 1U << by;
+		__u32 acked = c->acked[slot];
+#pragma unroll
+		for (int i = 0; i < VOTERS; i++)
+			votes += acked >> i & 1;
+		if (votes >= c->majority && move(deadline, &p->word[PAGE_DEADLINE], now, sent + length))
+			c->moved++;
+	}
+	bpf_spin_unlock(&c->lock);
+}
+
+SEC("tcx/ingress")
+int accept(struct __sk_buff *skb) {
+	struct place at;
+	__u64 w[WORDS];
+	if (!find(skb, &at) || bpf_skb_load_bytes(skb, at.udp + UDP_BYTES, w, FRAME_BYTES))
+		return PASS;
+	if (w[W_TO_KEY] & bpf_cpu_to_be64(0xffffffffULL))
+		return PASS;
+	__u64 head = w[W_HEAD] & bpf_cpu_to_be64(HEAD_MASK);
+	if (head == bpf_cpu_to_be64(HEAD) && w[W_KIND] == bpf_cpu_to_be64(RENEWAL))
+		return answer(skb, &at, w);
+	if (head == bpf_cpu_to_be64(HEAD | ANSWER) && w[W_KIND] == bpf_cpu_to_be64(ACK))
+		count(&at, w);
+	return PASS;
 }
 
 // recall ends a delegation: after it nothing is promised by it. The loader runs it with BPF_PROG_RUN; the channel

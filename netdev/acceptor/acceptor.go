@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"sync"
@@ -16,7 +17,7 @@ import (
 	"havip-cluster/internal/boottime"
 )
 
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel,bpfeb -cc clang -strip llvm-strip acceptor acceptor.c -- -O2 -Wall -Werror -mcpu=v2 -fdebug-compilation-dir=. -I/usr/include/x86_64-linux-gnu
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel,bpfeb -cc clang -strip llvm-strip acceptor acceptor.c -- -O2 -Wall -Werror -mcpu=v3 -fdebug-compilation-dir=. -I/usr/include/x86_64-linux-gnu
 
 // DelegationsMax is how many sessions can be delegated at once: lease.NodesMax, one for each node.
 const DelegationsMax = 1024
@@ -64,15 +65,17 @@ type Progress struct {
 type Acceptor struct {
 	objects acceptorObjects
 	devices devices
+	counter *Counter
 
 	mu      sync.Mutex
 	granted map[uint64]uint64 // session: its channel's number
 }
 
 // Open loads the program for a voter that listens on a UDP port, with the page that the agent suspends voters by
-// (NewPage), and proves it on frames of its own. It is on no device yet. The error says why this host has no
+// (NewPage), and proves it on frames of its own. deadline is the map of the fence whose deadline the Counter moves; nil:
+// that of no fence. It is on no device yet. The error says why this host has no
 // acceptor in the kernel: before Linux 6.6, or without CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON.
-func Open(page *os.File, port uint16) (_ *Acceptor, err error) {
+func Open(page *os.File, port uint16, deadline *ebpf.Map) (_ *Acceptor, err error) {
 	if err := boottime.OfMachine(); err != nil {
 		return nil, fmt.Errorf("acceptor: %w", err)
 	}
@@ -89,7 +92,7 @@ func Open(page *os.File, port uint16) (_ *Acceptor, err error) {
 	}
 	defer shared.Close() // the programs hold it
 	a := &Acceptor{granted: map[uint64]uint64{}}
-	if err := a.load(shared, port); err != nil {
+	if err := a.load(port, map[string]*ebpf.Map{acceptorMapPage: shared, acceptorMapDeadlines: deadline}); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -97,13 +100,14 @@ func Open(page *os.File, port uint16) (_ *Acceptor, err error) {
 			a.Close()
 		}
 	}()
-	if err := a.prove(port); err != nil {
+	if err := errors.Join(a.prove(port), proveCount(port)); err != nil {
 		return nil, fmt.Errorf("acceptor: not proved: %w", err)
 	}
 	return a, nil
 }
 
-func (a *Acceptor) load(page *ebpf.Map, port uint16) error {
+func (a *Acceptor) load(port uint16, shared map[string]*ebpf.Map) (err error) {
+	maps.DeleteFunc(shared, func(_ string, m *ebpf.Map) bool { return m == nil })
 	spec, err := loadAcceptor()
 	if err != nil {
 		return fmt.Errorf("acceptor: eBPF object: %w", err)
@@ -112,13 +116,18 @@ func (a *Acceptor) load(page *ebpf.Map, port uint16) error {
 	if err := spec.Variables[acceptorVarPort].Set(port); err != nil {
 		return fmt.Errorf("acceptor: port: %w", err)
 	}
-	opts := &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{acceptorMapPage: page}}
-	if err := spec.LoadAndAssign(&a.objects, opts); err != nil {
+	if err := spec.LoadAndAssign(&a.objects, &ebpf.CollectionOptions{MapReplacements: shared}); err != nil {
 		return rights(err)
 	}
 	a.devices.program = a.objects.Accept
+	if a.counter, err = newCounter(&a.objects); err != nil {
+		return errors.Join(err, a.objects.Close())
+	}
 	return nil
 }
+
+// Counter is the part that counts for this node's own session.
+func (a *Acceptor) Counter() *Counter { return a.counter }
 
 // NewPage makes the page that agent, lease plane and this program share: failover/plane lays it out. The error
 // says that this kernel, or this process's rights, give no such memory; then an ordinary page does.
@@ -257,6 +266,7 @@ func (a *Acceptor) Close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.devices.close()
+	a.counter.close()
 	_ = a.objects.Close()
 	clear(a.granted)
 }

@@ -13,6 +13,30 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type acceptorCounting struct {
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Granted  uint32
+	Grant    uint64
+	Session  uint64
+	Config   uint64
+	Majority uint32
+	Voters   uint32
+	Voter    [16]struct {
+		_       structs.HostLayout
+		Channel uint64
+		Invite  uint64
+		Key     [2]uint64
+		Peer    [4]uint32
+	}
+	Round [8]uint64
+	Acked [8]uint32
+	Moved uint64
+}
+
 type acceptorDelegation struct {
 	_    structs.HostLayout
 	Lock struct {
@@ -42,12 +66,26 @@ type acceptorPage struct {
 	Word [512]uint64
 }
 
+type acceptorRounds struct {
+	_  structs.HostLayout
+	At [8]struct {
+		_      structs.HostLayout
+		Round  uint64
+		Own    uint64
+		Sent   int64
+		Length int64
+	}
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	acceptorMapCounting    = "counting"
+	acceptorMapDeadlines   = "deadlines"
 	acceptorMapDelegations = "delegations"
 	acceptorMapPage        = "page"
+	acceptorMapRounds      = "rounds"
 	acceptorProgAccept     = "accept"
 	acceptorProgRecall     = "recall"
 	acceptorVarPort        = "port"
@@ -103,8 +141,11 @@ type acceptorProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type acceptorMapSpecs struct {
+	Counting    *ebpf.MapSpec `ebpf:"counting"`
+	Deadlines   *ebpf.MapSpec `ebpf:"deadlines"`
 	Delegations *ebpf.MapSpec `ebpf:"delegations"`
 	Page        *ebpf.MapSpec `ebpf:"page"`
+	Rounds      *ebpf.MapSpec `ebpf:"rounds"`
 }
 
 // acceptorVariableSpecs contains global variables before they are loaded into the kernel.
@@ -134,14 +175,20 @@ func (o *acceptorObjects) Close() error {
 //
 // It can be passed to loadAcceptorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type acceptorMaps struct {
+	Counting    *ebpf.Map `ebpf:"counting"`
+	Deadlines   *ebpf.Map `ebpf:"deadlines"`
 	Delegations *ebpf.Map `ebpf:"delegations"`
 	Page        *ebpf.Map `ebpf:"page"`
+	Rounds      *ebpf.Map `ebpf:"rounds"`
 }
 
 func (m *acceptorMaps) Close() error {
 	return _AcceptorClose(
+		m.Counting,
+		m.Deadlines,
 		m.Delegations,
 		m.Page,
+		m.Rounds,
 	)
 }
 

@@ -130,7 +130,7 @@ func TestSuspended(t *testing.T) {
 		t.Error("not answered by what was granted afterwards")
 	}
 	atomic.AddInt64(&b.page[PageSuspended], 1) // also one that was opened before proves itself
-	again, err := Open(b.file, port)
+	again, err := Open(b.file, port, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func TestOrdinaryPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(f, port); err == nil {
+	if _, err := Open(f, port, nil); err == nil {
 		t.Error("opened with an ordinary file")
 	}
 }
@@ -224,7 +224,7 @@ func FuzzFrames(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	a, err := Open(page, port)
+	a, err := Open(page, port, nil)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func TestSuspendedWhileItIsProved(t *testing.T) {
 		}
 	}()
 	for range 20 {
-		a, err := Open(b.file, port)
+		a, err := Open(b.file, port, nil)
 		if err != nil {
 			t.Error(err)
 			continue
@@ -284,7 +284,7 @@ func TestWithoutRights(t *testing.T) {
 				has[i].Effective &^= uint32(without >> (32 * i))
 			}
 			if err = errors.Join(err, unix.Capset(&head, &has[0])); err == nil {
-				_, err = Open(b.file, port)
+				_, err = Open(b.file, port, nil)
 			}
 			refused <- err
 		}()

@@ -35,7 +35,7 @@ func newBed(t *testing.T) *bed {
 	memory, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	labtest.Must(t, err)
 	t.Cleanup(func() { _ = unix.Munmap(memory) })
-	a, err := Open(f, port)
+	a, err := Open(f, port, nil)
 	if !labtest.KernelFrom(6, 6) {
 		if err == nil || !strings.Contains(err.Error(), "Linux 6.6") {
 			t.Fatalf("opened on a kernel without TCX: %v", err)

@@ -113,41 +113,50 @@ func (a *Acceptor) Try(frame []byte) (verdict uint32, answer []byte, err error) 
 	return verdict, opts.DataOut, err
 }
 
-// renewal is an Ethernet frame with a renewal of the session, as its holder sends it to a device with the
-// address 00:00:00:00:00:00, over IPv4 or IPv6 as the holder's address is.
+// renewal is an Ethernet frame with a renewal of the session, as its holder sends it to a device.
 func (d *Delegation) renewal(port uint16, round uint64, sent int64) []byte {
+	return d.Channel.ethernet(port, d.frame(round, sent))
+}
+
+func (d *Delegation) frame(round uint64, sent int64) []byte {
+	return d.Channel.tagged(0, d.Channel.Request, 1, d.Session, round, uint64(sent), uint64(d.Length), d.Config, d.Boot)
+}
+
+// ethernet is a frame with a datagram from the channel's peer to a device with the address 00:00:00:00:00:00, over IPv4
+// or IPv6 as that is.
+func (c *Channel) ethernet(port uint16, datagram []byte) []byte {
 	b := make([]byte, 12, 256)
 	copy(b[6:], []byte{2, 0, 0, 0, 0, 1})
-	udp := func(b []byte) []byte {
-		b = binary.BigEndian.AppendUint16(b, port)
-		b = binary.BigEndian.AppendUint16(b, port)
-		b = binary.BigEndian.AppendUint16(b, 8+frameBytes)
-		return append(b, 0, 0) // no checksum
-	}
-	if d.Channel.Peer.Is4() {
-		ip := []byte{0x45, 0, 0, 20 + 8 + frameBytes, 0, 0, 0, 0, 64, 17, 0, 0}
-		b = append(append(append(append(b, 0x08, 0x00), ip...), d.Channel.Peer.AsSlice()...), 192, 0, 2, 2)
+	size := byte(8 + len(datagram))
+	if c.Peer.Is4() {
+		ip := []byte{0x45, 0, 0, 20 + size, 0, 0, 0, 0, 64, 17, 0, 0}
+		b = append(append(append(append(b, 0x08, 0x00), ip...), c.Peer.AsSlice()...), 192, 0, 2, 2)
 	} else {
-		ip := []byte{0x60, 0, 0, 0, 0, 8 + frameBytes, 17, 64}
-		b = append(append(append(append(b, 0x86, 0xdd), ip...), d.Channel.Peer.AsSlice()...), netip.MustParseAddr("2001:db8::2").AsSlice()...)
+		ip := []byte{0x60, 0, 0, 0, 0, size, 17, 64}
+		b = append(append(append(append(b, 0x86, 0xdd), ip...), c.Peer.AsSlice()...), netip.MustParseAddr("2001:db8::2").AsSlice()...)
 	}
-	b = udp(b)
-	return append(b, d.frame(round, sent)...)
+	b = binary.BigEndian.AppendUint16(b, port)
+	b = binary.BigEndian.AppendUint16(b, port)
+	b = append(b, 0, size, 0, 0) // no checksum
+	return append(b, datagram...)
 }
 
-// frame is the tagged frame of a renewal (membership/datagram/frame.go, failover/wire/fixed.go).
-func (d *Delegation) frame(round uint64, sent int64) []byte {
+// tagged is a tagged frame of the channel (membership/datagram/frame.go) with a fixed message (failover/wire/fixed.go).
+func (c *Channel) tagged(answer byte, key [2]uint64, kind byte, message ...uint64) []byte {
 	f := make([]byte, 0, frameBytes)
-	f = append(f, 1, 2, 0, 0, 0xca, 0xfe, 0, 1)  // version, protection, type; the holder's key
-	f = binary.BigEndian.AppendUint64(f, 0x1111) // holder
-	f = binary.BigEndian.AppendUint64(f, 0x2222) // voter
-	f = append(f, 0xca, 0xfe, 0, 2, 0, 0, 0, 0)  // the voter's key
-	for _, v := range []uint64{d.Channel.Number, d.Channel.Invitation, round, 0x0301 << 48, d.Session, round, uint64(sent), uint64(d.Length), d.Config, d.Boot} {
+	f = append(f, 1, 2, answer, 0, 0xca, 0xfe, 0, 1) // version, protection, type; the sender's key
+	f = binary.BigEndian.AppendUint64(f, 0x1111)     // sender
+	f = binary.BigEndian.AppendUint64(f, 0x2222)     // receiver
+	f = append(f, 0xca, 0xfe, 0, 2, 0, 0, 0, 0)      // the receiver's key
+	for _, v := range append([]uint64{c.Number, c.Invitation, 1, 0x03<<56 | uint64(kind)<<48}, message...) {
 		f = binary.BigEndian.AppendUint64(f, v)
 	}
-	return binary.LittleEndian.AppendUint64(f, siphash.Hash(d.Channel.Request[0], d.Channel.Request[1], f))
+	return binary.LittleEndian.AppendUint64(f, siphash.Hash(key[0], key[1], f))
 }
 
-// PageSuspended is the place in the page, in words of 8 bytes, of how often the voters were suspended
-// (failover/plane/page.go).
-const PageSuspended = 3
+// Places in the page, in words of 8 bytes (failover/plane/page.go): the deadline that the agent sees, and how often the
+// voters were suspended.
+const (
+	PageDeadline  = 2
+	PageSuspended = 3
+)

@@ -64,7 +64,10 @@ type bpfFence struct {
 	word *int64 // deadlines[0] in page; nil after Close
 }
 
-var _ kernelSide = (*bpfFence)(nil)
+var (
+	_ kernelSide = (*bpfFence)(nil)
+	_ Shared     = (*bpfFence)(nil)
+)
 
 // raceMax is how often newBPF starts again because another process of the owner
 // was installing the same fence.
@@ -374,6 +377,42 @@ func (f *bpfFence) SetDeadline(bootNanos int64) error {
 	atomic.StoreInt64(f.word, max(bootNanos, 0)) // the program compares unsigned
 	return nil
 }
+
+// Extend implements Shared.
+func (f *bpfFence) Extend(bootNanos int64) error {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.word == nil {
+		return ErrClosed
+	}
+	for {
+		was := atomic.LoadInt64(f.word)
+		if was == 0 || was >= bootNanos || atomic.CompareAndSwapInt64(f.word, was, bootNanos) {
+			return nil
+		}
+	}
+}
+
+// Expire implements Shared.
+func (f *bpfFence) Expire(bootNanos int64) int64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.word == nil {
+		return 0
+	}
+	for {
+		was := atomic.LoadInt64(f.word)
+		if bootNanos < was {
+			return was
+		}
+		if was == 0 || atomic.CompareAndSwapInt64(f.word, was, 0) {
+			return 0
+		}
+	}
+}
+
+// Deadlines implements Shared.
+func (f *bpfFence) Deadlines() *ebpf.Map { return f.maps.Deadlines }
 
 func (f *bpfFence) Counters() (Counters, error) {
 	var sums [2 * reasonsCount]uint64

@@ -179,3 +179,41 @@ func TestStoreDoesNotAllocate(t *testing.T) {
 		}
 	})
 }
+
+// What two hands move, nobody moves back, and what one has found passed stays so until a deadline is set.
+func TestSharedDeadline(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.variant = variants[0]
+		f, is := w.newFence().(Shared)
+		if !is {
+			t.Fatal("not a fence that can be shared")
+		}
+		defer func() { w.must("uninstall", f.Uninstall()) }()
+		for _, step := range []struct {
+			what string
+			do   func()
+			want int64
+		}{
+			{"extended from 0", func() { w.must("extend", f.Extend(50)) }, 0},
+			{"set", func() { w.must("set", f.SetDeadline(100)) }, 100},
+			{"extended", func() { w.must("extend", f.Extend(120)) }, 120},
+			{"extended to less", func() { w.must("extend", f.Extend(110)) }, 120},
+			{"looked at before it passes", func() { f.Expire(119) }, 120},
+			{"looked at when it has passed", func() { f.Expire(120) }, 0},
+			{"extended after that", func() { w.must("extend", f.Extend(500)) }, 0},
+			{"looked at again", func() { f.Expire(1) }, 0},
+		} {
+			if step.do(); f.Deadline() != step.want {
+				t.Errorf("%s: %d, want %d", step.what, f.Deadline(), step.want)
+			}
+		}
+		var stored int64
+		w.must("look", f.Deadlines().Lookup(uint32(0), &stored))
+		if w.must("set", f.SetDeadline(77)); stored != 0 || f.Expire(76) != 77 {
+			t.Errorf("the map has %d, and then %d", stored, f.Deadline())
+		}
+		if w.must("look", f.Deadlines().Lookup(uint32(0), &stored)); stored != 77 {
+			t.Errorf("the map has %d, want 77", stored)
+		}
+	})
+}

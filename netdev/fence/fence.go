@@ -14,6 +14,8 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/cilium/ebpf"
+
 	"havip-cluster/internal/boottime"
 )
 
@@ -157,6 +159,19 @@ type Fence interface {
 	// Uninstall removes the kernel's side as well: all frames pass. The
 	// caller has removed the managed addresses first.
 	Uninstall() error
+}
+
+// Shared is a Fence of the kind EBPF: a program in the kernel may move its deadline, too, from one that has not
+// passed to a later one.
+type Shared interface {
+	Fence
+	// Deadlines is the map with the deadline, 8 bytes, at 0. The caller does not close it.
+	Deadlines() *ebpf.Map
+	// Extend moves the deadline on, to a time in nanoseconds of CLOCK_BOOTTIME: not back, and not from 0. One memory store.
+	Extend(bootNanos int64) error
+	// Expire returns the deadline if it is after that time, and otherwise makes it 0: nobody but SetDeadline moves
+	// it from there.
+	Expire(bootNanos int64) int64
 }
 
 // Config says whose fence it is and what it may be made of.

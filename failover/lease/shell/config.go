@@ -37,6 +37,8 @@ type Config struct {
 	Stand func(leader string, later time.Duration) bool
 	// Delegate acknowledges renewals in the Voter's place; nil: nobody does.
 	Delegate Delegate
+	// Counter counts beside the Renewer; nil: nobody does.
+	Counter Counter
 	// Viewed is the index of the state that acceptor and holder know, where they are elsewhere; nil: the log's.
 	Viewed func() uint64
 	Measure

@@ -55,6 +55,8 @@ type renewing struct {
 	renewer *Renewer
 	fence   *storing
 	now     lease.Instant
+	silent  map[string]bool // voters that hear nothing
+	before  func()          // an answer comes; nil: nothing
 }
 
 // storing is a Fence that takes deadlines, as the page of the real fence does: one memory
@@ -95,9 +97,13 @@ func newRenewing(t testing.TB, havips int) *renewing {
 		var renewer *Renewer
 		cfg.Mail = wire.NewMail(wire.Config{Node: id, Log: log, Post: wiresOf{mails, id}, Boot: cfg.Boot}, func(m wire.Message) {
 			switch {
+			case m.Renewal != nil && r.silent[id]:
 			case m.Renewal != nil:
 				voter.Renewal(*m.Renewal)
 			case m.Ack != nil:
+				if r.before != nil {
+					r.before()
+				}
 				renewer.Ack(*m.Ack)
 			case m.Correction != nil:
 				renewer.Corrected(*m.Correction)

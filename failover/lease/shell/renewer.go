@@ -28,6 +28,9 @@ type Renewer struct {
 	cfg   Config
 	owner Listener
 	fence Fence
+	// counter moves the deadline in the fence as well, which is shared then; nil: nobody does.
+	counter Counter
+	shared  SharedFence
 
 	mu      sync.Mutex // never held across a send
 	holder  *lease.Holder
@@ -35,20 +38,28 @@ type Renewer struct {
 	boots   lease.Boots              // of the voters
 	lastAck map[string]lease.Instant // by voter
 	course  course                   // what renewing was like of late
+	// extended is the newest deadline that has gone into course.
+	extended lease.Instant
 	// abandoned: the fence is another's by now.
 	abandoned bool
 }
 
-// NewRenewer returns a Renewer without a session.
+// NewRenewer returns a Renewer without a session. A Counter (Config) is of use with a SharedFence only.
 func NewRenewer(cfg Config, l Listener, f Fence) *Renewer {
-	return &Renewer{cfg: cfg, owner: l, fence: f, lastAck: map[string]lease.Instant{}, boots: lease.Boots{}}
+	r := &Renewer{cfg: cfg, owner: l, fence: f, lastAck: map[string]lease.Instant{}, boots: lease.Boots{}}
+	if shared, is := f.(SharedFence); is && cfg.Counter != nil {
+		r.counter, r.shared = cfg.Counter, shared
+	}
+	return r
 }
 
 // Lease implements Leaseholder.
 func (r *Renewer) Lease() (session uint64, deadline lease.Instant) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.holder == nil || !r.holder.Alive(r.cfg.Clock()) {
+	now := r.cfg.Clock()
+	r.counted(now)
+	if r.holder == nil || !r.holder.Alive(now) {
 		return 0, 0
 	}
 	return r.holder.Session().Number, r.holder.Deadline()
@@ -59,11 +70,12 @@ func (r *Renewer) Begin(s lease.Session, sent lease.Instant, length time.Duratio
 	h := lease.NewHolder(s, sent, length)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.abandoned || !h.Alive(r.cfg.Clock()) {
+	if r.abandoned || !h.Alive(r.cfg.Clock()) || !r.stopCounting() {
 		return false
 	}
 	r.holder = h
 	r.course.end = h.Deadline()
+	r.extended = h.Deadline()
 	r.store(h.Deadline())
 	return true
 }
@@ -73,7 +85,9 @@ func (r *Renewer) Begin(s lease.Session, sent lease.Instant, length time.Duratio
 func (r *Renewer) Corrected(c lease.Correction) {
 	r.mu.Lock()
 	r.forgetVoters()
-	again := r.boots.Learn(c.From, c.Boot) && r.holder != nil && r.holder.Alive(r.cfg.Clock()) &&
+	now := r.cfg.Clock()
+	r.counted(now)
+	again := r.boots.Learn(c.From, c.Boot) && r.holder != nil && r.holder.Alive(now) &&
 		c.Session == r.newest.Session && c.Round == r.newest.Round
 	out := r.newest
 	r.mu.Unlock()
@@ -87,10 +101,11 @@ func (r *Renewer) Corrected(c lease.Correction) {
 // always safe; that it is over for good, the voter's log says.
 func (r *Renewer) Ended(e lease.Ended) {
 	r.mu.Lock()
-	ends := r.holder != nil && e.Session == r.holder.Session() && r.holder.Alive(r.cfg.Clock())
+	now := r.cfg.Clock()
+	r.counted(now)
+	ends := r.holder != nil && e.Session == r.holder.Session() && r.holder.Alive(now)
 	if ends {
-		r.holder.Release()
-		r.store(0)
+		r.end()
 	}
 	r.mu.Unlock()
 	if ends {
@@ -122,8 +137,16 @@ func (r *Renewer) Ack(a lease.Ack) {
 		r.mu.Unlock()
 		return
 	}
-	left := r.holder.Deadline().Sub(now)
-	deadline, moved := r.holder.Ack(now, a)
+	r.counted(now)
+	if r.counter != nil && !r.abandoned && a.From == r.cfg.Node && a.Answers(r.newest) {
+		r.counter.OwnVote(a.Round)
+	}
+	if deadline, moved := r.holder.Ack(now, a); moved {
+		r.extend(deadline)
+	}
+	// Whoever has moved it: the measure is when this process knows.
+	deadline, left := r.holder.Deadline(), r.extended.Sub(now)
+	moved := deadline.After(r.extended)
 	rtt, mine := now.Sub(a.Sent), a.Session == r.holder.Session()
 	last, known := r.lastAck[a.From]
 	back := known && now.Sub(last) > 2*r.holder.Length()
@@ -131,7 +154,7 @@ func (r *Renewer) Ack(a lease.Ack) {
 		r.lastAck[a.From] = now
 	}
 	if moved {
-		r.store(deadline)
+		r.extended = deadline
 		r.course.answered(now, now.Sub(a.Sent), deadline.Sub(now))
 	}
 	r.mu.Unlock()
@@ -150,11 +173,17 @@ func (r *Renewer) Ack(a lease.Ack) {
 func (r *Renewer) Release() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.end()
+}
+
+// end ends the lease by this node's own will. Call it with mu held: a late acknowledgement finds the holder dead, or came
+// before this; likewise one that a Counter takes.
+func (r *Renewer) end() {
 	if r.holder != nil {
 		r.holder.Release()
 	}
-	// Under the lock: a late acknowledgement finds the holder dead, or came before this.
 	r.store(0)
+	r.stopCounting()
 }
 
 // Abandon ends renewing, and leaves the fence as it is until the deadline: for a node whose agent is
@@ -163,13 +192,25 @@ func (r *Renewer) Abandon() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.abandoned = true
+	r.stopCounting()
 	if r.holder != nil {
 		r.holder.Release()
 	}
 }
 
-// store tells the fence the deadline. Call it with mu held, so that a later, longer deadline is never
-// overwritten by an earlier one.
+// extend tells the fence a later deadline. Call it with mu held, so that a later one is never overwritten by an
+// earlier one.
+func (r *Renewer) extend(t lease.Instant) {
+	switch {
+	case r.abandoned:
+	case r.counter != nil:
+		r.shared.Extend(t)
+	default:
+		r.store(t)
+	}
+}
+
+// store tells the fence the deadline. Call it with mu held.
 func (r *Renewer) store(t lease.Instant) {
 	if !r.abandoned {
 		r.fence.SetDeadline(t)

@@ -88,9 +88,9 @@ func (r *Renewer) round(h *lease.Holder, out *lease.Renewal, grace int) (pause t
 		return 0, false
 	}
 	if _, open := s.Sessions[h.Session().Number]; !open {
-		h.Release()
-		r.store(0)
+		r.end()
 	}
+	r.counted(now)
 	wait := time.Duration(0)
 	if grace > 0 {
 		wait = h.Pace() / time.Duration(grace)
@@ -100,6 +100,7 @@ func (r *Renewer) round(h *lease.Holder, out *lease.Renewal, grace int) (pause t
 	if alive = h.Alive(now); alive && authorised && !now.Before(was.Add(wait)) {
 		*out, due = h.Begin(now, set, s.Cluster.Lease)
 		r.newest = *out
+		r.begun(set)
 		if out.Round > 1 { // the first is due before anybody could send it
 			r.course.begun(now, now.Sub(was), grace > 0)
 		}
