@@ -3,6 +3,7 @@ package plane
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -373,5 +374,46 @@ func TestTheShownDeadlineOnlyGrows(t *testing.T) {
 	p.put(0)
 	if p.extend(200); *p.word(wordDeadline) != 0 {
 		t.Error("a session that has ended is extended")
+	}
+}
+
+// looked is a Kernel that says which addresses it is told of.
+type looked struct {
+	Kernel
+	peers chan []netip.Addr
+}
+
+func (l looked) Follow(peers []netip.Addr) { l.peers <- peers }
+
+// The kernel's part is where a new node's renewals come in as soon as that node is known, not some seconds later.
+func TestTheKernelFollowsANewNode(t *testing.T) {
+	v := newView(func() int64 { return 0 })
+	s := &Server{view: v}
+	k := looked{peers: make(chan []netip.Addr, 8)}
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		s.guide(ctx, &core{start: Start{Node: "n-1"}, kernel: k})
+	}()
+	told := func(want ...string) {
+		t.Helper()
+		select {
+		case got := <-k.peers:
+			if fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("told of %v, want %v", got, want)
+			}
+		case <-time.After(followEach / 2):
+			t.Errorf("not told of %v within %v", want, followEach/2)
+		}
+	}
+	told()
+	v.follow(&View{Nodes: map[string]fsm.Node{"n-1": {Address: "192.0.2.1"}, "n-3": {Address: "192.0.2.3"}, "n-2": {Address: "192.0.2.2"}}})
+	told("192.0.2.2", "192.0.2.3")
+	v.follow(&View{Index: 9}) // something else
+	cancel()
+	<-over
+	if len(k.peers) != 0 {
+		t.Errorf("told again of %v, which has not changed", <-k.peers)
 	}
 }

@@ -60,6 +60,16 @@ func TestTagged(t *testing.T) {
 	if !is || channel.Number == 0 || channel.Invitation == 0 || channel.Request == channel.Answer || channel.Peer != loopback {
 		t.Errorf("the channel is %+v, %t", channel, is)
 	}
+	answered, is := a.sock.Answered("n-b")
+	if !is || answered.Number != channel.Number || answered.Invitation != channel.Invitation || answered.Answer != channel.Answer || answered.Peer != loopback {
+		t.Errorf("answers come in the channel %+v, %t; want that of the questions, %+v", answered, is, channel)
+	}
+	if _, is := b.sock.Answered("n-a"); is {
+		t.Error("a channel for answers to what was never asked")
+	}
+	if _, is := a.sock.Answered("n-c"); is {
+		t.Error("a channel for answers of a node that nobody knows")
+	}
 	for _, wrong := range [][]byte{nil, fixed(1)[:FixedBytes-1], append(fixed(1), 0), make([]byte, FixedBytes)} {
 		if err := a.sock.SendTagged(to["n-b"], false, wrong); err == nil || errors.Is(err, ErrNotOffered) {
 			t.Errorf("%d bytes: %v", len(wrong), err)

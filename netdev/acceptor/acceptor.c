@@ -105,7 +105,7 @@ struct voter {
 struct counting {
 	struct bpf_spin_lock lock; // guards the rest
 	__u32 granted; // 0: stopped
-	__u64 grant; // one more with each change of what stands above round
+	__u64 grant; // one more with each change of this by the process
 	__u64 session, config; // as in the frame
 	__u32 majority, voters;
 	struct voter voter[VOTERS];
@@ -327,7 +327,7 @@ static __always_inline void count(const struct place *at, const __u64 *w) {
 		return;
 	__u32 votes = b->own == round;
 	bpf_spin_lock(&c->lock);
-	if (c->granted && c->grant == grant && w[W_SESSION] == c->session && w[W_CONFIG] == c->config) {
+	if (c->grant == grant && w[W_SESSION] == c->session && w[W_CONFIG] == c->config) {
 		if (c->round[slot] != round) {
 			c->round[slot] = round;
 			c->acked[slot] = 0;

@@ -3,11 +3,16 @@ package acceptor
 import (
 	"errors"
 	"net/netip"
+	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"havip-cluster/internal/boottime"
 )
@@ -63,6 +68,12 @@ func (b *count) ack(voter int) []byte {
 	return b.by.counted(port, &b.by.Voters[voter], b.round, b.sent, counted)
 }
 
+// message is what a voter says of the round: in an answer or not, and of which kind.
+func (b *count) message(voter int, answer, kind byte) []byte {
+	from := &b.by.Voters[voter]
+	return from.ethernet(port, from.tagged(answer, from.Answer, kind, b.by.Session, b.round, uint64(b.sent), uint64(counted), b.by.Config, 0x99))
+}
+
 // moves reports whether a frame moves the deadline to where the round brings it. It goes on to the process.
 func (b *count) moves(frame []byte) bool {
 	b.Helper()
@@ -87,9 +98,9 @@ func TestCount(t *testing.T) {
 		"one and the own vote":          {func(b *count) { b.counter.OwnVote(100) }, func(b *count) [][]byte { return [][]byte{b.ack(1)} }, true},
 		"the own vote of another round": {func(b *count) { b.counter.OwnVote(92) }, func(b *count) [][]byte { return [][]byte{b.ack(1)} }, false},
 		"one each of two rounds": {nil, func(b *count) [][]byte {
-			first := b.ack(0)
+			b.moves(b.ack(0))
 			b.begin(108) // at the same place
-			return [][]byte{first, b.ack(1)}
+			return [][]byte{b.ack(1)}
 		}, false},
 		"a round of before": {nil, func(b *count) [][]byte {
 			first, second := b.ack(0), b.ack(1)
@@ -142,6 +153,12 @@ func TestCount(t *testing.T) {
 			b.by.Voters[0].Peer, b.by.Voters[1].Peer = peer6, netip.MustParseAddr("2001:db8::9")
 			b.must(b.counter.Count(b.by))
 		}, func(b *count) [][]byte { return [][]byte{b.ack(0), b.ack(1)} }, true},
+		"no answer": {nil, func(b *count) [][]byte {
+			return [][]byte{b.ack(0), b.message(1, 0, 2)}
+		}, false},
+		"another kind of message": {nil, func(b *count) [][]byte {
+			return [][]byte{b.ack(0), b.message(1, 1, 1), b.message(1, 1, 3)}
+		}, false},
 		"one before a change of the voters, one after": {nil, func(b *count) [][]byte {
 			b.moves(b.ack(0))
 			b.by.Config++
@@ -185,6 +202,17 @@ func TestCountMovesForward(t *testing.T) {
 	b.must(b.objects.Deadlines.Lookup(uint32(0), &is))
 	if is != later || atomic.LoadInt64(&b.page[PageDeadline]) != later {
 		t.Errorf("the deadline is %d, and %d is shown; want %d", is, b.page[PageDeadline], later)
+	}
+}
+
+// What the agent is shown is not moved back either, should the process have been there between the two.
+func TestShownMovesForward(t *testing.T) {
+	b := newCount(t)
+	later := b.sent + int64(2*counted)
+	atomic.StoreInt64(&b.page[PageDeadline], later)
+	b.moves(b.ack(0))
+	if !b.moves(b.ack(1)) || atomic.LoadInt64(&b.page[PageDeadline]) != later {
+		t.Errorf("%d is shown, want %d", b.page[PageDeadline], later)
 	}
 }
 
@@ -253,23 +281,41 @@ func TestNothingCountsAfterStop(t *testing.T) {
 // One hand ends the lease while the other moves it: either it was moved before, or it stays ended.
 func TestEndedIsEnded(t *testing.T) {
 	b := newCount(t)
-	var word int64
-	for i := range uint64(200) {
-		b.begin(i)
-		var frame sync.WaitGroup
-		first, second := b.ack(0), b.ack(1)
-		frame.Go(func() {
-			for range 3 {
-				_, _, _ = b.Try(first)
-				_, _, _ = b.Try(second)
-			}
-		})
-		b.set(0)
-		frame.Wait()
-		b.must(b.objects.Deadlines.Lookup(uint32(0), &word))
-		if word != 0 {
-			t.Fatalf("try %d: the deadline is %d after the end", i, word)
+	memory, err := unix.Mmap(b.objects.Deadlines.FD(), 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	b.must(err)
+	defer func() { _ = unix.Munmap(memory) }()
+	word := (*int64)(unsafe.Pointer(&memory[0]))
+	b.moves(b.ack(0))
+	frame := b.ack(1) // makes the majority, each time that it comes
+	var tries atomic.Int64
+	var over atomic.Bool
+	var running sync.WaitGroup
+	running.Go(func() {
+		for !over.Load() {
+			_, _, _ = b.Try(frame)
+			tries.Add(1)
 		}
+	})
+	defer running.Wait()
+	defer over.Store(true)
+	soon, reached, moved := b.sent+int64(left), b.sent+int64(counted), 0
+	for i := range 30_000 {
+		atomic.StoreInt64(word, soon)
+		for range i % 400 { // somewhere in what the program does
+			_ = tries.Load()
+		}
+		if atomic.SwapInt64(word, 0) == reached {
+			moved++
+		}
+		for end := tries.Load() + 2; tries.Load() < end; {
+			runtime.Gosched()
+		}
+		if is := atomic.LoadInt64(word); is != 0 {
+			t.Fatalf("try %d: the deadline is %d after the end", i, is)
+		}
+	}
+	if moved == 0 {
+		t.Error("never moved")
 	}
 }
 

@@ -30,9 +30,14 @@ type SharedFence interface {
 // counted takes over what the Counter has counted, and has it move no deadline that has passed at now. Call it
 // with mu held, before the holder is asked anything.
 func (r *Renewer) counted(now lease.Instant) {
-	if r.counter != nil && r.holder != nil && !r.abandoned {
-		r.holder.Counted(r.shared.Expire(now))
+	if r.counter == nil || r.holder == nil || r.abandoned {
+		return
 	}
+	deadline := r.shared.Expire(now)
+	if deadline == 0 { // for good, also if somebody else has stored that: a lease that nothing extends is none
+		r.holder.Release()
+	}
+	r.holder.Counted(deadline)
 }
 
 // begun has the Counter know of a round before it is sent. Call it with mu held.

@@ -105,6 +105,20 @@ func TestOverIsOverElsewhere(t *testing.T) {
 	}
 }
 
+// A deadline that somebody else has made 0 is the end of the lease: nothing would extend it, and its HAVIPs would stay dark.
+func TestADeadlineMadeZeroEndsTheLease(t *testing.T) {
+	r, _ := newCounted(t)
+	r.silent = nil
+	r.renew()
+	r.fence.SetDeadline(0)
+	if r.renew(); r.fence.deadline.Load() != 0 {
+		t.Error("extended from 0")
+	}
+	if session, _ := r.renewer.Lease(); session != 0 {
+		t.Error("the lease goes on")
+	}
+}
+
 // A lease that was ended, given up or left to somebody else is counted for no longer, and none begins before that is sure.
 func TestCountingStops(t *testing.T) {
 	for name, end := range map[string]func(r *renewing){

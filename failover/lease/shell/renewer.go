@@ -201,13 +201,11 @@ func (r *Renewer) Abandon() {
 // extend tells the fence a later deadline. Call it with mu held, so that a later one is never overwritten by an
 // earlier one.
 func (r *Renewer) extend(t lease.Instant) {
-	switch {
-	case r.abandoned:
-	case r.counter != nil:
-		r.shared.Extend(t)
-	default:
+	if r.counter == nil {
 		r.store(t)
+		return
 	}
+	r.shared.Extend(t)
 }
 
 // store tells the fence the deadline. Call it with mu held.
