@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/dchest/siphash"
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
 	"havip-cluster/failover/lease"
@@ -110,26 +111,29 @@ func (h *holding) answer(a lease.Ack) {
 	}
 }
 
-// In random histories the kernel counts what lease.Holder counts: acknowledgements of rounds old and new, repeated,
-// reordered, of other sessions, sets and lengths; leases that pass; voters that come and go.
-func TestKernelAgainstHolder(t *testing.T) {
+// newKernel is a program in the kernel that moves the deadline in word.
+func newKernel(t *testing.T) (kernel *acceptor.Acceptor, word *ebpf.Map) {
+	t.Helper()
 	g := &guard{log: slog.New(slog.DiscardHandler)}
 	page := g.newPage()
 	if page == nil {
 		t.Fatal("no page that is shared with the kernel (this test needs root and Linux 6.6, it does not skip)")
 	}
-	defer page.Close()
-	defer g.page.Close()
-	word, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1, Flags: 0x400 /* BPF_F_MMAPABLE */})
+	word, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer word.Close()
-	kernel, err := acceptor.Open(g.page, 7403, word)
-	if err != nil {
+	if kernel, err = acceptor.Open(g.page, 7403, word); err != nil {
 		t.Fatal(err)
 	}
-	defer kernel.Close()
+	t.Cleanup(func() { kernel.Close(); _ = word.Close(); _ = page.Close(); _ = g.page.Close() })
+	return kernel, word
+}
+
+// In random histories the kernel counts what lease.Holder counts: acknowledgements of rounds old and new, repeated,
+// reordered, of other sessions, sets and lengths; leases that pass; voters that come and go.
+func TestKernelAgainstHolder(t *testing.T) {
+	kernel, word := newKernel(t)
 	nodes := []string{"n-1", "n-2", "n-3", "n-4", "n-5"}
 	known := answers{}
 	for i, n := range nodes[1:] {
@@ -143,7 +147,7 @@ func TestKernelAgainstHolder(t *testing.T) {
 	}()
 	rapid.Check(t, func(t *rapid.T) {
 		h := &holding{T: t, kernel: kernel, word: word, session: session, set: lease.NewVoterSet(nodes[:3])}
-		h.counter = &counter{node: "n-1", kernel: kernel.Counter(), socket: known, log: g.log}
+		h.counter = &counter{node: "n-1", kernel: kernel.Counter(), socket: known, log: slog.New(slog.DiscardHandler)}
 		defer func() { session = h.session }()
 		h.begin()
 		ack := func(t *rapid.T, r lease.Renewal) lease.Ack {
@@ -214,23 +218,38 @@ func TestKernelAgainstHolder(t *testing.T) {
 	})
 }
 
+// A node that does not vote has no vote of its own, whatever its voter says.
+func TestNoOwnVoteOfWhoDoesNotVote(t *testing.T) {
+	kernel, word := newKernel(t)
+	known := answers{"n-2": {Number: 2, Peer: netip.MustParseAddr("192.0.2.2")}, "n-3": {Number: 3, Peer: netip.MustParseAddr("192.0.2.3")}}
+	c := &counter{node: "n-1", kernel: kernel.Counter(), socket: known, log: slog.New(slog.DiscardHandler)}
+	for _, step := range []struct {
+		voters []string
+		want   uint64
+	}{{[]string{"n-2", "n-3"}, 0}, {[]string{"n-1", "n-2", "n-3"}, 1}} {
+		set, now := lease.NewVoterSet(step.voters), ports.Boot()
+		r := lease.Renewal{Session: lease.Session{Node: "n-1", Number: 7}, Round: 1, Sent: now, Length: time.Minute, Config: set.ID}
+		if err := word.Update(uint32(0), int64(now)+int64(time.Second), ebpf.UpdateAny); err != nil {
+			t.Fatal(err)
+		}
+		c.CountBy(r.Session, set, now)
+		c.Round(r)
+		c.OwnVote(r.Round)
+		if _, _, err := kernel.Try(ackFrame(known["n-2"], lease.Ack{Session: r.Session, Round: 1, Sent: now, Length: r.Length, Config: set.ID})); err != nil {
+			t.Fatal(err)
+		}
+		if n := kernel.Counter().Moved(); n != step.want {
+			t.Errorf("voters %v, one of the others has answered: moved %d times, want %d", step.voters, n, step.want)
+		}
+	}
+}
+
 // What a voter answers in is looked at now and then, not with each round, and one that answers in no channel yet is left to
 // the process.
 func TestChannelsAreLookedAt(t *testing.T) {
-	g := &guard{log: slog.New(slog.DiscardHandler)}
-	page := g.newPage()
-	if page == nil {
-		t.Fatal("no page that is shared with the kernel (this test needs root and Linux 6.6, it does not skip)")
-	}
-	defer page.Close()
-	defer g.page.Close()
-	kernel, err := acceptor.Open(g.page, 7403, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer kernel.Close()
+	kernel, _ := newKernel(t)
 	known := &counting{answers: answers{"n-2": {Number: 1, Peer: netip.MustParseAddr("192.0.2.2")}}}
-	c := &counter{node: "n-1", kernel: kernel.Counter(), socket: known, log: g.log}
+	c := &counter{node: "n-1", kernel: kernel.Counter(), socket: known, log: slog.New(slog.DiscardHandler)}
 	set := lease.NewVoterSet([]string{"n-1", "n-2", "n-3"})
 	s, now := lease.Session{Node: "n-1", Number: 7}, ports.Boot()
 	for _, step := range []struct {

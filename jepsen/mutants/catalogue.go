@@ -124,7 +124,7 @@ var catalogue = []bug{
 	inVoter("count-abandon", "the count in the kernel: nobody but the guard touches the fence of a dead agent", "^TestCountingStops$"),
 	inVoter("count-begin", "the count in the kernel: no session begins before that of the one before has surely ended", "^TestCountingStops$"),
 	inVoter("count-own", "the count in the kernel: the own vote is that of this node's voter", "^TestTheOwnVoteIsItsOwn$"),
-	{"guard-count-own", "the count in the kernel: the own vote counts where this node votes", []catcher{{"agent/guard", "^TestKernelAgainstHolder$", fails}}},
+	{"guard-count-own", "the count in the kernel: the own vote counts where this node votes", []catcher{{"agent/guard", "^TestNoOwnVoteOfWhoDoesNotVote$", fails}}},
 	{"lease-counted-dead", "3 (continuity): what was counted elsewhere is no news to a lease that is over", []catcher{{"failover/lease", "^TestCountedElsewhere$", fails}}},
 	{"fence-extend-ended", "3 (continuity): a deadline of 0 is moved by nobody", []catcher{{"netdev/fence", "^TestSharedDeadline$", fails}}},
 	{"fence-expire-kept", "3 (continuity): what was found passed becomes 0", []catcher{{"netdev/fence", "^TestSharedDeadline$", fails}}},

@@ -278,6 +278,32 @@ func TestNothingCountsAfterStop(t *testing.T) {
 	}
 }
 
+// While the voters change their places, one of them alone is never counted for two.
+func TestPlacesChangeWhileFramesCome(t *testing.T) {
+	b := newCount(t)
+	frame := b.ack(0)
+	there, back := b.by, b.by
+	back.Voters = []Channel{b.by.Voters[1], b.by.Voters[0]}
+	var tries atomic.Int64
+	var over atomic.Bool
+	var running sync.WaitGroup
+	running.Go(func() {
+		for !over.Load() {
+			_, _, _ = b.Try(frame)
+			tries.Add(1)
+		}
+	})
+	defer running.Wait()
+	defer over.Store(true)
+	for i := range 20_000 {
+		b.must(b.counter.Count(back))
+		b.must(b.counter.Count(there))
+		if n := b.counter.Moved(); n != 0 {
+			t.Fatalf("moved by one voter, after %d changes and %d frames", 2*i+2, tries.Load())
+		}
+	}
+}
+
 // One hand ends the lease while the other moves it: either it was moved before, or it stays ended.
 func TestEndedIsEnded(t *testing.T) {
 	b := newCount(t)
