@@ -263,16 +263,19 @@ $(BIN)/prometheus/usr/bin/prometheus:
 benchmarks: ## the benchmarks of single functions
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
+EBPF := netdev/fence netdev/acceptor
+
 .PHONY: generate
-generate: ## compile the fence's eBPF programs again (clang 14, llvm-strip, libbpf headers)
-	$(GO) generate ./netdev/fence
+generate: ## compile the eBPF programs of fence and acceptor again (clang 14, llvm-strip, libbpf headers)
+	$(GO) generate $(addprefix ./,$(EBPF))
 
 .PHONY: check-generate
 check-generate: ## the committed eBPF objects are what the source gives, where clang 14 is present
 	@if clang --version 2>/dev/null | grep -q 'version 14\.'; then \
-	  cp -r netdev/fence $(BIN)/fence.before && $(GO) generate ./netdev/fence && \
-	  { diff -r netdev/fence $(BIN)/fence.before || { echo "netdev/fence: the committed objects differ from the source"; rm -rf $(BIN)/fence.before; exit 1; }; }; \
-	  rm -rf $(BIN)/fence.before; \
+	  for d in $(EBPF); do \
+	    cp -r $$d $(BIN)/ebpf.before && $(GO) generate ./$$d && diff -r $$d $(BIN)/ebpf.before || bad="$$bad $$d"; rm -rf $(BIN)/ebpf.before; \
+	  done; \
+	  if [ -n "$$bad" ]; then echo "the committed objects differ from the source:$$bad"; exit 1; fi; \
 	else echo "clang 14 is not here: the eBPF objects are taken as committed"; fi
 
 .PHONY: fuzz

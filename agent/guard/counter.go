@@ -52,7 +52,8 @@ func (c *counter) CountBy(s lease.Session, set lease.VoterSet, now lease.Instant
 	err := c.kernel.Count(c.by)
 	if err != nil && err.Error() != c.told {
 		c.told = err.Error()
-		c.log.Warn("answers to renewals are counted by the process alone", "err", err)
+		go c.log.Warn( // not under the Renewer's lock: who reads the log may stand still
+			"answers to renewals are counted by the process alone", "err", err)
 	}
 }
 

@@ -130,6 +130,14 @@ func newKernel(t *testing.T) (kernel *acceptor.Acceptor, word *ebpf.Map) {
 	return kernel, word
 }
 
+func counterOf(t interface{ Fatal(args ...any) }, kernel *acceptor.Acceptor) *acceptor.Counter {
+	c, err := kernel.Counter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // In random histories the kernel counts what lease.Holder counts: acknowledgements of rounds old and new, repeated,
 // reordered, of other sessions, sets and lengths; leases that pass; voters that come and go.
 func TestKernelAgainstHolder(t *testing.T) {
@@ -141,13 +149,13 @@ func TestKernelAgainstHolder(t *testing.T) {
 	}
 	session := uint64(0)
 	defer func() {
-		if kernel.Counter().Moved() == 0 {
+		if counterOf(t, kernel).Moved() == 0 {
 			t.Error("the kernel has counted nothing in all histories")
 		}
 	}()
 	rapid.Check(t, func(t *rapid.T) {
 		h := &holding{T: t, kernel: kernel, word: word, session: session, set: lease.NewVoterSet(nodes[:3])}
-		h.counter = &counter{node: "n-1", kernel: kernel.Counter(), socket: known, log: slog.New(slog.DiscardHandler)}
+		h.counter = &counter{node: "n-1", kernel: counterOf(t, kernel), socket: known, log: slog.New(slog.DiscardHandler)}
 		defer func() { session = h.session }()
 		h.begin()
 		ack := func(t *rapid.T, r lease.Renewal) lease.Ack {
@@ -222,7 +230,7 @@ func TestKernelAgainstHolder(t *testing.T) {
 func TestNoOwnVoteOfWhoDoesNotVote(t *testing.T) {
 	kernel, word := newKernel(t)
 	known := answers{"n-2": {Number: 2, Peer: netip.MustParseAddr("192.0.2.2")}, "n-3": {Number: 3, Peer: netip.MustParseAddr("192.0.2.3")}}
-	c := &counter{node: "n-1", kernel: kernel.Counter(), socket: known, log: slog.New(slog.DiscardHandler)}
+	c := &counter{node: "n-1", kernel: counterOf(t, kernel), socket: known, log: slog.New(slog.DiscardHandler)}
 	for _, step := range []struct {
 		voters []string
 		want   uint64
@@ -238,7 +246,7 @@ func TestNoOwnVoteOfWhoDoesNotVote(t *testing.T) {
 		if _, _, err := kernel.Try(ackFrame(known["n-2"], lease.Ack{Session: r.Session, Round: 1, Sent: now, Length: r.Length, Config: set.ID})); err != nil {
 			t.Fatal(err)
 		}
-		if n := kernel.Counter().Moved(); n != step.want {
+		if n := counterOf(t, kernel).Moved(); n != step.want {
 			t.Errorf("voters %v, one of the others has answered: moved %d times, want %d", step.voters, n, step.want)
 		}
 	}
@@ -249,7 +257,7 @@ func TestNoOwnVoteOfWhoDoesNotVote(t *testing.T) {
 func TestChannelsAreLookedAt(t *testing.T) {
 	kernel, _ := newKernel(t)
 	known := &counting{answers: answers{"n-2": {Number: 1, Peer: netip.MustParseAddr("192.0.2.2")}}}
-	c := &counter{node: "n-1", kernel: kernel.Counter(), socket: known, log: slog.New(slog.DiscardHandler)}
+	c := &counter{node: "n-1", kernel: counterOf(t, kernel), socket: known, log: slog.New(slog.DiscardHandler)}
 	set := lease.NewVoterSet([]string{"n-1", "n-2", "n-3"})
 	s, now := lease.Session{Node: "n-1", Number: 7}, ports.Boot()
 	for _, step := range []struct {

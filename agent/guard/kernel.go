@@ -68,8 +68,10 @@ func (g *guard) openKernel() func(plane.Start, plane.Carrier, func() int64) (pla
 		}
 		socket.Offer()
 		k := &inKernel{guard: g, acceptor: a, socket: socket, suspended: suspended}
-		if deadline != nil {
-			k.counter = &counter{node: s.Node, kernel: a.Counter(), socket: socket, log: g.log}
+		if counts, err := a.Counter(); err != nil {
+			g.log.Info("answers to renewals are counted in the process, not in the kernel", "why", err)
+		} else if deadline != nil {
+			k.counter = &counter{node: s.Node, kernel: counts, socket: socket, log: g.log}
 		}
 		return k, nil
 	}
@@ -157,6 +159,11 @@ func (k *inKernel) Counter() shell.Counter {
 	return k.counter
 }
 
-func (k *inKernel) Counted() uint64 { return k.acceptor.Counter().Moved() }
+func (k *inKernel) Counted() uint64 {
+	if k.counter == nil {
+		return 0
+	}
+	return k.counter.kernel.Moved()
+}
 
 func (k *inKernel) Close() { k.acceptor.Close() }

@@ -32,6 +32,9 @@ func TestOneLayout(t *testing.T) {
 	if plane.DeadlineAt != acceptor.PageDeadline {
 		t.Errorf("the agent sees the deadline in word %d of the page, and the kernel moves word %d", plane.DeadlineAt, acceptor.PageDeadline)
 	}
+	if lease.RoundsMax != acceptor.RoundsMax {
+		t.Errorf("a holder remembers %d rounds, and the kernel %d", lease.RoundsMax, acceptor.RoundsMax)
+	}
 	if wire.VersionFixed != datagram.FixedMark {
 		t.Errorf("fixed messages begin with %d, and tagged ones with %d", wire.VersionFixed, datagram.FixedMark)
 	}

@@ -63,6 +63,9 @@ func (h *Holder) Release() { h.dead, h.rounds = true, nil }
 // Length returns the length that the newest round asked for, at first that of the request.
 func (h *Holder) Length() time.Duration { return h.newest }
 
+// Renewed returns when the round that gave the deadline was sent, at first the request.
+func (h *Holder) Renewed() Instant { return h.deadline.Add(-h.held) }
+
 // NextRenewal returns when the next round is due: a fifth of the length after the round
 // before (rule 2), and the first at once.
 //

@@ -30,4 +30,14 @@ func (p sharedPaged) Extend(t lease.Instant) {
 	p.page.extend(t)
 }
 
-func (p sharedPaged) Expire(now lease.Instant) lease.Instant { return p.shared.Expire(now) }
+// Expire brings the page to what the fence has: one of the two hands may have moved the fence alone, and somebody else may
+// have made its deadline 0.
+func (p sharedPaged) Expire(now lease.Instant) lease.Instant {
+	t := p.shared.Expire(now)
+	if t == 0 {
+		p.page.put(0)
+		return 0
+	}
+	p.page.extend(t)
+	return t
+}

@@ -377,6 +377,55 @@ func TestTheShownDeadlineOnlyGrows(t *testing.T) {
 	}
 }
 
+// Expire makes stored a shell.SharedFence; Extend as the real one.
+func (f *stored) Extend(t lease.Instant) {
+	if was := f.deadline.Load(); was != 0 && was < int64(t) {
+		f.deadline.Store(int64(t))
+	}
+}
+
+func (f *stored) Expire(now lease.Instant) lease.Instant {
+	if f.deadline.Load() <= int64(now) {
+		f.deadline.Store(0)
+	}
+	return lease.Instant(f.deadline.Load())
+}
+
+// What the agent sees follows the fence, whoever has moved that, and nothing is shown of a deadline that has ended.
+func TestThePageFollowsTheFence(t *testing.T) {
+	agent, server, err := Pair(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer agent.Close()
+	defer server.Close()
+	page, err := OpenPage(agent.Page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fence := &stored{}
+	p := sharedPaged{paged{fence, page}, fence}
+	for _, step := range []struct {
+		what       string
+		do         func()
+		fence, see lease.Instant
+	}{
+		{"a session begins", func() { page.begin(7, 0); p.SetDeadline(100) }, 100, 100},
+		{"the process extends it", func() { p.Extend(120) }, 120, 120},
+		{"the kernel has moved the fence, and not the page", func() { fence.Extend(140); p.Expire(110) }, 140, 140},
+		{"the process is later than the kernel", func() { p.Extend(130) }, 140, 140},
+		{"it has passed", func() { p.Expire(140) }, 0, 0},
+		{"an answer comes late", func() { p.Extend(200) }, 0, 0},
+		{"the next one begins", func() { page.begin(8, 0); p.SetDeadline(300) }, 300, 300},
+		{"somebody else makes it 0", func() { fence.SetDeadline(0); p.Expire(210) }, 0, 0},
+	} {
+		step.do()
+		if _, see := page.Lease(); lease.Instant(fence.deadline.Load()) != step.fence || see != step.see {
+			t.Errorf("%s: the fence has %d, and the agent sees %d; want %d and %d", step.what, fence.deadline.Load(), see, step.fence, step.see)
+		}
+	}
+}
+
 // looked is a Kernel that says which addresses it is told of.
 type looked struct {
 	Kernel

@@ -27,11 +27,11 @@ func FencePrograms(h *Host, eni int) (ids []ebpf.ProgramID, err error) {
 		return err
 	})
 	return slices.DeleteFunc(ids, func(id ebpf.ProgramID) bool {
-		m, err := mapOf(id, "deadlines")
+		m, err := mapOf(id, "havips")
 		if err == nil {
 			_ = m.Close()
 		}
-		return err != nil // it is another one's, such as the acceptor of renewals
+		return err != nil // it is another one's, such as the acceptor of renewals, which has the deadline as well
 	}), err
 }
 
@@ -105,7 +105,7 @@ func mapOf(id ebpf.ProgramID, name string) (*ebpf.Map, error) {
 	return nil, ErrNoFence
 }
 
-// Unfence takes every eBPF program with a map of deadlines off an ENI, as a person with tc(8) and
+// Unfence takes every eBPF program with a map of HAVIPs off an ENI, as a person with tc(8) and
 // bpftool(8) would. ErrNoFence if there was none.
 func Unfence(h *Host, eni int) error {
 	return h.Do(func() error {
@@ -120,7 +120,7 @@ func Unfence(h *Host, eni int) error {
 				return err
 			}
 			for _, p := range q.Programs {
-				m, err := mapOf(p.ID, "deadlines")
+				m, err := mapOf(p.ID, "havips")
 				if err != nil {
 					continue // of somebody else
 				}

@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"havip-cluster/jepsen/netns"
 )
 
 // plane is what a node's status says of what renews and answers.
@@ -80,6 +82,31 @@ func TestVoterThatIsStoppedPromises(t *testing.T) {
 	report(t, s, 50*time.Millisecond)
 	b.must(b.Cluster.Start(dead))
 	b.WaitSessions(3)
+	if now := b.session(owner); now != session {
+		timely(t, "session %d became %d", session, now)
+	}
+}
+
+// The owner's process hears no answer to its renewals for four leases, because the host drops them: as if it had no
+// core for so long, but for what it sends. The kernel has counted them before, so the lease goes on.
+func TestTheKernelCountsForAProcessThatHearsNothing(t *testing.T) {
+	beside(t)
+	b := NewBed(t, 3)
+	owner := b.Owner()
+	b.answersInKernel(owner)
+	b.countsInKernel(owner)
+	session := b.session(owner)
+	m := b.Watch(func() {
+		undo, err := netns.DropUDP(b.Lab.Node(owner), leasePort)
+		b.must(err)
+		time.Sleep(4 * Lease)
+		b.must(undo())
+		time.Sleep(2 * Lease)
+	})
+	noDual(t, m)
+	s := &Series{Name: "an owner whose process hears no answer for four leases"}
+	s.Add(m)
+	report(t, s, 50*time.Millisecond)
 	if now := b.session(owner); now != session {
 		timely(t, "session %d became %d", session, now)
 	}

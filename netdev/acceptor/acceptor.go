@@ -66,6 +66,7 @@ type Acceptor struct {
 	objects acceptorObjects
 	devices devices
 	counter *Counter
+	noCount error // why there is no Counter
 
 	mu      sync.Mutex
 	granted map[uint64]uint64 // session: its channel's number
@@ -92,42 +93,56 @@ func Open(page *os.File, port uint16, deadline *ebpf.Map) (_ *Acceptor, err erro
 	}
 	defer shared.Close() // the programs hold it
 	a := &Acceptor{granted: map[uint64]uint64{}}
-	if err := a.load(port, map[string]*ebpf.Map{acceptorMapPage: shared, acceptorMapDeadlines: deadline}); err != nil {
-		return nil, err
+	if a.noCount = proveCount(port); a.noCount == nil {
+		a.noCount = a.load(port, shared, deadline, true)
+	}
+	if a.noCount != nil { // answering is worth more
+		if err := a.load(port, shared, nil, false); err != nil {
+			return nil, err
+		}
 	}
 	defer func() {
 		if err != nil {
 			a.Close()
 		}
 	}()
-	if err := errors.Join(a.prove(port), proveCount(port)); err != nil {
+	if err := a.prove(port); err != nil {
 		return nil, fmt.Errorf("acceptor: not proved: %w", err)
 	}
 	return a, nil
 }
 
-func (a *Acceptor) load(port uint16, shared map[string]*ebpf.Map) (err error) {
-	maps.DeleteFunc(shared, func(_ string, m *ebpf.Map) bool { return m == nil })
+// load loads the program; page and deadline are maps that others have, nil: its own. Without the count it has no Counter.
+func (a *Acceptor) load(port uint16, page, deadline *ebpf.Map, count bool) error {
 	spec, err := loadAcceptor()
 	if err != nil {
 		return fmt.Errorf("acceptor: eBPF object: %w", err)
 	}
 	spec.Maps[acceptorMapDelegations].MaxEntries = DelegationsMax
-	if err := spec.Variables[acceptorVarPort].Set(port); err != nil {
-		return fmt.Errorf("acceptor: port: %w", err)
+	counts := uint8(0)
+	if count {
+		counts = 1
 	}
+	if err := errors.Join(spec.Variables[acceptorVarPort].Set(port), spec.Variables[acceptorVarCounts].Set(counts)); err != nil {
+		return fmt.Errorf("acceptor: variables: %w", err)
+	}
+	shared := map[string]*ebpf.Map{acceptorMapPage: page, acceptorMapDeadlines: deadline}
+	maps.DeleteFunc(shared, func(_ string, m *ebpf.Map) bool { return m == nil })
 	if err := spec.LoadAndAssign(&a.objects, &ebpf.CollectionOptions{MapReplacements: shared}); err != nil {
 		return rights(err)
 	}
 	a.devices.program = a.objects.Accept
+	if !count {
+		return nil
+	}
 	if a.counter, err = newCounter(&a.objects); err != nil {
 		return errors.Join(err, a.objects.Close())
 	}
 	return nil
 }
 
-// Counter is the part that counts for this node's own session.
-func (a *Acceptor) Counter() *Counter { return a.counter }
+// Counter is the part that counts for this node's own session. The error says why this host has none.
+func (a *Acceptor) Counter() (*Counter, error) { return a.counter, a.noCount }
 
 // NewPage makes the page that agent, lease plane and this program share: failover/plane lays it out. The error
 // says that this kernel, or this process's rights, give no such memory; then an ordinary page does.
@@ -266,7 +281,9 @@ func (a *Acceptor) Close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.devices.close()
-	a.counter.close()
+	if a.counter != nil {
+		a.counter.close()
+	}
 	_ = a.objects.Close()
 	clear(a.granted)
 }

@@ -88,6 +88,7 @@ const (
 	acceptorMapRounds      = "rounds"
 	acceptorProgAccept     = "accept"
 	acceptorProgRecall     = "recall"
+	acceptorVarCounts      = "counts"
 	acceptorVarPort        = "port"
 )
 
@@ -152,7 +153,8 @@ type acceptorMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type acceptorVariableSpecs struct {
-	Port *ebpf.VariableSpec `ebpf:"port"`
+	Counts *ebpf.VariableSpec `ebpf:"counts"`
+	Port   *ebpf.VariableSpec `ebpf:"port"`
 }
 
 // acceptorObjects contains all objects after they have been loaded into the kernel.
@@ -196,7 +198,8 @@ func (m *acceptorMaps) Close() error {
 //
 // It can be passed to loadAcceptorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type acceptorVariables struct {
-	Port *ebpf.Variable `ebpf:"port"`
+	Counts *ebpf.Variable `ebpf:"counts"`
+	Port   *ebpf.Variable `ebpf:"port"`
 }
 
 // acceptorPrograms contains all programs after they have been loaded into the kernel.

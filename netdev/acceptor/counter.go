@@ -14,8 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CountedVotersMax is how many other voters the kernel counts; in a larger set only the process does.
-const CountedVotersMax = 16
+const (
+	// CountedVotersMax is how many other voters the kernel counts; in a larger set only the process does.
+	CountedVotersMax = len(acceptorCounting{}.Voter)
+	// RoundsMax is how many rounds the kernel knows at once: lease.RoundsMax.
+	RoundsMax = len(acceptorRounds{}.At)
+)
 
 // ErrVoters is returned by Count beyond CountedVotersMax.
 var ErrVoters = errors.New("acceptor: too many voters to count in the kernel")

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"havip-cluster/internal/boottime"
@@ -256,7 +257,7 @@ func TestNothingCountsAfterStop(t *testing.T) {
 	moved := 0
 	for i := range uint64(tries) {
 		b.must(b.counter.Count(b.by))
-		b.begin(i)
+		b.begin(i + 1)
 		was := b.sent + int64(left)
 		frames.Store(&[][]byte{b.ack(0), b.ack(1)})
 		time.Sleep(time.Duration(i) * time.Microsecond)
@@ -293,8 +294,13 @@ func TestPlacesChangeWhileFramesCome(t *testing.T) {
 			tries.Add(1)
 		}
 	})
-	defer running.Wait()
-	defer over.Store(true)
+	defer func() {
+		over.Store(true)
+		running.Wait()
+		if b.moves(frame); tries.Load() == 0 || !b.moves(b.ack(1)) {
+			t.Errorf("%d frames, and with both voters nothing moves", tries.Load())
+		}
+	}()
 	for i := range 20_000 {
 		b.must(b.counter.Count(back))
 		b.must(b.counter.Count(there))
@@ -373,6 +379,42 @@ func TestCounterAfterClose(t *testing.T) {
 	}
 	if b.counter.Count(b.by) == nil {
 		t.Error("a counter that was closed begins")
+	}
+}
+
+// No round has the number 0, and so none can have the own vote of a place that was never used.
+func TestNoRoundZero(t *testing.T) {
+	b := newCount(t)
+	b.round = 0
+	b.must(b.counter.Count(b.by))
+	b.counter.Round(0, b.sent, counted)
+	if b.moves(b.ack(0)) {
+		t.Error("one voter is a majority")
+	}
+}
+
+// Where the count is not possible, renewals are answered all the same, and it is said why.
+func TestNoCount(t *testing.T) {
+	b := newBed(t)
+	odd, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer odd.Close()
+	a, err := Open(b.file, port, odd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if c, err := a.Counter(); c != nil || err == nil {
+		t.Errorf("a counter %v, and why there is none: %v", c, err)
+	}
+	d := delegation()
+	if err := a.Grant(d); err != nil {
+		t.Fatal(err)
+	}
+	if verdict, _, err := a.Try(d.renewal(port, 101, 5001)); err != nil || verdict != VerdictRedirect {
+		t.Errorf("verdict %d, %v", int32(verdict), err)
 	}
 }
 

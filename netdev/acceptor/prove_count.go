@@ -20,8 +20,8 @@ func (c *Counting) counted(port uint16, from *Channel, round uint64, sent int64,
 // fence may be in use.
 func proveCount(port uint16) error {
 	a := &Acceptor{}
-	if err := a.load(port, nil); err != nil {
-		return err
+	if err := a.load(port, nil, nil, true); err != nil {
+		return fmt.Errorf("the count: %w", err)
 	}
 	defer a.Close()
 	const length, round = time.Minute, 5
@@ -50,22 +50,22 @@ func proveCount(port uint16) error {
 	} {
 		if step.do != nil {
 			if err := step.do(); err != nil {
-				return fmt.Errorf("an acknowledgement, %s: %w", step.what, err)
+				return fmt.Errorf("the count is not proved: an acknowledgement, %s: %w", step.what, err)
 			}
 		}
 		verdict, _, err := a.Try(step.in)
 		if err != nil {
-			return fmt.Errorf("an acknowledgement, %s: %w", step.what, err)
+			return fmt.Errorf("the count is not proved: an acknowledgement, %s: %w", step.what, err)
 		}
 		if verdict != VerdictPass {
-			return fmt.Errorf("an acknowledgement, %s: verdict %d", step.what, int32(verdict))
+			return fmt.Errorf("the count is not proved: an acknowledgement, %s: verdict %d", step.what, int32(verdict))
 		}
 		var is int64
 		if err := a.objects.Deadlines.Lookup(uint32(0), &is); err != nil {
-			return fmt.Errorf("an acknowledgement, %s: %w", step.what, err)
+			return fmt.Errorf("the count is not proved: an acknowledgement, %s: %w", step.what, err)
 		}
 		if is != step.want {
-			return fmt.Errorf("an acknowledgement, %s: the deadline is %d, not %d", step.what, is, step.want)
+			return fmt.Errorf("the count is not proved: an acknowledgement, %s: the deadline is %d, not %d", step.what, is, step.want)
 		}
 	}
 	return nil

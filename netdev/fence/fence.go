@@ -167,7 +167,7 @@ type Shared interface {
 	Fence
 	// Deadlines is the map with the deadline, 8 bytes, at 0. The caller does not close it.
 	Deadlines() *ebpf.Map
-	// Extend moves the deadline on, to a time in nanoseconds of CLOCK_BOOTTIME: not back, and not from 0. One memory store.
+	// Extend moves the deadline on, to a time in nanoseconds of CLOCK_BOOTTIME: not back, and not from 0. No system call.
 	Extend(bootNanos int64) error
 	// Expire returns the deadline if it is after that time, and otherwise makes it 0: nobody but SetDeadline moves
 	// it from there.

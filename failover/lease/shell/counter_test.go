@@ -166,6 +166,41 @@ func TestTheOwnVoteIsItsOwn(t *testing.T) {
 	}
 }
 
+// A round that does not begin, because no lease may have that length, is told to nobody.
+func TestNoRoundIsTold(t *testing.T) {
+	r, c := newCounted(t)
+	r.renew()
+	was, newest := c.round, r.renewer.newest
+	s := *r.log.state
+	s.Cluster.Lease = 0
+	r.log.state = &s
+	if r.renew(); c.round != was || c.session != was.Session || r.renewer.newest != newest {
+		t.Errorf("told of %+v", c)
+	}
+}
+
+// What is measured is the round that gave the deadline, whichever answer the process reads when it learns of that, and
+// no more of the lease than was left.
+func TestTheMeasureIsOfTheRoundThatCounted(t *testing.T) {
+	r, c := newCounted(t)
+	var left []time.Duration
+	r.renewer.cfg.Extended = func(d time.Duration) { left = append(left, d) }
+	r.renew()
+	first := c.round
+	r.fence.Extend(first.Sent.Add(countedLength))
+	r.now = first.Sent.Add(countedLength - 101*time.Millisecond)
+	r.renew() // 1 ms before that deadline; the first lease has long passed
+	if c.round == first || len(left) != 0 {
+		t.Fatalf("left %v", left)
+	}
+	r.renewer.Release()
+	r.now = r.now.Add(2 * time.Second)
+	all := r.renewer.Course(0)
+	if n := len(all); n == 0 || all[n-1].Trip != countedLength-time.Millisecond || all[n-1].Least != 0 {
+		t.Errorf("%+v", all)
+	}
+}
+
 // Beside a counter the process still knows how renewing goes.
 func TestTheCourseOfWhatIsCountedElsewhere(t *testing.T) {
 	r, c := newCounted(t)

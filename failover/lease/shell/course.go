@@ -28,8 +28,6 @@ type Second struct {
 // renewal.
 type course struct {
 	ring [courseSeconds]Second
-	// end is the deadline that counts until the next answer; 0: unknown.
-	end lease.Instant
 }
 
 func (c *course) at(now lease.Instant) *Second {
@@ -51,15 +49,15 @@ func (c *course) begun(now lease.Instant, late time.Duration, tookOver bool) {
 	}
 }
 
-// answered notes that a majority has answered after trip, and what is left of the lease from now on.
-func (c *course) answered(now lease.Instant, trip, left time.Duration) {
+// answered notes that a majority has answered, which is known after trip. before is what was left of the lease then; 0 and less:
+// it was extended in time elsewhere, and nobody knows how near its end was.
+func (c *course) answered(now lease.Instant, trip, before time.Duration) {
 	s := c.at(now)
 	s.Answered++
 	s.Trip = max(s.Trip, trip)
-	if before := c.end.Sub(now); c.end != 0 && (s.Least == 0 || before < s.Least) {
-		s.Least = max(before, 1)
+	if before > 0 && (s.Least == 0 || before < s.Least) {
+		s.Least = before
 	}
-	c.end = now.Add(left)
 }
 
 // Course returns how the renewals of the seconds from a time on went, oldest first: at most the last

@@ -74,7 +74,6 @@ func (r *Renewer) Begin(s lease.Session, sent lease.Instant, length time.Duratio
 		return false
 	}
 	r.holder = h
-	r.course.end = h.Deadline()
 	r.extended = h.Deadline()
 	r.store(h.Deadline())
 	return true
@@ -144,29 +143,36 @@ func (r *Renewer) Ack(a lease.Ack) {
 	if deadline, moved := r.holder.Ack(now, a); moved {
 		r.extend(deadline)
 	}
-	// Whoever has moved it: the measure is when this process knows.
-	deadline, left := r.holder.Deadline(), r.extended.Sub(now)
-	moved := deadline.After(r.extended)
+	left, moved := r.known(now)
 	rtt, mine := now.Sub(a.Sent), a.Session == r.holder.Session()
 	last, known := r.lastAck[a.From]
 	back := known && now.Sub(last) > 2*r.holder.Length()
 	if a.Session == r.holder.Session() && len(r.lastAck) < lease.NodesMax {
 		r.lastAck[a.From] = now
 	}
-	if moved {
-		r.extended = deadline
-		r.course.answered(now, now.Sub(a.Sent), deadline.Sub(now))
-	}
 	r.mu.Unlock()
 	if r.cfg.Renewed != nil && mine && a.From != r.cfg.Node && rtt >= 0 && rtt <= a.Length {
 		r.cfg.Renewed(rtt)
 	}
-	if r.cfg.Extended != nil && moved {
+	if r.cfg.Extended != nil && moved && left > 0 {
 		r.cfg.Extended(left)
 	}
 	if back {
 		r.owner.AnnounceAgain("a voter is reachable again")
 	}
+}
+
+// known notes a deadline that this process has not known of until now, whoever has moved it, and what was left of the one
+// before; 0 and less: that was over here, and not in the fence. Call it with mu held.
+func (r *Renewer) known(now lease.Instant) (left time.Duration, moved bool) {
+	deadline := r.holder.Deadline()
+	if !r.holder.Alive(now) || !deadline.After(r.extended) {
+		return 0, false
+	}
+	left = r.extended.Sub(now)
+	r.extended = deadline
+	r.course.answered(now, now.Sub(r.holder.Renewed()), left)
+	return left, true
 }
 
 // Release implements Leaseholder.
@@ -201,7 +207,7 @@ func (r *Renewer) Abandon() {
 // extend tells the fence a later deadline. Call it with mu held, so that a later one is never overwritten by an
 // earlier one.
 func (r *Renewer) extend(t lease.Instant) {
-	if r.counter == nil {
+	if r.counter == nil || r.abandoned {
 		r.store(t)
 		return
 	}

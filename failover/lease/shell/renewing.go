@@ -98,16 +98,17 @@ func (r *Renewer) round(h *lease.Holder, out *lease.Renewal, grace int) (pause t
 	was, due := h.NextRenewal(), false
 	authorised := r.cfg.Authorised == nil || r.cfg.Authorised(now)
 	if alive = h.Alive(now); alive && authorised && !now.Before(was.Add(wait)) {
-		*out, due = h.Begin(now, set, s.Cluster.Lease)
-		r.newest = *out
-		r.begun(set)
+		if *out, due = h.Begin(now, set, s.Cluster.Lease); due {
+			r.newest = *out
+			r.begun(set)
+		}
 		if out.Round > 1 { // the first is due before anybody could send it
 			r.course.begun(now, now.Sub(was), grace > 0)
 		}
 	}
 	next := h.NextRenewal().Add(wait)
 	pause = max(min(next, h.Deadline()).Sub(now), 0)
-	if !authorised {
+	if !authorised || pause == 0 && !due { // or a round that is refused, because no lease has that length
 		pause = min(h.Pace(), max(h.Deadline().Sub(now), 0))
 	}
 	r.mu.Unlock()
