@@ -88,26 +88,35 @@ func TestVoterThatIsStoppedPromises(t *testing.T) {
 }
 
 // The owner's process hears no answer to its renewals for four leases, because the host drops them: as if it had no
-// core for so long, but for what it sends. The kernel has counted them before, so the lease goes on.
+// core for so long, but for what it sends. The kernel has counted them before, so the lease goes on. A busy machine may end
+// it all the same, so there are a few attempts; without the count none comes through.
 func TestTheKernelCountsForAProcessThatHearsNothing(t *testing.T) {
 	beside(t)
 	b := NewBed(t, 3)
-	owner := b.Owner()
-	b.answersInKernel(owner)
-	b.countsInKernel(owner)
-	session := b.session(owner)
-	m := b.Watch(func() {
-		undo, err := netns.DropUDP(b.Lab.Node(owner), leasePort)
-		b.must(err)
-		time.Sleep(4 * Lease)
-		b.must(undo())
-		time.Sleep(2 * Lease)
-	})
-	noDual(t, m)
 	s := &Series{Name: "an owner whose process hears no answer for four leases"}
-	s.Add(m)
+	kept := false
+	for attempt := 0; attempt < 3 && !kept; attempt++ {
+		owner := b.Owner()
+		b.answersInKernel(owner)
+		b.countsInKernel(owner)
+		session := b.session(owner)
+		m := b.Watch(func() {
+			undo, err := netns.DropUDP(b.Lab.Node(owner), leasePort)
+			b.must(err)
+			time.Sleep(4 * Lease)
+			b.must(undo())
+			time.Sleep(2 * Lease)
+		})
+		noDual(t, m)
+		s.Add(m)
+		now := b.session(owner)
+		if kept = now == session; !kept {
+			t.Logf("session %d became %d", session, now)
+			b.WaitSessions(3)
+		}
+	}
 	report(t, s, 50*time.Millisecond)
-	if now := b.session(owner); now != session {
-		timely(t, "session %d became %d", session, now)
+	if !kept {
+		t.Error("no lease lived on by what the kernel has counted")
 	}
 }
