@@ -18,6 +18,9 @@ import (
 	"havip-cluster/internal/boottime"
 )
 
+// hammering is how long a test tries to hit a moment of nanoseconds at most: an emulated processor gets less far.
+const hammering = 5 * time.Second
+
 // count is a bed whose program counts: session 7 with three voters, this node among them, and a round that was sent now.
 type count struct {
 	*bed
@@ -274,7 +277,7 @@ func TestNothingCountsAfterStop(t *testing.T) {
 			t.Fatalf("moved after the stop, try %d", i)
 		}
 	}
-	if moved == 0 || moved == tries {
+	if (moved == 0 || moved == tries) && runtime.NumCPU() > 1 {
 		t.Errorf("of %d tries %d were moved before the stop", tries, moved)
 	}
 }
@@ -301,7 +304,7 @@ func TestPlacesChangeWhileFramesCome(t *testing.T) {
 			t.Errorf("%d frames, and with both voters nothing moves", tries.Load())
 		}
 	}()
-	for i := range 20_000 {
+	for i, begin := 0, time.Now(); i < 20_000 && time.Since(begin) < hammering; i++ {
 		b.must(b.counter.Count(back))
 		b.must(b.counter.Count(there))
 		if n := b.counter.Moved(); n != 0 {
@@ -331,7 +334,7 @@ func TestEndedIsEnded(t *testing.T) {
 	defer running.Wait()
 	defer over.Store(true)
 	soon, reached, moved := b.sent+int64(left), b.sent+int64(counted), 0
-	for i := range 30_000 {
+	for i, begin := 0, time.Now(); i < 30_000 && time.Since(begin) < hammering; i++ {
 		atomic.StoreInt64(word, soon)
 		for range i % 400 { // somewhere in what the program does
 			_ = tries.Load()
@@ -346,7 +349,7 @@ func TestEndedIsEnded(t *testing.T) {
 			t.Fatalf("try %d: the deadline is %d after the end", i, is)
 		}
 	}
-	if moved == 0 {
+	if moved == 0 && runtime.NumCPU() > 1 { // one processor does not do both at once
 		t.Error("never moved")
 	}
 }
