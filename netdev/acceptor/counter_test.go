@@ -89,6 +89,20 @@ func (b *count) moves(frame []byte) bool {
 	return is == b.sent+int64(counted)
 }
 
+// comes has a frame come in again and again until stop, and counts how often.
+func (b *count) comes(frame []byte) (tries *atomic.Int64, stop func()) {
+	tries = new(atomic.Int64)
+	var over atomic.Bool
+	var running sync.WaitGroup
+	running.Go(func() {
+		for !over.Load() {
+			_, _, _ = b.Try(frame)
+			tries.Add(1)
+		}
+	})
+	return tries, func() { over.Store(true); running.Wait() }
+}
+
 // What makes a majority, and what does not.
 func TestCount(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -288,18 +302,9 @@ func TestPlacesChangeWhileFramesCome(t *testing.T) {
 	frame := b.ack(0)
 	there, back := b.by, b.by
 	back.Voters = []Channel{b.by.Voters[1], b.by.Voters[0]}
-	var tries atomic.Int64
-	var over atomic.Bool
-	var running sync.WaitGroup
-	running.Go(func() {
-		for !over.Load() {
-			_, _, _ = b.Try(frame)
-			tries.Add(1)
-		}
-	})
+	tries, stop := b.comes(frame)
 	defer func() {
-		over.Store(true)
-		running.Wait()
+		stop()
 		if b.moves(frame); tries.Load() == 0 || !b.moves(b.ack(1)) {
 			t.Errorf("%d frames, and with both voters nothing moves", tries.Load())
 		}
@@ -322,17 +327,8 @@ func TestEndedIsEnded(t *testing.T) {
 	word := (*int64)(unsafe.Pointer(&memory[0]))
 	b.moves(b.ack(0))
 	frame := b.ack(1) // makes the majority, each time that it comes
-	var tries atomic.Int64
-	var over atomic.Bool
-	var running sync.WaitGroup
-	running.Go(func() {
-		for !over.Load() {
-			_, _, _ = b.Try(frame)
-			tries.Add(1)
-		}
-	})
-	defer running.Wait()
-	defer over.Store(true)
+	tries, stop := b.comes(frame)
+	defer stop()
 	soon, reached, moved := b.sent+int64(left), b.sent+int64(counted), 0
 	for i, begin := 0, time.Now(); i < 30_000 && time.Since(begin) < hammering; i++ {
 		atomic.StoreInt64(word, soon)
